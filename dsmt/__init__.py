@@ -1,0 +1,1 @@
+"""A decentralized, event-driven service manager."""

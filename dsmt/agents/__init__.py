@@ -1,0 +1,1 @@
+"""Agents: what runs on every node: container manager, deployment agents, artifacts."""

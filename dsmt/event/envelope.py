@@ -1,0 +1,111 @@
+"""The envelope: what every event says of itself, with CloudEvents 1.0 names (DESIGN.md 3).
+
+Rule 1: an invalid event cannot exist: `Event` is made by `codec.decode` or `codec.seal` only, which check it.
+Rule 2: a fact is owned or shared by its topic (`registry`); a shared one carries `version` and, but for the first,
+    `replaces`.
+Rule 3: a tombstone is a shared fact on `tombstone/TOPIC` that hides all shared facts below `TOPIC/` up to its own time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from dsmt.errors import InputError
+
+MAX_EVENT_BYTES: Final = 64 * 1024
+"""The limit of a signed event, in bytes."""
+
+NO_LEAF: Final = bytes(32)
+"""What the first event of a chain links to."""
+
+TOMBSTONE: Final = "tombstone/"
+"""How the topic of a tombstone begins."""
+
+_ID: Final = re.compile(r"([a-z0-9._/-]+)#(\d+)-(\d+)")
+
+
+class EventId(NamedTuple):
+    """An event's name for ever: its source, that source's incarnation, and its number in it."""
+
+    source: str
+    incarnation: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.source}#{self.incarnation}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> EventId:
+        """Read `source#incarnation-sequence`. Raises `InputError`."""
+        found = _ID.fullmatch(text)
+        if found is None:
+            raise InputError(
+                "event.id", f"{text!r} is no event id", next="it looks like controller/c1#1700000000000-42"
+            )
+        return cls(found[1], int(found[2]), int(found[3]))
+
+
+class Link(NamedTuple):
+    """The chain: this event's number on its topic in this incarnation, and the leaf hash of the one before (B1)."""
+
+    number: int
+    previous: bytes
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One statement of one source. `time` is a hybrid logical clock value, `ttl` milliseconds after its time.
+
+    `subject` is what it is about, `cause` what it reacts to, `to` who is to have it besides the topic's readers.
+    """
+
+    source: str
+    incarnation: int
+    sequence: int
+    chain: Link
+    type: str
+    topic: str
+    subject: str
+    time: int
+    data: dict[str, Any]
+    cause: tuple[EventId, ...] = ()
+    ttl: int | None = None
+    to: tuple[str, ...] = ()
+    version: int | None = None
+    replaces: EventId | None = None
+
+    @property
+    def id(self) -> EventId:
+        """The event's name for ever."""
+        return EventId(self.source, self.incarnation, self.sequence)
+
+    @property
+    def time_ms(self) -> int:
+        """The milliseconds of its time."""
+        return self.time >> 16
+
+    @property
+    def expires_ms(self) -> int | None:
+        """Realm time in ms at which it is dead, or None when it is durable."""
+        return None if self.ttl is None else self.time_ms + self.ttl
+
+    @property
+    def buries(self) -> str:
+        """The subtree that a tombstone hides, with its slash (`service/web/`); empty for any other event."""
+        return f"{self.topic[len(TOMBSTONE) :]}/" if self.topic.startswith(TOMBSTONE) else ""
+
+
+class SignedEvent(msgspec.Struct, frozen=True):
+    """An event with the very bytes that were signed; `leaf` is its hash (B8), `key_id` names the signing key."""
+
+    event: Event
+    raw: bytes
+    leaf: bytes
+    key_id: bytes
+
+    @property
+    def id(self) -> EventId:
+        """The event's name for ever."""
+        return self.event.id

@@ -1,0 +1,71 @@
+"""Merkle trees over a burst of events: one signature for many, each verifiable alone (SEMANTICS B8, RFC 9162 2.1).
+
+Rule 1: leaf = SHA-256(0x00 || protected || payload), inner = SHA-256(0x01 || left || right).
+Rule 2: an odd node is promoted to the next level, never duplicated.
+Rule 3: what is signed is the root; a path is (index, size, siblings from the leaf up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from dsmt.errors import UnusableEventError
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way from a leaf to the root: `index` of `size` leaves, and the siblings met on the way."""
+
+    index: int
+    size: int
+    siblings: tuple[bytes, ...]
+
+
+def leaf_hash(protected: bytes, payload: bytes) -> bytes:
+    """The hash of one event: what chains link and trees are built of."""
+    return sha256(b"\x00" + protected + payload).digest()
+
+
+def _inner(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right).digest()
+
+
+def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:
+    """The root of at least one leaf, and the path of each."""
+    siblings: list[list[bytes]] = [[] for _ in leaves]
+    level = list(leaves)
+    members = [[i] for i in range(len(leaves))]
+    while len(level) > 1:
+        above, grouped = [], []
+        for i in range(0, len(level) - 1, 2):
+            for leaf in members[i]:
+                siblings[leaf].append(level[i + 1])
+            for leaf in members[i + 1]:
+                siblings[leaf].append(level[i])
+            above.append(_inner(level[i], level[i + 1]))
+            grouped.append(members[i] + members[i + 1])
+        if len(level) % 2:
+            above.append(level[-1])
+            grouped.append(members[-1])
+        level, members = above, grouped
+    return level[0], [Path(i, len(leaves), tuple(s)) for i, s in enumerate(siblings)]
+
+
+def root_of(leaf: bytes, path: Path) -> bytes:
+    """The root that a leaf and its path give. Raises `UnusableEventError` when the path cannot be one."""
+    index, size, node = path.index, path.size, leaf
+    if not 0 <= index < size:
+        raise UnusableEventError("event.path", f"inclusion path names leaf {index} of {size}")
+    rest = list(path.siblings)
+    while size > 1:
+        if index ^ 1 < size:
+            if not rest:
+                raise UnusableEventError("event.path", "inclusion path is too short")
+            sibling = rest.pop(0)
+            node = _inner(sibling, node) if index & 1 else _inner(node, sibling)
+        index, size = index >> 1, (size + 1) >> 1
+    if rest:
+        raise UnusableEventError("event.path", "inclusion path is too long")
+    return node

@@ -1,0 +1,139 @@
+"""Reason codes: the closed list of why something is not as it should be (OPERATOR.md 2).
+
+Rule 1: a code is stable for ever; its template's fields are named in angle brackets.
+Rule 2: `who` acts: `dsmt` repairs itself, `you` must do something, `world` waits for something outside.
+Rule 3: a status carries no code that is not in `REASONS`; adding one is free, renaming is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from dsmt.errors import InputError
+
+Who = Literal["dsmt", "you", "world"]
+
+
+class Template(NamedTuple):
+    """One row of the table."""
+
+    message: str
+    next: str
+    who: Who
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a status is what it is, in a status record. `last_output` is at most 20 lines or 4 KiB."""
+
+    code: str
+    message: str
+    next: str
+    who: Who
+    step: str | None = None
+    command: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    last_output: str | None = None
+
+
+REASONS: Final[Mapping[str, Template]] = {
+    "place.no_match": Template(
+        "no node fits: <n> of <total> pass every clause; <clause> alone removes <k>",
+        "dsmt why-not <target>",
+        "you",
+    ),
+    "place.no_room": Template(
+        "needs <need>, the most that is free is <best> on <node>", "add a node, or lower `reserve`", "world"
+    ),
+    "place.port_taken": Template("port <port> is taken on all <n> nodes that fit", "ports: {<name>: auto}", "you"),
+    "place.empty_set": Template("node set <set> selects no node now", "dsmt nodeset show <set>", "you"),
+    "place.unenforceable": Template(
+        "<limit> cannot be enforced on <nodes>: <why>",
+        "limits: {enforce: best_effort}, or fix the node",
+        "you",
+    ),
+    "wait.brake": Template(
+        "replacing is on hold: <k> of <n> nodes went silent at once",
+        "dsmt nodes, then dsmt brake release",
+        "you",
+    ),
+    "hold.operator": Template("stopped by <by> at <time>: <their>", "dsmt start <target>", "you"),
+    "node.lost": Template("<node> is dead since <time>: <evidence>", "dsmt why node/<node>", "dsmt"),
+    "node.drained": Template("moved off <node>: drain by <by>: <their>", "dsmt node include <node>", "dsmt"),
+    "node.rebooted": Template("<node> started anew at <time>", "", "dsmt"),
+    "node.stale": Template("no report for <age>, 3x its <rate>: state unknown", "dsmt node show <node>", "world"),
+    "node.clock": Template("<node>'s wall clock is <offset> off; realm time is used", "fix time there", "you"),
+    "fetch.unreachable": Template("cannot reach <host>: <error>", "", "world"),
+    "fetch.not_found": Template("<url> does not exist (<status>)", "correct `artifact.url`", "you"),
+    "fetch.denied": Template("<url> refused us (<status>)", "check credentials", "you"),
+    "fetch.mismatch": Template("<url> has sha256 <got>, declared <want>; not used", "find out who changed it", "you"),
+    "fetch.no_space": Template("<need> needed, <free> free on <node> <path>", "free space there", "you"),
+    "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
+    "install.command": Template(
+        "<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"
+    ),
+    "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run`, or `chmod +x`", "you"),
+    "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
+    "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),
+    "start.exited": Template(
+        "exited with <code> <time> after start, before it was ready", "dsmt logs <target> --previous", "dsmt"
+    ),
+    "start.driver": Template("<driver> refused: <error>", "dsmt node show <node>", "you"),
+    "run.exited": Template("exited with code <code> after <time>", "dsmt logs <target> --previous", "dsmt"),
+    "run.signal": Template("killed by <signal> after <time>, not by dsmt", "dsmt logs <target> --previous", "dsmt"),
+    "run.vanished": Template(
+        "its process was gone when the agent came back; nobody saw how", "kernel log on <node>", "dsmt"
+    ),
+    "run.flapping": Template(
+        "failed <n> times in <time>; parked, next try <when> or when <cause> changes",
+        "dsmt why <target>, then dsmt restart <target>",
+        "you",
+    ),
+    "health.not_ready": Template("<check> failed <n> times: <result>", "dsmt logs <target>", "dsmt"),
+    "health.not_live": Template(
+        "<check> failed <n> times: <result>; being restarted", "dsmt logs <target> --previous", "dsmt"
+    ),
+    "health.check_broken": Template("the check itself cannot run: <error>", "correct `health`", "you"),
+    "stop.killed": Template("did not stop in <grace>; killed", "raise `stop.grace`", "dsmt"),
+    "stop.stuck": Template("pid <pid> does not die (state <state>)", "look at <node>'s storage", "you"),
+    "stop.leftover": Template("`uninstall` ended with <code>; <path> remains", "remove it by hand", "you"),
+    "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
+    "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with the file <id>", "dsmt"),
+}
+
+
+def reason(
+    code: str,
+    /,
+    *,
+    step: str | None = None,
+    command: str | None = None,
+    exit_code: int | None = None,
+    signal: str | None = None,
+    last_output: str | None = None,
+    **fields: object,
+) -> Reason:
+    """A reason of the list, its template filled with `fields`. Raises `InputError` for a code that is not in it."""
+    template = REASONS.get(code)
+    if template is None:
+        raise InputError("reason.code", f"{code} is no reason code", next="add it to dsmt/event/reason.py")
+    known = {"code": exit_code, "signal": signal, "step": step, **fields}
+    message, follow = template.message, template.next
+    for name, value in known.items():
+        if value is not None:
+            message = message.replace(f"<{name}>", str(value))
+            follow = follow.replace(f"<{name}>", str(value))
+    return Reason(
+        code=code,
+        message=message,
+        next=follow,
+        who=template.who,
+        step=step,
+        command=command,
+        exit_code=exit_code,
+        signal=signal,
+        last_output=None if last_output is None else "\n".join(last_output.splitlines()[-20:])[-4096:],
+    )

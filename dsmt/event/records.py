@@ -1,0 +1,326 @@
+"""Records: the `data` of each kind of event, as typed structs.
+
+Times are realm milliseconds named `_ms`, spans are seconds named `_s`, sizes are bytes named `_bytes`. A field that is
+not known is null. Fields may be added; a reader ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.reason import Reason
+from dsmt.event.status import Layer, State
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+class DriverAttributes(msgspec.Struct, frozen=True):
+    """What a driver on a node can do: `fence` is `kernel` or `none` (C5), `enforces` names limits."""
+
+    fence: str
+    enforces: tuple[str, ...] = ()
+
+
+class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as its monitor sees it from inside. `load` is the 1-minute load average."""
+
+    cpus: int
+    memory_bytes: int
+    memory_free_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int
+    load: float
+    address: str
+    version: str
+    boot_id: str
+    labels: dict[str, str] = {}
+    location: tuple[float, float] | None = None
+    drivers: dict[str, DriverAttributes] = {}
+    udp_port: int | None = None
+    accepts: str | None = None
+    clock_offset_s: float = 0.0
+    """The node's wall clock minus realm time; shown when it is over 10 s (J4)."""
+    spawner_pid: int | None = None
+    manager_pid: int | None = None
+    monitor_pid: int | None = None
+    attachments: dict[str, int] = {}
+    emit_rate_s: float = 30.0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A source's vouching for all its facts (B2): last sequence, D, and its own loop lag."""
+
+    sequence: int
+    digest: bytes
+    lag_s: float
+    emit_rate_s: float
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """The first event of an incarnation (B3): the one before and its last sequence, if the source's disk knows."""
+
+    previous_incarnation: int | None
+    previous_sequence: int | None
+    version: str
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Another node's probe of a node (F4): only a signed answer to the nonce is `passed`."""
+
+    result: Literal["passed", "failed"]
+    reason: str
+    round_trip_s: float | None
+    attachment: int | None = None
+
+
+class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """A node is dead, or has left. `attachments` are those judged, by source; a greater one undoes it (F4)."""
+
+    state: Literal["dead", "left"]
+    road: Literal["closed", "silent", "operator"]
+    attachments: dict[str, int]
+    evidence: tuple[str, ...]
+    message: str
+    since_ms: int
+
+
+class NodeControl(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's will for a node."""
+
+    mode: Literal["active", "draining", "excluded"]
+    by: str
+    reason: str
+
+
+class ControllerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller, live while its session is open. `ruleset` is A10's number."""
+
+    version: str
+    ruleset: int
+    pid: int | None
+    decisions: int
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker's word on one attachment of a source (F1, F2). `how` says how it was closed."""
+
+    attachment: int
+    state: Literal["open", "silent", "closed"]
+    how: Literal["peer", "timeout", "local"] | None
+    since_ms: int
+    incarnation: int
+    pid: int | None
+    version: str
+    address: str
+
+
+class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker on itself, each 30 s and on start: the signed head of its store is the witness of J3."""
+
+    store: str
+    head: int
+    head_hash: bytes
+    sessions: int
+    events: int
+    facts: int
+    disk_bytes: int
+    history_from_ms: int
+    dropped: int
+    lag_s: float
+    pid: int | None
+    version: str
+    address: str
+
+
+class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator wants a service to be; its version is the revision. `removed` ends the service."""
+
+    spec: dict[str, Any]
+    by: str
+    reason: str
+    removed: bool = False
+
+
+class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A named node set."""
+
+    expression: str
+    by: str
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop by hand: it survives apply and failover until it is lifted."""
+
+    by: str
+    at_ms: int
+    reason: str
+
+
+class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move."""
+
+    hold: Hold | None = None
+    restart: int = 0
+    move: str | None = None
+    by: str = ""
+    reason: str = ""
+
+
+class Previous(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that keeps its copy until the new one is ready or the deadline passes (A8)."""
+
+    node: str
+    generation: int
+    deadline_ms: int
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12)."""
+
+    node: str | None
+    spec: str
+    revision: int
+    desired: Literal["running", "stopped", "gone"]
+    previous: Previous | None = None
+    moves: int = 0
+    moved_at_ms: int | None = None
+    restart: int = 0
+    reason: Reason | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One observer's word on one layer of an instance (INTERFACE 3)."""
+
+    state: State
+    layer: Layer
+    node: str
+    generation: int
+    attempt: int
+    since_ms: int
+    emit_rate_s: float
+    managed: bool = True
+    orphan: bool = False
+    reason: Reason | None = None
+    pid: int | None = None
+    restarts: int = 0
+    restarts_recent: int = 0
+    next_try_ms: int | None = None
+    parked: bool = False
+    last_exit: LastExit | None = None
+    last_command: str | None = None
+    revision: int = 0
+
+
+class LastExit(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run before this one ended."""
+
+    code: int | None
+    signal: str | None
+    at_ms: int
+    ran_s: float
+    reason: Reason | None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a download or an installation is. `total` is null when it is not known."""
+
+    step: str
+    done: int
+    total: int | None
+    unit: str
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal to a deployment agent (A7); it is executed once, if the generation is current."""
+
+    id: str
+    verb: Literal["APPCONFIG", "UPDATE", "UNINSTALL", "START", "STOP", "RESTART", "RETRY", "LOGS"]
+    generation: int
+    asker: str
+    arguments: dict[str, Any] = {}
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The health monitor's word, with the evidence of the try that turned it."""
+
+    health: Literal["ready", "unready", "none"]
+    generation: int
+    check: str
+    evidence: str
+    failures: int
+    since_ms: int
+    reason: Reason | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a ready instance is reached (A9); `ready` False withdraws it."""
+
+    address: str
+    ports: dict[str, int]
+    generation: int
+    ready: bool
+
+
+class LogLines(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`."""
+
+    command: str
+    lines: tuple[str, ...]
+    last: bool
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The inputs of one batch of decisions (H2): enough to fold and decide again, and compare."""
+
+    store: str
+    row: int
+    view_digest: bytes
+    now_ms: int
+    ruleset: int
+    broker: str
+    may_accuse: bool
+    produced: tuple[str, ...]
+
+
+class Brake(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/brake`: an operator holds all replacing, or releases it for what was silent up to `released_ms`."""
+
+    held: bool
+    released_ms: int
+    by: str
+    reason: str
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of all shared facts below a subtree, up to the tombstone's time (A6)."""
+
+    by: str
+    reason: str
+
+
+class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`."""
+
+    kind: str
+    source: str
+    topic: str | None
+    first: int
+    last: int
+    message: str
+
+
+def to_data(record: msgspec.Struct) -> dict[str, Any]:
+    """A record as the `data` of an event: text, numbers, bytes, lists and maps only."""
+    built: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
+    return built
+
+
+def from_data(kind: type[Record], data: dict[str, Any]) -> Record:
+    """The `data` of an event as its record. Raises `UnusableEventError` when it is not one."""
+    try:
+        return msgspec.convert(data, kind, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise UnusableEventError("event.schema", f"data is no {kind.__name__}: {error}") from error

@@ -1,0 +1,91 @@
+"""Topics, names and patterns: the grammar of INTERFACE 3.
+
+Rule 1: a topic is 1 to 16 levels, at most 512 bytes, joined by `/`.
+Rule 2: a level is 1 to 63 of `a-z 0-9 - . _`.
+Rule 3: a pattern is a topic in which `+` may stand for one level; one that ends in `/` takes the subtree below it
+    and not the topic itself; `/` alone takes everything.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from dsmt.errors import InputError
+
+MAX_LEVELS: Final = 16
+MAX_BYTES: Final = 512
+
+_LEVEL: Final = re.compile(r"[a-z0-9._-]{1,63}")
+_TOPIC: Final = re.compile(r"[a-z0-9._-]{1,63}(?:/[a-z0-9._-]{1,63}){0,15}")
+_PATTERN: Final = re.compile(r"(?:(?:[a-z0-9._-]{1,63}|\+)/)*(?:[a-z0-9._-]{1,63}|\+)?")
+
+
+def is_level(text: str) -> bool:
+    """Whether the text may be one level of a topic: a name."""
+    return _LEVEL.fullmatch(text) is not None
+
+
+def is_topic(text: str) -> bool:
+    """Whether the text is a topic."""
+    return len(text) <= MAX_BYTES and _TOPIC.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def check_pattern(pattern: str) -> str:
+    """The pattern, or `InputError` that says what is wrong with it."""
+    if pattern == "/":
+        return pattern
+    if not pattern or len(pattern) > MAX_BYTES or _PATTERN.fullmatch(pattern) is None:
+        raise InputError(
+            "topic.pattern",
+            f"{pattern!r} is no topic pattern: levels of a-z 0-9 - . _ joined by '/', '+' for one level",
+            next="end it in '/' for a subtree, as in service/web/",
+        )
+    if pattern.rstrip("/").count("/") >= MAX_LEVELS:
+        raise InputError("topic.pattern", f"{pattern!r} has more than {MAX_LEVELS} levels")
+    return pattern
+
+
+@lru_cache(maxsize=8192)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    subtree = pattern.endswith("/")
+    levels = pattern.rstrip("/").split("/") if pattern != "/" else []
+    body = "/".join("[^/]+" if level == "+" else re.escape(level) for level in levels)
+    if subtree:
+        body = f"{body}/.+" if body else ".+"
+    return re.compile(body)
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern takes a topic."""
+    if "+" not in pattern:
+        if pattern.endswith("/"):
+            return pattern == "/" or (topic.startswith(pattern) and len(topic) > len(pattern))
+        return pattern == topic
+    return _compiled(pattern).fullmatch(topic) is not None
+
+
+@lru_cache(maxsize=65536)
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every topic that `narrow` takes is taken by `wide`: the order of grants."""
+    if wide == "/":
+        return True
+    if narrow == "/":
+        return False
+    wide_subtree, narrow_subtree = wide.endswith("/"), narrow.endswith("/")
+    above, below = wide.rstrip("/").split("/"), narrow.rstrip("/").split("/")
+    if wide_subtree:
+        if len(below) < len(above) + (0 if narrow_subtree else 1):
+            return False
+    elif narrow_subtree or len(above) != len(below):
+        return False
+    return all(a in ("+", b) for a, b in zip(above, below, strict=False))
+
+
+def literal_prefix(pattern: str) -> str:
+    """The longest text with which every topic of the pattern begins."""
+    if pattern == "/":
+        return ""
+    return pattern.split("+", 1)[0]

@@ -1,0 +1,1 @@
+"""Monitors: install monitors, health, node and probe."""

@@ -1,0 +1,79 @@
+"""Driver: how an instance's program is run and contained, as a port (DESIGN.md 6).
+
+Contract:
+1. `start` returns only when the program has exec'd; what prevents it is a `FailedError` with a `start.` code.
+2. An instance is a whole process tree: whatever the program forks belongs to it, also after a double fork,
+   and `kill` leaves none of it.
+3. `adopt` never takes another process that has got the same pid.
+4. What a program writes goes to the log files named in `Launch`, whoever of dsmt lives or dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dsmt.ports.processes import Exit, Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One program to run: everything the driver needs, nothing it must look up.
+
+    `limits` maps `pids`, `files`, `memory` (bytes, address space) to a number. `stdout` and `stderr` are paths of files
+    that are appended to.
+    """
+
+    argv: tuple[str, ...]
+    directory: str
+    env: Mapping[str, str]
+    stdout: str
+    stderr: str
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+class Instance(Protocol):
+    """A running program with all that it forked."""
+
+    @property
+    def identity(self) -> Identity:
+        """The program's own process."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Wait for the end of the program's own process. May be awaited by several."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program's process group; nothing happens when it is gone."""
+        ...
+
+    async def kill(self, *, deadline: float) -> tuple[int, ...]:
+        """SIGKILL the whole tree and wait until none of it is left, at most `deadline` seconds.
+
+        Returns the pids that do not die (`stop.stuck`); empty is the good case.
+        """
+        ...
+
+
+class Driver(Protocol):
+    """A way to run programs. `fence` is `kernel` or `none` (SEMANTICS C5)."""
+
+    @property
+    def fence(self) -> str:
+        """Whether the kernel ends the instance with its agent."""
+        ...
+
+    @property
+    def enforces(self) -> tuple[str, ...]:
+        """The limits it can enforce here: of `pids`, `files`, `memory`, `cpu`, `disk`."""
+        ...
+
+    def start(self, launch: Launch) -> Instance:
+        """Start a program; synchronous, since nothing is as urgent. Raises `FailedError` with a `start.` code."""
+        ...
+
+    def adopt(self, identity: Identity) -> Instance | None:
+        """Take over an instance that an earlier agent started; None when it is gone."""
+        ...

@@ -1,0 +1,1 @@
+"""Programs: the wiring of one process each (floor 6)."""

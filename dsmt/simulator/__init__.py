@@ -1,0 +1,1 @@
+"""The simulator: the real modules in virtual time (floor 7)."""

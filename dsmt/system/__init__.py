@@ -1,0 +1,1 @@
+"""Linux: clock, entropy, files and processes behind the ports (floor 5)."""

@@ -1,0 +1,123 @@
+"""Certificates: CBOR Web Tokens with a confirmation key, in COSE_Sign1 (RFC 8392, RFC 8747, RFC 9052).
+
+Rule 1: claims: 1 issuer's name, 2 subject's name, 4 not after, 5 not before, 6 issued at (seconds), 7 id,
+    8 confirmation key (COSE_Key: OKP, Ed25519); private claims: -70001 topic patterns that may be published, -70002
+    that may be read, -70003 depth of further delegation, -70004 quota of live facts.
+Rule 2: the protected header holds algorithm and the issuer's key id, the unprotected one is empty.
+Rule 3: a certificate is good only under its issuer's, up to the realm's root (`store.TrustStore`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import cbor2
+import msgspec
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import Signing, assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.topic import is_topic
+from dsmt.trust.keys import key_id_of
+
+PUBLISH: Final = -70_001
+READ: Final = -70_002
+DEPTH: Final = -70_003
+QUOTA: Final = -70_004
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a key, what it may do, and who says so. Times are seconds since 1970; `quota` is of live facts (A14)."""
+
+    issuer: str
+    subject: str
+    public: bytes
+    issued: int
+    not_before: int
+    not_after: int
+    publish: tuple[str, ...]
+    read: tuple[str, ...]
+    depth: int
+    quota: int
+    serial: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key it names."""
+        return key_id_of(self.public)
+
+    @property
+    def role(self) -> str:
+        """The first word of the subject: broker, node, controller, operator, agent, monitor, issuer, root."""
+        return self.subject.split("/", 1)[0]
+
+
+class SignedCertificate(msgspec.Struct, frozen=True):
+    """A certificate with its bytes and the id of the key that signed it."""
+
+    certificate: Certificate
+    raw: bytes
+    issuer_key_id: bytes
+
+
+def issue(certificate: Certificate, signer: Signing) -> SignedCertificate:
+    """Sign a certificate with the issuer's key."""
+    claims: dict[int, Any] = {
+        1: certificate.issuer,
+        2: certificate.subject,
+        4: certificate.not_after,
+        5: certificate.not_before,
+        6: certificate.issued,
+        7: certificate.serial,
+        8: {1: {1: 1, -1: 6, -2: certificate.public}},
+        PUBLISH: list(certificate.publish),
+        READ: list(certificate.read),
+        DEPTH: certificate.depth,
+        QUOTA: certificate.quota,
+    }
+    protected, body = protected_header(signer.algorithm, signer.key_id), canonical(claims)
+    raw = assemble(protected, body, signer.sign(sig_structure(protected, body)))
+    return SignedCertificate(certificate, raw, signer.key_id)
+
+
+def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
+    """Take a certificate apart: itself, and algorithm, signed bytes and signature for its check.
+
+    Raises `UnusableEventError`.
+    """
+    envelope = open_envelope(raw)
+    if envelope.path is not None:
+        raise UnusableEventError("trust.certificate", "a certificate is signed alone, not in a burst")
+    try:
+        certificate = _claims(cbor2.loads(envelope.payload))
+    except UnusableEventError:
+        raise
+    except Exception as error:
+        raise UnusableEventError("trust.certificate", f"not a certificate: {error}") from error
+    signed = SignedCertificate(certificate, raw, envelope.key_id)
+    return signed, envelope.algorithm, envelope.to_be_signed(), envelope.signature
+
+
+def _claims(claims: dict[int, Any]) -> Certificate:
+    key = claims[8][1]
+    if key[1] != 1 or key[-1] != 6:
+        raise UnusableEventError("trust.certificate", "the confirmation key is no Ed25519 key")
+    certificate = msgspec.convert(
+        {
+            "issuer": claims[1],
+            "subject": claims[2],
+            "public": key[-2],
+            "issued": claims[6],
+            "not_before": claims[5],
+            "not_after": claims[4],
+            "publish": claims[PUBLISH],
+            "read": claims[READ],
+            "depth": claims[DEPTH],
+            "quota": claims[QUOTA],
+            "serial": claims[7],
+        },
+        Certificate,
+        builtin_types=(bytes,),
+    )
+    if not is_topic(certificate.subject) or len(certificate.public) != 32:
+        raise UnusableEventError("trust.certificate", "subject or key is malformed")
+    return certificate

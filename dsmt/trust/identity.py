@@ -1,0 +1,105 @@
+"""Identities: a key with the certificates that make it somebody, and how new ones are issued.
+
+Rule 1: a delegated certificate is a subset of its issuer's in grant, time and depth.
+Rule 2: times are given by the caller, in seconds since 1970; a certificate begins a minute early for skewed clocks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cbor2
+import msgspec
+
+from dsmt.errors import InputError
+from dsmt.event.codec import canonical
+from dsmt.trust.certificate import Certificate, SignedCertificate, issue, read
+from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, publish_patterns, read_patterns
+from dsmt.trust.keys import SecretKey
+
+SKEW_S: Final = 60
+YEAR_S: Final = 365 * 24 * 3600
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A source: its key, its certificate, and those above it up to the root's (excluded), nearest first."""
+
+    key: SecretKey
+    chain: tuple[SignedCertificate, ...]
+
+    @property
+    def certificate(self) -> Certificate:
+        """The source's own certificate."""
+        return self.chain[0].certificate
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.certificate.subject
+
+
+def certify(
+    subject: str, public: bytes, *, issuer: str, signer: SecretKey, now_s: int, lifetime_s: int, serial: bytes
+) -> SignedCertificate:
+    """A certificate with the grants of the subject's role, signed by the issuer's key."""
+    role = subject.split("/", 1)[0]
+    return issue(
+        Certificate(
+            issuer=issuer,
+            subject=subject,
+            public=public,
+            issued=now_s,
+            not_before=now_s - SKEW_S,
+            not_after=now_s + lifetime_s,
+            publish=publish_patterns(subject),
+            read=read_patterns(subject),
+            depth=DEPTHS.get(role, 0),
+            quota=QUOTAS.get(role, DEFAULT_QUOTA),
+            serial=serial,
+        ),
+        signer,
+    )
+
+
+def root_issued(
+    name: str, root: SecretKey, *, seed: bytes, now_s: int, serial: bytes, lifetime_s: int = YEAR_S
+) -> Identity:
+    """A new identity under the realm's root. `seed` is 32 random bytes, `serial` 16."""
+    key = SecretKey(seed)
+    signed = certify(name, key.public, issuer="root", signer=root, now_s=now_s, lifetime_s=lifetime_s, serial=serial)
+    return Identity(key, (signed,))
+
+
+def delegate(name: str, parent: Identity, *, seed: bytes, now_s: int, serial: bytes) -> Identity:
+    """A new identity below another's, for as long as the parent's own certificate holds."""
+    above = parent.certificate
+    key = SecretKey(seed)
+    signed = certify(
+        name,
+        key.public,
+        issuer=above.subject,
+        signer=parent.key,
+        now_s=max(now_s, above.not_before + SKEW_S),
+        lifetime_s=above.not_after - max(now_s, above.not_before + SKEW_S),
+        serial=serial,
+    )
+    return Identity(key, (signed, *parent.chain))
+
+
+def dump(identity: Identity) -> bytes:
+    """An identity as bytes, secret included: for a file of mode 0600."""
+    return canonical({"seed": identity.key.seed, "chain": [signed.raw for signed in identity.chain]})
+
+
+def load(raw: bytes, *, where: str) -> Identity:
+    """Read what `dump` wrote. Raises `InputError` that names the file."""
+    try:
+        told = cbor2.loads(raw)
+        chain = tuple(read(one)[0] for one in told["chain"])
+        identity = Identity(SecretKey(told["seed"]), chain)
+        matching = bool(chain) and identity.certificate.public == identity.key.public
+    except Exception as error:
+        raise InputError("trust.identity", f"{where} holds no identity: {error}", next="make it anew") from error
+    if not matching:
+        raise InputError("trust.identity", f"{where}: certificate and key do not belong together", next="make it anew")
+    return identity

@@ -1,0 +1,1 @@
+"""The view: facts folded into what a decision reads (floor 2)."""
