@@ -57,5 +57,5 @@ class LeftoverError(SimulationError):
         self.findings = findings
 
 
-class ProcessKilled(BaseException):  # noqa: N818 - an order to unwind, like GeneratorExit, not an error
-    """The code runs in a simulated process that is dead; it can do nothing any more but unwind."""
+class ProcessKilled(BaseException):
+    """The code runs in a simulated process that is dead: an order to unwind, as GeneratorExit is, and no error."""

@@ -127,7 +127,7 @@ class SimTimer(asyncio.TimerHandle):
             self._callback = None
             self._args = ()
             if self._scheduled:
-                self._loop._timer_handle_cancelled(self)
+                self._loop.count_cancelled()
 
 
 def owner_of(handle: SimHandle | SimTimer) -> Owner | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from types import FrameType
+
+from dsmt.simulator.handles import Owner, SimTask
 
 
 def frames(awaitable: object) -> Iterator[FrameType]:
@@ -24,6 +26,20 @@ def describe_task(task: asyncio.Task[object]) -> str:
         for frame in frames(task.get_coro())
     ]
     return "\n".join([f"task {task.get_name()}", *places])
+
+
+def describe_waiting(tasks: Iterable[SimTask], processes: Iterable[Owner]) -> str:
+    """Return where each task waits, with its process, and what each paused process holds."""
+    waiting = [
+        describe_task(task) if task.owner is None else f"process {task.owner.name}, {describe_task(task)}"
+        for task in tasks
+    ]
+    paused = [
+        f"process {process.name} is paused and holds {len(process.held)} callbacks"
+        for process in processes
+        if process.halted
+    ]
+    return "\n".join([*waiting, *paused])
 
 
 def _first(thing: object, *names: str) -> object:

@@ -1,6 +1,6 @@
-"""Commands: split a line by the shell's quoting rules, without a shell and without its surprises.
+r"""Commands: split a line by the shell's quoting rules, without a shell and without its surprises.
 
-Rule 1: words are split at blanks; '...' is literal; in "..." a backslash escapes `"`, `\\`, `$` and `` ` ``.
+Rule 1: words are split at blanks; '...' is literal; in "..." a backslash escapes `"`, `\`, `$` and `` ` ``.
 Rule 2: outside quotes, what only a shell could do ($ | > < ; & * ` and a leading ~) is refused with a hint.
 Rule 3: nothing is expanded; placeholders are filled in later, argument by argument, so they cannot split.
 """

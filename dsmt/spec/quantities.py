@@ -27,10 +27,11 @@ _NUMBER_AND_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _LONGEST_TEXT: Final = 40
 _LARGEST_SIZE: Final = 2**63 - 1
 
-SIGNALS: Final = frozenset(
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU"
-    " URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split()
-)
+SIGNALS: Final = frozenset({
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+})  # fmt: skip
 
 
 def parse_duration(text: str) -> float:
@@ -136,5 +137,5 @@ def parse_signal(text: str) -> str:
     """Return the full name (`SIGTERM`) of `TERM`, `SIGTERM` or `sigterm`."""
     name = text.upper().removeprefix("SIG")
     if name not in SIGNALS:
-        raise WrongValueError(f"`{text[:_LONGEST_TEXT]}` is not a signal", "signals are named: TERM, INT, HUP, USR1 ...")
+        raise WrongValueError(f"`{text[:_LONGEST_TEXT]}` is not a signal", "name one: TERM, INT, HUP, USR1 ...")
     return f"SIG{name}"

@@ -26,7 +26,7 @@ QUOTA: Final = -70_004
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a key, what it may do, and who says so. Times are seconds since 1970; `quota` is of live facts (A14)."""
+    """Who holds a key, what it may do, and who says so. Times: seconds since 1970; `quota`: live facts (A14)."""
 
     issuer: str
     subject: str

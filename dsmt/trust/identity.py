@@ -12,10 +12,10 @@ import cbor2
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.codec import canonical
+from dsmt.event.codec import Signing, canonical
 from dsmt.trust.certificate import Certificate, SignedCertificate, issue, read
 from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, publish_patterns, read_patterns
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import Key, SecretKey
 
 SKEW_S: Final = 60
 YEAR_S: Final = 365 * 24 * 3600
@@ -24,7 +24,7 @@ YEAR_S: Final = 365 * 24 * 3600
 class Identity(msgspec.Struct, frozen=True):
     """A source: its key, its certificate, and those above it up to the root's (excluded), nearest first."""
 
-    key: SecretKey
+    key: Key
     chain: tuple[SignedCertificate, ...]
 
     @property
@@ -39,7 +39,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def certify(
-    subject: str, public: bytes, *, issuer: str, signer: SecretKey, now_s: int, lifetime_s: int, serial: bytes
+    subject: str, public: bytes, *, issuer: str, signer: Signing, now_s: int, lifetime_s: int, serial: bytes
 ) -> SignedCertificate:
     """A certificate with the grants of the subject's role, signed by the issuer's key."""
     role = subject.split("/", 1)[0]
@@ -61,26 +61,23 @@ def certify(
     )
 
 
-def root_issued(
-    name: str, root: SecretKey, *, seed: bytes, now_s: int, serial: bytes, lifetime_s: int = YEAR_S
-) -> Identity:
-    """A new identity under the realm's root. `seed` is 32 random bytes, `serial` 16."""
-    key = SecretKey(seed)
+def root_issued(name: str, root: Signing, *, key: Key, now_s: int, serial: bytes, lifetime_s: int = YEAR_S) -> Identity:
+    """A new identity for a key, under the realm's root. `serial` is 16 random bytes."""
     signed = certify(name, key.public, issuer="root", signer=root, now_s=now_s, lifetime_s=lifetime_s, serial=serial)
     return Identity(key, (signed,))
 
 
-def delegate(name: str, parent: Identity, *, seed: bytes, now_s: int, serial: bytes) -> Identity:
-    """A new identity below another's, for as long as the parent's own certificate holds."""
+def delegate(name: str, parent: Identity, *, key: Key, now_s: int, serial: bytes) -> Identity:
+    """A new identity for a key, below another's, for as long as the parent's own certificate holds."""
     above = parent.certificate
-    key = SecretKey(seed)
+    begin = max(now_s, above.not_before + SKEW_S)
     signed = certify(
         name,
         key.public,
         issuer=above.subject,
         signer=parent.key,
-        now_s=max(now_s, above.not_before + SKEW_S),
-        lifetime_s=above.not_after - max(now_s, above.not_before + SKEW_S),
+        now_s=begin,
+        lifetime_s=above.not_after - begin,
         serial=serial,
     )
     return Identity(key, (signed, *parent.chain))

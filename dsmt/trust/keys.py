@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import sha256
+from typing import Protocol
 
 from nacl.bindings import (
     crypto_sign,
@@ -20,7 +21,7 @@ from nacl.bindings import (
 from nacl.exceptions import BadSignatureError
 
 from dsmt.errors import InputError
-from dsmt.event.codec import EDDSA
+from dsmt.event.codec import EDDSA, Signing
 
 SEED_BYTES = 32
 
@@ -30,8 +31,26 @@ def key_id_of(public: bytes) -> bytes:
     return sha256(public).digest()[:16]
 
 
+class Key(Signing, Protocol):
+    """A source's private key. `SecretKey` is the real one; the simulator has a keyed hash in its place and says so."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        ...
+
+    @property
+    def seed(self) -> bytes:
+        """What the key is made of, 32 secret bytes."""
+        ...
+
+    def link_secret(self) -> bytes:
+        """The X25519 secret key, 32 bytes, for links."""
+        ...
+
+
 class SecretKey:
-    """A source's private key; fulfils `ports.signer.Signer`."""
+    """A source's Ed25519 private key; fulfils `Key`."""
 
     __slots__ = ("_secret", "key_id", "public", "seed")
 

@@ -1,0 +1,13 @@
+"""Where a realm is reached: what every client of the bus is configured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A broker: `host:port` and its Ed25519 public key, 32 bytes."""
+
+    address: str
+    public: bytes
