@@ -43,6 +43,8 @@ def parse_duration(text: str) -> float:
     if order != sorted(set(order)):
         raise WrongValueError(f"`{text}` repeats or mixes up its units", "write the largest first, as in 1h30m")
     total_ms = sum((Fraction(number) * _DURATION_UNITS[unit] for number, unit in parts), Fraction(0))
+    if total_ms.denominator != 1:
+        raise WrongValueError(f"`{text}` is finer than a millisecond", "write whole milliseconds")
     return float(total_ms / 1000)
 
 

@@ -1,0 +1,103 @@
+"""What differs between two specs of a service, key by key, and what each difference asks of running instances.
+
+`install_key` and `run_key` say the same by content, for agents: an instance whose `install_key` differs is installed
+anew, one whose `run_key` differs is restarted, any other difference is taken over while it runs. What placeholders
+expand to (labels, revision) is no part of either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from dsmt.spec.records import ComponentSpec, ServiceSpec
+from dsmt.spec.writing import document
+
+Action = Literal["none", "restart", "reinstall", "rescale"]
+
+_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image"})
+_RESTART: Final = frozenset({
+    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "files", "user", "limits", "ports",
+    "kind", "pre", "post", "timeout",
+})  # fmt: skip
+_RESCALE: Final = frozenset({
+    "instances", "nodes", "requires", "rank", "spread", "apart", "near", "reserve", "on_partition", "parallel",
+})  # fmt: skip
+_FIELDS: Final = {"artifact": "artifacts"}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One difference, in the operator's spelling.
+
+    `component` is empty for a key of the service; `key` is dotted (`artifact.sha256`, `env.LOG`) and empty when a whole
+    component came (`old` null) or went (`new` null). A key that is not there is null.
+    """
+
+    component: str
+    key: str
+    old: Any
+    new: Any
+    action: Action
+
+
+def changes(old: ServiceSpec | None, new: ServiceSpec) -> list[Change]:
+    """Return what differs, service keys first, then by component and key; empty when nothing does."""
+    before = document(old, complete=True) if old is not None else {"components": {}}
+    after = document(new, complete=True)
+    was, now = before.pop("components"), after.pop("components")
+    found = [Change("", key, a, b, "none") for key, a, b in _differences(before, after)] if old is not None else []
+    for name in sorted({*was, *now}):
+        if name not in was or name not in now:
+            found.append(Change(name, "", was.get(name), now.get(name), "rescale"))
+            continue
+        same_content = old is not None and install_key(old.components[name]) == install_key(new.components[name])
+        for key, a, b in _differences(was[name], now[name]):
+            found.append(Change(name, key, a, b, _action(key, same_content)))
+    return found
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, old, new) of the leaves that differ; lists are compared whole."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif old != new:
+        yield key, old, new
+
+
+def _action(key: str, same_content: bool) -> Action:
+    first = key.split(".", maxsplit=1)[0]
+    if first in _REINSTALL:
+        return "none" if same_content else "reinstall"
+    if first in _RESTART:
+        return "restart"
+    return "rescale" if first in _RESCALE else "none"
+
+
+def install_key(component: ComponentSpec) -> str:
+    """Return the SHA-256 (hex) of what must be installed anew when it changes; an artifact counts by its content."""
+    plain = _plain(component)
+    for artifact in plain["artifacts"]:
+        if artifact["sha256"] is not None:
+            del artifact["url"]
+    return _digest({key: plain[_FIELDS.get(key, key)] for key in _REINSTALL})
+
+
+def run_key(component: ComponentSpec) -> str:
+    """Return the SHA-256 (hex) of what needs a restart when it changes; a new installation is part of it."""
+    plain = _plain(component)
+    plain.update(plain["job"] or {})
+    values = {key: plain[field] for key in _RESTART for field in (key, f"{key}_s") if field in plain}
+    return _digest({**values, "data_bytes": plain["data_bytes"], "install": install_key(component)})
+
+
+def _plain(component: ComponentSpec) -> dict[str, Any]:
+    return dict(msgspec.to_builtins(component))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,281 @@
+"""Checks across keys: what single values cannot show, one small function each, listed at the end.
+
+Rule 1: a check speaks only of values that could be read (`trusted`), so one mistake is reported once.
+Rule 2: a default never contradicts; checks of a choice look at what the file said (`said`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.spec import nodeset
+from dsmt.spec.completing import CHECK_KINDS, DIGEST, GRACE_SHARE_OF_TERM
+from dsmt.spec.keys import JOB_KEYS
+from dsmt.spec.mistakes import Mistake, nearest
+from dsmt.spec.quantities import format_duration, format_percent, format_size
+from dsmt.spec.reading import ROLES, Path, Reader
+from dsmt.spec.templates import check_templates
+
+Wrong = tuple[Path, str, str]
+Plain = Mapping[str, Any]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One component with what is around it; paths are below the component."""
+
+    reader: Reader
+    service: Plain
+    name: str
+    component: Plain
+
+    def path(self, *keys: str) -> Path:
+        """Return the whole path of keys of this component."""
+        return ("components", self.name, *keys)
+
+    def said(self, *keys: str) -> bool:
+        """Whether the file said this, readably."""
+        return self.path(*keys) in self.reader.marks and self.trusted(*keys)
+
+    def trusted(self, *keys: str) -> bool:
+        """Whether nothing about these keys was unreadable."""
+        return self.reader.trusted(self.path(*keys))
+
+
+def check_service(reader: Reader, service: Plain) -> None:
+    """Note every mistake across the keys of one service in the reader."""
+    wrongs: list[Wrong] = []
+    for name, component in service["components"].items():
+        case = Case(reader, service, name, component)
+        for check in COMPONENT_CHECKS:
+            wrongs.extend((case.path(*path), message, hint) for path, message, hint in check(case))
+    for whole in SERVICE_CHECKS:
+        wrongs.extend(whole(reader, service))
+    for path, message, hint in wrongs:
+        node = reader.mark(path) or reader.mark(("service",)) or reader.mark(("components",))
+        reader.mistakes.append(
+            Mistake(reader.file, node.line if node else 1, node.column if node else 1, message, hint)
+        )
+
+
+_SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
+
+
+def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
+    """Yield what is allowed but probably not meant."""
+    for name, component in service["components"].items():
+        for variable, value in component["env"].items():
+            if isinstance(value, str) and value and _SECRET.search(variable):
+                node = reader.mark(("components", name, "env", variable))
+                line, column = (node.line, node.column) if node is not None else (1, 1)
+                yield Mistake(reader.file, line, column, f"env.{variable} looks like a secret", "use `secrets:`")
+
+
+def _program(case: Case) -> Iterator[Wrong]:
+    c = case.component
+    if c["run"] is None and c["image"] is None and case.trusted("run") and case.trusted("image"):
+        yield (), "`run` is missing", "the long-running program, in the foreground"
+    if not case.trusted("driver") or not case.trusted("image"):
+        return
+    if c["image"] is not None and c["driver"] != "podman":
+        yield ("driver",), f"`image` needs the driver podman, not {c['driver']}", "remove one of the two"
+    if c["image"] is None and c["driver"] == "podman":
+        yield ("driver",), "the driver podman needs an `image`", "name one"
+
+
+def _partition(case: Case) -> Iterator[Wrong]:
+    c = case.component
+    if not case.trusted("on_partition"):
+        return
+    if c["on_partition"] != "at_most_one":
+        for key in ("term", "fence"):
+            if case.said(key):
+                yield (key,), f"`{key}` is for `at_most_one` only", "remove it, or on_partition: at_most_one"
+        moves = any(step["action"] == "move" for step in c["restart"]["escalate"])
+        if c["on_partition"] == "pinned" and moves and case.said("restart", "escalate"):
+            message = "`pinned` never moves, and `restart.escalate` says `move`"
+            yield ("restart", "escalate"), message, "remove `move`"
+        return
+    if c["update"]["order"] == "start_first" and case.trusted("update"):
+        yield ("update", "order"), "`at_most_one` cannot be updated with `start_first`", "stop_first"
+    if c["instances"] is None and case.trusted("instances"):
+        yield ("instances",), "`at_most_one` cannot run on each node", "give a number of instances"
+    longest_s = c["term_s"] * GRACE_SHARE_OF_TERM
+    if case.said("stop", "grace") and case.trusted("term") and c["stop"]["grace_s"] > longest_s + 1e-9:
+        message = f"`stop.grace` is more than 30 % of `term` ({format_duration(c['term_s'])})"
+        yield ("stop", "grace"), message, f"at most {format_duration(longest_s)}"
+
+
+def _ports(case: Case) -> Iterator[Wrong]:
+    c = case.component
+    fixed: dict[tuple[int, str], str] = {}
+    variables: dict[str, str] = {}
+    for port in c["ports"]:
+        number, name = port["port"], port["name"]
+        first = fixed.setdefault((number, port["protocol"]), name) if number is not None else name
+        if first != name:
+            yield ("ports", name), f"port {number} is given to `{first}` already", "choose another, or auto"
+        variable = name.replace("-", "_")
+        if variables.setdefault(variable, name) != name:
+            yield ("ports", name), f"`{name}` and `{variables[variable]}` give the same variable", "rename one"
+    one_node = case.trusted("nodes") and nodeset.most(nodeset.parse(c["nodes"])) == 1
+    if fixed and one_node and case.said("update", "order") and c["update"]["order"] == "start_first":
+        yield ("update", "order"), "a fixed port on one node forbids two at a time", "stop_first, or port: auto"
+    names = {port["name"] for port in c["ports"]}
+    sockets = case.reader.mark(case.path("sockets"))
+    if case.said("sockets") and sockets is not None and case.trusted("ports"):
+        items = getattr(sockets, "items", None) or (sockets,)
+        for index, item in enumerate(items):
+            if item.text not in names:
+                yield ("sockets", str(index)), f"`{item.text}` is not in `ports`", _known(item.text, names)
+
+
+def _health(case: Case) -> Iterator[Wrong]:
+    health = case.reader.mark(case.path("health"))
+    if health is None or not case.trusted("health"):
+        return
+    roles = [role for role in ROLES if case.said("health", role)]
+    paths: list[Path] = [("health", role) for role in roles]
+    for path in paths or [("health",)]:
+        kinds = [kind for kind in CHECK_KINDS if case.said(*path, kind)]
+        if len(kinds) != 1:
+            said = f"`{'` and `'.join(kinds)}` are" if kinds else "nothing is"
+            yield path, f"one check is wanted, and {said} here", "one of http, tcp, exec, notify"
+        if path[-1] in {"readiness", "liveness"} and case.said(*path, "deadline"):
+            yield (*path, "deadline"), "`deadline` is for start-up only", "put it under `startup`"
+        if len(kinds) == 1 and kinds[0] in {"http", "tcp"} and case.trusted("ports"):
+            yield from _check_port(case, (*path, kinds[0]))
+
+
+def _check_port(case: Case, path: Path) -> Iterator[Wrong]:
+    names = {port["name"] for port in case.component["ports"]}
+    if not case.said(*path, "port"):
+        if not names:
+            yield path, f"`{path[-1]}` needs a port, and there are no `ports`", "ports: {http: auto}"
+        return
+    node = case.reader.mark(case.path(*path, "port"))
+    named = getattr(node, "text", "")
+    if named not in names:
+        yield (*path, "port"), f"`{named}` is not in `ports`", _known(named, names)
+
+
+def _resources(case: Case) -> Iterator[Wrong]:
+    c = case.component
+    if not case.trusted("limits") or not case.trusted("reserve"):
+        return
+    spells: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "memory": ("memory_bytes", format_size), "cpu": ("cpu", str), "disk": ("disk_bytes", format_size),
+    }  # fmt: skip
+    for key, (field, spell) in spells.items():
+        limit, reserve = c["limits"][field], c["reserve"][field]
+        if limit is not None and reserve > limit:
+            message = f"`limits.{key}` ({spell(limit)}) is below `reserve.{key}` ({spell(reserve)})"
+            yield ("limits", key), message, "reserve at most the limit"
+
+
+def _secrets(case: Case) -> Iterator[Wrong]:
+    for name, secret in case.component["secrets"].items():
+        if (secret["secret"] is None) == (secret["file"] is None) and case.trusted("secrets", name):
+            yield ("secrets", name), "a secret comes from one place", "either {secret: NAME} or {file: PATH}"
+        if name in case.component["env"] and secret["to"] is None:
+            yield ("env", name), f"`{name}` is in `env` and in `secrets`", "keep the one in `secrets`"
+
+
+def _artifacts(case: Case) -> Iterator[Wrong]:
+    for index, artifact in enumerate(case.component["artifacts"] if case.trusted("artifact") else ()):
+        path = ("artifact", str(index)) if case.said("artifact", str(index)) else ("artifact",)
+        scheme, _, rest = artifact["url"].partition(":")
+        if artifact["sha256"] is None and scheme in {"https", "depot"}:
+            yield (*path, "url"), f"`sha256` is missing for `{scheme}:`", "what `sha256sum` prints for the file"
+        elif scheme == "depot" and DIGEST.fullmatch(rest) and artifact["sha256"] != rest:
+            yield (*path, "sha256"), "`sha256` is not the one `depot:` names", "remove it"
+
+
+def _files(case: Case) -> Iterator[Wrong]:
+    for index, file in enumerate(case.component["files"] if case.trusted("files") else ()):
+        if (file["content"] is None) == (file["source"] is None):
+            yield ("files", str(index)), "a file has its text from one place", "either `content` or `from`"
+
+
+def _shares(case: Case) -> Iterator[Wrong]:
+    if case.component["instances"] != 1 or not case.trusted("instances") or not case.trusted("update"):
+        return
+    for key in ("max_parallel", "canary"):
+        percent = case.component["update"][key]["percent"]
+        if percent is not None:
+            yield ("update", key), f"{format_percent(percent)} of 1 instance", "write a count, or more instances"
+
+
+def _jobs(case: Case) -> Iterator[Wrong]:
+    if case.component["kind"] == "job" or not case.trusted("kind") or not case.reader.trusted(("kind",)):
+        return
+    for key in JOB_KEYS:
+        if case.said(key.name):
+            yield (key.name,), f"`{key.name}` is for jobs, and this is a service", "kind: job"
+
+
+def _neighbours(case: Case) -> Iterator[Wrong]:
+    others = set(case.service["components"]) - {case.name}
+    for index, after in enumerate(case.component["after"] if case.trusted("after") else ()):
+        path = ("after", str(index))
+        component, barrier = after["component"], after["barrier"]
+        if component is None and barrier is None:
+            yield path, "nothing is waited for", "name a component or a barrier"
+        if component is not None and component not in others:
+            itself = component == case.name
+            message = "a component cannot wait for itself" if itself else f"there is no component `{component}`"
+            yield path, message, _known(component, others)
+        if barrier is not None and barrier not in case.service["barriers"] and case.reader.trusted(("barriers",)):
+            yield path, f"there is no barrier `{barrier}`", _known(barrier, set(case.service["barriers"]))
+    named = [("apart", i, name) for i, name in enumerate(case.component["apart"]) if case.trusted("apart")]
+    named += [("near", i, near["to"]) for i, near in enumerate(case.component["near"]) if case.trusted("near")]
+    for key, index, name in named:
+        if "/" not in name and name not in others:
+            yield (key, str(index)), f"there is no other component `{name}`", _known(name, others)
+
+
+def _cycles(_: Reader, service: Plain) -> Iterator[Wrong]:
+    edges = {
+        name: [after["component"] for after in component["after"] if after["component"] in service["components"]]
+        for name, component in service["components"].items()
+    }
+    done: set[str] = set()
+    for start, first in edges.items():
+        trail = [start]
+        choices = [iter(first)]
+        while trail:
+            following = next(choices[-1], None)
+            if following is None:
+                done.add(trail.pop())
+                choices.pop()
+            elif following in trail[:-1]:
+                cycle = " -> ".join([*trail[trail.index(following) :], following])
+                yield ("components", trail[-1], "after"), f"`after` goes round: {cycle}", "remove one of them"
+            elif following not in done and following != trail[-1]:
+                trail.append(following)
+                choices.append(iter(edges[following]))
+
+
+def _barriers(_: Reader, service: Plain) -> Iterator[Wrong]:
+    met = {after["barrier"] for component in service["components"].values() for after in component["after"]}
+    for name, barrier in service["barriers"].items():
+        if name not in met:
+            yield ("barriers", name), f"nobody arrives at the barrier `{name}`", f"after: [{{barrier: {name}}}]"
+        if barrier["max"] is not None and barrier["max"] < barrier["min"]:
+            yield ("barriers", name, "max"), "`max` is below `min`", f"at least {barrier['min']}"
+
+
+def _known(word: str, known: set[str]) -> str:
+    close = nearest(word, known)
+    if close:
+        return f"did you mean `{close}`?"
+    return f"there are: {', '.join(sorted(known))}" if known else "there are none here"
+
+
+COMPONENT_CHECKS: Final[tuple[Callable[[Case], Iterator[Wrong]], ...]] = (
+    _program, _partition, _ports, _health, _resources, _secrets, _artifacts, _files, _shares, _jobs, _neighbours,
+)  # fmt: skip
+SERVICE_CHECKS: Final[tuple[Callable[[Reader, Plain], Iterator[Wrong]], ...]] = (_cycles, _barriers, check_templates)

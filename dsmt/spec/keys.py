@@ -1,0 +1,274 @@
+"""The one table of keys of a service file: type, default and one line for each.
+
+Parsing, validation, JSON Schema, `dsmt explain` and the documentation are all made from it.
+"""
+# ruff: noqa: E501 - a row of a table stays one line
+
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.spec.shapes import (
+    CEL,
+    COMMAND,
+    DURATION,
+    FLAG,
+    LONGEST_DURATION_S,
+    NAME,
+    PATH,
+    PORT_NAME,
+    SHARE,
+    SIZE,
+    TEXT,
+    Health,
+    ListOf,
+    MapOf,
+    Nested,
+    Scalar,
+    Shape,
+    Steps,
+    WholeOr,
+    Word,
+    suffix,
+)
+
+MOST_INSTANCES: Final = 100_000
+ESCALATION: Final = ("restart", "reinstall", "recreate", "move")
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key: where it stands, what it may hold, what it means.
+
+    `default` is written as in a file; None means that it has none, or that `note` tells how it is computed.
+    `named` replaces the record's field name, which is else `name` with its unit; `alias` is accepted as well.
+    """
+
+    group: str
+    name: str
+    shape: Shape
+    default: Any
+    text: str
+    required: bool = False
+    note: str = ""
+    named: str = ""
+    alias: str = ""
+
+    @property
+    def field(self) -> str:
+        """The record's field: the key with its unit (`grace_s`, `memory_bytes`)."""
+        return self.named or self.name + suffix(self.shape)
+
+
+def _whole(low: float, high: float = 1_000_000) -> Scalar:
+    return Scalar("whole", low, high)
+
+
+def _duration(low: float, high: float = LONGEST_DURATION_S) -> Scalar:
+    return Scalar("duration", low, high)
+
+
+_REAL: Final = Scalar("real", 0, 1_000_000)
+_EXIT: Final = _whole(0, 255)
+_ARTIFACTS: Final = ListOf(Nested("artifact", "url"), lone=True)
+_AFTER: Final = ListOf(Nested("after", "component"), lone=True)
+
+# fmt: off
+_SERVICE: Final = (
+    Key("service", "service", NAME, None, "name of the service; unique in the realm; never changes", required=True),
+    Key("service", "description", TEXT, "", "one line shown in `status` and on the page"),
+    Key("service", "owner", TEXT, "", "who to call; goes into every alert of this service"),
+    Key("service", "labels", MapOf(TEXT, "label"), {}, "free; filters of `ps -l`, `tail`, metrics; no effect on placement"),
+    Key("service", "kind", Word(("service", "job")), "service", "keep it running, or run it to its end (per component: `kind`)"),
+    Key("service", "defaults", Nested("component"), None, "put under every component of this file; the component's own value wins", note="{}"),
+    Key("service", "components", MapOf(Nested("component"), "name"), None, "at least one", required=True),
+    Key("service", "barriers", MapOf(Nested("barrier"), "name"), {}, "named meeting points"),
+    Key("service", "expires", _duration(1), None, "term after which all is torn down unless `dsmt renew` came", alias="lease"),
+    Key("service", "keep_revisions", _whole(1, 100), 10, "revisions kept for `history`, `rollback`, `get`"),
+)
+_WHAT: Final = (
+    Key("component", "kind", Word(("service", "job")), None, "keep it running, or run it to its end", note="the service's"),
+    Key("component", "run", COMMAND, None, "the long-running program, in the foreground", note="required unless `image` has one"),
+    Key("component", "driver", Word(("process", "bubblewrap", "podman", "systemd")), None, "how it is contained", note="`process`; `podman` when `image` is given"),
+    Key("component", "image", Scalar("image"), None, "for `podman`; a tag is resolved to its digest at `apply` and shown in `plan`"),
+    Key("component", "artifact", _ARTIFACTS, [], "what is fetched before `install`; a string is its `url`", named="artifacts"),
+    Key("artifact", "url", Scalar("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),
+    Key("artifact", "sha256", Scalar("sha256"), None, "what arrives must have it", note="computed for a path, else required"),
+    Key("artifact", "signature", TEXT, None, "path or `https:` of a minisign or COSE signature that must verify too, by a key of the realm"),
+    Key("artifact", "unpack", Word(("auto", "no", "tar", "zip")), "auto", "by content, not by name; `..`, absolute paths and devices are refused"),
+    Key("artifact", "strip", _whole(0, 100), 0, "leading path parts to drop"),
+    Key("artifact", "to", PATH, ".", "inside the instance's directory"),
+    Key("artifact", "mode", Scalar("octal"), "0755", "of one plain file, as quoted octal"),
+    Key("component", "install", COMMAND, None, "once for each revision on a node, after unpacking; must be repeatable"),
+    Key("component", "configure", COMMAND, None, "after `install` and whenever `files`, `env` or `secrets` change"),
+    Key("component", "uninstall", COMMAND, None, "when the slot leaves the node; its failure is told but blocks nothing"),
+    Key("component", "install_timeout", _duration(0.1), "10m", "for fetch + unpack + install + configure together"),
+    Key("component", "directory", Scalar("directory"), ".", "working directory, relative to the instance's own"),
+    Key("component", "data", Scalar("flag_or_size"), False, "`{data}`: a directory that survives restart, update and reinstall on this node; a size is a quota where it can be enforced"),
+    Key("component", "env", MapOf(Scalar("env"), "variable"), {}, "string, number or `{file: PATH}` read on the node at start; `null` removes an inherited one"),
+    Key("component", "inherit_env", ListOf(Scalar("variable")), ["PATH", "LANG", "TZ", "HOME"], "nothing else leaks in from the container manager"),
+    Key("component", "secrets", MapOf(Nested("secret"), "variable"), {}, "into the environment, or into a file; sealed to the node; never shown, never in history in clear"),
+    Key("secret", "secret", NAME, None, "name of a secret of the realm"),
+    Key("secret", "file", TEXT, None, "a file on the node, read at start"),
+    Key("secret", "to", PATH, None, "write it into this file (0400) instead of the environment"),
+    Key("component", "files", ListOf(Nested("file")), [], "small text files written by `configure`"),
+    Key("file", "to", PATH, None, "inside the instance's directory", required=True),
+    Key("file", "content", TEXT, None, "the text"),
+    Key("file", "from", TEXT, None, "a path relative to this file, read by `apply`", named="source"),
+    Key("file", "mode", Scalar("octal"), "0644", "quoted octal"),
+    Key("file", "template", FLAG, False, "fill in placeholders"),
+    Key("component", "user", Scalar("user"), None, "name or uid, or `auto`: a uid of its own, where the node can; a change needs root there", note="the manager's own"),
+    Key("component", "logs", Nested("logs"), {}, "rotation on the node; above `rate` per second lines are dropped and counted"),
+    Key("logs", "size", SIZE, "10MiB", "a log file is rotated at this size"),
+    Key("logs", "keep", _whole(0, 1000), 5, "rotated files kept"),
+    Key("logs", "rate", SIZE, "1MiB", "per second; what is above is dropped and counted"),
+)
+_WHERE: Final = (
+    Key("component", "instances", WholeOr("each_node", 0, MOST_INSTANCES), 1, "N of them, or one on every node that fits"),
+    Key("component", "nodes", Scalar("node_set"), "all_nodes", "candidates: a node set's name or expression, as in `limit(minus(all_nodes, failed), 10)`", alias="plan"),
+    Key("component", "requires", ListOf(CEL, lone=True), [], "CEL over `node` and `self` that a node must satisfy; of a list all must hold"),
+    Key("component", "rank", CEL, None, "CEL giving a number; higher is better among nodes that fit", note="free memory share"),
+    Key("component", "spread", Nested("spread", "by"), {}, "spread own instances as evenly as can be"),
+    Key("spread", "by", Scalar("spread"), "node", "`node`, `label:KEY` or `none`"),
+    Key("spread", "strict", FLAG, False, "a rule instead of a wish"),
+    Key("component", "apart", ListOf(TEXT, lone=True), [], "never on one node with these (`service/component` for others)"),
+    Key("component", "near", ListOf(Nested("near"), lone=True), [], "latency to another component's instances"),
+    Key("near", "to", TEXT, None, "a component (`service/component` for others)", required=True),
+    Key("near", "within", DURATION, None, "absolute bound"),
+    Key("near", "ideal", DURATION, None, "what is wished for"),
+    Key("near", "penalty", _REAL, 1, "price for each ms above `ideal`"),
+    Key("component", "reserve", Nested("reserve"), {}, "what placement counts as taken"),
+    Key("reserve", "memory", SIZE, None, "bytes of memory", note="`limits.memory`, or 128MiB"),
+    Key("reserve", "cpu", _REAL, None, "cores", note="`limits.cpu`, or 0.1"),
+    Key("reserve", "disk", SIZE, None, "bytes of disk", note="`limits.disk`, or 0"),
+    Key("component", "limits", Nested("limits"), {}, "what is enforced; a node that cannot is not chosen"),
+    Key("limits", "memory", SIZE, None, "bytes of memory"),
+    Key("limits", "cpu", Scalar("real", 0.01, 100_000), None, "cores"),
+    Key("limits", "pids", _whole(1, 4_194_304), 4096, "processes and threads"),
+    Key("limits", "files", _whole(16, 1_073_741_816), 65536, "open files of each process"),
+    Key("limits", "disk", SIZE, None, "bytes of disk"),
+    Key("limits", "enforce", Word(("required", "best_effort")), "required", "`best_effort` takes nodes that cannot, and says so in `status`"),
+    Key("component", "on_partition", Word(("at_least_one", "at_most_one", "pinned")), "at_least_one", "rather two than none; never two; never elsewhere"),
+    Key("component", "lost_after", _duration(5), None, "silence of its node after which another takes over", note="5s, grows with fleet size; closed sessions then count at once"),
+    Key("component", "term", _duration(10, 300), "15s", "`at_most_one` only: length of the exclusive grant; the holder stops itself at 60 %"),
+    Key("component", "fence", Word(("kernel", "best_effort")), "kernel", "`at_most_one` only: `kernel` takes only drivers and nodes whose kernel ends the instance; `best_effort` takes the others too"),
+    Key("component", "ports", MapOf(Nested("port", "port"), "port_name"), {}, "given to the program as `{port.NAME}`, `$PORT_NAME`, and `$PORT` for the first"),
+    Key("component", "sockets", ListOf(PORT_NAME, lone=True), [], "short form of `held: true` for these ports"),
+    Key("port", "port", WholeOr("auto", 1, 65535), "auto", "`auto` is 20000..29999, kept through restarts on the same node"),
+    Key("port", "bind", Scalar("address"), None, "where it listens", note="127.0.0.1 on a realm of one machine, else the node's address"),
+    Key("port", "protocol", Word(("tcp", "udp")), "tcp", "`tcp` or `udp`"),
+    Key("port", "held", FLAG, False, "the agent opens the socket and keeps it across restarts (LISTEN_FDS)"),
+)
+_HEALTH: Final = (
+    Key("component", "health", Health(), None, "one check, or `startup`, `readiness`, `liveness` by name", note="ready when the process has lived `update.healthy_after`"),
+    Key("check", "http", Nested("http"), None, "an HTTP request; redirects are not followed"),
+    Key("check", "tcp", Nested("tcp"), None, "connect is enough"),
+    Key("check", "exec", COMMAND, None, "exit 0 passes; runs as the service, inside its container"),
+    Key("check", "notify", Nested("notify"), None, "sd_notify `READY=1`; with `watchdog`, `WATCHDOG=1` must keep coming"),
+    Key("check", "interval", _duration(0.05), None, "between the end of one try and the next", note="5s; start-up 1s"),
+    Key("check", "timeout", _duration(0.05), "2s", "of one try"),
+    Key("check", "passes", _whole(1, 1000), 1, "in a row until it counts as good"),
+    Key("check", "failures", _whole(1, 1000), None, "in a row until it counts as bad", note="readiness 3, liveness 6"),
+    Key("check", "deadline", _duration(0.1), None, "start-up only: not passed by then = failed start", note="60s"),
+    Key("http", "port", PORT_NAME, None, "name of one of `ports`", note="the first"),
+    Key("http", "path", TEXT, "/", "path and query"),
+    Key("http", "scheme", Word(("http", "https")), "http", "`http` or `https`"),
+    Key("http", "method", Word(("GET", "HEAD", "POST", "PUT", "OPTIONS")), "GET", "of the request"),
+    Key("http", "status", Scalar("status"), "200-399", "what passes: codes and ranges, separated by commas"),
+    Key("http", "headers", MapOf(TEXT, "header"), {}, "sent with the request"),
+    Key("http", "contains", TEXT, None, "text that must be in the answer"),
+    Key("tcp", "port", PORT_NAME, None, "name of one of `ports`", note="the first"),
+    Key("notify", "watchdog", _duration(0.1), None, "longest silence of `WATCHDOG=1`", note="no watchdog"),
+    Key("health", "startup", Nested("check"), None, "until it passes the others do not run", note="same check"),
+    Key("health", "readiness", Nested("check"), None, "bad = endpoint withdrawn, nothing is restarted", note="same check"),
+    Key("health", "liveness", Nested("check"), None, "bad = restart, one instance of a component at a time", note="same check; none for the `exec` short form"),
+)
+_LIFE: Final = (
+    Key("component", "restart", Nested("restart", "when"), {}, "when and how fast it is started again"),
+    Key("restart", "when", Word(("always", "on_failure", "never")), None, "the word that `restart: WORD` is short for", note="`always`; a job: `on_failure`"),
+    Key("restart", "first", DURATION, None, "first delay", note="0s after a healthy run, else 100ms"),
+    Key("restart", "factor", Scalar("real", 1, 10), 2, "growth"),
+    Key("restart", "cap", DURATION, "60s", "longest delay; jitter +-20 %"),
+    Key("restart", "reset", DURATION, "60s", "healthy that long (or 10x the last delay) = forgotten"),
+    Key("restart", "escalate", Steps(ESCALATION), None, "steps before parking; `move` never for `pinned`", note="[restart: 5, reinstall: 2, recreate: 2, move: 1]"),
+    Key("restart", "park", Nested("park"), {}, "never silent, never for good"),
+    Key("park", "after", _whole(1), 10, "parked after that many failures"),
+    Key("park", "retry", _duration(1), "10m", "tried again when a cause changes, and each time this has passed"),
+    Key("component", "stop", Nested("stop"), {}, "how it is ended; after `grace` KILL to the whole group"),
+    Key("stop", "signal", Scalar("signal"), "TERM", "sent to the whole group"),
+    Key("stop", "grace", DURATION, None, "from the signal to KILL", note="10s; `at_most_one`: the lesser of 10s and 30 % of `term`"),
+    Key("stop", "delay", DURATION, "0s", "the endpoint is withdrawn this long before the signal"),
+    Key("stop", "command", COMMAND, None, "asks it to stop, before the signal"),
+    Key("component", "reload", Scalar("reload"), None, "signal or command used for changed `files` instead of a restart"),
+    Key("component", "after", _AFTER, [], "start order"),
+    Key("after", "component", NAME, None, "another component of this service"),
+    Key("after", "state", Word(("running", "ready", "done")), "ready", "what is waited for"),
+    Key("after", "barrier", NAME, None, "one of `barriers`, waited at before the start"),
+    Key("after", "restart_with", FLAG, False, "restarted when that one was"),
+    Key("component", "update", Nested("update"), {}, "how a new revision replaces the old one"),
+    Key("update", "order", Word(("start_first", "stop_first")), None, "new one first, or old one first", note="start_first; stop_first when `at_most_one`, `pinned` or a fixed port forbids two"),
+    Key("update", "max_parallel", SHARE, 1, "also the floor for drain, rebalance, rolling restart"),
+    Key("update", "healthy_after", DURATION, "10s", "ready that long before the next one goes"),
+    Key("update", "deadline", _duration(1), "5m", "for each instance to be ready"),
+    Key("update", "rollback", FLAG, True, "back to the last good revision when one misses its deadline or parks"),
+    Key("update", "canary", Scalar("share", 0, 1_000_000), 0, "stop after so many until `dsmt rollout promote`"),
+)
+_JOB: Final = (
+    Key("component", "retries", _whole(0), 3, "job: failed ends per index before it has failed"),
+    Key("component", "abort_on", ListOf(Scalar("exit_or_signal"), lone=True), [], "job: exit codes or `signal:NAME` that fail it at once, no retry, whole job"),
+    Key("component", "success_on", ListOf(_EXIT, lone=True), [0], "job: exit codes that are success"),
+    Key("component", "checkpoint_exit_code", _EXIT, None, 'job: "I saved, start me again": costs no retry'),
+    Key("component", "timeout", _duration(0.1), None, "job: of one run"),
+    Key("component", "pre", COMMAND, None, "job: before each run, on the same node"),
+    Key("component", "post", COMMAND, None, "job: after each run, whatever happened; sees `$DSMT_RESULT`"),
+    Key("component", "parallel", _whole(1, MOST_INSTANCES), None, "job: so many indexes at once", note="`instances`"),
+    Key("component", "keep", DURATION, "1h", "job: before a finished instance's directory goes"),
+    Key("barrier", "min", _whole(1), 1, "never opens below it"),
+    Key("barrier", "max", _whole(1), None, "opens at once when so many are there", note="all"),
+    Key("barrier", "percent", Scalar("percent"), "100%", "opens at this share (never below `min`)"),
+    Key("barrier", "timeout", _duration(0.1), "5m", "then opens with what is there, if `min`; else fails with who is missing"),
+    Key("barrier", "knee", FLAG, False, "opens when arrivals have slowed down markedly"),
+    Key("barrier", "late", Word(("admit", "refuse", "next_round")), "admit", "what a late one hears"),
+    Key("barrier", "throttle", _whole(1), None, "released at most so many per second"),
+)
+# fmt: on
+
+KEYS: Final[tuple[Key, ...]] = _SERVICE + _WHAT + _WHERE + _HEALTH + _LIFE + _JOB
+JOB_KEYS: Final = tuple(key for key in _JOB if key.group == "component")
+GROUPS: Final[Mapping[str, Mapping[str, Key]]] = {
+    group: {key.name: key for key in KEYS if key.group == group} for group in dict.fromkeys(k.group for k in KEYS)
+}
+
+# The neighbours' words (compose, systemd, Nomad, Kubernetes), written with `_`, and ours.
+NEIGHBOURS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("replicas", "count", "scale"), "instances"),
+    **dict.fromkeys(("command", "cmd", "entrypoint", "exec_start", "args"), "run"),
+    **dict.fromkeys(("environment", "environ", "env_vars"), "env"),
+    **dict.fromkeys(("depends_on", "requires_after", "wants"), "after"),
+    **dict.fromkeys(("healthcheck", "health_check", "probes", "check", "checks"), "health"),
+    "resources": "limits` and `reserve",
+    "restart_policy": "restart",
+    **dict.fromkeys(("stop_grace_period", "kill_timeout", "timeout_stop_sec", "grace_period"), "stop.grace"),
+    **dict.fromkeys(("stop_signal", "kill_signal"), "stop.signal"),
+    **dict.fromkeys(("update_config", "rollout", "strategy"), "update"),
+    **dict.fromkeys(("parallelism", "max_surge"), "update.max_parallel"),
+    **dict.fromkeys(("min_healthy_time", "monitor"), "update.healthy_after"),
+    **dict.fromkeys(("auto_revert", "failure_action"), "update.rollback"),
+    **dict.fromkeys(("constraints", "node_selector"), "requires"),
+    **dict.fromkeys(("affinity", "preferences"), "rank"),
+    **dict.fromkeys(("working_dir", "workdir", "working_directory", "cwd"), "directory"),
+    "volumes": "data",
+    "services": "components",
+    "name": "service",
+    "readiness_probe": "health.readiness",
+    "liveness_probe": "health.liveness",
+    "startup_probe": "health.startup",
+    "initial_delay_seconds": "startup",
+    "period_seconds": "interval",
+    "failure_threshold": "failures",
+    "success_threshold": "passes",
+    "logging": "logs",
+}

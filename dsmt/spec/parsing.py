@@ -1,0 +1,108 @@
+"""From the text of a service file to validated specs, or one `SpecErrors` with every mistake in it.
+
+The steps: tree (yamltree), `defaults` laid under each component, values by the table of keys (reading), what depends
+on other keys (completing), checks across keys (crosscheck), records (plain).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.spec.completing import complete_component
+from dsmt.spec.crosscheck import check_service, warn_service
+from dsmt.spec.mistakes import Mistake, SpecErrors
+from dsmt.spec.plain import from_plain
+from dsmt.spec.reading import Reader
+from dsmt.spec.records import ServiceSpec
+from dsmt.spec.yamltree import Mapping, Node, Scalar, read_documents
+
+_REPLACED_WHOLE: Final = frozenset({"health", "artifact"})
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """The services of a file, and what may be meant but is worth a look."""
+
+    specs: tuple[ServiceSpec, ...]
+    warnings: tuple[Mistake, ...]
+
+
+def parse(text: str | bytes, *, file: str) -> list[ServiceSpec]:
+    """Return the services of a file in its order; raise `SpecErrors` with all mistakes, sorted by line."""
+    return list(read(text, file=file).specs)
+
+
+def read(text: str | bytes, *, file: str) -> Parsed:
+    """Like `parse`, with the warnings (`env.DB_PASSWORD looks like a secret`) beside the services."""
+    roots, mistakes = read_documents(text, file=file)
+    plains: list[dict[str, Any]] = []
+    warnings: list[Mistake] = []
+    names: dict[str, int] = {}
+    for root in roots:
+        reader = Reader(file)
+        plain = _document(reader, root)
+        if plain is not None:
+            plains.append(plain)
+            check_service(reader, plain)
+            warnings.extend(warn_service(reader, plain))
+            _once(reader, plain["service"], root, names)
+        mistakes.extend(reader.mistakes)
+    if not roots and not mistakes:
+        mistakes.append(Mistake(file, 1, 1, "there is no service here", "begin with `service: NAME`"))
+    if mistakes:
+        raise SpecErrors(mistakes)
+    return Parsed(tuple(from_plain(plain) for plain in plains), tuple(sorted(set(warnings))))
+
+
+def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
+    if not isinstance(root, Mapping):
+        reader.mistake(root, "a service is a map", "begin with `service: NAME`")
+        return None
+    defaults = root.get("defaults")
+    if isinstance(defaults, Mapping):
+        reader.group(defaults, "component", ("defaults",), required=False)
+        root = _with_defaults(root, defaults)
+    service = reader.group(_without(root, "defaults"), "service", ())
+    del service["defaults"]
+    components = service["components"] or {}
+    if not components and reader.trusted(("components",)):
+        reader.mistake(reader.mark(("components",)) or root, "`components` is empty", "name at least one")
+    service["components"] = {
+        name: complete_component(name, said, service["kind"]) for name, said in components.items()
+    }
+    return service
+
+
+def _once(reader: Reader, name: str | None, root: Node, names: dict[str, int]) -> None:
+    if name is not None and names.setdefault(name, root.line) != root.line:
+        message = f"the service `{name}` is here twice"
+        reader.mistake(reader.mark(("service",)) or root, message, f"the first is on line {names[name]}")
+
+
+def _without(node: Mapping, key: str) -> Mapping:
+    entries = tuple(entry for entry in node.entries if entry[0].text != key or not isinstance(entry[1], Mapping))
+    return Mapping(entries, node.line, node.column, node.flow)
+
+
+def _with_defaults(root: Mapping, defaults: Mapping) -> Mapping:
+    """Return the root with `defaults` laid under each component; every node keeps its own place."""
+    entries: list[tuple[Scalar, Node]] = []
+    for key, value in root.entries:
+        if key.text == "components" and isinstance(value, Mapping):
+            laid = tuple((name, _laid(defaults, c) if isinstance(c, Mapping) else c) for name, c in value.entries)
+            entries.append((key, Mapping(laid, value.line, value.column)))
+        else:
+            entries.append((key, value))
+    return Mapping(tuple(entries), root.line, root.column)
+
+
+def _laid(under: Mapping, own: Mapping) -> Mapping:
+    """Merge two maps key by key, `own` winning; `health` and `artifact` are replaced whole, as lists are."""
+    entries = {key.text: (key, value) for key, value in under.entries}
+    for key, value in own.entries:
+        below = entries.get(key.text)
+        if below is not None and isinstance(below[1], Mapping) and isinstance(value, Mapping):
+            value = value if key.text in _REPLACED_WHOLE else _laid(below[1], value)  # noqa: PLW2901 - the merged one
+        entries[key.text] = key, value
+    return Mapping(tuple(entries.values()), own.line, own.column)

@@ -1,0 +1,270 @@
+"""Read a tree by the table of keys: plain values named like the record's fields, and every mistake with its place.
+
+Rule 1: reading never stops at a mistake; a value that cannot be read is replaced by its default and its path is kept
+        in `bad`, so that later checks do not draw conclusions from it.
+Rule 2: a default is read like a value of the file; `marks` holds the places of what the file itself said.
+Rule 3: paths are the operator's keys: `("components", "app", "stop", "grace")`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from dsmt.spec.keys import GROUPS, Key
+from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
+from dsmt.spec.scalars import READERS, show, whole
+from dsmt.spec.shapes import KEY_PATTERNS, Health, KeyKind, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr, Word
+from dsmt.spec.words import unknown_key
+from dsmt.spec.yamltree import Mapping, Node, Sequence, resolve
+from dsmt.spec.yamltree import Scalar as Leaf
+
+Path = tuple[str, ...]
+ROLES: Final = ("startup", "readiness", "liveness")
+_ENV: Final = "env"
+
+
+class _BadError(Exception):
+    """The value here could not be read; the mistake is already noted."""
+
+
+class Reader:
+    """Reads one document; `mistakes`, `marks` and `bad` grow as it goes."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.mistakes: list[Mistake] = []
+        self.marks: dict[Path, Node] = {}
+        self.bad: set[Path] = set()
+
+    def mistake(self, node: Node, message: str, suggestion: str = "") -> None:
+        """Note a mistake at a node."""
+        self.mistakes.append(Mistake(self.file, node.line, node.column, message, suggestion))
+
+    def trusted(self, *paths: Path) -> bool:
+        """Return whether nothing at, above or below these paths was unreadable."""
+        return not any(bad[: len(path)] == path[: len(bad)] for path in paths for bad in self.bad)
+
+    def mark(self, path: Path) -> Node | None:
+        """Return the node of a path in the file, or of the nearest thing around it that is there."""
+        while path and path not in self.marks:
+            path = path[:-1]
+        return self.marks.get(path)
+
+    def group(self, node: Mapping, group: str, path: Path, *, required: bool = True) -> dict[str, Any]:
+        """Read an object by the rows of a group; all its fields are in the result, defaults filled in."""
+        rows = GROUPS[group]
+        aliases = {key.alias: key for key in rows.values() if key.alias}
+        found: dict[str, tuple[Leaf, Node]] = {}
+        for name, value in node.entries:
+            key = rows.get(name.text) or aliases.get(name.text)
+            if name.text.startswith("x-"):
+                continue
+            if key is None:
+                self.mistake(name, *unknown_key(name.text, group, placeholder=_looks_like_placeholder(node)))
+            elif key.name in found:
+                self.mistake(name, f"`{name.text}` means `{key.name}`, which is here already", "keep one of them")
+            else:
+                found[key.name] = name, value
+        return {key.field: self._field(key, found.get(key.name), node, path, required) for key in rows.values()}
+
+    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path, required: bool) -> Any:
+        here = (*path, key.name)
+        if entry is not None:
+            name, value = entry
+            self.marks[here] = value
+            try:
+                return self._present(name, value, key, here)
+            except _BadError:
+                self.bad.add(here)
+        elif key.required and required:
+            self.mistake(around, f"`{key.name}` is missing", key.text)
+            self.bad.add(here)
+        return self.default(key, here)
+
+    def _present(self, name: Leaf, value: Node, key: Key, path: Path) -> Any:
+        if isinstance(value, Leaf) and value.plain and resolve(value) is None:
+            hint = "write `{}` for its defaults" if isinstance(key.shape, Nested) else "write one, or remove the line"
+            self.mistake(name, f"`{key.name}` has no value", hint)
+            raise _BadError
+        return self._value(value, key.shape, path)
+
+    def default(self, key: Key, path: Path) -> Any:
+        """Return the default of a key as if it stood in the file (None when it has none)."""
+        if key.default is None:
+            return None
+        node = _node_of(key.default)
+        return Reader(self.file)._value(node, key.shape, path)  # noqa: SLF001 - one of us, without our marks
+
+    def _value(self, node: Node, shape: Shape, path: Path) -> Any:
+        try:
+            match shape:
+                case Scalar():
+                    return self._scalar(node, shape, path)
+                case Word(words):
+                    return self._word(node, words)
+                case WholeOr(word, low, high):
+                    leaf = self._leaf(node)
+                    return None if leaf.text == word else self._whole_or(leaf, word, low, high)
+                case Nested(group, short):
+                    return self._nested(node, group, short, path)
+                case ListOf(item, lone):
+                    return self._list(node, item, lone, path)
+                case MapOf(item, keys):
+                    return self._map(node, item, keys, path)
+                case Steps(words):
+                    return self._steps(node, words)
+                case Health():
+                    return self._health(node, path)
+        except WrongValueError as error:
+            self.mistake(node, error.message, error.next)
+            raise _BadError from error
+
+    def _scalar(self, node: Node, shape: Scalar, path: Path) -> Any:
+        if shape.kind in {"command", "reload"} and isinstance(node, Sequence):
+            return self._argv(node, shape, path)
+        if shape.kind == _ENV and isinstance(node, Mapping):
+            return self._env_file(node)
+        return READERS[shape.kind](self._leaf(node, shape.kind), shape)
+
+    def _leaf(self, node: Node, kind: str = "") -> Leaf:
+        if isinstance(node, Leaf):
+            return node
+        if isinstance(node, Mapping) and _looks_like_placeholder(node):
+            text = "{" + node.entries[0][0].text + "}"
+            raise WrongValueError(f"`{text}` without quotes is a map in YAML", f"quote it: '{text}'")
+        what = "a map" if isinstance(node, Mapping) else "a list"
+        wanted = kind.replace("_", " ") or "value"
+        raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is wanted")
+
+    def _argv(self, node: Sequence, shape: Scalar, path: Path) -> Any:
+        words = []
+        for index, item in enumerate(node.items):
+            if isinstance(item, Leaf) and type(resolve(item)) in {int, float}:
+                words.append(item.text)
+            else:
+                words.append(self._value(item, Scalar("text"), (*path, str(index))))
+        if not words or not words[0]:
+            raise WrongValueError("the command is empty", "name a program")
+        argv = tuple(words)
+        return {"signal": None, "command": argv} if shape.kind == "reload" else argv
+
+    def _env_file(self, node: Mapping) -> dict[str, str]:
+        names = [name.text for name, _ in node.entries]
+        if _looks_like_placeholder(node):
+            self._leaf(node)
+        if names == ["secret"]:
+            raise WrongValueError("a secret by name does not belong in `env`", "use `secrets:`")
+        if names != ["file"]:
+            raise WrongValueError("a map here can only be {file: PATH}", "a text, a number or {file: PATH}")
+        return {"file": self._value(node.entries[0][1], Scalar("text"), ())}
+
+    def _word(self, node: Node, words: tuple[str, ...]) -> str:
+        leaf = self._leaf(node)
+        if leaf.text in words:
+            return leaf.text
+        close = nearest(leaf.text.lower().replace("-", "_"), words)
+        hint = f"did you mean {close}?" if close else f"one of {', '.join(words)}"
+        if leaf.text == "false" and "no" in words:
+            hint = "write no"
+        raise WrongValueError(f"`{show(leaf)}` cannot be here", hint)
+
+    def _whole_or(self, leaf: Leaf, word: str, low: int, high: int) -> int:
+        if leaf.plain and isinstance(resolve(leaf), str):
+            close = nearest(leaf.text.lower().replace("-", "_"), [word])
+            raise WrongValueError(f"`{show(leaf)}` is not a number", f"did you mean {word}?" if close else f"or {word}")
+        return whole(leaf, low, high)
+
+    def _nested(self, node: Node, group: str, short: str, path: Path) -> dict[str, Any]:
+        if isinstance(node, Mapping) and not _looks_like_placeholder(node):
+            return self.group(node, group, path)
+        if short and isinstance(node, Leaf):
+            node = Mapping(((Leaf(short, True, node.line, node.column), node),), node.line, node.column)
+            return self.group(node, group, path)
+        if isinstance(node, Mapping):
+            self._leaf(node)
+        keys = ", ".join(GROUPS[group])
+        raise WrongValueError("a map is wanted here", f"its keys are {keys}")
+
+    def _list(self, node: Node, item: Shape, lone: bool, path: Path) -> list[Any]:
+        if not isinstance(node, Sequence):
+            if not lone:
+                raise WrongValueError("a list is wanted here", "begin each item with `- `")
+            node = Sequence((node,), node.line, node.column)
+        out = []
+        for index, child in enumerate(node.items):
+            here = (*path, str(index))
+            self.marks[here] = child
+            try:
+                out.append(self._value(child, item, here))
+            except _BadError:
+                self.bad.add(here)
+        return out
+
+    def _map(self, node: Node, item: Shape, keys: KeyKind, path: Path) -> dict[str, Any]:
+        if not isinstance(node, Mapping):
+            raise WrongValueError("a map is wanted here", "write `name: value`, one in a line")
+        out = {}
+        for name, child in node.entries:
+            here = (*path, name.text)
+            self.marks[here] = child
+            try:
+                out[name.text] = self._entry(name, child, item, keys, here)
+            except _BadError:
+                self.bad.add(here)
+        return out
+
+    def _entry(self, name: Leaf, child: Node, item: Shape, keys: KeyKind, path: Path) -> Any:
+        if not re.fullmatch(KEY_PATTERNS[keys], name.text):
+            self.mistake(name, f"`{show(name)}` is not a {_called(keys)}", f"allowed is {KEY_PATTERNS[keys]}")
+            raise _BadError
+        return self._value(child, item, path)
+
+    def _steps(self, node: Node, words: tuple[str, ...]) -> list[dict[str, Any]]:
+        if not isinstance(node, Sequence):
+            raise WrongValueError("a list is wanted here", f"[{words[0]}: 5, ...]")
+        steps = []
+        for child in node.items:
+            if not isinstance(child, Mapping) or len(child.entries) != 1:
+                raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
+            name, times = child.entries[0]
+            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, 1_000_000)})
+        return steps
+
+    def _health(self, node: Node, path: Path) -> dict[str, Any]:
+        """Read the long form by its roles, the short one under the key `every`."""
+        if not isinstance(node, Mapping):
+            raise WrongValueError("a map is wanted here", "health: {http: {port: http, path: /}}")
+        names = {name.text for name, _ in node.entries}
+        if not names & set(ROLES):
+            return {"every": self.group(node, "check", path)}
+        for name, _ in node.entries:
+            if name.text in GROUPS["check"]:
+                message = f"`{name.text}` cannot stand beside startup, readiness, liveness"
+                self.mistake(name, message, "put it under one of them")
+                self.bad.add(path)
+        entries = tuple(entry for entry in node.entries if entry[0].text not in GROUPS["check"])
+        return self.group(Mapping(entries, node.line, node.column), "health", path)
+
+
+def _called(keys: KeyKind) -> str:
+    return {"port_name": "port name", "label": "label", "variable": "variable name"}.get(keys, f"{keys} to use here")
+
+
+def _looks_like_placeholder(node: Mapping) -> bool:
+    """Whether this is what YAML makes of an unquoted `{port.http}`."""
+    if not node.flow or len(node.entries) != 1:
+        return False
+    name, value = node.entries[0]
+    return isinstance(value, Leaf) and value.plain and not value.text and bool(re.fullmatch(r"[a-z][\w.-]*", name.text))
+
+
+def _node_of(value: Any) -> Node:
+    """Return the node that a value of the table would be in a file."""
+    if isinstance(value, dict):
+        return Mapping(tuple((Leaf(k, True, 0, 0), _node_of(v)) for k, v in value.items()), 0, 0)
+    if isinstance(value, list):
+        return Sequence(tuple(_node_of(item) for item in value), 0, 0)
+    if isinstance(value, str):
+        return Leaf(value, False, 0, 0)
+    return Leaf("true" if value is True else "false" if value is False else str(value), True, 0, 0)

@@ -1,0 +1,105 @@
+"""Shapes: what the value of a key may look like, as plain data that readers, the schema and explain all walk.
+
+A shape holds no behaviour. `reading.py` turns text of that shape into a plain value, `writing.py` back, `schema.py`
+into JSON Schema and into the words `explain` shows.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+ScalarKind = Literal[
+    "name", "port_name", "text", "flag", "whole", "real", "duration", "size", "share", "percent", "command", "signal",
+    "path", "directory", "sha256", "octal", "url", "image", "node_set", "cel", "address", "user", "status",
+    "spread", "exit_or_signal", "reload", "env", "flag_or_size", "variable",
+]  # fmt: skip
+KeyKind = Literal["name", "port_name", "label", "variable", "header"]
+
+
+class Scalar(msgspec.Struct, frozen=True, tag="scalar"):
+    """One value; `low` and `high` bound numbers (durations in seconds), both inclusive."""
+
+    kind: ScalarKind
+    low: float | None = None
+    high: float | None = None
+
+
+class Word(msgspec.Struct, frozen=True, tag="word"):
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+
+class WholeOr(msgspec.Struct, frozen=True, tag="whole_or"):
+    """A whole number, or one word that becomes null in the record."""
+
+    word: str
+    low: int
+    high: int
+
+
+class Nested(msgspec.Struct, frozen=True, tag="nested"):
+    """An object whose keys are the rows of `group`; a scalar stands for its key `short`, if there is one."""
+
+    group: str
+    short: str = ""
+
+
+class ListOf(msgspec.Struct, frozen=True, tag="list"):
+    """A list; with `lone`, a single value stands for a list of one."""
+
+    item: Shape
+    lone: bool = False
+
+
+class MapOf(msgspec.Struct, frozen=True, tag="map"):
+    """A map with free keys of one kind."""
+
+    item: Shape
+    keys: KeyKind
+
+
+class Health(msgspec.Struct, frozen=True, tag="health"):
+    """One check (group `check`), or `startup`, `readiness`, `liveness` by name (group `health`)."""
+
+
+class Steps(msgspec.Struct, frozen=True, tag="steps"):
+    """A list of single pairs `word: times`, in order."""
+
+    words: tuple[str, ...]
+
+
+Shape = Scalar | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
+
+LONGEST_DURATION_S: Final = 3650 * 86400.0
+
+NAME: Final = Scalar("name")
+PORT_NAME: Final = Scalar("port_name")
+TEXT: Final = Scalar("text")
+FLAG: Final = Scalar("flag")
+COMMAND: Final = Scalar("command")
+PATH: Final = Scalar("path")
+SIZE: Final = Scalar("size")
+CEL: Final = Scalar("cel")
+DURATION: Final = Scalar("duration", 0, LONGEST_DURATION_S)
+SHARE: Final = Scalar("share", 1, 1_000_000)
+
+NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
+PORT_NAME_PATTERN: Final = r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?"
+PATH_PATTERN: Final = r"\A(?!/)(?!(?s:.*/)?\.\.(?:/|\Z))[^\x00]+\Z"
+KEY_PATTERNS: Final[dict[KeyKind, str]] = {
+    "name": NAME_PATTERN,
+    "port_name": PORT_NAME_PATTERN,
+    "label": r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?",
+    "variable": r"[A-Za-z_][A-Za-z0-9_]{0,255}",
+    "header": r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}",
+}
+
+
+def suffix(shape: Shape) -> str:
+    """Return what a record's field adds to the key's name: its unit."""
+    if isinstance(shape, Scalar) and shape.kind in {"duration", "size"}:
+        return "_s" if shape.kind == "duration" else "_bytes"
+    return ""

@@ -1,0 +1,316 @@
+"""YAML 1.2 text to a tree whose every node knows its line and column, with all mistakes of syntax at once.
+
+Rule 1: the tree is built from the parser's events; plain scalars are resolved by the core schema only (`resolve`).
+Rule 2: a mistake of syntax is reported and, where its cause is plain (a value that needed quotes, a tab), repaired in
+        memory so that the rest of the document is still read; where it is not, that document is given up.
+Rule 3: documents are split at `---` before parsing, so one that is broken does not hide the others.
+Rule 4: size, depth and what aliases unfold to are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+
+from dsmt.spec.mistakes import Mistake
+
+LARGEST_TEXT: Final = 1024 * 1024
+_DEEPEST: Final = 40
+_MOST_NODES: Final = 50_000
+_MOST_REPAIRS: Final = 100
+
+
+class Scalar(msgspec.Struct, frozen=True):
+    """A single value as written; `plain` is false when it was quoted or a block (`|`, `>`)."""
+
+    text: str
+    plain: bool
+    line: int
+    column: int
+    block: bool = False
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """A list."""
+
+    items: tuple[Node, ...]
+    line: int
+    column: int
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """A map without duplicate keys, in the order of the file."""
+
+    entries: tuple[tuple[Scalar, Node], ...]
+    line: int
+    column: int
+    flow: bool = False
+
+    def get(self, name: str) -> Node | None:
+        """Return the value of a key, or None."""
+        return next((value for key, value in self.entries if key.text == name), None)
+
+
+Node = Scalar | Sequence | Mapping
+
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NOT_NUMBERS: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_LONGEST_NUMBER: Final = 40
+_UNPRINTABLE: Final = re.compile(  # YAML 1.2, 5.1, without the byte order mark
+    r"[^\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def resolve(node: Scalar) -> bool | int | float | str | None:
+    """Return what a scalar is under the YAML 1.2 core schema (10.3.2)."""
+    text = node.text
+    if not node.plain or len(text) > _LONGEST_NUMBER:
+        return text
+    if text in _NULLS:
+        return None
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INT.fullmatch(text):
+        return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_NUMBERS.fullmatch(text):
+        return float(text.lower().replace(".", ""))
+    return text
+
+
+class _GivenUpError(Exception):
+    """A document cannot be read any further; the mistake says why."""
+
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
+
+
+def read_documents(text: str | bytes, *, file: str) -> tuple[list[Node], list[Mistake]]:
+    """Return the root of every document that could be read, and every mistake of syntax."""
+    decoded, mistakes = _decoded(text, file)
+    roots: list[Node] = []
+    if decoded is None:
+        return roots, mistakes
+    for first_line, part in _split(decoded):
+        root = _read_one(part, first_line, file, mistakes)
+        if root is not None and not (isinstance(root, Scalar) and resolve(root) is None):
+            roots.append(root)
+    return roots, mistakes
+
+
+def _decoded(text: str | bytes, file: str) -> tuple[str | None, list[Mistake]]:
+    if len(text) > LARGEST_TEXT:
+        return None, [Mistake(file, 1, 1, f"the file is larger than {LARGEST_TEXT} bytes", "split it")]
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    mistakes = []
+    lines = []
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            column = len(line[: error.start].decode("utf-8", "replace")) + 1
+            mistakes.append(Mistake(file, number, column, "this is not UTF-8", "save the file as UTF-8"))
+            lines.append(line.decode("utf-8", "replace"))
+    return "\n".join(lines).removeprefix("\ufeff"), mistakes
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number of lines before it, text) of each document; `---` and `...` lines are never inside a value."""
+    start, part = 0, list[str]()
+    for number, line in enumerate(text.split("\n")):
+        if re.match(r"(?:---|\.\.\.)(?:\s|$)", line):
+            yield start, "\n".join(part)
+            start, part = number, [("   " + line[3:]) if line.startswith("---") else ""]
+        else:
+            part.append(line)
+    yield start, "\n".join(part)
+
+
+def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) -> Node | None:
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("%"):
+            message = "directives (`%`) are not used here"
+            mistakes.append(Mistake(file, first_line + number + 1, 1, message, "remove the line"))
+            lines[number] = ""
+        odd = _UNPRINTABLE.search(line)
+        if odd is not None:
+            message = f"the character U+{ord(odd.group()):04X} cannot be here"
+            mistakes.append(Mistake(file, first_line + number + 1, odd.start() + 1, message, "remove it"))
+            lines[number] = re.sub(r"[^\t\x20-\x7e]", "?", line)
+    for _ in range(_MOST_REPAIRS):
+        try:
+            return _Builder(file, first_line, mistakes).build("\n".join(lines))
+        except MarkedYAMLError as error:
+            try:
+                mistakes.append(_repair(lines, error, first_line, file))
+            except _GivenUpError as given_up:
+                mistakes.append(given_up.mistake)
+                return None
+        except YAMLError as error:
+            mistakes.append(Mistake(file, first_line + 1, 1, f"this is not YAML: {str(error).splitlines()[0]}"))
+            return None
+        except _GivenUpError as error:
+            mistakes.append(error.mistake)
+            return None
+    return None
+
+
+_ENTRY: Final = re.compile(r"(\s*(?:- +)*(?:[\w.-]+: +)?)(\S.*?)\s*\r?")
+
+
+def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
+    """Change the line an error is about so that parsing gets further, and return the mistake, or give up."""
+    mark = error.problem_mark
+    at = min(mark.line, len(lines) - 1) if mark is not None else 0
+    line = lines[at]
+    if "\t" in line and "\\t" in str(error.problem):
+        message, hint = "a tab is not allowed here", "indent and separate with spaces"
+        mistake = Mistake(file, first_line + at + 1, line.index("\t") + 1, message, hint)
+        for width in (2, 4, 8, 1, 6, 0):
+            lines[at] = line.replace("\t", " " * width)
+            if _error_line(lines) != at:
+                return mistake
+        raise _GivenUpError(mistake)
+    match = _ENTRY.fullmatch(line)
+    if match is None or match[2][0] in "'\"|>#":
+        raise _GivenUpError(_syntax(error, first_line, file))
+    value = match[2]
+    lines[at] = f"{match[1]}'{value.replace(chr(39), chr(39) * 2)}'"
+    if _error_line(lines) == at:
+        raise _GivenUpError(_syntax(error, first_line, file))
+    what = "begins with `{`" if value[0] == "{" else "holds `: `" if ": " in value else f"begins with `{value[0]}`"
+    quote = "'" if "'" not in value else '"'
+    message = f"a value that {what} must be quoted"
+    return Mistake(file, first_line + at + 1, len(match[1]) + 1, message, f"write {quote}{value[:60]}{quote}")
+
+
+def _error_line(lines: list[str]) -> int | None:
+    try:
+        for _ in _events("\n".join(lines)):
+            pass
+    except MarkedYAMLError as error:
+        return min(error.problem_mark.line, len(lines) - 1) if error.problem_mark is not None else 0
+    except YAMLError:
+        return 0
+    return None
+
+
+def _events(text: str) -> Iterable[Any]:
+    """Parse to events; the library's types are not typed further than this."""
+    return YAML(typ="safe", pure=True).parse(text)  # type: ignore[no-any-return]
+
+
+def _syntax(error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+    problem = str(error.problem or error.context or "this is not YAML").strip()
+    hint = ""
+    if error.context_mark is not None and error.context_mark.line != line:
+        began = first_line + error.context_mark.line + 1
+        hint = f"it began on line {began}: a quote, a bracket or the indentation is not closed"
+    return Mistake(file, first_line + line + 1, column + 1, f"this is not YAML: {problem}", hint)
+
+
+class _Builder:
+    """Builds one tree from one document's events."""
+
+    def __init__(self, file: str, first_line: int, mistakes: list[Mistake]) -> None:
+        self._file = file
+        self._first_line = first_line
+        self._mistakes = mistakes
+        self._found: list[Mistake] = []
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._weight = 0
+
+    def build(self, text: str) -> Node | None:
+        """Return the root; mistakes are handed over only when the whole document was read."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            self._stream = iter(_events(text))
+            root = None
+            for event in self._stream:
+                if type(event).__name__.startswith(("Scalar", "Sequence", "Mapping", "Alias")) and root is None:
+                    root = self._node(event, 0)
+        self._mistakes.extend(self._found)
+        return root
+
+    def _place(self, event: Any) -> tuple[int, int]:
+        return self._first_line + event.start_mark.line + 1, event.start_mark.column + 1
+
+    def _mistake(self, event: Any, message: str, suggestion: str = "") -> Mistake:
+        line, column = self._place(event)
+        return Mistake(self._file, line, column, message, suggestion)
+
+    def _node(self, event: Any, depth: int) -> Node:
+        kind = type(event).__name__
+        before = self._weight
+        self._weight += 1
+        if depth > _DEEPEST or self._weight > _MOST_NODES:
+            message = "the document is nested too deep or unfolds too far"
+            raise _GivenUpError(self._mistake(event, message, "simplify it"))
+        if kind == "AliasEvent":
+            return self._alias(event)
+        tag = event.tag
+        if tag is not None and str(tag) != "!":
+            message = "tags (`!...`) are not used here"
+            self._found.append(self._mistake(event, message, "remove the tag, or quote the value"))
+        if kind == "ScalarEvent":
+            node: Node = self._scalar(event)
+        elif kind == "SequenceStartEvent":
+            node = self._sequence(event, depth)
+        else:
+            node = self._mapping(event, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node, self._weight - before
+        return node
+
+    def _alias(self, event: Any) -> Node:
+        if event.anchor not in self._anchors:
+            raise _GivenUpError(self._mistake(event, f"`*{event.anchor}` has no `&{event.anchor}` before it",
+                                              "quote the value, or define the anchor first"))  # fmt: skip
+        node, weight = self._anchors[event.anchor]
+        self._weight += weight
+        return node
+
+    def _scalar(self, event: Any) -> Scalar:
+        line, column = self._place(event)
+        return Scalar(event.value, event.style is None, line, column, event.style in {"|", ">"})
+
+    def _sequence(self, event: Any, depth: int) -> Sequence:
+        line, column = self._place(event)
+        items = []
+        for child in self._stream:
+            if type(child).__name__ == "SequenceEndEvent":
+                break
+            items.append(self._node(child, depth + 1))
+        return Sequence(tuple(items), line, column)
+
+    def _mapping(self, event: Any, depth: int) -> Mapping:
+        line, column = self._place(event)
+        entries: dict[str, tuple[Scalar, Node]] = {}
+        for child in self._stream:
+            if type(child).__name__ == "MappingEndEvent":
+                break
+            key = self._node(child, depth + 1)
+            value = self._node(next(self._stream), depth + 1)
+            if not isinstance(key, Scalar):
+                hint = "quote a value that begins with { or ["
+                self._found.append(self._mistake(child, "a key must be a word", hint))
+            elif key.text in entries:
+                first = entries[key.text][0].line
+                self._found.append(self._mistake(child, f"`{key.text}` is here twice", f"the first is on line {first}"))
+            else:
+                entries[key.text] = key, value
+        return Mapping(tuple(entries.values()), line, column, bool(event.flow_style))
