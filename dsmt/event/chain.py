@@ -5,14 +5,16 @@ Rule 1: a source numbers all its events 1, 2, 3... in an incarnation, and those 
 Rule 2: a reader keeps (incarnation, number, hash) for each (source, topic) it reads, and says of each event what it is.
 Rule 3: D, the sum modulo 2^256 of SHA-256(topic, number, hash) over a source's heads, tells who holds all of them
     whether something is missing.
-Rule 4: at most `MAX_MISSING` missing ranges are remembered for a pair; the oldest is then lost.
-Rule 5: at most `max_pairs` pairs are followed; the least recently read is forgotten and begins anew as a baseline (B7).
+Rule 4: at most `MAX_MISSING` missing ranges are remembered for a pair; the oldest is then lost, and so is what an older
+    incarnation still owed when a newer one begins. What was given up and comes nevertheless is `old`.
+Rule 5: a missing range remembers the hashes at its edges, so that what fills it must link on both sides.
+Rule 6: at most `max_pairs` pairs are followed; the least recently read is forgotten and begins anew as a baseline (B7).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Final
@@ -70,9 +72,19 @@ class Verdict(StrEnum):
     """It was missing and has come."""
     DUPLICATE = "duplicate"
     OLD = "old"
-    """It is before everything that this reader knows, or of an older incarnation."""
+    """It is before everything that this reader knows or still waits for, or of an older incarnation."""
     EQUIVOCATION = "equivocation"
     """Its source signed two different events with one number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Numbers not seen, both ends included; the hash of the event before them, if known, and the one after links to."""
+
+    low: int
+    high: int
+    before: bytes | None
+    after: bytes
 
 
 @dataclass(slots=True)
@@ -81,17 +93,28 @@ class _Pair:
     first: int
     number: int
     leaf: bytes
-    missing: list[tuple[int, int]] = field(default_factory=list)
-    """Closed ranges of numbers not seen, lowest first."""
+    missing: list[_Range] = field(default_factory=list)
+    """Lowest first."""
+
+    def give_up_oldest(self) -> tuple[int, int] | None:
+        if len(self.missing) <= MAX_MISSING:
+            return None
+        oldest = self.missing.pop(0)
+        self.first = oldest.high + 1
+        return oldest.low, oldest.high
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 4)."""
+    """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 4).
+
+    `abandoned` (BASELINE) are the ranges that the incarnation before still owed.
+    """
 
     verdict: Verdict
     missing: tuple[int, int] | None = None
     lost: tuple[int, int] | None = None
+    abandoned: tuple[tuple[int, int], ...] = ()
 
 
 class ChainReader:
@@ -108,51 +131,62 @@ class ChainReader:
         pair = self._pairs.get(key)
         number = event.chain.number
         if pair is None or event.incarnation > pair.incarnation:
-            return self._begin(key, event.incarnation, number, signed.leaf)
+            return self._begin(key, event.incarnation, number, signed.leaf, before=pair)
         self._pairs.move_to_end(key)
         if event.incarnation < pair.incarnation or number < pair.first:
             return Judged(Verdict.OLD)
+        previous = event.chain.previous
         if number == pair.number + 1:
-            if event.chain.previous != pair.leaf:
-                return Judged(Verdict.EQUIVOCATION)
+            linked = previous == pair.leaf
             pair.number, pair.leaf = number, signed.leaf
-            return Judged(Verdict.NEXT)
+            return Judged(Verdict.NEXT if linked else Verdict.EQUIVOCATION)
         if number > pair.number:
-            return self._gap(pair, number, signed.leaf)
-        return self._behind(pair, number, signed.leaf)
+            return self._gap(pair, number, previous, signed.leaf)
+        return self._behind(pair, number, previous, signed.leaf)
 
     def missing(self, source: str, topic: str) -> list[tuple[int, int]]:
         """The ranges still missing of a pair."""
         pair = self._pairs.get((source, topic))
-        return [] if pair is None else list(pair.missing)
+        return [] if pair is None else [(gap.low, gap.high) for gap in pair.missing]
 
     def forgive(self, source: str, topic: str, until: int) -> None:
         """What was missing up to a number was trimmed or declared: nobody waits for it."""
         pair = self._pairs.get((source, topic))
         if pair is not None:
-            pair.missing = [(max(low, until + 1), high) for low, high in pair.missing if high > until]
+            left = [gap for gap in pair.missing if gap.high > until]
+            if left and left[0].low <= until:
+                left[0] = replace(left[0], low=until + 1, before=None)
+            pair.missing = left
+            pair.first = max(pair.first, min(until + 1, pair.number))
 
-    def _begin(self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes) -> Judged:
+    def _begin(
+        self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None
+    ) -> Judged:
         self._pairs[key] = _Pair(incarnation, number, number, leaf)
         self._pairs.move_to_end(key)
         if len(self._pairs) > self._max_pairs:
             self._pairs.popitem(last=False)
-        return Judged(Verdict.BASELINE)
+        abandoned = () if before is None else tuple((gap.low, gap.high) for gap in before.missing)
+        return Judged(Verdict.BASELINE, abandoned=abandoned)
 
     @staticmethod
-    def _gap(pair: _Pair, number: int, leaf: bytes) -> Judged:
-        missing = (pair.number + 1, number - 1)
-        pair.missing.append(missing)
+    def _gap(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
+        gap = _Range(pair.number + 1, number - 1, pair.leaf, previous)
+        pair.missing.append(gap)
         pair.number, pair.leaf = number, leaf
-        lost = pair.missing.pop(0) if len(pair.missing) > MAX_MISSING else None
-        return Judged(Verdict.GAP, missing, lost)
+        return Judged(Verdict.GAP, (gap.low, gap.high), pair.give_up_oldest())
 
     @staticmethod
-    def _behind(pair: _Pair, number: int, leaf: bytes) -> Judged:
-        for i, (low, high) in enumerate(pair.missing):
-            if low <= number <= high:
-                pair.missing[i : i + 1] = [r for r in ((low, number - 1), (number + 1, high)) if r[0] <= r[1]]
-                return Judged(Verdict.LATE)
+    def _behind(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
+        for i, gap in enumerate(pair.missing):
+            if gap.low <= number <= gap.high:
+                if (number == gap.low and gap.before not in (None, previous)) or (
+                    number == gap.high and gap.after != leaf
+                ):
+                    return Judged(Verdict.EQUIVOCATION)
+                below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
+                pair.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]
+                return Judged(Verdict.LATE, lost=pair.give_up_oldest())
         if number == pair.number and leaf != pair.leaf:
             return Judged(Verdict.EQUIVOCATION)
         return Judged(Verdict.DUPLICATE)

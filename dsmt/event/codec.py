@@ -4,7 +4,9 @@ Rule 1: the protected header holds the algorithm (1) and the key id (4), nothing
 Rule 2: the unprotected header is empty, or holds the inclusion path of B8 under `PATH_LABEL`; anything else is refused.
 Rule 3: the signature is over the Sig_structure of RFC 9052 4.4 with the payload or, for a member of a burst, with
     the 32-byte root of its tree in the payload's place. No event is 32 bytes long, so neither can pass for the other.
-Rule 4: keys of one map are all text, so both of CBOR's canonical orders agree.
+Rule 4: keys of one map are all text, so both of CBOR's canonical orders agree. Data is what JSON and every other
+    reader can hold as well: null, booleans, 64-bit integers, finite numbers, text, bytes, lists and maps, at most
+    `MAX_DEPTH` deep. No other tag, and nothing that is unequal to itself.
 Rule 5: `decode` checks form, never trust; `reencodes` is the door's test that the bytes are the canonical ones.
 """
 
@@ -12,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Final, Protocol
 
 import cbor2
 import msgspec
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import MAX_EVENT_BYTES, Event, EventId, Link, SignedEvent
+from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link, SignedEvent
 from dsmt.event.merkle import Path, leaf_hash, root_of, tree
 from dsmt.event.topic import is_topic
 
@@ -30,6 +33,12 @@ PATH_LABEL: Final = -70_010
 
 _TAG: Final = b"\xd2"  # tag 18, in its one deterministic encoding
 _MAX_INT: Final = 2**63 - 1
+_MAX_TTL_MS: Final = 2**53
+"""A time of expiry, too, fits into 63 bits."""
+MAX_DEPTH: Final = 64
+"""How deep lists and maps in an event's data may stand in each other."""
+_OVERHEAD: Final = 1024
+"""Room for header, signature and inclusion path beside the payload, in bytes."""
 
 
 class Signing(Protocol):
@@ -108,6 +117,8 @@ def payload(event: Event) -> bytes:
         wire["version"] = event.version
     if event.replaces is not None:
         wire["replaces"] = list(event.replaces)
+    if event.declares is not None:
+        wire["declares"] = list(event.declares)
     return canonical(wire)
 
 
@@ -117,25 +128,49 @@ def assemble(protected: bytes, body: bytes, signature: bytes, path: Path | None 
     return _TAG + cbor2.dumps([protected, unprotected, body, signature])
 
 
-def seal(events: Sequence[Event], signer: Signing) -> list[SignedEvent]:
-    """Sign a burst: one signature for all when there is more than one. Raises `InputError` on an event over 64 KiB."""
+class Prepared(msgspec.Struct, frozen=True):
+    """An event that has its number and its hash, and only lacks the signature of its burst."""
+
+    event: Event
+    body: bytes
+    leaf: bytes
+
+
+def prepare(event: Event, protected: bytes) -> Prepared:
+    """Encode and hash an event. Raises `InputError` when it is over 64 KiB, or no reader would take it."""
+    fault = _fault(event)
+    if fault:
+        raise InputError("event.form", f"{fault} in an event on {event.topic!r}", next="nothing was signed")
+    try:
+        body = payload(event)
+    except UnicodeEncodeError as error:
+        raise InputError("event.form", f"event on {event.topic!r} holds text that is no Unicode: {error}") from error
+    if len(body) > MAX_EVENT_BYTES - _OVERHEAD:
+        raise InputError(
+            "event.too_big",
+            f"event on {event.topic} has {len(body)} bytes, the limit is {MAX_EVENT_BYTES - _OVERHEAD}",
+            next="put large content into the depot and name its sha256",
+        )
+    return Prepared(event, body, leaf_hash(protected, body))
+
+
+def sign_burst(burst: Sequence[Prepared], signer: Signing) -> list[SignedEvent]:
+    """Sign at least one event with one signature (B8)."""
     protected = protected_header(signer.algorithm, signer.key_id)
-    bodies = [payload(event) for event in events]
-    leaves = [leaf_hash(protected, body) for body in bodies]
-    if len(events) == 1:
-        raws = [assemble(protected, bodies[0], signer.sign(sig_structure(protected, bodies[0])))]
+    if len(burst) == 1:
+        body = burst[0].body
+        raws = [assemble(protected, body, signer.sign(sig_structure(protected, body)))]
     else:
-        root, paths = tree(leaves)
+        root, paths = tree([one.leaf for one in burst])
         signature = signer.sign(sig_structure(protected, root))
-        raws = [assemble(protected, body, signature, path) for body, path in zip(bodies, paths, strict=True)]
-    for event, raw in zip(events, raws, strict=True):
-        if len(raw) > MAX_EVENT_BYTES:
-            raise InputError(
-                "event.too_big",
-                f"event on {event.topic} has {len(raw)} bytes, the limit is {MAX_EVENT_BYTES}",
-                next="put large content into the depot and name its sha256",
-            )
-    return [SignedEvent(event, raw, leaf, signer.key_id) for event, raw, leaf in zip(events, raws, leaves, strict=True)]
+        raws = [assemble(protected, one.body, signature, path) for one, path in zip(burst, paths, strict=True)]
+    return [SignedEvent(one.event, raw, one.leaf, signer.key_id) for one, raw in zip(burst, raws, strict=True)]
+
+
+def seal(events: Sequence[Event], signer: Signing) -> list[SignedEvent]:
+    """Encode and sign a burst of at least one. Raises `InputError` on an event that no reader would take."""
+    protected = protected_header(signer.algorithm, signer.key_id)
+    return sign_burst([prepare(event, protected) for event in events], signer)
 
 
 def open_envelope(raw: bytes) -> Envelope:
@@ -170,8 +205,11 @@ def _array_of_four(raw: bytes) -> tuple[bytes, dict[Any, Any], bytes, bytes]:
 
 def _path(value: Any) -> Path:
     match value:
-        case [int() as index, int() as size, [*siblings]] if (
-            all(type(s) is bytes and len(s) == 32 for s in siblings) and 0 <= index < size <= 2**20
+        case [int() as index, int() as size, list() as siblings] if (
+            type(index) is int
+            and type(size) is int
+            and 0 <= index < size <= 2**20
+            and all(type(s) is bytes and len(s) == 32 for s in siblings)
         ):
             return Path(index, size, tuple(siblings))
         case _:
@@ -193,7 +231,7 @@ def decode(raw: bytes) -> tuple[SignedEvent, Envelope]:
 
 
 _REQUIRED: Final = frozenset({"source", "id", "chain", "type", "topic", "subject", "time", "data"})
-_OPTIONAL: Final = frozenset({"cause", "ttl", "to", "version", "replaces"})
+_OPTIONAL: Final = frozenset({"cause", "ttl", "to", "version", "replaces", "declares"})
 
 
 def _event(wire: Any) -> Event:
@@ -202,7 +240,7 @@ def _event(wire: Any) -> Event:
     try:
         incarnation, sequence = wire["id"]
         number, previous = wire["chain"]
-        replaces = wire.get("replaces")
+        replaces, declares = wire.get("replaces"), wire.get("declares")
         event = Event(
             source=wire["source"],
             incarnation=incarnation,
@@ -218,8 +256,9 @@ def _event(wire: Any) -> Event:
             to=tuple(wire.get("to", ())),
             version=wire.get("version"),
             replaces=None if replaces is None else EventId(*replaces),
+            declares=None if declares is None else (declares[0], declares[1]),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise UnusableEventError("event.form", f"payload is no event: {error}") from error
     fault = _fault(event)
     if fault:
@@ -229,24 +268,49 @@ def _event(wire: Any) -> Event:
 
 def _fault(event: Event) -> str:
     texts = (event.source, event.type, event.topic, event.subject, *event.to)
-    if not all(type(text) is str and len(text) <= 512 for text in texts):
-        return "a name that is not a short text"
+    if not all(isinstance(text, str) and len(text) <= 512 and text.isprintable() for text in texts):
+        return "a name that is not a short printable text"
     ints = (event.incarnation, event.sequence, event.chain.number, event.time)
     if not all(type(i) is int and 0 < i <= _MAX_INT for i in ints):
         return "a number that is out of range"
     if type(event.chain.previous) is not bytes or len(event.chain.previous) != 32:
         return "a link that is no hash"
-    if not is_topic(event.source) or not is_topic(event.topic):
-        return "a source or topic outside the grammar"
+    if event.chain.number == 1 and event.chain.previous != NO_LEAF:
+        return "a first event that links to another"
+    if not is_topic(event.topic) or not all(is_topic(name) for name in (event.source, *event.to)):
+        return "a source, topic or addressee outside the grammar"
     optional = (event.ttl, event.version)
     if not all(i is None or (type(i) is int and 0 < i <= _MAX_INT) for i in optional):
         return "a ttl or version that is out of range"
+    if event.ttl is not None and event.ttl > _MAX_TTL_MS:
+        return "a ttl that is out of range"
+    if event.declares is not None and not all(type(i) is int and 0 < i <= _MAX_INT for i in event.declares):
+        return "a declared range that is out of range"
     ids = event.cause if event.replaces is None else (*event.cause, event.replaces)
-    if not all(type(i[0]) is str and type(i[1]) is int and type(i[2]) is int for i in ids):
+    if not all(_is_id(i) for i in ids):
         return "a cause that is no event id"
-    if type(event.data) is not dict or not all(type(key) is str for key in event.data):
-        return "data that is no map of named values"
+    if not isinstance(event.data, dict) or not _is_plain(event.data, MAX_DEPTH):
+        return "data that is no map of plain values"
     return ""
+
+
+def _is_id(name: EventId) -> bool:
+    source, *numbers = name
+    return isinstance(source, str) and is_topic(source) and all(type(i) is int and 0 < i <= _MAX_INT for i in numbers)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if value is None or isinstance(value, (str, bytes)):
+        return True
+    if isinstance(value, int):
+        return -_MAX_INT <= value <= _MAX_INT
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(one, depth - 1) for key, one in value.items())
+    return False
 
 
 def reencodes(signed: SignedEvent, envelope: Envelope) -> bool:

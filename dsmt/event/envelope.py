@@ -24,7 +24,7 @@ NO_LEAF: Final = bytes(32)
 TOMBSTONE: Final = "tombstone/"
 """How the topic of a tombstone begins."""
 
-_ID: Final = re.compile(r"([a-z0-9._/-]+)#(\d+)-(\d+)")
+_ID: Final = re.compile(r"([a-z0-9._-]+(?:/[a-z0-9._-]+)*)#([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
 
 
 class EventId(NamedTuple):
@@ -59,6 +59,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One statement of one source. `time` is a hybrid logical clock value, `ttl` milliseconds after its time.
 
     `subject` is what it is about, `cause` what it reacts to, `to` who is to have it besides the topic's readers.
+    `declares` is the range of its topic's chain that its source had to drop just before (SEMANTICS D2).
     """
 
     source: str
@@ -75,6 +76,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     to: tuple[str, ...] = ()
     version: int | None = None
     replaces: EventId | None = None
+    declares: tuple[int, int] | None = None
 
     @property
     def id(self) -> EventId:

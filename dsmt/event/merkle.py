@@ -2,7 +2,9 @@
 
 Rule 1: leaf = SHA-256(0x00 || protected || payload), inner = SHA-256(0x01 || left || right).
 Rule 2: an odd node is promoted to the next level, never duplicated.
-Rule 3: what is signed is the root; a path is (index, size, siblings from the leaf up).
+Rule 3: what is signed is the root, SHA-256(0x02 || number of leaves, 8 bytes || top node): without the number, leaf 0
+    of 6 and leaf 0 of 7 have one path, and a changed size would pass.
+Rule 4: a path is (index, size, siblings from the leaf up).
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ def _inner(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+def _root(size: int, top: bytes) -> bytes:
+    return sha256(b"\x02" + size.to_bytes(8, "big") + top).digest()
+
+
 def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:
     """The root of at least one leaf, and the path of each."""
     siblings: list[list[bytes]] = [[] for _ in leaves]
@@ -50,7 +56,7 @@ def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:
             above.append(level[-1])
             grouped.append(members[-1])
         level, members = above, grouped
-    return level[0], [Path(i, len(leaves), tuple(s)) for i, s in enumerate(siblings)]
+    return _root(len(leaves), level[0]), [Path(i, len(leaves), tuple(s)) for i, s in enumerate(siblings)]
 
 
 def root_of(leaf: bytes, path: Path) -> bytes:
@@ -68,4 +74,4 @@ def root_of(leaf: bytes, path: Path) -> bytes:
         index, size = index >> 1, (size + 1) >> 1
     if rest:
         raise UnusableEventError("event.path", "inclusion path is too long")
-    return node
+    return _root(path.size, node)

@@ -7,6 +7,7 @@ Rule 3: a status carries no code that is not in `REASONS`; adding one is free, r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -15,6 +16,10 @@ import msgspec
 from dsmt.errors import InputError
 
 Who = Literal["dsmt", "you", "world"]
+
+MAX_FIELD: Final = 500
+"""The characters that one field may add to a message: a reason is a sentence, and must fit into an event."""
+_FIELD: Final = re.compile(r"<([a-z_]+)>")
 
 
 class Template(NamedTuple):
@@ -116,24 +121,32 @@ def reason(
     last_output: str | None = None,
     **fields: object,
 ) -> Reason:
-    """A reason of the list, its template filled with `fields`. Raises `InputError` for a code that is not in it."""
+    """A reason of the list, its template filled with `fields`; `<code>` is the exit code or else the signal.
+
+    Raises `InputError` for a code that is not in it.
+    """
     template = REASONS.get(code)
     if template is None:
         raise InputError("reason.code", f"{code} is no reason code", next="add it to dsmt/event/reason.py")
-    known = {"code": exit_code, "signal": signal, "step": step, **fields}
-    message, follow = template.message, template.next
-    for name, value in known.items():
-        if value is not None:
-            message = message.replace(f"<{name}>", str(value))
-            follow = follow.replace(f"<{name}>", str(value))
+    known = {"code": signal if exit_code is None else exit_code, "signal": signal, "step": step, **fields}
+
+    def filled(found: re.Match[str]) -> str:
+        value = known.get(found[1])
+        return found[0] if value is None else str(value)[:MAX_FIELD]
+
     return Reason(
         code=code,
-        message=message,
-        next=follow,
+        message=_FIELD.sub(filled, template.message),
+        next=_FIELD.sub(filled, template.next),
         who=template.who,
         step=step,
         command=command,
         exit_code=exit_code,
         signal=signal,
-        last_output=None if last_output is None else "\n".join(last_output.splitlines()[-20:])[-4096:],
+        last_output=None if last_output is None else _tail(last_output),
     )
+
+
+def _tail(output: str) -> str:
+    lines = "\n".join(output.splitlines()[-20:])
+    return lines.encode(errors="replace")[-4096:].decode(errors="ignore")

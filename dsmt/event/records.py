@@ -313,9 +313,20 @@ class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_data(record: msgspec.Struct) -> dict[str, Any]:
-    """A record as the `data` of an event: text, numbers, bytes, lists and maps only."""
-    built: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(bytes,))
+    """A record as the `data` of an event: text, numbers, bytes, lists and maps only.
+
+    It is equal to what a reader of the event decodes, so that contents can be compared (SEMANTICS A13).
+    """
+    built: dict[str, Any] = _lists(msgspec.to_builtins(record, builtin_types=(bytes,)))
     return built
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_lists(one) for one in value]
+    return value
 
 
 def from_data(kind: type[Record], data: dict[str, Any]) -> Record:

@@ -87,5 +87,6 @@ def transitions(layer: Layer) -> Mapping[State | None, frozenset[State]]:
 
 
 def allowed(layer: Layer, before: State | None, after: State) -> bool:
-    """Whether a layer may go from one state to another; to stay is always allowed (a status is renewed)."""
-    return before == after or after in transitions(layer).get(before, frozenset())
+    """Whether a layer may go from one of its states to another; to stay is always allowed (a status is renewed)."""
+    table = transitions(layer)
+    return after in table and (before == after or after in table.get(before, frozenset()))

@@ -1,7 +1,7 @@
 """Topics, names and patterns: the grammar of INTERFACE 3.
 
 Rule 1: a topic is 1 to 16 levels, at most 512 bytes, joined by `/`.
-Rule 2: a level is 1 to 63 of `a-z 0-9 - . _`.
+Rule 2: a level is 1 to 63 of `a-z 0-9 - . _`, but not `.` or `..`: names become names of files.
 Rule 3: a pattern is a topic in which `+` may stand for one level; one that ends in `/` takes the subtree below it
     and not the topic itself; `/` alone takes everything.
 """
@@ -17,9 +17,10 @@ from dsmt.errors import InputError
 MAX_LEVELS: Final = 16
 MAX_BYTES: Final = 512
 
-_LEVEL: Final = re.compile(r"[a-z0-9._-]{1,63}")
-_TOPIC: Final = re.compile(r"[a-z0-9._-]{1,63}(?:/[a-z0-9._-]{1,63}){0,15}")
-_PATTERN: Final = re.compile(r"(?:(?:[a-z0-9._-]{1,63}|\+)/)*(?:[a-z0-9._-]{1,63}|\+)?")
+_NAME: Final = r"(?!\.{1,2}(?:/|\Z))[a-z0-9._-]{1,63}"
+_LEVEL: Final = re.compile(_NAME)
+_TOPIC: Final = re.compile(rf"{_NAME}(?:/{_NAME}){{0,15}}")
+_PATTERN: Final = re.compile(rf"(?:(?:{_NAME}|\+)/)*(?:{_NAME}|\+)?")
 
 
 def is_level(text: str) -> bool:

@@ -212,6 +212,10 @@ class Bus(Protocol):
         """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""
         ...
 
+    def heartbeat(self, topic: str, emit_rate_s: float) -> None:
+        """Emit a heartbeat that vouches for all facts of this source (SEMANTICS B2, F3)."""
+        ...
+
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment (for R5's re-offers)."""
         ...

@@ -23,6 +23,8 @@ class Row:
     arrived_ms: int
     topic: str
     to: tuple[str, ...]
+    fact: bool
+    key_id: bytes
     raw: bytes
 
 
@@ -34,6 +36,7 @@ class Append:
     arrived_ms: int
     budget: str
     """`evidence`, `signal` or `log`: the class of SEMANTICS B6 that pays for it."""
+    fact: bool
     winner: bool
     expires_ms: int | None
     """Realm time after which a retained fact is dead, or None for a durable one."""
@@ -45,6 +48,11 @@ class Store(Protocol):
     @property
     def identity(self) -> str:
         """The store id: made once with the store, part of every cursor (SEMANTICS D3)."""
+        ...
+
+    @property
+    def synced(self) -> bool:
+        """Whether an append is on the disk, not only in the operating system's cache, when it returns."""
         ...
 
     @property
@@ -81,6 +89,10 @@ class Store(Protocol):
 
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
+        ...
+
+    def live_facts(self, source: str) -> int:
+        """How many retained facts a source has (SEMANTICS A14)."""
         ...
 
     def hide(self, subtree: str, until: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import Signing, assemble, canonical, open_envelope, protected_header, sig_structure
-from dsmt.event.topic import is_topic
+from dsmt.event.topic import check_pattern, is_topic
 from dsmt.trust.keys import key_id_of
 
 PUBLISH: Final = -70_001
@@ -120,4 +120,6 @@ def _claims(claims: dict[int, Any]) -> Certificate:
     )
     if not is_topic(certificate.subject) or len(certificate.public) != 32:
         raise UnusableEventError("trust.certificate", "subject or key is malformed")
+    for pattern in (*certificate.publish, *certificate.read):
+        check_pattern(pattern)
     return certificate

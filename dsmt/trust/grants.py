@@ -3,6 +3,9 @@
 Rule 1: a source may publish the owned topics that name it, and the shared ones that name its role.
 Rule 2: a node's grant also holds what it may delegate: its monitor's and its agents' topics.
 Rule 3: a grant is a list of patterns; a delegated one must be covered by its parent's (`subset`).
+Rule 4: a grant alone lets nobody write: `may_write` asks the topic's row, so what a node, an issuer or an operator
+    holds only to delegate it, it cannot publish itself.
+Rule 5: a name is one of `NAME_LEVELS`, and who may be named by whom is `may_name`.
 """
 
 from __future__ import annotations
@@ -10,14 +13,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dsmt.event.registry import TOPICS, as_pattern, unify
-from dsmt.event.topic import covers, matches
+from dsmt.event.registry import TOPICS, as_pattern, lookup, owner_of, unify
+from dsmt.event.topic import covers, is_topic, matches
+from dsmt.trust.certificate import Certificate
 
-DEPTHS: Final = {"root": 3, "issuer": 2, "node": 1}
+DEPTHS: Final = {"root": 3, "issuer": 2, "node": 1, "operator": 1}
 """How many further delegations a role's certificate allows (DESIGN.md 5)."""
 QUOTAS: Final = {"agent": 64, "monitor": 1_000, "node": 100_000}
 """Live facts a certificate may hold; any other role: `DEFAULT_QUOTA`."""
 DEFAULT_QUOTA: Final = 1_000_000
+NAME_LEVELS: Final = {
+    "root": 1,
+    "issuer": 2,
+    "operator": 2,
+    "broker": 2,
+    "controller": 2,
+    "node": 2,
+    "monitor": 2,
+    "agent": 5,
+}
+"""The kinds of source, and how many levels their names have (INTERFACE 3)."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a source may have this name."""
+    return is_topic(name) and NAME_LEVELS.get(name.split("/", 1)[0]) == name.count("/") + 1
 
 
 def publish_patterns(name: str) -> tuple[str, ...]:
@@ -27,9 +47,13 @@ def publish_patterns(name: str) -> tuple[str, ...]:
     for row in TOPICS:
         if role in row.roles:
             patterns.add(as_pattern(row.template, _agent(name)))
+    if role == "operator":
+        patterns.add("source/operator/+")
     if role == "node":
         node = name.split("/", 1)[1]
         patterns |= {*_own(f"monitor/{node}"), *publish_patterns(f"agent/{node}/+/+/+")}
+    if role == "issuer":
+        patterns |= {*publish_patterns("node/+")}
     return _smallest(patterns)
 
 
@@ -42,6 +66,41 @@ def read_patterns(name: str) -> tuple[str, ...]:
     if role == "monitor":
         return ("broker/", "config/", "node/")
     return ("/",)
+
+
+def may_name(issuer: str, subject: str) -> bool:
+    """Whether the holder of a certificate may give one to somebody of this name.
+
+    An operator names its own programs (`operator/alice.x7`), a node its monitor and its agents.
+    """
+    role, _, rest = issuer.partition("/")
+    if role == "operator":
+        return subject.startswith(f"{issuer}.")
+    if role == "node":
+        return subject == f"monitor/{rest}" or subject.startswith(f"agent/{rest}/")
+    return role == "issuer" and subject.split("/", 1)[0] == "node"
+
+
+def may_write(name: str, topic: str) -> bool:
+    """Whether the topic's row lets a source of this name write it; its certificate must grant it, too."""
+    match = lookup(topic)
+    if match is None:
+        return False
+    owner = owner_of(topic)
+    return name.split("/", 1)[0] in match.row.roles if owner is None else owner == name
+
+
+def widens(above: Certificate, below: Certificate) -> str:
+    """How a certificate goes beyond what its issuer's lets it give: empty when it does not."""
+    if below.issuer != above.subject or not may_name(above.subject, below.subject):
+        return f"{above.subject} may not name {below.subject}"
+    if below.depth < 0 or below.depth >= above.depth:
+        return f"certificate of {below.subject} may delegate deeper than {above.subject} may"
+    if not subset(below.publish, above.publish) or not subset(below.read, above.read) or below.quota > above.quota:
+        return f"certificate of {below.subject} grants more than {above.subject} may give"
+    if below.not_before < above.not_before or below.not_after > above.not_after:
+        return f"certificate of {below.subject} outlives that of {above.subject}"
+    return ""
 
 
 def may(patterns: Iterable[str], topic: str) -> bool:

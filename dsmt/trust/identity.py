@@ -1,6 +1,6 @@
 """Identities: a key with the certificates that make it somebody, and how new ones are issued.
 
-Rule 1: a delegated certificate is a subset of its issuer's in grant, time and depth.
+Rule 1: a delegated certificate is a subset of its issuer's in grant, quota, time and depth.
 Rule 2: times are given by the caller, in seconds since 1970; a certificate begins a minute early for skewed clocks.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 from dsmt.errors import InputError
 from dsmt.event.codec import Signing, canonical
 from dsmt.trust.certificate import Certificate, SignedCertificate, issue, read
-from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, publish_patterns, read_patterns
+from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, is_name, publish_patterns, read_patterns
 from dsmt.trust.keys import Key, SecretKey
 
 SKEW_S: Final = 60
@@ -39,9 +39,22 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def certify(
-    subject: str, public: bytes, *, issuer: str, signer: Signing, now_s: int, lifetime_s: int, serial: bytes
+    subject: str,
+    public: bytes,
+    *,
+    issuer: str,
+    signer: Signing,
+    now_s: int,
+    lifetime_s: int,
+    serial: bytes,
+    most_depth: int = DEPTHS["root"],
 ) -> SignedCertificate:
-    """A certificate with the grants of the subject's role, signed by the issuer's key."""
+    """A certificate with the grants of the subject's role, signed by the issuer's key.
+
+    Raises `InputError` for a name that no source may have.
+    """
+    if not is_name(subject):
+        raise InputError("trust.name", f"{subject!r} is no name of a source", next="one looks like node/n1")
     role = subject.split("/", 1)[0]
     return issue(
         Certificate(
@@ -53,7 +66,7 @@ def certify(
             not_after=now_s + lifetime_s,
             publish=publish_patterns(subject),
             read=read_patterns(subject),
-            depth=DEPTHS.get(role, 0),
+            depth=min(most_depth, DEPTHS.get(role, 0)),
             quota=QUOTAS.get(role, DEFAULT_QUOTA),
             serial=serial,
         ),
@@ -79,6 +92,7 @@ def delegate(name: str, parent: Identity, *, key: Key, now_s: int, serial: bytes
         now_s=begin,
         lifetime_s=above.not_after - begin,
         serial=serial,
+        most_depth=max(0, above.depth - 1),
     )
     return Identity(key, (signed, *parent.chain))
 

@@ -1,0 +1,128 @@
+"""A client's subscription: what a broker sends for it, checked and handed to its reader in order.
+
+Rule 1: it survives reconnections: asked again from where it stands, or from the start where that cannot be.
+Rule 2: an unconflated one follows chains and reports gaps (`reader`); a conflated one is for readers that fold.
+Rule 3: what the reader has taken is told to the broker: that is its credit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from dsmt.bus.frames import Subscribe
+from dsmt.bus.reader import Reader
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
+
+CREDIT: Final = 4 * 1024 * 1024
+
+
+class ClientSubscription:
+    """One subscription of a client; an async iterator of batches of deliveries."""
+
+    def __init__(self, number: int, interest: Interest, consumed: Callable[[int, int], None]) -> None:
+        self.number, self.interest, self._consumed = number, interest, consumed
+        self._queue: deque[tuple[list[Delivery], int]] = deque()
+        self._here = asyncio.Event()
+        self._reader = None if interest.conflate else Reader()
+        self.cursor: Cursor | None = None
+        self.completed = self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def ask(self, store: str) -> Subscribe:
+        """The frame that asks a broker, whose store is `store`, for it, now or again."""
+        interest, cursor = self.interest, self.cursor
+        start, row, time_ms, of_store = interest.start, None, None, None
+        if self.completed and cursor is not None and (cursor.store == store or not interest.conflate):
+            start, row, time_ms, of_store = Start.HISTORY, cursor.row, cursor.time_ms, cursor.store
+        elif isinstance(interest.since, Cursor):
+            since = interest.since
+            row, time_ms, of_store = since.row, since.time_ms, since.store
+        elif interest.since is not None:
+            time_ms = interest.since
+        return Subscribe(
+            id=self.number,
+            patterns=interest.patterns,
+            start=start.value,
+            store=of_store,
+            row=row,
+            time_ms=time_ms,
+            inbox=interest.inbox,
+            conflate=interest.conflate,
+            signals=interest.signals,
+            bookmarks=interest.bookmarks,
+            credit=CREDIT,
+        )
+
+    def events(self, arrived: Sequence[Arrived], size: int, store: str, now: float) -> None:
+        """Take in checked events. `now` is boot-time seconds."""
+        if arrived:
+            last = arrived[-1]
+            self.cursor = Cursor(store, last.row, last.signed.event.time_ms)
+        found: list[Delivery] = []
+        for one in arrived:
+            found.extend([one] if self._reader is None else self._reader.arrived(one, now))
+        self._put(found, size)
+        self._arm(now)
+
+    def mark(self, mark: Complete | Bookmark) -> None:
+        """Take in a completion or a bookmark."""
+        self.cursor = mark.cursor
+        if isinstance(mark, Complete):
+            if self.completed:
+                self._put([Bookmark(mark.cursor, mark.whole)], 0)
+                return
+            self.completed = True
+        self._put([mark], 0)
+        if isinstance(mark, Complete) and not self.interest.follow:
+            self.end()
+
+    def notice(self, notice: Notice) -> None:
+        """Take in a notice."""
+        self._put([notice], 0)
+
+    def end(self) -> None:
+        """No more will come."""
+        self._ended = True
+        self._here.set()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, now: float) -> None:
+        if self._reader is None or self._timer is not None or self._reader.deadline is None:
+            return
+        loop = asyncio.get_running_loop()
+        delay = max(0.0, self._reader.deadline - now)
+        self._timer = loop.call_later(delay, self._fire, now + delay)
+
+    def _fire(self, now: float) -> None:
+        self._timer = None
+        if self._reader is not None:
+            self._put(self._reader.timer(now + 1e-6), 0)
+            self._arm(now)
+
+    def _put(self, deliveries: list[Delivery], size: int) -> None:
+        if deliveries or size:
+            self._queue.append((deliveries, size))
+            self._here.set()
+
+    def __aiter__(self) -> ClientSubscription:
+        return self
+
+    async def __anext__(self) -> Sequence[Delivery]:
+        while not self._queue:
+            if self._ended:
+                raise StopAsyncIteration
+            self._here.clear()
+            await self._here.wait()
+        batch: list[Delivery] = []
+        taken = 0
+        while self._queue:
+            deliveries, size = self._queue.popleft()
+            batch.extend(deliveries)
+            taken += size
+        if taken:
+            self._consumed(self.number, taken)
+        return batch or await self.__anext__()
