@@ -1,0 +1,225 @@
+"""Process driver: runs a program as a plain process in a session of its own, with resource limits.
+
+Rule 1: a start is vfork and exec with nothing of ours run between, so what is slow is only the kernel.
+Rule 2: the agent is a subreaper: whatever an instance forks stays among the agent's descendants.
+Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.tree`), so the agent's other
+        children, health checks and install commands, are never killed for it.
+Rule 4: an instance that outlived its agent is the spawner's child; how it ended is asked there.
+Rule 5: when an instance is gone at adoption, what it left behind is killed: nobody else would ever look for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Mapping
+from itertools import count
+from typing import Final
+
+from dsmt.errors import FailedError
+from dsmt.ports.driver import Launch
+from dsmt.ports.processes import Exit, Identity
+from dsmt.system.failures import failed
+from dsmt.system.procfs import (
+    become_subreaper,
+    environment_value,
+    identity_of,
+    is_alive,
+    open_pidfd,
+    pids,
+    stat_of,
+)
+from dsmt.system.tree import MARK, Orphans, Tree
+from dsmt.system.watch import Ask, Watch, nobody, watch
+
+LIMITS: Final[Mapping[str, int]] = {
+    "pids": resource.RLIMIT_NPROC,
+    "files": resource.RLIMIT_NOFILE,
+    "memory": resource.RLIMIT_AS,
+}
+"""The resource limit (setrlimit(2)) that stands for each limit of a launch."""
+
+_WRONG: Final[Mapping[int, str]] = {
+    errno.ENOENT: "not found",
+    errno.ENOTDIR: "not found",
+    errno.EACCES: "not executable",
+    errno.EPERM: "not executable",
+    errno.EISDIR: "not executable",
+    errno.ENOEXEC: "wrong machine type, or no program at all",
+    errno.ELIBBAD: "wrong machine type, or no program at all",
+    errno.ELOOP: "a circle of links",
+    errno.ETXTBSY: "being written to",
+}
+"""What the errno of a failed exec means to a person; all others are the driver's failure, not the program's."""
+
+_CAP_SYS_ADMIN: Final = 21
+_CAP_SYS_RESOURCE: Final = 24
+
+
+class ProcessInstance:
+    """A running program with all that it forked; fulfils the port `Instance`."""
+
+    def __init__(self, watched: Watch, mark: str, *, ours: bool) -> None:
+        self._watch = watched
+        self._mark = mark
+        self._ours = ours
+        self._tree: Tree | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The program's own process."""
+        return self._watch.identity
+
+    async def wait(self) -> Exit:
+        """Wait for the end of the program's own process."""
+        return await self._watch.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program's process group; nothing happens when the program is gone."""
+        if self._watch.ended is None and (self._ours or is_alive(self.identity)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.identity.pid, number)
+
+    async def kill(self, *, deadline: float) -> tuple[int, ...]:
+        """SIGKILL the whole tree and wait until none of it is left; the pids that do not die in time."""
+        if self._tree is None:
+            self._tree = Tree(self.identity, self._mark, ours=self._ours)
+        return await self._tree.kill(deadline=deadline, root=self._watch)
+
+
+class ProcessDriver:
+    """The `Driver` port over plain processes. Needs a running event loop.
+
+    `owner` is a name that outlives the agent (its container's directory, its instance): it is part of every mark, so
+    that a later agent knows what an earlier one left. `ask` tells how adopted instances ended
+    (`SpawnedProcesses.ended`).
+    """
+
+    def __init__(self, owner: str = "", ask: Ask = nobody) -> None:
+        own = identity_of(os.getpid())
+        self._owner = owner
+        self._prefix = f"{owner}#{os.getpid()}.{0 if own is None else own.started}."
+        self._ask = ask
+        self._numbers = count(1)
+        self._marks: set[str] = set()
+        self._orphans = Orphans()
+        become_subreaper()
+
+    @property
+    def fence(self) -> str:
+        """`none`: the program outlives its agent (SEMANTICS C5)."""
+        return "none"
+
+    @property
+    def enforces(self) -> tuple[str, ...]:
+        """`files` and `memory` (address space of each process); `pids` unless the kernel exempts this user.
+
+        RLIMIT_NPROC counts the processes of a user; root and holders of CAP_SYS_RESOURCE or CAP_SYS_ADMIN are not held
+        to it (setrlimit(2)).
+        """
+        return ("files", "memory") if _is_exempt() else ("pids", "files", "memory")
+
+    def start(self, launch: Launch) -> ProcessInstance:
+        """Start a program; returns when it has exec'd. Raises `FailedError` with a `start.` code."""
+        mark = f"{self._prefix}{next(self._numbers)}"
+        pid = _exec(launch, {**launch.env, MARK: mark})
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError as error:
+            raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
+        _limit(pid, launch.limits)
+        self._marks.add(mark)
+        self._orphans.start()
+        return ProcessInstance(Watch(pid, descriptor, ask=self._ask), mark, ours=True)
+
+    def adopt(self, identity: Identity) -> ProcessInstance | None:
+        """Take over an instance that an earlier agent started; None when it is gone (rule 5)."""
+        watched = watch(identity, self._ask) if is_alive(identity) else None
+        if watched is None:
+            self._clear(identity)
+            return None
+        mark = environment_value(identity.pid, MARK) or ""
+        self._marks.add(mark)
+        stat = stat_of(identity.pid)
+        return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
+
+    def _clear(self, gone: Identity) -> None:
+        """SIGKILL what an instance left behind that died unwatched: its session, and the marks of its owner."""
+        left = Tree(gone, "", ours=False).members()
+        for pid in pids() if self._owner else ():
+            mark = environment_value(pid, MARK)
+            if mark is not None and mark.startswith(f"{self._owner}#") and mark not in self._marks:
+                identity = identity_of(pid)
+                left |= {identity} if identity is not None else set()
+        for member in left:
+            descriptor = open_pidfd(member)
+            if descriptor is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                os.close(descriptor)
+
+
+def _exec(launch: Launch, env: Mapping[str, str]) -> int:
+    """Fork and exec; the pid. Raises `FailedError`: `start.cannot_exec` or `start.driver`."""
+    try:
+        with contextlib.ExitStack() as logs:
+            out = _open_log(launch.stdout, logs)
+            err = out if launch.stderr == launch.stdout else _open_log(launch.stderr, logs)
+            child = subprocess.Popen(
+                launch.argv,
+                cwd=launch.directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise _not_started(launch, error) from error
+    child.returncode = 0  # or Popen would reap it and warn; the instance's watch does that
+    return child.pid
+
+
+def _open_log(path: str, logs: contextlib.ExitStack) -> int:
+    """A log file for appending, closed here when the program has its own copy."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    logs.callback(os.close, descriptor)
+    return descriptor
+
+
+def _not_started(launch: Launch, error: Exception) -> FailedError:
+    """Why a program did not start, in the words of the reason list."""
+    program = launch.argv[0] if launch.argv else ""
+    named = getattr(error, "filename", None)
+    wrong = _WRONG.get(error.errno or 0) if isinstance(error, OSError) else None
+    if wrong is None or named in (launch.stdout, launch.stderr):
+        return failed("start.driver", driver="process", error=f"{program}: {error}")
+    if named == launch.directory and program != launch.directory:
+        wrong = f"the directory is {wrong}"
+    elif wrong == "not found" and os.path.exists(os.path.join(launch.directory, program)) and "/" in program:
+        wrong = "not found: the interpreter that its first line names, or its loader"
+    return failed("start.cannot_exec", program=program, dir=launch.directory, error=wrong)
+
+
+def _limit(pid: int, limits: Mapping[str, int]) -> None:
+    """Set resource limits, never above those that hold already. A program that has ended needs none."""
+    for name, number in limits.items():
+        kind = LIMITS.get(name)
+        if kind is not None:
+            with contextlib.suppress(ProcessLookupError):
+                hard = resource.prlimit(pid, kind)[1]
+                least = number if hard == resource.RLIM_INFINITY else min(number, hard)
+                resource.prlimit(pid, kind, (least, least))
+
+
+def _is_exempt() -> bool:
+    """Whether the kernel does not hold this user to RLIMIT_NPROC."""
+    if os.getuid() == 0:
+        return True
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+    return bool(effective & (1 << _CAP_SYS_RESOURCE | 1 << _CAP_SYS_ADMIN))

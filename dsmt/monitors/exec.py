@@ -1,0 +1,99 @@
+"""Exec check: a command whose exit with 0 passes; whatever it started ends with the try."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Mapping
+from itertools import count
+from typing import Final
+
+from dsmt.ports.check import Result
+from dsmt.ports.processes import Exit
+from dsmt.system.tree import MARK, Tree
+from dsmt.system.watch import Watch
+
+OUTPUT_LIMIT: Final = 4096
+KILL_S: Final = 2.0
+
+_numbers = count(1)
+
+
+class _Output:
+    """The last of what a command writes, read as it comes so that it never waits for us."""
+
+    def __init__(self) -> None:
+        self._read, self.write_end = os.pipe()
+        os.set_blocking(self._read, False)
+        self._last = b""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read, self._take)
+
+    def close_write_end(self) -> None:
+        """Close our copy of the end that the command writes to."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
+
+    def close(self) -> None:
+        """Take what is there still, and close."""
+        self.close_write_end()
+        self._take()
+        self._loop.remove_reader(self._read)
+        os.close(self._read)
+
+    def last_line(self) -> str:
+        """The last line with anything on it."""
+        lines = [line for line in self._last.decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip()[:200] if lines else ""
+
+    def _take(self) -> None:
+        """Take what is there."""
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(self._read, 65536)
+            self._last = (self._last + chunk)[-OUTPUT_LIMIT:]
+            if not chunk:
+                self._loop.remove_reader(self._read)
+
+
+async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str) -> Result:
+    """Run the command to its end. When cancelled, by a timeout too, nothing of it is left."""
+    output = _Output()
+    mark = f"check#{os.getpid()}.{next(_numbers)}"
+    try:
+        try:
+            watched = _start(argv, {**env, MARK: mark}, directory, output)
+        except (OSError, ValueError) as error:
+            return Result(passed=False, evidence=f"{argv[0]} cannot be run: {error}", took_s=0.0, broken=True)
+        try:
+            ended = await watched.wait()
+        finally:
+            tree = Tree(watched.identity, mark, ours=True)
+            await asyncio.shield(asyncio.ensure_future(tree.kill(deadline=KILL_S, root=watched)))
+    finally:
+        output.close()
+    return Result(passed=ended.code == 0, evidence=_told(argv[0], ended, output.last_line()), took_s=0.0)
+
+
+def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output) -> Watch:
+    """Start the command. Raises OSError, ValueError."""
+    child = subprocess.Popen(
+        argv,
+        cwd=directory,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output.write_end,
+        stderr=output.write_end,
+        start_new_session=True,
+    )
+    child.returncode = 0  # or Popen would reap it and warn; the watch does that
+    output.close_write_end()
+    return Watch(child.pid, os.pidfd_open(child.pid))
+
+
+def _told(program: str, ended: Exit, last_line: str) -> str:
+    """How the command ended, and the last it said."""
+    how = f"exit code {ended.code}" if ended.signal is None else f"killed by signal {ended.signal}"
+    return f"{program}: {how}" + (f": {last_line}" if last_line else "")

@@ -1,0 +1,375 @@
+"""Spawner: the small parent of a node's processes: forks them warm, sees how they end, and keeps two of them alive.
+
+Rule 1: synchronous, one thread, no event loop, no ZeroMQ context: what is forked from here starts clean.
+Rule 2: it is a subreaper: orphans of its children become its own, and it remembers how the last 1024 ended.
+Rule 3: the kept programs are started at once and restarted at once; after a life shorter than a second with a delay
+        of 0.1 s, doubled up to 5 s. One that an earlier spawner left alive is watched, not started a second time.
+Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
+Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
+Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, FailedError, InputError
+from dsmt.ports.processes import Exit, Identity
+from dsmt.system.clock import LinuxClock
+from dsmt.system.fork import Main, Program, fork
+from dsmt.system.processes import LONGEST_DELAY_S, SHORT_LIFE_S, SOCKET
+from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd
+from dsmt.system.records import living, record_path, write_record
+from dsmt.system.seqpacket import MessageSocket
+from dsmt.system.watch import exit_of
+
+PROGRAMS: Final[Mapping[str, str]] = {
+    "container_manager": "dsmt.programs.container_manager:main",
+    "node_monitor": "dsmt.programs.node_monitor:main",
+    "deployment_agent": "dsmt.programs.deployment_agent:main",
+}
+"""Every program it can fork: `module:function`, imported before the first fork."""
+
+KEPT: Final = ("container_manager", "node_monitor")
+"""The programs of the node itself, which it keeps alive."""
+
+EXITS_REMEMBERED: Final = 1024
+STOP_PATIENCE_S: Final = 3.0
+
+
+@dataclass(slots=True)
+class Kept:
+    """A program that is kept alive: who runs it now, or when it is started next (boot-time seconds)."""
+
+    program: str
+    identity: Identity | None = None
+    due: float = 0.0
+    delay: float = 0.0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A client's message. `start` has program and directory (record too), `status` pid and started."""
+
+    op: str
+    program: str = ""
+    directory: str = ""
+    record: str = ""
+    pid: int = 0
+    started: int = 0
+
+
+class Spawner:
+    """The spawner of one directory; `run` returns when it was told to stop."""
+
+    def __init__(self, directory: str, programs: Mapping[str, Main], kept: Sequence[str], lock: int) -> None:
+        self._directory = directory
+        self._programs = programs
+        self._kept = [Kept(name) for name in kept]
+        self._children: dict[Identity, Program] = {}
+        self._exits: OrderedDict[Identity, Exit] = OrderedDict()
+        self._clock = LinuxClock()
+        self._selector = selectors.DefaultSelector()
+        self._stop_by: float | None = None
+        self._descriptors = {lock}
+        self._wakeups = socket.socketpair()
+        self._catch_signals()
+        self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit code."""
+        _record(record_path(self._directory, "spawner"), _own_identity())
+        while not self._finished():
+            self._start_due()
+            for key, _events in self._selector.select(self._timeout()):
+                call: Callable[[], None] = key.data
+                call()
+        self._close()
+        return 0
+
+    # -- the kept programs
+
+    def _start(self, kept: Kept) -> None:
+        """Watch the process that a spawner before this one left alive, or fork one."""
+        identity = living(record_path(self._directory, kept.program))
+        descriptor = None if identity is None else open_pidfd(identity)
+        if identity is not None and descriptor is not None:
+            kept.identity = identity
+            self._descriptors.add(descriptor)
+            self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
+            return
+        try:
+            kept.identity = self._fork(kept.program, self._directory, "")
+        except (DsmtError, OSError) as error:
+            kept.delay = min(LONGEST_DELAY_S, max(0.1, kept.delay * 2))
+            kept.due = self._clock.boottime() + kept.delay
+            _say(f"{kept.program} cannot be started: {error}; next try in {kept.delay:.1f} s")
+
+    def _adopted_ended(self, identity: Identity, descriptor: int) -> None:
+        """A kept program that is no child of ours has ended; nobody can say how."""
+        self._selector.unregister(descriptor)
+        self._descriptors.discard(descriptor)
+        os.close(descriptor)
+        self._reap()
+        self._kept_ended(identity)
+
+    def _kept_ended(self, identity: Identity) -> None:
+        """Plan the next start (rule 3)."""
+        now = self._clock.boottime()
+        for kept in self._kept:
+            if kept.identity == identity:
+                lived = now - identity.started / os.sysconf("SC_CLK_TCK")
+                short = lived < SHORT_LIFE_S
+                kept.delay = min(LONGEST_DELAY_S, max(0.1, kept.delay * 2)) if short else 0.0
+                kept.identity, kept.due = None, now + kept.delay
+                _say(f"{kept.program} (pid {identity.pid}) ended; next start in {kept.delay:.1f} s")
+
+    def _start_due(self) -> None:
+        """Start the kept programs whose time has come, and kill those that do not stop in time."""
+        now = self._clock.boottime()
+        for kept in self._kept:
+            if self._stop_by is None and kept.identity is None and kept.due <= now:
+                self._start(kept)
+            elif self._stop_by is not None and self._stop_by <= now and kept.identity is not None:
+                _send(kept.identity, signal.SIGKILL)
+
+    def _timeout(self) -> float | None:
+        """Seconds until something is due; None when nothing is."""
+        now = self._clock.boottime()
+        if self._stop_by is not None:
+            return max(0.05, self._stop_by - now)
+        dues = [kept.due for kept in self._kept if kept.identity is None]
+        return max(0.0, min(dues) - now) if dues else None
+
+    def _finished(self) -> bool:
+        """Whether it was told to stop and the kept programs have ended."""
+        return self._stop_by is not None and all(kept.identity is None for kept in self._kept)
+
+    def _stop(self) -> None:
+        """Ask the kept programs to end (rule 5)."""
+        if self._stop_by is None:
+            self._stop_by = self._clock.boottime() + STOP_PATIENCE_S
+            for kept in self._kept:
+                if kept.identity is not None:
+                    _send(kept.identity, signal.SIGTERM)
+
+    # -- children
+
+    def _fork(self, name: str, directory: str, record: str) -> Identity:
+        """Fork a program, or find the one that runs there (rule 6). Raises `InputError`, `FailedError`."""
+        main = self._programs.get(name)
+        if main is None or not os.path.isabs(directory):
+            raise InputError("spawner.request", f"{name!r} in {directory!r} is no program and absolute directory")
+        record = record or record_path(directory, name)
+        known = living(record)
+        if known is not None:
+            return known
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        program = Program(name, main, directory, record)
+        identity = fork(program, self._close)
+        _record(record, identity)
+        self._children[identity] = program
+        return identity
+
+    def _reap(self) -> None:
+        """Reap every dead child, own and inherited, and remember how it ended."""
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            identity = identity_of(result.si_pid)
+            os.waitpid(result.si_pid, 0)
+            if identity is not None:
+                self._remember(identity, exit_of(result))
+
+    def _remember(self, identity: Identity, ended: Exit) -> None:
+        """Keep how a process ended, and forget the oldest."""
+        self._exits[identity] = ended
+        if len(self._exits) > EXITS_REMEMBERED:
+            self._exits.popitem(last=False)
+        program = self._children.pop(identity, None)
+        if program is not None:
+            _say(f"{program.name} of {program.directory} (pid {identity.pid}): {ended}")
+        self._kept_ended(identity)
+
+    # -- signals and clients
+
+    def _catch_signals(self) -> None:
+        """Have signals wake the loop as bytes on a socket pair."""
+        read, write = self._wakeups
+        read.setblocking(False)
+        write.setblocking(False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        self._selector.register(read, selectors.EVENT_READ, lambda: self._on_signals(read))
+
+    def _on_signals(self, read: socket.socket) -> None:
+        """Signals have come."""
+        with contextlib.suppress(BlockingIOError):
+            numbers = set(read.recv(4096))
+            if numbers & {signal.SIGTERM, signal.SIGINT}:
+                self._stop()
+        self._reap()
+
+    def _answer(self, message: bytes) -> bytes:
+        """Do what a client asks."""
+        return msgspec.json.encode(self._act(message))
+
+    def _act(self, message: bytes) -> dict[str, Any]:
+        """Do what a client asks; what prevents it is an answer too."""
+        try:
+            request = msgspec.json.decode(message, type=Request)
+            if request.op == "start":
+                return _as_json(self._fork(request.program, request.directory, request.record))
+            if request.op == "status":
+                return self._status(Identity(request.pid, request.started, boot()))
+            if request.op == "list":
+                return {"processes": self._list()}
+            raise InputError("spawner.request", f"{request.op!r} is none of start, status, list")
+        except msgspec.DecodeError as error:
+            return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
+        except OSError as error:
+            return {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
+        except DsmtError as error:
+            return {"error": {"code": error.code, "message": error.message}}
+
+    def _status(self, identity: Identity) -> dict[str, Any]:
+        """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""
+        self._reap()
+        ended = self._exits.get(identity)
+        if ended is not None:
+            return {"code": ended.code, "signal": ended.signal}
+        return {"running": True} if is_alive(identity) else {"unknown": True}
+
+    def _list(self) -> list[dict[str, Any]]:
+        """Itself, the kept programs and its other children."""
+        rows = [{"program": "spawner", "directory": self._directory} | _as_json(_own_identity())]
+        known = {kept.identity: kept.program for kept in self._kept if kept.identity is not None}
+        rows += [{"program": name, "directory": self._directory} | _as_json(identity) for identity, name in known.items()]
+        rows += [
+            {"program": program.name, "directory": program.directory} | _as_json(identity)
+            for identity, program in self._children.items()
+            if identity not in known
+        ]
+        return rows
+
+    def _close(self) -> None:
+        """Close everything: at the end, and in each child after its fork."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._socket.close()
+        for wakeup in self._wakeups:
+            wakeup.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
+def take_lock(directory: str) -> int | None:
+    """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
+    path = os.path.join(directory, "spawner.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def load(programs: Mapping[str, str]) -> dict[str, Main]:
+    """Import every program of a table. Raises `FailedError` (`start.cannot_exec`) for one that cannot be."""
+    loaded: dict[str, Main] = {}
+    for name, place in programs.items():
+        module, _colon, function = place.partition(":")
+        try:
+            loaded[name] = getattr(importlib.import_module(module), function)
+        except Exception as error:
+            raise FailedError(
+                "start.cannot_exec",
+                f"the program {name} ({place}) cannot be imported: {type(error).__name__}: {error}",
+                program=name,
+            ) from error
+    return loaded
+
+
+def main(directory: str, programs: Mapping[str, str] = PROGRAMS, kept: Sequence[str] = KEPT) -> int:
+    """Be the spawner of a directory until told to stop; the exit code."""
+    where = os.path.abspath(directory)
+    os.makedirs(where, mode=0o700, exist_ok=True)
+    lock = take_lock(where)
+    if lock is None:
+        _say(f"{where} has a spawner already; nothing to do")
+        return 0
+    with contextlib.suppress(PermissionError):  # we lead a session already
+        os.setsid()
+    try:
+        loaded = load(programs)
+        become_subreaper()
+        spawner = Spawner(where, loaded, kept, lock)
+        gc.collect()
+        gc.freeze()
+        return spawner.run()
+    except DsmtError as error:
+        _say(str(error))
+        return error.exit
+
+
+def _own_identity() -> Identity:
+    """Who we are."""
+    identity = identity_of(os.getpid())
+    if identity is None:
+        raise FailedError("start.driver", "/proc is not mounted: no process can be told from another")
+    return identity
+
+
+def _record(path: str, identity: Identity) -> None:
+    """Write a record. A full disk must not end a node: it is told, and the process runs on without its record."""
+    try:
+        write_record(path, identity)
+    except OSError as error:
+        _say(f"{path} cannot be written, so a later spawner will not find pid {identity.pid}: {error}")
+
+
+def _as_json(identity: Identity) -> dict[str, Any]:
+    """An identity as the answer to a client."""
+    return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}
+
+
+def _send(identity: Identity, number: int) -> None:
+    """Send a signal to this very process."""
+    descriptor = open_pidfd(identity)
+    if descriptor is not None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+        os.close(descriptor)
+
+
+def _say(sentence: str) -> None:
+    """One line into the spawner's log, its standard error."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"spawner: {sentence}\n")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        _say("usage: python -m dsmt.programs.spawner DIRECTORY")
+        sys.exit(2)
+    sys.exit(main(sys.argv[1]))

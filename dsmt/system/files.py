@@ -1,0 +1,121 @@
+"""Disk files: a process's own directory on a Linux file system.
+
+Rule 1: a path is relative, has no `..`, and no link on its way leads out of the root.
+Rule 2: a reader sees the old content or the new one, whole; after a power cut too, when `durable`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from itertools import count
+
+from dsmt.errors import InputError
+from dsmt.system.failures import DISK_IS_FULL, no_space
+
+_numbers = count()
+
+
+class DiskFiles:
+    """The `Files` port over one directory, made when missing (mode 0700).
+
+    `durable` False leaves out fsync: for what is worthless after a power cut, such as which processes run.
+    """
+
+    def __init__(self, root: str, *, durable: bool = True) -> None:
+        self._root = os.path.abspath(root)
+        self._durable = durable
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+
+    @property
+    def root(self) -> str:
+        """The root as an absolute path."""
+        return self._root
+
+    def read(self, path: str) -> bytes | None:
+        """The whole content, or None when there is no such file."""
+        try:
+            with open(self._place(path), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        """Replace the file atomically. Raises `FailedError` with code `fetch.no_space` on a full disk."""
+        place = self._place(path, follow=False)
+        try:
+            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+            write_atomically(place, content, mode=mode, durable=self._durable)
+        except OSError as error:
+            if error.errno in DISK_IS_FULL:
+                raise no_space(place, len(content)) from error
+            raise
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; empty when there is none."""
+        try:
+            return sorted(os.listdir(self._place(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a link, or a whole directory; nothing happens when there is none."""
+        place = self._place(path, follow=False)
+        if place == self._root:
+            raise InputError("files.path", "the root of a file port cannot be removed", path=path)
+        try:
+            os.unlink(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (IsADirectoryError, PermissionError):
+            shutil.rmtree(place)
+
+    def below(self, path: str) -> DiskFiles:
+        """The same port rooted at a directory below this one (made when missing)."""
+        return DiskFiles(self._place(path), durable=self._durable)
+
+    def _place(self, path: str, *, follow: bool = True) -> str:
+        """The absolute place of a path (rule 1). Without `follow` its last part may be any link: it is not followed."""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if path.startswith("/") or ".." in parts or "\0" in path:
+            raise InputError("files.path", f"{path!r} leaves the directory {self._root}", path=path)
+        place = os.path.join(self._root, *parts)
+        resolved = os.path.realpath(place if follow or not parts else os.path.dirname(place))
+        if not is_within(resolved, os.path.realpath(self._root)):
+            raise InputError("files.path", f"{path!r} follows a link out of {self._root}", path=path)
+        return place
+
+
+def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Write a file beside `place`, then rename it over it. Raises OSError, and leaves nothing behind then."""
+    directory = os.path.dirname(place)
+    beside = os.path.join(directory, f".{os.path.basename(place)}.{os.getpid()}.{next(_numbers)}.new")
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(beside, place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    if durable:
+        _sync_directory(directory)
+
+
+def _sync_directory(directory: str) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_within(place: str, root: str) -> bool:
+    """Whether a resolved path is the root or below it."""
+    return place == root or place.startswith(root.rstrip("/") + "/")

@@ -1,0 +1,128 @@
+"""Warm fork: run a program, already imported, in a child of its own session.
+
+Rule 1: nothing of the parent's is open in the child: `close` closes its descriptors, standard input is /dev/null,
+        standard output and error are the program's log.
+Rule 2: a signal that reaches the child before its handlers are its own waits; the parent never hears of it.
+Rule 3: the child's record is written by the child, before its program starts, so the parent may die at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Identity
+from dsmt.system.procfs import identity_of, set_name
+from dsmt.system.records import write_record
+
+Main = Callable[[str], int]
+"""A program: takes its directory, returns its exit code."""
+
+LOG_CAP: Final = 1 << 20
+"""A log larger than this at start is put aside as `.1`."""
+
+BUG: Final = 70
+"""Exit code of a program that raised (EX_SOFTWARE of sysexits.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to fork: `name` gives the log `<directory>/<name>.log`; `record` is where its identity is written."""
+
+    name: str
+    main: Main
+    directory: str
+    record: str
+
+
+def fork(program: Program, close: Callable[[], None]) -> Identity:
+    """Fork a child that runs the program; `close` is called there first. Raises `FailedError` (`start.driver`)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be(program, close)
+    except OSError as error:
+        raise FailedError("start.driver", f"cannot fork {program.name}: {error.strerror}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    identity = identity_of(pid)
+    if identity is None:
+        raise FailedError("start.driver", f"{program.name} was reaped by somebody else", pid=pid)
+    return identity
+
+
+def log_path(directory: str, name: str) -> str:
+    """The log of a program of this directory, put aside when it has grown too large."""
+    path = os.path.join(directory, f"{name}.log")
+    with suppress(FileNotFoundError):
+        if os.stat(path).st_size > LOG_CAP:
+            os.replace(path, path + ".1")
+    return path
+
+
+def _be(program: Program, close: Callable[[], None]) -> NoReturn:
+    """The child: never returns to the parent's code."""
+    code = BUG
+    try:
+        os.setsid()
+        _default_signals()
+        close()
+        _redirect(log_path(program.directory, program.name))
+        set_name(f"dsmt-{program.name}")
+        _own_record(program.record)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        code = program.main(program.directory)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            sys.stderr.write(f"{stop.code}\n")
+    except BaseException:  # noqa: BLE001 - the outermost frame of this process
+        traceback.print_exc()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code & 0xFF)
+
+
+def _default_signals() -> None:
+    """Handle signals as a fresh Python does: SIGPIPE and SIGXFSZ ignored, SIGINT raises, the rest by default."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _redirect(log: str) -> None:
+    """Put /dev/null and the log in the place of the standard streams."""
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for descriptor in {null, output} - {0, 1, 2}:
+        os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def _own_record(path: str) -> None:
+    """Write who we are; a full disk must not keep the program from running."""
+    identity = identity_of(os.getpid())
+    if identity is not None:
+        try:
+            write_record(path, identity)
+        except OSError as error:
+            sys.stderr.write(f"{path} cannot be written: {error}\n")

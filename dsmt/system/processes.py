@@ -1,0 +1,184 @@
+"""Processes of a node: the spawner as its clients see it, and how it is kept alive.
+
+Rule 1: a request is one JSON message on a SOCK_SEQPACKET connection of its own, the answer another one.
+Rule 2: the socket is reached through its directory's descriptor: a unix address holds only 108 bytes (unix(7)).
+Rule 3: how a process ended is told by its parent only. A spawner's memory ends with it: then nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Never
+
+import msgspec
+
+from dsmt.errors import FailedError, TransportError
+from dsmt.ports.processes import Exit, Identity, Process
+from dsmt.system.fork import log_path
+from dsmt.system.procfs import descendants, identity_of, is_alive
+from dsmt.system.records import living, record_path
+from dsmt.system.seqpacket import MESSAGE_LIMIT
+from dsmt.system.tree import kill_tree
+from dsmt.system.watch import UNSEEN, Watch, watch
+
+__all__ = [
+    "SpawnedProcesses",
+    "descendants",
+    "identity_of",
+    "is_alive",
+    "kill_tree",
+    "spawner_of",
+    "start_spawner",
+    "watch",
+    "watch_spawner",
+]
+
+SOCKET: Final = "spawner.sock"
+PATIENCE_S: Final = 10.0
+"""How long an answer may take: a fork on a starved machine included."""
+
+SHORT_LIFE_S: Final = 1.0
+LONGEST_DELAY_S: Final = 5.0
+
+
+class SpawnedProcesses:
+    """The `Processes` port: talks to the spawner of a node's directory."""
+
+    def __init__(self, node_directory: str) -> None:
+        self._directory = os.path.abspath(node_directory)
+        self._watches: dict[Identity, Watch] = {}
+
+    async def start_agent(self, directory: str) -> Process:
+        """Start the deployment agent of the container in `directory` (absolute), or find the one that runs there.
+
+        Raises `TransportError` (`spawner.gone`) when no spawner answers, `FailedError` when it could not.
+        """
+        answer = await self.request({"op": "start", "program": "deployment_agent", "directory": directory})
+        identity = msgspec.convert(answer, Identity)
+        process = self._watch(identity)
+        return process if process is not None else _Ended(identity, await self.ended(identity))
+
+    def find(self, identity: Identity) -> Process | None:
+        """The process if it still lives, else None. Never another one with the same pid."""
+        return self._watch(identity) if is_alive(identity) else None
+
+    async def ended(self, identity: Identity) -> Exit:
+        """How a process ended that the spawner forked or inherited; `Exit(None, None)` when it does not know.
+
+        Never raises: this is an `Ask` of `dsmt.system.watch`.
+        """
+        try:
+            answer = await self.request({"op": "status", "pid": identity.pid, "started": identity.started})
+        except (TransportError, FailedError):
+            return UNSEEN
+        return Exit(answer.get("code"), answer.get("signal"))
+
+    async def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the spawner one thing. Raises `TransportError` (`spawner.gone`) or the `FailedError` it answers."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                raw = await _exchange(self._directory, msgspec.json.encode(message))
+        except OSError as error:  # TimeoutError is one
+            raise TransportError(
+                "spawner.gone",
+                f"the spawner of {self._directory} does not answer: {error.strerror or 'no answer in time'}",
+                next="It is being restarted; try again",
+            ) from error
+        answer: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
+        if "error" in answer:
+            raise FailedError(answer["error"]["code"], answer["error"]["message"])
+        return answer
+
+    def _watch(self, identity: Identity) -> Watch | None:
+        """One watch for each process, however often it is asked for."""
+        known = self._watches.get(identity)
+        if known is not None:
+            return known
+        self._watches = {who: one for who, one in self._watches.items() if one.ended is None}
+        made = watch(identity, self.ended)
+        if made is not None:
+            self._watches[identity] = made
+        return made
+
+
+class _Ended:
+    """A process that had ended, and was reaped, before it could be watched."""
+
+    def __init__(self, identity: Identity, ended: Exit) -> None:
+        self.identity = identity
+        self._ended = ended
+
+    async def wait(self) -> Exit:
+        """How it ended."""
+        return self._ended
+
+    def signal(self, number: int) -> None:
+        """Do nothing: it is gone."""
+
+
+async def _exchange(directory: str, message: bytes) -> bytes:
+    """One message to the spawner and its answer. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, f"/proc/self/fd/{descriptor}/{SOCKET}")
+            await loop.sock_sendall(connection, message)
+            answer = await loop.sock_recv(connection, MESSAGE_LIMIT)
+    finally:
+        os.close(descriptor)
+    if not answer:
+        raise ConnectionResetError(None, "it closed the connection")
+    return answer
+
+
+def spawner_of(directory: str) -> Identity | None:
+    """The living spawner of a node's directory."""
+    return living(record_path(directory, "spawner"))
+
+
+def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity:
+    """Start a node's spawner, detached: its own session, its output in `<directory>/spawner.log`.
+
+    It exits with code 0 by itself when the directory has one already. `argv` is another command, for tests.
+    Raises `FailedError` (`start.driver`).
+    """
+    where = os.path.abspath(directory)
+    command = list(argv) if argv is not None else [sys.executable, "-m", "dsmt.programs.spawner", where]
+    try:
+        os.makedirs(where, mode=0o700, exist_ok=True)
+        with open(log_path(where, "spawner"), "ab") as log:
+            child = subprocess.Popen(
+                command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+    except OSError as error:
+        raise FailedError("start.driver", f"cannot start the spawner of {where}: {error}") from error
+    child.returncode = 0  # or Popen would reap it and warn; a watch does that
+    identity = identity_of(child.pid)
+    if identity is None:
+        raise FailedError("start.driver", "the spawner was reaped by somebody else", pid=child.pid)
+    return identity
+
+
+async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Never:
+    """Keep a spawner alive in a node's directory until cancelled: its death is answered by a new one at once.
+
+    After a life shorter than a second the next start waits 0.1 s, then twice that, up to 5 s.
+    """
+    delay = 0.0
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        identity = spawner_of(directory) or start_spawner(directory, argv)
+        watched = watch(identity)
+        if watched is not None:
+            await watched.wait()
+        short = loop.time() - began < SHORT_LIFE_S
+        delay = min(LONGEST_DELAY_S, max(0.1, delay * 2)) if short else 0.0
+        await asyncio.sleep(delay)

@@ -1,0 +1,160 @@
+"""What /proc says of processes: who they are, whose children, and what marks they carry (proc(5)).
+
+Rule 1: a pid alone names nobody; a process is its pid with its start time and the boot (`Identity`).
+Rule 2: a process that is gone, or goes while it is being read, is simply not there: no function raises for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Identity
+
+_GONE: Final = (FileNotFoundError, ProcessLookupError)
+_PR_SET_NAME: Final = 15
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/PID/stat that dsmt reads."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    started: int
+    """Clock ticks since boot."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended and only waits to be reaped."""
+        return self.state in "ZXx"
+
+
+@cache
+def boot() -> str:
+    """The boot id of this machine, new at each boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def stat_of(pid: int) -> Stat | None:
+    """The state of a process, also of one that has ended but is not reaped; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except _GONE:
+        return None
+    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def identity_of(pid: int) -> Identity | None:
+    """Who has this pid now, also when it has ended but is not reaped; None when nobody has."""
+    stat = stat_of(pid)
+    return None if stat is None else Identity(pid, stat.started, boot())
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether this very process still runs."""
+    stat = stat_of(identity.pid)
+    return stat is not None and not stat.dead and identity.started == stat.started and identity.boot == boot()
+
+
+def open_pidfd(identity: Identity) -> int | None:
+    """A pidfd of this very process; None when it is gone. It may have ended and wait to be reaped."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the number is that of a thread
+            return None
+        raise
+    if identity_of(identity.pid) == identity:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def pids() -> list[int]:
+    """Every process of the machine (of this pid namespace)."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, of all its threads, the dead and not reaped among them."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                    found += map(int, file.read().split())
+            except _GONE:
+                if not children_are_listed():
+                    return [stat.pid for other in pids() if (stat := stat_of(other)) and stat.parent == pid]
+    except _GONE:
+        return []
+    return found
+
+
+@cache
+def children_are_listed() -> bool:
+    """Whether the kernel has /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN)."""
+    return os.path.exists("/proc/thread-self/children")
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on, as far as nobody between them died: parents before their children."""
+    found: dict[int, None] = {}
+    waiting = children(pid)
+    while waiting:
+        found.update(dict.fromkeys(waiting))
+        waiting = [child for parent in waiting for child in children(parent) if child not in found]
+    return list(found)
+
+
+def environment_value(pid: int, name: str) -> str | None:
+    """A variable of the environment a process was started with; None when it has none or we may not look."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            content = file.read()
+    except (*_GONE, PermissionError):
+        return None
+    prefix = name.encode() + b"="
+    for entry in content.split(b"\0"):
+        if entry.startswith(prefix):
+            return entry[len(prefix) :].decode(errors="replace")
+    return None
+
+
+def identities(numbers: Iterable[int]) -> set[Identity]:
+    """The living processes among some pids."""
+    stats = (stat_of(pid) for pid in numbers)
+    return {Identity(stat.pid, stat.started, boot()) for stat in stats if stat is not None and not stat.dead}
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its descendants' orphans (PR_SET_CHILD_SUBREAPER, prctl(2))."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_name(name: str) -> None:
+    """Set what `ps` and `top` call this process: at most 15 bytes (PR_SET_NAME, prctl(2))."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
+
+
+def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
+    """Call prctl(2). Raises `FailedError` with code `start.driver`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise FailedError("start.driver", f"the kernel refused prctl {option}: {os.strerror(number)}")

@@ -1,0 +1,40 @@
+"""Process records: small files that say which process is which, so that a successor finds it again.
+
+A record is an `Identity` as JSON, `{"pid", "started", "boot"}`, written atomically to `<directory>/run/<program>.json`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from dsmt.ports.processes import Identity
+from dsmt.system.files import write_atomically
+from dsmt.system.procfs import is_alive
+
+
+def record_path(directory: str, program: str) -> str:
+    """Where the record of a program of this directory is."""
+    return os.path.join(directory, "run", f"{program}.json")
+
+
+def write_record(path: str, identity: Identity) -> None:
+    """Write a record atomically. It is worthless after a power cut, so it is not synced."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    write_atomically(path, msgspec.json.encode(identity), durable=False)
+
+
+def read_record(path: str) -> Identity | None:
+    """Which process a record names, alive or not; None when there is no record or it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Identity)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def living(path: str) -> Identity | None:
+    """The process a record names if it still lives, never another one with its pid."""
+    identity = read_record(path)
+    return identity if identity is not None and is_alive(identity) else None

@@ -1,0 +1,162 @@
+"""Process tree: which processes belong to an instance, and their end.
+
+Rule 1: to a tree belong its root; whose parent belongs to it; who is in a session that the root, or a member that was
+        seen, leads; and who was started with the tree's mark in its environment, wherever it was forked to since.
+Rule 2: the mark is a variable that the kernel keeps for each process (/proc/PID/environ), so a tree can be told
+        from all other children of the same parent: health checks, install commands, another instance.
+Rule 3: who leaves the session, is orphaned *and* is exec'd with an emptied environment has escaped; only a pid
+        namespace (driver `bubblewrap`) holds that one.
+Rule 4: killing repeats until two looks in a row find nobody, since a look can miss who is being forked meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Final
+
+from dsmt.ports.processes import Identity
+from dsmt.system.procfs import Stat, boot, descendants, environment_value, identity_of, is_alive, pids, stat_of
+from dsmt.system.watch import Watch, watch
+
+MARK: Final = "DSMT_TREE"
+"""The environment variable that carries a tree's mark."""
+
+
+class Tree:
+    """The processes of one instance.
+
+    `ours` says that this process started the root and is a subreaper: then all of the tree are its descendants,
+    and no other process need be looked at.
+    """
+
+    def __init__(self, root: Identity, mark: str, *, ours: bool) -> None:
+        self.root = root
+        self.mark = mark
+        self._ours = ours
+        self._leaders: dict[int, Identity] = {root.pid: root}
+
+    def members(self) -> set[Identity]:
+        """The living processes of the tree."""
+        numbers = descendants(os.getpid()) if self._ours else pids()
+        stats = {stat.pid: stat for number in numbers if (stat := stat_of(number)) is not None}
+        stats.pop(os.getpid(), None)
+        sessions = {pid for pid, leader in self._leaders.items() if identity_of(pid) in (None, leader)}
+        belonging: dict[int, bool] = {}
+        for stat in stats.values():
+            self._judge(stat, stats, sessions, belonging)
+        found = {stat for stat in stats.values() if belonging[stat.pid] and not stat.dead}
+        members = {Identity(stat.pid, stat.started, boot()) for stat in found}
+        self._leaders |= {member.pid: member for member in members}
+        return members
+
+    def _judge(self, stat: Stat, stats: dict[int, Stat], sessions: set[int], belonging: dict[int, bool]) -> bool:
+        """Whether a process belongs to the tree (rule 1), and note it."""
+        known = belonging.get(stat.pid)
+        if known is not None:
+            return known
+        belonging[stat.pid] = False
+        parent = stats.get(stat.parent)
+        belongs = (
+            (stat.pid == self.root.pid and stat.started == self.root.started)
+            or stat.session in sessions
+            or (parent is not None and self._judge(parent, stats, sessions, belonging))
+            or (bool(self.mark) and environment_value(stat.pid, MARK) == self.mark)
+        )
+        belonging[stat.pid] = belongs
+        return belongs
+
+    async def kill(self, *, deadline: float, root: Watch | None = None) -> tuple[int, ...]:
+        """SIGKILL all of the tree and wait for its end, at most `deadline` seconds; the pids that do not die.
+
+        `root` is the watch that reaps the tree's root, if there is one.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline
+        if is_alive(self.root):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.root.pid, signal.SIGKILL)
+        victims: dict[Identity, Watch | None] = {self.root: root} if root is not None else {}
+        empty_looks = 0
+        while empty_looks < 2:
+            members = self.members()
+            empty_looks = 0 if members else empty_looks + 1
+            _kill_all(members, victims)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await _all_ended(victims, members)
+            if members and loop.time() >= until:
+                break
+        _reap_all(victims.keys() - {self.root})
+        return tuple(sorted(member.pid for member in victims if is_alive(member)))
+
+
+async def kill_tree(root: Identity, *, deadline: float, mark: str = "") -> tuple[int, ...]:
+    """SIGKILL a process and all that it forked; the pids that are not dead after `deadline` seconds."""
+    return await Tree(root, mark, ours=False).kill(deadline=deadline)
+
+
+def _kill_all(members: set[Identity], victims: dict[Identity, Watch | None]) -> None:
+    """SIGKILL each member, and watch those that are new."""
+    for member in members:
+        if member not in victims:
+            victims[member] = watch(member)
+        watched = victims[member]
+        if watched is not None:
+            watched.signal(signal.SIGKILL)
+
+
+async def _all_ended(victims: dict[Identity, Watch | None], members: set[Identity]) -> None:
+    """Wait for the end of all members."""
+    for member in members:
+        watched = victims[member]
+        if watched is not None:
+            await watched.wait()
+
+
+def _reap_all(victims: set[Identity]) -> None:
+    """Reap those that became our children only when their parent died."""
+    for victim in victims:
+        stat = stat_of(victim.pid)
+        if stat is not None and stat.dead and stat.started == victim.started and stat.parent == os.getpid():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(victim.pid, os.WNOHANG)
+
+
+class Orphans:
+    """Reaps what this process inherits as a subreaper and nobody waits for.
+
+    A dead child is taken for an orphan when two sweeps in a row find it unreaped: whoever starts a process himself
+    waits for it much sooner.
+    """
+
+    PERIOD: Final = 10.0
+
+    def __init__(self) -> None:
+        self._dead: set[Identity] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Sweep each `PERIOD` seconds on the running loop, from now on."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.PERIOD, self._again)
+
+    def sweep(self) -> None:
+        """Reap the dead children that the sweep before saw dead as well."""
+        stats = [stat for pid in _own_children() if (stat := stat_of(pid)) is not None and stat.dead]
+        dead = {Identity(stat.pid, stat.started, boot()) for stat in stats}
+        _reap_all(dead & self._dead)
+        self._dead = dead - self._dead
+
+    def _again(self) -> None:
+        """Sweep and wait for the next time."""
+        self._timer = None
+        self.sweep()
+        self.start()
+
+
+def _own_children() -> list[int]:
+    """The children of this process."""
+    return [pid for pid in descendants(os.getpid()) if (stat := stat_of(pid)) and stat.parent == os.getpid()]

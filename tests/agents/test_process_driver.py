@@ -1,0 +1,404 @@
+"""The process driver, against real programs."""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.errors import FailedError
+from dsmt.ports.driver import Driver, Instance, Launch
+from dsmt.ports.processes import Exit, Identity
+from dsmt.system.procfs import identity_of, is_alive, open_pidfd, stat_of
+from dsmt.system.tree import Tree
+from dsmt.system.watch import nobody
+
+pytestmark = pytest.mark.real
+
+
+async def until(condition, seconds=20.0):
+    """Wait for a condition with a deadline."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def cleanup():
+    """Identities that must not outlive the test."""
+    identities: list[Identity] = []
+    yield identities
+    for identity in identities:
+        descriptor = open_pidfd(identity)
+        if descriptor is not None:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """What starts a program of Python, or another one, in the test's directory."""
+
+    def make(code="", argv=None, limits=None, env=None):
+        return Launch(
+            argv=tuple(argv) if argv else (sys.executable, "-c", textwrap.dedent(code)),
+            directory=str(tmp_path),
+            env={"PATH": os.environ["PATH"]} | (env or {}),
+            stdout=str(tmp_path / "out"),
+            stderr=str(tmp_path / "err"),
+            limits=limits or {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def said(tmp_path):
+    """What the programs have written so far."""
+    return (tmp_path / "out").read_text
+
+
+def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
+    async def main():
+        driver: Driver = DRIVERS["process"]("web/app/0", nobody)
+        assert driver.fence == "none"
+        assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
+        instance: Instance = driver.start(launch("raise SystemExit(3)"))
+        cleanup.append(instance.identity)
+        assert await asyncio.gather(instance.wait(), instance.wait()) == [Exit(3, None)] * 2
+        assert await instance.kill(deadline=5) == ()
+        instance.signal(signal.SIGTERM)
+
+    asyncio.run(main())
+
+
+def test_a_program_gets_its_directory_environment_logs_and_session(launch, tmp_path, said):
+    (tmp_path / "out").write_text("kept\n")
+
+    async def main():
+        code = """
+            import os, sys
+            fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]
+            print(os.getcwd(), os.environ["NAME"], os.getsid(0) == os.getpid(), fds, sys.stdin.read() == "")
+            print("to the other", file=sys.stderr)
+        """
+        instance = ProcessDriver().start(launch(code, env={"NAME": "value"}))
+        assert await instance.wait() == Exit(0, None)
+
+    asyncio.run(main())
+    assert said() == f"kept\n{tmp_path} value True [0, 1, 2] True\n"
+    assert (tmp_path / "err").read_text() == "to the other\n"
+
+
+def test_one_log_may_serve_both_outputs(launch, tmp_path, said):
+    async def main():
+        plain = launch("import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c')")
+        one = Launch(plain.argv, plain.directory, plain.env, plain.stdout, plain.stdout)
+        assert await ProcessDriver().start(one).wait() == Exit(0, None)
+
+    asyncio.run(main())
+    assert said() == "a\nb\nc\n"
+
+
+def _write(path: Path, content: bytes, mode: int) -> str:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda here: "./nothing", "not found"),
+        (lambda here: "no-such-program-anywhere", "not found"),
+        (lambda here: _write(here / "plain", b"#!/bin/sh\n", 0o644), "not executable"),
+        (str, "not executable"),
+        (lambda here: _write(here / "text", b"\x00\x01 not a program", 0o755), "wrong machine type"),
+        (lambda here: _write(here / "script", b"#!/no/such/interpreter\n", 0o755), "interpreter"),
+    ],
+)
+def test_a_program_that_cannot_be_executed_says_why(launch, tmp_path, make, word):
+    program = make(tmp_path)
+
+    async def main():
+        with pytest.raises(FailedError) as caught:
+            ProcessDriver().start(launch(argv=[program, "argument"]))
+        assert caught.value.code == "start.cannot_exec"
+        assert caught.value.message.startswith(f"{program} in {tmp_path}: ")
+        assert word in caught.value.message
+        assert caught.value.next == "correct `run`, or `chmod +x`"
+
+    asyncio.run(main())
+
+
+def test_a_missing_directory_is_told_as_such(launch, tmp_path):
+    async def main():
+        plain = launch("pass")
+        with pytest.raises(FailedError) as caught:
+            ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
+        assert caught.value.code == "start.cannot_exec"
+        assert "the directory is not found" in caught.value.message
+
+    asyncio.run(main())
+
+
+def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
+    async def main():
+        plain = launch("pass")
+        for wrong in (
+            Launch(plain.argv, plain.directory, plain.env, str(tmp_path / "no" / "out"), plain.stderr),
+            Launch((*plain.argv, "x" * (1 << 22)), plain.directory, plain.env, plain.stdout, plain.stderr),
+            Launch((*plain.argv, "a\0b"), plain.directory, plain.env, plain.stdout, plain.stderr),
+        ):
+            with pytest.raises(FailedError) as caught:
+                ProcessDriver().start(wrong)
+            assert caught.value.code == "start.driver"
+
+    asyncio.run(main())
+
+
+def test_limits_are_set_but_never_raised(launch, said):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    async def main():
+        code = """
+            import resource, sys
+            sys.stdin.read()
+            for _ in range(1000):
+                now = [resource.getrlimit(k) for k in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_AS)]
+                if now[2][0] != resource.RLIM_INFINITY:
+                    break
+            print(now)
+        """
+        limits = {"files": 100, "pids": 50, "memory": 1 << 30, "cpu": 1, "disk": 1}
+        assert await ProcessDriver().start(launch(code, limits=limits)).wait() == Exit(0, None)
+        instance = ProcessDriver().start(launch("import time; time.sleep(600)", limits={"files": hard * 2}))
+        assert resource.prlimit(instance.identity.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        assert await instance.kill(deadline=10) == ()
+
+    asyncio.run(main())
+    assert said() == f"[(100, 100), (50, 50), ({1 << 30}, {1 << 30})]\n"
+
+
+def test_memory_beyond_the_limit_is_not_given(launch):
+    async def main():
+        code = "try:\n x = bytearray(2 << 30)\nexcept MemoryError:\n raise SystemExit(9)"
+        instance = ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
+        assert await instance.wait() == Exit(9, None)
+
+    asyncio.run(main())
+
+
+def test_a_signal_reaches_the_whole_group(launch, said):
+    async def main():
+        code = "import os, time\nif os.fork() == 0:\n print('here', flush=True)\ntime.sleep(600)"
+        instance = ProcessDriver().start(launch(code))
+        await until(lambda: said() == "here\n")
+        (child,) = _members(instance) - {instance.identity}
+        instance.signal(signal.SIGTERM)
+        assert await instance.wait() == Exit(None, signal.SIGTERM)
+        await until(lambda: not is_alive(child))
+        assert await instance.kill(deadline=5) == ()
+
+    asyncio.run(main())
+
+
+DAEMON = """
+    import os, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os.wait()
+    time.sleep(600)
+"""
+
+
+def _members(instance):
+    """The living processes of an instance, by the driver's own eyes."""
+    return Tree(instance.identity, instance._mark, ours=True).members()
+
+
+def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, said, cleanup):
+    command = subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+    async def main():
+        driver = ProcessDriver()
+        other = driver.start(launch("import time; time.sleep(600)"))
+        cleanup.extend([other.identity, identity_of(command.pid)])
+        instance = driver.start(launch(DAEMON))
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.extend([instance.identity, escaped])
+        assert stat_of(escaped.pid).session not in (escaped.pid, instance.identity.pid)
+        assert await instance.kill(deadline=10) == ()
+        assert not is_alive(escaped)
+        assert not is_alive(instance.identity)
+        assert await instance.wait() == Exit(None, signal.SIGKILL)
+        assert is_alive(other.identity)
+        assert command.poll() is None
+        command.kill()
+        command.wait()
+        assert await other.kill(deadline=10) == ()
+
+    asyncio.run(main())
+
+
+def test_what_outlives_its_program_is_killed_too(launch, said, cleanup):
+    async def main():
+        code = "import os, time\nif os.fork() == 0:\n print(os.getpid(), flush=True)\n time.sleep(600)\nraise SystemExit(1)"
+        instance = ProcessDriver().start(launch(code))
+        assert await instance.wait() == Exit(1, None)
+        await until(lambda: said().endswith("\n"))
+        left = identity_of(int(said()))
+        cleanup.append(left)
+        assert await instance.kill(deadline=10) == ()
+        assert not is_alive(left)
+        assert stat_of(left.pid) is None
+
+    asyncio.run(main())
+
+
+def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
+    async def main():
+        code = """
+            import os, time
+            print("go", flush=True)
+            for _ in range(200):
+                if os.fork() == 0:
+                    os.setsid()
+                    if os.fork():
+                        os._exit(0)
+                    time.sleep(600)
+            time.sleep(600)
+        """
+        instance = ProcessDriver().start(launch(code))
+        await until(lambda: "go" in said())
+        assert await instance.kill(deadline=20) == ()
+        assert _members(instance) == set()
+
+    asyncio.run(main())
+
+
+def test_kill_tells_who_does_not_die(launch, monkeypatch, cleanup):
+    # A process that the kernel keeps from dying cannot be had on demand: here the signal is kept from the process.
+    async def main():
+        instance = ProcessDriver().start(launch("import time; time.sleep(600)"))
+        cleanup.append(instance.identity)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "killpg", lambda *_: None)
+            patch.setattr(signal, "pidfd_send_signal", lambda *_: None)
+            assert await instance.kill(deadline=0.1) == (instance.identity.pid,)
+        assert await instance.kill(deadline=10) == ()
+
+    asyncio.run(main())
+
+
+FIRST_AGENT = """
+import asyncio, sys, msgspec
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.ports.driver import Launch
+
+async def main():
+    driver = ProcessDriver("web/app/0")
+    instance = driver.start(msgspec.json.decode(sys.argv[1], type=Launch))
+    sys.stdout.buffer.write(msgspec.json.encode(instance.identity) + b"\\n")
+    sys.stdout.flush()
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def _first_agent(launch):
+    """Have another process start an instance, then SIGKILL that process; who the instance is."""
+    argv = [sys.executable, "-c", FIRST_AGENT, msgspec.json.encode(launch)]
+    agent = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        return msgspec.json.decode(agent.stdout.readline(), type=Identity)
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stdout.close()
+
+
+def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, said, cleanup):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        instance = ProcessDriver("web/app/0").adopt(identity)
+        assert instance.identity == identity
+        assert await instance.kill(deadline=10) == ()
+        assert not is_alive(identity)
+        assert not is_alive(escaped)
+        assert await instance.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, cleanup):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        os.kill(identity.pid, signal.SIGKILL)
+        await until(lambda: not is_alive(identity))
+        assert is_alive(escaped)
+        driver = ProcessDriver("web/app/0")
+        mine = driver.start(launch("import time; time.sleep(600)"))
+        assert ProcessDriver("web/app/1").adopt(identity) is None
+        assert is_alive(escaped)
+        assert driver.adopt(identity) is None
+        await until(lambda: not is_alive(escaped))
+        assert is_alive(mine.identity)
+        assert await mine.kill(deadline=10) == ()
+
+    asyncio.run(main())
+
+
+def test_another_process_with_the_same_pid_is_never_adopted(launch):
+    async def main():
+        driver = ProcessDriver("web/app/0")
+        instance = driver.start(launch("import time; time.sleep(600)"))
+        real = instance.identity
+        for other in (Identity(real.pid, real.started - 1, real.boot), Identity(real.pid, real.started, "another")):
+            assert driver.adopt(other) is None
+            assert is_alive(real)
+        assert await instance.kill(deadline=10) == ()
+
+    asyncio.run(main())
+
+
+def test_a_program_that_dies_is_replaced_from_the_same_loop_many_times(launch):
+    async def main():
+        driver = ProcessDriver()
+        program = launch(argv=["sleep", "600"])
+        instance = driver.start(program)
+        for _ in range(50):
+            os.kill(instance.identity.pid, signal.SIGKILL)
+            assert await instance.wait() == Exit(None, signal.SIGKILL)
+            instance = driver.start(program)
+        assert await instance.kill(deadline=10) == ()
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    asyncio.run(main())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,226 @@
+"""Processes: who they are, when they end, and what belongs to them."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from dsmt.ports.processes import Exit
+from dsmt.system.processes import kill_tree
+from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
+from dsmt.system.tree import MARK, Orphans, Tree
+from dsmt.system.watch import watch
+
+pytestmark = pytest.mark.real
+
+FORKS = """
+import os, sys, time
+# a child, a grandchild in a session of its own, and one orphaned in a session of its own
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+    time.sleep(600)
+middle = os.fork()
+if middle == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+os.waitpid(middle, 0)
+print("forked", flush=True)
+time.sleep(600)
+"""
+
+ORPHAN = """
+import os
+if os.fork() == 0:
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        os._exit(0)
+    os.read(0, 1)
+    os._exit(0)
+os.wait()
+"""
+
+
+async def until(condition, seconds=10.0):
+    """Wait for a condition with a deadline."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def start():
+    """Start programs of Python; kills what is left of them and of their sessions."""
+    started = []
+
+    def begin(code, **options):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True, **options
+        )
+        started.append(child)
+        return child
+
+    yield begin
+    for child in started:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def test_an_identity_tells_a_process_from_a_later_one_with_its_pid(start):
+    child = start("input()", stdin=subprocess.PIPE)
+    identity = identity_of(child.pid)
+    assert is_alive(identity)
+    for other in (replace(identity, started=identity.started - 1), replace(identity, boot="another")):
+        assert not is_alive(other)
+        assert open_pidfd(other) is None
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert stat_of(child.pid).dead
+    assert identity_of(child.pid) == identity
+    assert not is_alive(identity)
+    child.wait()
+    assert identity_of(child.pid) is None
+
+
+def test_children_and_descendants_are_found(start):
+    child = start("import subprocess; subprocess.run(['sh', '-c', 'echo here; read x'])", stdin=subprocess.PIPE)
+    assert child.stdout.readline() == "here\n"
+    assert child.pid in children(os.getpid())
+    (shell,) = children(child.pid)
+    assert descendants(child.pid) == [shell]
+    assert descendants(os.getpid()).index(child.pid) < descendants(os.getpid()).index(shell)
+    child.stdin.close()
+    child.wait()
+    assert children(child.pid) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "ended"), [("raise SystemExit(7)", Exit(7, None)), ("import os; os.kill(os.getpid(), 9)", Exit(None, 9))]
+)
+def test_a_watch_tells_how_a_child_ended_to_all_who_wait(start, code, ended):
+    child = start("import sys; sys.stdin.read();" + code, stdin=subprocess.PIPE)
+    child.returncode = 0  # the watch reaps
+
+    async def main():
+        watched = watch(identity_of(child.pid))
+        cancelled = asyncio.ensure_future(watched.wait())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        waits = [asyncio.ensure_future(watched.wait()) for _ in range(3)]
+        child.stdin.close()
+        assert await asyncio.gather(*waits) == [ended] * 3
+        assert await watched.wait() == ended
+        watched.signal(signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def test_a_watch_of_a_process_that_is_gone_is_none(start):
+    child = start("")
+    identity = identity_of(child.pid)
+    child.wait()
+    assert watch(identity) is None
+
+
+def test_how_a_strangers_child_ended_is_asked(start):
+    child = start("import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()")
+    identity = identity_of(int(child.stdout.readline()))
+    asked = []
+
+    async def ask(who):
+        asked.append(who)
+        return Exit(None, 9)
+
+    async def main():
+        watched = watch(identity, ask)
+        watched.signal(signal.SIGKILL)
+        assert await watched.wait() == Exit(None, 9)
+
+    asyncio.run(main())
+    assert asked == [identity]
+
+
+def test_a_tree_is_killed_with_its_sessions_and_orphans_and_nothing_else(start):
+    become_subreaper()
+    bystander = start("input()", stdin=subprocess.PIPE)
+    root = start(FORKS, env={**os.environ, MARK: "one"})
+    assert root.stdout.readline() == "forked\n"
+
+    async def main():
+        tree = Tree(identity_of(root.pid), "one", ours=True)
+        members = tree.members()
+        assert len(members) == 4
+        stranger = Tree(identity_of(root.pid), "one", ours=False)
+        assert stranger.members() == members
+        watched = watch(tree.root)
+        assert await tree.kill(deadline=10, root=watched) == ()
+        assert not any(is_alive(member) for member in members)
+        assert tree.members() == set()
+        assert await watched.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+    assert bystander.poll() is None
+
+
+def test_a_tree_without_its_root_is_still_found_by_session_and_mark(start):
+    become_subreaper()
+    root = start(FORKS, env={**os.environ, MARK: "two"})
+    assert root.stdout.readline() == "forked\n"
+    tree = Tree(identity_of(root.pid), "two", ours=True)
+    root.kill()
+    root.wait()
+
+    async def main():
+        assert len(tree.members()) == 3
+        assert await tree.kill(deadline=10) == ()
+        assert tree.members() == set()
+
+    asyncio.run(main())
+
+
+def test_kill_tree_needs_no_mark(start):
+    root = start("import subprocess; subprocess.run(['sh', '-c', 'echo here; sleep 600 & wait'])")
+    assert root.stdout.readline() == "here\n"
+    below = {identity_of(pid) for pid in descendants(root.pid)}
+    assert asyncio.run(kill_tree(identity_of(root.pid), deadline=10)) == ()
+    assert len(below) >= 1
+    assert not any(is_alive(member) for member in below)
+
+
+def test_a_pid_used_again_is_no_member(start):
+    bystander = start("input()", stdin=subprocess.PIPE)
+    old = replace(identity_of(bystander.pid), started=1)
+    assert Tree(old, "", ours=False).members() == set()
+    assert asyncio.run(kill_tree(old, deadline=1)) == ()
+    assert bystander.poll() is None
+
+
+def test_orphans_are_reaped_at_the_second_sweep(start):
+    become_subreaper()
+    root = start(ORPHAN, stdin=subprocess.PIPE)
+    orphan = int(root.stdout.readline())
+    root.wait()
+    root.stdin.close()
+
+    async def main():
+        await until(lambda: stat_of(orphan).dead)
+        orphans = Orphans()
+        orphans.sweep()
+        assert stat_of(orphan).dead
+        orphans.sweep()
+        assert stat_of(orphan) is None
+
+    asyncio.run(main())
