@@ -159,9 +159,7 @@ class ChainReader:
             pair.missing = left
             pair.first = max(pair.first, min(until + 1, pair.number))
 
-    def _begin(
-        self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None
-    ) -> Judged:
+    def _begin(self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None) -> Judged:
         self._pairs[key] = _Pair(incarnation, number, number, leaf)
         self._pairs.move_to_end(key)
         if len(self._pairs) > self._max_pairs:
@@ -180,9 +178,7 @@ class ChainReader:
     def _behind(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
         for i, gap in enumerate(pair.missing):
             if gap.low <= number <= gap.high:
-                if (number == gap.low and gap.before not in (None, previous)) or (
-                    number == gap.high and gap.after != leaf
-                ):
+                if (number == gap.low and gap.before not in (None, previous)) or (number == gap.high and gap.after != leaf):
                     return Judged(Verdict.EQUIVOCATION)
                 below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
                 pair.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]

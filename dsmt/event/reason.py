@@ -77,9 +77,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "fetch.mismatch": Template("<url> has sha256 <got>, declared <want>; not used", "find out who changed it", "you"),
     "fetch.no_space": Template("<need> needed, <free> free on <node> <path>", "free space there", "you"),
     "install.unpack": Template("<file> cannot be unpacked: <error>", "check the archive", "you"),
-    "install.command": Template(
-        "<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"
-    ),
+    "install.command": Template("<step> command ended with <code> after <time>", "dsmt logs <target> --step <step>", "you"),
     "start.cannot_exec": Template("<program> in <dir>: <error>", "correct `run`, or `chmod +x`", "you"),
     "start.port_in_use": Template("port <port> is held by <holder>", "stop it, or `auto`", "world"),
     "start.timeout": Template("not ready <time> after start; last check: <result>", "dsmt logs <target>", "dsmt"),

@@ -1,0 +1,259 @@
+"""Chains: what was sent and did not come is always known, and never more than that (SEMANTICS B1, B2, B4)."""
+
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsmt.event import chain
+from dsmt.event.chain import ChainReader, SourceChain, Verdict, head_hash
+from dsmt.event.codec import seal
+from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.trust.keys import SecretKey
+
+KEY = SecretKey(bytes(32))
+TOPIC = "node/n1/heartbeat"
+DELIVERED = {Verdict.BASELINE, Verdict.NEXT, Verdict.GAP, Verdict.LATE}
+_MODULUS = 2**256
+
+
+class Source:
+    """A source that signs what it is told to, in one incarnation."""
+
+    def __init__(self, incarnation=1):
+        self.chain = SourceChain(incarnation)
+        self.sent = []
+
+    def say(self, topic=TOPIC, word="x"):
+        sequence, link = self.chain.next(topic)
+        signed = signed_event(topic, self.chain.incarnation, sequence, link, word)
+        self.chain.signed(signed.event, signed.leaf)
+        self.sent.append(signed)
+        return signed
+
+
+def signed_event(topic, incarnation, sequence, link, word="x"):
+    event = Event(
+        source="node/n1",
+        incarnation=incarnation,
+        sequence=sequence,
+        chain=link,
+        type="t",
+        topic=topic,
+        subject="",
+        time=1,
+        data={"word": word},
+    )
+    return seal([event], KEY)[0]
+
+
+def a_run(length, incarnation=1):
+    source = Source(incarnation)
+    return [source.say(word=str(i)) for i in range(length)]
+
+
+RUN = a_run(200)
+RUNS = {1: a_run(12), 2: a_run(12, 2), 3: a_run(12, 3)}
+
+
+def numbers(ranges):
+    return [n for low, high in ranges for n in range(low, high + 1)]
+
+
+def read_all(events, most=3):
+    """Feed a reader; what it delivered, gave up, and still misses."""
+    reader, delivered, lost = ChainReader(), [], []
+    with patch.object(chain, "MAX_MISSING", most):
+        for event in events:
+            judged = reader.judge(event)
+            assert judged.verdict is not Verdict.EQUIVOCATION
+            assert (judged.missing is None) == (judged.verdict is not Verdict.GAP)
+            if judged.verdict in DELIVERED:
+                delivered.append(event.event.chain.number)
+            if judged.lost:
+                lost += numbers([judged.lost])
+            assert len(reader.missing("node/n1", TOPIC)) <= most
+    return delivered, lost, numbers(reader.missing("node/n1", TOPIC))
+
+
+@given(st.lists(st.integers(0, 24), min_size=1, max_size=60))
+@settings(max_examples=400)
+def test_delivered_missing_and_lost_are_together_what_was_sent(places):
+    """Any order, any losses, any duplicates: from the baseline to the greatest that came, each number exactly once."""
+    delivered, lost, missing = read_all([RUN[i] for i in places])
+    expected = list(range(places[0] + 1, max(places) + 2))
+    assert sorted(delivered + lost + missing) == expected
+    assert set(missing).isdisjoint(i + 1 for i in places)
+
+
+@given(st.permutations(range(20)))
+def test_a_run_that_comes_whole_in_any_order_leaves_nothing_missing_after_its_baseline(order):
+    delivered, lost, missing = read_all([RUN[i] for i in order], most=64)
+    assert sorted(delivered) == list(range(order[0] + 1, 21))
+    assert not lost
+    assert not missing
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 11)), min_size=1, max_size=40))
+def test_a_new_incarnation_gives_up_what_the_old_one_still_owed_and_says_so(arrivals):
+    reader, incarnation = ChainReader(), 0
+    for of, i in arrivals:
+        owed = reader.missing("node/n1", TOPIC)
+        judged = reader.judge(RUNS[of][i])
+        if of > incarnation:
+            assert judged.verdict is Verdict.BASELINE
+            assert list(judged.abandoned) == owed
+            assert reader.missing("node/n1", TOPIC) == []
+            incarnation = of
+        elif of < incarnation:
+            assert judged.verdict is Verdict.OLD
+            assert reader.missing("node/n1", TOPIC) == owed
+
+
+def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_late_is_old():
+    reader = ChainReader()
+    odd = RUN[0 : 2 * (chain.MAX_MISSING + 3) : 2]
+    judged = [reader.judge(event) for event in odd]
+    assert [j.lost for j in judged if j.lost] == [(2, 2), (4, 4)]
+    assert len(reader.missing("node/n1", TOPIC)) == chain.MAX_MISSING
+    assert reader.judge(RUN[1]).verdict is Verdict.OLD
+    assert reader.judge(RUN[5]).verdict is Verdict.LATE
+
+
+def test_every_second_of_a_long_gap_does_not_make_more_holes_than_are_remembered():
+    reader = ChainReader()
+    reader.judge(RUN[0])
+    assert reader.judge(RUN[199]).missing == (2, 199)
+    lost = [judged.lost for i in range(2, 198, 2) if (judged := reader.judge(RUN[i])).lost]
+    left = reader.missing("node/n1", TOPIC)
+    assert len(left) == chain.MAX_MISSING
+    assert sorted(numbers(lost) + numbers(left)) == [n for n in range(2, 200) if n % 2 == 0 or n == 199]
+
+
+@given(st.integers(1, 30), st.lists(st.integers(1, 30), unique=True, min_size=1))
+def test_what_is_forgiven_is_waited_for_no_more_and_the_rest_still_is(until, came):
+    reader = ChainReader()
+    for number in sorted(came):
+        reader.judge(RUN[number - 1])
+    before = numbers(reader.missing("node/n1", TOPIC))
+    reader.forgive("node/n1", TOPIC, until)
+    assert numbers(reader.missing("node/n1", TOPIC)) == [n for n in before if n > until]
+    for number in before:
+        late = reader.judge(RUN[number - 1]).verdict
+        assert late is (Verdict.LATE if number > until else Verdict.OLD)
+    assert reader.judge(RUN[max(came)]).verdict is Verdict.NEXT
+
+
+def another(event, word="forged"):
+    """Another event of the same source with the same number and link."""
+    told = event.event
+    return signed_event(told.topic, told.incarnation, told.sequence, told.chain, word)
+
+
+def test_a_second_event_of_the_head_s_number_is_an_equivocation():
+    reader = ChainReader()
+    verdicts = [reader.judge(event).verdict for event in (*RUN[:3], another(RUN[2]), RUN[2])]
+    assert verdicts[3:] == [Verdict.EQUIVOCATION, Verdict.DUPLICATE]
+
+
+@given(st.integers(0, 8), st.integers(0, 11))
+def test_one_forged_event_in_the_place_of_another_is_found_when_the_next_one_comes(first, place):
+    reader = ChainReader()
+    events = [another(event) if i == place else event for i, event in enumerate(RUN[:12])]
+    found = [i for i, event in enumerate(events[first:], first) if reader.judge(event).verdict is Verdict.EQUIVOCATION]
+    assert found == ([place + 1] if first <= place < 11 else [])
+
+
+@given(st.permutations(range(1, 9)), st.integers(1, 8))
+def test_a_forged_event_cannot_fill_a_gap_unseen(order, place):
+    """1 and 10 are known; 2 to 9 come late in any order, one of them forged: it shows, and the true one is missed."""
+    reader = ChainReader()
+    reader.judge(RUN[0])
+    reader.judge(RUN[9])
+    verdicts = [reader.judge(another(RUN[i]) if i == place else RUN[i]).verdict for i in order]
+    assert Verdict.EQUIVOCATION in verdicts
+    assert reader.missing("node/n1", TOPIC)
+
+
+def test_a_fork_is_followed_after_it_was_told_once():
+    source, fork = Source(), Source()
+    for word in ("a", "b", "c"):
+        source.say(word=word)
+    for word in ("a", "B", "c", "d", "e"):
+        fork.say(word=word)
+    reader = ChainReader()
+    told = [reader.judge(event).verdict for event in (*source.sent, *fork.sent[3:], source.sent[2])]
+    assert told == [
+        Verdict.BASELINE,
+        Verdict.NEXT,
+        Verdict.NEXT,
+        Verdict.EQUIVOCATION,
+        Verdict.NEXT,
+        Verdict.DUPLICATE,
+    ]
+    assert reader.missing("node/n1", TOPIC) == []
+
+
+def test_chains_of_other_topics_and_sources_are_apart():
+    reader, source = ChainReader(), Source()
+    told = [reader.judge(source.say(topic)).verdict for topic in ("a", "b", "a", "b")]
+    assert told == [Verdict.BASELINE, Verdict.BASELINE, Verdict.NEXT, Verdict.NEXT]
+
+
+def test_the_pair_that_was_read_longest_ago_is_forgotten_and_begins_as_a_baseline():
+    reader, source = ChainReader(max_pairs=2), Source()
+    for topic in ("a", "b"):
+        reader.judge(source.say(topic))
+    reader.judge(source.say("a"))
+    assert reader.judge(source.say("c")).verdict is Verdict.BASELINE
+    assert reader.judge(source.say("a")).verdict is Verdict.NEXT
+    assert reader.judge(source.say("b")).verdict is Verdict.BASELINE
+
+
+def sum_of_heads(events):
+    """D as a reader of these events computes it."""
+    heads = {}
+    for signed in events:
+        topic, number = signed.event.topic, signed.event.chain.number
+        if number > heads.get(topic, (0, b""))[0]:
+            heads[topic] = (number, signed.leaf)
+    total = sum(head_hash(topic, number, leaf) for topic, (number, leaf) in heads.items())
+    return (total % _MODULUS).to_bytes(32, "big")
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c/d"]), max_size=12), st.data())
+def test_something_is_missing_exactly_if_d_differs_or_a_chain_has_a_hole(spoken, data):
+    source = Source()
+    for topic in spoken:
+        source.say(topic)
+    kept = [signed for signed in source.sent if data.draw(st.booleans())]
+    reader, holes = ChainReader(), False
+    for signed in kept:
+        judged = reader.judge(signed)
+        baseline = judged.verdict is Verdict.BASELINE and signed.event.chain.number > 1
+        holes = holes or baseline or judged.verdict is Verdict.GAP
+    assert (len(kept) < len(source.sent)) == (holes or sum_of_heads(kept) != source.chain.digest)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=20))
+def test_d_changes_with_every_event_and_depends_on_the_heads_only(spoken):
+    source, seen = Source(), {bytes(32)}
+    for topic in spoken:
+        source.say(topic)
+        assert source.chain.digest not in seen
+        assert source.chain.digest == sum_of_heads(source.sent)
+        seen.add(source.chain.digest)
+
+
+def test_a_source_numbers_its_events_and_links_each_topic_from_zeros():
+    source = Source()
+    first, other, second = source.say("a"), source.say("b"), source.say("a")
+    assert [s.event.sequence for s in source.sent] == [1, 2, 3]
+    assert first.event.chain == other.event.chain == Link(1, NO_LEAF)
+    assert second.event.chain == Link(2, first.leaf)
+
+
+@pytest.mark.parametrize(("a", "b"), [(("a", 1), ("a", 2)), (("a", 1), ("b", 1)), (("a", 11), ("a1", 1))])
+def test_heads_of_other_topics_or_numbers_have_other_hashes(a, b):
+    assert head_hash(*a, NO_LEAF) != head_hash(*b, NO_LEAF)

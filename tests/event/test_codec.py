@@ -1,0 +1,380 @@
+"""Bytes of events: what goes in comes out, and nothing that is not exactly ours is read."""
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsmt.errors import InputError, UnusableEventError
+from dsmt.event import codec
+from dsmt.event.codec import assemble, canonical, decode, protected_header, reencodes, seal, sig_structure
+from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
+from dsmt.event.hlc import hlc
+from dsmt.trust.keys import SecretKey
+
+KEY = SecretKey(bytes(range(32)))
+PROTECTED = protected_header(KEY.algorithm, KEY.key_id)
+
+levels = st.from_regex(r"[a-z0-9_-][a-z0-9._-]{0,6}", fullmatch=True)
+topics = st.lists(levels, min_size=1, max_size=6).map("/".join)
+positive = st.integers(1, 2**63 - 1)
+ids = st.builds(EventId, topics, positive, positive)
+printable = st.text(st.characters(codec="utf-8").filter(str.isprintable), max_size=20)
+text = st.text(st.characters(codec="utf-8"), max_size=20)
+scalars = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | text | st.binary(max_size=20)
+plain = st.recursive(
+    scalars | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+links = st.just(Link(1, NO_LEAF)) | st.builds(Link, st.integers(2, 2**63 - 1), st.binary(min_size=32, max_size=32))
+events = st.builds(
+    Event,
+    source=topics,
+    incarnation=positive,
+    sequence=positive,
+    chain=links,
+    type=printable,
+    topic=topics,
+    subject=printable,
+    time=positive,
+    data=st.dictionaries(text, plain, max_size=4),
+    cause=st.lists(ids, max_size=3).map(tuple),
+    ttl=st.none() | st.integers(1, 2**53),
+    to=st.lists(topics, max_size=3).map(tuple),
+    version=st.none() | positive,
+    replaces=st.none() | ids,
+    declares=st.none() | st.tuples(positive, positive),
+)
+
+
+def an_event(**changes):
+    fields = {
+        "source": "node/n1",
+        "incarnation": 7,
+        "sequence": 3,
+        "chain": Link(1, NO_LEAF),
+        "type": "dsmt.heartbeat",
+        "topic": "node/n1/heartbeat",
+        "subject": "node/n1",
+        "time": hlc(1_700_000_000_000),
+        "data": {"lag_s": 0.5},
+    }
+    return Event(**{**fields, **changes})
+
+
+@given(events)
+def test_an_event_comes_out_of_its_bytes_as_it_went_in(event):
+    (signed,) = seal([event], KEY)
+    read, envelope = decode(signed.raw)
+    assert (read.event, read.raw, read.leaf, read.key_id) == (event, signed.raw, signed.leaf, KEY.key_id)
+    assert reencodes(read, envelope)
+    assert decode(seal([read.event], KEY)[0].raw)[0].raw == signed.raw
+
+
+@given(st.lists(events, min_size=2, max_size=4))
+@settings(max_examples=20)
+def test_each_event_of_a_burst_is_read_alone_and_has_the_hash_it_has_outside_it(burst):
+    for event, signed in zip(burst, seal(burst, KEY), strict=True):
+        read, envelope = decode(signed.raw)
+        assert read.event == event
+        assert reencodes(read, envelope)
+        assert read.leaf == seal([event], KEY)[0].leaf
+
+
+@given(events)
+def test_equal_events_have_equal_bytes_whatever_the_order_of_their_keys(event):
+    turned = Event(**{**{f: getattr(event, f) for f in event.__struct_fields__}, "data": dict(reversed(event.data.items()))})
+    assert codec.payload(turned) == codec.payload(event)
+
+
+@given(events)
+@settings(max_examples=30)
+def test_the_bytes_are_the_core_deterministic_encoding_of_rfc_8949(event):
+    body = codec.payload(event)
+    assert body == _core_deterministic(cbor2.loads(body))
+
+
+def _core_deterministic(value):
+    """Encode by RFC 8949 4.2.1, maps sorted bytewise by encoded key: an encoder apart from cbor2's canonical mode."""
+    match value:
+        case dict():
+            pairs = sorted((_core_deterministic(k), _core_deterministic(v)) for k, v in value.items())
+            return _head(5, len(pairs)) + b"".join(k + v for k, v in pairs)
+        case list():
+            return _head(4, len(value)) + b"".join(map(_core_deterministic, value))
+        case str():
+            return _head(3, len(value.encode())) + value.encode()
+        case bytes():
+            return _head(2, len(value)) + value
+        case None | bool():
+            return {None: b"\xf6", False: b"\xf4", True: b"\xf5"}[value]
+        case int():
+            return _head(0, value) if value >= 0 else _head(1, -1 - value)
+        case float():
+            return _shortest_float(value)
+    raise AssertionError(value)
+
+
+def _head(major, number):
+    for limit, extra, width in ((24, number, 0), (2**8, 24, 1), (2**16, 25, 2), (2**32, 26, 4), (2**64, 27, 8)):
+        if number < limit:
+            return bytes([major << 5 | extra]) + (number.to_bytes(width, "big") if width else b"")
+    raise AssertionError(number)
+
+
+def _shortest_float(value):
+    import struct  # noqa: PLC0415 - used by this oracle only
+
+    for form, first in ((">e", b"\xf9"), (">f", b"\xfa"), (">d", b"\xfb")):
+        try:
+            packed = struct.pack(form, value)
+        except OverflowError:
+            continue
+        if struct.unpack(form, packed)[0] == value:
+            return first + packed
+    raise AssertionError(value)
+
+
+BAD_EVENTS = [
+    {"source": "Node/n1"},
+    {"source": "node//n1"},
+    {"source": "node/.."},
+    {"topic": ""},
+    {"topic": "a/" * 16 + "a"},
+    {"topic": "a\n"},
+    {"to": ("somebody else",)},
+    {"type": "dsmt\x1b[2J"},
+    {"subject": "x" * 513},
+    {"subject": "two\nlines"},
+    {"incarnation": 0},
+    {"incarnation": True},
+    {"sequence": -1},
+    {"sequence": 2**63},
+    {"time": 1.5},
+    {"time": 0},
+    {"chain": Link(0, NO_LEAF)},
+    {"chain": Link(2, b"short")},
+    {"chain": Link(2, "x" * 32)},
+    {"chain": Link(1, b"\x01" * 32)},
+    {"ttl": 0},
+    {"ttl": 2**53 + 1},
+    {"version": 0},
+    {"version": 2**63},
+    {"version": "3"},
+    {"replaces": EventId("operator/x", 0, 1)},
+    {"cause": (EventId("not a name", 1, 1),)},
+    {"cause": (EventId("operator/x", 1, 2**70),)},
+    {"declares": (0, 1)},
+    {"data": {"x": float("nan")}},
+    {"data": {"x": [float("inf")]}},
+    {"data": {"x": 2**64}},
+    {"data": {"x": {1: "y"}}},
+    {"data": {"x": {1, 2}}},
+    {"data": {"x": cbor2.CBORTag(4242, "y")}},
+    {"data": {"x": cbor2.undefined}},
+    {"data": [1]},
+]
+
+
+@pytest.mark.parametrize("changes", BAD_EVENTS, ids=str)
+def test_an_event_outside_the_form_is_neither_signed_nor_read(changes):
+    event = an_event(**changes)
+    with pytest.raises(InputError):
+        seal([event], KEY)
+    body = codec.payload(event)
+    with pytest.raises(UnusableEventError):
+        decode(assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body))))
+
+
+@pytest.mark.parametrize("deep", [[], {}])
+def test_data_nested_too_deep_is_neither_signed_nor_read(deep):
+    value = "x"
+    for _ in range(codec.MAX_DEPTH):
+        value = [value] if isinstance(deep, list) else {"a": value}
+    event = an_event(data={"x": value})
+    with pytest.raises(InputError):
+        seal([event], KEY)
+    body = codec.payload(event)
+    with pytest.raises(UnusableEventError):
+        decode(assemble(PROTECTED, body, bytes(64)))
+    inside = value[0] if isinstance(deep, list) else value["a"]
+    assert decode(seal([an_event(data={"x": inside})], KEY)[0].raw)[0].event.data == {"x": inside}
+
+
+def test_text_that_is_no_unicode_is_refused_before_it_is_signed():
+    with pytest.raises(InputError):
+        seal([an_event(data={"x": "\ud800"})], KEY)
+
+
+def test_an_event_at_the_limit_is_signed_in_a_burst_and_read_and_one_beyond_is_refused():
+    room = MAX_EVENT_BYTES - codec._OVERHEAD - len(codec.payload(an_event(data={"x": b""}))) - 2
+    largest = an_event(data={"x": bytes(room)})
+    for signed in [*seal([largest], KEY), *seal([largest] * 40, KEY)]:
+        assert decode(signed.raw)[0].event == largest
+    with pytest.raises(InputError, match="limit"):
+        seal([an_event(data={"x": bytes(room + 1)})], KEY)
+    with pytest.raises(UnusableEventError, match="limit"):
+        decode(bytes(MAX_EVENT_BYTES + 1))
+
+
+def wire(**changes):
+    told = cbor2.loads(codec.payload(an_event()))
+    told.update(changes)
+    return {key: value for key, value in told.items() if value is not ...}
+
+
+WRONG_FORMS = [
+    wire(source=...),
+    wire(data=...),
+    wire(more=1),
+    wire(id={1: 2, 3: 4}),
+    wire(id=[1]),
+    wire(id=b"\x01\x02"),
+    wire(chain=[1]),
+    wire(chain=None),
+    wire(chain=[1, NO_LEAF, 3]),
+    wire(cause=None),
+    wire(cause=[["a", 1]]),
+    wire(cause="abc"),
+    wire(cause=[]),
+    wire(to="abc"),
+    wire(to=[]),
+    wire(to=[None]),
+    wire(ttl=None),
+    wire(version=None),
+    wire(replaces={}),
+    wire(replaces=["a", 1, 1, 1]),
+    wire(declares={}),
+    wire(declares=[1]),
+    wire(declares=[1, 2, 3]),
+    wire(declares=7),
+    wire(data=None),
+    wire(data=b"{}"),
+    [],
+    None,
+    7,
+    {},
+    {1: 2},
+]
+
+
+@pytest.mark.parametrize("told", WRONG_FORMS, ids=str)
+def test_a_signed_payload_of_another_form_is_refused_at_the_door(told):
+    body = canonical(told)
+    raw = assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body)))
+    try:
+        read, envelope = decode(raw)
+    except UnusableEventError:
+        return
+    assert not reencodes(read, envelope)
+
+
+OTHER_ENCODINGS = {
+    "keys out of order": lambda body: cbor2.dumps(dict(sorted(cbor2.loads(body).items(), reverse=True))),
+    "bytes behind": lambda body: body + b"\x00",
+    "a key twice": lambda body: bytes([body[0] + 1]) + body[1:] + cbor2.dumps("data") + cbor2.dumps({"lag_s": 0.5}),
+    "a long float": lambda body: body.replace(b"\xf9\x38\x00", b"\xfb\x3f\xe0" + bytes(6)),
+    "a long integer": lambda body: body.replace(b"\x62id\x82\x07", b"\x62id\x82\x18\x07"),
+    "a map of unknown length": lambda body: b"\xbf" + body[1:] + b"\xff",
+    "a tag": lambda body: b"\xd9\xd9\xf7" + body,
+}
+
+
+@pytest.mark.parametrize("change", OTHER_ENCODINGS.values(), ids=OTHER_ENCODINGS)
+def test_another_encoding_of_the_same_event_is_refused_at_the_door(change):
+    body = codec.payload(an_event())
+    other = change(body)
+    assert other != body
+    try:
+        read, envelope = decode(assemble(PROTECTED, other, KEY.sign(sig_structure(PROTECTED, other))))
+    except UnusableEventError:
+        return
+    assert not reencodes(read, envelope)
+
+
+def _rewrapped(unprotected, *, member=1, size=3):
+    signed = seal([an_event(sequence=3 + i) for i in range(size)], KEY)[member]
+    outer = cbor2.loads(signed.raw).value
+    path = outer[1][codec.PATH_LABEL]
+    return b"\xd2" + cbor2.dumps([outer[0], unprotected(path), outer[2], outer[3]])
+
+
+REWRAPPINGS = {
+    "a second header": lambda path: {codec.PATH_LABEL: path, 3: "text/plain"},
+    "another header": lambda path: {33: path},
+    "index as a boolean": lambda path: {codec.PATH_LABEL: [True, *path[1:]]},
+    "a float": lambda path: {codec.PATH_LABEL: [float(path[0]), *path[1:]]},
+    "more behind": lambda path: {codec.PATH_LABEL: [*path, 1]},
+    "index beyond": lambda path: {codec.PATH_LABEL: [path[1], *path[1:]]},
+    "negative index": lambda path: {codec.PATH_LABEL: [-1, *path[1:]]},
+    "huge size": lambda path: {codec.PATH_LABEL: [1, 2**40, path[2]]},
+    "siblings as bytes": lambda path: {codec.PATH_LABEL: [*path[:2], b"".join(path[2])]},
+    "short sibling": lambda path: {codec.PATH_LABEL: [*path[:2], [path[2][0][:31], *path[2][1:]]]},
+    "no path": lambda path: {codec.PATH_LABEL: None},
+}
+
+
+@pytest.mark.parametrize("unprotected", REWRAPPINGS.values(), ids=REWRAPPINGS)
+def test_an_unprotected_header_holds_nothing_but_a_path(unprotected):
+    assert decode(_rewrapped(lambda path: {codec.PATH_LABEL: path}))
+    with pytest.raises(UnusableEventError):
+        decode(_rewrapped(unprotected))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {1: -8},
+        {4: KEY.key_id},
+        {1: -8, 4: KEY.key_id, 3: "x"},
+        {True: -8, 4: KEY.key_id},
+        {1: "EdDSA", 4: KEY.key_id},
+        {1: -8, 4: "key"},
+        [1, 4],
+        None,
+    ],
+    ids=str,
+)
+def test_a_protected_header_holds_algorithm_and_key_id_and_nothing_else(header):
+    body = codec.payload(an_event())
+    protected = cbor2.dumps(header)
+    with pytest.raises(UnusableEventError):
+        decode(assemble(protected, body, KEY.sign(sig_structure(protected, body))))
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused_and_nothing_else_happens(raw):
+    for candidate in (raw, b"\xd2" + raw, b"\xd2\x84" + raw):
+        with pytest.raises(UnusableEventError):
+            decode(candidate)
+
+
+@given(st.data())
+def test_a_signed_event_with_random_changes_is_read_or_refused_and_nothing_else_happens(data):
+    raw = bytearray(seal([an_event(), an_event(sequence=4)], KEY)[1].raw)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        raw[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    try:
+        decode(bytes(raw))
+    except UnusableEventError as error:
+        refused = error.code
+    else:
+        refused = "event."
+    assert refused.startswith("event.")
+
+
+@given(ids)
+def test_an_event_id_is_read_from_its_text(name):
+    assert EventId.parse(str(name)) == name
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "node/n1", "node/n1#1", "node/n1#1-", "node/n1#1-x", "#1-2", "a b#1-2", "a#1-2\n", "a#01-2", "a#0-1",
+     "a#\u0661-\u0662", "a#1-" + "9" * 5000, "/a#1-2", "a//b#1-2", "a/#1-2"],
+)  # fmt: skip
+def test_what_is_no_event_id_is_refused_with_an_example(written):
+    with pytest.raises(InputError, match="controller/c1#"):
+        EventId.parse(written)

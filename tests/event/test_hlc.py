@@ -1,0 +1,52 @@
+"""The hybrid clock: never back, close to realm time, deaf to clocks that ran away."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.event.hlc import BOUND_MS, HybridClock, hlc, milliseconds
+
+NOW = 1_700_000_000_000
+steps = st.lists(
+    st.tuples(st.integers(NOW - 50_000, NOW + 50_000), st.none() | st.integers(NOW - 100_000, NOW + 100_000)),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_each_tick_is_greater_than_all_that_was_ticked_or_merged_before(steps):
+    clock, greatest = HybridClock(), 0
+    for now_ms, seen_ms in steps:
+        if seen_ms is None:
+            ticked = clock.tick(now_ms)
+            assert ticked > greatest
+            assert milliseconds(ticked) >= now_ms
+            greatest = ticked
+        else:
+            clock.merge(hlc(seen_ms, 9), now_ms)
+            assert clock.last >= greatest
+            greatest = clock.last
+
+
+@given(steps)
+def test_no_merge_takes_the_clock_further_ahead_than_the_bound(steps):
+    clock, latest = HybridClock(), 0
+    for now_ms, seen_ms in steps:
+        latest = max(latest, now_ms)
+        if seen_ms is None:
+            clock.tick(now_ms)
+        else:
+            clock.merge(hlc(seen_ms), now_ms)
+        assert milliseconds(clock.last) <= latest + BOUND_MS
+
+
+def test_a_value_at_the_bound_is_merged_and_one_beyond_is_not():
+    clock = HybridClock()
+    clock.merge(hlc(NOW + BOUND_MS + 1), NOW)
+    assert clock.last == 0
+    clock.merge(hlc(NOW + BOUND_MS, 5), NOW)
+    assert clock.last == hlc(NOW + BOUND_MS, 5)
+
+
+def test_more_ticks_in_one_millisecond_than_the_counter_holds_go_on_in_the_next():
+    clock = HybridClock(hlc(NOW, 0xFFFF))
+    assert clock.tick(NOW) == hlc(NOW + 1)

@@ -1,0 +1,93 @@
+"""Reason codes: the closed list of OPERATOR 2, and messages that are sentences."""
+
+import re
+from typing import get_args
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.event.codec import _is_plain
+from dsmt.event.reason import REASONS, Who, reason
+from dsmt.event.records import to_data
+
+WHO_ACTS = {
+    "place.no_match": "you", "place.no_room": "world", "place.port_taken": "you", "place.refused": "you",
+    "place.empty_set": "you", "place.unenforceable": "you",
+    "wait.after": "dsmt", "wait.barrier": "dsmt", "wait.fence": "dsmt", "wait.pinned": "you", "wait.no_majority": "you",
+    "wait.brake": "you",
+    "hold.operator": "you", "hold.veto": "you", "hold.rollout": "you",
+    "node.lost": "dsmt", "node.drained": "dsmt", "node.reclaimed": "dsmt", "node.rebooted": "dsmt",
+    "node.stale": "world", "node.clock": "you",
+    "fetch.unreachable": "world", "fetch.not_found": "you", "fetch.denied": "you", "fetch.mismatch": "you",
+    "fetch.no_space": "you",
+    "install.unpack": "you", "install.command": "you", "install.secret": "you", "install.user": "you",
+    "start.cannot_exec": "you", "start.port_in_use": "world", "start.timeout": "dsmt", "start.exited": "dsmt",
+    "start.driver": "you",
+    "run.exited": "dsmt", "run.signal": "dsmt", "run.out_of_memory": "dsmt", "run.limit": "dsmt",
+    "run.watchdog": "dsmt", "run.vanished": "dsmt", "run.flapping": "you",
+    "health.not_ready": "dsmt", "health.not_live": "dsmt", "health.check_broken": "you", "health.braked": "you",
+    "stop.killed": "dsmt", "stop.stuck": "you", "stop.leftover": "you",
+    "rollout.failed": "you", "rollout.rolled_back": "you",
+    "lease.lost": "dsmt", "lease.ended": "you", "trust.expired": "you", "trust.revoked": "you", "trust.denied": "you",
+    "job.done": "dsmt", "job.gave_up": "you", "job.aborted": "you",
+    "dsmt.bug": "dsmt",
+}  # fmt: skip
+"""The contract, word for word. A code is built or not; a built one is one of these, and the same one acts."""
+
+_FIELD = re.compile(r"<([^>]*)>")
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_a_code_is_of_the_closed_list_and_the_same_one_acts(code):
+    assert re.fullmatch(r"[a-z]+\.[a-z_]+", code)
+    assert REASONS[code].who == WHO_ACTS[code]
+    assert REASONS[code].who in get_args(Who)
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_a_message_does_not_repeat_its_code_and_its_fields_can_be_filled(code):
+    template = REASONS[code]
+    assert template.message
+    assert code not in template.message
+    for name in _FIELD.findall(template.message + template.next):
+        assert re.fullmatch(r"[a-z_]+", name), f"<{name}> cannot be a keyword"
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_what_a_person_must_do_is_named(code):
+    if REASONS[code].who == "you":
+        assert REASONS[code].next
+
+
+@pytest.mark.parametrize("code", REASONS)
+def test_a_filled_reason_has_no_field_left_and_fits_into_an_event(code):
+    names = set(_FIELD.findall(REASONS[code].message + REASONS[code].next)) - {"code", "signal", "step"}
+    filled = reason(
+        code, step="build", signal="SIGSEGV", exit_code=3, last_output="x\n" * 9999, **dict.fromkeys(names, "y" * 99_999)
+    )
+    assert not _FIELD.search(filled.message + filled.next)
+    assert len(filled.message) < 4096
+    assert _is_plain(to_data(filled), 9)
+
+
+def test_a_code_that_is_not_in_the_list_is_refused():
+    with pytest.raises(InputError, match="no reason code"):
+        reason("run.tired")
+
+
+def test_a_value_that_looks_like_a_field_stays_as_it_is():
+    filled = reason("fetch.unreachable", host="<error>", error="<host>")
+    assert filled.message == "cannot reach <error>: <host>"
+
+
+def test_a_run_that_a_signal_ended_names_the_signal_where_a_code_would_stand():
+    assert reason("start.exited", signal="SIGSEGV", time="0.2 s").message.startswith("exited with SIGSEGV 0.2 s")
+    assert reason("start.exited", exit_code=0, signal=None, time="0.2 s").message.startswith("exited with 0 ")
+
+
+@pytest.mark.parametrize("output", ["é" * 5000, "\n".join(map(str, range(100))), "a\udcffb", ""])
+def test_last_output_is_at_most_twenty_lines_and_four_kibibytes_of_its_end(output):
+    kept = reason("run.exited", last_output=output).last_output
+    assert len(kept.splitlines()) <= 20
+    assert len(kept.encode()) <= 4096
+    assert kept[-1:] == output[-1:]

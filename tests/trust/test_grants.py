@@ -1,0 +1,203 @@
+"""The table of topics: for each row who may write it, how it is kept, and that nobody else may (INTERFACE 3)."""
+
+from typing import NamedTuple
+
+import pytest
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.order import newer
+from dsmt.event.registry import TOPICS, is_fact, lookup, owner_of
+from dsmt.event.topic import is_topic
+from dsmt.trust.grants import may, may_write, publish_patterns, read_patterns, subset
+
+DAY = 86_400_000
+AGENT, OTHER_AGENT = "agent/n1/web/app/0", "agent/n1/web/app/1"
+NAMES = (
+    "operator/alice", "operator/alice.x7", "issuer/i1", "broker/b1", "broker/b2", "controller/c1", "controller/c2",
+    "node/n1", "node/n2", "monitor/n1", "monitor/n2", AGENT, OTHER_AGENT, "agent/n2/db/app/0", "root",
+)  # fmt: skip
+OPERATORS, CONTROLLERS = ("operator/alice", "operator/alice.x7"), ("controller/c1", "controller/c2")
+
+
+class Expected(NamedTuple):
+    """A row of the contract with an example; `ttl` in ms, None for durable facts and signals."""
+
+    topic: str
+    kind: str
+    """`F o`, `F S`, `s` (its source or its roles), or `F S, s`."""
+    writers: tuple[str, ...]
+    ttl: int | None = None
+    budget: str = "evidence"
+
+
+TABLE = [
+    Expected("node/n1/attributes", "F o", ("monitor/n1",), DAY),
+    Expected("node/n1/heartbeat", "s", ("node/n1",), None, "signal"),
+    Expected("node/n1/probe/n2", "F o", ("monitor/n2",), 600_000),
+    Expected("node/n1/verdict", "F S", (*CONTROLLERS, *OPERATORS)),
+    Expected("node/n1/agent/web/app/0/heartbeat", "s", (AGENT,), None, "signal"),
+    Expected("node/n1/monitor/heartbeat", "s", ("monitor/n1",), None, "signal"),
+    Expected("broker/b1/heartbeat", "s", ("broker/b1",), None, "signal"),
+    Expected("controller/c1/heartbeat", "s", ("controller/c1",), None, "signal"),
+    Expected("controller/c1/state", "F o", ("controller/c1",), DAY),
+    Expected("node/n1/control", "F S", OPERATORS),
+    Expected("broker/b1/session/node/n1", "F o", ("broker/b1",), DAY),
+    Expected("broker/b1/session/agent/n1/web/app/0", "F o", ("broker/b1",), DAY),
+    Expected("broker/b1/stats", "s", ("broker/b1",)),
+    Expected("service/web/spec", "F S", OPERATORS),
+    Expected("nodeset/good", "F S", OPERATORS),
+    Expected("service/web/control/app/0", "F S", OPERATORS),
+    Expected("service/web/slot/app/0", "F S", CONTROLLERS),
+    Expected("service/web/status/app/0/n1/container", "F o", ("node/n1",), DAY),
+    Expected("service/web/status/app/0/n1/agent", "F o", ("node/n1",), DAY),
+    Expected("service/web/status/app/0/n1/application", "F o", (AGENT,), DAY),
+    Expected("service/web/progress/app/0/n1", "s", (AGENT,), None, "signal"),
+    Expected("service/web/command/app/0", "s", (*OPERATORS, *CONTROLLERS)),
+    Expected("service/web/health/app/0/n1", "F o", (AGENT,), DAY),
+    Expected("service/web/endpoint/app/0/n1", "F o", (AGENT,), DAY),
+    Expected("service/web/barrier/up/arrived/app/0/n1", "F o", (AGENT,), DAY),
+    Expected("service/web/barrier/up/released", "F S", CONTROLLERS),
+    Expected("service/web/log/app/0/n1/stderr", "s", (AGENT,), None, "log"),
+    Expected("controller/c1/decision", "s", ("controller/c1",)),
+    Expected("trust/certificate/abc", "F S", ("root", "issuer/i1", *OPERATORS)),
+    Expected("config/lease-voters", "F S", OPERATORS),
+    Expected("config/brake", "F S", OPERATORS),
+    Expected("reaction/f00", "F S", OPERATORS, DAY),
+    Expected("verdict/f00", "F S", OPERATORS, DAY),
+    Expected("app/web/some/thing", "F S, s", (AGENT, OTHER_AGENT), None, "signal"),
+    Expected("user/some/thing", "F S, s", OPERATORS, None, "signal"),
+    # beside the table of INTERFACE 3: what SEMANTICS asks for
+    Expected("broker/b1/notice", "s", ("broker/b1",)),
+    Expected("source/controller/c1", "s", ("controller/c1",)),
+    Expected("source/agent/n1/web/app/0", "s", (AGENT,)),
+    Expected("tombstone/service/web", "F S", (*OPERATORS, *CONTROLLERS)),
+    Expected("tombstone/node/n1", "F S", OPERATORS),
+]
+ROWS = pytest.mark.parametrize("row", TABLE, ids=[row.topic for row in TABLE])
+
+
+@pytest.fixture(scope="module")
+def everybody(realm):
+    """The names of the table with their identities; the root speaks with a certificate of its own."""
+    known = {name: realm.identities[name] for name in NAMES if name != "root"}
+    return {**known, "root": realm.by_root("root", key=realm.root)}
+
+
+@pytest.fixture(scope="module")
+def store(realm, everybody):
+    return realm.store(*everybody.values())
+
+
+def test_every_row_of_the_registry_is_in_the_table():
+    walked = {lookup(row.topic).row for row in TABLE}
+    assert walked == set(TOPICS), "write an example of the new row into TABLE, and its writers"
+
+
+@ROWS
+def test_a_topic_is_kept_as_the_contract_says(row):
+    found = lookup(row.topic).row
+    assert is_topic(row.topic)
+    assert found.kind == {"F": "fact", "s": "signal"}.get(row.kind[0] if "," not in row.kind else "")
+    assert found.shared == (row.kind in ("F S", "F S, s") or len(row.writers) > 1)
+    assert (found.ttl_ms, found.budget) == (row.ttl, row.budget)
+
+
+@ROWS
+def test_an_owned_topic_contains_its_only_writer_and_a_shared_one_none(row):
+    if lookup(row.topic).row.shared:
+        assert owner_of(row.topic) is None
+    else:
+        assert (owner_of(row.topic),) == row.writers
+
+
+@ROWS
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_may_write_a_topic_exactly_if_the_contract_says_so(row, name):
+    """Grant and row together; the grant alone may hold more, to delegate it."""
+    granted = may(publish_patterns(name), row.topic)
+    assert (granted and may_write(name, row.topic)) == (name in row.writers)
+
+
+@ROWS
+def test_the_trust_store_opens_a_writer_s_event_and_refuses_every_other_one_s(realm, everybody, store, row):
+    for name, identity in everybody.items():
+        raw = realm.says(name, row.topic, key=identity.key)
+        if name in row.writers:
+            assert store.open(raw)[0].event.topic == row.topic
+        else:
+            with pytest.raises(UnusableEventError) as caught:
+                store.open(raw)
+            assert caught.value.code == "trust.denied"
+
+
+@ROWS
+def test_facts_are_ordered_as_their_topic_is(realm, row):
+    shared = row.kind.startswith("F S")
+    old = realm.event(row.topic, source=row.writers[0], sequence=1, at=realm.now + 9, version=2 if shared else None)
+    new = realm.event(row.topic, source=row.writers[-1], sequence=2, at=realm.now, version=3 if shared else None)
+    if row.topic.startswith("tombstone/"):
+        assert newer(old, new), "of two tombstones the later clock wins"
+    else:
+        assert newer(new, old)
+        assert not newer(old, new)
+    assert is_fact(new) == row.kind.startswith("F")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.count("/") == 1])
+def test_a_name_of_the_same_kind_may_not_write_the_owned_topics_of_another(name):
+    role = name.split("/")[0]
+    for row in TABLE:
+        owner = owner_of(row.topic)
+        if owner is not None and owner.startswith(f"{role}/") and owner != name:
+            assert not may_write(name, row.topic)
+
+
+@pytest.mark.parametrize(
+    ("parent", "name"),
+    [
+        ("node/n1", "monitor/n1"),
+        ("node/n1", AGENT),
+        ("issuer/i1", "node/n7"),
+        ("issuer/i1", "node/n1"),
+        ("operator/alice", "operator/alice.x7"),
+    ],
+)
+def test_what_a_delegate_needs_is_within_its_parent_s_grant(parent, name):
+    assert subset(publish_patterns(name), publish_patterns(parent))
+    assert subset(read_patterns(name), read_patterns(parent))
+
+
+@pytest.mark.parametrize(
+    ("parent", "name"),
+    [
+        ("node/n1", "monitor/n2"),
+        ("node/n1", "agent/n2/web/app/0"),
+        ("node/n1", "node/n2"),
+        ("node/n1", "controller/c1"),
+        (AGENT, OTHER_AGENT),
+        ("monitor/n1", AGENT),
+        ("issuer/i1", "controller/c1"),
+        ("issuer/i1", "broker/b1"),
+        ("issuer/i1", "operator/alice"),
+    ],
+)
+def test_what_somebody_else_needs_is_not(parent, name):
+    assert not subset(publish_patterns(name), publish_patterns(parent))
+
+
+def test_an_agent_and_a_monitor_read_what_concerns_them_only():
+    agent = read_patterns(AGENT)
+    for topic in ("service/web/spec", "service/web/slot/app/1", "config/brake", "app/web/x", "broker/b1/stats"):
+        assert may(agent, topic)
+    for topic in ("service/db/spec", "app/db/x", "node/n2/attributes", "user/x", "trust/certificate/x"):
+        assert not may(agent, topic)
+    assert may(read_patterns("monitor/n1"), "node/n2/attributes")
+    assert not may(read_patterns("monitor/n1"), "service/web/spec")
+    assert read_patterns("controller/c1") == ("/",)
+
+
+@pytest.mark.parametrize("topic", ["nowhere", "node/n1", "node/n1/attributes/x", "service/web", "tombstone/config/x"])
+def test_a_topic_of_no_row_is_written_by_nobody(topic):
+    assert lookup(topic) is None
+    assert owner_of(topic) is None
+    assert not any(may_write(name, topic) for name in NAMES)
