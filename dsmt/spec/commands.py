@@ -30,7 +30,7 @@ def split_command(text: str) -> tuple[str, ...]:
     """Return the argument vector of a command line; raise `WrongValueError` for what needs a shell."""
     words: list[str] = []
     word: str | None = None
-    line = text.strip()
+    line = text.strip(_BLANKS + "\n")
     at = 0
     while at < len(line):
         char = line[at]

@@ -56,9 +56,7 @@ def check_service(reader: Reader, service: Plain) -> None:
         wrongs.extend(whole(reader, service))
     for path, message, hint in wrongs:
         node = reader.mark(path) or reader.mark(("service",)) or reader.mark(("components",))
-        reader.mistakes.append(
-            Mistake(reader.file, node.line if node else 1, node.column if node else 1, message, hint)
-        )
+        reader.mistakes.append(Mistake(reader.file, node.line if node else 1, node.column if node else 1, message, hint))
 
 
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
@@ -134,8 +132,7 @@ def _ports(case: Case) -> Iterator[Wrong]:
 
 
 def _health(case: Case) -> Iterator[Wrong]:
-    health = case.reader.mark(case.path("health"))
-    if health is None or not case.trusted("health"):
+    if not case.said("health"):
         return
     roles = [role for role in ROLES if case.said("health", role)]
     paths: list[Path] = [("health", role) for role in roles]

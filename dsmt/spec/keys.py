@@ -4,7 +4,6 @@ Parsing, validation, JSON Schema, `dsmt explain` and the documentation are all m
 """
 # ruff: noqa: E501 - a row of a table stays one line
 
-
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -25,16 +25,15 @@ class Mistake(msgspec.Struct, frozen=True, order=True):
 
 
 class SpecErrors(InputError):  # noqa: N818 - the plural says that it carries every mistake of the text at once
-    """A service file is wrong; `mistakes` holds everything that is, sorted by line."""
+    """A service file is wrong; `mistakes` holds everything that is (at least one), sorted by line."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes: tuple[Mistake, ...] = tuple(sorted(set(mistakes)))
-        files = ", ".join(sorted({m.file for m in self.mistakes}))
-        count = len(self.mistakes)
+        first, count = self.mistakes[0], len(self.mistakes)
         super().__init__(
             "bad_spec",
-            f"{files}: {count} mistake{'' if count == 1 else 's'}",
-            next="Correct the lines named and try again",
+            str(first) if count == 1 else f"{count} mistakes, the first is {first}",
+            next="Correct the file and try again",
             mistakes=[msgspec.to_builtins(m) for m in self.mistakes],
         )
 

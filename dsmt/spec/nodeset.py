@@ -269,9 +269,7 @@ def mentioned(expression: Expression) -> frozenset[str]:
             return mentioned(of)
 
 
-def unknown_names(
-    expression: Expression, *, universe: Sequence[str], named: Mapping[str, Expression]
-) -> tuple[str, ...]:
+def unknown_names(expression: Expression, *, universe: Sequence[str], named: Mapping[str, Expression]) -> tuple[str, ...]:
     """Return the names that are neither a set nor a node now, sorted: most likely typing mistakes."""
     return tuple(sorted(mentioned(expression) - set(universe) - set(named)))
 

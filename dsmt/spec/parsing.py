@@ -68,9 +68,7 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
     components = service["components"] or {}
     if not components and reader.trusted(("components",)):
         reader.mistake(reader.mark(("components",)) or root, "`components` is empty", "name at least one")
-    service["components"] = {
-        name: complete_component(name, said, service["kind"]) for name, said in components.items()
-    }
+    service["components"] = {name: complete_component(name, said, service["kind"]) for name, said in components.items()}
     return service
 
 

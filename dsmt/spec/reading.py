@@ -140,6 +140,7 @@ class Reader:
     def _argv(self, node: Sequence, shape: Scalar, path: Path) -> Any:
         words = []
         for index, item in enumerate(node.items):
+            self.marks[*path, str(index)] = item
             if isinstance(item, Leaf) and type(resolve(item)) in {int, float}:
                 words.append(item.text)
             else:

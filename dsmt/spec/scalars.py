@@ -6,6 +6,7 @@ A reader says what the value should be and, where a habit of YAML 1.1 or of a ne
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -86,7 +87,7 @@ def bounded(value: float, low: float | None, high: float | None, spell: Callable
 
 
 def _plain_number(value: float) -> str:
-    return f"{value:g}" if abs(value) < 1e6 or value != int(value) else f"{int(value)}"
+    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:g}"
 
 
 def whole(node: Node, low: float | None, high: float | None) -> int:

@@ -42,8 +42,7 @@ _BUILT_VALUES: Final[Mapping[str, tuple[object, ...]]] = {
 }
 
 SUPPORTED: Final[Mapping[str, bool | tuple[object, ...]]] = {
-    row: False if row in _NOT_BUILT else _BUILT_VALUES.get(row, True)
-    for row in (f"{key.group}.{key.name}" for key in KEYS)
+    row: False if row in _NOT_BUILT else _BUILT_VALUES.get(row, True) for row in (f"{key.group}.{key.name}" for key in KEYS)
 } | {"placeholder.endpoints": False}
 
 

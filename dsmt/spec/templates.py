@@ -14,8 +14,7 @@ _COMMANDS = ("run", "install", "configure", "uninstall")
 def check_templates(reader: Reader, service: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:
     """Yield (path, message, suggestion) for each placeholder of a service that is unknown or malformed."""
     endpoints = {
-        name: frozenset(port["name"] for port in component["ports"])
-        for name, component in service["components"].items()
+        name: frozenset(port["name"] for port in component["ports"]) for name, component in service["components"].items()
     }
     labels = frozenset(service["labels"])
     for name, component in service["components"].items():

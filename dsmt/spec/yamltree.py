@@ -148,7 +148,7 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
         if odd is not None:
             message = f"the character U+{ord(odd.group()):04X} cannot be here"
             mistakes.append(Mistake(file, first_line + number + 1, odd.start() + 1, message, "remove it"))
-            lines[number] = re.sub(r"[^\t\x20-\x7e]", "?", line)
+            lines[number] = _UNPRINTABLE.sub("_", line)
     for _ in range(_MOST_REPAIRS):
         try:
             return _Builder(file, first_line, mistakes).build("\n".join(lines))
@@ -167,7 +167,7 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
     return None
 
 
-_ENTRY: Final = re.compile(r"(\s*(?:- +)*(?:[\w.-]+: +)?)(\S.*?)\s*\r?")
+_ENTRY: Final = re.compile(r"(\s*(?:(?:- +)+(?:[\w.-]+: +)?|[\w.-]+: +))(\S.*?)\s*\r?")
 
 
 def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str) -> Mistake:
@@ -175,20 +175,23 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
     mark = error.problem_mark
     at = min(mark.line, len(lines) - 1) if mark is not None else 0
     line = lines[at]
+
+    def reached(instead: str) -> int:
+        return _error_line([*lines[:at], instead, *lines[at + 1 :]])
+
     if "\t" in line and "\\t" in str(error.problem):
         message, hint = "a tab is not allowed here", "indent and separate with spaces"
         mistake = Mistake(file, first_line + at + 1, line.index("\t") + 1, message, hint)
-        for width in (2, 4, 8, 1, 6, 0):
-            lines[at] = line.replace("\t", " " * width)
-            if _error_line(lines) != at:
-                return mistake
+        lines[at] = max((line.replace("\t", " " * width) for width in (2, 4, 8, 1, 6, 0)), key=reached)
+        if reached(lines[at]) > at:
+            return mistake
         raise _GivenUpError(mistake)
     match = _ENTRY.fullmatch(line)
-    if match is None or match[2][0] in "'\"|>#":
+    if match is None or match[2][0] in "'\"|>#" or _is_flow(match[2]):
         raise _GivenUpError(_syntax(error, first_line, file))
     value = match[2]
     lines[at] = f"{match[1]}'{value.replace(chr(39), chr(39) * 2)}'"
-    if _error_line(lines) == at:
+    if reached(lines[at]) <= at:
         raise _GivenUpError(_syntax(error, first_line, file))
     what = "begins with `{`" if value[0] == "{" else "holds `: `" if ": " in value else f"begins with `{value[0]}`"
     quote = "'" if "'" not in value else '"'
@@ -196,7 +199,14 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
     return Mistake(file, first_line + at + 1, len(match[1]) + 1, message, f"write {quote}{value[:60]}{quote}")
 
 
-def _error_line(lines: list[str]) -> int | None:
+def _is_flow(value: str) -> bool:
+    """Whether a value is meant as a flow map or list, closed or not: then quotes around it are not what is missing."""
+    closing = {"[": "]", "{": "}"}.get(value[0], "")
+    return bool(closing) and (value.endswith(closing) or value.count(value[0]) > value.count(closing))
+
+
+def _error_line(lines: list[str]) -> int:
+    """Return the index of the line that stops the parser, or the number of lines when nothing does."""
     try:
         for _ in _events("\n".join(lines)):
             pass
@@ -204,7 +214,7 @@ def _error_line(lines: list[str]) -> int | None:
         return min(error.problem_mark.line, len(lines) - 1) if error.problem_mark is not None else 0
     except YAMLError:
         return 0
-    return None
+    return len(lines)
 
 
 def _events(text: str) -> Iterable[Any]:
@@ -286,7 +296,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Scalar:
         line, column = self._place(event)
-        return Scalar(event.value, event.style is None, line, column, event.style in {"|", ">"})
+        return Scalar(event.value, event.style is None and event.tag is None, line, column, event.style in {"|", ">"})
 
     def _sequence(self, event: Any, depth: int) -> Sequence:
         line, column = self._place(event)

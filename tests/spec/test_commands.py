@@ -18,7 +18,7 @@ from dsmt.spec.mistakes import WrongValueError
         ("sh -c 'a; b | c > d && e'", ("sh", "-c", "a; b | c > d && e")),
         ('say "it is $HOME" \\$5', ("say", "it is $HOME", "$5")),
         ("a '' \"\"", ("a", "", "")),
-        ('a"b c"\'d e\'f', ("ab cd ef",)),
+        ("a\"b c\"'d e'f", ("ab cd ef",)),
         ('x "a\\"b\\\\c\\d"', ("x", 'a"b\\c\\d')),
         ("a b=c#d # e", ("a", "b=c#d", "#", "e")),
         ("x a~b", ("x", "a~b")),
@@ -37,9 +37,7 @@ def test_what_needs_a_shell_is_refused_outside_quotes_and_taken_inside(sign):
     assert split_command(f'a "b{sign} c"') == ("a", f"b{sign} c")
 
 
-@pytest.mark.parametrize(
-    "line", ["", "   ", "'' a", "a 'b", 'a "b', "a \\", "~/bin/x", "LOG=debug ./server", "a\nb", "a\0"]
-)
+@pytest.mark.parametrize("line", ["", "   ", "'' a", "a 'b", 'a "b', "a \\", "~/bin/x", "LOG=debug ./server", "a\nb", "a\0"])
 def test_a_line_that_is_no_command_is_refused(line):
     with pytest.raises(WrongValueError):
         split_command(line)

@@ -11,9 +11,7 @@ ENDPOINTS = {"app": frozenset({"http"}), "db": frozenset({"pg"})}
 
 
 def wrong(template):
-    return placeholders.check(
-        template, ports=frozenset({"http"}), labels=frozenset({"tier"}), endpoints=ENDPOINTS
-    )
+    return placeholders.check(template, ports=frozenset({"http"}), labels=frozenset({"tier"}), endpoints=ENDPOINTS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""Checks across keys: each contradiction is told at its own place, and defaults never contradict."""
+
+import pytest
+
+from dsmt.spec.mistakes import SpecErrors
+from dsmt.spec.parsing import parse
+
+HEX = "ab" * 32
+
+
+def body(*lines):
+    """Return a file whose component `app` has these keys, from line 5 on."""
+    return "service: web\ncomponents:\n  app:\n    run: x\n" + "".join(f"    {line}\n" for line in lines)
+
+
+def mistakes(text):
+    with pytest.raises(SpecErrors) as caught:
+        parse(text, file="f")
+    return caught.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "says"),
+    [
+        (["on_partition: at_most_one", "update: {order: start_first}"], 6, "cannot be updated with `start_first`"),
+        (["on_partition: at_most_one", "instances: each_node"], 6, "cannot run on each node"),
+        (["on_partition: at_most_one", "stop: {grace: 5s}"], 6, "at most 4s500ms"),
+        (["on_partition: at_most_one", "term: 1m", "stop: {grace: 20s}"], 7, "at most 18s"),
+        (["term: 20s"], 5, "`at_most_one` only"),
+        (["fence: best_effort"], 5, "`at_most_one` only"),
+        (["ports: {http: 80}", "nodes: limit(all_nodes, 1)", "update: {order: start_first}"], 7, "forbids two"),
+        (["ports: {http: 80}", "health: {http: {port: htpt}}"], 6, "did you mean `http`?"),
+        (["ports: {http: 80}", "health:", "  readiness: {tcp: {port: admin}}"], 7, "not in `ports`"),
+        (["health: {tcp: {}}"], 5, "there are no `ports`"),
+        (["health: {interval: 1s}"], 5, "nothing is here"),
+        (["ports: {a: 1}", "health: {tcp: {}, exec: y}"], 6, "`tcp` and `exec` are here"),
+        (["ports: {a: 1}", "health: {tcp: {}, readiness: {tcp: {}}}"], 6, "cannot stand beside"),
+        (["health: {readiness: {exec: y, deadline: 5s}}"], 5, "start-up only"),
+        (["limits: {memory: 64MiB}", "reserve: {memory: 128MiB}"], 5, "`limits.memory` (64MiB) is below"),
+        (["limits: {cpu: 1}", "reserve: {cpu: 2}"], 5, "`limits.cpu`"),
+        (["on_partition: pinned", "restart: {escalate: [restart: 3, move: 1]}"], 6, "never moves"),
+        (["secrets: {KEY: {secret: k}}", "env: {KEY: k}"], 6, "in `env` and in `secrets`"),
+        (["secrets: {KEY: {}}"], 5, "either {secret: NAME}"),
+        (["artifact: https://h/x.tar"], 5, "`sha256` is missing for `https:`"),
+        (["artifact:", "  - a.tar", "  - url: https://h/x.tar"], 7, "`sha256` is missing"),
+        (["artifact: depot:tools"], 5, "`sha256` is missing for `depot:`"),
+        ([f"artifact: {{url: depot:{HEX}, sha256: {'cd' * 32}}}"], 5, "not the one"),
+        (["update: {max_parallel: 25%}"], 5, "25% of 1 instance"),
+        (["retries: 3"], 5, "kind: job"),
+        (["files:", "  - {to: a}"], 6, "either `content` or `from`"),
+        (["after: [db]"], 5, "no component `db`"),
+        (["after: app"], 5, "cannot wait for itself"),
+        (["after: [{state: ready}]"], 5, "nothing is waited for"),
+        (["after: [{barrier: b}]"], 5, "no barrier `b`"),
+        (["apart: [db]"], 5, "no other component `db`"),
+        (["near: {to: db, within: 5ms}"], 5, "no other component `db`"),
+        (["sockets: [http]", "ports: {htp: 1}"], 5, "did you mean `htp`?"),
+        (["ports: {a: 80, b: 80}"], 5, "given to `a` already"),
+        (["ports: {a-b: 80, a_b: 81}"], 5, "same variable"),
+        (["image: nginx:1", "driver: process"], 6, "needs the driver podman"),
+        (["driver: podman"], 5, "needs an `image`"),
+        (["env:", "  A: ok", "  B: '{port.http}'"], 7, "names no port"),
+        (["install:", "  - make", "  - '{prefix}'"], 7, "not a placeholder"),
+        (["stop:", "  command: kill {pid}"], 6, "not a placeholder"),
+        (["health:", "  exec: check {x}"], 6, "not a placeholder"),
+        (["files:", "  - {to: a, content: '{x}', template: true}"], 6, "not a placeholder"),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_told_once_at_its_place(lines, line, says):
+    (mistake,) = mistakes(body(*lines))
+    assert mistake.line == line
+    assert says in f"{mistake.message} {mistake.suggestion}"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["on_partition: at_most_one", "stop: {grace: 4500ms}", "term: 15s", "fence: best_effort"],
+        ["on_partition: at_most_one", "ports: {a: 80}"],
+        ["ports: {http: 80}", "update: {order: start_first}"],
+        ["ports: {dns-t: {port: 53}, dns-u: {port: 53, protocol: udp}}"],
+        ["instances: 4", "update: {max_parallel: 25%, canary: 10%}"],
+        ["limits: {memory: 64MiB}"],
+        [f"artifact: depot:{HEX}"],
+        ["artifact: some/path.tar"],
+        ["files:", "  - {to: a, content: '{x}'}"],
+        ["env: {A: '{{x}} {node.label.tier}'}"],
+        ["apart: [other/db]"],
+        ["kind: job", "retries: 3", "pre: setup {index}", "abort_on: [2, 'signal:SEGV']"],
+        ["image: nginx:1"],
+        ["secrets: {KEY: {secret: k, to: key.pem}}", "env: {KEY: key.pem}"],
+    ],
+)
+def test_what_does_not_contradict_is_taken(lines):
+    assert parse(body(*lines), file="f")
+
+
+def test_a_cycle_of_after_is_printed_as_the_cycle():
+    text = (
+        "service: web\ncomponents:\n"
+        "  a: {run: x, after: [b]}\n  b: {run: x, after: [{component: c, state: running}]}\n  c: {run: x, after: a}\n"
+        "  d: {run: x, after: [a, b, c]}\n"
+    )
+    (mistake,) = mistakes(text)
+    assert "a -> b -> c -> a" in mistake.message
+    assert mistake.line == 5
+
+
+def test_a_wide_graph_without_a_cycle_is_checked_quickly():
+    lines = ["service: web", "components:"]
+    for i in range(60):
+        after = f", after: [{', '.join(f'c{j}' for j in range(i + 1, min(i + 6, 60)))}]" if i < 59 else ""
+        lines.append(f"  c{i}: {{run: x{after}}}")
+    (spec,) = parse("\n".join(lines), file="f")
+    assert len(spec.components) == 60
+
+
+def test_a_barrier_must_be_arrived_at_and_its_bounds_must_agree():
+    text = body("after: [{barrier: start}]") + "barriers:\n  start: {min: 2}\n  never: {min: 3, max: 2}\n"
+    found = mistakes(text)
+    assert [(m.line, m.message.split("`")[1]) for m in found] == [(8, "never"), (8, "max")]
+
+
+def test_nothing_is_concluded_from_a_value_that_could_not_be_read():
+    found = mistakes(body("ports: 80", "health: {http: {port: http}}", "env: {A: '{port.http}'}"))
+    assert [m.line for m in found] == [5]
+    found = mistakes(body("on_partition: at_most_onc", "term: 20s", "update: {order: start_first}"))
+    assert [m.line for m in found] == [5]
+
+
+def test_mistakes_of_all_components_and_services_come_in_one_list_in_the_order_of_lines():
+    text = body("after: [db]", "retries: 1") + "  other:\n    image: a b\n---\n" + body("instances: x").replace("web", "api")
+    assert [m.line for m in mistakes(text)] == [5, 6, 8, 14]
