@@ -10,20 +10,21 @@ Rule 4: size, depth and what aliases unfold to are bounded.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from dsmt.spec.mistakes import Mistake
 
 LARGEST_TEXT: Final = 1024 * 1024
 _DEEPEST: Final = 40
 _MOST_NODES: Final = 50_000
+_LARGEST_DOCUMENT: Final = 128 * 1024  # twice what a spec event can carry
 _MOST_REPAIRS: Final = 100
+_REPAIR_WORK: Final = 1_000_000  # characters parsed again for repairs; a repair parses up to 7 times
 
 
 class Scalar(msgspec.Struct, frozen=True):
@@ -149,12 +150,17 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
             message = f"the character U+{ord(odd.group()):04X} cannot be here"
             mistakes.append(Mistake(file, first_line + number + 1, odd.start() + 1, message, "remove it"))
             lines[number] = _UNPRINTABLE.sub("_", line)
-    for _ in range(_MOST_REPAIRS):
+    if len(text) > _LARGEST_DOCUMENT:
+        message = f"the document is larger than {_LARGEST_DOCUMENT // 1024} KiB"
+        mistakes.append(Mistake(file, first_line + 1, 1, message, "put large texts into an artifact"))
+        return None
+    repairs = min(_MOST_REPAIRS, _REPAIR_WORK // (7 * len(text) + 1))
+    for left in range(repairs, -1, -1):
         try:
             return _Builder(file, first_line, mistakes).build("\n".join(lines))
         except MarkedYAMLError as error:
             try:
-                mistakes.append(_repair(lines, error, first_line, file))
+                mistakes.append(_repair(lines, error, first_line, file) if left else _syntax(error, first_line, file))
             except _GivenUpError as given_up:
                 mistakes.append(given_up.mistake)
                 return None
@@ -246,13 +252,11 @@ class _Builder:
 
     def build(self, text: str) -> Node | None:
         """Return the root; mistakes are handed over only when the whole document was read."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ReusedAnchorWarning)
-            self._stream = iter(_events(text))
-            root = None
-            for event in self._stream:
-                if type(event).__name__.startswith(("Scalar", "Sequence", "Mapping", "Alias")) and root is None:
-                    root = self._node(event, 0)
+        self._stream = iter(_events(text))
+        root = None
+        for event in self._stream:
+            if type(event).__name__.startswith(("Scalar", "Sequence", "Mapping", "Alias")) and root is None:
+                root = self._node(event, 0)
         self._mistakes.extend(self._found)
         return root
 

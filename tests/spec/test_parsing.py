@@ -221,6 +221,7 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (SMALL + "labels: {a: b\n", 7, "not YAML"),
         (b"service: web\nowner: J\xf6rg\ncomponents: {a: {run: x}}\n", 2, "UTF-8"),
         ("x" * 1_100_000, 1, "larger than"),
+        ("a: " + "x" * 140_000, 1, "larger than 128 KiB"),
         ("[" * 200, 1, "too deep"),
     ],
 )  # fmt: skip
@@ -243,6 +244,17 @@ def test_anchors_under_x_keys_and_aliases_of_whole_values_work():
     text = "x-env: &env {LOG: info}\n" + component("run: x\nenv: *env\nx-note: {any: [thing]}")
     (spec,) = parse(text, file="f")
     assert spec.components["app"].env == {"LOG": "info"}
+
+
+def test_a_large_file_full_of_mistakes_is_answered_within_the_time_limit():
+    found = mistakes("service: web\n" + "".join(f"k{i}: a: b\n" for i in range(8000)))
+    assert found[0].line == 2
+    assert len(mistakes("service: web\n" + "".join(f"k{i}: a: b\n" for i in range(20)))) == 41
+
+
+def test_an_anchor_may_be_set_again_and_the_last_one_counts():
+    text = "x-a: &a {LOG: one}\nx-b: &a {LOG: two}\n" + component("run: x\nenv: *a")
+    assert parse(text, file="f")[0].components["app"].env == {"LOG": "two"}
 
 
 def test_a_word_that_yaml_1_1_reads_as_false_is_a_text():
