@@ -1,0 +1,130 @@
+"""Each rule of the floors finds the defect it is there for, and lets its neighbour pass."""
+
+import pytest
+
+from .rules import circle, impure, sources, undocumented, unordered, upwards
+
+SOURCES = sources()
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "says"),
+    [
+        ("dsmt.event.x", "from dsmt.trust import keys", "above it"),
+        ("dsmt.event.x", "def f():\n    import dsmt.ports.bus", "above it"),
+        ("dsmt.event.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dsmt.view import View", "above it"),
+        ("dsmt.event.x", "from ..trust import keys", "above it"),
+        ("dsmt.bus.door", "from dsmt.bus import client", "above it"),
+        ("dsmt.bus.door", "from dsmt.bus.client import Client", "above it"),
+        ("dsmt.controllers.decide", "from dsmt.monitors.health import Health", "another room"),
+        ("dsmt.bus.client", "from dsmt.system.clock import LinuxClock", "another room"),
+        ("dsmt.agents.running", "from dsmt.bus.client import Client", "another room"),
+        ("dsmt.spec.x", "import dsmt.view", "above it"),
+        ("dsmt.spec.x", "import dsmt.trust.keys", "another room"),
+        ("dsmt.monitors.health", "from dsmt.agents import reconcile", "another room"),
+        ("dsmt.programs.x", "import dsmt.cli.up", "above it"),
+        ("dsmt.bus", "from dsmt.bus.door import Door", "above it"),
+        ("dsmt.bus.novelty", "", "on no floor: add it"),
+        ("dsmt.novelty", "", "on no floor: add it"),
+        ("dsmt.bus.client", "import dsmt.novelty", "which is on no floor"),
+    ],
+)
+def test_a_planted_import_upwards_or_sideways_is_found(module, text, says):
+    assert any(says in wrong for wrong in upwards(module, text, SOURCES))
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("dsmt.bus.door", "from dsmt.event.codec import decode\nfrom dsmt.errors import InputError"),
+        ("dsmt.bus.client", "from dsmt.bus.door import Door\nfrom dsmt.ports.bus import Ack\nfrom . import frames"),
+        ("dsmt.agents.drivers.novelty", "from dsmt.system.procfs import stat_of\nfrom dsmt.ports.driver import Ask"),
+        ("dsmt.programs.x", "from dsmt.bus.client import Client\nfrom dsmt.system.clock import LinuxClock"),
+    ],
+)
+def test_an_import_from_below_is_allowed(module, text):
+    assert not upwards(module, text, SOURCES)
+
+
+IMPURITIES = [
+    "import asyncio", "import os", "import os.path", "from time import monotonic", "import random", "import secrets",
+    "import socket", "import threading", "import subprocess", "from pathlib import Path", "import io\nio.open('x')",
+    "from io import open", "import zmq", "import sqlite3", "import structlog", "import uuid", "import logging", "import sys",
+    "import urllib.request", "from nacl.utils import random", "from nacl.bindings import randombytes",
+    "def f():\n    import time", "import signal\nsignal.alarm(1)", "from signal import setitimer",
+    "async def f(): ...", "async def f():\n    await g()", "open('x')", "print(1)",
+    "from datetime import datetime\ndatetime.now()", "import datetime\ndatetime.date.today()\ndate.today()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", IMPURITIES)
+@pytest.mark.parametrize("module", ["dsmt.event.x", "dsmt.view.x", "dsmt.bus.door", "dsmt.bus.reader"])
+def test_a_planted_touch_of_the_outside_is_found_below_the_line(module, text):
+    assert impure(module, text)
+
+
+@pytest.mark.parametrize("text", [t for t in IMPURITIES if "async" not in t])
+def test_a_planted_touch_of_the_outside_is_found_in_a_shell(text):
+    assert impure("dsmt.bus.client", text)
+    assert impure("dsmt.ports.x", text)
+    assert not impure("dsmt.bus.zeromq", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import io\nio.StringIO()",
+        "from io import BytesIO",
+        "from math import log",
+        "import signal\nsignal.SIGTERM",
+        "import ruamel.yaml",
+    ],
+)
+def test_what_stays_inside_is_allowed_below_the_line(text):
+    assert not impure("dsmt.event.x", text)
+
+
+def test_a_shell_may_wait():
+    assert not impure("dsmt.bus.client", "import asyncio\nasync def f():\n    await asyncio.sleep(1)")
+    assert impure("dsmt.bus.client", "import asyncio\nasyncio.as_completed([])")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for x in {1, 2}: ...", "for x in set(y): ...", "[x for x in {1, 2}]", "{x: 1 for x in frozenset(y)}",
+        "list({1, 2})", "tuple(set(y))", "','.join({a for a in y})", "sorted(y, key=hash)", "max(y, key=id)", "hash(x)",
+        "id(x)", "for x in set(a) | b: ...", "for x in a.keys() - b: ...", "next(iter({1, 2}))",
+        "sum(x for x in {1.0, 2.0})",
+        "min(x for x in {1, 2})", "dict.fromkeys({1, 2})",
+    ],
+)  # fmt: skip
+def test_a_planted_order_of_a_set_is_found(text):
+    assert unordered("dsmt.controllers.decide", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for x in sorted({1, 2}): ...", "any(x for x in {1, 2})", "{x for x in {1, 2}}", "sorted(x for x in set(y))",
+        "for x in [1, 2]: ...", "len({1, 2})", "x in {1, 2}", "set(list(y))", "a.hash(x)", "id = 3", "for x in a - b: ...",
+    ],
+)  # fmt: skip
+def test_a_set_that_is_sorted_or_only_asked_is_allowed(text):
+    assert not unordered("dsmt.controllers.decide", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "'''m'''\ndef f(): ...", "'''m'''\nclass C: ...", "'''m'''\nclass C:\n    '''c'''\n    def f(self): ..."]
+)
+def test_a_planted_thing_without_a_docstring_is_found(text):
+    assert undocumented("dsmt.event.x", text)
+
+
+def test_private_things_need_no_docstring():
+    assert not undocumented("dsmt.event.x", "'''m'''\ndef _f(): ...\nclass C:\n    '''c'''\n    def __init__(self): ...")
+
+
+def test_a_planted_circle_is_found():
+    assert circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "from .a import x", "dsmt": ""})
+    assert not circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "", "dsmt": ""})
