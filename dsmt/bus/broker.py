@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-import structlog
-
 from dsmt.bus import frames as f
 from dsmt.bus.delivery import Deliveries, Session
 from dsmt.bus.handshake import check_attach, check_hello
@@ -27,6 +25,7 @@ from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId
 from dsmt.event.records import BrokerStats, Heartbeat, Started, from_data
 from dsmt.event.records import Session as SessionFact
+from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Listener, Message, Network, Peer, Received
@@ -88,7 +87,7 @@ class Broker:
         self._ingest = Ingest(identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation())
         self._deliveries = Deliveries(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
         self._head_row, self._head_hash = self._restore_head()
-        self._log = structlog.get_logger().bind(broker=identity.name)
+        self._log = Logger(broker=identity.name)
 
     @property
     def realm(self) -> Realm:

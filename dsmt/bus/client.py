@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-import structlog
-
 from dsmt.bus import frames as f
 from dsmt.bus.handshake import statement
 from dsmt.bus.outbox import Outbox
@@ -27,6 +25,7 @@ from dsmt.bus.speaker import Saying, Speaker, restate
 from dsmt.bus.subscription import ClientSubscription
 from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.logs import Logger
 from dsmt.ports.bus import Ack, Arrived, Bookmark, Complete, Cursor, Draft, Emission, Interest, Level, Notice
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
@@ -136,7 +135,7 @@ class BusClient:
         self.broker = ""
         self.refusal: RefusedError | None = None
         """Why the last attachment was refused, until one succeeds."""
-        self._log = structlog.get_logger().bind(source=identity.name)
+        self._log = Logger(source=identity.name)
         trust.add_all([signed.raw for signed in identity.chain])
         self._previous = self._remembered()
         if self._previous is not None:
@@ -557,7 +556,7 @@ class BusClient:
 
     def _nacked(self, frame: f.Nacked) -> None:
         identity = EventId(frame.source, frame.incarnation, frame.sequence)
-        self._log.warning("event refused", event=str(identity), code=frame.code, reason=frame.message)
+        self._log.warning("event refused", refused=str(identity), code=frame.code, reason=frame.message)
         if frame.source != self.source:
             return
         if frame.restart or frame.code == "clock_ahead":

@@ -115,8 +115,9 @@ class ZmqListener:
 
     def _close_all(self) -> None:
         self._router.disable_monitor()
-        for one in (self._router, self._zap):
-            one.close(linger=LINGER_MS)
+        self._monitor.close(linger=0)
+        self._zap.close(linger=0)
+        self._router.close(linger=LINGER_MS)
         self._context.term()
 
     def _retry(self) -> None:
@@ -258,6 +259,7 @@ class ZmqLink:
         for one in (self._dealer, self._monitor):
             self._loop.remove_reader(_descriptor(one))
         self._dealer.disable_monitor()
+        self._monitor.close(linger=0)
         self._dealer.close(linger=LINGER_MS)
         if not self._shaken.done():
             self._shaken.cancel()

@@ -1,0 +1,58 @@
+"""Logs of dsmt's own processes: structlog, imported with the first line that is written (it takes 60 ms and more).
+
+What is logged is for people who look after dsmt itself; what happens to services are events, not log lines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Logger:
+    """A logger with what is always said bound to it. Nothing is written before `to_stderr` was called."""
+
+    __slots__ = ("_bound",)
+
+    enabled = False
+
+    def __init__(self, **bound: Any) -> None:
+        self._bound = bound
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something happened that somebody may look for."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something is not as it should be; it was dealt with."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Something did not work."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        if Logger.enabled:
+            import structlog  # noqa: PLC0415 - lazily, for the start of the command line
+
+            structlog.get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
+
+
+_LEVELS = {"info": 20, "warning": 30, "error": 40}
+
+
+def to_stderr() -> None:
+    """Write log lines as JSON objects to stderr, from now on, in this process."""
+    import sys  # noqa: PLC0415 - beside structlog, only where logs are written
+
+    import structlog  # noqa: PLC0415 - lazily, for the start of the command line
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    Logger.enabled = True

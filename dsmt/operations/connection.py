@@ -1,0 +1,87 @@
+"""The command line's connection to a realm: an operator's own short-lived identity, and a view of the facts.
+
+Rule 1: each process speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
+    terminals of one operator never take each other's place.
+Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from dsmt.bus.client import About, BusClient
+from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.errors import TransportError
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import RealmConfig
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import Identity, delegate
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
+from dsmt.version import __version__
+
+PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An attached operator. `by` is who types, as others see it."""
+
+    bus: BusClient
+    trust: TrustStore
+    realm: RealmConfig
+    by: str
+
+
+@asynccontextmanager
+async def connect(
+    operator: Identity, realm: RealmConfig, *, brokers: list[BrokerAddress] | None = None, patience_s: float = PATIENCE_S
+) -> AsyncIterator[Connection]:
+    """Attach to the realm for the length of a block. Raises `TransportError` or what was refused."""
+    entropy = SystemEntropy()
+    identity = delegate(
+        f"{operator.name}.{entropy.bytes(4).hex()}",
+        operator,
+        key=SecretKey(entropy.bytes(32)),
+        now_s=int(time.time()),
+        serial=entropy.bytes(16),
+    )
+    trust = TrustStore(realm.realm)
+    network = ZmqNetwork()
+    reached = brokers or realm.addresses
+    bus = BusClient(
+        identity=identity,
+        trust=trust,
+        brokers=reached,
+        network=network,
+        clock=LinuxClock(),
+        entropy=entropy,
+        about=About(os.getpid(), __version__),
+    )
+    running = asyncio.create_task(bus.run())
+    try:
+        await _attached(bus, reached, patience_s)
+        yield Connection(bus, trust, realm, operator.name.split("/", 1)[1])
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        network.close()
+
+
+async def _attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
+    try:
+        async with asyncio.timeout(patience_s):
+            await bus.wait_attached()
+    except TimeoutError as error:
+        if bus.refusal is not None:
+            raise bus.refusal from error
+        addresses = ", ".join(broker.address for broker in reached)
+        raise TransportError(
+            "bus.unreachable", f"no broker answers at {addresses}", next="dsmt up starts this home's realm again"
+        ) from error

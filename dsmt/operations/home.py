@@ -1,0 +1,155 @@
+"""A home: all that a realm has on this machine, below `DSMT_HOME`, and how it is made.
+
+realm.cbor                 name, root public keys, brokers
+root.key                   the realm's root key (mode 0600): move it off the fleet
+operator/identity          whose word the command line gives
+brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
+keeper/                    the keeper of `up`: what it keeps, and who runs
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.programs.configuration import (
+    BrokerFile,
+    ControllerFile,
+    NodeFile,
+    RealmConfig,
+    birth_record,
+    read_config,
+    read_identity,
+    write_config,
+)
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import Identity, dump, root_issued
+from dsmt.trust.keys import SecretKey
+
+REALM_FILE = "realm.cbor"
+
+
+def default_home() -> Path:
+    """`DSMT_HOME`, else a directory under the XDG state directory."""
+    told = os.environ.get("DSMT_HOME")
+    if told:
+        return Path(told).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser().absolute() / "dsmt"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below one home, and what they hold."""
+
+    root: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a realm was made here."""
+        return (self.root / REALM_FILE).exists()
+
+    def realm(self) -> RealmConfig:
+        """The realm. Raises `NotFoundError` when none was made here."""
+        if not self.exists:
+            raise NotFoundError(
+                "home.empty", f"there is no realm in {self.root}", next="dsmt up starts one; or set DSMT_HOME"
+            )
+        return read_config(self.root / REALM_FILE, RealmConfig)
+
+    def operator(self) -> Identity:
+        """The operator whose word the command line gives."""
+        return read_identity(self.root / "operator" / "identity")
+
+    def root_key(self) -> SecretKey:
+        """The realm's root key. Raises `NotFoundError` when it was moved away."""
+        path = self.root / "root.key"
+        if not path.exists():
+            raise NotFoundError("trust.root", f"the root key is not in {path}", next="bring it there to issue certificates")
+        return SecretKey(path.read_bytes())
+
+    def part(self, kind: str, name: str) -> Path:
+        """The directory of a program: `kind` is brokers, controllers or nodes."""
+        return self.root / kind / name
+
+    def names(self, kind: str) -> list[str]:
+        """The programs of a kind that live here, in natural order (n2 before n10)."""
+        directory = self.root / kind
+        found = [path.name for path in directory.iterdir() if path.is_dir()] if directory.exists() else []
+        return sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+
+
+def operator_name() -> str:
+    """The name of who types, as a level of a topic."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "operator"
+    return re.sub(r"[^a-z0-9-]", "-", user.lower())[:40] or "operator"
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port that nobody holds now."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
+    """Make a realm: root key, one broker `b1`, the operator. Raises `InputError` when there is one already."""
+    if home.exists:
+        raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
+    entropy = SystemEntropy()
+    root = SecretKey(entropy.bytes(32))
+    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _secret(home.root / "root.key", root.seed)
+    broker = _issue(root, "broker/b1")
+    address = listen or f"127.0.0.1:{free_port()}"
+    config = RealmConfig(name=name, roots=(root.public,), brokers=((address, broker.certificate.public),))
+    directory = home.part("brokers", "b1")
+    write_config(directory / "broker.cbor", BrokerFile(realm=config, address=address))
+    _secret(directory / "identity", dump(broker))
+    _secret(directory / "birth", birth_record(name, broker.name, root))
+    _secret(home.root / "operator" / "identity", dump(_issue(root, f"operator/{operator_name()}")))
+    write_config(home.root / REALM_FILE, config)
+    return config
+
+
+def ensure_controller(home: Home, name: str) -> Path:
+    """The directory of a controller, made when missing."""
+    directory = home.part("controllers", name)
+    if not (directory / "identity").exists():
+        write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
+        _secret(directory / "identity", dump(_issue(home.root_key(), f"controller/{name}")))
+    return directory
+
+
+def ensure_node(home: Home, name: str, *, address: str = "127.0.0.1", labels: dict[str, str] | None = None) -> Path:
+    """The directory of a node, made when missing."""
+    directory = home.part("nodes", name)
+    if not (directory / "identity").exists():
+        config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
+        write_config(directory / "node.cbor", config)
+        _secret(directory / "identity", dump(_issue(home.root_key(), f"node/{name}")))
+    return directory
+
+
+def _issue(root: SecretKey, name: str) -> Identity:
+    entropy = SystemEntropy()
+    key = SecretKey(entropy.bytes(32))
+    return root_issued(name, root, key=key, now_s=int(time.time()), serial=entropy.bytes(16))
+
+
+def _secret(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())

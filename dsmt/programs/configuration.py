@@ -1,0 +1,105 @@
+"""What each program reads at its start: small canonical CBOR files in its directory, beside its `identity`.
+
+| program | directory holds |
+|---|---|
+| broker | `broker.cbor`, `identity`, `birth` (the realm was born here: signed by its root), `store.db` |
+| controller | `controller.cbor`, `identity` |
+| node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cbor2
+import msgspec
+
+from dsmt.errors import InputError
+from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.identity import Identity, load
+from dsmt.trust.keys import Key
+from dsmt.trust.store import Realm, TrustStore
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+class RealmConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A realm as its members know it: name, root public keys, brokers as (address, public key)."""
+
+    name: str
+    roots: tuple[bytes, ...]
+    brokers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def realm(self) -> Realm:
+        """What a trust store needs."""
+        return Realm(name=self.name, roots=self.roots)
+
+    @property
+    def addresses(self) -> list[BrokerAddress]:
+        """What a client needs."""
+        return [BrokerAddress(address, public) for address, public in self.brokers]
+
+
+class BrokerFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`broker.cbor`. `synced`: each commit is on the disk before it is acknowledged."""
+
+    realm: RealmConfig
+    address: str
+    synced: bool = False
+
+
+class ControllerFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`controller.cbor`."""
+
+    realm: RealmConfig
+
+
+class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`node.cbor`. `address` is where the node's services listen."""
+
+    node: str
+    realm: RealmConfig
+    address: str = "127.0.0.1"
+    labels: dict[str, str] = {}
+
+
+def write_config(path: Path, config: msgspec.Struct) -> None:
+    """Write a configuration file, mode 0600, making its directory."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    path.write_bytes(canonical(msgspec.to_builtins(config, builtin_types=(bytes,))))
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a configuration file. Raises `InputError` that names it."""
+    try:
+        told: Any = cbor2.loads(path.read_bytes())
+        return msgspec.convert(told, kind, builtin_types=(bytes,))
+    except FileNotFoundError as error:
+        raise InputError("config.missing", f"{path} does not exist", next="dsmt init makes a realm") from error
+    except (cbor2.CBORDecodeError, msgspec.ValidationError, ValueError) as error:
+        raise InputError("config.broken", f"{path} cannot be read: {error}", next="make it anew") from error
+
+
+def read_identity(path: Path) -> Identity:
+    """Read an identity file. Raises `InputError` that names it."""
+    try:
+        return load(path.read_bytes(), where=str(path))
+    except FileNotFoundError as error:
+        raise InputError("trust.identity", f"{path} does not exist", next="dsmt init makes a realm") from error
+
+
+def birth_record(realm: str, broker: str, root: Key) -> bytes:
+    """The root's word that a realm was born in a broker's store (SEMANTICS A4)."""
+    protected, body = protected_header(root.algorithm, root.key_id), canonical(["birth", realm, broker])
+    return assemble(protected, body, root.sign(sig_structure(protected, body)))
+
+
+def is_birth_record(raw: bytes, broker: str, trust: TrustStore) -> bool:
+    """Whether the bytes are such a word for this broker, by one of the realm's roots."""
+    envelope = open_envelope(raw)
+    right = envelope.payload == canonical(["birth", trust.realm.name, broker])
+    return right and any(trust.check(root, envelope) for root in trust.realm.roots)
