@@ -31,8 +31,7 @@ def describe_task(task: asyncio.Task[object]) -> str:
 def describe_waiting(tasks: Iterable[SimTask], processes: Iterable[Owner]) -> str:
     """Return where each task waits, with its process, and what each paused process holds."""
     waiting = [
-        describe_task(task) if task.owner is None else f"process {task.owner.name}, {describe_task(task)}"
-        for task in tasks
+        describe_task(task) if task.owner is None else f"process {task.owner.name}, {describe_task(task)}" for task in tasks
     ]
     paused = [
         f"process {process.name} is paused and holds {len(process.held)} callbacks"
