@@ -23,15 +23,13 @@ def traces(seed: int, defect: str) -> list[str]:
         )
         for hash_seed, heap in (("0", 0), ("1", 1000), ("4711", 54_321))
     ]
-    printed = []
-    for process in running:
-        with process:
-            try:
-                printed.append(process.communicate(timeout=50)[0])
-            except BaseException:
-                process.kill()
-                raise
-        assert process.returncode == 0
+    try:
+        printed = [process.communicate(timeout=50)[0] for process in running]
+        assert [process.returncode for process in running] == [0, 0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
     return printed
 
 
