@@ -23,7 +23,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -44,7 +44,15 @@ PROGRAMS: Final[Mapping[str, str]] = {
 }
 """Every program it can fork: `module:function`, imported before the first fork."""
 
-KEPT: Final = ("container_manager", "node_monitor")
+
+class Keep(NamedTuple):
+    """A program to be kept alive, and its directory; empty for the spawner's own."""
+
+    program: str
+    directory: str = ""
+
+
+KEPT: Final = (Keep("container_manager"), Keep("node_monitor"))
 """The programs of the node itself, which it keeps alive."""
 
 EXITS_REMEMBERED: Final = 1024
@@ -56,6 +64,7 @@ class Kept:
     """A program that is kept alive: who runs it now, or when it is started next (boot-time seconds)."""
 
     program: str
+    directory: str
     identity: Identity | None = None
     due: float = 0.0
     delay: float = 0.0
@@ -75,10 +84,10 @@ class Request(msgspec.Struct, frozen=True):
 class Spawner:
     """The spawner of one directory; `run` returns when it was told to stop."""
 
-    def __init__(self, directory: str, programs: Mapping[str, Main], kept: Sequence[str], lock: int) -> None:
+    def __init__(self, directory: str, programs: Mapping[str, Main], kept: Sequence[Keep], lock: int) -> None:
         self._directory = directory
         self._programs = programs
-        self._kept = [Kept(name) for name in kept]
+        self._kept = [Kept(program, where or directory) for program, where in kept]
         self._children: dict[Identity, Program] = {}
         self._exits: OrderedDict[Identity, Exit] = OrderedDict()
         self._clock = LinuxClock()
@@ -104,7 +113,7 @@ class Spawner:
 
     def _start(self, kept: Kept) -> None:
         """Watch the process that a spawner before this one left alive, or fork one."""
-        identity = living(record_path(self._directory, kept.program))
+        identity = living(record_path(kept.directory, kept.program))
         descriptor = None if identity is None else open_pidfd(identity)
         if identity is not None and descriptor is not None:
             kept.identity = identity
@@ -112,7 +121,7 @@ class Spawner:
             self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
             return
         try:
-            kept.identity = self._fork(kept.program, self._directory, "")
+            kept.identity = self._fork(kept.program, kept.directory, "")
         except (DsmtError, OSError) as error:
             kept.delay = min(LONGEST_DELAY_S, max(0.1, kept.delay * 2))
             kept.due = self._clock.boottime() + kept.delay
@@ -261,8 +270,10 @@ class Spawner:
     def _list(self) -> list[dict[str, Any]]:
         """Itself, the kept programs and its other children."""
         rows = [{"program": "spawner", "directory": self._directory} | _as_json(_own_identity())]
-        known = {kept.identity: kept.program for kept in self._kept if kept.identity is not None}
-        rows += [{"program": name, "directory": self._directory} | _as_json(identity) for identity, name in known.items()]
+        known = {kept.identity: kept for kept in self._kept if kept.identity is not None}
+        rows += [
+            {"program": kept.program, "directory": kept.directory} | _as_json(identity) for identity, kept in known.items()
+        ]
         rows += [
             {"program": program.name, "directory": program.directory} | _as_json(identity)
             for identity, program in self._children.items()
@@ -309,7 +320,7 @@ def load(programs: Mapping[str, str]) -> dict[str, Main]:
     return loaded
 
 
-def main(directory: str, programs: Mapping[str, str] = PROGRAMS, kept: Sequence[str] = KEPT) -> int:
+def main(directory: str, programs: Mapping[str, str] = PROGRAMS, kept: Sequence[Keep] = KEPT) -> int:
     """Be the spawner of a directory until told to stop; the exit code."""
     where = os.path.abspath(directory)
     os.makedirs(where, mode=0o700, exist_ok=True)

@@ -1,6 +1,7 @@
 """The spawner, with real forks: who it starts, what it remembers, and what survives it."""
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -100,7 +101,7 @@ class Node:
             "node_monitor": "spawned:idle",
             "deployment_agent": "spawned:agent",
         }
-        self.kept = ("container_manager", "node_monitor")
+        self.kept = (("container_manager", ""), ("node_monitor", ""))
         self.seen: set[Identity] = set()
 
     @property
@@ -152,6 +153,8 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path):
+    # A test before may have made this process a subreaper; then it, and not init, would inherit and see ends.
+    assert ctypes.CDLL(None).prctl(36, 0, 0, 0, 0) == 0
     (tmp_path / "node").mkdir()
     made = Node(tmp_path / "node")
     yield made
