@@ -146,7 +146,10 @@ class Broker:
             for row in rows:
                 if row.topic.startswith(prefix):
                     record = from_data(SessionFact, decode(row.raw)[0].event.data)
-                    self._presence.restore(row.topic.removeprefix(prefix), record, self._clock.boottime())
+                    source = row.topic.removeprefix(prefix)
+                    again = self._presence.restore(source, record, self._clock.boottime(), self.now_ms())
+                    if again is not None:
+                        self._say_session(source, again)
         mark = self._store.high_mark(self._identity.name)
         self._ingest.own(
             f"source/{self._identity.name}",

@@ -5,6 +5,8 @@ Rule 1: an attachment is `open` until it is closed; one from which nothing was h
 Rule 2: of two attachments of one source the greater (issue time of the certificate, number) stays (A11).
 Rule 3: a broker that was itself stalled does not accuse: its own lag is added to every session's last word.
 Rule 4: sessions that were open when the broker last ended are `silent` only after `REATTACH_GRACE`.
+Rule 5: a node's manager that was closed in an earlier life of the broker is `silent` since the start of this one: a close
+    is evidence of death only at a broker that lives (F1), and a whole realm that starts must not be taken for dead.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ class Presence:
         self._known: dict[str, _Known] = {}
         self._ticked = now
 
-    def restore(self, source: str, record: Session, now: float) -> None:
-        """Take in a session fact of this broker's own past (rule 4)."""
+    def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
+        """Take in a session fact of this broker's own past (rule 4); what is to be said anew of it (rule 5)."""
         self._known[source] = _Known(
             record.attachment,
             0,
@@ -58,6 +60,11 @@ class Presence:
             record.how,
             REATTACH_GRACE,
         )
+        if not source.startswith("node/") or record.state != "closed":
+            return None
+        known = self._known[source]
+        known.state, known.how, known.since_ms = "silent", None, now_ms
+        return _record(known)
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number known of a source; 0 for none."""
