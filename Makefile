@@ -1,0 +1,48 @@
+# dsmt: everything a person or CI does begins here. Only Python >= 3.11 and make are needed to begin.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench docs sim sim-long wheel clean environment tools
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+tools: $(VENV)/.tools
+
+demo: environment
+	$(BIN)/dsmt demo
+
+test: tools
+	./scripts/test-needs
+	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+lint: tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/architecture
+
+sim: tools
+	$(BIN)/python -m dsmt.simulator --seeds 50 --seconds 120 --nodes 100 --jobs 2
+
+bench: tools
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(ONLY)
+
+docs: environment
+	$(BIN)/python -m scripts.reference
+
+wheel: tools
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

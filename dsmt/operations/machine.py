@@ -1,0 +1,269 @@
+"""A realm on this machine: `up` starts what a home holds, `down` ends it, whatever else has died meanwhile.
+
+Rule 1: `up` may be repeated: what runs is left alone, what is missing is made and started.
+Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
+Rule 3: `down` first ends who would restart others (keeper, spawners, managers), then controllers, so that nobody repairs
+    what is being ended, then agents with their services, then brokers, which so have heard of every end.
+Rule 4: after `down` no process is left and no container's directory; keys, history and `data` directories stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dsmt.agents.container import PROCESS, RECORD, load_record
+from dsmt.errors import FailedError, InputError, TransportError
+from dsmt.operations.home import Home, ensure_controller, ensure_node, init
+from dsmt.ports.processes import Identity
+from dsmt.programs.configuration import write_config
+from dsmt.programs.keeper import KeeperFile
+from dsmt.system.fork import log_path
+from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import is_alive, open_pidfd
+from dsmt.system.records import living, record_path
+from dsmt.system.tree import kill_tree
+
+GRACE_S = 15.0
+"""How long agents may take to stop their services before they are killed."""
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `up` was asked for. `name` and `listen` count only when the realm is made."""
+
+    nodes: int = 1
+    controllers: int = 2
+    name: str = "local"
+    listen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` did: the realm's brokers' addresses, and the names of its programs here."""
+
+    realm: str
+    brokers: tuple[str, ...]
+    controllers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    made: bool
+
+
+def keeper_directory(home: Home) -> Path:
+    """Where the keeper lives."""
+    return home.root / "keeper"
+
+
+def is_up(home: Home) -> bool:
+    """Whether the home's keeper runs."""
+    return living(record_path(str(keeper_directory(home)), "spawner")) is not None
+
+
+async def up(home: Home, wanted: Wanted) -> Started:
+    """Start a realm on this machine, and make it first when there is none.
+
+    Raises `InputError`, `FailedError` when something does not start, `TransportError` when it does not answer in time.
+    """
+    if wanted.nodes < 0 or wanted.controllers < 1:
+        raise InputError("up.count", "a realm needs at least one controller, and no negative number of nodes")
+    made = not home.exists
+    if made:
+        init(home, name=wanted.name, listen=wanted.listen)
+    for number in range(1, wanted.controllers + 1):
+        ensure_controller(home, f"c{number}")
+    for number in range(1, wanted.nodes + 1):
+        ensure_node(home, f"n{number}")
+    nodes = [f"n{number}" for number in range(1, wanted.nodes + 1)]
+    await _start_keeper(home)
+    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    realm = home.realm()
+    return Started(
+        realm.name,
+        tuple(address for address, _ in realm.brokers),
+        tuple(home.names("controllers")),
+        tuple(nodes),
+        made,
+    )
+
+
+async def _start_keeper(home: Home) -> None:
+    directory = keeper_directory(home)
+    kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
+    kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
+    write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept)))
+    if not is_up(home):
+        _detach([sys.executable, "-m", "dsmt.programs.keeper", str(directory)], log_path(str(directory), "keeper"))
+    answering = SpawnedProcesses(str(directory))
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            await answering.request({"op": "list"})
+        except TransportError as error:
+            if time.monotonic() > deadline:
+                raise FailedError(
+                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
+                ) from error
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+def _detach(argv: list[str], log: str) -> None:
+    """Start a program that outlives us, in a session of its own."""
+    with Path(log).open("ab") as output:
+        child = subprocess.Popen(
+            argv, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    child.returncode = 0  # nobody here waits for it
+
+
+async def _start_node(home: Home, node: str) -> None:
+    directory = str(home.part("nodes", node))
+    await SpawnedProcesses(str(keeper_directory(home))).request(
+        {"op": "start", "program": "spawner", "directory": directory}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `down` found: how many processes it ended, how many of them had to be killed, and who does not die."""
+
+    processes: int
+    killed: int
+    stuck: tuple[int, ...]
+
+
+async def down(home: Home) -> Ended:
+    """End everything that this home started on this machine."""
+    parts = _Parts(home)
+    counted = len(set(parts.all()))
+    for identity in parts.restarters():
+        _signal(identity, signal.SIGKILL)
+    await _gone(parts.restarters(), 5.0)
+    await _end(parts.controllers(), 3.0)
+    for identity in parts.monitors():
+        _signal(identity, signal.SIGKILL)
+    killed = await _end(parts.agents(), GRACE_S)
+    stuck: list[int] = []
+    for root in parts.instances():
+        stuck.extend(await kill_tree(root, deadline=5.0))
+    killed += await _end(parts.brokers(), 5.0)
+    killed += await _end(parts.all(), 1.0)
+    for node in home.names("nodes"):
+        shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
+    return Ended(counted, killed, tuple(stuck))
+
+
+class _Parts:
+    """Who runs, by the records in a home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def restarters(self) -> list[Identity]:
+        """The keeper, and each node's spawner and manager."""
+        nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
+        found = self._living(keeper_directory(self._home), "spawner")
+        return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
+
+    def controllers(self) -> list[Identity]:
+        """The controllers."""
+        return self._program("controllers", "controller")
+
+    def brokers(self) -> list[Identity]:
+        """The brokers."""
+        return self._program("brokers", "broker")
+
+    def monitors(self) -> list[Identity]:
+        """The node monitors."""
+        return self._program("nodes", "node_monitor")
+
+    def agents(self) -> list[Identity]:
+        """The deployment agents."""
+        records = [container / "run" / "deployment_agent.json" for container in self._containers()]
+        records += [container / PROCESS for container in self._containers()]
+        return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
+
+    def instances(self) -> list[Identity]:
+        """The programs that agents started, alive or with children that are."""
+        found = []
+        for container in self._containers():
+            path = container / RECORD
+            record = load_record(path.read_bytes() if path.exists() else None)
+            if record is not None and record.process is not None:
+                found.append(msgspec.convert(msgspec.to_builtins(record.process), Identity))
+        return found
+
+    def all(self) -> list[Identity]:
+        """Everybody."""
+        living_instances = [identity for identity in self.instances() if is_alive(identity)]
+        return [
+            *self.restarters(),
+            *self.controllers(),
+            *self.monitors(),
+            *self.agents(),
+            *living_instances,
+            *self.brokers(),
+        ]
+
+    def _program(self, kind: str, program: str) -> list[Identity]:
+        directories = [self._home.part(kind, name) for name in self._home.names(kind)]
+        return [identity for directory in directories for identity in self._living(directory, program)]
+
+    @staticmethod
+    def _living(directory: Path, *programs: str) -> list[Identity]:
+        found = (living(record_path(str(directory), program)) for program in programs)
+        return [identity for identity in found if identity is not None]
+
+    def _containers(self) -> Iterable[Path]:
+        for name in self._home.names("nodes"):
+            yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
+
+
+async def _end(identities: list[Identity], patience_s: float) -> int:
+    """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
+    for identity in identities:
+        _signal(identity, signal.SIGTERM)
+    left = await _gone(identities, patience_s)
+    for identity in left:
+        _signal(identity, signal.SIGKILL)
+    await _gone(left, 5.0)
+    return len(left)
+
+
+async def _gone(identities: list[Identity], patience_s: float) -> list[Identity]:
+    """Wait until none of them lives; who still does when the patience ends."""
+    return await wait_for(lambda: [i for i in identities if is_alive(i)], patience_s)
+
+
+async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> list[Identity]:
+    """Look again and again, ever less often, until nothing is left or the patience ends; what is left then."""
+    deadline = time.monotonic() + patience_s
+    pause = 0.002
+    while (found := left()) and time.monotonic() < deadline:
+        await asyncio.sleep(pause)
+        pause = min(0.05, pause * 1.5)
+    return found
+
+
+def _signal(identity: Identity, number: int) -> None:
+    descriptor = open_pidfd(identity)
+    if descriptor is None:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)
