@@ -1,0 +1,334 @@
+"""Keeper: one container of a node: its directory, its agent's identity, its agent's process (DESIGN 6).
+
+Rule 1: a container is made only for a fact that names this node, and removed only when its agent says that it is gone.
+Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
+Rule 3: an agent that lives is taken over, never started a second time.
+Rule 4: it may be killed at any await; the next keeper sees from the directory where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import Any, Final
+
+import cbor2
+import msgspec
+
+from dsmt.agents import container as c
+from dsmt.agents import endings
+from dsmt.agents.memory import read_event
+from dsmt.agents.reconcile import Task, task
+from dsmt.agents.supervision import JITTER, Again, Supervision
+from dsmt.agents.surroundings import NodeSurroundings
+from dsmt.agents.voice import LayerVoice
+from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
+from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.records import Slot, from_data
+from dsmt.event.status import Layer, State
+from dsmt.ports.processes import Exit, Identity, Process
+from dsmt.spec.records import Park, RestartPolicy, Step
+from dsmt.trust.certificate import read as read_certificate
+from dsmt.trust.identity import Identity as Source
+from dsmt.trust.identity import delegate, dump
+
+AGENT_POLICY: Final = RestartPolicy(
+    when="always",
+    first_s=None,
+    factor=2,
+    cap_s=5,
+    reset_s=30,
+    escalate=(Step(action="restart", times=1_000_000),),
+    park=Park(after=1_000_000, retry_s=60),
+)
+HEALTHY_S: Final = 1.0
+"""An agent that lived so long had started well: the next one is started at once."""
+SPAWNER_AGAIN_S: Final = (0.05, 2.0)
+"""The spawner is being restarted: how soon it is asked again, first and at most."""
+KILL_S: Final = 5.0
+
+
+class Keeper:
+    """Keeps one container. `run` returns when the container is gone, or the manager closes."""
+
+    def __init__(self, slot: c.SlotName, config: c.NodeConfig, around: NodeSurroundings) -> None:
+        self.slot = slot
+        self.signed: SignedEvent | None = None
+        self._fact: Slot | None = None
+        self._config = config
+        self._around = around
+        self._files = around.files.below(slot.directory)
+        self._container = LayerVoice(around.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
+        self._agent = LayerVoice(around.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
+        self._supervision = Supervision(AGENT_POLICY)
+        self._process: Process | None = None
+        self._closing = False
+        self._orphan = False
+        kept = read_event(self._files, c.SLOT)
+        if kept is not None:
+            self.take(kept)
+
+    def __repr__(self) -> str:
+        return f"<Keeper {self.slot}: {self._agent.monitor.state}>"
+
+    @property
+    def generation(self) -> int:
+        """The generation of the greatest fact known, else what the agent's record says."""
+        if self.signed is not None:
+            return self.signed.event.version or 0
+        record = c.load_record(self._files.read(c.RECORD))
+        return 0 if record is None else record.generation
+
+    # -- what it is told
+
+    def take(self, signed: SignedEvent) -> None:
+        """Take in a slot fact; the greatest counts."""
+        if self.signed is not None and not newer(signed.event, self.signed.event):
+            return
+        try:
+            self._fact = from_data(Slot, signed.event.data)
+        except UnusableEventError:
+            return
+        self.signed = signed
+        self._orphan = False
+        if self._agent.monitor.status is not None:
+            self._container.note(generation=self.generation, orphan=False)
+            self._agent.note(generation=self.generation, orphan=False)
+
+    def orphaned(self) -> None:
+        """No fact asks for this container: say so, and change nothing (A5)."""
+        self._orphan = True
+        self._container.note(orphan=True)
+        self._agent.note(orphan=True)
+
+    def again(self) -> None:
+        """Say both statuses once more."""
+        self._container.again()
+        self._agent.again()
+
+    def renew(self) -> None:
+        """Renew both statuses when half of their time has passed."""
+        self._container.renew()
+        self._agent.renew()
+
+    # -- its life
+
+    async def run(self) -> None:
+        """Make the container if it is not there, and keep its agent alive until it is gone."""
+        if self._files.read(c.CONFIG) is not None:
+            self._container.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
+        while not self._closing:
+            try:
+                if self._tidy():
+                    return
+                ended, lived = await self._one_agent()
+            except DsmtError as error:
+                await self._failed(self._why(error))
+                continue
+            if self._closing:
+                self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
+            elif self._outcome() == "":
+                if lived >= HEALTHY_S:
+                    self._supervision.healthy(self._around.clock.boottime() - lived)
+                await self._failed(self._why_ended(ended, lived))
+
+    def _tidy(self) -> bool:
+        """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
+        outcome = self._outcome()
+        if outcome == "gone":
+            self._remove()
+            if task(self._config.node, self._fact, exists=False) is not Task.CREATE:
+                return True
+        elif outcome == "recreate":
+            self._recreate()
+        if self._files.read(c.CONFIG) is None:
+            self._create()
+        return False
+
+    def _outcome(self) -> str:
+        return (self._files.read(c.OUTCOME) or b"").decode(errors="replace")
+
+    def _create(self) -> None:
+        """Make the container. Raises `FailedError` (`fetch.no_space`)."""
+        cause = () if self.signed is None else (self.signed.id,)
+        about: dict[str, Any] = {"generation": self.generation, "revision": 0 if self._fact is None else self._fact.revision}
+        self._container.tell(State.SELECTED, cause=cause, **about)
+        self._container.tell(State.INSTALLING, cause=cause, **about)
+        self._files = self._around.files.below(self.slot.directory)
+        if self.signed is not None:
+            self._files.write(c.SLOT, self.signed.raw)
+        self._files.write(c.CONFIG, c.dump_config(self._config.for_agent(self.slot)))
+        self._container.tell(State.INSTALLED, cause=cause, **about)
+
+    def _recreate(self) -> None:
+        """A new container in the place of the old one: escalation asked for it."""
+        cause = () if self._agent.last is None else (self._agent.last,)
+        self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
+        record = c.load_record(self._files.read(c.RECORD))
+        for name in self._files.names(""):
+            if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
+                self._files.remove(name)
+        if record is not None:
+            self._files.write(c.RECORD, c.dump_record(c.carried(record)))
+        self._files.remove(c.OUTCOME)
+        self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
+
+    def _remove(self) -> None:
+        """The agent has left: the container goes. `{data}` is elsewhere, and stays."""
+        self._agent.tell(State.GONE, generation=self.generation, pid=None)
+        self._container.tell(State.GONE, generation=self.generation)
+        self._around.files.remove(self.slot.directory)
+
+    # -- its agent
+
+    async def _one_agent(self) -> tuple[Exit, float]:
+        """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
+        found = self._find()
+        began = self._around.clock.boottime()
+        if found is None:
+            await self._tell_unseen()
+            found = await self._start()
+            self._agent.tell(
+                State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan, next_try_ms=None
+            )
+        else:
+            self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
+        self._supervision.started()
+        self._process = found
+        try:
+            ended = await found.wait()
+        finally:
+            self._process = None
+        return ended, self._around.clock.boottime() - began
+
+    async def _tell_unseen(self) -> None:
+        """An agent that an earlier manager started has ended, and no manager saw it."""
+        told = self._record()
+        if told is None or self._agent.monitor.status is not None:
+            return
+        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
+        if told.boot != self._around.boot:
+            why = reason("node.rebooted", node=self._config.node, time=f"boot {self._around.boot[:8]}")
+        else:
+            why = self._why_ended(await self._around.ended(told), 0.0)
+        self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None)
+
+    def _record(self) -> Identity | None:
+        """Which process the last agent was."""
+        raw = self._files.read(c.PROCESS)
+        if raw is not None:
+            with contextlib.suppress(msgspec.DecodeError):
+                told = msgspec.json.decode(raw, type=c.Process)
+                return Identity(told.pid, told.started, told.boot)
+        return None
+
+    def _find(self) -> Process | None:
+        """The agent that an earlier manager started, if it lives."""
+        told = self._record()
+        return None if told is None else self._around.processes.find(told)
+
+    async def _start(self) -> Process:
+        """Start an agent. Raises `FailedError` when it cannot be."""
+        cause = () if self.signed is None else (self.signed.id,)
+        if self._agent.last is not None:
+            cause = ()
+        self._agent.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
+        self._prepare()
+        delay, longest = SPAWNER_AGAIN_S
+        while True:
+            try:
+                process = await self._around.processes.start_agent(self._files.root)
+                break
+            except TransportError:
+                await asyncio.sleep(delay)
+                delay = min(longest, delay * 2)
+        who = process.identity
+        self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))
+        return process
+
+    def _prepare(self) -> None:
+        """See that the agent finds the greatest fact, what it is told, and an identity that is good."""
+        kept = read_event(self._files, c.SLOT)
+        if self.signed is not None and (kept is None or newer(self.signed.event, kept.event)):
+            self._files.write(c.SLOT, self.signed.raw)
+        told = c.dump_config(self._config.for_agent(self.slot))
+        if self._files.read(c.CONFIG) != told:
+            self._files.write(c.CONFIG, told)
+        now_s = self._around.bus.now_ms() // 1000
+        if not _is_good(self._files.read(c.IDENTITY), self._around.identity, now_s):
+            entropy = self._around.entropy
+            made = delegate(
+                self.slot.agent(self._config.node),
+                self._around.identity,
+                key=self._around.make_key(entropy.bytes(32)),
+                now_s=now_s,
+                serial=entropy.bytes(16),
+            )
+            self._files.write(c.IDENTITY, dump(made))
+
+    async def _failed(self, why: Reason) -> None:
+        """Say that it failed, and wait as long as supervision wants."""
+        now = self._around.clock.boottime()
+        jitter = self._around.entropy.uniform(-JITTER, JITTER)
+        verdict = self._supervision.failed(now, jitter=jitter)
+        delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
+        voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
+        cause = () if voice.last is None else (voice.last,)
+        next_ms = self._around.bus.now_ms() + int(delay * 1000)
+        voice.tell(State.FAILED, why=why, cause=cause, generation=self.generation, pid=None, next_try_ms=next_ms)
+        if delay:
+            await asyncio.sleep(delay)
+
+    def _why(self, error: DsmtError) -> Reason:
+        if error.code in REASONS and isinstance(error, FailedError):
+            told = reason(error.code, target=str(self.slot), node=self._config.node)
+            return msgspec.structs.replace(told, message=error.message)
+        return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
+
+    def _why_ended(self, ended: Exit, lived_s: float) -> Reason:
+        if ended.code is not None and ended.code != c.EXIT_STOPPED:
+            return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
+        code, fields = endings.ending(ended, lived_s, started=True)
+        return reason(code, target=str(self.slot), node=self._config.node, **fields)
+
+    # -- the end of the node
+
+    def close(self) -> bool:
+        """Ask the agent to stop its instance and end; False when there is no agent to ask."""
+        self._closing = True
+        if self._process is None:
+            return False
+        self._agent.tell(State.TERMINATED, generation=self.generation)
+        self._process.signal(signal.SIGTERM)
+        return True
+
+    async def kill(self) -> None:
+        """End the agent and all that its instance is, now."""
+        process = self._process or self._find()
+        if process is not None:
+            process.signal(signal.SIGKILL)
+            await process.wait()
+        record = c.load_record(self._files.read(c.RECORD))
+        if record is None or record.process is None:
+            return
+        driver = self._around.drivers.get(record.driver)
+        one = record.process
+        instance = None if driver is None else driver.adopt(Identity(one.pid, one.started, one.boot))
+        if instance is not None:
+            await instance.kill(deadline=KILL_S)
+
+
+def _is_good(raw: bytes | None, parent: Source, now_s: int) -> bool:
+    """Whether a kept identity is below the parent's present one, and half of its life is still to come."""
+    if raw is None:
+        return False
+    try:
+        own, *above = cbor2.loads(raw)["chain"]
+        certificate = read_certificate(own)[0].certificate
+    except (cbor2.CBORDecodeError, UnusableEventError, LookupError, TypeError, ValueError):
+        return False
+    lifetime = certificate.not_after - certificate.issued
+    return above == [one.raw for one in parent.chain] and now_s < certificate.not_after - lifetime // 2

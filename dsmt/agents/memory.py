@@ -1,0 +1,81 @@
+"""Memory: what an agent keeps in its container's directory, so that it may be killed at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dsmt.agents.container import RECORD, InstanceRecord, dump_record, load_record
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import decode
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Status
+from dsmt.event.status import Layer, State
+from dsmt.ports.files import Files
+
+
+class Memory:
+    """The instance's record, read once and written at each change that matters; `boot` is the present boot id."""
+
+    def __init__(self, files: Files, boot: str) -> None:
+        self._files = files
+        found = load_record(files.read(RECORD))
+        self.fresh = found is None
+        """No agent has been here before."""
+        self.rebooted = found is not None and found.boot != boot
+        """The machine has been started anew since the record was written: nothing that ran then runs."""
+        if found is None:
+            found = InstanceRecord(boot=boot)
+        elif self.rebooted:
+            found = msgspec.structs.replace(
+                found, boot=boot, history=type(found.history)(), not_before_s=0.0, began_s=0.0, finished=False
+            )
+        self.record = found
+
+    def note(self, **changes: Any) -> None:
+        """Change the record without writing it."""
+        self.record = msgspec.structs.replace(self.record, **changes)
+
+    def save(self, **changes: Any) -> None:
+        """Change the record and write it."""
+        self.record = msgspec.structs.replace(self.record, **changes)
+        self._files.write(RECORD, dump_record(self.record))
+
+    def note_status(self, status: Status) -> None:
+        """Remember what was said last of the instance's state."""
+        self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms)
+
+    def last_status(self, node: str, emit_rate_s: float) -> Status | None:
+        """The status that was said last, as far as the record knows; what runs is in no earlier state."""
+        record = self.record
+        state = record.state
+        if record.process is not None:
+            state = State.RUNNING if record.started else State.INSTANTIATED
+        if state is None:
+            return None
+        return Status(
+            state=state,
+            layer=Layer.APPLICATION,
+            node=node,
+            generation=record.generation if record.process is None else record.run_generation,
+            attempt=record.attempt,
+            since_ms=record.since_ms,
+            emit_rate_s=emit_rate_s,
+            pid=None if record.process is None else record.process.pid,
+            restarts=record.restarts,
+            last_exit=record.last_exit,
+            last_command=record.last_command,
+            revision=record.revision,
+        )
+
+
+def read_event(files: Files, path: str) -> SignedEvent | None:
+    """A signed event that was kept; None when it is not there or damaged. It was verified when it came."""
+    raw = files.read(path)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)[0]
+    except UnusableEventError:
+        return None

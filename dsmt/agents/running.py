@@ -1,0 +1,395 @@
+"""Running: one instance's program: start, watch, restart at once, take over, stop (DESIGN 6).
+
+Rule 1: a death is answered in the handler that hears of it: the next program is started before anything is said.
+Rule 2: what runs is on disk before it is told, so a killed agent's successor takes it over.
+Rule 3: what is condemned (not live, not ready in time) fails like what died by itself.
+Rule 4: nothing here decides whether to run: the agent does, and is asked through `again`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dsmt.agents import endings, stopping
+from dsmt.agents.container import AgentConfig, Process
+from dsmt.agents.installing import Installer
+from dsmt.agents.launching import Plan, Site, refused
+from dsmt.agents.memory import Memory
+from dsmt.agents.output import Output
+from dsmt.agents.reconcile import Wanted
+from dsmt.agents.reporting import Reporter
+from dsmt.agents.serving import Serving
+from dsmt.agents.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
+from dsmt.agents.surroundings import Surroundings, launch_at, site_of
+from dsmt.errors import FailedError
+from dsmt.event.reason import Reason
+from dsmt.event.records import LastExit
+from dsmt.event.status import State
+from dsmt.monitors.health import Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
+from dsmt.ports.driver import Instance, Launch
+from dsmt.ports.processes import Exit, Identity
+
+UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One life of the program. `plan`, `site`, `launch` are None when it was taken over and its spec is not known."""
+
+    instance: Instance
+    wanted: Wanted
+    began: float
+    health: HealthMonitor
+    plan: Plan | None = None
+    site: Site | None = None
+    launch: Launch | None = None
+    condemned: Reason | None = None
+    stopping: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Runner:
+    """Starts, watches and ends the program of one instance.
+
+    `again` answers with the plan to start now, or None; `wake` has the agent look again; `watch` sees to the tasks of a
+    new run.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        around: Surroundings,
+        memory: Memory,
+        reporter: Reporter,
+        installer: Installer,
+        *,
+        again: Callable[[], Plan | None],
+        wake: Callable[[], None],
+        watch: Callable[[Run], None],
+    ) -> None:
+        self.run: Run | None = None
+        self._last: Instance | None = None
+        self.supervision = Supervision(UNKNOWN_POLICY, memory.record.history)
+        self.output = Output(around.logs, memory)
+        self.serving = Serving(config.address, around.bus, memory, reporter)
+        self._config = config
+        self._around = around
+        self._memory = memory
+        self._reporter = reporter
+        self._installer = installer
+        self._again = again
+        self._wake = wake
+        self._watch = watch
+
+    # -- starting
+
+    def start(self, plan: Plan) -> None:
+        """Start the program and tell. Raises `FailedError` with a `start.` code."""
+        site = self._site(plan)
+        self._tell_start(self._spawn(plan, site, launch_at(plan, site, self._around.logs)))
+
+    def _site(self, plan: Plan) -> Site:
+        return site_of(plan, self._config, self._around, self._memory.record.ports)
+
+    def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
+        """Start the program and write it down (rule 2)."""
+        component = plan.component
+        driver = self._around.drivers.get(component.driver)
+        if driver is None:
+            raise refused(component.driver, "this node has no such driver")
+        self.output.turn(component.logs)
+        instance = driver.start(launch)
+        now = self._around.clock.boottime()
+        self.supervision.policy = component.restart
+        self.supervision.started()
+        identity = instance.identity
+        self._memory.save(
+            process=Process(identity.pid, identity.started, identity.boot),
+            driver=component.driver,
+            run_key=plan.wanted.run_key,
+            install_key=plan.wanted.install_key,
+            run_generation=plan.wanted.generation,
+            run_restart=plan.wanted.restart,
+            started=False,
+            ready=False,
+            began_s=now,
+            step="",
+            not_before_s=0.0,
+            finished=False,
+            history=self.supervision.history,
+        )
+        health = HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
+        self.run = Run(instance, plan.wanted, now, health, plan, site, launch)
+        return self.run
+
+    def _tell_start(self, run: Run) -> None:
+        self._reporter.tell(State.INSTANTIATED, **self._about(run))
+        self.serving.begin()
+        self._watch(run)
+        self.apply(run, run.health.timer(run.began))
+
+    def _about(self, run: Run) -> dict[str, Any]:
+        """What a status says of a run besides its state."""
+        record = self._memory.record
+        return {
+            "generation": run.wanted.generation,
+            "revision": record.revision if run.plan is None else run.plan.revision,
+            "pid": run.instance.identity.pid,
+            "restarts": record.restarts,
+            "restarts_recent": self.supervision.recent(self._around.clock.boottime()),
+            "next_try_ms": None,
+            "parked": False,
+            "last_exit": record.last_exit,
+            "last_command": record.last_command,
+        }
+
+    # -- taking over
+
+    async def resume(self, plan: Plan | None) -> None:
+        """Take over what an earlier agent left running, or tell that it is gone."""
+        record = self._memory.record
+        if record.process is None:
+            return
+        if plan is not None:
+            self.supervision.policy = plan.component.restart
+        identity = Identity(record.process.pid, record.process.started, record.process.boot)
+        driver = self._around.drivers.get(record.driver)
+        instance = None if driver is None or self._memory.rebooted else driver.adopt(identity)
+        if instance is not None:
+            self._adopt(instance, plan)
+        elif self._memory.rebooted:
+            self._tell_rebooted()
+        else:
+            self._tell_gone(await self._around.ended(identity))
+
+    def _adopt(self, instance: Instance, plan: Plan | None) -> None:
+        record, now = self._memory.record, self._around.clock.boottime()
+        wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+        same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
+        health = self._monitor(same, now, resumed=record.ready if record.started else None)
+        run = self.run = Run(instance, wanted, record.began_s, health)
+        if same is not None:
+            self._give_plan(run, same)
+        self._reporter.again()
+        if record.ready:
+            self.supervision.healthy(record.began_s)
+            self.serving.ready(check="none", evidence="it was ready when its agent ended")
+        self._watch(run)
+        self.apply(run, health.timer(now))
+
+    @staticmethod
+    def _monitor(plan: Plan | None, now: float, *, resumed: bool | None) -> HealthMonitor:
+        component = None if plan is None else plan.component
+        after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
+        spec = None if component is None else component.health
+        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed)
+
+    def _give_plan(self, run: Run, plan: Plan) -> None:
+        """Let a run be checked and restarted by a plan, if all that it needs can still be read."""
+        try:
+            site = self._site(plan)
+        except (FailedError, KeyError):
+            return
+        run.plan, run.site, run.launch = plan, site, launch_at(plan, site, self._around.logs)
+
+    def _tell_rebooted(self) -> None:
+        """What ran has ended with its machine; that is no failure of its own."""
+        record, now_ms = self._memory.record, self._around.bus.now_ms()
+        why = self._reporter.why("node.rebooted", time=f"boot {self._around.boot[:8]}")
+        told = endings.last_exit(Exit(None, None), 0.0, why, now_ms)
+        verdict = Again("restart", 0.0, 0, self.supervision.tries)
+        self._note(verdict, self._around.clock.boottime(), died=False)
+        self._memory.note(process=None, generation=record.generation)
+        self._tell_failed(why, verdict, told)
+
+    def _tell_gone(self, ended: Exit) -> None:
+        """What ran has ended while no agent was there."""
+        now, record = self._around.clock.boottime(), self._memory.record
+        ran = max(0.0, now - record.began_s)
+        why = self._why(ended, ran, started=record.started, turned=False)
+        verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
+        self._note(verdict, now, died=True)
+        self._memory.note(process=None)
+        self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._around.bus.now_ms()))
+
+    def take_over(self, plan: Plan) -> None:
+        """A new generation asks for nothing new of what runs: only its policies may differ."""
+        run = self.run
+        if run is None:
+            return
+        self.supervision.policy = plan.component.restart
+        self._memory.save(run_generation=plan.wanted.generation, run_restart=plan.wanted.restart)
+        before, run.wanted = run.plan, plan.wanted
+        self._give_plan(run, plan)
+        ready = run.health.is_ready
+        if before is None or before.component.health != plan.component.health:
+            now = self._around.clock.boottime()
+            run.health = self._monitor(plan, now, resumed=ready if run.health.started else None)
+            self._watch(run)
+        self._reporter.note(**self._about(run))
+        if ready:
+            checked = plan.component.health is not None
+            self.serving.ready(check="none", evidence="nothing of it has changed since it was ready", checked=checked)
+
+    # -- failing
+
+    def died(self, run: Run, ended: Exit) -> None:
+        """The program has ended by itself (rule 1)."""
+        if run.stopping or run is not self.run:
+            return
+        self._last = run.instance
+        now = self._around.clock.boottime()
+        self.run = None
+        verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
+        self._note(verdict, now, died=True)
+        self._memory.note(process=None)
+        plan = self._again()
+        new, failure = None, None
+        if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
+            try:
+                new = self._spawn(plan, run.site, run.launch)
+            except FailedError as error:
+                failure = error
+        ran = now - run.began
+        why = self._why(ended, ran, started=run.health.started, turned=new is not None or failure is not None)
+        self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._around.bus.now_ms()))
+        if new is not None:
+            self._tell_start(new)
+        elif failure is not None:
+            self.failed(failure)
+        self._wake()
+
+    def failed(self, error: FailedError) -> None:
+        """An installation or a start has failed; supervision says when it is tried again."""
+        now = self._around.clock.boottime()
+        verdict = self.supervision.failed(now, jitter=self._jitter())
+        self._note(verdict, now, died=False)
+        self._tell_failed(self._reporter.why_failed(error), verdict, self._memory.record.last_exit)
+
+    def _note(self, verdict: Verdict, now: float, *, died: bool) -> None:
+        """Have the record say what supervision has decided."""
+        step, delay_s, _ = endings.follows(verdict)
+        self._memory.note(
+            history=self.supervision.history,
+            finished=isinstance(verdict, Finished),
+            step=step if step in ("reinstall", "recreate") else "",
+            not_before_s=now + (delay_s or 0.0),
+            restarts=self._memory.record.restarts + (1 if died and delay_s is not None else 0),
+        )
+
+    def _tell_failed(self, why: Reason, verdict: Verdict, last: LastExit | None) -> None:
+        """Withdraw it, say that it failed and what comes next, and write that down."""
+        step, delay_s, parked = endings.follows(verdict)
+        if not isinstance(verdict, Again | Finished) and endings.is_flapping(why):
+            why = self._reporter.why(
+                "run.flapping",
+                n=verdict.failures,
+                time=endings.words(verdict.span_s),
+                when=f"in {endings.words(verdict.retry_s)}",
+                cause="its spec or its node",
+                last_output=why.last_output,
+                exit_code=why.exit_code,
+                signal=why.signal,
+            )
+        record = self._memory.record
+        self.serving.withdraw("it has failed")
+        self._reporter.tell(
+            State.FAILED,
+            why=endings.with_step(why, step),
+            generation=record.generation,
+            revision=record.revision,
+            pid=None if self.run is None or self.run.condemned is None else self.run.instance.identity.pid,
+            restarts=record.restarts,
+            restarts_recent=self.supervision.recent(self._around.clock.boottime()),
+            next_try_ms=None if delay_s is None else self._around.bus.now_ms() + int(delay_s * 1000),
+            parked=parked,
+            last_exit=last,
+            last_command=record.last_command,
+        )
+        self._memory.save(last_exit=last, ready=False, trigger=self._reporter.trigger_ids())
+
+    def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool) -> Reason:
+        code, fields = endings.ending(ended, ran_s, started=started)
+        return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
+
+    def _jitter(self) -> float:
+        return self._around.entropy.uniform(-JITTER, JITTER)
+
+    # -- health
+
+    def apply(self, run: Run, effects: list[Effect]) -> None:
+        """Do what the health monitor of a run wants."""
+        if run is not self.run or run.stopping:
+            return
+        for effect in effects:
+            match effect:
+                case Started():
+                    self._memory.save(started=True)
+                    self._reporter.tell(State.RUNNING, **self._about(run))
+                case Ready(check, evidence, checked):
+                    self.supervision.healthy(self._around.clock.boottime())
+                    self.serving.ready(check=check, evidence=evidence, checked=checked)
+                case Unready(check, evidence, failures):
+                    self.supervision.unhealthy()
+                    self.serving.unready(check=check, evidence=evidence, failures=failures)
+                case Broken(check, error):
+                    self.serving.broken(check=check, error=error)
+                case NotLive(check, evidence, failures):
+                    run.condemned = self._reporter.why("health.not_live", check=check, n=failures, result=evidence)
+                    self._wake()
+                case TimedOut(evidence, after_s):
+                    time = endings.words(after_s)
+                    run.condemned = self._reporter.why("start.timeout", time=time, result=evidence)
+                    self._wake()
+
+    # -- stopping
+
+    async def fail(self) -> None:
+        """End what is condemned, as failed (rule 3)."""
+        run = self.run
+        if run is None or run.condemned is None:
+            return
+        self._silence(run)
+        now = self._around.clock.boottime()
+        verdict = self.supervision.failed(now, jitter=self._jitter())
+        self._note(verdict, now, died=True)
+        self._tell_failed(run.condemned, verdict, self._memory.record.last_exit)
+        ended, _ = await self._end(run)
+        last = endings.last_exit(ended, now - run.began, run.condemned, self._around.bus.now_ms())
+        self._memory.save(process=None, last_exit=last)
+
+    async def stop(self, *, generation: int) -> None:
+        """Stop what runs, if anything does, and say so."""
+        run = self.run
+        about: dict[str, Any] = {"generation": generation, "pid": None, "next_try_ms": None, "parked": False}
+        about["last_command"] = self._memory.record.last_command
+        if run is None:
+            if self._last is not None:
+                await self._last.kill(deadline=stopping.KILL_S)
+            if self._reporter.state not in (State.STOPPED, State.GONE):
+                self._reporter.tell(State.STOPPED, **about)
+            self._memory.save()
+            return
+        self._silence(run)
+        self._reporter.tell(State.TERMINATED, generation=generation)
+        self.serving.withdraw("it is being stopped")
+        ended, why = await self._end(run)
+        ran = self._around.clock.boottime() - run.began
+        last = endings.last_exit(ended, ran, why, self._around.bus.now_ms())
+        self._memory.save(process=None, ready=False, last_exit=last)
+        self._reporter.tell(State.STOPPED, why=why, last_exit=last, **about)
+        self._memory.save()
+
+    def _silence(self, run: Run) -> None:
+        """From now on its end is ours, and its checks say nothing."""
+        run.stopping = True
+        for one in run.tasks:
+            one.cancel()
+
+    async def _end(self, run: Run) -> tuple[Exit, Reason | None]:
+        ended, why = await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)
+        self.run = None
+        return ended, why

@@ -1,0 +1,63 @@
+"""Stopping: how a run is ended on purpose (OPERATOR 1, `stop`).
+
+Rule 1: wait `delay` with the endpoint withdrawn, ask by command, signal, wait `grace`, kill the whole tree.
+Rule 2: it returns when nothing of the tree is left; what does not die is told, and tried again each `STUCK_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Final
+
+from dsmt.agents.endings import words
+from dsmt.agents.installing import Installer
+from dsmt.agents.launching import Plan, Site
+from dsmt.agents.reporting import Reporter
+from dsmt.errors import FailedError
+from dsmt.event.reason import Reason
+from dsmt.ports.driver import Instance
+from dsmt.ports.processes import Exit
+from dsmt.spec.placeholders import expand
+
+KILL_S: Final = 5.0
+STUCK_S: Final = 10.0
+UNKNOWN_GRACE_S: Final = 10.0
+"""The grace of what runs while its spec is not known."""
+
+
+async def end(
+    instance: Instance, plan: Plan | None, site: Site | None, *, installer: Installer, reporter: Reporter
+) -> tuple[Exit, Reason | None]:
+    """End a run; how its program ended, and a reason when it had to be killed."""
+    grace = UNKNOWN_GRACE_S if plan is None else plan.component.stop.grace_s
+    number = signal.SIGTERM if plan is None else signal.Signals[plan.component.stop.signal]
+    if plan is not None and plan.component.stop.delay_s:
+        await asyncio.sleep(plan.component.stop.delay_s)
+    if plan is not None and site is not None:
+        await _ask(plan, site, installer, reporter)
+    instance.signal(number)
+    why = None
+    try:
+        async with asyncio.timeout(grace):
+            await instance.wait()
+    except TimeoutError:
+        why = reporter.why("stop.killed", grace=words(grace))
+    stuck = await instance.kill(deadline=KILL_S)
+    while stuck:
+        reporter.note(reason=reporter.why("stop.stuck", pid=stuck[0], state="D"))
+        await asyncio.sleep(STUCK_S)
+        stuck = await instance.kill(deadline=KILL_S)
+    return await instance.wait(), why
+
+
+async def _ask(plan: Plan, site: Site, installer: Installer, reporter: Reporter) -> None:
+    """Run the stop command, if there is one; the signal follows whatever it does."""
+    policy = plan.component.stop
+    if policy.command is None:
+        return
+    argv = tuple(expand(word, site.values) for word in policy.command)
+    try:
+        await installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
+    except FailedError as error:
+        reporter.note(reason=reporter.why_failed(error))

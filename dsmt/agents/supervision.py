@@ -1,0 +1,165 @@
+"""Supervision: when a failed instance is tried again, how, and when it is parked (OPERATOR 1, `restart`).
+
+Rule 1: the first failure after a run that was healthy is answered at once; else the first delay is `first`, and each
+    further one `factor` times the last, at most `cap`; the caller brings the jitter.
+Rule 2: failures are forgotten when an instance was healthy for `reset`, or 10 times its last delay if that is longer.
+Rule 3: the n-th failure takes the step of `escalate` that n falls into; after the last step, or after `park.after`
+    failures, it is parked: tried again each `retry`, and at once when its cause changes.
+Rule 4: the step `move` is another's to take: here it parks, and says that it asks for another node.
+Rule 5: never silent, never for good: every verdict but `Finished` ends in another try.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.spec.records import Park, RestartPolicy, Step
+
+GROWTH_FROM_S: Final = 0.1
+"""What delays grow from when the first one is 0 or not given, in seconds."""
+JITTER: Final = 0.2
+"""The share of a delay by which the caller's jitter may move it, up and down."""
+_LARGEST_EXPONENT: Final = 64
+
+UNKNOWN_POLICY: Final = RestartPolicy(
+    when="always",
+    first_s=None,
+    factor=2,
+    cap_s=60,
+    reset_s=60,
+    escalate=(Step(action="restart", times=10),),
+    park=Park(after=10, retry_s=600),
+)
+"""For what runs while its spec is not known."""
+
+Action = Literal["restart", "reinstall", "recreate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again after `delay_s`, with this action; it is try `attempt` of `tries` before it is parked."""
+
+    action: Action
+    delay_s: float
+    attempt: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Wait for a cause to change, or `retry_s`; `move` asks for another node. `span_s` is since the first failure."""
+
+    retry_s: float
+    failures: int
+    span_s: float
+    move: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The policy wants no further try."""
+
+
+Verdict = Again | Parked | Finished
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What outlives the agent; times are boot-time seconds, so it is worthless after a reboot."""
+
+    failures: int = 0
+    first_failure: float = 0.0
+    last_delay_s: float = 0.0
+    parked: bool = False
+    recent: tuple[float, ...] = ()
+
+
+class Supervision:
+    """One instance's restart policy at work. `now` is boot-time seconds, `jitter` in [-`JITTER`, `JITTER`]."""
+
+    def __init__(self, policy: RestartPolicy, history: History | None = None) -> None:
+        self.policy = policy
+        self.history = history or History()
+        self._healthy_since: float | None = None
+        self._was_healthy = False
+
+    def __repr__(self) -> str:
+        return f"<Supervision {self.history}>"
+
+    @property
+    def tries(self) -> int:
+        """How many failures are answered before it is parked."""
+        return min(self.policy.park.after, sum(step.times for step in self.policy.escalate))
+
+    def recent(self, now: float) -> int:
+        """Failures within the last 10 minutes."""
+        return sum(1 for when in self.history.recent if now - when <= 600.0)
+
+    def started(self) -> None:
+        """A run has begun."""
+        self._healthy_since = None
+        self._was_healthy = False
+
+    def healthy(self, now: float) -> None:
+        """The instance is ready."""
+        self._was_healthy = True
+        if self._healthy_since is None:
+            self._healthy_since = now
+
+    def unhealthy(self) -> None:
+        """The instance is not ready any more."""
+        self._healthy_since = None
+
+    def failed(self, now: float, *, jitter: float, clean: bool = False) -> Verdict:
+        """A run has ended by itself, or an installation or start has failed. `clean` is an exit that is a success."""
+        self._forget_if_stable(now)
+        policy, history = self.policy, self.history
+        if policy.when == "never" or (policy.when == "on_failure" and clean):
+            self.started()
+            return Finished()
+        delay = self._delay(history.failures, jitter)
+        self.history = History(
+            failures=history.failures + 1,
+            first_failure=history.first_failure if history.failures else now,
+            last_delay_s=delay,
+            parked=False,
+            recent=(*history.recent[-15:], now),
+        )
+        self.started()
+        return self._verdict(now, delay)
+
+    def cause_changed(self) -> None:
+        """What it waits for may have changed: a new generation, an operator's word. All is forgotten."""
+        self.history = History(recent=self.history.recent)
+
+    def _forget_if_stable(self, now: float) -> None:
+        since = self._healthy_since
+        if since is not None and now - since >= max(self.policy.reset_s, 10 * self.history.last_delay_s):
+            self.cause_changed()
+
+    def _delay(self, before: int, jitter: float) -> float:
+        """The delay after a failure before which there were `before` others."""
+        given = self.policy.first_s
+        first = given if given is not None else (0.0 if self._was_healthy else GROWTH_FROM_S)
+        if before == 0 or first >= self.policy.cap_s:
+            return min(first, self.policy.cap_s)
+        exponent = min(before if first > 0 else before - 1, _LARGEST_EXPONENT)
+        grown: float = (first or GROWTH_FROM_S) * self.policy.factor**exponent
+        return min(self.policy.cap_s, grown * (1 + jitter))
+
+    def _verdict(self, now: float, delay: float) -> Verdict:
+        number = self.history.failures
+        passed, moving = 0, False
+        if number <= self.policy.park.after:
+            for step in self.policy.escalate:
+                passed += step.times
+                moving = step.action == "move"
+                if number <= passed and step.action != "move":
+                    return Again(step.action, delay, number, self.tries)
+                if number <= passed:
+                    break
+        moving = moving or (number > self.tries and any(step.action == "move" for step in self.policy.escalate))
+        self.history = msgspec.structs.replace(self.history, parked=True)
+        return Parked(self.policy.park.retry_s, number, now - self.history.first_failure, moving)

@@ -1,0 +1,254 @@
+"""The health monitor: start-up, readiness and liveness of one run, from what its checks saw (OPERATOR 1, `health`).
+
+Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start.
+Rule 2: readiness turns after so many results in a row, either way; liveness only to `NotLive`, which ends the machine.
+Rule 3: checks that look at the same thing in the same way are tried once, and the result counts for each.
+Rule 4: a check that cannot run says nothing of the service: it counts neither way, and is told once.
+Rule 5: with no check an instance is ready when it has lived `healthy_after`.
+Rule 6: what is wanted done comes back as effects; the machine owns no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from dsmt.spec.records import Check, HealthSpec
+
+FOREVER: Final = float("inf")
+
+
+class Role(StrEnum):
+    """What a check is for."""
+
+    STARTUP = "startup"
+    READINESS = "readiness"
+    LIVENESS = "liveness"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try to make now; its result counts for all of `roles`."""
+
+    roles: tuple[Role, ...]
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The start-up phase is over: the instance runs."""
+
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Serve it. `checked` False: there is no check, it has only lived long enough."""
+
+    check: str
+    evidence: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """Do not serve it; nothing is restarted."""
+
+    check: str
+    evidence: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotLive:
+    """Restart it."""
+
+    check: str
+    evidence: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The start has failed: not ready by its deadline. `after_s` is since the start."""
+
+    evidence: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The check itself cannot run."""
+
+    check: str
+    error: str
+
+
+Effect = Started | Ready | Unready | NotLive | TimedOut | Broken
+
+
+@dataclass(slots=True)
+class _Count:
+    check: Check
+    due: float
+    good: int = 0
+    bad: int = 0
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    started: bool = False
+    ready: bool | None = None
+    over: bool = False
+    evidence: str = "no check has ended yet"
+    counts: dict[Role, _Count] = field(default_factory=dict)
+
+
+class HealthMonitor:
+    """The machine of one run. `now` is boot-time seconds.
+
+    `resumed` is given for a run that was taken over: whether it had been ready; its start-up phase is over.
+    """
+
+    def __init__(self, spec: HealthSpec | None, *, healthy_after_s: float, now: float, resumed: bool | None = None) -> None:
+        self._spec = spec
+        self._healthy_after_s = healthy_after_s
+        self._began = now
+        self._state = _State()
+        startup = None if spec is None else spec.startup
+        if resumed is not None:
+            self._state.started = True
+            self._state.ready = resumed
+            self._begin_watching(now)
+        elif startup is not None:
+            self._state.counts[Role.STARTUP] = _Count(startup, now)
+
+    @property
+    def started(self) -> bool:
+        """Whether the start-up phase is over."""
+        return self._state.started
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be served."""
+        return self._state.ready is True
+
+    def due(self) -> float:
+        """When there is something to do next; infinity when there is not."""
+        state = self._state
+        if state.over:
+            return FOREVER
+        times = [count.due for count in state.counts.values()]
+        if not state.started:
+            times.append(self._deadline() if Role.STARTUP in state.counts else self._began)
+        elif state.ready is not True and not state.counts:
+            times.append(self._began + self._healthy_after_s)
+        return min(times, default=FOREVER)
+
+    def timer(self, now: float) -> list[Effect]:
+        """Time has passed."""
+        state = self._state
+        if state.over:
+            return []
+        effects: list[Effect] = []
+        if not state.started and Role.STARTUP not in state.counts:
+            state.started = True
+            self._begin_watching(now)
+            effects.append(Started("it has no start-up check"))
+        elif not state.started and now >= self._deadline():
+            state.over = True
+            return [TimedOut(state.evidence, now - self._began)]
+        if self._lived_long_enough(now):
+            state.ready = True
+            effects.append(Ready("none", f"alive for {self._healthy_after_s:g} s; no health check", checked=False))
+        return effects
+
+    def _lived_long_enough(self, now: float) -> bool:
+        state = self._state
+        unchecked = state.started and not state.counts and state.ready is not True
+        return unchecked and now >= self._began + self._healthy_after_s
+
+    def tries(self, now: float) -> list[Try]:
+        """The tries to make now; each must be answered by `result`."""
+        due = [(role, count) for role, count in self._state.counts.items() if count.due <= now and not self._state.over]
+        if len(due) == 2 and _same(due[0][1].check, due[1][1].check):
+            found = [Try((due[0][0], due[1][0]), due[0][1].check)]
+        else:
+            found = [Try((role,), count.check) for role, count in due]
+        for _, count in due:
+            count.due = FOREVER
+        return found
+
+    def result(self, tried: Try, *, passed: bool, evidence: str, broken: bool, now: float) -> list[Effect]:
+        """A try has ended."""
+        state = self._state
+        effects: list[Effect] = []
+        name = tried.check.how.__struct_config__.tag
+        state.evidence = evidence
+        for role in tried.roles:
+            count = state.counts.get(role)
+            if state.over or count is None:
+                continue
+            count.due = now + count.check.interval_s
+            if broken:
+                if not effects and count.error != evidence:
+                    effects.append(Broken(str(name), evidence))
+                count.error = evidence
+                continue
+            count.error = ""
+            count.good, count.bad = (count.good + 1, 0) if passed else (0, count.bad + 1)
+            effects += self._judge(role, count, str(name), evidence, now)
+        return effects
+
+    def _judge(self, role: Role, count: _Count, name: str, evidence: str, now: float) -> list[Effect]:
+        state = self._state
+        if role is Role.STARTUP:
+            return self._judge_start(count, name, evidence, now)
+        if role is Role.LIVENESS:
+            if count.bad < count.check.failures:
+                return []
+            state.over = True
+            return [NotLive(name, evidence, count.bad)]
+        if count.good >= count.check.passes and state.ready is not True:
+            state.ready = True
+            return [Ready(name, evidence, checked=True)]
+        if count.bad >= count.check.failures and state.ready is not False:
+            state.ready = False
+            return [Unready(name, evidence, count.bad)]
+        return []
+
+    def _judge_start(self, count: _Count, name: str, evidence: str, now: float) -> list[Effect]:
+        state = self._state
+        if count.good < count.check.passes:
+            if now < self._deadline():
+                return []
+            state.over = True
+            return [TimedOut(evidence, now - self._began)]
+        state.started = True
+        del state.counts[Role.STARTUP]
+        self._begin_watching(now)
+        readiness = None if self._spec is None else self._spec.readiness
+        effects: list[Effect] = [Started(evidence)]
+        if readiness is None or readiness.how == count.check.how:
+            state.ready = True
+            effects.append(Ready(name, evidence, checked=True))
+            for watched in state.counts.values():
+                watched.due = now + watched.check.interval_s
+        return effects
+
+    def _begin_watching(self, now: float) -> None:
+        if self._spec is not None:
+            checks = ((Role.READINESS, self._spec.readiness), (Role.LIVENESS, self._spec.liveness))
+            self._state.counts = {role: _Count(check, now) for role, check in checks if check is not None}
+
+    def _deadline(self) -> float:
+        count = self._state.counts.get(Role.STARTUP)
+        limit = None if count is None else count.check.deadline_s
+        return FOREVER if limit is None else self._began + limit
+
+
+def _same(a: Check, b: Check) -> bool:
+    """Whether two checks look at the same thing in the same way (rule 3)."""
+    return a.how == b.how and a.interval_s == b.interval_s and a.timeout_s == b.timeout_s

@@ -1,0 +1,130 @@
+"""The install monitor: one layer's status, said at each state that is passed (LINEAGE 1, SEMANTICS B6).
+
+Rule 1: states follow the tables of `dsmt.event.status`; what lies between two states is passed and said, never skipped.
+Rule 2: `failed` and `gone` are never passed on the way to another state: they are said only when they are so.
+Rule 3: `attempt` counts the tries of a generation; `since` is when the state was entered.
+Rule 4: only the state that is aimed at carries the reason.
+Rule 5: between changes a status is renewed each half of its time to live; heartbeats vouch for it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.errors import InputError
+from dsmt.event.reason import Reason
+from dsmt.event.records import Status
+from dsmt.event.status import Layer, State, transitions
+
+TTL_MS: Final = 24 * 3600 * 1000
+_NEVER_PASSED: Final = frozenset({State.FAILED, State.GONE})
+_TRIES: Final = frozenset({State.SELECTED, State.INSTALLING, State.REQUESTED, State.INITIATED, State.INSTANTIATED})
+_ENDS: Final = frozenset({State.FAILED, State.STOPPED, State.GONE, State.DESELECTED, State.INSTALLED})
+
+_DOWN: Final = frozenset({State.TERMINATED, State.STOPPED, State.GONE, State.DESELECTED})
+"""On the way down the word nearest to the end is said, on the way up the one nearest to the beginning."""
+
+
+@lru_cache(maxsize=1024)
+def path(layer: Layer, before: State | None, after: State) -> tuple[State, ...]:
+    """The states from one (excluded) to another (included), the shortest way by the table and rule 2.
+
+    Raises `InputError` when there is no way.
+    """
+    table = transitions(layer)
+    ways: deque[tuple[State, ...]] = deque(((),))
+    seen: set[State | None] = {before}
+    while ways:
+        way = ways.popleft()
+        here = way[-1] if way else before
+        for state in reversed(State) if after in _DOWN else State:
+            if state not in table.get(here, frozenset()):
+                continue
+            if state == after:
+                return (*way, state)
+            if state not in seen and state not in _NEVER_PASSED:
+                seen.add(state)
+                ways.append((*way, state))
+    raise InputError("status.path", f"a {layer} cannot go from {before} to {after}")
+
+
+class InstallMonitor:
+    """One layer's machine. `now_ms` is realm time; what is returned is to be published, in order."""
+
+    def __init__(
+        self, layer: Layer, *, node: str, emit_rate_s: float, before: Status | None = None, ttl_ms: int = TTL_MS
+    ) -> None:
+        self.layer = layer
+        self.status = before
+        self._node = node
+        self._emit_rate_s = emit_rate_s
+        self._ttl_ms = ttl_ms
+        self._said_ms = 0
+
+    def __repr__(self) -> str:
+        return f"<InstallMonitor {self.layer} {self.state}>"
+
+    @property
+    def state(self) -> State | None:
+        """The state said last."""
+        return None if self.status is None else self.status.state
+
+    def pass_to(self, state: State, now_ms: int, *, reason: Reason | None = None, **about: Any) -> list[Status]:
+        """Go to a state, through those between; to stay is said again only when something about it differs.
+
+        `about` is any of a status's other fields; they hold until they are given anew.
+        Raises `InputError` when the table has no way there.
+        """
+        states = () if state == self.state else path(self.layer, self.state, state)
+        said = [self._enter(passed, now_ms, None, about) for passed in states[:-1]]
+        if states:
+            return [*said, self._enter(states[-1], now_ms, reason, about)]
+        return self.note(now_ms, reason=reason, **about)
+
+    def note(self, now_ms: int, **about: Any) -> list[Status]:
+        """Say something new about the present state; nothing when nothing is new."""
+        if self.status is None:
+            return []
+        told = msgspec.structs.replace(self.status, **about)
+        if told == self.status:
+            return []
+        self.status, self._said_ms = told, now_ms
+        return [told]
+
+    def again(self, now_ms: int) -> list[Status]:
+        """Say the present status once more: to a broker that may not have it."""
+        self._said_ms = now_ms
+        return [] if self.status is None else [self.status]
+
+    def renew(self, now_ms: int) -> list[Status]:
+        """Say it once more if half of its time to live has passed; what is gone is left to die."""
+        if self.status is None or self.state is State.GONE or now_ms - self._said_ms < self._ttl_ms // 2:
+            return []
+        return self.again(now_ms)
+
+    def _enter(self, state: State, now_ms: int, reason: Reason | None, about: dict[str, Any]) -> Status:
+        before = self.status
+        if before is None:
+            before = Status(
+                state=state,
+                layer=self.layer,
+                node=self._node,
+                generation=0,
+                attempt=0,
+                since_ms=now_ms,
+                emit_rate_s=self._emit_rate_s,
+            )
+            ended = True
+        else:
+            ended = before.state in _ENDS
+        another = about.get("generation", before.generation) != before.generation
+        attempt = 1 if another else before.attempt + (1 if ended and state in _TRIES else 0)
+        told = msgspec.structs.replace(
+            before, **{**about, "state": state, "since_ms": now_ms, "reason": reason, "attempt": attempt}
+        )
+        self.status, self._said_ms = told, now_ms
+        return told

@@ -1,0 +1,391 @@
+"""The container manager with its agents, in the simulator's time, over a bus and a machine in memory."""
+
+import asyncio
+import signal
+from typing import Any
+
+from dsmt.agents.container import IDENTITY, SlotName
+from dsmt.agents.container_manager import ContainerManager
+from dsmt.event.records import Tombstone, to_data
+from dsmt.ports.bus import Draft
+from dsmt.ports.processes import Exit
+from dsmt.simulator.process import SimProcess
+from dsmt.trust.identity import load
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm as TrustRealm
+from dsmt.trust.store import TrustStore
+
+from .world import Node, Realm, in_virtual_time, node_config
+
+SLOT = SlotName("web", "app", "0")
+
+
+class Managed:
+    """A node whose manager runs as a process of the simulation, and one slot of it."""
+
+    def __init__(self) -> None:
+        self.realm = Realm()
+        self.node = Node(self.realm)
+        self.site = self.node.agents.site(SLOT)
+        self.manager: ContainerManager | None = None
+        self.process: SimProcess | None = None
+
+    def start(self) -> SimProcess:
+        self.process = SimProcess("manager of n1")
+
+        async def main() -> int:
+            self.manager = ContainerManager(node_config(), self.node.around())
+            await self.manager.run()
+            return 0
+
+        self.process.start(main())
+        return self.process
+
+    def told(self, layer: str) -> list[Any]:
+        return self.realm.told(f"{SLOT.on('status', 'n1')}/{layer}")
+
+    def states(self, layer: str) -> list[str]:
+        return [status["state"] for status in self.told(layer)]
+
+    def end(self) -> None:
+        for one in (*self.node.agents.started, self):
+            if one.process is not None:
+                one.process.kill()
+
+
+def test_a_slot_for_this_node_gets_a_container_and_an_agent_that_runs_it() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        slot = at.site.place()
+        await at.site.until("running")
+        assert at.states("container") == ["selected", "installing", "installed"]
+        await at.realm.until(lambda: at.states("agent") == ["requested", "initiated", "instantiated", "running"])
+        assert at.told("agent")[-1]["pid"] == 9000
+        assert at.told("agent")[-1]["generation"] == 1
+        first = next(s for s in at.realm.log if s.event.source == "node/n1")
+        assert first.event.cause == (slot.id,)
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_the_agents_identity_is_delegated_and_believed() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        identity = load(at.node.files.read(f"{SLOT.directory}/{IDENTITY}") or b"", where="test")
+        assert identity.name == "agent/n1/web/app/0"
+        trust = TrustStore(TrustRealm(name="test", roots=(SecretKey(b"r" * 32).public,)))
+        trust.add_all([signed.raw for signed in identity.chain])
+        assert trust.certificate(identity.key.key_id) is not None
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_slot_of_another_node_is_left_alone() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place(node="n2")
+        await asyncio.sleep(10)
+        assert at.manager is not None
+        assert at.manager.slots == ()
+        assert not at.node.files.content
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_older_fact_that_comes_late_makes_no_container() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec, version=8, node="n2")
+        await asyncio.sleep(1)
+        del at.realm.facts[SLOT.topic]
+        at.site.assign(spec, version=7)
+        await asyncio.sleep(10)
+        assert at.manager is not None
+        assert at.manager.slots == ()
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_slot_that_left_takes_its_container_with_it() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        at.site.assign(spec, version=2, desired="gone")
+        await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        assert at.states("agent")[-3:] == ["terminated", "stopped", "gone"]
+        assert at.told("container")[-1]["generation"] == 2
+        assert at.manager is not None
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        assert not [name for name in at.node.files.content if "containers" in name]
+        at.site.assign(spec, version=3)
+        await at.site.until("running")
+        assert at.states("container")[-3:] == ["selected", "installing", "installed"]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        at.start()
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == (SLOT,))
+        await asyncio.sleep(30)
+        assert len(at.node.agents.started) == 1
+        assert len(at.node.machine.programs) == 1
+        assert at.states("agent")[-1] == "running"
+        assert at.node.bus is not None
+        assert [signed.event.topic for signed in at.node.bus.offered] == [SLOT.topic]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        await asyncio.sleep(5)
+        at.node.agents.started[0].process.kill()
+        await at.realm.until(lambda: len(at.node.agents.started) == 2)
+        await at.realm.until(lambda: at.states("agent")[-1] == "running")
+        assert at.states("agent")[-4:] == ["failed", "initiated", "instantiated", "running"]
+        failed = [told for told in at.told("agent") if told["state"] == "failed"]
+        assert failed[0]["reason"]["code"] == "run.signal"
+        await asyncio.sleep(30)
+        assert len(at.node.machine.programs) == 1
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        for count in range(1, 8):
+            await at.realm.until(lambda count=count: len(at.node.agents.started) == count)
+            await asyncio.sleep(0.01)
+            at.node.agents.started[-1].process.kill()
+        began = asyncio.get_running_loop().time()
+        await at.realm.until(lambda: len(at.node.agents.started) == 8)
+        assert asyncio.get_running_loop().time() - began > 1
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_both_killed_at_any_moment_end_with_one_agent_and_one_program() -> None:
+    for step in range(1, 40):
+
+        async def main(step: int = step) -> None:
+            at = Managed()
+            at.start()
+            at.site.place()
+            await asyncio.sleep(step * 0.001)
+            assert at.process is not None
+            at.process.kill()
+            if step % 2:
+                for one in at.node.agents.started:
+                    one.process.kill()
+            at.start()
+            await at.realm.until(lambda: at.site.health() == "none")
+            assert len([one for one in at.node.agents.started if one.process.alive]) == 1
+            assert len(at.node.machine.alive) == 1
+            at.end()
+
+        in_virtual_time(main)
+
+
+def test_killed_at_any_moment_of_leaving_it_still_ends_gone() -> None:
+    for step in range(1, 30):
+
+        async def main(step: int = step) -> None:
+            at = Managed()
+            at.start()
+            spec = at.site.spec()
+            at.site.assign(spec)
+            await at.site.until("running")
+            at.site.assign(spec, version=2, desired="gone")
+            await asyncio.sleep(step * 0.001)
+            assert at.process is not None
+            at.process.kill()
+            for one in at.node.agents.started:
+                one.process.kill()
+            at.start()
+            await at.realm.until(lambda: at.manager is not None and not at.manager.slots)
+            await asyncio.sleep(10)
+            assert not at.node.machine.alive
+            assert not [name for name in at.node.files.content if "containers" in name]
+            assert at.site.state() == "gone"
+            at.end()
+
+        in_virtual_time(main)
+
+
+def test_escalation_to_a_new_container_keeps_the_count() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.node.machine.steps["sleep"] = Exit(1, None)
+        at.site.place()
+        await at.realm.until(lambda: any(s["parked"] for s in at.site.statuses()), 2000)
+        steps = [s["reason"]["step"] for s in at.site.statuses() if s["state"] == "failed"]
+        assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
+        assert at.states("container").count("selected") == 3
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_container_with_no_fact_is_told_as_an_orphan_and_kept() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        at.node.agents.started[0].process.kill()
+        at.realm.facts.clear()
+        at.node.files.remove(f"{SLOT.directory}/slot.event")
+        at.start()
+        await at.realm.until(lambda: at.told("container")[-1]["orphan"])
+        await asyncio.sleep(60)
+        assert at.told("agent")[-1]["orphan"]
+        assert at.told("container")[-1]["generation"] == 1
+        assert len(at.node.machine.alive) == 1
+        assert len(at.node.machine.programs) == 1
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        buried = to_data(Tombstone(by="operator/op", reason="removed"))
+        at.site.spec_bus.emit(Draft("tombstone/service/web", buried, version=1))
+        await at.realm.until(lambda: at.told("container")[-1]["orphan"])
+        await asyncio.sleep(30)
+        assert len(at.node.machine.alive) == 1
+        at.site.assign(spec, version=2, desired="gone", node=None)
+        await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.node.agents.away = 5
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert "failed" not in at.states("agent")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_ends_every_instance_and_then_the_manager() -> None:
+    async def main() -> None:
+        at = Managed()
+        process = at.start()
+        at.site.place()
+        other = at.node.agents.site(SlotName("web", "app", "1"))
+        other.assign(at.site.spec_of())
+        await at.site.until("running")
+        await other.until("running")
+        assert at.manager is not None
+        assert at.manager.slots == (SLOT, SlotName("web", "app", "1"))
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown()))  # type: ignore[union-attr]
+        status = await process.wait()
+        assert status.code == 0
+        assert not at.node.machine.alive
+        assert not [one for one in at.node.agents.started if one.process.alive]
+        assert at.states("agent")[-1] == "stopped"
+        assert at.site.state() == "stopped"
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_kills_what_does_not_stop_in_time() -> None:
+    async def main() -> None:
+        at = Managed()
+        process = at.start()
+        at.site.place("service: web\ncomponents:\n  app:\n    run: sleep stubborn\n    stop: {grace: 1h}\n")
+        await at.site.until("running")
+        assert at.manager is not None
+        process.call_soon(lambda: asyncio.ensure_future(at.manager.shutdown(patience_s=5)))  # type: ignore[union-attr]
+        assert (await process.wait()).code == 0
+        assert asyncio.get_running_loop().time() < 30
+        assert not at.node.machine.alive
+        assert at.node.machine.programs[0].signals == [signal.SIGTERM]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        at.node.agents.started[0].process.kill()
+        at.node.machine.reboot()
+        at.start()
+        await at.realm.until(lambda: len(at.node.machine.alive) == 1)
+        reasons = [told["reason"]["code"] for told in at.told("agent") if told["reason"]]
+        assert reasons == ["node.rebooted"]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_manager_beats_each_second_and_renews_each_half_life() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        said = len(at.told("container"))
+        await asyncio.sleep(14 * 3600)
+        assert len(at.told("container")) == said + 1
+        assert at.node.bus is not None
+        assert abs(at.node.bus.beats - 14 * 3600) < 10
+        at.end()
+
+    in_virtual_time(main)

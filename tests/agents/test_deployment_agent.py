@@ -1,0 +1,706 @@
+"""The deployment agent as a whole, in the simulator's time, over a bus and a machine in memory."""
+
+import asyncio
+
+import pytest
+
+from dsmt.agents.container import (
+    EXIT_GONE,
+    EXIT_RECREATE,
+    EXIT_STOPPED,
+    OUTCOME,
+    RECORD,
+    carried,
+    dump_record,
+    load_record,
+)
+from dsmt.errors import FailedError
+from dsmt.event.envelope import EventId
+from dsmt.event.records import Command, Previous, to_data
+from dsmt.ports.bus import Draft
+from dsmt.ports.processes import Exit
+
+from .world import WEB, Bus, Realm, Site, in_virtual_time
+
+CHECKED = WEB + "    health: {http: {port: http, path: /}}\n"
+
+
+def test_a_new_slot_is_installed_started_ready_and_served() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        slot = site.place()
+        agent = site.start()
+        await site.until("running")
+        assert site.states() == ["requested", "initiated", "instantiated", "running"]
+        (program,) = site.machine.alive
+        assert program.launch.argv == ("sleep", "forever")
+        port = program.launch.env["PORT_HTTP"]
+        assert 20000 <= int(port) < 30000
+        assert program.launch.env["PORT"] == port
+        assert program.launch.env["DSMT_INSTANCE"] == "web/app/0"
+        assert program.launch.env["PATH"] == "/bin"
+        assert "SECRET" not in program.launch.env
+        assert site.endpoint() is None
+        await site.realm.until(lambda: site.health() == "none")
+        assert site.endpoint() == {"address": "127.0.0.1", "ports": {"http": int(port)}, "generation": 1, "ready": True}
+        first = next(s for s in site.realm.log if s.event.source == "agent/n1/web/app/0")
+        assert first.event.cause == (slot.id,)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_death_after_a_healthy_run_is_answered_before_anything_is_said() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        (program,) = site.machine.alive
+        site.logs.write("stderr", "the last words\n")
+        before = len(site.realm.log)
+        running = []
+        publish = site.realm.publish
+        site.realm.publish = lambda signed: (running.append(len(site.machine.alive)), publish(signed))  # type: ignore[method-assign]
+        program.end(Exit(None, 9))
+        await site.until("running")
+        await site.realm.until(lambda: "failed" in site.states())
+        assert running[0] == 1
+        told = [s.event for s in site.realm.log[before:] if s.event.type == "dsmt.status"]
+        assert [e.data["state"] for e in told] == ["failed", "instantiated", "running"]
+        failed, *after = told
+        assert failed.data["reason"]["code"] == "run.signal"
+        assert failed.data["reason"]["signal"] == "SIGKILL"
+        assert "the last words" in failed.data["reason"]["last_output"]
+        assert failed.data["last_exit"]["signal"] == "SIGKILL"
+        assert all(e.cause == (failed.id,) for e in after)
+        assert after[-1].data["restarts"] == 1
+        assert after[-1].data["last_exit"]["reason"]["code"] == "run.signal"
+        assert site.machine.alive[0].launch.env == program.launch.env
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_program_that_never_lives_backs_off_escalates_and_is_parked() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        site.machine.steps["sleep"] = Exit(1, None)
+        agent = site.start()
+        codes = []
+        while True:
+            status = await agent.wait()
+            codes.append(status.code)
+            assert status.code == EXIT_RECREATE
+            record = load_record(site.files.read(f"{site.slot.directory}/{RECORD}"))
+            assert record is not None
+            site.files.write(f"{site.slot.directory}/{RECORD}", dump_record(carried(record)))
+            site.files.remove(f"{site.slot.directory}/files")
+            agent = site.start()
+            if len(codes) == 2:
+                break
+        await site.realm.until(lambda: site.statuses()[-1]["parked"], 1000)
+        last = site.statuses()[-1]
+        assert last["state"] == "failed"
+        assert last["reason"]["code"] == "run.flapping"
+        assert last["reason"]["step"] == "move"
+        assert last["next_try_ms"] is not None
+        failed = [s for s in site.statuses() if s["state"] == "failed"]
+        steps = [s["reason"]["step"] for s in failed]
+        assert steps == ["restart"] * 5 + ["reinstall"] * 2 + ["recreate"] * 2 + ["move"]
+        tries = len(site.machine.programs)
+        await site.realm.until(lambda: len(site.machine.programs) > tries, 700)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_killed_agent_is_followed_by_one_that_takes_the_program_over() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        agent.kill()
+        site.realm.up.clear()
+        agent = site.start()
+        said = len(site.realm.log)
+        await site.realm.until(lambda: len(site.realm.log) >= said + 3)
+        assert len(site.machine.programs) == 1
+        assert site.state() == "running"
+        assert site.endpoint()["ready"]
+        site.machine.alive[0].end(Exit(3, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert site.statuses()[-1]["last_exit"]["code"] == 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_program_that_died_while_no_agent_lived_is_told_and_started_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        agent.kill()
+        site.machine.alive[0].end(Exit(7, None))
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        failed = [s for s in site.statuses() if s["state"] == "failed"]
+        assert failed[-1]["reason"]["code"] == "run.exited"
+        assert failed[-1]["reason"]["exit_code"] == 7
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_killed_at_any_moment_leaves_at_most_one_program_and_ends_with_one_running() -> None:
+    for step in range(1, 60):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            site.artifacts.takes_s = 0.05
+            site.place(CHECKED.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+            agent = site.start()
+            await asyncio.sleep(step * 0.004)
+            agent.kill()
+            agent = site.start()
+            await site.realm.until(lambda: site.health() == "ready")
+            assert len(site.machine.alive) == 1
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        old = site.machine.alive[0]
+        site.artifacts.takes_s = 5.0
+        text = WEB.replace("    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.until("initiated")
+        await asyncio.sleep(4)
+        assert old.ended is None
+        await site.until("running")
+        assert old.ended is not None
+        (new,) = site.machine.alive
+        assert new.launch.argv[0] == "doze"
+        assert new.launch.directory != old.launch.directory
+        assert new.launch.env["PORT"] == old.launch.env["PORT"]
+        status = site.statuses()[-1]
+        assert (status["generation"], status["revision"]) == (2, 2)
+        passed = ["requested", "initiated", "terminated", "stopped", "initiated", "instantiated", "running"]
+        assert site.states()[-7:] == passed
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_generation_that_changes_nothing_of_what_runs_restarts_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        text = CHECKED.replace("path: /", "path: /other")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        assert len(site.machine.programs) == 1
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+        assert site.state() == "running"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_the_restart_number_of_a_slot_restarts_it_once() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        site.assign(spec, version=2, restart=1)
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        await site.until("running")
+        await asyncio.sleep(30)
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_stopped_slot_stops_in_order_and_starts_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    stop: {delay: 2s}\n")
+        site.assign(spec)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.assign(spec, version=2, desired="stopped")
+        await site.realm.until(lambda: not site.endpoint()["ready"])
+        program = site.machine.alive[0]
+        assert program.signals == []
+        await site.until("stopped")
+        assert program.signals == [15]
+        assert site.states()[-2:] == ["terminated", "stopped"]
+        site.assign(spec, version=3)
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_does_not_stop_is_killed_and_that_is_told() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB.replace("forever", "stubborn"))
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped")
+        assert site.statuses()[-1]["reason"]["code"] == "stop.killed"
+        assert not site.machine.alive
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_slot_given_to_another_node_leaves_this_one_and_the_agent_says_gone() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    uninstall: clean up\n")
+        site.machine.steps["clean"] = Exit(0, None)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        site.assign(spec, version=2, node="n2")
+        status = await agent.wait()
+        assert status.code == EXIT_GONE
+        assert site.states()[-3:] == ["terminated", "stopped", "gone"]
+        assert site.files.read(f"{site.slot.directory}/{OUTCOME}") == b"gone"
+        assert not site.machine.alive
+        assert [p.launch.argv for p in site.machine.programs][-1] == ("clean", "up")
+
+    in_virtual_time(main)
+
+
+def test_the_previous_node_keeps_its_copy_until_the_new_one_is_ready() -> None:
+    async def main() -> None:
+        realm = Realm()
+        site, other = Site(realm, "n1"), Site(realm, "n2")
+        spec = site.spec(CHECKED)
+        site.assign(spec)
+        agent = site.start()
+        await realm.until(lambda: site.health() == "ready")
+        previous = Previous(node="n1", generation=1, deadline_ms=site.spec_bus.now_ms() + 300_000)
+        site.assign(spec, version=2, node="n2", previous=previous)
+        await asyncio.sleep(20)
+        assert len(site.machine.alive) == 1
+        site.machine.alive[0].end(Exit(1, None))
+        await realm.until(lambda: len(site.machine.alive) == 1)
+        new = other.start()
+        assert (await agent.wait()).code == EXIT_GONE
+        assert other.health() == "ready"
+        new.kill()
+
+    in_virtual_time(main)
+
+
+def test_the_previous_node_leaves_at_the_deadline() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        deadline = site.spec_bus.now_ms() + 60_000
+        site.assign(spec, version=2, node="n2", previous=Previous(node="n1", generation=1, deadline_ms=deadline))
+        assert (await agent.wait()).code == EXIT_GONE
+        assert abs(site.spec_bus.now_ms() - deadline) < 1000
+
+    in_virtual_time(main)
+
+
+def test_absence_stops_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.realm.facts.clear()
+        agent = site.start()
+        await asyncio.sleep(120)
+        assert len(site.machine.alive) == 1
+        assert len(site.machine.programs) == 1
+        offered = {signed.event.topic for signed in site.bus.offered}
+        assert offered == {"service/web/slot/app/0", "service/web/spec"}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_older_fact_changes_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.assign(spec, version=5)
+        agent = site.start()
+        await site.until("running")
+        late = Bus(site.realm, "controller/c2")
+        del site.realm.facts[site.slot.topic]
+        site.slot_bus = late
+        site.assign(spec, version=4, desired="gone")
+        await asyncio.sleep(60)
+        assert len(site.machine.alive) == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_the_spec_that_the_slot_names_is_awaited_and_no_other_is_taken() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.realm.log.remove(spec)
+        site.spec(WEB.replace("sleep", "wrong"), version=2)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("requested")
+        await asyncio.sleep(60)
+        assert not site.machine.programs
+        site.realm.log.append(spec)
+        await site.until("running")
+        assert site.machine.alive[0].launch.argv[0] == "sleep"
+        assert site.realm.fetched > 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_after_a_reboot_it_starts_from_the_kept_facts_after_a_sync() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.machine.reboot()
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        await site.until("running")
+        assert "node.rebooted" in [s["reason"]["code"] for s in site.statuses() if s["reason"]]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_after_a_reboot_with_no_broker_it_starts_after_thirty_seconds() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.machine.reboot()
+        site.realm.up.clear()
+        began = asyncio.get_running_loop().time()
+        agent = site.start()
+        await asyncio.sleep(20)
+        assert len(site.machine.programs) == 1
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert 29.9 <= asyncio.get_running_loop().time() - began < 31
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_install_that_fails_is_tried_again_and_says_why() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.wrong = FailedError("fetch.not_found", "depot:aa does not exist (gone)", url="depot:aa")
+        site.place(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert (reason["code"], reason["who"], reason["step"]) == ("fetch.not_found", "you", "restart")
+        site.artifacts.wrong = None
+        await site.until("running")
+        assert site.realm.told("service/web/progress/app/0/n1")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_newer_fact_breaks_off_an_installation() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.takes_s = 3000.0
+        spec = site.spec(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+        site.assign(spec)
+        agent = site.start()
+        await site.until("initiated")
+        site.assign(spec, version=2, desired="gone")
+        assert (await agent.wait()).code == EXIT_GONE
+        assert not site.machine.programs
+        assert asyncio.get_running_loop().time() < 100
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("step", "key"), [("install", "install"), ("configure", "configure")])
+def test_a_step_that_fails_is_told_with_its_last_words(step: str, key: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(4, None)
+        site.place(WEB + f"    {key}: prepare it\n")
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert (reason["code"], reason["step"], reason["exit_code"]) == ("install.command", step, 4)
+        assert reason["command"] == "prepare it"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_fixed_port_that_is_taken_names_its_holder_and_is_tried_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.held[8080] = "pid 41 nginx"
+        site.place(WEB.replace("http: auto", "http: 8080"))
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert reason["code"] == "start.port_in_use"
+        assert "pid 41 nginx" in reason["message"]
+        site.machine.held.clear()
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_automatic_port_that_was_taken_meanwhile_is_chosen_anew_and_configured() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    configure: prepare {port.http}\n")
+        site.machine.steps["prepare"] = Exit(0, None)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        old = site.machine.alive[0].launch.env["PORT"]
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped")
+        site.machine.held[int(old)] = "pid 2 other"
+        site.assign(spec, version=3)
+        await site.until("running")
+        new = site.machine.alive[0].launch.env["PORT"]
+        assert new != old
+        configured = [p.launch.argv[1] for p in site.machine.programs if p.launch.argv[0] == "prepare"]
+        assert configured[-1] == new
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_instance_that_is_not_live_is_restarted_and_that_is_told() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        assert site.endpoint()["ready"]
+        site.checks.passed = False
+        await site.realm.until(lambda: site.health() == "unready")
+        assert not site.endpoint()["ready"]
+        assert len(site.machine.programs) == 1
+        await site.realm.until(lambda: "failed" in site.states())
+        assert [s["reason"]["code"] for s in site.statuses() if s["reason"]] == ["health.not_live"]
+        site.checks.passed = True
+        await site.realm.until(lambda: site.health() == "ready")
+        assert len(site.machine.alive) == 1
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_instance_that_is_never_ready_is_restarted_at_its_deadline() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.checks.passed = False
+        site.place(CHECKED)
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "start.timeout"
+        assert 59 < asyncio.get_running_loop().time() < 63
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_stops_the_instance_and_leaves_no_process() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        assert site.last is not None
+        site.last.shutdown()
+        assert (await agent.wait()).code == EXIT_STOPPED
+        assert site.state() == "stopped"
+        assert not site.machine.alive
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def command(site: Site, verb: str, id_: str = "c1", generation: int = 1, **arguments: object) -> None:
+    told = Command(id=id_, verb=verb, generation=generation, asker="operator/op", arguments=arguments)  # type: ignore[arg-type]
+    site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",)))
+
+
+def test_a_command_is_executed_once_and_only_in_its_generation() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        command(site, "RESTART", generation=9)
+        await asyncio.sleep(5)
+        assert len(site.machine.programs) == 1
+        command(site, "RESTART")
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        command(site, "RESTART")
+        await asyncio.sleep(30)
+        assert len(site.machine.programs) == 2
+        assert site.statuses()[-1]["last_command"] == "c1"
+        asked = next(s for s in site.realm.log if s.event.type == "dsmt.command" and s.event.data["generation"] == 1)
+        terminated = next(s for s in site.realm.log if s.event.data.get("state") == "terminated")
+        assert terminated.event.cause == (asked.id,)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_stop_by_command_holds_until_a_start() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        command(site, "STOP", "c1")
+        await site.until("stopped")
+        await asyncio.sleep(100)
+        assert not site.machine.alive
+        command(site, "START", "c2")
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_retry_tries_at_once_what_is_parked() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["sleep"] = Exit(1, None)
+        site.place(WEB + "    restart: {escalate: [{restart: 2}]}\n")
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        site.machine.steps.clear()
+        began = asyncio.get_running_loop().time()
+        command(site, "RETRY")
+        await site.until("running")
+        assert asyncio.get_running_loop().time() - began < 1
+        assert not site.statuses()[-1]["parked"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stdout", "one\ntwo\n")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        site.logs.write("stdout", "three\nfour\n")
+        command(site, "LOGS", "l1", lines=1, stream="stdout")
+        command(site, "LOGS", "l2", lines=5, stream="stdout", previous=True)
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
+        now, before = site.realm.told(topic)
+        assert (now["lines"], now["last"]) == (["four"], True)
+        assert before["lines"] == ["one", "two"]
+        assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_followed_logs_bring_what_is_written_later() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=10)
+        await asyncio.sleep(2)
+        site.logs.write("stdout", "new\nhalf")
+        await asyncio.sleep(2)
+        site.logs.write("stdout", " a line\n")
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+        lines = [line for told in site.realm.told(topic) for line in told["lines"]]
+        assert lines == ["new", "half a line"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_facts_are_renewed_each_half_of_their_life_and_heartbeats_go_on() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        said = len(site.statuses())
+        await asyncio.sleep(12 * 3600 - 60)
+        assert len(site.statuses()) == said
+        await asyncio.sleep(180)
+        assert len(site.statuses()) == said + 1
+        assert site.bus.beats > 1000
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_causes_are_ids_of_events_that_exist() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: site.state() == "running" and "failed" in site.states())
+        ids = {signed.id for signed in site.realm.log}
+        for signed in site.realm.log:
+            assert all(isinstance(cause, EventId) and cause in ids for cause in signed.event.cause)
+        agent.kill()
+
+    in_virtual_time(main)
