@@ -164,9 +164,7 @@ class _Unpacking:
         root = os.path.realpath(self._room)
         for place, entry in self._links.items():
             if not is_within(os.path.realpath(place), root):
-                raise failed(
-                    "install.unpack", file=shown(entry.name), error=f"it links to {shown(entry.link)}, outside"
-                )
+                raise failed("install.unpack", file=shown(entry.name), error=f"it links to {shown(entry.link)}, outside")
 
     def _place(self, entry: Entry, place: str) -> None:
         """Place an entry. Raises OSError, `FailedError`."""
@@ -177,9 +175,7 @@ class _Unpacking:
         os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
         if entry.kind is Kind.SYMLINK:
             if entry.link.startswith("/"):
-                raise failed(
-                    "install.unpack", file=shown(entry.name), error=f"it links to {shown(entry.link)}, outside"
-                )
+                raise failed("install.unpack", file=shown(entry.name), error=f"it links to {shown(entry.link)}, outside")
             self._links[place] = entry
         elif entry.kind is Kind.HARDLINK:
             self._link(entry, place)

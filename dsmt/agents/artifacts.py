@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from typing import IO, Final, Self
 
-from dsmt.agents.archive import Bounds, Entry, unpack_archive
+from dsmt.agents.archive import Bounds, Entry, shown, unpack_archive
 from dsmt.errors import FailedError
 from dsmt.system.failures import DISK_IS_FULL, failed, no_space
 from dsmt.system.threads import Stop, in_thread
@@ -57,9 +57,7 @@ async def fetch_https(
                 loop.call_soon_threadsafe(progress, here, total)
 
     return await in_thread(
-        lambda stop: _fetch(
-            url, to_path, stop, sha256=sha256, tell=tell, context=context or ssl.create_default_context()
-        ),
+        lambda stop: _fetch(url, to_path, stop, sha256=sha256, tell=tell, context=context or ssl.create_default_context()),
         patient=False,
     )
 
@@ -252,7 +250,10 @@ def _put_file(path: str, room: str, name: str, mode: str, stop: Stop) -> None:
         bits = int(mode, 8) & 0o777
     except ValueError:
         raise failed("install.unpack", file=name, error=f"mode {mode!r} is no octal number") from None
-    target = os.path.join(room, Entry(name, 0).parts(0)[-1])
+    parts = Entry(name, 0).parts(0)
+    if len(parts) != 1:
+        raise failed("install.unpack", file=shown(name), error="that is no name of a file")
+    target = os.path.join(room, parts[0])
     with open(path, "rb") as source, open(target, "xb") as file:
         while chunk := source.read(CHUNK):
             stop.check()

@@ -57,9 +57,7 @@ async def _try(check: Check, host: str, ports: Mapping[str, int], env: Mapping[s
         if port is None:
             return Result(passed=False, evidence=f"there is no port named {how.port!r}", took_s=0.0, broken=True)
         return await try_http(how, host, port) if isinstance(how, HttpCheck) else await try_tcp(host, port)
-    return Result(
-        passed=False, evidence="a notify check is not tried: the service itself reports", took_s=0.0, broken=True
-    )
+    return Result(passed=False, evidence="a notify check is not tried: the service itself reports", took_s=0.0, broken=True)
 
 
 def _target(check: Check, address: str, ports: Mapping[str, int]) -> str:

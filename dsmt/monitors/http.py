@@ -42,9 +42,7 @@ async def try_http(check: HttpCheck, host: str, port: int) -> Result:
         status, phrase, headers = await _head(reader)
         if not any(low <= status <= high for low, high in check.status):
             wanted = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in check.status)
-            return Result(
-                passed=False, evidence=f"{what}: {status} {phrase}".rstrip() + f", {wanted} wanted", took_s=0.0
-            )
+            return Result(passed=False, evidence=f"{what}: {status} {phrase}".rstrip() + f", {wanted} wanted", took_s=0.0)
         if check.contains is not None and check.contains.encode() not in await _body(reader, headers):
             return Result(passed=False, evidence=f"{what}: {status}, without {check.contains!r}", took_s=0.0)
         return Result(passed=True, evidence=f"{what}: {status} {phrase}".rstrip(), took_s=0.0)

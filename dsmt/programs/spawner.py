@@ -317,6 +317,9 @@ def load(programs: Mapping[str, str]) -> dict[str, Main]:
                 f"the program {name} ({place}) cannot be imported: {type(error).__name__}: {error}",
                 program=name,
             ) from error
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise FailedError("start.driver", f"a program starts threads when it is imported: {threads} run, none can fork")
     return loaded
 
 

@@ -18,7 +18,7 @@ import signal
 from typing import Final
 
 from dsmt.ports.processes import Identity
-from dsmt.system.procfs import Stat, boot, descendants, environment_value, identity_of, is_alive, pids, stat_of
+from dsmt.system.procfs import Stat, boot, children, descendants, environment_value, identity_of, is_alive, pids, stat_of
 from dsmt.system.watch import Watch, watch
 
 MARK: Final = "DSMT_TREE"
@@ -36,7 +36,7 @@ class Tree:
         self.root = root
         self.mark = mark
         self._ours = ours
-        self._leaders: dict[int, Identity] = {root.pid: root}
+        self._leaders: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
 
     def members(self) -> set[Identity]:
         """The living processes of the tree."""
@@ -45,7 +45,7 @@ class Tree:
         stats.pop(os.getpid(), None)
         sessions = {pid for pid, leader in self._leaders.items() if identity_of(pid) in (None, leader)}
         belonging: dict[int, bool] = {}
-        for stat in stats.values():
+        for stat in sorted(stats.values(), key=lambda stat: (stat.started, stat.pid)):  # parents before their children
             self._judge(stat, stats, sessions, belonging)
         found = {stat for stat in stats.values() if belonging[stat.pid] and not stat.dead}
         members = {Identity(stat.pid, stat.started, boot()) for stat in found}
@@ -60,7 +60,7 @@ class Tree:
         belonging[stat.pid] = False
         parent = stats.get(stat.parent)
         belongs = (
-            (stat.pid == self.root.pid and stat.started == self.root.started)
+            Identity(stat.pid, stat.started, boot()) == self.root
             or stat.session in sessions
             or (parent is not None and self._judge(parent, stats, sessions, belonging))
             or (bool(self.mark) and environment_value(stat.pid, MARK) == self.mark)
@@ -145,7 +145,7 @@ class Orphans:
 
     def sweep(self) -> None:
         """Reap the dead children that the sweep before saw dead as well."""
-        stats = [stat for pid in _own_children() if (stat := stat_of(pid)) is not None and stat.dead]
+        stats = [stat for pid in children(os.getpid()) if (stat := stat_of(pid)) is not None and stat.dead]
         dead = {Identity(stat.pid, stat.started, boot()) for stat in stats}
         _reap_all(dead & self._dead)
         self._dead = dead - self._dead
@@ -155,8 +155,3 @@ class Orphans:
         self._timer = None
         self.sweep()
         self.start()
-
-
-def _own_children() -> list[int]:
-    """The children of this process."""
-    return [pid for pid in descendants(os.getpid()) if (stat := stat_of(pid)) and stat.parent == os.getpid()]

@@ -117,6 +117,15 @@ def test_a_plain_file_may_be_given_another_name(tmp_path):
     assert (tmp_path / "new" / "server").read_bytes() == PLAIN
 
 
+@pytest.mark.parametrize("name", [".", "..", "a/b", "/a"])
+def test_a_plain_file_has_one_plain_name(tmp_path, name):
+    (tmp_path / "cafe").write_bytes(PLAIN)
+    with pytest.raises(FailedError) as caught:
+        asyncio.run(unpack(str(tmp_path / "cafe"), str(tmp_path / "new"), name=name))
+    assert caught.value.code == "install.unpack"
+    assert tree(tmp_path) == ["cafe", "new"]
+
+
 @pytest.mark.parametrize("content", [tar_of(*GOOD), zip_of(("a", b"b", 0)), gzip.compress(b"no tar")])
 def test_an_archive_is_left_alone_when_it_is_not_to_be_unpacked(put, content):
     assert (put(content, how="no") / "download").read_bytes() == content

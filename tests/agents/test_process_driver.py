@@ -1,6 +1,7 @@
 """The process driver, against real programs."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError
 from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit, Identity
-from dsmt.system.procfs import identity_of, is_alive, open_pidfd, stat_of
+from dsmt.system.procfs import become_subreaper, children, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import Tree
 from dsmt.system.watch import nobody
 
@@ -31,6 +33,12 @@ async def until(condition, seconds=20.0):
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def subreaper():
+    """An agent is one, so its instances' orphans, and those of an earlier agent, are its children here."""
+    become_subreaper()
 
 
 @pytest.fixture
@@ -188,6 +196,21 @@ def test_limits_are_set_but_never_raised(launch, said):
 
     asyncio.run(main())
     assert said() == f"[(100, 100), (50, 50), ({1 << 30}, {1 << 30})]\n"
+
+
+def test_a_program_whose_limits_cannot_be_set_does_not_run(launch, monkeypatch):
+    async def main():
+        def refuse(*_):
+            raise PermissionError(errno.EPERM, "refused")
+
+        monkeypatch.setattr(resource, "prlimit", refuse)
+        with pytest.raises(FailedError) as caught:
+            ProcessDriver().start(launch("import time; time.sleep(600)", limits={"files": 10}))
+        assert caught.value.code == "start.driver"
+
+    before = set(children(os.getpid()))
+    asyncio.run(main())
+    assert set(children(os.getpid())) <= before
 
 
 def test_memory_beyond_the_limit_is_not_given(launch):
@@ -375,14 +398,24 @@ def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, c
     asyncio.run(main())
 
 
-def test_another_process_with_the_same_pid_is_never_adopted(launch):
+def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said):
     async def main():
         driver = ProcessDriver("web/app/0")
-        instance = driver.start(launch("import time; time.sleep(600)"))
+        code = """
+            import signal, time
+            signal.signal(signal.SIGUSR1, lambda *_: print("alive", flush=True))
+            print("ready", flush=True)
+            while True:
+                time.sleep(600)
+        """
+        instance = driver.start(launch(code))
+        await until(lambda: "ready" in said())
         real = instance.identity
-        for other in (Identity(real.pid, real.started - 1, real.boot), Identity(real.pid, real.started, "another")):
+        for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
             assert driver.adopt(other) is None
-            assert is_alive(real)
+            assert ProcessDriver("web/app/1").adopt(other) is None
+            instance.signal(signal.SIGUSR1)
+            await until(lambda number=number: said().count("alive") == number)
         assert await instance.kill(deadline=10) == ()
 
     asyncio.run(main())

@@ -219,6 +219,16 @@ def test_a_program_that_cannot_be_imported_is_an_error(node):
     assert not (Path(node.directory) / "run").exists()
 
 
+def test_a_program_that_starts_a_thread_when_imported_is_an_error(node):
+    (node.programs / "threaded.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nmain = print\n"
+    )
+    node.table["node_monitor"] = "threaded:main"
+    done = subprocess.run(node.argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "2 run, none can fork" in done.stderr
+
+
 def test_a_second_spawner_of_a_directory_leaves_with_a_sentence(node):
     async def main():
         node.start()

@@ -21,17 +21,22 @@ pytestmark = pytest.mark.real
 FORKS = """
 import os, sys, time
 # a child, a grandchild in a session of its own, and one orphaned in a session of its own
+ready, tell = os.pipe()
 if os.fork() == 0:
     if os.fork() == 0:
         os.setsid()
+    os.write(tell, b".")
     time.sleep(600)
 middle = os.fork()
 if middle == 0:
     os.setsid()
     if os.fork() == 0:
+        os.write(tell, b".")
         time.sleep(600)
     os._exit(0)
 os.waitpid(middle, 0)
+for _ in range(3):
+    os.read(ready, 1)
 print("forked", flush=True)
 time.sleep(600)
 """

@@ -56,6 +56,8 @@ _WRONG: Final[Mapping[int, str]] = {
 }
 """What the errno of a failed exec means to a person; all others are the driver's failure, not the program's."""
 
+_numbers = count(1)
+
 _CAP_SYS_ADMIN: Final = 21
 _CAP_SYS_RESOURCE: Final = 24
 
@@ -104,8 +106,7 @@ class ProcessDriver:
         self._owner = owner
         self._prefix = f"{owner}#{os.getpid()}.{0 if own is None else own.started}."
         self._ask = ask
-        self._numbers = count(1)
-        self._marks: set[str] = set()
+        self._adopted: set[str] = set()
         self._orphans = Orphans()
         become_subreaper()
 
@@ -125,14 +126,19 @@ class ProcessDriver:
 
     def start(self, launch: Launch) -> ProcessInstance:
         """Start a program; returns when it has exec'd. Raises `FailedError` with a `start.` code."""
-        mark = f"{self._prefix}{next(self._numbers)}"
+        mark = f"{self._prefix}{next(_numbers)}"
         pid = _exec(launch, {**launch.env, MARK: mark})
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError as error:
             raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
-        _limit(pid, launch.limits)
-        self._marks.add(mark)
+        try:
+            _limit(pid, launch.limits)
+        except (OSError, ValueError) as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(descriptor)
+            raise failed("start.driver", driver="process", error=f"its limits cannot be set: {error}") from error
         self._orphans.start()
         return ProcessInstance(Watch(pid, descriptor, ask=self._ask), mark, ours=True)
 
@@ -143,7 +149,7 @@ class ProcessDriver:
             self._clear(identity)
             return None
         mark = environment_value(identity.pid, MARK) or ""
-        self._marks.add(mark)
+        self._adopted.add(mark)
         stat = stat_of(identity.pid)
         return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
 
@@ -152,15 +158,19 @@ class ProcessDriver:
         left = Tree(gone, "", ours=False).members()
         for pid in pids() if self._owner else ():
             mark = environment_value(pid, MARK)
-            if mark is not None and mark.startswith(f"{self._owner}#") and mark not in self._marks:
-                identity = identity_of(pid)
-                left |= {identity} if identity is not None else set()
+            identity = identity_of(pid) if mark is not None and self._is_left(mark) else None
+            left |= {identity} if identity is not None else set()
         for member in left:
             descriptor = open_pidfd(member)
             if descriptor is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 os.close(descriptor)
+
+    def _is_left(self, mark: str) -> bool:
+        """Whether a mark is this owner's, but of no tree that this agent started or adopted."""
+        owner = mark.rpartition("#")[0]
+        return owner == self._owner and not mark.startswith(self._prefix) and mark not in self._adopted
 
 
 def _exec(launch: Launch, env: Mapping[str, str]) -> int:
