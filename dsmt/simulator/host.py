@@ -1,0 +1,162 @@
+"""Hosts: simulated machines, and their processes as their kernel sees them.
+
+Rule 1: a process's end closes what it held open, and its peers hear of it; a machine without power says nothing.
+Rule 2: pids are not used again within a boot; how a process ended is remembered for the boot.
+Rule 3: what a process raises is a bug of the code under simulation: it is kept in `World.crashes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from dsmt.ports.processes import Exit, Identity
+from dsmt.simulator.clocks import SimClock, SimEntropy
+from dsmt.simulator.disk import Disk
+from dsmt.simulator.findings import failure_text
+from dsmt.simulator.loop import SimLoop
+from dsmt.simulator.process import SimProcess
+from dsmt.simulator.rng import Stream
+
+FIRST_PID: Final = 1000
+TICKS: Final = 100
+"""Clock ticks in a second, as in /proc/PID/stat."""
+UNSEEN: Final = Exit(None, None)
+
+
+class Opened(Protocol):
+    """Something a kernel holds for a process: a socket."""
+
+    def vanish(self) -> None:
+        """The process is gone."""
+        ...
+
+
+class HostProcess:
+    """A process of a host; fulfils `ports.processes.Process`. `opened` is what its kernel closes at its end."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host, self.name = host, name
+        self.identity = host.next_identity()
+        self.sim = SimProcess(f"{host.name}:{name}", loop=host.loop)
+        self.opened: list[Opened] = []
+        self.exit: Exit | None = None
+        self._ended: list[Callable[[HostProcess], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<HostProcess {self.host.name}:{self.name} {self.sim.state}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.sim.alive
+
+    def start(self, main: Coroutine[Any, Any, int | None]) -> None:
+        """Run it."""
+        self.sim.start(main)
+        self.host.loop.create_task(self._reap(), name=f"{self.sim.name}:reaped", context=self.host.loop.world)
+
+    def on_end(self, call: Callable[[HostProcess], None]) -> None:
+        """Call this, outside of all processes, when it has ended."""
+        self._ended.append(call)
+
+    async def wait(self) -> Exit:
+        """Wait for its end."""
+        status = await self.sim.wait()
+        return Exit(status.code, status.signal)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.sim.send_signal(number)
+
+    async def _reap(self) -> None:
+        status = await self.sim.wait()
+        self.exit = Exit(status.code, status.signal)
+        if status.failure is not None:
+            self.host.crashes.append(f"[{self.host.loop.time():.3f} s in {self.sim.name}] {failure_text(status.failure)}")
+        self.host.ended(self)
+        for call in self._ended:
+            call(self)
+
+
+class Host:
+    """One machine. `cut`: its network is partitioned from everybody's. `on`: it has power."""
+
+    def __init__(self, loop: SimLoop, name: str, address: str, stream: Stream, crashes: list[str]) -> None:
+        self.loop, self.name, self.address, self.crashes = loop, name, address, crashes
+        self.stream = stream
+        self.clock = SimClock(loop)
+        self.disk = Disk()
+        self.on, self.cut = True, False
+        self.boots = 0
+        self.processes: dict[int, HostProcess] = {}
+        self.exits: dict[Identity, Exit] = {}
+        self.udp: dict[int, Any] = {}
+        self.wires: dict[Any, None] = {}
+        self.programs: dict[int, Any] = {}
+        """The running instances' programs by pid (`dsmt.simulator.programs.SimInstance`)."""
+        self._next_pid = FIRST_PID
+        self._entropies = 0
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {'on' if self.on else 'off'}{' cut' if self.cut else ''}>"
+
+    @property
+    def boot(self) -> str:
+        """The boot id."""
+        return f"boot-{self.name}-{self.boots}"
+
+    def entropy(self, name: str) -> SimEntropy:
+        """Randomness for a program: another stream each time."""
+        self._entropies += 1
+        return SimEntropy(self.stream.stream(name, self._entropies))
+
+    def next_identity(self) -> Identity:
+        """The identity of the next process here."""
+        self._next_pid += 1
+        return Identity(self._next_pid, int(self.clock.boottime() * TICKS), self.boot)
+
+    def start(self, name: str, main: Callable[[HostProcess], Coroutine[Any, Any, int | None]]) -> HostProcess:
+        """Start a process."""
+        process = HostProcess(self, name)
+        self.processes[process.identity.pid] = process
+        process.start(main(process))
+        return process
+
+    def ended(self, process: HostProcess) -> None:
+        """A process has ended: rule 1."""
+        self.processes.pop(process.identity.pid, None)
+        self.exits[process.identity] = process.exit or UNSEEN
+        opened, process.opened = process.opened, []
+        for one in opened:
+            if self.on:
+                one.vanish()
+
+    async def exit_of(self, identity: Identity) -> Exit:
+        """How a process ended that is no child of the asker, as the spawner remembers it."""
+        return self.exits.get(identity, UNSEEN)
+
+    def kill_all(self) -> None:
+        """SIGKILL to everything at once; the kernel lives, so peers hear of it."""
+        for process in list(self.processes.values()):
+            process.sim.kill()
+        for program in list(self.programs.values()):
+            program.signal_now(9)
+
+    def power_off(self) -> None:
+        """The power is cut: nobody hears a word."""
+        self.on = False
+        for wire in self.wires:
+            wire.broken = True
+        self.kill_all()
+        self.udp.clear()
+
+    def power_on(self) -> None:
+        """It boots: another boot id, the same disk; its kernel resets what peers still hold open to it."""
+        self.on = True
+        self.boots += 1
+        self.exits.clear()
+        self.clock.reboot()
+        wires, self.wires = list(self.wires), {}
+        for wire in wires:
+            wire.reset()

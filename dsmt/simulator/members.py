@@ -1,0 +1,277 @@
+"""The members of a simulated realm: brokers, controllers, nodes and an operator, each the real program in a process.
+
+Rule 1: what ends and is wanted is started again by its keeper after a moment, as `up`'s keeper and the spawner do.
+Rule 2: a broker's store and a node's disk belong to their machines, and survive processes and reboots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from dsmt.agents.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
+from dsmt.agents.container_manager import ContainerManager
+from dsmt.agents.deployment_agent import DeploymentAgent
+from dsmt.agents.surroundings import NodeSurroundings, Surroundings
+from dsmt.bus.broker import Broker, BrokerConfig
+from dsmt.bus.client import BusClient, ClientEmission
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.controllers.runner import ControllerRunner
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import SpecFact, to_data
+from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
+from dsmt.simulator.disk import SimFiles, SimLogs
+from dsmt.simulator.host import Host, HostProcess
+from dsmt.simulator.keys import SimKey, load_identity
+from dsmt.simulator.machine import SimArtifacts, SimChecks, SimMachine, SimProcesses, SimSockets
+from dsmt.simulator.network import SimNetwork
+from dsmt.simulator.process import current_process
+from dsmt.simulator.programs import Habits, SimDriver
+from dsmt.simulator.world import REALM, World
+from dsmt.version import __version__
+
+BROKER_PORT: Final = 4500
+AGAIN_S: Final = (0.05, 0.3)
+"""How soon a keeper starts again what has ended."""
+NODE_ROOT: Final = "/dsmt/node"
+DATA_ROOT: Final = "/dsmt/data"
+
+T = TypeVar("T")
+Main = Callable[[HostProcess], Coroutine[Any, Any, int | None]]
+
+
+class Kept:
+    """A program that is kept alive on a host. `delay_s`: how long until it is started again, first and last."""
+
+    def __init__(self, host: Host, name: str, main: Main, delay_s: tuple[float, float] = AGAIN_S) -> None:
+        self.host, self.name = host, name
+        self.process: HostProcess | None = None
+        self.wanted = False
+        self.starts = 0
+        self._main, self._delay_s = main, delay_s
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or is paused."""
+        return self.process is not None and self.process.alive
+
+    def start(self) -> None:
+        """Start it, and keep it."""
+        self.wanted = True
+        self._start(self.host.boots)
+
+    def stop(self) -> None:
+        """SIGKILL, and do not start it again."""
+        self.wanted = False
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL; it is started again."""
+        if self.process is not None:
+            self.process.sim.kill()
+
+    def _start(self, boot: int) -> None:
+        if self.wanted and self.host.on and self.host.boots == boot and not self.alive:
+            self.starts += 1
+            self.process = self.host.start(self.name, self._main)
+            self.process.on_end(self._ended)
+
+    def _ended(self, _process: HostProcess) -> None:
+        if self.wanted and self.host.on:
+            loop, boot = self.host.loop, self.host.boots
+            loop.call_in_at(None, loop.time() + self.host.stream.uniform(*self._delay_s), self._start, boot)
+
+
+class SimBroker:
+    """A broker. `store` is its disk's; `stores` are all that it has had."""
+
+    def __init__(self, world: World, name: str, address: str) -> None:
+        self.world, self.name = world, name
+        self.host = world.host(name, address)
+        self.identity = world.identity(f"broker/{name}")
+        self.address = f"{address}:{BROKER_PORT}"
+        self.stores: list[SqliteStore] = []
+        self.new_store()
+        self.born = True
+        self.kept = Kept(self.host, "broker", self._main)
+        world.brokers.append(BrokerAddress(self.address, self.identity.key.public))
+
+    @property
+    def store(self) -> SqliteStore:
+        """The store that it has now."""
+        return self.stores[-1]
+
+    def new_store(self) -> None:
+        """Its disk is lost: it has an empty one."""
+        self.stores.append(SqliteStore(":memory:", identity=self.host.entropy("store").bytes(8).hex()))
+        self.born = False
+
+    async def _main(self, process: HostProcess) -> None:
+        broker = Broker(
+            BrokerConfig(address=self.address, born=self.born, pid=process.identity.pid, version=__version__),
+            identity=self.identity,
+            trust=self.world.trust(),
+            store=self.store,
+            network=SimNetwork(self.world.fabric, process),
+            clock=self.host.clock,
+            entropy=self.host.entropy("broker"),
+        )
+        await broker.run()
+
+
+class SimController:
+    """A controller; `runner` is the one of its present process."""
+
+    def __init__(self, world: World, name: str, address: str, complaints: list[str]) -> None:
+        self.world, self.name, self._complaints = world, name, complaints
+        self.host = world.host(name, address)
+        self.identity = world.identity(f"controller/{name}")
+        self.runner: ControllerRunner | None = None
+        self.kept = Kept(self.host, "controller", self._main)
+
+    async def _main(self, process: HostProcess) -> None:
+        bus = self.world.client(process, self.identity)
+        self.runner = runner = ControllerRunner(
+            bus, self.host.clock, version=__version__, pid=process.identity.pid, complain=self._complain
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run())
+            group.create_task(runner.run())
+
+    def _complain(self, sentence: str) -> None:
+        self._complaints.append(f"[{self.world.loop.time():.3f} s] controller {self.name}: {sentence}")
+
+
+class SimNode:
+    """A node: its container manager and node monitor, kept by its spawner, and its agents."""
+
+    def __init__(self, world: World, name: str, address: str, habits: Habits, *, heartbeat_s: float = 1.0) -> None:
+        self.world, self.name = world, name
+        self.host = world.host(name, address)
+        self.identity = world.identity(f"node/{name}")
+        self.machine = SimMachine(self.host)
+        self.driver = SimDriver(self.host, habits)
+        self.processes = SimProcesses(self.host, self._agent)
+        self.manager = Kept(self.host, "container_manager", self._manager)
+        self.heartbeat_s = heartbeat_s
+
+    def start(self) -> None:
+        """Start what its spawner keeps."""
+        self.manager.start()
+
+    def boot(self) -> None:
+        """The power is back."""
+        if not self.host.on:
+            self.host.power_on()
+        self.start()
+
+    @property
+    def config(self) -> NodeConfig:
+        """What its manager is told."""
+        return NodeConfig(
+            node=self.name,
+            realm=REALM,
+            roots=self.world.realm.roots,
+            brokers=tuple((broker.address, broker.public) for broker in self.world.brokers),
+            address=self.host.address,
+            directory=NODE_ROOT,
+            data_root=DATA_ROOT,
+            heartbeat_s=self.heartbeat_s,
+        )
+
+    async def _manager(self, process: HostProcess) -> None:
+        host = self.host
+        files = SimFiles(host.disk, NODE_ROOT)
+        bus = self.world.client(process, self.identity, kept=files)
+        manager = ContainerManager(
+            self.config,
+            NodeSurroundings(
+                bus=bus,
+                identity=self.identity,
+                make_key=SimKey,
+                processes=self.processes,
+                drivers={"process": self.driver},
+                files=files,
+                clock=host.clock,
+                entropy=host.entropy("manager"),
+                ended=host.exit_of,
+                boot=host.boot,
+            ),
+        )
+        await _beside(bus, manager.run())
+
+    async def _agent(self, process: HostProcess, directory: str) -> int:
+        host = self.host
+        files = SimFiles(host.disk, directory)
+        config = load_config(files.read(CONFIG), where=f"{directory}/{CONFIG}")
+        identity = load_identity(files.read(IDENTITY) or b"", where=f"{directory}/{IDENTITY}")
+        bus = self.world.client(process, identity, kept=files)
+        agent = DeploymentAgent(
+            config,
+            Surroundings(
+                bus=bus,
+                drivers={"process": self.driver},
+                checks=SimChecks(host),
+                artifacts=SimArtifacts(host),
+                sockets=SimSockets(host),
+                logs=SimLogs(host.disk, f"{directory}/{LOGS}"),
+                files=files,
+                quick=files,
+                data=SimFiles(host.disk, DATA_ROOT),
+                host=SimFiles(host.disk, ""),
+                clock=host.clock,
+                entropy=host.entropy("agent"),
+                ended=host.exit_of,
+                boot=host.boot,
+                inherited={},
+            ),
+        )
+        here = current_process()
+        if here is not None:
+            here.on_signal(signal.SIGTERM, agent.shutdown)
+        return await _beside(bus, agent.run())
+
+
+class SimOperator:
+    """Somebody who applies service files. `applied` holds, by service, what was signed last."""
+
+    def __init__(self, world: World, name: str, address: str) -> None:
+        self.world, self.name = world, name
+        self.host = world.host(name, address)
+        self.identity = world.identity(f"operator/{name}")
+        self.applied: dict[str, ClientEmission] = {}
+        self._bus: BusClient | None = None
+        self.kept = Kept(self.host, "operator", self._main)
+
+    async def _main(self, process: HostProcess) -> None:
+        self._bus = self.world.client(process, self.identity)
+        await self._bus.run()
+
+    def apply(self, spec: dict[str, Any], *, reason: str, removed: bool = False) -> None:
+        """Apply a spec, as plain values; it is signed and sent as soon as there is a broker."""
+        process = self.kept.process
+        if process is None:
+            raise RuntimeError("the operator does not run")
+        self.world.loop.call_in(process.sim, self._apply, spec, reason, removed)
+
+    def _apply(self, spec: dict[str, Any], reason: str, removed: bool) -> None:
+        if self._bus is None:
+            raise RuntimeError("the operator is not connected")
+        service = spec["service"]
+        before = self.applied.get(service)
+        replaces: SignedEvent | None = None if before is None else before.signed
+        record = SpecFact(spec=spec, by=self.name, reason=reason, removed=removed)
+        draft = Draft(f"service/{service}/spec", to_data(record), subject=service, replaces=replaces)
+        self.applied[service] = self._bus.emit(draft)
+
+
+async def _beside(bus: BusClient, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work with the connection kept up meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        kept = group.create_task(bus.run())
+        result = await group.create_task(work)
+        kept.cancel()
+    return result

@@ -1,0 +1,217 @@
+"""The simulated network: links with latency, loss and partitions, in order; fulfils `ports.network.Network`.
+
+Rule 1: what is sent on a link arrives in order after the latency of its two hosts, `LOSS_S` later when it was lost and
+    sent again, and in the receiver's process: held while that one is paused, dropped when it is dead.
+Rule 2: while a host is cut off, what is sent to or from it is held, and arrives after the cut in order, as TCP's
+    retransmissions do; nobody is told of the cut.
+Rule 3: a process's end closes its links (`closed`, by the peer); a machine without power closes nothing, and resets
+    them when it has booted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.bus.memory import Fabric, MemoryLink, MemoryListener
+from dsmt.errors import FailedError, TransportError
+from dsmt.ports.network import Peer
+from dsmt.simulator.host import Host, HostProcess
+from dsmt.simulator.keys import link_public
+from dsmt.simulator.loop import SimLoop
+from dsmt.simulator.rng import Stream
+
+LATENCY_S: Final = (0.001, 0.005)
+LOSS: Final = 0.001
+LOSS_S: Final = 0.2
+CONNECT_S: Final = 5.0
+RECOVERY_S: Final = (0.05, 0.8)
+"""How long after a cut the first retransmission comes."""
+PRUNE_EACH: Final = 512
+_LOOK_S: Final = 0.1
+
+
+class Hosts:
+    """The hosts by address, the latency between two, and who is cut off from whom."""
+
+    def __init__(self, loop: SimLoop, stream: Stream) -> None:
+        self.loop, self.stream = loop, stream
+        self.by_address: dict[str, Host] = {}
+        self._latencies: dict[tuple[str, str], float] = {}
+
+    def at(self, address: str) -> Host | None:
+        """The host of `host:port`."""
+        return self.by_address.get(address.rpartition(":")[0])
+
+    def latency(self, a: Host, b: Host) -> float:
+        """Seconds one way."""
+        pair = (a.name, b.name) if a.name < b.name else (b.name, a.name)
+        found = self._latencies.get(pair)
+        if found is None:
+            found = self._latencies[pair] = self.stream.stream("latency", *pair).uniform(*LATENCY_S)
+        return found
+
+    @staticmethod
+    def reachable(a: Host, b: Host) -> bool:
+        """Whether a packet of one reaches the other now."""
+        return a.on and b.on and (a is b or not (a.cut or b.cut))
+
+
+class SimLink(MemoryLink):
+    """A client's end, with its wire."""
+
+    wire: Wire
+
+    @property
+    def closed(self) -> bool:
+        """Whether this end is closed."""
+        return self._lost
+
+
+class SimListener(MemoryListener):
+    """A broker's end, with the process that holds it."""
+
+    process: HostProcess
+
+
+class Wire:
+    """What carries one link. `broken`: one of its machines has lost its power."""
+
+    __slots__ = ("_due", "_held", "_loop", "_loss", "broken", "client", "latency", "link", "server")
+
+    def __init__(self, client: HostProcess, server: HostProcess, latency: float, loss: Stream) -> None:
+        self.client, self.server, self.latency = client, server, latency
+        self.broken = False
+        self.link: SimLink | None = None
+        self._loop = client.host.loop
+        self._loss = loss
+        self._due = [0.0, 0.0]
+        self._held: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])
+        for host in (client.host, server.host):
+            host.wires[self] = None
+
+    def carry(self, call: Callable[[], None], *, to_listener: bool) -> None:
+        """Bring something to the other end (rules 1 and 2)."""
+        way = 0 if to_listener else 1
+        if self.broken:
+            return
+        if self._held[way] or self.client.host.cut or self.server.host.cut:
+            self._held[way].append(call)
+        else:
+            self._send(call, way, self.latency)
+
+    def _send(self, call: Callable[[], None], way: int, after: float) -> None:
+        loop = self._loop
+        when = loop.time() + after
+        if self._loss.chance(LOSS):
+            when += LOSS_S
+        self._due[way] = when = max(when, self._due[way])
+        loop.call_in_at((self.client if way else self.server).sim, when, call)
+
+    def healed(self) -> None:
+        """A cut is over: what was held goes on its way."""
+        if self.client.host.cut or self.server.host.cut or self.broken:
+            return
+        for way in (0, 1):
+            held = list(self._held[way])
+            self._held[way].clear()
+            after = self._loss.uniform(*RECOVERY_S)
+            for call in held:
+                self._send(call, way, after)
+
+    def reset(self) -> None:
+        """A machine that had lost its power is there again, and knows nothing of this link."""
+        self.broken = False
+        for held in self._held:
+            held.clear()
+        if self.link is None:
+            return
+        if self.client.alive:
+            self.link.lost()
+        else:
+            self.link.vanish()
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything may still go over it."""
+        return self.link is None or not self.link.closed or any(self._held)
+
+
+class SimFabric(Fabric):
+    """The wire of every link."""
+
+    def __init__(self, hosts: Hosts, stream: Stream) -> None:
+        super().__init__()
+        self.hosts, self.stream = hosts, stream
+        self._made = 0
+
+    def wire(self, client: HostProcess, server: HostProcess) -> Wire:
+        """A new wire; now and then those that are closed are forgotten."""
+        self._made += 1
+        if self._made % PRUNE_EACH == 0:
+            for host in self.hosts.by_address.values():
+                host.wires = {wire: None for wire in host.wires if wire.needed}
+        latency = self.hosts.latency(client.host, server.host)
+        return Wire(client, server, latency, self.stream.stream("wire", self._made))
+
+    def carry(self, link: MemoryLink, call: Callable[[], None], *, to_listener: bool) -> None:
+        """Bring something to the other end."""
+        if not isinstance(link, SimLink):
+            raise TypeError("only links of the simulation are carried")
+        link.wire.carry(call, to_listener=to_listener)
+
+
+class SimNetwork:
+    """One process's way to the network."""
+
+    def __init__(self, fabric: SimFabric, process: HostProcess) -> None:
+        self._fabric, self._process = fabric, process
+
+    async def listen(
+        self, address: str, secret: bytes, *, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
+    ) -> SimListener:
+        """Open a port."""
+        host, _, port = address.rpartition(":")
+        if port == "0":
+            address = f"{host}:{self._fabric.port()}"
+        if address in self._fabric.listeners:
+            raise FailedError("start.port_in_use", f"{address} is in use", next="choose another port")
+        listener = SimListener(self._fabric, address, link_public(secret), admit, writable)
+        listener.process = self._process
+        self._process.opened.append(listener)
+        self._fabric.listeners[address] = listener
+        return listener
+
+    async def connect(self, address: str, secret: bytes, *, server_key: bytes) -> SimLink:
+        """Connect to a listener: two round trips, or a time-out."""
+        there = self._fabric.hosts.at(address)
+        listener = await self._reach(address, there)
+        key = link_public(secret)
+        if listener is None or there is None or not listener.admit(key):
+            raise TransportError("link.refused", f"no broker answers at {address}")
+        if listener.public != server_key:
+            raise TransportError("link.stranger", f"who answers at {address} is not the broker that was named")
+        peer = self._fabric.peer()
+        link = SimLink(self._fabric, listener, peer, key)
+        link.wire = self._fabric.wire(self._process, listener.process)
+        link.wire.link = link
+        listener.links[peer] = link
+        self._process.opened.append(link)
+        return link
+
+    async def _reach(self, address: str, there: Host | None) -> SimListener | None:
+        """The listener; None when its host refuses. Raises `TransportError` when nothing answers."""
+        here = self._process.host
+        if there is not None:
+            await asyncio.sleep(4 * self._fabric.hosts.latency(here, there))
+        until = here.loop.time() + CONNECT_S
+        while here.loop.time() < until:
+            if there is not None and Hosts.reachable(here, there):
+                listener = self._fabric.listeners.get(address)
+                if not isinstance(listener, SimListener):
+                    return None
+                if not listener.process.sim.halted:
+                    return listener
+            await asyncio.sleep(_LOOK_S)
+        raise TransportError("link.timeout", f"nothing answers at {address}")

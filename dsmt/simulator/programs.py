@@ -1,0 +1,134 @@
+"""Simulated programs of instances: they live as long as the seed says, and obey signals; fulfils `ports.driver.Driver`.
+
+Rule 1: a program belongs to its machine: it outlives the agent that started it, and ends with the machine's power.
+Rule 2: most end by themselves some time, some of them by a signal; most obey SIGTERM, some only SIGKILL.
+Rule 3: who started or adopted it learns how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from dataclasses import dataclass
+from typing import Final
+
+from dsmt.ports.driver import Launch
+from dsmt.ports.processes import Exit, Identity
+from dsmt.simulator.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How programs behave. `life_s` is the mean life (exponential); the others are shares of lives."""
+
+    life_s: float = 600.0
+    by_signal: float = 0.5
+    stubborn: float = 0.02
+    end_s: tuple[float, float] = (0.005, 0.2)
+    """How long an obedient one takes to end."""
+
+
+STEP_S: Final = (0.01, 0.3)
+"""How long a step's command (`install`, `configure`) takes."""
+_DEADLY: Final = (signals.SIGSEGV, signals.SIGKILL, signals.SIGABRT)
+
+
+class SimInstance:
+    """One running program; fulfils `ports.driver.Instance`. `slot` is `service/component/index`, empty for a step."""
+
+    def __init__(self, host: Host, launch: Launch, habits: Habits) -> None:
+        self.host, self.launch = host, launch
+        self.identity: Identity = host.next_identity()
+        self.slot = launch.env.get("DSMT_INSTANCE", "") if launch.stdout != launch.stderr else ""
+        self.began = host.loop.time()
+        self.exit: Exit | None = None
+        self.asked = False
+        """Whether it was sent a signal: its end is not its own."""
+        self._waiters: list[asyncio.Future[Exit]] = []
+        self._habits = habits
+        self._stubborn = host.stream.chance(habits.stubborn)
+        host.programs[self.identity.pid] = self
+        ends, how = self._fate()
+        host.loop.call_in_at(None, host.loop.time() + ends, self._end, how)
+
+    def __repr__(self) -> str:
+        return f"<SimInstance {self.slot} on {self.host.name} {self.exit or 'running'}>"
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports it listens on."""
+        return [int(value) for name, value in self.launch.env.items() if name.startswith("PORT_")]
+
+    def _fate(self) -> tuple[float, Exit]:
+        stream = self.host.stream
+        if not self.slot:
+            return stream.uniform(*STEP_S), Exit(0, None)
+        signalled = stream.chance(self._habits.by_signal)
+        how = Exit(None, stream.choice(_DEADLY)) if signalled else Exit(stream.below(3), None)
+        return stream.exponential(self._habits.life_s), how
+
+    async def wait(self) -> Exit:
+        """Wait for its end."""
+        if self.exit is None:
+            waiter: asyncio.Future[Exit] = self.host.loop.create_future()
+            self._waiters.append(waiter)
+            return await waiter
+        return self.exit
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.host.loop.require_alive()
+        self.signal_now(number)
+
+    def signal_now(self, number: int) -> None:
+        """Send it a signal, from outside of all processes."""
+        if self.exit is not None:
+            return
+        self.asked = True
+        if number == signals.SIGKILL:
+            self._end(Exit(None, number))
+        elif number == signals.SIGTERM and not self._stubborn:
+            when = self.host.loop.time() + self.host.stream.uniform(*self._habits.end_s)
+            self.host.loop.call_in_at(None, when, self._end, Exit(0, None))
+
+    def crash(self) -> None:
+        """It crashes now."""
+        self._end(Exit(None, signals.SIGSEGV))
+
+    async def kill(self, *, deadline: float) -> tuple[int, ...]:  # noqa: ARG002 - it always dies at once
+        """SIGKILL; nothing is ever left."""
+        self.signal(signals.SIGKILL)
+        return ()
+
+    def _end(self, how: Exit) -> None:
+        if self.exit is not None:
+            return
+        self.exit = how
+        self.host.programs.pop(self.identity.pid, None)
+        self.host.exits[self.identity] = how
+        if how.code != 0:
+            self.host.disk.append(self.launch.stderr, b"something went wrong\n")
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(how)
+
+
+class SimDriver:
+    """Runs programs on one host, in place of each of the real drivers."""
+
+    fence = "none"
+    enforces: tuple[str, ...] = ("memory", "pids", "files")
+
+    def __init__(self, host: Host, habits: Habits) -> None:
+        self._host, self._habits = host, habits
+
+    def start(self, launch: Launch) -> SimInstance:
+        """Start a program."""
+        self._host.loop.require_alive()
+        return SimInstance(self._host, launch, self._habits)
+
+    def adopt(self, identity: Identity) -> SimInstance | None:
+        """Take over an instance that an earlier agent started; None when it is gone."""
+        found = self._host.programs.get(identity.pid)
+        return found if isinstance(found, SimInstance) and found.identity == identity else None

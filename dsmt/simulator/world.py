@@ -1,0 +1,112 @@
+"""The world of one simulation: hosts, network, the realm's keys, and how its programs are given their ports.
+
+Rule 1: everything is drawn from streams named under one seed; nothing is iterated whose order is not that of making.
+Rule 2: the programs are the real ones; only what they touch is simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from dsmt.bus.client import About, BusClient
+from dsmt.ports.files import Files
+from dsmt.ports.realm import BrokerAddress
+from dsmt.simulator.clocks import EPOCH_MS
+from dsmt.simulator.host import Host, HostProcess
+from dsmt.simulator.keys import SimKey, verify
+from dsmt.simulator.loop import SimLoop, current_loop
+from dsmt.simulator.network import Hosts, SimFabric, SimNetwork
+from dsmt.simulator.rng import Stream
+from dsmt.trust.identity import Identity, delegate, root_issued
+from dsmt.trust.store import Realm, TrustStore
+from dsmt.version import __version__
+
+REALM: Final = "sim"
+NOW_S: Final = EPOCH_MS // 1000
+
+
+class World:
+    """Everything that a simulated realm stands on. To be made inside of a running simulation."""
+
+    def __init__(self, seed: int) -> None:
+        self.loop: SimLoop = current_loop()
+        self.seed = seed
+        self.stream = Stream(seed, "world")
+        self.hosts: dict[str, Host] = {}
+        self.net = Hosts(self.loop, self.stream.stream("net"))
+        self.fabric = SimFabric(self.net, self.stream.stream("links"))
+        self.crashes: list[str] = []
+        """What programs raised and did not catch: bugs."""
+        self.brokers: list[BrokerAddress] = []
+        self._keys = self.stream.stream("keys")
+        self.root = self.key()
+
+    @property
+    def realm(self) -> Realm:
+        """The realm and its root."""
+        return Realm(name=REALM, roots=(self.root.public,))
+
+    @property
+    def now_ms(self) -> int:
+        """The true realm time in ms."""
+        return EPOCH_MS + int(self.loop.time() * 1000)
+
+    def trust(self) -> TrustStore:
+        """A trust store for one process."""
+        return TrustStore(self.realm, verify=verify)
+
+    def key(self) -> SimKey:
+        """A new key."""
+        return SimKey(self._keys.bytes(32))
+
+    def identity(self, name: str, *, parent: Identity | None = None) -> Identity:
+        """A new identity, under the root or below another."""
+        serial = self._keys.bytes(16)
+        if parent is None:
+            return root_issued(name, self.root, key=self.key(), now_s=NOW_S, serial=serial)
+        return delegate(name, parent, key=self.key(), now_s=NOW_S, serial=serial)
+
+    def host(self, name: str, address: str) -> Host:
+        """A new machine."""
+        host = Host(self.loop, name, address, self.stream.stream("host", name), self.crashes)
+        self.hosts[name] = host
+        self.net.by_address[address] = host
+        return host
+
+    def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> BusClient:
+        """A connection to the realm for a process."""
+        return BusClient(
+            identity=identity,
+            trust=self.trust(),
+            brokers=self.brokers,
+            network=SimNetwork(self.fabric, process),
+            clock=process.host.clock,
+            entropy=process.host.entropy("client"),
+            about=About(process.identity.pid, __version__, process.host.address),
+            kept=kept,
+        )
+
+    def cut(self, host: Host) -> None:
+        """Partition a host from all others."""
+        host.cut = True
+
+    def heal(self, host: Host) -> None:
+        """End a partition."""
+        host.cut = False
+        for wire in list(host.wires):
+            wire.healed()
+
+    def later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        """Do something in so many seconds, outside of all processes."""
+        self.loop.call_in_at(None, self.loop.time() + seconds, call, *args)
+
+    def background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task outside of all processes."""
+        return self.loop.create_task(work, name=name, context=self.loop.world)
+
+    def power_off(self) -> None:
+        """End everything, at the end of a run."""
+        for host in self.hosts.values():
+            host.power_off()
