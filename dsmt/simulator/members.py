@@ -20,12 +20,14 @@ from dsmt.bus.client import BusClient, ClientEmission
 from dsmt.bus.sqlite import SqliteStore
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.records import DriverAttributes, SpecFact, to_data
+from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
+from dsmt.simulator.datagrams import SimDatagrams
 from dsmt.simulator.disk import SimFiles, SimLogs
 from dsmt.simulator.host import Host, HostProcess
-from dsmt.simulator.keys import SimKey, load_identity
+from dsmt.simulator.keys import SimKey, load_identity, verify
 from dsmt.simulator.machine import SimArtifacts, SimChecks, SimMachine, SimProcesses, SimSockets
 from dsmt.simulator.network import SimNetwork
 from dsmt.simulator.process import current_process
@@ -155,12 +157,15 @@ class SimNode:
         self.machine = SimMachine(self.host)
         self.driver = SimDriver(self.host, habits)
         self.processes = SimProcesses(self.host, self._agent)
+        self.monitor_identity = world.identity(f"monitor/{name}", parent=self.identity)
         self.manager = Kept(self.host, "container_manager", self._manager)
+        self.monitor = Kept(self.host, "monitor", self._monitor)
         self.heartbeat_s = heartbeat_s
 
     def start(self) -> None:
         """Start what its spawner keeps."""
         self.manager.start()
+        self.monitor.start()
 
     def boot(self) -> None:
         """The power is back."""
@@ -202,6 +207,31 @@ class SimNode:
             ),
         )
         await _beside(bus, manager.run())
+
+    async def _monitor(self, process: HostProcess) -> None:
+        host = self.host
+        bus = self.world.client(process, self.monitor_identity, kept=SimFiles(host.disk, f"{NODE_ROOT}/monitor"))
+        monitor = NodeMonitor(
+            MonitorConfig(
+                node=self.name,
+                address=host.address,
+                version=__version__,
+                labels={},
+                drivers={"process": DriverAttributes(fence=self.driver.fence, enforces=self.driver.enforces)},
+                pid=process.identity.pid,
+            ),
+            MonitorSurroundings(
+                bus=bus,
+                key=self.monitor_identity.key,
+                machine=self.machine,
+                datagrams=SimDatagrams(self.world.net, process),
+                clock=host.clock,
+                entropy=host.entropy("monitor"),
+                attachment=lambda: bus.attachment,
+                check=verify,
+            ),
+        )
+        await _beside(bus, monitor.run())
 
     async def _agent(self, process: HostProcess, directory: str) -> int:
         host = self.host

@@ -1,16 +1,18 @@
 """The world of one simulation: hosts, network, the realm's keys, and how its programs are given their ports.
 
 Rule 1: everything is drawn from streams named under one seed; nothing is iterated whose order is not that of making.
-Rule 2: the programs are the real ones; only what they touch is simulated.
+Rule 2: the programs are the real ones; only what they touch is simulated. One shortcut: each event is decoded once for all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any, Final
 
 from dsmt.bus.client import About, BusClient
+from dsmt.event.codec import decode
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.clocks import EPOCH_MS
@@ -40,6 +42,7 @@ class World:
         self.crashes: list[str] = []
         """What programs raised and did not catch: bugs."""
         self.brokers: list[BrokerAddress] = []
+        self._decode = lru_cache(maxsize=1 << 16)(decode)
         self._keys = self.stream.stream("keys")
         self.root = self.key()
 
@@ -55,7 +58,7 @@ class World:
 
     def trust(self) -> TrustStore:
         """A trust store for one process."""
-        return TrustStore(self.realm, verify=verify)
+        return TrustStore(self.realm, verify=verify, decode=self._decode)
 
     def key(self) -> SimKey:
         """A new key."""

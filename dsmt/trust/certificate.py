@@ -9,6 +9,7 @@ Rule 3: a certificate is good only under its issuer's, up to the realm's root (`
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import cbor2
@@ -79,6 +80,7 @@ def issue(certificate: Certificate, signer: Signing) -> SignedCertificate:
     return SignedCertificate(certificate, raw, signer.key_id)
 
 
+@lru_cache(maxsize=1024)
 def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
     """Take a certificate apart: itself, and algorithm, signed bytes and signature for its check.
 

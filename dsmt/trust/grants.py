@@ -11,6 +11,7 @@ Rule 5: a name is one of `NAME_LEVELS`, and who may be named by whom is `may_nam
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from dsmt.event.registry import TOPICS, as_pattern, lookup, owner_of, unify
@@ -81,6 +82,7 @@ def may_name(issuer: str, subject: str) -> bool:
     return role == "issuer" and subject.split("/", 1)[0] == "node"
 
 
+@lru_cache(maxsize=65536)
 def may_write(name: str, topic: str) -> bool:
     """Whether the topic's row lets a source of this name write it; its certificate must grant it, too."""
     match = lookup(topic)
@@ -90,6 +92,7 @@ def may_write(name: str, topic: str) -> bool:
     return name.split("/", 1)[0] in match.row.roles if owner is None else owner == name
 
 
+@lru_cache(maxsize=4096)
 def widens(above: Certificate, below: Certificate) -> str:
     """How a certificate goes beyond what its issuer's lets it give: empty when it does not."""
     if below.issuer != above.subject or not may_name(above.subject, below.subject):
@@ -105,6 +108,11 @@ def widens(above: Certificate, below: Certificate) -> str:
 
 def may(patterns: Iterable[str], topic: str) -> bool:
     """Whether one of the patterns takes the topic."""
+    return _may(tuple(patterns), topic)
+
+
+@lru_cache(maxsize=65536)
+def _may(patterns: tuple[str, ...], topic: str) -> bool:
     return any(pattern == topic or matches(pattern, topic) for pattern in patterns)
 
 

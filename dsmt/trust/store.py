@@ -30,6 +30,7 @@ from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
 
 Verify = Callable[[int, bytes, bytes, bytes], bool]
+Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
 _ROOTS_REMEMBERED: Final = 4096
 _KEPT_PER_KEY: Final = 64
 
@@ -42,11 +43,14 @@ class Realm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrustStore:
-    """What one process knows about who may say what. Pure: the time comes from the event that is judged."""
+    """What one process knows about who may say what. Pure: the time comes from the event that is judged.
 
-    def __init__(self, realm: Realm, *, verify: Verify = verify_ed25519) -> None:
+    The simulator brings its own `verify`, and a `decode` that many readers share.
+    """
+
+    def __init__(self, realm: Realm, *, verify: Verify = verify_ed25519, decode: Decode = decode) -> None:
         self.realm = realm
-        self._verify = verify
+        self._verify, self._decode = verify, decode
         self._roots = {key_id_of(root): root for root in realm.roots}
         self._good: dict[bytes, list[SignedCertificate]] = {}
         """By the id of the key that they name, newest first."""
@@ -136,7 +140,7 @@ class TrustStore:
 
     def open(self, raw: bytes) -> tuple[SignedEvent, Envelope]:
         """Read an event and check who signed it and that they may. Raises `UnusableEventError` that says why not."""
-        signed, envelope = decode(raw)
+        signed, envelope = self._decode(raw)
         event = signed.event
         held = self._good.get(envelope.key_id)
         if not held:
