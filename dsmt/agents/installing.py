@@ -14,8 +14,8 @@ from typing import Final
 from dsmt.agents.endings import words
 from dsmt.agents.launching import Plan, Site, refused, working_directory
 from dsmt.agents.reporting import Reporter
-from dsmt.errors import FailedError
-from dsmt.event.reason import reason
+from dsmt.errors import DsmtError, FailedError
+from dsmt.event.reason import REASONS, reason
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.clock import Clock
 from dsmt.ports.driver import Driver, Launch
@@ -62,8 +62,11 @@ class Installer:
                     url = artifact.url
                     await self._artifacts.install(artifact, site.directory, self._reporter.progress)
         except TimeoutError as error:
-            told = reason("fetch.unreachable", host=url, error=f"not here in {words(component.install_timeout_s)}")
-            raise FailedError(told.code, told.message, host=url) from error
+            raise _unreachable(url, f"not here in {words(component.install_timeout_s)}") from error
+        except DsmtError as error:
+            if error.code in REASONS:
+                raise
+            raise _unreachable(url, error.message) from error
         if component.install is not None:
             await self._step("install", component.install, plan, site)
 
@@ -126,3 +129,8 @@ class Installer:
             return None
         finally:
             await instance.kill(deadline=KILL_S)
+
+
+def _unreachable(url: str, error: str) -> FailedError:
+    """`fetch.unreachable`: it may be there another time."""
+    return FailedError("fetch.unreachable", reason("fetch.unreachable", host=url, error=error).message, host=url)

@@ -13,11 +13,11 @@ import contextlib
 import signal
 from typing import Any, Final
 
-import cbor2
 import msgspec
 
 from dsmt.agents import container as c
 from dsmt.agents import endings
+from dsmt.agents.delegation import delegated
 from dsmt.agents.memory import read_event
 from dsmt.agents.reconcile import Task, task
 from dsmt.agents.supervision import JITTER, Again, Supervision
@@ -31,9 +31,6 @@ from dsmt.event.records import Slot, from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.spec.records import Park, RestartPolicy, Step
-from dsmt.trust.certificate import read as read_certificate
-from dsmt.trust.identity import Identity as Source
-from dsmt.trust.identity import delegate, dump
 
 AGENT_POLICY: Final = RestartPolicy(
     when="always",
@@ -258,16 +255,16 @@ class Keeper:
         if self._files.read(c.CONFIG) != told:
             self._files.write(c.CONFIG, told)
         now_s = self._around.bus.now_ms() // 1000
-        if not _is_good(self._files.read(c.IDENTITY), self._around.identity, now_s):
-            entropy = self._around.entropy
-            made = delegate(
-                self.slot.agent(self._config.node),
-                self._around.identity,
-                key=self._around.make_key(entropy.bytes(32)),
-                now_s=now_s,
-                serial=entropy.bytes(16),
-            )
-            self._files.write(c.IDENTITY, dump(made))
+        around = self._around
+        raw = delegated(
+            self._files.read(c.IDENTITY),
+            self.slot.agent(self._config.node),
+            around.identity,
+            now_s=now_s,
+            make_key=around.make_key,
+            entropy=around.entropy,
+        )
+        self._files.write(c.IDENTITY, raw)
 
     async def _failed(self, why: Reason) -> None:
         """Say that it failed, and wait as long as supervision wants."""
@@ -319,16 +316,3 @@ class Keeper:
         instance = None if driver is None else driver.adopt(Identity(one.pid, one.started, one.boot))
         if instance is not None:
             await instance.kill(deadline=KILL_S)
-
-
-def _is_good(raw: bytes | None, parent: Source, now_s: int) -> bool:
-    """Whether a kept identity is below the parent's present one, and half of its life is still to come."""
-    if raw is None:
-        return False
-    try:
-        own, *above = cbor2.loads(raw)["chain"]
-        certificate = read_certificate(own)[0].certificate
-    except (cbor2.CBORDecodeError, UnusableEventError, LookupError, TypeError, ValueError):
-        return False
-    lifetime = certificate.not_after - certificate.issued
-    return above == [one.raw for one in parent.chain] and now_s < certificate.not_after - lifetime // 2

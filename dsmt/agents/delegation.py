@@ -1,0 +1,41 @@
+"""Delegation: the identities that a node issues below its own, for its agents and its monitor (DESIGN.md 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cbor2
+
+from dsmt.errors import UnusableEventError
+from dsmt.ports.entropy import Entropy
+from dsmt.trust.certificate import read
+from dsmt.trust.identity import Identity, delegate, dump
+from dsmt.trust.keys import Key
+
+
+def delegated(
+    kept: bytes | None,
+    name: str,
+    parent: Identity,
+    *,
+    now_s: int,
+    make_key: Callable[[bytes], Key],
+    entropy: Entropy,
+) -> bytes:
+    """The kept identity (`dsmt.trust.identity.dump`) if it is good, else a new one. `now_s`: realm time in seconds."""
+    if kept is not None and is_good(kept, name, parent, now_s):
+        return kept
+    key = make_key(entropy.bytes(32))
+    return dump(delegate(name, parent, key=key, now_s=now_s, serial=entropy.bytes(16)))
+
+
+def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
+    """Whether a kept identity is of that name, below the parent's present one, and in the first half of its life."""
+    try:
+        own, *above = cbor2.loads(kept)["chain"]
+        certificate = read(own)[0].certificate
+    except (cbor2.CBORDecodeError, UnusableEventError, LookupError, TypeError, ValueError):
+        return False
+    lifetime = certificate.not_after - certificate.issued
+    below = above == [one.raw for one in parent.chain] and certificate.subject == name
+    return below and now_s < certificate.not_after - lifetime // 2

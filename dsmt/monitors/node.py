@@ -1,0 +1,141 @@
+"""The node monitor: a node as seen from inside, as a fact; answers probes, and probes others (DESIGN 6, F4, J4).
+
+Rule 1: attributes are said at the start, each `SAY_S`, and at once when something has changed by more than 5 %.
+Rule 2: it looks each `LOOK_S`; what it says of its clock is the difference to realm time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dsmt.event.records import DriverAttributes, NodeAttributes, to_data
+from dsmt.monitors.probe import Prober, Responder
+from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.clock import Clock
+from dsmt.ports.datagrams import Datagrams
+from dsmt.ports.entropy import Entropy
+from dsmt.ports.machine import Machine, Reading
+from dsmt.trust.keys import Key, verify
+
+LOOK_S: Final = 5.0
+SAY_S: Final = 30.0
+SHARE: Final = 0.05
+"""The change, as a share of the whole, that is said at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What a monitor says of its node without looking. `accepts` is the node's own condition (CEL), or None."""
+
+    node: str
+    address: str
+    version: str
+    labels: Mapping[str, str]
+    drivers: Mapping[str, DriverAttributes]
+    accepts: str | None = None
+    location: tuple[float, float] | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorSurroundings:
+    """Everything a monitor touches. `key` is its own; `attachment` tells the number of its present attachment."""
+
+    bus: Bus
+    key: Key
+    machine: Machine
+    datagrams: Datagrams
+    clock: Clock
+    entropy: Entropy
+    attachment: Callable[[], int]
+    check: Callable[[int, bytes, bytes, bytes], bool] = verify
+
+
+class NodeMonitor:
+    """One node's monitor. `run` goes on until it is cancelled."""
+
+    def __init__(self, config: MonitorConfig, around: MonitorSurroundings) -> None:
+        self._config = config
+        self._around = around
+        self._responder = Responder(config.node, around.key, around.clock, around.attachment)
+        self._prober = Prober(
+            config.node,
+            bus=around.bus,
+            datagrams=around.datagrams,
+            clock=around.clock,
+            entropy=around.entropy,
+            check=around.check,
+        )
+        self._port: int | None = None
+        self._said: Reading | None = None
+        self._said_pids: tuple[int | None, int | None] = (None, None)
+        self._due = 0.0
+
+    async def run(self) -> None:
+        """Look and say, answer and probe."""
+        self._port = await self._responder.bind(self._around.datagrams, self._config.address)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._prober.run())
+                await self._look_on()
+        finally:
+            self._responder.close()
+
+    async def _look_on(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(LOOK_S)
+
+    def _look(self) -> None:
+        """Look once; say what is to be said."""
+        now = self._around.clock.boottime()
+        seen = self._around.machine.read()
+        pids = (self._around.machine.pid_of("spawner"), self._around.machine.pid_of("container_manager"))
+        if self._said is not None and now < self._due and pids == self._said_pids and not differs(self._said, seen):
+            return
+        self._said, self._said_pids, self._due = seen, pids, now + SAY_S
+        topic = f"node/{self._config.node}/attributes"
+        attributes = self._attributes(seen, pids)
+        self._around.bus.emit(Draft(topic, to_data(attributes), subject=f"node/{self._config.node}"))
+        self._around.bus.heartbeat(f"node/{self._config.node}/monitor/heartbeat", SAY_S)
+
+    def _attributes(self, seen: Reading, pids: tuple[int | None, int | None]) -> NodeAttributes:
+        config, around = self._config, self._around
+        return NodeAttributes(
+            cpus=seen.cpus,
+            memory_bytes=seen.memory_bytes,
+            memory_free_bytes=seen.memory_free_bytes,
+            disk_bytes=seen.disk_bytes,
+            disk_free_bytes=seen.disk_free_bytes,
+            load=seen.load,
+            address=config.address,
+            version=config.version,
+            boot_id=around.machine.boot_id,
+            labels=dict(config.labels),
+            location=config.location,
+            drivers=dict(config.drivers),
+            udp_port=self._port,
+            accepts=config.accepts,
+            clock_offset_s=round((around.clock.wall_ms() - around.bus.now_ms()) / 1000, 3),
+            spawner_pid=pids[0],
+            manager_pid=pids[1],
+            monitor_pid=config.pid,
+            attachments={around.bus.source: around.attachment()},
+            emit_rate_s=SAY_S,
+        )
+
+
+def differs(said: Reading, seen: Reading) -> bool:
+    """Whether something has changed by more than `SHARE` of the whole; load counts by processor."""
+    if replace(said, memory_free_bytes=0, disk_free_bytes=0, load=0) != replace(
+        seen, memory_free_bytes=0, disk_free_bytes=0, load=0
+    ):
+        return True
+    return (
+        abs(said.memory_free_bytes - seen.memory_free_bytes) > SHARE * seen.memory_bytes
+        or abs(said.disk_free_bytes - seen.disk_free_bytes) > SHARE * seen.disk_bytes
+        or abs(said.load - seen.load) > max(0.5, SHARE * 10 * seen.cpus)
+    )

@@ -1,0 +1,81 @@
+"""The container manager's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
+
+SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dsmt.agents.container import NodeConfig
+from dsmt.agents.container_manager import ContainerManager
+from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.surroundings import NodeSurroundings
+from dsmt.programs.node_process import client, data_root, on_signals, outside, read_node, run
+from dsmt.system.files import DiskFiles
+from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import boot
+from dsmt.trust.keys import SecretKey
+
+
+def main(directory: str) -> int:
+    """Manage a node's containers until a signal; the exit code."""
+    return run(lambda: _serve(Path(directory).absolute()))
+
+
+async def _serve(directory: Path) -> int:
+    told, identity = read_node(directory)
+    around = outside()
+    spawner = SpawnedProcesses(str(directory))
+    realm = told.realm
+    config = NodeConfig(
+        node=told.node,
+        realm=realm.name,
+        roots=realm.roots,
+        brokers=realm.brokers,
+        address=told.address,
+        directory=str(directory),
+        data_root=data_root(directory),
+        labels=told.labels,
+    )
+    async with client(
+        identity, realm.realm, realm.brokers, around, directory=str(directory / "bus" / "manager"), address=told.address
+    ) as bus:
+        manager = ContainerManager(
+            config,
+            NodeSurroundings(
+                bus=bus,
+                identity=identity,
+                make_key=SecretKey,
+                processes=spawner,
+                drivers={word: make("", spawner.ended) for word, make in DRIVERS.items()},
+                files=DiskFiles(str(directory)),
+                clock=around.clock,
+                entropy=around.entropy,
+                ended=spawner.ended,
+                boot=boot(),
+            ),
+        )
+        running = asyncio.ensure_future(manager.run())
+        ending: list[asyncio.Task[None]] = []
+
+        def end_the_node() -> None:
+            if not ending:
+                ending.append(asyncio.ensure_future(manager.shutdown()))
+
+        on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
+        await asyncio.wait((running,))
+        if not running.cancelled():
+            running.result()
+        for one in ending:
+            await one
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit(main(sys.argv[1]))

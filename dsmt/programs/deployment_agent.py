@@ -1,0 +1,67 @@
+"""The deployment agent's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is its container's.
+
+SIGTERM and SIGINT: stop the instance, say so, and exit with `EXIT_STOPPED`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dsmt.agents import container
+from dsmt.agents.deployment_agent import DeploymentAgent
+from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.node_artifacts import NodeArtifacts
+from dsmt.agents.surroundings import Surroundings
+from dsmt.monitors.checks import RealChecks
+from dsmt.programs.configuration import read_identity
+from dsmt.programs.node_process import client, on_signals, outside, run
+from dsmt.system.files import DiskFiles
+from dsmt.system.logs import DiskLogs
+from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import boot
+from dsmt.system.sockets import LinuxSockets
+from dsmt.trust.store import Realm
+
+
+def main(directory: str) -> int:
+    """Be the agent of a container until its slot has left, or a signal; the exit code."""
+    return run(lambda: _serve(os.path.abspath(directory)))
+
+
+async def _serve(directory: str) -> int:
+    files = DiskFiles(directory)
+    config = container.load_config(files.read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
+    identity = read_identity(Path(directory) / container.IDENTITY)
+    around = outside()
+    spawner = SpawnedProcesses(config.node_directory)
+    realm = Realm(name=config.realm, roots=config.roots)
+    async with client(identity, realm, config.brokers, around, directory=f"{directory}/bus", address=config.address) as bus:
+        agent = DeploymentAgent(
+            config,
+            Surroundings(
+                bus=bus,
+                drivers={word: make(directory, spawner.ended) for word, make in DRIVERS.items()},
+                checks=RealChecks(),
+                artifacts=NodeArtifacts(bus.get_blob),
+                sockets=LinuxSockets(),
+                logs=DiskLogs(f"{directory}/{container.LOGS}"),
+                files=files,
+                quick=DiskFiles(directory, durable=False),
+                data=DiskFiles(config.data_root),
+                host=DiskFiles("/"),
+                clock=around.clock,
+                entropy=around.entropy,
+                ended=spawner.ended,
+                boot=boot(),
+                inherited=dict(os.environ),
+            ),
+        )
+        on_signals({signal.SIGTERM: agent.shutdown, signal.SIGINT: agent.shutdown})
+        return await agent.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

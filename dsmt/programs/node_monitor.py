@@ -1,0 +1,88 @@
+"""The node monitor's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
+
+Its identity is delegated by the node's, and kept in `monitor.identity`. SIGTERM and SIGINT: exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from dsmt.agents.delegation import delegated
+from dsmt.agents.drivers import DRIVERS
+from dsmt.event.records import DriverAttributes
+from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
+from dsmt.programs.node_process import client, on_signals, outside, read_node, run
+from dsmt.system.datagrams import UdpDatagrams
+from dsmt.system.files import DiskFiles
+from dsmt.system.machine import LinuxMachine
+from dsmt.system.watch import nobody
+from dsmt.trust.identity import load
+from dsmt.trust.keys import SecretKey
+from dsmt.version import __version__
+
+IDENTITY: Final = "monitor.identity"
+
+
+def main(directory: str) -> int:
+    """Monitor a node until a signal; the exit code."""
+    return run(lambda: _serve(Path(directory).absolute()))
+
+
+async def _serve(directory: Path) -> int:
+    told, node = read_node(directory)
+    around = outside()
+    files = DiskFiles(str(directory))
+    raw = delegated(
+        files.read(IDENTITY),
+        f"monitor/{told.node}",
+        node,
+        now_s=around.clock.wall_ms() // 1000,
+        make_key=SecretKey,
+        entropy=around.entropy,
+    )
+    files.write(IDENTITY, raw)
+    identity = load(raw, where=str(directory / IDENTITY))
+    realm = told.realm
+    async with client(
+        identity, realm.realm, realm.brokers, around, directory=str(directory / "bus" / "monitor"), address=told.address
+    ) as bus:
+        monitor = NodeMonitor(
+            MonitorConfig(
+                node=told.node,
+                address=told.address,
+                version=__version__,
+                labels=told.labels,
+                drivers=_drivers(),
+                pid=os.getpid(),
+            ),
+            MonitorSurroundings(
+                bus=bus,
+                key=identity.key,
+                machine=LinuxMachine(str(directory)),
+                datagrams=UdpDatagrams(),
+                clock=around.clock,
+                entropy=around.entropy,
+                attachment=lambda: bus.attachment,
+            ),
+        )
+        running = asyncio.ensure_future(monitor.run())
+        on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel})
+        await asyncio.wait((running,))
+        if not running.cancelled():
+            running.result()
+    return 0
+
+
+def _drivers() -> dict[str, DriverAttributes]:
+    """What each driver can do here."""
+    made = {word: make("", nobody) for word, make in DRIVERS.items()}
+    return {word: DriverAttributes(fence=one.fence, enforces=one.enforces) for word, one in made.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,116 @@
+"""Node processes: what the three programs of a node have in common: their files, their client, their signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsmt.bus.client import About, BusClient
+from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.errors import DsmtError
+from dsmt.logs import Logger, to_stderr
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import NodeFile, read_config, read_identity
+from dsmt.system.clock import LinuxClock, new_event_loop
+from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import DiskFiles
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Realm, TrustStore
+from dsmt.version import __version__
+
+CONFIG_EXIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The parts of the machine that every program of a node uses."""
+
+    clock: LinuxClock
+    entropy: SystemEntropy
+
+
+def outside() -> Outside:
+    """The real ones."""
+    return Outside(LinuxClock(), SystemEntropy())
+
+
+def data_root(directory: Path) -> str:
+    """Where `{data}` directories are: beside the containers, and not in them."""
+    return str(directory / "data")
+
+
+def read_node(directory: Path) -> tuple[NodeFile, Identity]:
+    """What a node's programs are told, and who the node is. Raises `InputError` that names the file."""
+    return read_config(directory / "node.cbor", NodeFile), read_identity(directory / "identity")
+
+
+@asynccontextmanager
+async def client(
+    identity: Identity,
+    realm: Realm,
+    brokers: tuple[tuple[str, bytes], ...],
+    around: Outside,
+    *,
+    directory: str,
+    address: str,
+) -> AsyncIterator[BusClient]:
+    """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation."""
+    network = ZmqNetwork()
+    made = BusClient(
+        identity=identity,
+        trust=TrustStore(realm),
+        brokers=[BrokerAddress(where, public) for where, public in brokers],
+        network=network,
+        clock=around.clock,
+        entropy=around.entropy,
+        about=About(pid=os.getpid(), version=__version__, address=address),
+        kept=DiskFiles(directory, durable=False),
+    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(made.run())
+            yield made
+            running.cancel()
+    finally:
+        network.close()
+
+
+def run(serve: Callable[[], Awaitable[int]]) -> int:
+    """Run a program's coroutine on the boot-time loop; its exit code.
+
+    A `DsmtError` is told in one line, and the code is 2; anything else is a bug: it crashes, and is restarted.
+    """
+    to_stderr()
+    code = CONFIG_EXIT
+
+    async def outermost() -> int:
+        return await serve()
+
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(outermost())
+    except* DsmtError as group:
+        for error in _leaves(group):
+            Logger().error("cannot go on", code=error.code, reason=str(error))
+        sys.stderr.flush()
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[DsmtError]) -> list[DsmtError]:
+    found: list[DsmtError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:
+    """Have signals call functions on the running loop."""
+    loop = asyncio.get_running_loop()
+    for number, call in calls.items():
+        loop.add_signal_handler(number, call)

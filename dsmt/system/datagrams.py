@@ -1,0 +1,57 @@
+"""UDP: datagrams on the running event loop (udp(7))."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dsmt.errors import TransportError
+from dsmt.ports.datagrams import Receive
+
+
+class UdpEndpoint(asyncio.DatagramProtocol):
+    """A bound UDP socket; fulfils the port `Endpoint`. What the network says of lost datagrams is not passed on."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it is bound to."""
+        if self._transport is None:
+            return 0
+        number: int = self._transport.get_extra_info("sockname")[1]
+        return number
+
+    def send(self, content: bytes, to: str) -> None:
+        """Send to `host:port`, an address and not a name."""
+        host, _, port = to.rpartition(":")
+        if self._transport is not None and port.isdigit():
+            self._transport.sendto(content, (host.strip("[]"), int(port)))
+
+    def close(self) -> None:
+        """Stop receiving."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: Any) -> None:
+        """The socket is bound."""
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """A datagram has come."""
+        self._receive(data, f"{addr[0]}:{addr[1]}")
+
+
+class UdpDatagrams:
+    """The `Datagrams` port."""
+
+    async def bind(self, address: str, port: int, receive: Receive) -> UdpEndpoint:
+        """Bind a UDP socket. Raises `TransportError` (`datagrams.bind`)."""
+        loop = asyncio.get_running_loop()
+        try:
+            _, endpoint = await loop.create_datagram_endpoint(lambda: UdpEndpoint(receive), local_addr=(address, port))
+        except OSError as error:
+            raise TransportError("datagrams.bind", f"cannot bind UDP {address}:{port}: {error}") from error
+        return endpoint

@@ -1,0 +1,118 @@
+"""Disk logs: output files that stay bounded while programs append to them, without a pipe and without a copy.
+
+Rule 1: a program's file is renamed only at its next start, when nobody writes: `NAME.log` becomes `NAME.log.1`, and so on.
+Rule 2: while the program writes, the oldest bytes of its file are freed by punching a hole (fallocate(2)): the file
+    keeps its offsets, the program its descriptor, and no byte that is younger is touched. `du` tells the truth, `ls -l` the
+    offset. A file system that cannot do it keeps the bytes until the next start.
+Rule 3: what is kept of one log, old files and all, is at most `size` x (`keep` + 1) and what is written between two trims.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from functools import cache
+from typing import Any
+
+from dsmt.ports.logs import Begun
+
+_KEEP_SIZE = 1
+_PUNCH_HOLE = 2
+_BLOCK = 4096
+_STAT_BLOCK = 512
+
+
+class DiskLogs:
+    """The `Logs` port over a directory, made when missing."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = os.path.abspath(directory)
+        os.makedirs(self._directory, mode=0o750, exist_ok=True)
+
+    def path(self, name: str) -> str:
+        """The file to append to."""
+        return os.path.join(self._directory, f"{name}.log")
+
+    def begin(self, name: str, *, size_bytes: int, keep: int) -> Begun:
+        """A run is about to start: put the file aside when it is over its size."""
+        path = self.path(name)
+        end = self.end(name)
+        if end <= size_bytes or end == 0:
+            return Begun(end, rotated=False)
+        if keep == 0:
+            os.unlink(path)
+            return Begun(0, rotated=False)
+        self._drop_from(path, keep)
+        for number in range(keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{path}.{number}", f"{path}.{number + 1}")
+        os.replace(path, f"{path}.1")
+        return Begun(0, rotated=True)
+
+    def end(self, name: str) -> int:
+        """The file's end now."""
+        try:
+            return os.stat(self.path(name)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
+        """Free the oldest bytes over the bound (rules 2, 3)."""
+        path, allowed = self.path(name), max(size_bytes, _BLOCK) * (keep + 1)
+        taken = _taken(path)
+        if taken > allowed:
+            _punch(path, self.end(name) - allowed)
+            taken = allowed
+        for number in range(1, keep + 1):
+            taken += _taken(f"{path}.{number}")
+            if taken > allowed:
+                self._drop_from(path, number)
+                return
+
+    def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
+        """The last `most` bytes between two offsets; what was freed is left out."""
+        try:
+            with open(self.path(name) + (".1" if rotated else ""), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                last = size if end is None else min(end, size)
+                first = max(start, last - most, 0)
+                file.seek(first)
+                return file.read(max(0, last - first)).lstrip(b"\0")
+        except FileNotFoundError:
+            return b""
+
+    @staticmethod
+    def _drop_from(path: str, number: int) -> None:
+        """Remove the old files from a number on."""
+        while True:
+            try:
+                os.unlink(f"{path}.{number}")
+            except FileNotFoundError:
+                return
+            number += 1
+
+
+def _taken(path: str) -> int:
+    """Bytes that a file takes on the disk."""
+    try:
+        return os.stat(path).st_blocks * _STAT_BLOCK
+    except FileNotFoundError:
+        return 0
+
+
+def _punch(path: str, length: int) -> None:
+    """Free the first `length` bytes of a file, in whole blocks. A file system that cannot is left alone."""
+    whole = length // _BLOCK * _BLOCK
+    if whole <= 0:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        _libc().fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(whole))
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
