@@ -27,14 +27,14 @@ ROOMS = {
 MIXED = {
     "dsmt.agents": {
         3: "reconcile supervision container",
-        5: "endings launching output",
+        5: "delegation endings launching output",
     },
     "dsmt.bus": {
         3: "door outbox presence realm_time speaker",
         5: "delivery frames handshake ingest reader routing",
     },
     "dsmt.controllers": {
-        3: "brake case decide endings intents liveness placement repair roads service wants",
+        3: "agenda brake case decide endings intents liveness placement ranking repair replay roads service wants",
         5: "completeness",
     },
     "dsmt.monitors": {
@@ -47,14 +47,14 @@ PURE = {
 """Modules of mixed rooms that are held to the rules below the line."""
 
 SHELLS = {
-    "dsmt.agents": "commanding container_manager deployment_agent facts installing memory reporting running serving steps"
-                   " stopping surroundings watching",
+    "dsmt.agents": "commanding container_manager delegation deployment_agent facts installing keeper memory reporting running serving"
+                   " steps stopping surroundings voice watching",
     "dsmt.bus": "broker client subscription",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",
 }  # fmt: skip
 ADAPTERS = {
-    "dsmt.agents": "archive artifacts bootstrap drivers",
+    "dsmt.agents": "archive artifacts bootstrap drivers node_artifacts",
     "dsmt.bus": "memory sqlite zeromq jetstream",
     "dsmt.monitors": "checks exec http tcp",
 }
