@@ -103,6 +103,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "stop.killed": Template("did not stop in <grace>; killed", "raise `stop.grace`", "dsmt"),
     "stop.stuck": Template("pid <pid> does not die (state <state>)", "look at <node>'s storage", "you"),
     "stop.leftover": Template("`uninstall` ended with <code>; <path> remains", "remove it by hand", "you"),
+    "rollout.rolled_back": Template("<rev> failed (<its>); back on <good>", "dsmt diff FILE", "you"),
     "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
     "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with the file <id>", "dsmt"),
 }

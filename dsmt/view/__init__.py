@@ -1,1 +1,23 @@
 """The view: facts folded into what a decision reads (floor 2)."""
+
+from dsmt.view.dirty import Dirty
+from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.held import Held
+from dsmt.view.kinds import PATTERNS
+from dsmt.view.liveness import Fleet, Liveness
+from dsmt.view.rooms import SlotKey
+from dsmt.view.view import View
+
+__all__ = [
+    "PATTERNS",
+    "Dirty",
+    "Fleet",
+    "Held",
+    "Instance",
+    "Liveness",
+    "NodeEntry",
+    "ServiceEntry",
+    "SlotEntry",
+    "SlotKey",
+    "View",
+]

@@ -1,0 +1,77 @@
+"""The agenda: which services the next decision must look at, and when one is due.
+
+Rule 1: whatever it leaves out would give no intent (a property test holds it against a look at everything).
+Rule 2: a slot that changed is looked at by itself, unless its service is restless; then the whole service is.
+Rule 3: a node that changed concerns the slots on it, and every service that waits for nodes or follows their set.
+Rule 4: what concerns the realm (brokers, named sets, the brake) means everything.
+"""
+
+from __future__ import annotations
+
+from dsmt.controllers.decide import Scope
+from dsmt.controllers.intents import Decided
+from dsmt.view import Dirty, View
+
+
+class Agenda:
+    """What is to be looked at."""
+
+    def __init__(self) -> None:
+        self._everything = True
+        self._wakes: dict[str, int] = {}
+        self._restless: set[str] = set()
+        self._hungry: set[str] = set()
+        self._asked: set[str] = set()
+        self._braked = False
+
+    def ask(self, service: str) -> None:
+        """Look at a service again next time, whatever happens; `""` asks for the nodes."""
+        self._asked.add(service)
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When something could change without a new fact."""
+        return min(self._wakes.values(), default=None)
+
+    def due(self, now_ms: int) -> bool:
+        """Whether to decide now, though nothing changed."""
+        wake = self.wake_ms
+        return self._everything or bool(self._asked) or (wake is not None and wake <= now_ms)
+
+    def scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope | None:
+        """What to look at, given what changed; None is everything."""
+        if self._everything or dirty.realm or self._braked:
+            return None
+        due = {service for service, at in self._wakes.items() if at <= now_ms}
+        whole = {*dirty.services, *due, *self._asked} - {""}
+        slots = set(dirty.slots)
+        for node in dirty.nodes:
+            slots |= view.rooms.room(node).slots.keys()
+        if dirty.nodes:
+            whole |= self._restless | self._hungry | view.roaming
+        scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(whole)
+        for key in slots:
+            if key.service in self._restless:
+                scope[key.service] = None
+            some = scope.setdefault(key.service, set())
+            if some is not None:
+                some.add((key.component, key.index))
+        return scope
+
+    def note(self, decided: Decided, scope: Scope | None) -> None:
+        """A decision was made over a scope."""
+        if scope is None:
+            self._wakes.clear()
+            self._restless.clear()
+            self._hungry.clear()
+        else:
+            whole = {service for service, places in scope.items() if places is None}
+            self._wakes = {service: at for service, at in self._wakes.items() if service and service not in whole}
+            self._restless -= whole
+            self._hungry -= whole
+        for service, at in decided.wakes.items():
+            self._wakes[service] = min(at, self._wakes.get(service, at))
+        self._restless |= decided.restless
+        self._hungry |= decided.hungry
+        self._everything, self._braked = False, decided.braked
+        self._asked.clear()

@@ -1,0 +1,197 @@
+"""The case: all that a decision about one component reads, and how its slot facts are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.brake import Brake
+from dsmt.controllers.intents import Intent
+from dsmt.controllers.placement import Chooser
+from dsmt.event.envelope import EventId
+from dsmt.event.records import Slot, SlotControl, SpecFact
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view.rooms import need_of
+
+NO_SLOT: Final = SlotEntry()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What deciding one service has brought together so far."""
+
+    intents: list[Intent] = field(default_factory=list)
+    wakes: list[int] = field(default_factory=list)
+    restless: bool = False
+    hungry: bool = False
+
+
+class Case:
+    """One component of one service, at one time."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        brake: Brake,
+        *,
+        entry: ServiceEntry,
+        spec: Held[SpecFact],
+        component: ComponentSpec,
+        outcome: Outcome,
+        whole: bool = True,
+    ) -> None:
+        self.fleet, self.brake, self.entry, self.spec = fleet, brake, entry, spec
+        self.component = component
+        self.outcome = outcome
+        self.whole = whole
+        """False while single slots are looked at that nothing else depends on."""
+        self.now_ms = fleet.now_ms
+        self.spec_id = str(spec.id)
+        self.nodes: dict[int, str] = {}
+        """With `each_node`: which node an index stands for."""
+
+    def key(self, index: int) -> SlotKey:
+        """The key of one of its slots."""
+        return SlotKey(self.entry.name, self.component.name, index)
+
+    def slot(self, key: SlotKey) -> SlotEntry:
+        """What is known of one of its slots."""
+        return self.entry.slots.get((key.component, key.index), NO_SLOT)
+
+    @cached_property
+    def chooser(self) -> Chooser:
+        """Chooses nodes for it."""
+        return Chooser(self.fleet, self.entry.name, self.component)
+
+    @property
+    def rolls_in_place_only(self) -> bool:
+        """Whether no two copies of one slot may run at once."""
+        return self.component.update.order == "stop_first" or self.component.on_partition != "at_least_one"
+
+    # --- the revision --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def refusal(self) -> Held[Slot] | None:
+        """A slot fact that names the spec among its causes and implements an older one: it was rolled back."""
+        facts = [slot.fact for place, slot in sorted(self.entry.slots.items()) if place[0] == self.component.name]
+        refusing = (f for f in facts if f is not None and f.record.spec != self.spec_id and f.record.desired != "gone")
+        return next((f for f in refusing if self.spec.id in f.signed.event.cause), None)
+
+    @property
+    def basis(self) -> tuple[str, int]:
+        """What slots are to implement: the id of a spec event and its revision."""
+        refusal = self.refusal
+        return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+
+    @property
+    def before(self) -> tuple[str, int] | None:
+        """What to go back to: what slots of the component still implement, or else the spec before this one."""
+        own = [slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name]
+        facts = [fact.record for fact in own if fact is not None and fact.record.desired != "gone"]
+        older = [(f.revision, f.spec) for f in facts if f.spec != self.spec_id and f.revision < self.spec.version]
+        if older:
+            revision, spec = max(older)
+            return spec, revision
+        replaced = self.spec.signed.event.replaces
+        return None if replaced is None else (str(replaced), self.spec.version - 1)
+
+    @property
+    def rolling(self) -> bool:
+        """Whether some slots implement the spec's revision and others do not yet."""
+        facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
+        return len({f.record.spec == self.spec_id for f in facts if f is not None and f.record.desired != "gone"}) == 2
+
+    # --- readiness -----------------------------------------------------------------------------------------------
+
+    def running_since(self, slot: SlotEntry) -> int | None:
+        """Since when the present generation runs on its node (realm ms); None when it does not."""
+        fact = slot.fact
+        instance = slot.instances.get(fact.record.node or "") if fact is not None else None
+        if fact is None or instance is None or instance.application is None:
+            return None
+        said = instance.application.record
+        return said.since_ms if said.state == "running" and said.generation >= fact.version else None
+
+    def ready_since(self, slot: SlotEntry) -> int | None:
+        """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
+        since = self.running_since(slot)
+        if since is None or slot.fact is None:
+            return None
+        health = slot.instances[slot.fact.record.node or ""].health
+        if health is None:
+            return since if self.component.health is None else None
+        if health.record.generation < slot.fact.version or health.record.health == "unready":
+            return None
+        return max(since, health.record.since_ms if health.record.health == "ready" else since)
+
+    def parked(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked on its node."""
+        fact = slot.fact
+        instance = slot.instances.get(fact.record.node or "") if fact is not None else None
+        if fact is None or instance is None or instance.application is None:
+            return False
+        said = instance.application.record
+        return said.parked and said.generation >= fact.version
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
+        """Say a slot fact, unless the winner says it already (A13); whether it was said."""
+        refused = () if self.refusal is None else (self.spec.id,)
+        intent = slot_intent(key, self.slot(key), slot, (*cause, *refused), because)
+        if intent is None:
+            return False
+        self.outcome.intents.append(intent)
+        node = None if slot.desired == "gone" else slot.node
+        self.fleet.view.rooms.put(key, node, need_of(self.component))
+        return True
+
+    def control(self, slot: SlotEntry) -> SlotControl:
+        """The operator's will for a slot."""
+        return slot.control.record if slot.control is not None else SlotControl()
+
+
+def shown_time(ms: int) -> str:
+    """A realm time as people read it (RFC 3339, UTC)."""
+    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{seconds}.{ms % 1000:03d}Z"
+
+
+def slot_topic(key: SlotKey) -> str:
+    """The topic of a slot's fact."""
+    return f"service/{key.service}/slot/{key.component}/{key.index}"
+
+
+def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str) -> Intent | None:
+    """The next fact of a slot, addressed as A1 says; None when the winner has the same content.
+
+    Its generation is one more than any that is known of the slot, in a fact or in a status.
+    """
+    fact = entry.fact
+    if fact is not None and fact.record == slot:
+        return None
+    named = {slot.node, None if slot.previous is None else slot.previous.node, *entry.holders}
+    if fact is not None:
+        named |= {fact.record.node}
+    following = 1 + (0 if fact is None else fact.version)
+    generation = entry.generation + 1
+    return Intent(
+        topic=slot_topic(key),
+        record=slot,
+        replaces=None if fact is None else fact.signed,
+        cause=tuple(dict.fromkeys(cause)),
+        because=because,
+        to=tuple(sorted(f"node/{node}" for node in named if node is not None)),
+        version=None if generation == following else generation,
+        subject=str(key),
+    )
+
+
+def gone(fact: Slot) -> Slot:
+    """A slot fact that ends its slot."""
+    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None)

@@ -1,0 +1,57 @@
+"""Decide: from a view and a time to the facts that move what is observed toward what is desired (SEMANTICS R6).
+
+Rule 1: it reads facts, the time, and what a decision event records beside them (the attached broker, `may_accuse`);
+    nothing else. The view is as before when it returns.
+Rule 2: verdicts on nodes come first, and are facts before anything follows from them.
+Rule 3: `RULESET` is raised whenever the same inputs may give another decision; a test hashes golden ones (H4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from dsmt.controllers.brake import brake
+from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.roads import verdicts
+from dsmt.controllers.service import decide_service
+from dsmt.view import Fleet, View
+
+RULESET: Final = 1
+
+Scope = Mapping[str, Collection[tuple[str, int]] | None]
+"""Services to look at: whole (None), or only these slots (component, index)."""
+
+
+def decide(view: View, now_ms: int, *, may_accuse: bool, broker: str = "", scope: Scope | None = None) -> Decided:
+    """The intents, in the order in which they are to be published, and when to look again.
+
+    `may_accuse`: whether the reader has watched long enough to judge by silence (A4, iii). `broker`: the one that the
+    reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at.
+    """
+    fleet = Fleet(view, now_ms, broker)
+    intents, wake = verdicts(fleet, may_accuse=may_accuse)
+    held = brake(fleet)
+    realm = [at for at in (wake, held.wake_ms) if at is not None]
+    wakes = {"": min(realm)} if realm else {}
+    restless, hungry = set(), set()
+    names = view.services if scope is None else scope
+    with view.rooms.trial():
+        for name in sorted(names):
+            entry = view.services.get(name)
+            if entry is None:
+                continue
+            outcome = decide_service(fleet, held, entry, None if scope is None else scope[name])
+            intents += outcome.intents
+            if outcome.wakes:
+                wakes[name] = min(outcome.wakes)
+            if outcome.restless:
+                restless.add(name)
+            if outcome.hungry:
+                hungry.add(name)
+    return Decided(tuple(intents), wakes, frozenset(restless), frozenset(hungry), braked=held.on)
+
+
+def same(a: Intent, b: Intent) -> bool:
+    """Whether two intents say the same of the same (A13)."""
+    return a.topic == b.topic and a.data == b.data

@@ -1,0 +1,63 @@
+"""Intents: what a decision wants to be said, before anybody says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.records import to_data
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A shared fact to be published.
+
+    `replaces` is the winner it follows, `version` its version if not one more than that, `cause` the events it follows
+    from, the foremost first, `to` the sources that are to have it, `because` one sentence for an operator.
+    """
+
+    topic: str
+    record: msgspec.Struct
+    replaces: SignedEvent | None
+    cause: tuple[EventId, ...]
+    because: str
+    to: tuple[str, ...] = ()
+    version: int | None = None
+    subject: str = ""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The record as the event's data: what two intents are compared by (SEMANTICS A13)."""
+        return to_data(self.record)
+
+    @property
+    def next_version(self) -> int:
+        """The version that the fact will have."""
+        if self.version is not None:
+            return self.version
+        return 1 + (0 if self.replaces is None else self.replaces.event.version or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What one decision says: what to publish, and what to look at again and when (realm ms).
+
+    `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `restless` are
+    services of which any event needs a whole look, `hungry` those that wait for nodes to change; `braked`: all must be
+    looked at anew when the brake is let go.
+    """
+
+    intents: tuple[Intent, ...]
+    wakes: Mapping[str, int] = field(default_factory=dict)
+    restless: frozenset[str] = frozenset()
+    hungry: frozenset[str] = frozenset()
+    braked: bool = False
+
+    @property
+    def wake_ms(self) -> int | None:
+        """The next realm time at which something could change without a new fact."""
+        return min(self.wakes.values(), default=None)

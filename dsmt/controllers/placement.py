@@ -1,0 +1,297 @@
+"""Placement: which node takes an instance, and why each other one does not.
+
+Rule 1: a node fits when every clause of `CLAUSES` holds; they are tried in this order, and the first that fails is
+    the answer to "why not there".
+Rule 2: among nodes that fit: fewest own instances (with `spread`), then fewest instances, then most unreserved memory;
+    ties by hash: the first round a ring of node names from the slot's place on it. Integers only (SEMANTICS H4).
+Rule 3: `limit` in a node set takes nodes that already have an instance of the component first, then rendezvous order,
+    so that a set keeps its members while they stay in it (A10).
+Rule 4: what this version cannot evaluate (`requires`, a node's `accepts`) never holds: it is not ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from typing import Final, NamedTuple
+
+from dsmt.event.reason import Reason, reason
+from dsmt.event.status import State
+from dsmt.spec import nodeset
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet
+from dsmt.view.rooms import RING, Room, SlotKey, need_of, place_on_ring
+
+CLAUSES: Final = (
+    "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "fence", "limits", "avoid", "apart",
+    "ports", "cpu", "disk", "memory", "spread",
+)  # fmt: skip
+"""In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there."""
+
+_KEY_LIMITS: Final = ("memory", "cpu", "disk")
+
+
+class Misfit(NamedTuple):
+    """The first clause that a node fails, and one sentence about it."""
+
+    clause: str
+    says: str
+
+
+class Chooser:
+    """Chooses nodes for one component, at one time. What it chose must be put into the rooms before the next choice."""
+
+    def __init__(self, fleet: Fleet, service: str, component: ComponentSpec) -> None:
+        self.fleet = fleet
+        self.rooms = fleet.view.rooms
+        self.service = service
+        self.component = component
+        self.need = need_of(component)
+        self._level = 0
+        self._full = False
+
+    @property
+    def own(self) -> dict[str, int]:
+        """How many instances of the component each node has."""
+        return self.rooms.own(self.service, self.component.name)
+
+    # --- the node set --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def members(self) -> frozenset[str] | None:
+        """The nodes that the component's node set selects now; None when it selects all."""
+        if self.component.nodes == nodeset.ALL_NODES:
+            return None
+        holders = frozenset(self.own)
+
+        def rank(key: str, node: str) -> int:
+            return nodeset.rendezvous_rank(key, node) + (0 if node in holders else RING)
+
+        try:
+            selected = nodeset.evaluate(
+                _parsed(self.component.nodes),
+                universe=self.fleet.members,
+                failed=self.failed,
+                named=self.fleet.view.nodesets,
+                rank=rank,
+            )
+        except nodeset.NodeSetError:  # named sets that lead back to themselves select nothing
+            return frozenset()
+        return frozenset(selected)
+
+    @cached_property
+    def failed(self) -> frozenset[str]:
+        """`failed` of the node set algebra: nodes that are dead, or where this component is parked."""
+        dead = [node for node in self.fleet.view.judged if self.fleet.state(node) == "dead"]
+        return frozenset([*dead, *self.parked])
+
+    @cached_property
+    def parked(self) -> frozenset[str]:
+        """The nodes where an instance of this component is parked."""
+        service = self.fleet.view.services.get(self.service)
+        found = set()
+        for (component, _), slot in service.slots.items() if service is not None else ():
+            if component == self.component.name:
+                found |= {
+                    node
+                    for node, instance in slot.instances.items()
+                    if instance.application is not None
+                    and instance.application.record.parked
+                    and instance.application.record.state is not State.GONE
+                }
+        return frozenset(found)
+
+    # --- clauses -------------------------------------------------------------------------------------------------
+
+    def misfit(self, node: str, avoid: Iterable[str] = ()) -> Misfit | None:
+        """The first clause that a node fails; None when it fits."""
+        return next(self._faults(node, avoid), None)
+
+    def stays(self, node: str) -> Misfit | None:
+        """What lastingly forbids a node to keep an instance that it has; None when it may."""
+        return next(self._lasting(node, self.rooms.room(node)), None)
+
+    def _faults(self, node: str, avoid: Iterable[str]) -> Iterator[Misfit]:
+        room = self.rooms.room(node)
+        yield from self._in_set(node, room)
+        state = self.fleet.state(node)
+        if state != "alive":
+            yield Misfit(state, f"{node} is {state}")
+        entry = self.fleet.view.nodes.get(node)
+        if entry is not None and entry.mode != "active":
+            yield Misfit("mode", f"{node} is {entry.mode}")
+        yield from self._able(node, room)
+        if node in avoid:
+            yield Misfit("avoid", f"it is to leave {node}, or is parked there")
+        yield from self._room(node, room)
+
+    def _lasting(self, node: str, room: Room) -> Iterator[Misfit]:
+        yield from self._in_set(node, room)
+        yield from self._able(node, room)
+
+    def _in_set(self, node: str, room: Room) -> Iterator[Misfit]:
+        if (self.members is not None and node not in self.members) or room.attributes is None:
+            yield Misfit("nodes", f"{node} is not in {self.component.nodes}")
+
+    def _able(self, node: str, room: Room) -> Iterator[Misfit]:
+        component, attributes = self.component, room.attributes
+        if attributes is None:
+            return
+        if attributes.accepts:
+            yield Misfit("accepts", f"{node} accepts only {attributes.accepts}, which this version cannot evaluate")
+        if component.requires:
+            yield Misfit("requires", f"`requires: {component.requires[0]}` cannot be evaluated by this version")
+        driver = attributes.drivers.get(component.driver)
+        if driver is None:
+            yield Misfit("driver", f"{node} has no driver {component.driver}")
+            return
+        if component.on_partition == "at_most_one" and component.fence == "kernel" and driver.fence != "kernel":
+            yield Misfit("fence", f"driver {component.driver} on {node} has no kernel fence")
+        if component.limits.enforce == "required":
+            for name in _KEY_LIMITS:
+                wanted = getattr(component.limits, name if name == "cpu" else f"{name}_bytes")
+                if wanted is not None and name not in driver.enforces:
+                    yield Misfit("limits", f"driver {component.driver} on {node} cannot enforce limits.{name}")
+
+    def _room(self, node: str, room: Room) -> Iterator[Misfit]:
+        for other in self.component.apart:
+            service, _, component = other.rpartition("/")
+            if node in self.rooms.own(service or self.service, component):
+                yield Misfit("apart", f"{other} is on {node}")
+        for port in self.need.ports:
+            if port in room.ports:
+                yield Misfit("ports", f"port {port[1]} is taken on {node}")
+        free = room.free()
+        if self.need.cpu > free.cpu:
+            yield Misfit("cpu", f"needs {self.need.cpu / 1000:g} cores, {free.cpu / 1000:g} are free on {node}")
+        if self.need.disk > free.disk:
+            yield Misfit("disk", f"needs {size(self.need.disk)} disk, {size(free.disk)} is free on {node}")
+        if self.need.memory > free.memory:
+            yield Misfit("memory", f"needs {size(self.need.memory)} memory, {size(free.memory)} is free on {node}")
+        if self.component.spread.strict and self._group_count(node) > self._least_group:
+            yield Misfit("spread", f"{node} already has more than its share, and `spread` is strict")
+
+    # --- spread --------------------------------------------------------------------------------------------------
+
+    def _group(self, node: str) -> str:
+        attributes = self.rooms.room(node).attributes
+        return "" if attributes is None else attributes.labels.get(self.component.spread.by.removeprefix("label:"), "")
+
+    def _group_count(self, node: str) -> int:
+        """How many own instances there are where `spread` looks: on the node, or on all with its label's value."""
+        by = self.component.spread.by
+        if by == "none":
+            return 0
+        if by == "node":
+            return self.own.get(node, 0)
+        group = self._group(node)
+        return sum(count for other, count in self.own.items() if self._group(other) == group)
+
+    @property
+    def _least_group(self) -> int:
+        standing = (n for n in self.candidates() if self.fleet.state(n) == "alive" and self.stays(n) is None)
+        return min(map(self._group_count, standing), default=0)
+
+    # --- choosing ------------------------------------------------------------------------------------------------
+
+    def candidates(self) -> tuple[str, ...]:
+        """The nodes of the component's set, sorted."""
+        return self.fleet.members if self.members is None else tuple(sorted(self.members))
+
+    def choose(self, key: SlotKey, avoid: Iterable[str] = ()) -> str | None:
+        """The node for a slot, or None when no node fits."""
+        avoid = frozenset(avoid)
+        if self._full and not avoid:
+            return None
+        by = self.component.spread.by
+        if self.members is not None or by.startswith("label:") or self.component.spread.strict:
+            node = self._best_of(self.candidates(), key, avoid)
+        elif by == "none":
+            fitting = (n for n in self.rooms.in_order(place_on_ring(str(key))) if self.misfit(n, avoid) is None)
+            node = next(fitting, None)
+        else:
+            node = self._walk(key, avoid)
+        self._full = node is None and not avoid
+        return node
+
+    def _best_of(self, nodes: Iterable[str], key: SlotKey, avoid: frozenset[str]) -> str | None:
+        fitting = [node for node in nodes if self.misfit(node, avoid) is None]
+        return min(fitting, key=lambda node: self._score(node, place_on_ring(str(key))), default=None)
+
+    def _score(self, node: str, start: int) -> tuple[int, ...]:
+        count, memory, ring, _ = self.rooms.room(node).order()
+        by_node = 0 if self.component.spread.by == "none" else self.own.get(node, 0)
+        return self._group_count(node), by_node, count, memory, (ring - start) % RING
+
+    def _walk(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
+        """The same as `_best_of` all nodes, looking at few: levels of own instances rise only within one decision."""
+        start = place_on_ring(str(key))
+        top = max(self.own.values(), default=0)
+        for level in range(0 if avoid else self._level, top + 1):
+            for node in self.rooms.in_order(start):
+                if self.own.get(node, 0) == level and self.misfit(node, avoid) is None:
+                    return node
+            if not avoid:
+                self._level = level + 1
+        return None
+
+    # --- saying why ----------------------------------------------------------------------------------------------
+
+    def why_not(self, avoid: Iterable[str] = ()) -> dict[str, Misfit | None]:
+        """For each node of the realm the first clause it fails, or None where an instance would fit now."""
+        return {node: self.misfit(node, avoid) for node in self.fleet.members}
+
+    def reason(self, key: SlotKey, avoid: Iterable[str] = ()) -> Reason:
+        """Why there is no place for a slot, by the nodes that came nearest to fitting."""
+        faults = {node: fault for node, fault in self.why_not(avoid).items() if fault is not None}
+        if not self.candidates():
+            return reason("place.empty_set", set=self.component.nodes)
+        worst = max((fault.clause for fault in faults.values()), key=CLAUSES.index, default="nodes")
+        at = sorted(node for node, fault in faults.items() if fault.clause == worst)
+        match worst:
+            case "memory" | "cpu" | "disk":
+                return self._no_room(worst, at)
+            case "ports":
+                taken = next(port for port in self.component.ports if port.port is not None)
+                return reason("place.port_taken", port=taken.port, n=len(at), name=taken.name)
+            case "limits":
+                return reason("place.unenforceable", limit="limits", nodes=", ".join(at[:5]), why=faults[at[0]].says)
+            case _:
+                counts = {clause: sum(f.clause == clause for f in faults.values()) for clause in CLAUSES}
+                clause = max(CLAUSES, key=lambda c: (counts[c], -CLAUSES.index(c)))
+                return reason(
+                    "place.no_match", n=0, total=len(self.fleet.members), clause=clause, k=counts[clause], target=key
+                )
+
+    def _no_room(self, what: str, nodes: list[str]) -> Reason:
+        free = {node: getattr(self.rooms.room(node).free(), what) for node in nodes}
+        best = max(nodes, key=lambda node: (free[node], node))
+        need = getattr(self.need, what)
+
+        def shown(amount: int) -> str:
+            return f"{amount / 1000:g} cores" if what == "cpu" else f"{size(amount)} {what}"
+
+        return reason("place.no_room", need=shown(need), best=shown(free[best]), node=best)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(expression: str) -> nodeset.Expression:
+    return nodeset.parse(expression)
+
+
+def size(amount: int) -> str:
+    """Bytes as people read them: `5.1 GiB`."""
+    value = float(amount)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
+
+
+def why_not(fleet: Fleet, service: str, component: ComponentSpec) -> dict[str, Misfit | None]:
+    """For each node of the realm the first clause that keeps one more instance off it; None where it would fit.
+
+    `component` may be of a spec that is applied, or of one that is only planned.
+    """
+    return Chooser(fleet, service, component).why_not()

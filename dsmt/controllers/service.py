@@ -1,0 +1,302 @@
+"""One service: what its facts ask for, done in the order and at the pace that its spec allows.
+
+Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at once; what would take a working instance
+    away goes at most `update.max_parallel` at a time, each after those before were ready for `healthy_after`.
+    Instances that do not work go first.
+Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
+    (and is then rolled back, see `wants`).
+Rule 3: a move away from a node that lives is start-first: the old node is named as `previous` until the new instance
+    is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
+Rule 4: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
+    with its reason.
+Rule 5: a service with no spec that can be read is left alone: absence is never an order (R4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from itertools import count
+
+import msgspec
+
+from dsmt.controllers.brake import Brake
+from dsmt.controllers.case import Case, Outcome
+from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
+from dsmt.controllers.wants import Want, hold_reason, stable, target_of, want
+from dsmt.event.records import Previous, Slot
+from dsmt.event.status import State
+from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
+
+
+def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, only: Places | None = None) -> Outcome:
+    """Decide one service; `only` looks at these slots alone, and at all when one of them must wait its turn."""
+    outcome = Outcome()
+    spec, parsed = entry.spec, entry.parsed
+    if spec is None or parsed is None:
+        if f"service/{entry.name}/spec" not in fleet.view.quarantined:
+            end_orphans(brake, entry, entry.slots if only is None else only, outcome)
+        return outcome
+    if spec.record.removed:
+        remove(fleet, brake, entry, outcome)
+        return outcome
+    cases = {
+        name: Case(fleet, brake, entry=entry, spec=spec, component=component, outcome=outcome, whole=only is None)
+        for name, component in sorted(parsed.components.items())
+    }
+    if only is not None and not _stand_alone(cases, only):
+        return decide_service(fleet, brake, entry)
+    wanted = {name: _wanted(case, only) for name, case in cases.items()}
+    places = sorted(entry.slots if only is None else [place for place in only if place in entry.slots])
+    extra = [place for place in places if place[0] not in cases or place[1] not in wanted[place[0]]]
+    end_slots(fleet, brake, entry, extra, outcome)
+    for name, case in cases.items():
+        indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
+        _decide_component(case, indexes, wanted[name])
+    return outcome
+
+
+def _stand_alone(cases: Mapping[str, Case], only: Places) -> bool:
+    """Whether single slots can be decided by themselves: none must wait its turn, or is one of a set yet to be made."""
+    for component, index in sorted(only):
+        case = cases.get(component)
+        if case is None:
+            continue
+        key = case.key(index)
+        if case.component.each_node:
+            if case.slot(key).fact is None:
+                return False
+        elif index >= (case.component.instances or 0):
+            continue
+        wanted = want(case, key)
+        if wanted is not None and (wanted.gated or wanted.kind == "rollback"):
+            return False
+    return True
+
+
+def _wanted(case: Case, only: Places | None) -> Collection[int]:
+    """The indexes that are to exist; with `only`, those of its slots that exist and stay as they are."""
+    if not case.component.each_node:
+        return range(case.component.instances or 0)
+    if only is None:
+        return _each_node(case)
+    facts = {i: case.entry.slots[c, i].fact for c, i in only if c == case.component.name}
+    return sorted(i for i, fact in facts.items() if fact is not None and fact.record.desired != "gone")
+
+
+def _each_node(case: Case) -> Collection[int]:
+    """The indexes of one instance on each node that fits; a node keeps its index while it is in the set."""
+    kept: dict[int, str] = {}
+    former: dict[str, int] = {}
+    taken: set[str] = set()
+    used: set[int] = set()
+    for (component, index), slot in sorted(case.entry.slots.items()):
+        if component != case.component.name:
+            continue
+        if slot.fact is None:
+            former |= dict.fromkeys(slot.holders, index)
+            continue
+        node = slot.fact.record.node
+        if node is None or slot.fact.record.desired == "gone":
+            former.setdefault(node or "", index)
+        else:
+            used.add(index)
+            if node not in taken and _keeps(case, node):
+                kept[index] = node
+                taken.add(node)
+    free = (index for index in count() if index not in kept and index not in used)
+    for node in case.chooser.candidates():
+        if node not in taken and case.chooser.misfit(node) is None:
+            index = former.get(node, -1)
+            kept[next(free) if index < 0 or index in kept else index] = node
+    case.nodes = kept
+    return dict.fromkeys(sorted(kept))
+
+
+def _keeps(case: Case, node: str) -> bool:
+    entry = case.fleet.view.nodes.get(node)
+    if case.fleet.state(node) == "left" or (entry is not None and entry.mode == "draining"):
+        return False
+    if entry is None or entry.attributes is None:
+        return True
+    return case.chooser.stays(node) is None
+
+
+# --- one component -----------------------------------------------------------------------------------------------
+
+
+def _decide_component(case: Case, indexes: Iterable[int], wanted: Collection[int]) -> None:
+    found = (want(case, case.key(index)) for index in indexes)
+    wants = [w for w in found if w is not None]
+    done = {w.key: w for w in wants if not w.gated and w.at_ms <= case.now_ms and _act(case, w)}
+    for w in wants:
+        if w.at_ms > case.now_ms:
+            case.outcome.wakes.append(w.at_ms)
+    gated = [w for w in wants if w.gated]
+    case.outcome.restless = case.outcome.restless or bool(gated) or any(w.kind == "rollback" for w in wants)
+    if not gated:
+        return
+    waiting = {w.key for w in gated}
+    others = [key for key in map(case.key, wanted) if key not in waiting and key not in done]
+    moving = [w for w in done.values() if w.kind != "hold"]
+    pace = _Pace(case, others)
+    room = case.component.update.max_parallel.of(len(wanted)) - len(moving) - len(pace.in_flight)
+    for w in sorted(gated, key=lambda w: (case.ready_since(case.slot(w.key)) is not None, w.key)):
+        if room <= 0:
+            break
+        if w.kind == "renew" and pace.stands:
+            continue
+        room -= _act(case, w)
+
+
+class _Pace:
+    """Which other instances must become ready before the next one is touched, and whether the revision stands."""
+
+    def __init__(self, case: Case, others: Iterable[SlotKey]) -> None:
+        self.in_flight: list[SlotKey] = []
+        self.stands = False
+        update = case.component.update
+        for key in others:
+            entry = case.slot(key)
+            fact = entry.fact
+            if fact is None or fact.record.node is None or case.control(entry).hold is not None:
+                continue
+            if case.fleet.state(fact.record.node) in ("dead", "left"):
+                continue
+            since = case.ready_since(entry)
+            due = None if since is None else since + round(update.healthy_after_s * 1000)
+            if due is not None and due <= case.now_ms:
+                continue
+            deadline = fact.time_ms + round(update.deadline_s * 1000)
+            overdue = since is None and (case.parked(entry) or deadline <= case.now_ms)
+            if overdue:
+                self.stands = self.stands or fact.record.spec == case.basis[0]
+                continue
+            self.in_flight.append(key)
+            case.outcome.wakes.append(deadline if due is None else due)
+
+
+# --- acting ------------------------------------------------------------------------------------------------------
+
+
+def _act(case: Case, w: Want) -> bool:
+    """Do what is wanted; whether a fact is to be published."""
+    entry = case.slot(w.key)
+    match w.kind:
+        case "place":
+            return _place(case, w, entry)
+        case "lost" | "move":
+            return _move(case, w, entry)
+        case _:
+            return case.write(w.key, _kept(case, w, entry), w.cause, w.because)
+
+
+def _kept(case: Case, w: Want, entry: SlotEntry) -> Slot:
+    """The slot on the node where it is, with all that is new."""
+    old = entry.fact.record if entry.fact is not None else None
+    return _slot(case, w, entry, node=None if old is None else old.node, previous=_still_previous(case, entry))
+
+
+def _slot(
+    case: Case,
+    w: Want,
+    entry: SlotEntry,
+    *,
+    node: str | None,
+    previous: Previous | None = None,
+    moves: int | None = None,
+    moved_at_ms: int | None = None,
+) -> Slot:
+    old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
+    control = case.control(entry)
+    spec, revision = w.basis or case.basis
+    return Slot(
+        node=node,
+        spec=spec,
+        revision=revision,
+        desired="running" if control.hold is None else "stopped",
+        previous=previous,
+        moves=moves if moves is not None else 0 if old is None else old.moves,
+        moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
+        restart=control.restart,
+        reason=hold_reason(case, entry, w.key) or w.reason,
+    )
+
+
+def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
+    """The `previous` of the fact as it is, while it still has a meaning."""
+    before = entry.fact.record.previous if entry.fact is not None else None
+    if before is None or before.deadline_ms <= case.now_ms or case.ready_since(entry) is not None:
+        return None
+    return None if case.fleet.state(before.node) in ("dead", "left") else before
+
+
+def _place(case: Case, w: Want, entry: SlotEntry) -> bool:
+    node = case.nodes.get(w.key.index)
+    if node is None and w.target is not None and (entry.fact is None or case.chooser.misfit(w.target) is None):
+        node = w.target
+    if node is None:
+        node = case.chooser.choose(w.key)
+    if node is not None:
+        return case.write(w.key, _slot(case, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
+    case.outcome.hungry = True
+    why = case.chooser.reason(w.key)
+    slot = _slot(case, w, entry, node=None)
+    told = entry.fact.record if entry.fact is not None else None
+    same = told is not None and told.reason is not None and told.reason.code == why.code
+    if same and told is not None and (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None):
+        return False
+    slot = msgspec.structs.replace(slot, reason=why)
+    return case.write(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
+
+
+def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
+    fact = entry.fact
+    if fact is None or fact.record.node is None:
+        return False
+    lives = w.kind == "move"
+    node = target_of(case, w)
+    if node is None:
+        case.outcome.hungry = True
+        return False
+    if lives and case.rolls_in_place_only and _works(entry, fact.record.node):
+        if fact.record.desired == "stopped":
+            return False
+        stopping = msgspec.structs.replace(_slot(case, w, entry, node=fact.record.node), desired="stopped")
+        return case.write(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
+    until = case.now_ms if lives else _lost_since(case, fact.record.node)
+    moves = (0 if stable(case, entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
+    slot = _slot(
+        case,
+        w,
+        entry,
+        node=node,
+        previous=_previous(case, entry, lives=lives),
+        moves=moves,
+        moved_at_ms=max(case.now_ms, w.asked_ms),
+    )
+    return case.write(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
+
+
+def _lost_since(case: Case, node: str) -> int:
+    verdict = case.fleet.verdict(node)
+    return case.now_ms if verdict is None else verdict.record.since_ms
+
+
+def _works(entry: SlotEntry, node: str) -> bool:
+    """Whether an instance may be running on a node."""
+    instance = entry.instances.get(node)
+    if instance is None or not instance.left:
+        return False
+    said = instance.application
+    return said is not None and said.record.state not in (State.STOPPED, State.GONE)
+
+
+def _previous(case: Case, entry: SlotEntry, *, lives: bool) -> Previous | None:
+    fact = entry.fact
+    before = _still_previous(case, entry)
+    if before is not None or not lives or fact is None or fact.record.node is None or case.rolls_in_place_only:
+        return before
+    if fact.record.desired != "running" or case.control(entry).hold is not None:
+        return None
+    deadline = case.now_ms + round(case.component.update.deadline_s * 1000)
+    return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)

@@ -1,0 +1,225 @@
+"""Wants: what one slot's facts ask for, before anything is chosen (SEMANTICS A8, A10).
+
+Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
+    moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit.
+Rule 2: a forced move waits min(cap, base x 2^moves) after the one before, as the slot fact itself says; the count
+    begins anew when the instance had run for `STABLE_MS`.
+Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
+Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
+    one, or with which it was parked in that time, is rolled back: the slot fact implements the revision before and
+    names the refused spec among its causes; all slots of the component follow, until there is another spec.
+Rule 5: a held slot is moved by an operator or a drain only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from dsmt.controllers.case import Case, shown_time
+from dsmt.event.envelope import EventId
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import Slot
+from dsmt.view import Held, SlotEntry, SlotKey
+
+BACKOFF_BASE_MS: Final = 1_000
+BACKOFF_CAP_MS: Final = 300_000
+STABLE_MS: Final = 60_000
+
+Kind = Literal["place", "lost", "move", "hold", "release", "restart", "renew", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What is wanted for one slot, why, and from when (realm ms). `forced` moves count as moves."""
+
+    key: SlotKey
+    kind: Kind
+    cause: tuple[EventId, ...]
+    because: str
+    gated: bool = False
+    at_ms: int = 0
+    target: str | None = None
+    avoid: frozenset[str] = frozenset()
+    reason: Reason | None = None
+    forced: bool = False
+    asked_ms: int = 0
+    """When an operator asked for the move."""
+    basis: tuple[str, int] | None = None
+    """The spec event and revision to go back to."""
+
+
+def want(case: Case, key: SlotKey) -> Want | None:
+    """What a slot that is to exist wants; None when it is as it should be."""
+    entry = case.slot(key)
+    if entry.quarantined:
+        return None
+    fact, control = entry.fact, case.control(entry)
+    if fact is None or fact.record.node is None or fact.record.desired == "gone":
+        return _place(case, key, entry)
+    node = fact.record.node
+    if case.fleet.state(node) in ("dead", "left"):
+        return _lost(case, key, entry, fact, node)
+    said = () if entry.control is None else (entry.control.id,)
+    desired = "running" if control.hold is None else "stopped"
+    why = hold_reason(case, entry, key)
+    if why is not None and fact.record.desired == "running":
+        return Want(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
+    back = _rollback(case, key, entry, fact)
+    if back is not None:
+        return back
+    leaving = _asked_to_move(key, entry, fact) or _leaving(case, key, entry, fact)
+    if leaving is not None:
+        case.outcome.hungry = True
+        if leaving.at_ms > case.now_ms or target_of(case, leaving) is not None:
+            return leaving
+    if fact.record.desired != desired:
+        return Want(key, "release", said, f"{control.by or 'nobody'} holds it no more")
+    if control.restart > fact.record.restart:
+        return Want(
+            key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
+        )
+    behind = fact.record.spec != case.spec_id
+    if (behind or case.whole) and fact.record.spec != case.basis[0]:
+        return _renew(case, key, entry, fact)
+    return None
+
+
+def _renew(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want:
+    refusal = case.refusal
+    if refusal is None:
+        because = f"revision {case.spec.version} of {key.service} was applied by {case.spec.record.by}"
+        return Want(key, "renew", (case.spec.id,), because, gated=fact.record.desired == "running")
+    because = f"revision {case.spec.version} of {key.service} was rolled back"
+    gated = fact.record.desired == "running" and case.ready_since(entry) is not None
+    return Want(key, "rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
+
+
+def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+    update, node = case.component.update, fact.record.node or ""
+    if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
+        return None
+    said = entry.instances[node].application if node in entry.instances else None
+    deadline = fact.time_ms + round(update.deadline_s * 1000)
+    if said is not None and case.parked(entry) and said.record.since_ms <= deadline:
+        its = said.record.reason.message if said.record.reason is not None else "parked"
+    elif case.ready_since(entry) is None and case.now_ms >= deadline and case.rolling:
+        its = f"{key} was not ready within {update.deadline_s:g} s"
+    else:
+        return None
+    basis = case.before
+    if basis is None or case.refusal is not None:
+        return None
+    why = reason("rollout.rolled_back", rev=f"r{case.spec.version}", its=its, good=f"r{basis[1]}")
+    cause = () if said is None else (said.id,)
+    return Want(key, "rollback", (*cause, case.spec.id), why.message, reason=why, basis=basis)
+
+
+def hold_reason(case: Case, entry: SlotEntry, key: SlotKey) -> Reason | None:
+    """Why a slot is held; None when it is not."""
+    hold = case.control(entry).hold
+    if hold is None:
+        return None
+    return reason("hold.operator", by=hold.by, time=shown_time(hold.at_ms), their=hold.reason, target=key)
+
+
+def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
+    """A slot with no node: where a node runs it with no fact, it is adopted there (A5)."""
+    orphan = next((node for node in entry.holders if entry.instances[node].orphan and entry.fact is None), None)
+    cause, because = [case.spec.id], f"{case.spec.record.by} applied revision {case.spec.version} of {key.service}"
+    if orphan is not None and case.fleet.state(orphan) == "alive":
+        said = entry.instances[orphan].orphan
+        cause = [said.id, *cause] if said is not None else cause
+        return Want(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
+    target = case.control(entry).move
+    return Want(key, "place", tuple(cause), because, target=target or None)
+
+
+def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
+    component, verdict = case.component, case.fleet.verdict(node)
+    if component.each_node or component.on_partition == "pinned" or case.control(entry).hold is not None:
+        return None
+    if verdict is None or verdict.record.state == "left":
+        cause = () if verdict is None else (verdict.id,)
+        return Want(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
+    since = verdict.record.since_ms
+    due = since + round((component.lost_after_s or 0) * 1000)
+    moved_at = fact.record.moved_at_ms
+    if moved_at is not None and fact.record.moves and not stable(case, entry, since):
+        due = max(due, moved_at + backoff_ms(fact.record.moves))
+    if not case.brake.allows(node):
+        return None
+    return Want(
+        key,
+        "lost",
+        (verdict.id,),
+        f"{node} is dead: {verdict.record.message}",
+        at_ms=due,
+        avoid=frozenset({node}),
+        reason=reason("node.lost", node=node, time=shown_time(since), evidence=verdict.record.message),
+        forced=True,
+    )
+
+
+def backoff_ms(moves: int) -> int:
+    """How long after a forced move the next one must wait (rule 2)."""
+    return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(moves, 20))
+
+
+def stable(case: Case, entry: SlotEntry, until_ms: int) -> bool:
+    """Whether the present instance had run for `STABLE_MS` at a time."""
+    since = case.running_since(entry)
+    return since is not None and until_ms - since >= STABLE_MS
+
+
+def target_of(case: Case, wanted: Want) -> str | None:
+    """The node to which a slot would go now, or None when there is none."""
+    if wanted.target is not None:
+        return wanted.target if case.chooser.misfit(wanted.target) is None else None
+    return case.chooser.choose(wanted.key, wanted.avoid)
+
+
+def _asked_to_move(key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+    """An operator's move that was said after the slot last moved, and so was not done yet."""
+    control = entry.control
+    if control is None or control.record.move is None or control.time_ms <= (fact.record.moved_at_ms or 0):
+        return None
+    target, node = control.record.move, fact.record.node or ""
+    if target == node:
+        return None
+    because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
+    return Want(
+        key,
+        "move",
+        (control.id,),
+        because,
+        target=target or None,
+        avoid=frozenset({node}),
+        asked_ms=control.time_ms,
+    )
+
+
+def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+    node = fact.record.node or ""
+    on_the_way = fact.record.desired == "stopped"
+    avoid = frozenset({node})
+    cause: tuple[EventId, ...]
+    told = case.fleet.view.nodes.get(node)
+    control = None if told is None else told.control
+    if control is not None and control.record.mode == "draining":
+        why = reason("node.drained", node=node, by=control.record.by, their=control.record.reason)
+        because = f"{node} is drained by {control.record.by}: {control.record.reason}"
+        return Want(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
+    if case.component.each_node or case.component.on_partition == "pinned":
+        return None
+    if case.parked(entry) and any(step.action == "move" for step in case.component.restart.escalate):
+        said = entry.instances[node].application
+        due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
+        because = f"it is parked on {node}, and its escalation ends in a move"
+        cause = () if said is None else (said.id,)
+        return Want(key, "move", cause, because, at_ms=due, avoid=avoid | case.chooser.parked, forced=True)
+    fault = case.chooser.stays(node)
+    if fault is not None and told is not None and told.attributes is not None:
+        cause = (case.spec.id, told.attributes.id)
+        return Want(key, "move", cause, f"it cannot stay: {fault.says}", gated=not on_the_way, avoid=avoid)
+    return None

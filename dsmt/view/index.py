@@ -1,0 +1,295 @@
+"""The index: winners of the view by what they speak about, each with its record.
+
+Rule 1: `put` gets every change of a winner: the new one with its record, with no record when it cannot be read, or
+    neither when the topic has no fact any more.
+Rule 2: an entry that says nothing any more is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Brake, ControllerState, NodeAttributes, SpecFact
+from dsmt.spec import nodeset
+from dsmt.spec.plain import from_plain
+from dsmt.view.dirty import Dirty
+from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
+from dsmt.view.held import Held
+from dsmt.view.rooms import NOTHING, Need, Rooms, SlotKey, need_of
+from dsmt.view.sessions import Sessions
+
+_MAX_INDEX_DIGITS: Final = 6
+Put = Callable[[list[str], "Held[Any] | None", Dirty], None]
+
+
+class Index:
+    """Typed access to the winners. Entries are read by all and changed by the view alone."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, ServiceEntry] = {}
+        self.nodes: dict[str, NodeEntry] = {}
+        self.sessions = Sessions()
+        self.rooms = Rooms()
+        self.nodesets: dict[str, nodeset.Expression] = {}
+        self.brake: Held[Brake] | None = None
+        self.controllers: dict[str, Held[ControllerState]] = {}
+        self.roaming: set[str] = set()
+        """Services whose slots follow the set of nodes: `each_node`, or a node set other than `all_nodes`."""
+        self.orphans: set[SlotKey] = set()
+        """Slots of which a node reports something with no slot fact (SEMANTICS A5)."""
+        self.judged: set[str] = set()
+        """Nodes on which there is a verdict, standing or undone."""
+        self.troubled: set[str] = set()
+        """Nodes whose manager's newest attachment is not open."""
+        self.seats: dict[str, set[str]] = {}
+        """By broker, the nodes whose managers' newest attachment is there."""
+        self._put: dict[str, Put] = {
+            "node.attributes": self._attributes,
+            "node.probe": self._probe,
+            "node.verdict": self._of_node("verdict"),
+            "node.control": self._of_node("control"),
+            "broker.session": self._session,
+            "controller.state": self._controller,
+            "service.spec": self._spec,
+            "service.control": self._control,
+            "service.slot": self._slot,
+            "service.status": self._status,
+            "service.health": self._of_instance("health"),
+            "service.endpoint": self._of_instance("endpoint"),
+            "nodeset": self._nodeset,
+            "brake": self._brake,
+            "tombstone": lambda _levels, _held, _dirty: None,
+        }
+
+    def put(
+        self, kind: str, levels: list[str], signed: SignedEvent | None, record: msgspec.Struct | None, dirty: Dirty
+    ) -> None:
+        """Rule 1. Raises `UnusableEventError` when the content or the topic cannot be used; it is then put as None."""
+        self._put[kind](levels, None if signed is None or record is None else Held(signed, record), dirty)
+        if kind == "service.slot":
+            self._entry(levels).quarantined = signed is not None and record is None
+            self._tidy(levels)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def slot(self, key: SlotKey) -> SlotEntry | None:
+        """One slot, or None when nothing is known of it."""
+        service = self.services.get(key.service)
+        return None if service is None else service.slots.get((key.component, key.index))
+
+    def shared_topics(self, subtree: str) -> Iterator[str]:
+        """The topics on which shared facts may stand below `service/<service>/` or `node/<node>/`."""
+        kind, name = subtree.split("/")[:2]
+        if kind == "node":
+            yield from (f"{subtree}verdict", f"{subtree}control")
+        elif name in self.services:
+            yield f"{subtree}spec"
+            for component, index in self.services[name].slots:
+                yield from (f"{subtree}{word}/{component}/{index}" for word in ("slot", "control"))
+
+    # --- nodes ---------------------------------------------------------------------------------------------------
+
+    def _node(self, name: str) -> NodeEntry:
+        entry = self.nodes.get(name)
+        if entry is None:
+            entry = self.nodes[name] = NodeEntry(name)
+        return entry
+
+    def _left(self, entry: NodeEntry) -> None:
+        if entry.empty:
+            self.nodes.pop(entry.name, None)
+
+    def _attributes(self, levels: list[str], held: Held[NodeAttributes] | None, dirty: Dirty) -> None:
+        entry = self._node(levels[1])
+        before, entry.attributes = entry.attributes, held
+        if _capacity(before) != _capacity(held):
+            self.rooms.equip(entry.name, None if held is None else held.record)
+            dirty.nodes.add(entry.name)
+        self._left(entry)
+
+    def _probe(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        entry = self._node(levels[1])
+        if held is None:
+            entry.probes.pop(levels[3], None)
+        else:
+            entry.probes[levels[3]] = held
+            if held.record.result == "failed" or entry.name in self.troubled:
+                dirty.nodes.add(entry.name)
+        self._left(entry)
+
+    def _of_node(self, word: str) -> Put:
+        def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+            entry = self._node(levels[1])
+            setattr(entry, word, held)
+            if word == "verdict":
+                (self.judged.discard if held is None else self.judged.add)(entry.name)
+            dirty.nodes.add(entry.name)
+            self._left(entry)
+
+        return put
+
+    def _session(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        source = "/".join(levels[3:])
+        attachments = self.sessions.put(levels[1], source, held)
+        role = levels[3]
+        if role == "broker":
+            dirty.realm = True
+        if role not in ("node", "monitor", "agent") or len(levels) < 5:
+            return
+        entry = self._node(levels[4])
+        if attachments.newest is None:
+            entry.sources.pop(source, None)
+        else:
+            entry.sources[source] = attachments
+        if role == "node":
+            self._seat(entry.name, attachments.newest)
+        dirty.nodes.add(entry.name)
+        self._left(entry)
+
+    def _seat(self, node: str, newest: tuple[str, Held[Any]] | None) -> None:
+        for seated in self.seats.values():
+            seated.discard(node)
+        self.troubled.discard(node)
+        if newest is not None:
+            self.seats.setdefault(newest[0], set()).add(node)
+            if newest[1].record.state != "open":
+                self.troubled.add(node)
+
+    # --- the realm -----------------------------------------------------------------------------------------------
+
+    def _controller(self, levels: list[str], held: Held[Any] | None, _dirty: Dirty) -> None:
+        if held is None:
+            self.controllers.pop(levels[1], None)
+        else:
+            self.controllers[levels[1]] = held
+
+    def _nodeset(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        dirty.realm = True
+        self.nodesets.pop(levels[1], None)
+        if held is not None:
+            try:
+                self.nodesets[levels[1]] = nodeset.parse(held.record.expression)
+            except nodeset.NodeSetError as error:
+                raise UnusableEventError("view.nodeset", f"node set {levels[1]}: {error.message}") from error
+
+    def _brake(self, _levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        self.brake, dirty.realm = held, True
+
+    # --- services ------------------------------------------------------------------------------------------------
+
+    def _service(self, name: str) -> ServiceEntry:
+        entry = self.services.get(name)
+        if entry is None:
+            entry = self.services[name] = ServiceEntry(name)
+        return entry
+
+    def _spec(self, levels: list[str], held: Held[SpecFact] | None, dirty: Dirty) -> None:
+        entry = self._service(levels[1])
+        dirty.services.add(entry.name)
+        parsed = None if held is None else from_plain(held.record.spec)
+        entry.spec, entry.parsed = held, parsed
+        self.roaming.discard(entry.name)
+        if parsed is not None and any(c.each_node or c.nodes != nodeset.ALL_NODES for c in parsed.components.values()):
+            self.roaming.add(entry.name)
+        for (component, index), slot in entry.slots.items():
+            self._occupy(SlotKey(entry.name, component, index), slot)
+        if held is None and not entry.slots:
+            del self.services[entry.name]
+
+    def _occupy(self, key: SlotKey, slot: SlotEntry) -> None:
+        fact = slot.fact
+        if fact is None or fact.record.node is None or fact.record.desired == "gone":
+            self.rooms.put(key, None, NOTHING)
+        else:
+            self.rooms.put(key, fact.record.node, self._need(key))
+
+    def _need(self, key: SlotKey) -> Need:
+        parsed = self.services[key.service].parsed
+        component = None if parsed is None else parsed.components.get(key.component)
+        return NOTHING if component is None else need_of(component)
+
+    def _entry(self, levels: list[str]) -> SlotEntry:
+        slots = self._service(levels[1]).slots
+        place = (levels[3], _index(levels[4]))
+        entry = slots.get(place)
+        if entry is None:
+            entry = slots[place] = SlotEntry()
+        return entry
+
+    def _tidy(self, levels: list[str]) -> None:
+        service = self.services[levels[1]]
+        place = (levels[3], _index(levels[4]))
+        if service.slots[place].empty:
+            del service.slots[place]
+            if not service.slots and service.spec is None:
+                del self.services[service.name]
+
+    def _control(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        self._entry(levels).control = held
+        dirty.slots.add(_key(levels))
+        self._tidy(levels)
+
+    def _slot(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        entry, key = self._entry(levels), _key(levels)
+        before, entry.fact = entry.fact, held
+        self._occupy(key, entry)
+        dirty.slots.add(key)
+        if (
+            before is not None
+            and before.record.node is not None
+            and (held is None or held.record.node != before.record.node or held.record.desired == "gone")
+        ):
+            dirty.nodes.add(before.record.node)
+
+    def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+        if levels[6] not in ("container", "agent", "application"):
+            raise UnusableEventError("view.topic", f"there is no layer {levels[6]}")
+        self._instance(levels, levels[6], held)
+        key = _key(levels)
+        dirty.slots.add(key)
+        entry = self.slot(key)
+        if entry is not None and any(i.orphan is not None for i in entry.instances.values()):
+            self.orphans.add(key)
+        else:
+            self.orphans.discard(key)
+
+    def _of_instance(self, word: str) -> Put:
+        def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+            self._instance(levels, word, held)
+            if word == "health":
+                dirty.slots.add(_key(levels))
+
+        return put
+
+    def _instance(self, levels: list[str], word: str, held: Held[Any] | None) -> None:
+        entry, node = self._entry(levels), levels[5]
+        instance = entry.instances.setdefault(node, Instance())
+        setattr(instance, word, held)
+        if instance.empty:
+            del entry.instances[node]
+        self._tidy(levels)
+
+
+@lru_cache(maxsize=4096)
+def _index(level: str) -> int:
+    if not level.isascii() or not level.isdigit() or len(level) > _MAX_INDEX_DIGITS or str(int(level)) != level:
+        raise UnusableEventError("view.topic", f"{level!r} is no index of a slot")
+    return int(level)
+
+
+def _key(levels: list[str]) -> SlotKey:
+    return SlotKey(levels[1], levels[3], _index(levels[4]))
+
+
+def _capacity(held: Held[NodeAttributes] | None) -> tuple[Any, ...]:
+    """What placement reads of a node's attributes; the rest changes all the time and decides nothing."""
+    if held is None:
+        return ()
+    told = held.record
+    return told.cpus, told.memory_bytes, told.disk_bytes, told.labels, told.drivers, told.accepts

@@ -1,0 +1,107 @@
+"""Liveness: whether a node is alive, suspect, dead or left, told from facts and the time (SEMANTICS F1, F2, F4).
+
+Rule 1: `dead` and `left` are facts: a node's verdict, until one of its sources has a greater attachment than judged.
+Rule 2: else a node is `alive` while an attachment of any of its sources is open, or became unknown (its broker was
+    lost) less than `REATTACH_GRACE_MS` ago; otherwise it is `suspect`: nobody places anything there, nothing is moved.
+Rule 3: a node that an operator removed has `left`, unless it spoke or attached after its tombstone.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import log10
+from typing import Final, Literal
+
+from dsmt.event.records import NodeVerdict
+from dsmt.view.entries import NodeEntry
+from dsmt.view.held import Held
+from dsmt.view.sessions import Word, word
+from dsmt.view.view import View
+
+Liveness = Literal["alive", "suspect", "dead", "left"]
+
+REATTACH_GRACE_MS: Final = 10_000
+
+
+def dead_after_ms(nodes: int) -> int:
+    """How long a node of so many must be silent to be dead: the greater of 5 s and 4 s x log10 (F2)."""
+    return max(5_000, round(4_000 * log10(max(1, nodes))))
+
+
+class Fleet:
+    """The nodes of a view at one time, as seen by a reader attached to the broker `attached`."""
+
+    def __init__(self, view: View, now_ms: int, attached: str = "") -> None:
+        self.view = view
+        self.now_ms = now_ms
+        self.lost_brokers = view.sessions.lost(attached)
+        self._states: dict[str, Liveness] = {}
+
+    def state(self, node: str) -> Liveness:
+        """A node's liveness; `suspect` for one that nothing is known of: absence is never an order (R4)."""
+        state = self._states.get(node)
+        if state is None:
+            entry = self.view.nodes.get(node)
+            state = self._states[node] = "suspect" if entry is None else self._judge(entry)
+        return state
+
+    def _judge(self, entry: NodeEntry) -> Liveness:
+        verdict = self.verdict(entry.name)
+        if verdict is not None:
+            return verdict.record.state
+        if self._removed(entry):
+            return "left"
+        alive = any(w.state == "open" or self.in_grace(w) for w in self.words(entry.name))
+        return "alive" if alive else "suspect"
+
+    def _removed(self, entry: NodeEntry) -> bool:
+        until = self.view.buried(f"node/{entry.name}/")
+        if not until:
+            return False
+        spoke = 0 if entry.attributes is None else entry.attributes.signed.event.time
+        attached = [source.newest[1].signed.event.time for source in entry.sources.values() if source.newest]
+        return max([spoke, *attached]) <= until
+
+    def words(self, node: str) -> list[Word]:
+        """What counts of each of a node's sources, the manager's first."""
+        entry = self.view.nodes.get(node)
+        if entry is None:
+            return []
+        order = sorted(entry.sources, key=lambda source: (source != f"node/{node}", source))
+        found = (word(entry.sources[source], self.lost_brokers) for source in order)
+        return [w for w in found if w is not None]
+
+    def in_grace(self, word: Word) -> bool:
+        """Whether a source whose broker was lost may still attach elsewhere (F1)."""
+        return word.state == "unknown" and self.now_ms < word.since_ms + REATTACH_GRACE_MS
+
+    def verdict(self, node: str) -> Held[NodeVerdict] | None:
+        """The verdict on a node, unless a greater attachment has undone it."""
+        entry = self.view.nodes.get(node)
+        if entry is None or entry.verdict is None:
+            return None
+        judged = entry.verdict.record.attachments
+        undone = any(source.attachment > judged.get(name, 0) for name, source in entry.sources.items())
+        return None if undone else entry.verdict
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """The nodes of the realm, sorted: those with attributes that have not left."""
+        entries = self.view.nodes.values()
+        return tuple(sorted(e.name for e in entries if e.attributes is not None and self.state(e.name) != "left"))
+
+    @cached_property
+    def speaking(self) -> tuple[str, ...]:
+        """Up to two nodes that are alive: enough to know whether there is another one."""
+        found: list[str] = []
+        for node in sorted(self.view.nodes):
+            if self.state(node) == "alive":
+                found.append(node)
+                if len(found) == 2:
+                    break
+        return tuple(found)
+
+    @property
+    def dead_after_ms(self) -> int:
+        """F2's time for a realm of this size, in ms."""
+        return dead_after_ms(len(self.members))

@@ -1,0 +1,100 @@
+"""Sessions: which of several brokers' words on a source's attachments counts (SEMANTICS F1).
+
+Rule 1: of all words on a source the one on the greatest attachment decides, whoever wrote it; between two on one
+    attachment the later, then the one of the lower broker.
+Rule 2: a word counts only while its broker is alive; when that broker is lost the source is `unknown` since then.
+Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed;
+    where that one says nothing, or the reader is attached to none, the newest word of any other broker decides.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from dsmt.event.records import Session
+from dsmt.view.held import Held
+
+State = Literal["open", "silent", "closed", "unknown"]
+
+_BROKER = "broker/"
+
+
+class Word(NamedTuple):
+    """What counts of a source's newest attachment: its state, and since when (realm ms)."""
+
+    state: State
+    since_ms: int
+    broker: str
+    held: Held[Session]
+
+
+class Attachments:
+    """All words on one source."""
+
+    __slots__ = ("newest", "source", "words")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.words: dict[str, Held[Session]] = {}
+        self.newest: tuple[str, Held[Session]] | None = None
+
+    def put(self, broker: str, held: Held[Session] | None) -> None:
+        """Take a broker's word on the source, or take it back (None)."""
+        if held is None:
+            self.words.pop(broker, None)
+        else:
+            self.words[broker] = held
+        self.newest = max(self.words.items(), key=_order, default=None)
+
+    @property
+    def attachment(self) -> int:
+        """The number of the newest attachment; 0 when none is known."""
+        return 0 if self.newest is None else self.newest[1].record.attachment
+
+
+def _order(word: tuple[str, Held[Session]]) -> tuple[int, int, tuple[int, ...]]:
+    broker, held = word
+    return held.record.attachment, held.record.since_ms, tuple(-ord(c) for c in broker)
+
+
+class Sessions:
+    """The words of all brokers on all sources."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Attachments] = {}
+        self.brokers: set[str] = set()
+        """Brokers on whose links another has said something."""
+
+    def put(self, broker: str, source: str, held: Held[Session] | None) -> Attachments:
+        """Take one word, or take it back (None); the attachments of that source."""
+        attachments = self.of.setdefault(source, Attachments(source))
+        attachments.put(broker, held)
+        if source.startswith(_BROKER):
+            self.brokers.add(source.removeprefix(_BROKER))
+        if attachments.newest is None:
+            del self.of[source]
+            self.brokers.discard(source.removeprefix(_BROKER))
+        return attachments
+
+    def lost(self, attached: str) -> dict[str, int]:
+        """The brokers that are lost, as seen by a reader attached to `attached`, and since when (realm ms)."""
+        found = {}
+        for broker in sorted(self.brokers - {attached}):
+            known = self.of[_BROKER + broker]
+            word = known.words.get(attached)
+            if word is None:
+                others = {b: held for b, held in known.words.items() if b != broker}
+                word = max(others.items(), key=_order)[1] if others else None
+            if word is not None and word.record.state != "open":
+                found[broker] = word.record.since_ms
+        return found
+
+
+def word(attachments: Attachments, lost: dict[str, int]) -> Word | None:
+    """What counts of a source's newest attachment, given the brokers that are lost; None when there is no word."""
+    if attachments.newest is None:
+        return None
+    broker, held = attachments.newest
+    if broker in lost:
+        return Word("unknown", max(lost[broker], held.record.since_ms), broker, held)
+    return Word(held.record.state, held.record.since_ms, broker, held)

@@ -1,0 +1,363 @@
+"""A realm in a test's hands: signed facts made quickly, folded into a view, decided on, and obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from dsmt.controllers.decide import decide
+from dsmt.controllers.intents import Decided, Intent
+from dsmt.event import records as r
+from dsmt.event.codec import seal
+from dsmt.event.envelope import Event, EventId, Link, SignedEvent
+from dsmt.event.hlc import hlc
+from dsmt.event.registry import lookup
+from dsmt.event.status import Layer, State
+from dsmt.spec.parsing import parse
+from dsmt.spec.plain import to_plain
+from dsmt.view import SlotKey, View
+
+START_MS = 1_700_000_000_000
+DAY_MS = 24 * 3_600_000
+
+
+class HashSigner:
+    """Signs with a hash: quick, worthless, and the same in every run."""
+
+    algorithm = -65537
+    key_id = b"k" * 16
+
+    def sign(self, message: bytes) -> bytes:
+        return sha256(message).digest()
+
+
+def signed(
+    source: str,
+    topic: str,
+    record: msgspec.Struct | dict[str, Any],
+    *,
+    sequence: int = 1,
+    time_ms: int = START_MS,
+    counter: int = 0,
+    version: int | None = None,
+    incarnation: int = START_MS,
+    cause: tuple[EventId, ...] = (),
+    replaces: EventId | None = None,
+    ttl: int | None = None,
+    to: tuple[str, ...] = (),
+) -> SignedEvent:
+    """One signed event."""
+    match = lookup(topic)
+    event = Event(
+        source=source,
+        incarnation=incarnation,
+        sequence=sequence,
+        chain=Link(sequence, bytes(32)),
+        type=match.row.event_type if match is not None else "dsmt.user",
+        topic=topic,
+        subject=topic,
+        time=hlc(time_ms, counter),
+        data=record if isinstance(record, dict) else r.to_data(record),
+        cause=cause,
+        ttl=ttl,
+        to=to,
+        version=version,
+        replaces=replaces,
+    )
+    return seal([event], HashSigner())[0]
+
+
+def spec(text: str) -> dict[str, Any]:
+    """A service file as the `spec` of its fact."""
+    return to_plain(parse(text, file="service.yaml")[0])
+
+
+def web(instances: int | str = 3, *, service: str = "web", component: str = "", head: str = "") -> str:
+    """A small service file; `component` is put below its component `app`, `head` at the top."""
+    below = "".join(f"    {line}\n" for line in component.splitlines())
+    return f"service: {service}\n{head}components:\n  app:\n    run: ./app\n    instances: {instances}\n{below}"
+
+
+class Realm:
+    """A realm of one or more brokers, controller `c1`, operator `alice`, and nodes; `rows` is the store of a broker."""
+
+    def __init__(self, *nodes: str, brokers: tuple[str, ...] = ("b1",)) -> None:
+        self.view = View()
+        self.now_ms = START_MS
+        self.rows: list[tuple[int, SignedEvent]] = []
+        self.broker = brokers[0]
+        self._sequences: dict[str, int] = {}
+        self._attachments: dict[str, int] = {}
+        for node in nodes:
+            self.node(node)
+
+    # --- saying --------------------------------------------------------------------------------------------------
+
+    def say(self, source: str, topic: str, record: msgspec.Struct | dict[str, Any], **about: Any) -> SignedEvent:
+        """Publish a fact; shared ones follow the winner."""
+        match = lookup(topic)
+        assert match is not None
+        if match.row.shared and "version" not in about:
+            winner = self.view.winner(topic)
+            about["version"] = 1 if winner is None else (winner.event.version or 0) + 1
+            about["replaces"] = None if winner is None else winner.id
+        self._sequences[source] = sequence = self._sequences.get(source, 0) + 1
+        about.setdefault("time_ms", self.now_ms)
+        about.setdefault("ttl", match.row.ttl_ms)
+        event = signed(source, topic, record, sequence=sequence, counter=sequence % 65536, **about)
+        self.rows.append((len(self.rows) + 1, event))
+        self.view.apply(event)
+        return event
+
+    def after(self, seconds: float) -> Realm:
+        """Time passes."""
+        self.now_ms += round(seconds * 1000)
+        self.view.expire(self.now_ms)
+        return self
+
+    # --- nodes ---------------------------------------------------------------------------------------------------
+
+    def node(self, name: str, *, attach: bool = True, broker: str | None = None, **attributes: Any) -> None:
+        """A node with its manager and monitor attached."""
+        self.attributes(name, **attributes)
+        if attach:
+            self.attach(name, broker=broker)
+
+    def attributes(self, name: str, **attributes: Any) -> SignedEvent:
+        known: dict[str, Any] = {
+            "cpus": 4,
+            "memory_bytes": 8 * 2**30,
+            "memory_free_bytes": 6 * 2**30,
+            "disk_bytes": 100 * 2**30,
+            "disk_free_bytes": 50 * 2**30,
+            "load": 0.5,
+            "address": "192.0.2.1",
+            "version": "0.1",
+            "boot_id": "b",
+            "drivers": {"process": r.DriverAttributes(fence="none", enforces=("memory",))},
+        }
+        return self.say(f"monitor/{name}", f"node/{name}/attributes", r.NodeAttributes(**(known | attributes)))
+
+    def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = ()) -> None:
+        """All of a node's sources attach, anew if they were."""
+        for source in sources or (f"node/{name}", f"monitor/{name}"):
+            self._attachments[source] = self._attachments.get(source, 0) + 1
+            self.session(source, "open", broker=broker)
+
+    def session(
+        self,
+        source: str,
+        state: str,
+        *,
+        how: str | None = None,
+        broker: str | None = None,
+        attachment: int | None = None,
+        since_ms: int | None = None,
+    ) -> SignedEvent:
+        """A broker's word on a source's newest attachment."""
+        at = broker or self.broker
+        if attachment is not None:
+            self._attachments[source] = attachment
+        record = r.Session(
+            attachment=self._attachments.setdefault(source, 1),
+            state=state,  # type: ignore[arg-type]
+            how=how,  # type: ignore[arg-type]
+            since_ms=self.now_ms if since_ms is None else since_ms,
+            incarnation=START_MS,
+            pid=1,
+            version="0.1",
+            address="192.0.2.1",
+        )
+        return self.say(f"broker/{at}", f"broker/{at}/session/{source}", record)
+
+    def close(self, *names: str, how: str = "peer", broker: str | None = None) -> None:
+        """All sessions of nodes end."""
+        for name in names:
+            for source in sorted(self.view.nodes[name].sources):
+                self.session(source, "closed", how=how, broker=broker)
+
+    def silence(self, *names: str, broker: str | None = None) -> None:
+        """Nodes fall silent now: their broker says so 3 s later, with the time of the last word."""
+        for name in names:
+            for source in sorted(self.view.nodes[name].sources):
+                self.session(source, "silent", broker=broker, since_ms=self.now_ms)
+
+    def probe(self, node: str, observer: str, result: str) -> SignedEvent:
+        record = r.Probe(result=result, reason="", round_trip_s=None)  # type: ignore[arg-type]
+        return self.say(f"monitor/{observer}", f"node/{node}/probe/{observer}", record)
+
+    def verdict(
+        self, node: str, *, road: str = "closed", since_ms: int | None = None, state: str = "dead"
+    ) -> SignedEvent:
+        """A verdict, without any road having been walked."""
+        sources = self.view.nodes[node].sources
+        record = r.NodeVerdict(
+            state=state,  # type: ignore[arg-type]
+            road=road,  # type: ignore[arg-type]
+            attachments={source: sources[source].attachment for source in sources},
+            evidence=(),
+            message="as a test says",
+            since_ms=self.now_ms if since_ms is None else since_ms,
+        )
+        return self.say("controller/c2", f"node/{node}/verdict", record)
+
+    def control_node(self, node: str, mode: str) -> SignedEvent:
+        record = r.NodeControl(mode=mode, by="alice", reason="kernel 6.8")  # type: ignore[arg-type]
+        return self.say("operator/alice", f"node/{node}/control", record)
+
+    # --- services ------------------------------------------------------------------------------------------------
+
+    def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
+        """An operator applies a service file."""
+        plain = spec(text)
+        record = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        return self.say("operator/alice", f"service/{plain['service']}/spec", record)
+
+    def control(self, key: SlotKey, **will: Any) -> SignedEvent:
+        """An operator's will for one slot."""
+        record = r.SlotControl(by="alice", reason="a test", **will)
+        return self.say("operator/alice", f"service/{key.service}/control/{key.component}/{key.index}", record)
+
+    def hold(self, key: SlotKey) -> SignedEvent:
+        return self.control(key, hold=r.Hold(by="alice", at_ms=self.now_ms, reason="a test"))
+
+    def status(
+        self,
+        key: SlotKey,
+        node: str,
+        state: State = State.RUNNING,
+        *,
+        generation: int | None = None,
+        layer: Layer = Layer.APPLICATION,
+        **about: Any,
+    ) -> SignedEvent:
+        """One layer's word on a slot's instance on a node."""
+        entry = self.view.slot(key)
+        held = 0 if entry is None or entry.fact is None else entry.fact.version
+        record = r.Status(
+            state=state,
+            layer=layer,
+            node=node,
+            generation=held if generation is None else generation,
+            attempt=1,
+            since_ms=about.pop("since_ms", self.now_ms),
+            emit_rate_s=30.0,
+            **about,
+        )
+        source = f"node/{node}" if layer is not Layer.APPLICATION else agent(key, node)
+        topic = f"service/{key.service}/status/{key.component}/{key.index}/{node}/{layer}"
+        return self.say(source, topic, record)
+
+    def health(self, key: SlotKey, node: str, health: str, *, since_ms: int | None = None) -> SignedEvent:
+        entry = self.view.slot(key)
+        assert entry is not None
+        assert entry.fact is not None
+        record = r.Health(
+            health=health,  # type: ignore[arg-type]
+            generation=entry.fact.version,
+            check="http",
+            evidence="",
+            failures=0,
+            since_ms=self.now_ms if since_ms is None else since_ms,
+        )
+        topic = f"service/{key.service}/health/{key.component}/{key.index}/{node}"
+        return self.say(agent(key, node), topic, record)
+
+    def obey(self) -> None:
+        """All nodes that are not dead do what the slot facts say, at once."""
+        for service, entry in sorted(self.view.services.items()):
+            for component, index in sorted(entry.slots):
+                self._obey(SlotKey(service, component, index))
+
+    def _obey(self, key: SlotKey) -> None:
+        slot = self.view.slot(key)
+        if slot is None or slot.fact is None:
+            return
+        fact = slot.fact.record
+        node = fact.node if fact.desired != "gone" else None
+        for other in slot.holders:
+            if other != node and not self.dead(other):
+                self.status(key, other, State.GONE)
+        if node is None or self.dead(node):
+            return
+        wanted = State.RUNNING if fact.desired == "running" else State.STOPPED
+        there = slot.instances.get(node)
+        told = None if there is None or there.application is None else there.application.record
+        if told is None or told.state != wanted or told.generation != slot.fact.version:
+            self.status(key, node, wanted)
+
+    def dead(self, node: str) -> bool:
+        sources = self.view.nodes[node].sources.values()
+        return all(s.newest is not None and s.newest[1].record.state != "open" for s in sources)
+
+    # --- deciding ------------------------------------------------------------------------------------------------
+
+    def decide(self, *, may_accuse: bool = True, **about: Any) -> Decided:
+        self.view.expire(self.now_ms)
+        return decide(self.view, self.now_ms, may_accuse=may_accuse, broker=self.broker, **about)
+
+    def publish(self, intents: Iterable[Intent], *, controller: str = "c1") -> list[SignedEvent]:
+        """A controller publishes what was decided."""
+        return [
+            self.say(
+                f"controller/{controller}",
+                intent.topic,
+                intent.record,
+                version=intent.next_version,
+                replaces=None if intent.replaces is None else intent.replaces.id,
+                cause=intent.cause,
+                to=intent.to,
+            )
+            for intent in intents
+        ]
+
+    def step(self, *, may_accuse: bool = True) -> list[Intent]:
+        """Decide once and publish that; what was said."""
+        intents = list(self.decide(may_accuse=may_accuse).intents)
+        self.publish(intents)
+        return intents
+
+    def settle(self, *, seconds: float = 0.0, obey: bool = True, most: int = 200) -> list[Intent]:
+        """Decide, publish and obey until nothing is decided any more; with `seconds`, time passes at each step."""
+        said: list[Intent] = []
+        for _ in range(most):
+            new = self.step()
+            said += new
+            if not new and (not seconds or self.decide().wake_ms is None):
+                return said
+            if obey:
+                self.obey()
+            self.after(seconds)
+        raise AssertionError(f"no rest after {most} steps; last: {[i.because for i in new]}")
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def slot(self, index: int = 0, *, service: str = "web", component: str = "app") -> r.Slot:
+        entry = self.view.slot(SlotKey(service, component, index))
+        assert entry is not None
+        assert entry.fact is not None
+        return entry.fact.record
+
+    def generation(self, index: int = 0) -> int:
+        entry = self.view.slot(key(index))
+        assert entry is not None
+        assert entry.fact is not None
+        return entry.fact.version
+
+    def nodes_of(self, service: str = "web") -> list[str | None]:
+        """The nodes of a service's slots that are not gone, in order."""
+        slots = sorted(self.view.services[service].slots.items())
+        facts = [slot.fact.record for _, slot in slots if slot.fact is not None]
+        return [fact.node for fact in facts if fact.desired != "gone"]
+
+
+def key(index: int = 0, *, service: str = "web", component: str = "app") -> SlotKey:
+    return SlotKey(service, component, index)
+
+
+def agent(key: SlotKey, node: str) -> str:
+    """The source of an instance's deployment agent."""
+    return f"agent/{node}/{key.service}/{key.component}/{key.index}"

@@ -1,0 +1,161 @@
+"""The brake: too many silent at once, and how it is let go."""
+
+from dsmt.controllers.brake import Brake, brake
+from dsmt.event import records as r
+from dsmt.view import Fleet
+
+from .build import Realm, web
+
+
+def realm_of(count: int, *, instances: int | None = None) -> Realm:
+    realm = Realm(*(f"n{i:02}" for i in range(count)))
+    realm.apply(web(instances or count))
+    realm.settle(seconds=1)
+    return realm
+
+
+def lose(realm: Realm, count: int, *, road: str = "silent", first: int = 0) -> list[str]:
+    names = [f"n{i:02}" for i in range(first, first + count)]
+    for name in names:
+        realm.close(name, how="timeout")
+        realm.verdict(name, road=road)
+    return names
+
+
+def stand(realm: Realm) -> Brake:
+    return brake(Fleet(realm.view, realm.now_ms, realm.broker))
+
+
+def moved(realm: Realm) -> set[str]:
+    """The dead nodes whose slots a decision would move."""
+    before = {slot: realm.slot(slot).node for slot in range(len(realm.view.services["web"].slots))}
+    intents = [i for i in realm.decide().intents if "/slot/" in i.topic]
+    return {before[int(i.topic.rsplit("/", 1)[1])] or "" for i in intents}
+
+
+def order(realm: Realm, *, held: bool = False, released_ms: int = 0) -> None:
+    realm.say("operator/alice", "config/brake", r.Brake(held=held, released_ms=released_ms, by="alice", reason="x"))
+
+
+def test_two_silent_nodes_are_replaced_however_small_the_realm() -> None:
+    realm = realm_of(4)
+    assert moved_after_losing(realm, 2) == {"n00", "n01"}
+
+
+def moved_after_losing(realm: Realm, count: int) -> set[str]:
+    lose(realm, count)
+    return moved(realm)
+
+
+def test_three_of_four_silent_at_once_are_not_replaced() -> None:
+    assert moved_after_losing(realm_of(4), 3) == set()
+
+
+def test_exactly_twenty_percent_silent_are_replaced_and_one_more_is_not() -> None:
+    realm = realm_of(20)
+    assert len(moved_after_losing(realm, 4)) == 4
+    lose(realm, 1, first=4)
+    assert moved(realm) == set()
+    assert stand(realm).on
+    assert stand(realm).reason.code == "wait.brake"
+
+
+def test_closed_losses_do_not_count() -> None:
+    realm = realm_of(10)
+    lose(realm, 5, road="closed")
+    assert len(moved(realm)) == 5
+
+
+def test_closed_losses_are_replaced_while_the_brake_holds_the_silent_ones() -> None:
+    realm = realm_of(10)
+    lose(realm, 4)
+    closed = lose(realm, 1, road="closed", first=6)
+    assert moved(realm) == set(closed)
+
+
+def test_silent_nodes_with_nothing_to_replace_do_not_count() -> None:
+    realm = realm_of(10, instances=2)
+    empty = [n for n in (f"n{i:02}" for i in range(10)) if n not in realm.nodes_of()]
+    for name in empty:
+        realm.close(name, how="timeout")
+        realm.verdict(name, road="silent")
+    assert not stand(realm).on
+
+
+def test_it_lets_go_when_some_return() -> None:
+    realm = realm_of(10)
+    lose(realm, 3)
+    assert moved(realm) == set()
+    realm.attach("n00")
+    assert moved(realm) == {"n01", "n02"}
+
+
+def test_five_minutes_after_the_newest_loss_they_are_replaced_one_by_one_in_order_of_loss() -> None:
+    realm = realm_of(10)
+    for i in range(4):
+        lose(realm, 1, first=i)
+        realm.after(10)
+    assert moved(realm) == set()
+    wake = realm.decide().wake_ms
+    assert wake == stand(realm).wake_ms
+    realm.now_ms = wake - 1
+    assert moved(realm) == set()
+    realm.now_ms = wake
+    assert moved(realm) == {"n00"}
+    realm.step()
+    assert moved(realm) == set()
+    realm.after(9.9)
+    assert moved(realm) == set()
+    assert realm.decide().wake_ms == realm.now_ms + 100
+    realm.after(0.1)
+    assert moved(realm) == {"n01"}
+
+
+def test_the_pace_grows_with_the_realm() -> None:
+    realm = realm_of(100)
+    lose(realm, 30)
+    realm.after(300)
+    assert moved(realm) == {"n00", "n01"}
+
+
+def test_the_window_does_not_lift_by_itself_before() -> None:
+    realm = realm_of(10)
+    lose(realm, 4)
+    assert moved(realm.after(299)) == set()
+
+
+def test_an_operator_releases_those_silent_up_to_a_time() -> None:
+    realm = realm_of(10)
+    lose(realm, 3)
+    released = realm.now_ms
+    lose(realm.after(5), 2, first=3)
+    order(realm, released_ms=released)
+    assert moved(realm) == {"n00"}
+
+
+def test_an_operator_holds_all_replacing() -> None:
+    realm = realm_of(10)
+    lose(realm, 1, road="closed")
+    order(realm, held=True)
+    assert moved(realm) == set()
+    order(realm)
+    assert moved(realm) == {"n00"}
+
+
+def test_excluded_nodes_are_not_counted() -> None:
+    realm = realm_of(15)
+    for i in range(8, 15):
+        realm.control_node(f"n{i:02}", "excluded")
+    assert stand(realm).total == 0
+    lose(realm, 3)
+    assert (stand(realm).on, stand(realm).total) == (True, 8)
+
+
+def test_two_controllers_choose_the_same_ones() -> None:
+    realm = realm_of(60)
+    lose(realm, 20)
+    realm.after(301)
+    other = realm.view.copy()
+    mine = stand(realm).released
+    assert brake(Fleet(other, realm.now_ms, "b1")).released == mine
+    assert len(mine) == 1

@@ -1,0 +1,93 @@
+"""When a controller may publish, and when it may accuse."""
+
+from dsmt.controllers.completeness import Completeness, Place
+from dsmt.controllers.ranking import live_controllers, rank, subject_of
+from dsmt.event.records import ControllerState
+from dsmt.view import Fleet
+
+from .build import Realm
+
+HERE = Place("s1", 7)
+
+
+def test_nothing_may_be_published_before_a_bookmark_of_a_whole_broker() -> None:
+    gate = Completeness(0.0)
+    assert gate.place(0.0) is None
+    gate.bookmark(HERE, 1.0, whole=False)
+    assert gate.place(1.0) is None
+    gate.bookmark(HERE, 1.5, whole=True)
+    assert gate.place(1.5) == HERE
+
+
+def test_a_broker_that_is_not_whole_any_more_closes_the_gate() -> None:
+    gate = Completeness(0.0)
+    gate.bookmark(HERE, 1.0, whole=True)
+    gate.bookmark(Place("s1", 8), 1.1, whole=False)
+    assert gate.place(1.1) is None
+
+
+def test_a_bookmark_is_good_for_one_second() -> None:
+    gate = Completeness(0.0)
+    gate.bookmark(HERE, 5.0, whole=True)
+    assert gate.place(6.0) == HERE
+    assert gate.place(6.01) is None
+
+
+def test_what_was_folded_after_the_bookmark_waits_for_the_next() -> None:
+    gate = Completeness(0.0)
+    gate.bookmark(HERE, 1.0, whole=True)
+    gate.folded()
+    assert gate.place(1.0) is None
+    gate.bookmark(Place("s1", 8), 1.2, whole=True)
+    assert gate.place(1.2) == Place("s1", 8)
+
+
+def test_a_stall_closes_the_gate_and_begins_the_watch_anew() -> None:
+    gate = Completeness(0.0)
+    gate.beat(9.9, 10.0)
+    gate.bookmark(HERE, 10.0, whole=True)
+    assert gate.may_accuse(10.0, 5.0)
+    assert gate.beat(10.6, 0.25) < 0.5
+    assert gate.place(10.6) == HERE
+    assert gate.beat(40.7, 0.25) > 29
+    assert gate.place(40.7) is None
+    assert not gate.may_accuse(45.6, 5.0)
+    assert gate.may_accuse(45.7, 5.0)
+
+
+def test_a_new_attachment_begins_the_watch_anew_and_waits_for_its_bookmark() -> None:
+    gate = Completeness(0.0)
+    gate.bookmark(HERE, 10.0, whole=True)
+    gate.attached(10.1)
+    assert gate.place(10.1) is None
+    assert not gate.may_accuse(15.0, 5.0)
+    assert gate.may_accuse(15.1, 5.0)
+
+
+def test_every_controller_has_one_rank_for_a_subject() -> None:
+    names = ["c1", "c2", "c3"]
+    assert sorted(rank("service/web", name, names) for name in names) == [0, 1, 2]
+    first = {
+        subject: min(names, key=lambda n: rank(subject, n, names)) for subject in (f"service/s{i}" for i in range(30))
+    }
+    assert set(first.values()) == set(names)
+
+
+def test_a_controller_counts_itself_in_whether_it_was_heard_or_not() -> None:
+    assert rank("service/web", "c1", []) == 0
+
+
+def test_topics_are_ranked_by_what_they_are_about() -> None:
+    assert subject_of("service/web/slot/app/0") == subject_of("tombstone/service/web") == "service/web"
+    assert subject_of("node/n1/verdict") == "node/n1"
+
+
+def test_a_controller_is_live_while_its_session_is_open() -> None:
+    realm = Realm()
+    for name, ruleset in (("c1", 1), ("c2", 2)):
+        record = ControllerState(version="0.1", ruleset=ruleset, pid=None, decisions=0)
+        realm.say(f"controller/{name}", f"controller/{name}/state", record)
+        realm.attach("", sources=[f"controller/{name}"])
+    assert live_controllers(Fleet(realm.view, realm.now_ms, "b1")) == {"c1": 1, "c2": 2}
+    realm.session("controller/c2", "closed", how="peer")
+    assert live_controllers(Fleet(realm.view, realm.now_ms, "b1")) == {"c1": 1}

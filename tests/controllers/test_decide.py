@@ -1,0 +1,138 @@
+"""What holds of every decision: pure, deterministic, at rest when done, and the same however little is looked at."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsmt.controllers.agenda import Agenda
+from dsmt.controllers.decide import RULESET, decide, same
+
+from .build import Realm, key, web
+from .scenario import Life, fingerprint, shown
+
+GOLDEN = {1: "04b9f53f91dde072e92d1acf973fc23851d1365ecc9a8980ed8851a7d7ccb388"}
+"""By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_decisions_change_only_with_the_ruleset_number() -> None:
+    assert fingerprint(range(6)) == GOLDEN[RULESET], "decisions changed: raise RULESET, and add its fingerprint here"
+
+
+@pytest.mark.parametrize("hashseed", ["0", "1", "4242"])
+def test_decisions_do_not_depend_on_the_hash_seed(hashseed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.controllers.scenario"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hashseed, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == fingerprint(range(6))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_deciding_changes_nothing_and_gives_the_same_twice(seed: int) -> None:
+    life = Life(seed)
+    for _ in range(40):
+        life.happen()
+        digest = life.realm.view.digest
+        rooms = {n: dict(life.realm.view.rooms.room(n).slots) for n in life.names}
+        decided = life.realm.decide()
+        assert life.realm.view.digest == digest
+        assert {n: dict(life.realm.view.rooms.room(n).slots) for n in life.names} == rooms
+        assert shown(life.realm.decide().intents) == shown(decided.intents)
+        life.decide(decided)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_decided_is_at_rest_once_it_is_a_fact(seed: int) -> None:
+    """A verdict is a fact before anything follows from it, and what is replaced lets go of the brake: some rounds."""
+    life = Life(seed + 100)
+    for _ in range(60):
+        life.happen()
+        for _ in range(4):
+            life.realm.step()
+        assert shown(life.realm.decide().intents) == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: int) -> None:
+    life, agenda = Life(seed + 200), Agenda()
+    for step in range(80):
+        what = life.happen()
+        view, now_ms = life.realm.view, life.realm.now_ms
+        for _ in range(3):
+            scope = agenda.scope(view, view.take_dirty(), now_ms)
+            some = decide(view, now_ms, may_accuse=True, broker="b1", scope=scope)
+            every = decide(view, now_ms, may_accuse=True, broker="b1")
+            assert shown(some.intents) == shown(every.intents), (seed, step, what, scope)
+            agenda.note(some, scope)
+            wake = every.wake_ms
+            assert wake is None or (agenda.wake_ms is not None and agenda.wake_ms <= wake), (seed, step, what)
+            if life.chance.random() < 0.2:
+                for intent in some.intents:
+                    agenda.ask(intent.topic.split("/")[1] if intent.topic.startswith("service") else "")
+                    agenda.ask(intent.topic.split("/")[2] if intent.topic.startswith("tombstone") else "")
+            else:
+                life.decide(some)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_order_of_the_same_facts_gives_the_same_decision(seed: int) -> None:
+    life = Life(seed + 300)
+    for _ in life.live(50):
+        pass
+    events = [event for _, event in life.realm.rows]
+    life.chance.shuffle(events)
+    other = Realm()
+    other.now_ms = life.realm.now_ms
+    for event in events:
+        other.view.apply(event)
+    assert shown(other.decide().intents) == shown(life.realm.decide().intents)
+
+
+def test_two_controllers_with_one_view_say_the_same() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    a, b = realm.decide().intents, decide(realm.view.copy(), realm.now_ms, may_accuse=False, broker="b1").intents
+    assert len(a) == 3
+    assert all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_wake_is_never_in_the_past() -> None:
+    for seed in range(10):
+        life = Life(seed + 400)
+        for _ in range(60):
+            life.happen()
+            decided = life.realm.decide()
+            life.decide(decided)
+            assert decided.wake_ms is None or decided.wake_ms > life.realm.now_ms
+
+
+def test_the_versions_of_what_is_decided_are_one_more_than_the_winners() -> None:
+    life = Life(7)
+    for _ in range(60):
+        life.happen()
+        decided = life.realm.decide()
+        for intent in decided.intents:
+            winner = life.realm.view.winner(intent.topic)
+            assert intent.next_version > (0 if winner is None else winner.event.version or 0)
+            assert (intent.replaces and intent.replaces.id) == (winner and winner.id)
+        life.decide(decided)
+
+
+def test_services_do_not_disturb_each_other() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(2, service="web"))
+    realm.apply(web(2, service="db"))
+    realm.settle(seconds=1)
+    realm.apply(web(2, service="db", component="env: {A: b}"))
+    assert {i.subject.split("/")[0] for i in realm.step()} == {"db"}
+    assert realm.view.slot(key(0)).fact.version == 1

@@ -1,0 +1,110 @@
+"""Orphans, removed services, and their one tombstone."""
+
+from dsmt.event.status import Layer, State
+
+from .build import Realm, key, web
+
+
+def orphaned(*, generation: int = 7, nodes: tuple[str, ...] = ("n1",)) -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    for node in nodes:
+        realm.status(key(0), node, State.INSTALLED, layer=Layer.CONTAINER, generation=generation, orphan=True)
+    return realm
+
+
+def test_what_runs_with_no_slot_fact_and_no_spec_is_told_to_be_gone() -> None:
+    realm = orphaned(nodes=("n1", "n3"))
+    (intent,) = realm.step()
+    assert (intent.next_version, intent.record.desired) == (8, "gone")
+    assert intent.to == ("node/n1", "node/n3")
+    assert len(intent.cause) == 2
+    assert realm.step() == []
+
+
+def test_an_orphan_that_a_spec_wants_is_adopted_where_it_runs() -> None:
+    realm = orphaned(nodes=("n3",))
+    realm.apply(web(1))
+    (intent,) = realm.step()
+    assert (intent.record.node, intent.record.desired, intent.next_version) == ("n3", "running", 8)
+
+
+def test_each_node_adopts_its_orphans_under_their_index() -> None:
+    realm = Realm("n1", "n2")
+    realm.status(key(5), "n2", State.INSTALLED, layer=Layer.CONTAINER, generation=3, orphan=True)
+    realm.apply(web("each_node"))
+    realm.settle(seconds=1)
+    assert realm.slot(5).node == "n2"
+    assert realm.nodes_of() == ["n1", "n2"]
+
+
+def test_an_orphan_beyond_the_spec_is_told_to_be_gone() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    realm.status(key(4), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    (intent,) = realm.step()
+    assert (intent.subject, intent.record.desired, intent.next_version) == ("web/app/4", "gone", 3)
+
+
+def test_orphans_wait_while_the_brake_is_on() -> None:
+    realm = Realm(*(f"n{i}" for i in range(8)))
+    realm.apply(web(8))
+    realm.settle(seconds=1)
+    for node in ("n0", "n1", "n2"):
+        realm.close(node, how="timeout")
+        realm.verdict(node, road="silent")
+    realm.status(key(0, service="old"), "n5", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    assert realm.step() == []
+    realm.attach("n0")
+    assert "old/app/0" in {i.subject for i in realm.step()}
+
+
+def removed(*, obey: bool = True) -> Realm:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.after(100).apply(web(2), removed=True)
+    realm.step()
+    if obey:
+        realm.obey()
+    return realm
+
+
+def test_a_removed_service_ends_in_one_tombstone_when_nothing_is_left() -> None:
+    realm = removed()
+    assert [realm.slot(i).desired for i in range(2)] == ["gone", "gone"]
+    assert realm.step() == []
+    assert realm.decide().wake_ms == realm.now_ms + 5_000
+    (intent,) = realm.after(5).step()
+    assert intent.topic == "tombstone/service/web"
+    assert realm.view.winner("service/web/spec") is None
+    assert realm.view.slot(key(0)) is None or realm.view.slot(key(0)).fact is None
+    assert realm.after(100).step() == []
+
+
+def test_there_is_no_tombstone_while_a_node_that_may_live_has_something_left() -> None:
+    realm = removed(obey=False)
+    realm.silence("n1", "n2")
+    assert realm.after(600).step(may_accuse=False) == []
+
+
+def test_a_dead_node_does_not_keep_the_service_from_its_grave_and_is_cleaned_when_it_returns() -> None:
+    realm = removed(obey=False)
+    realm.obey()
+    realm.status(key(0), "n1", State.RUNNING)
+    realm.close("n1")
+    realm.verdict("n1")
+    assert [i.topic for i in realm.after(10).step()] == ["tombstone/service/web"]
+    realm.attach("n1")
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    (intent,) = realm.step()
+    assert (intent.record.desired, intent.record.node) == ("gone", "n1")
+
+
+def test_a_service_applied_again_after_its_removal_begins_anew() -> None:
+    realm = removed()
+    realm.after(5).step()
+    realm.after(1).apply(web(1))
+    realm.settle(seconds=1)
+    assert realm.slot(0).desired == "running"
+    assert realm.slot(0).revision == 1

@@ -1,0 +1,225 @@
+"""Where instances go, and what is said when there is no place."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.controllers.placement import Chooser, why_not
+from dsmt.event import records as r
+from dsmt.view import Fleet
+
+from .build import Realm, key, web
+
+
+def chooser(realm: Realm) -> Chooser:
+    component = realm.view.services["web"].parsed.components["app"]
+    return Chooser(Fleet(realm.view, realm.now_ms, realm.broker), "web", component)
+
+
+def test_instances_are_spread_evenly() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(7))
+    realm.step()
+    assert sorted(Counter(realm.nodes_of()).values()) == [2, 2, 3]
+
+
+def test_the_emptier_node_is_taken() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, service="db"))
+    realm.step()
+    realm.apply(web(1))
+    realm.step()
+    assert realm.nodes_of("web") != realm.nodes_of("db")
+
+
+def test_among_equally_empty_nodes_the_one_with_more_memory_is_taken() -> None:
+    realm = Realm("n1")
+    realm.node("n2", memory_bytes=16 * 2**30)
+    realm.apply(web(1))
+    realm.step()
+    assert realm.nodes_of() == ["n2"]
+
+
+def test_spread_none_fills_by_instances_alone() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2, service="db", component="nodes: n1"))
+    realm.step()
+    realm.apply(web(3, component="spread: none"))
+    realm.step()
+    assert Counter(realm.nodes_of()) == {"n2": 2, "n1": 1} or Counter(realm.nodes_of()) == {"n2": 3}
+
+
+def test_spread_by_label_is_even_over_its_values() -> None:
+    realm = Realm()
+    for i in range(6):
+        realm.node(f"n{i}", labels={"rack": "a" if i < 4 else "b"})
+    realm.apply(web(4, component="spread: label:rack"))
+    realm.step()
+    racks = Counter(realm.view.nodes[node].attributes.record.labels["rack"] for node in realm.nodes_of())
+    assert racks == {"a": 2, "b": 2}
+
+
+def test_strict_spread_leaves_the_rest_without_a_place() -> None:
+    realm = Realm("n1", "n2")
+    realm.attributes("n2", memory_bytes=2**27)
+    realm.apply(web(4, component="spread: {by: node, strict: true}\nreserve: {memory: 128MiB}"))
+    realm.step()
+    assert sorted(map(str, realm.nodes_of())) == ["None", "n1", "n1", "n2"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "nodes"),
+    [
+        ("minus(all_nodes, n1)", {"n2", "n3", "n4"}),
+        ("intersect(all_nodes, union(n1, n2))", {"n1", "n2"}),
+        ("n3", {"n3"}),
+        ("good", {"n2", "n4"}),
+        ("minus(all_nodes, failed)", {"n1", "n2", "n3", "n4"}),
+    ],
+)
+def test_only_nodes_of_the_set_are_taken(expression: str, nodes: set[str]) -> None:
+    realm = Realm("n1", "n2", "n3", "n4")
+    realm.say("operator/alice", "nodeset/good", r.NodesetFact(expression="union(n2, n4)", by="alice"))
+    realm.apply(web(8, component=f"nodes: {expression}"))
+    realm.step()
+    assert set(realm.nodes_of()) == nodes
+
+
+def test_a_set_of_named_sets_that_go_round_in_a_circle_selects_nothing() -> None:
+    realm = Realm("n1")
+    realm.say("operator/alice", "nodeset/a", r.NodesetFact(expression="b", by="alice"))
+    realm.say("operator/alice", "nodeset/b", r.NodesetFact(expression="a", by="alice"))
+    realm.apply(web(1, component="nodes: a"))
+    realm.step()
+    assert realm.slot(0).reason.code == "place.empty_set"
+
+
+def test_a_limit_keeps_its_members_when_a_node_comes() -> None:
+    realm = Realm(*(f"n{i}" for i in range(6)))
+    realm.apply(web(3, component="nodes: limit(minus(all_nodes, failed), 3)"))
+    realm.settle(seconds=1)
+    before = set(realm.nodes_of())
+    for i in range(6, 30):
+        realm.node(f"n{i}")
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == before
+    assert len(before) == 3
+
+
+def make_unfit(realm: Realm, case: str) -> None:
+    match case:
+        case "mode":
+            realm.control_node("n1", "excluded")
+        case "driver":
+            realm.attributes("n1", drivers={})
+        case "accepts":
+            realm.attributes("n1", accepts="self.owner == 'me'")
+        case "memory":
+            realm.attributes("n1", memory_bytes=2**20)
+        case "cpu":
+            realm.attributes("n1", cpus=0)
+        case "suspect":
+            realm.close("n1")
+        case "dead":
+            realm.close("n1")
+            realm.verdict("n1")
+
+
+@pytest.mark.parametrize("case", ["mode", "driver", "accepts", "memory", "cpu", "suspect", "dead"])
+def test_a_node_that_fails_a_clause_is_not_taken_and_is_told_by_it(case: str) -> None:
+    realm = Realm("n1", "n2")
+    make_unfit(realm, case)
+    realm.apply(web(2))
+    realm.step()
+    assert set(realm.nodes_of()) == {"n2"}
+    faults = why_not(Fleet(realm.view, realm.now_ms, "b1"), "web", realm.view.services["web"].parsed.components["app"])
+    assert faults["n2"] is None
+    assert faults["n1"].clause == case
+    assert "n1" in faults["n1"].says
+
+
+def test_limits_that_must_be_enforced_need_a_driver_that_can() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component="limits: {cpu: 1}"))
+    realm.step()
+    assert realm.slot(0).reason.code == "place.unenforceable"
+    realm.apply(web(1, component="limits: {cpu: 1, enforce: best_effort}"))
+    realm.step()
+    assert realm.nodes_of() == ["n1"]
+
+
+def test_a_fixed_port_is_taken_once_on_a_node() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(3, component="ports: {http: 8080}"))
+    realm.step()
+    assert sorted(map(str, realm.nodes_of())) == ["None", "n1", "n2"]
+    waiting = next(i for i in range(3) if realm.slot(i).node is None)
+    assert realm.slot(waiting).reason.code == "place.port_taken"
+    assert "8080" in realm.slot(waiting).reason.message
+
+
+def test_components_that_are_apart_share_no_node() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, service="db"))
+    realm.step()
+    realm.apply(web(2, component="apart: db/app"))
+    realm.step()
+    assert set(realm.nodes_of("web")) == {"n1", "n2"} - set(realm.nodes_of("db"))
+
+
+@pytest.mark.parametrize(
+    ("component", "code", "says"),
+    [
+        ("reserve: {memory: 9GiB}", "place.no_room", "9 GiB memory, the most that is free is 8 GiB"),
+        ("reserve: {cpu: 5}", "place.no_room", "5 cores, the most that is free is 4 cores"),
+        ("nodes: elsewhere", "place.empty_set", "elsewhere"),
+        ("requires: node.labels.gpu == 'yes'", "place.no_match", "requires alone removes 2"),
+        ("driver: bubblewrap", "place.no_match", "driver alone removes 2"),
+    ],
+)
+def test_a_slot_with_no_place_says_why(component: str, code: str, says: str) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component=component))
+    realm.step()
+    slot = realm.slot(0)
+    assert (slot.node, slot.desired, slot.reason.code) == (None, "running", code)
+    assert says in slot.reason.message
+
+
+def test_what_has_no_place_is_told_once_and_placed_when_there_is_one() -> None:
+    realm = Realm("n1")
+    realm.control_node("n1", "excluded")
+    realm.apply(web(1))
+    assert len(realm.step()) == 1
+    assert realm.step() == []
+    realm.node("n2")
+    realm.step()
+    assert realm.nodes_of() == ["n2"]
+    assert realm.slot(0).reason is None
+
+
+def test_reserves_of_what_is_placed_in_one_decision_add_up() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(5, component="reserve: {memory: 3GiB}"))
+    realm.step()
+    assert Counter(realm.nodes_of()) == {"n1": 2, "n2": 2, None: 1}
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=8),
+    st.lists(st.integers(0, 7), max_size=12),
+    st.integers(0, 30),
+)
+def test_walking_in_order_finds_what_looking_at_all_nodes_finds(nodes: list, taken: list[int], index: int) -> None:
+    realm = Realm()
+    for i, (memory, cpus) in enumerate(nodes):
+        realm.node(f"n{i}", memory_bytes=memory * 2**28, cpus=cpus)
+    realm.apply(web(40))
+    for number, at in enumerate(taken):
+        slot = r.Slot(node=f"n{at % len(nodes)}", spec="x", revision=1, desired="running")
+        realm.say("controller/c1", f"service/web/slot/app/{number}", slot)
+    chosen = chooser(realm)
+    best = chosen._best_of(chosen.candidates(), key(index + 50), frozenset())
+    assert chosen.choose(key(index + 50)) == best

@@ -1,0 +1,412 @@
+"""Slots leave their node for a stated cause only, and then as they should."""
+
+import pytest
+
+from dsmt.event.status import Layer, State
+
+from .build import START_MS, Realm, key, web
+
+
+def running(instances: int | str = 3, *nodes: str, component: str = "", ran_s: float = 100) -> Realm:
+    """A realm where the service has been running for a while."""
+    realm = Realm(*(nodes or ("n1", "n2", "n3", "n4")))
+    realm.apply(web(instances, component=component))
+    realm.settle(seconds=1)
+    return realm.after(ran_s)
+
+
+def kill(realm: Realm, node: str) -> None:
+    realm.close(node)
+    realm.after(0.3).step()
+
+
+# --- a dead node -------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_of_a_dead_node_runs_on_another_one() -> None:
+    realm = running()
+    node = realm.slot(0).node
+    kill(realm, node)
+    (intent,) = realm.step()
+    assert intent.subject == "web/app/0"
+    assert realm.slot(0).node not in (node, None)
+    assert realm.slot(0).moves == 1
+    assert realm.slot(0).moved_at_ms == realm.now_ms
+    assert realm.slot(0).reason.code == "node.lost"
+    assert realm.slot(0).previous is None
+    assert intent.cause[0] == realm.view.nodes[node].verdict.id
+    assert node in intent.because
+
+
+def test_the_fact_is_addressed_to_the_new_node_the_old_one_and_all_that_have_anything_left() -> None:
+    realm = running()
+    node = realm.slot(0).node
+    third = next(n for n in ("n1", "n2", "n3", "n4") if n != node)
+    realm.status(key(0), third, State.STOPPED, layer=Layer.CONTAINER)
+    kill(realm, node)
+    (intent,) = realm.step()
+    assert set(intent.to) == {f"node/{node}", f"node/{third}", f"node/{realm.slot(0).node}"}
+
+
+def test_a_suspect_node_keeps_its_instances() -> None:
+    realm = running()
+    realm.silence(realm.slot(0).node)
+    assert realm.after(60).step() == []
+
+
+def test_with_no_other_place_the_slot_stays_and_moves_when_there_is_one() -> None:
+    realm = running(1, "n1")
+    kill(realm, "n1")
+    assert realm.step() == []
+    assert realm.slot(0).node == "n1"
+    realm.node("n2")
+    realm.step()
+    assert realm.slot(0).node == "n2"
+
+
+def test_a_node_that_returns_before_there_was_another_place_goes_on() -> None:
+    realm = running(1, "n1")
+    kill(realm, "n1")
+    realm.attach("n1")
+    realm.node("n2")
+    assert realm.step() == []
+    assert realm.slot(0).node == "n1"
+
+
+def test_nothing_moves_back_when_the_node_returns() -> None:
+    realm = running()
+    node = realm.slot(0).node
+    kill(realm, node)
+    realm.settle(seconds=1)
+    realm.attach(node)
+    assert realm.settle(seconds=1) == []
+
+
+def test_pinned_and_held_slots_do_not_move() -> None:
+    realm = running(1, component="on_partition: pinned")
+    kill(realm, realm.slot(0).node)
+    assert realm.step() == []
+    realm = running(1)
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    kill(realm, realm.slot(0).node)
+    assert realm.step() == []
+
+
+def test_lost_after_is_waited_for_when_it_is_written_out() -> None:
+    realm = running(1, component="lost_after: 20s")
+    kill(realm, realm.slot(0).node)
+    closed = realm.view.nodes[realm.slot(0).node].verdict.record.since_ms
+    assert realm.step() == []
+    assert realm.decide().wake_ms == closed + 20_000
+    realm.now_ms = closed + 20_000
+    assert len(realm.step()) == 1
+
+
+def test_the_wait_between_forced_moves_doubles_and_is_in_the_fact() -> None:
+    realm = running(1, *(f"n{i}" for i in range(9)), ran_s=0)
+    realm.obey()
+    waits = []
+    for _ in range(4):
+        since = realm.slot(0).moved_at_ms or START_MS
+        kill(realm, realm.slot(0).node)
+        wake = realm.decide().wake_ms
+        if wake is not None:
+            waits.append(wake - since)
+            realm.now_ms = wake
+        realm.settle()
+    assert waits == [2_000, 4_000, 8_000]
+    assert realm.slot(0).moves == 4
+
+
+def test_the_count_of_moves_begins_anew_after_a_stable_minute() -> None:
+    realm = running(1, *(f"n{i}" for i in range(5)))
+    for _ in range(3):
+        kill(realm, realm.slot(0).node)
+        realm.settle(seconds=1)
+        assert realm.slot(0).moves == 1
+        realm.after(61)
+
+
+def test_a_node_that_left_is_left_at_once() -> None:
+    realm = running(1)
+    node = realm.slot(0).node
+    realm.verdict(node, road="operator", state="left")
+    realm.step()
+    assert realm.slot(0).node != node
+
+
+def test_a_moved_slot_implements_the_newest_spec() -> None:
+    realm = running(1)
+    realm.close(realm.slot(0).node)
+    applied = realm.apply(web(1, component="env: {A: b}"))
+    realm.after(0.3).step()
+    realm.step()
+    assert realm.slot(0).spec == str(applied.id)
+    assert realm.slot(0).revision == 2
+
+
+# --- drain, exclude, move ----------------------------------------------------------------------------------------
+
+
+def test_a_drained_node_is_left_start_first() -> None:
+    realm = running(2, "n1", "n2", "n3")
+    node, generation = realm.slot(0).node, realm.generation(0)
+    realm.control_node(node, "draining")
+    (intent,) = realm.step()
+    slot = realm.slot(0)
+    assert slot.node not in (node, None)
+    assert (slot.previous.node, slot.previous.generation) == (node, generation)
+    assert slot.previous.deadline_ms == realm.now_ms + 300_000
+    assert slot.reason.code == "node.drained"
+    assert slot.moves == 0
+    assert f"node/{node}" in intent.to
+
+
+def test_draining_goes_one_at_a_time_each_waiting_to_be_ready() -> None:
+    realm = running(4, "n1", "n2")
+    realm.control_node("n1", "draining")
+    there = [i for i in range(4) if realm.slot(i).node == "n1"]
+    assert len(there) == 2
+    assert len(realm.step()) == 1
+    assert realm.after(5).step() == []
+    realm.obey()
+    wake = realm.decide().wake_ms
+    assert wake == realm.now_ms + 10_000
+    realm.now_ms = wake
+    assert len(realm.step()) == 1
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == {"n2"}
+
+
+def test_a_drain_with_no_other_place_moves_nothing_and_blocks_nothing_else() -> None:
+    realm = running(1, "n1")
+    realm.control_node("n1", "draining")
+    assert realm.step() == []
+    realm.hold(key(0))
+    realm.step()
+    assert realm.slot(0).desired == "stopped"
+
+
+def test_an_excluded_node_keeps_what_it_has_and_gets_nothing_new() -> None:
+    realm = running(4, "n1", "n2")
+    realm.control_node("n1", "excluded")
+    assert realm.step() == []
+    realm.apply(web(8))
+    realm.settle(seconds=1)
+    assert realm.nodes_of().count("n1") == 2
+
+
+def test_where_two_copies_must_not_run_it_stops_first() -> None:
+    realm = running(1, "n1", "n2", component="update: {order: stop_first}")
+    node = realm.slot(0).node
+    realm.control_node(node, "draining")
+    realm.step()
+    assert (realm.slot(0).node, realm.slot(0).desired, realm.slot(0).previous) == (node, "stopped", None)
+    assert realm.step() == []
+    realm.obey()
+    realm.step()
+    assert realm.slot(0).node not in (node, None)
+    assert (realm.slot(0).desired, realm.slot(0).previous) == ("running", None)
+
+
+def test_a_stop_first_move_whose_cause_goes_away_starts_again_where_it_was() -> None:
+    realm = running(1, "n1", "n2", component="update: {order: stop_first}")
+    node = realm.slot(0).node
+    realm.control_node(node, "draining")
+    realm.step()
+    realm.control_node(node, "active")
+    realm.step()
+    assert (realm.slot(0).node, realm.slot(0).desired) == (node, "running")
+
+
+def test_an_operator_moves_a_slot_once() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    target = next(n for n in ("n1", "n2", "n3") if n != node)
+    realm.control(key(0), move=target)
+    realm.step()
+    assert realm.slot(0).node == target
+    assert realm.slot(0).previous.node == node
+    realm.settle(seconds=1)
+    realm.after(100)
+    kill(realm, target)
+    realm.settle(seconds=1)
+    realm.attach(target)
+    assert realm.after(100).settle(seconds=1) == []
+
+
+def test_a_move_to_a_node_that_does_not_fit_waits_until_it_does() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    target = next(n for n in ("n1", "n2", "n3") if n != node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target)
+    assert realm.step() == []
+    realm.control_node(target, "active")
+    realm.step()
+    assert realm.slot(0).node == target
+
+
+def test_the_good_copy_stays_previous_when_its_successor_dies_before_it_is_ready() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    good = realm.slot(0).node
+    realm.control_node(good, "draining")
+    realm.step()
+    second = realm.slot(0).node
+    kill(realm, second)
+    realm.step()
+    assert realm.slot(0).node not in (good, second)
+    assert realm.slot(0).previous.node == good
+
+
+def test_a_slot_leaves_a_node_that_can_no_longer_run_it() -> None:
+    realm = running(1, "n1", "n2")
+    node = realm.slot(0).node
+    realm.attributes(node, drivers={})
+    (intent,) = realm.step()
+    assert realm.slot(0).node != node
+    assert "driver" in intent.because
+
+
+def test_less_room_than_before_is_no_cause_to_leave() -> None:
+    realm = running(2, "n1", "n2")
+    for node in ("n1", "n2"):
+        realm.attributes(node, memory_bytes=2**20)
+    assert realm.step() == []
+
+
+def park(realm: Realm) -> None:
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+
+
+def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_not_parked() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    seen = [realm.slot(0).node]
+    for _ in range(2):
+        park(realm)
+        realm.after(3).step()
+        seen.append(realm.slot(0).node)
+    assert len(set(seen)) == 3
+    assert realm.slot(0).moves == 2
+    park(realm)
+    assert realm.after(1000).step() == []
+
+
+def test_a_parked_instance_stays_when_its_escalation_has_no_move() -> None:
+    realm = running(1, "n1", "n2", component="restart: {escalate: [restart: 5]}")
+    park(realm)
+    assert realm.after(600).step() == []
+
+
+# --- an operator's will ------------------------------------------------------------------------------------------
+
+
+def test_a_hold_stops_and_only_its_end_starts_again() -> None:
+    realm = running(1)
+    node = realm.slot(0).node
+    held = realm.hold(key(0))
+    (intent,) = realm.step()
+    assert (realm.slot(0).desired, realm.slot(0).node) == ("stopped", node)
+    assert realm.slot(0).reason.code == "hold.operator"
+    assert "alice" in realm.slot(0).reason.message
+    assert intent.cause == (held.id,)
+    realm.settle(seconds=1)
+    realm.apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).revision) == ("stopped", 2)
+    realm.control(key(0))
+    realm.step()
+    assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
+
+
+def test_a_restart_is_a_new_generation_on_the_same_node_once() -> None:
+    realm = running(1)
+    node, generation = realm.slot(0).node, realm.generation(0)
+    realm.control(key(0), restart=1)
+    realm.step()
+    assert (realm.slot(0).node, realm.slot(0).restart, realm.generation(0)) == (node, 1, generation + 1)
+    assert realm.settle(seconds=1) == []
+
+
+def test_restarting_all_goes_one_at_a_time() -> None:
+    realm = running(3)
+    for i in range(3):
+        realm.control(key(i), restart=1)
+    assert len(realm.step()) == 1
+    realm.obey()
+    assert realm.after(9).step() == []
+    assert len(realm.after(1).step()) == 1
+
+
+def test_a_quarantined_slot_is_left_alone() -> None:
+    realm = running(2)
+    realm.say("controller/c9", "service/web/slot/app/0", {"node": 7})
+    assert "service/web/slot/app/0" in realm.view.quarantined
+    assert realm.step() == []
+    realm.apply(web(1))
+    assert {i.subject for i in realm.step()} == {"web/app/1"}
+
+
+def test_a_spec_that_cannot_be_read_stops_nothing() -> None:
+    realm = running(2)
+    realm.say("operator/alice", "service/web/spec", {"spec": {"service": 3}, "by": "alice", "reason": ""})
+    assert realm.step() == []
+
+
+def test_a_view_with_slots_and_no_spec_stops_nothing() -> None:
+    """The bus was refilled in an order that brought the slots first."""
+    realm, other = running(3), Realm("n1", "n2", "n3", "n4")
+    for _, event in realm.rows:
+        if "/slot/" in event.event.topic or "/status/" in event.event.topic:
+            other.view.apply(event)
+    assert other.decide().intents == ()
+
+
+# --- each_node ---------------------------------------------------------------------------------------------------
+
+
+def test_each_node_gets_one_and_new_nodes_too() -> None:
+    realm = running("each_node", "n1", "n2")
+    assert sorted(realm.nodes_of()) == ["n1", "n2"]
+    realm.node("n3")
+    realm.settle(seconds=1)
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_stays_on_a_dead_node_and_does_not_move() -> None:
+    realm = running("each_node", "n1", "n2", "n3")
+    kill(realm, "n2")
+    assert realm.step() == []
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_leaves_a_drained_node_and_comes_back_to_its_own_index() -> None:
+    realm = running("each_node", "n1", "n2", "n3")
+    index = realm.nodes_of().index("n2")
+    realm.control_node("n2", "draining")
+    realm.settle(seconds=1)
+    assert sorted(realm.nodes_of()) == ["n1", "n3"]
+    realm.control_node("n2", "active")
+    realm.settle(seconds=1)
+    assert realm.slot(index).node == "n2"
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_good_nodes_only_ten_keeps_selecting_until_ten_are_running(killed: int) -> None:
+    realm = Realm(*(f"n{i:02}" for i in range(16)))
+    realm.apply(web("each_node", component="nodes: limit(minus(all_nodes, failed), 10)"))
+    realm.settle(seconds=1)
+    before = realm.nodes_of()
+    assert len(before) == 10
+    for node in before[:killed]:
+        realm.close(node)
+    realm.after(0.3)
+    realm.settle(seconds=1)
+    after = realm.nodes_of()
+    assert len(after) == 10
+    assert set(before[killed:]) <= set(after)
+    assert not set(before[:killed]) & set(after)
+    realm.attach(before[0])
+    assert realm.settle(seconds=1) == []

@@ -1,0 +1,111 @@
+"""Recorded inputs give the same decisions, and a defect shows as a difference, missing inputs as missing."""
+
+import msgspec
+import pytest
+
+from dsmt.controllers.placement import Chooser
+from dsmt.controllers.replay import Report, replay
+from dsmt.event import records as r
+from dsmt.event.envelope import SignedEvent
+
+from .build import Realm, signed, web
+from .scenario import Life
+
+
+def lived(seed: int, steps: int = 80) -> Life:
+    life = Life(seed)
+    for _ in life.live(steps):
+        pass
+    assert len(life.decisions) > 10
+    return life
+
+
+def replayed(life: Life, **about: str) -> Report:
+    return replay(life.realm.rows, life.decisions, **about)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_whole_life_replays_the_same(seed: int) -> None:
+    life = lived(seed)
+    report = replayed(life, store="s1")
+    assert report.ok
+    assert report.count("same") == len(life.decisions)
+
+
+def test_a_conflated_history_replays_as_far_as_it_goes() -> None:
+    """Below the horizon only winners are kept: decisions after it replay, those before have incomplete inputs."""
+    life = lived(1)
+    middle = msgspec.convert(life.decisions[len(life.decisions) // 2].event.data, r.Decision, builtin_types=(bytes,))
+    latest = {event.event.topic: row for row, event in life.realm.rows if row <= middle.row}
+    kept = [(row, e) for row, e in life.realm.rows if row > middle.row or latest[e.event.topic] == row]
+    report = replay(kept, life.decisions)
+    outcomes = [finding.outcome for finding in report.findings]
+    assert set(outcomes) == {"same", "inputs incomplete"}
+    assert set(outcomes[len(outcomes) // 2 :]) == {"same"}
+
+
+def test_a_planted_defect_in_a_decision_shows_as_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    life = lived(2)
+    assert replayed(life).ok
+    monkeypatch.setattr(Chooser, "_score", lambda _self, node, _start: node)
+    monkeypatch.setattr(Chooser, "_walk", lambda self, key, avoid: self._best_of(self.candidates(), key, avoid))
+    report = replayed(life)
+    assert not report.ok
+    assert any("would" in d for f in report.findings if f.outcome == "different" for d in f.details)
+
+
+def changed(signed_event: SignedEvent, **fields: object) -> SignedEvent:
+    """The same event, with other content in its record."""
+    event = signed_event.event
+    return signed(
+        event.source, event.topic, event.data | fields, sequence=event.sequence, time_ms=event.time_ms,
+        counter=event.time & 0xFFFF, version=event.version, cause=event.cause, ttl=event.ttl, to=event.to,
+    )  # fmt: skip
+
+
+def test_a_product_that_was_altered_shows_as_different() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    life = Life(0)
+    life.realm = realm
+    life.decide(realm.decide())
+    (decision,) = life.decisions
+    rows = [(row, changed(e, node="n9") if "/slot/" in e.event.topic else e) for row, e in realm.rows]
+    (finding,) = replay(rows, [decision]).findings
+    assert finding.outcome == "different"
+    assert "node: 'n9' -> 'n" in finding.details[0]
+
+
+def test_a_missing_row_is_incomplete_and_never_different() -> None:
+    life = lived(3)
+    spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))
+    rows = [each for each in life.realm.rows if each[0] != spec_row]
+    report = replay(rows, life.decisions)
+    assert report.ok
+    assert report.count("inputs incomplete") > 0
+
+
+def test_a_product_that_is_not_there_is_incomplete() -> None:
+    life = lived(4)
+    last = life.decisions[-1].event.data["produced"][-1]
+    rows = [(row, e) for row, e in life.realm.rows if str(e.id) != last]
+    finding = replay(rows, life.decisions).findings[-1]
+    assert finding.outcome == "inputs incomplete"
+    assert last in finding.details[0]
+
+
+def test_another_store_and_another_ruleset_are_not_compared() -> None:
+    life = lived(5)
+    assert {f.outcome for f in replayed(life, store="s2").findings} == {"inputs incomplete"}
+    other = [changed(d, ruleset=99) for d in life.decisions]
+    assert {f.outcome for f in replay(life.realm.rows, other).findings} == {"other ruleset"}
+
+
+def test_what_another_controller_said_first_is_no_difference() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(3))
+    decided = realm.decide()
+    life = Life(0)
+    life.realm = realm
+    life.decide(type(decided)(decided.intents[:1]))
+    assert replayed(life).count("same") == 1

@@ -1,0 +1,221 @@
+"""Both roads to a dead node, and what keeps one from being walked."""
+
+import pytest
+
+from dsmt.event.records import NodeVerdict
+from dsmt.view import Fleet
+
+from .build import Realm
+
+
+def verdicts(realm: Realm, *, may_accuse: bool = True) -> dict[str, NodeVerdict]:
+    return {i.subject: i.record for i in realm.decide(may_accuse=may_accuse).intents if i.topic.endswith("/verdict")}
+
+
+def fleet(count: int) -> Realm:
+    return Realm(*(f"n{i}" for i in range(1, count + 1)))
+
+
+# --- closed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_whose_sessions_were_all_closed_is_dead_300_ms_later() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    closed_at = realm.now_ms
+    assert verdicts(realm) == {}
+    assert realm.decide().wake_ms == closed_at + 300
+    realm.after(0.299)
+    assert verdicts(realm) == {}
+    realm.after(0.001)
+    said = verdicts(realm)["n1"]
+    assert (said.state, said.road, said.since_ms) == ("dead", "closed", closed_at)
+    assert said.attachments == {"node/n1": 1, "monitor/n1": 1}
+
+
+def test_closed_sessions_need_no_watching() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    assert set(verdicts(realm.after(1), may_accuse=False)) == {"n1"}
+
+
+def test_the_evidence_is_named_by_event_ids() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    intent = realm.after(1).decide().intents[0]
+    sessions = [held.newest[1].id for held in realm.view.nodes["n1"].sources.values()]
+    assert set(intent.cause) == set(sessions)
+    assert set(intent.record.evidence) == {str(session) for session in sessions}
+
+
+@pytest.mark.parametrize("source", ["node/n1", "monitor/n1"])
+def test_one_source_that_is_open_keeps_the_node_alive(source: str) -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    realm.attach("n1", sources=[source])
+    assert verdicts(realm.after(600)) == {}
+
+
+def test_an_agent_that_is_open_keeps_the_node_alive() -> None:
+    realm = fleet(3)
+    realm.attach("n1", sources=["agent/n1/web/app/0"])
+    realm.session("node/n1", "closed", how="peer")
+    realm.session("monitor/n1", "closed", how="peer")
+    assert verdicts(realm.after(600)) == {}
+
+
+def test_a_node_that_attaches_again_in_time_is_not_accused() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    realm.after(0.2).attach("n1")
+    assert verdicts(realm.after(1)) == {}
+
+
+@pytest.mark.parametrize("how", ["timeout", "local"])
+def test_sessions_that_the_broker_ended_are_no_evidence_of_death(how: str) -> None:
+    realm = fleet(3)
+    realm.close("n1", how=how)
+    assert verdicts(realm.after(4.9)) == {}
+
+
+def test_a_broker_that_died_did_not_close_anybody() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for node in ("n1", "n2"):
+        realm.node(node, broker="b2")
+    realm.close("n1", broker="b2")
+    realm.session("broker/b2", "closed", broker="b1")
+    assert verdicts(realm.after(1)) == {}
+
+
+def test_a_firewall_flush_is_no_massacre() -> None:
+    realm = fleet(10)
+    realm.close("n1", "n2", "n3")
+    assert verdicts(realm.after(9.9)) == {}
+    assert set(verdicts(realm.after(0.1))) == {"n1", "n2", "n3"}
+
+
+def test_two_nodes_at_once_are_no_mass() -> None:
+    realm = fleet(10)
+    realm.close("n1", "n2")
+    assert set(verdicts(realm.after(0.3))) == {"n1", "n2"}
+
+
+def test_nodes_that_die_one_after_another_are_no_mass() -> None:
+    realm = fleet(10)
+    for node in ("n1", "n2", "n3", "n4"):
+        realm.after(1.1).close(node)
+    assert set(verdicts(realm.after(0.3))) == {"n1", "n2", "n3", "n4"}
+
+
+def test_five_percent_of_a_large_realm_is_no_mass() -> None:
+    realm = fleet(100)
+    realm.close(*(f"n{i}" for i in range(1, 6)))
+    assert len(verdicts(realm.after(0.3))) == 5
+
+
+def test_nobody_is_accused_twice() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    realm.after(1).step()
+    assert verdicts(realm.after(100)) == {}
+
+
+def test_a_node_that_died_again_gets_a_new_verdict() -> None:
+    realm = fleet(3)
+    realm.close("n1")
+    realm.after(1).step()
+    realm.attach("n1")
+    realm.close("n1")
+    assert verdicts(realm.after(1))["n1"].attachments["node/n1"] == 2
+
+
+# --- silent ------------------------------------------------------------------------------------------------------
+
+
+def silent(realm: Realm, node: str = "n1", *, witness: str | None = "n2") -> Realm:
+    """A node falls silent; 3 s later its broker says so, and a probe fails."""
+    since = realm.now_ms
+    realm.after(3)
+    for source in sorted(realm.view.nodes[node].sources):
+        realm.session(source, "silent", since_ms=since)
+    if witness is not None:
+        realm.probe(node, witness, "failed")
+    return realm
+
+
+def test_a_silent_node_is_suspected_before_it_is_dead() -> None:
+    realm = silent(fleet(3))
+    assert Fleet(realm.view, realm.now_ms, "b1").state("n1") == "suspect"
+    assert realm.decide().wake_ms == realm.now_ms + 2_000
+    assert verdicts(realm.after(1.9)) == {}
+    said = verdicts(realm.after(0.1))["n1"]
+    assert (said.road, said.since_ms) == ("silent", realm.now_ms - 5_000)
+
+
+def test_silence_counts_only_for_those_who_watched() -> None:
+    realm = silent(fleet(3)).after(10)
+    assert verdicts(realm, may_accuse=False) == {}
+    assert set(verdicts(realm)) == {"n1"}
+
+
+def test_silence_alone_is_not_enough_while_another_node_lives() -> None:
+    realm = silent(fleet(3), witness=None).after(60)
+    assert verdicts(realm) == {}
+    failed = realm.probe("n1", "n3", "failed")
+    assert str(failed.id) in verdicts(realm)["n1"].evidence
+
+
+def test_silence_is_enough_when_no_other_node_is_left() -> None:
+    realm = silent(fleet(1), witness=None)
+    assert set(verdicts(realm.after(2))) == {"n1"}
+
+
+def test_a_probe_that_passed_since_then_acquits() -> None:
+    realm = silent(fleet(3))
+    realm.probe("n1", "n3", "passed")
+    assert verdicts(realm.after(60)) == {}
+    realm.probe("n1", "n3", "failed")
+    assert set(verdicts(realm)) == {"n1"}
+
+
+def test_a_probe_from_before_the_silence_says_nothing() -> None:
+    realm = fleet(3)
+    realm.probe("n1", "n2", "failed")
+    realm.probe("n1", "n3", "passed")
+    realm.after(1)
+    assert verdicts(silent(realm, witness=None).after(60)) == {}
+
+
+def test_a_node_cannot_witness_against_or_for_itself() -> None:
+    realm = silent(fleet(3), witness="n1").after(10)
+    assert verdicts(realm) == {}
+
+
+def test_a_witness_that_is_itself_silent_does_not_count() -> None:
+    realm = fleet(3)
+    silent(realm, "n1", witness="n2")
+    realm.silence("n2")
+    assert verdicts(realm.after(10)) == {}
+
+
+def test_a_node_that_speaks_again_is_not_accused() -> None:
+    realm = silent(fleet(3))
+    realm.session("monitor/n1", "open")
+    assert verdicts(realm.after(60)) == {}
+
+
+def test_nodes_of_a_lost_broker_are_accused_only_after_the_grace_and_a_failed_probe() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    realm.node("n1", broker="b2")
+    realm.node("n2", broker="b1")
+    realm.session("broker/b2", "closed", broker="b1")
+    realm.after(4).probe("n1", "n2", "failed")
+    assert verdicts(realm.after(5.9)) == {}
+    assert realm.decide().wake_ms == realm.now_ms + 100
+    assert verdicts(realm.after(0.1))["n1"].road == "silent"
+
+
+def test_larger_realms_wait_longer() -> None:
+    realm = silent(fleet(100))
+    assert verdicts(realm.after(4.9)) == {}
+    assert set(verdicts(realm.after(0.1))) == {"n1"}

@@ -1,0 +1,249 @@
+"""A new revision goes through the slots at the pace of its spec, and back when it is bad."""
+
+from dsmt.event.reason import reason
+from dsmt.event.status import State
+
+from .build import Realm, key, web
+
+
+def running(instances: int = 4, *, component: str = "", nodes: int = 4) -> Realm:
+    realm = Realm(*(f"n{i}" for i in range(1, nodes + 1)))
+    realm.apply(web(instances, component=component))
+    realm.settle(seconds=1)
+    return realm.after(100)
+
+
+def revisions(realm: Realm) -> list[int]:
+    slots = sorted(realm.view.services["web"].slots.items())
+    return [slot.fact.record.revision for _, slot in slots]
+
+
+def test_a_new_revision_touches_one_instance_and_waits_for_it_to_be_ready() -> None:
+    realm = running()
+    applied = realm.apply(web(4, component="env: {A: b}"))
+    (intent,) = realm.step()
+    assert revisions(realm) == [2, 1, 1, 1]
+    assert intent.cause == (applied.id,)
+    assert realm.slot(0).spec == str(applied.id)
+    assert realm.after(60).step() == []
+    realm.obey()
+    assert realm.step() == []
+    ready = realm.now_ms
+    assert realm.decide().wake_ms == ready + 10_000
+    realm.now_ms = ready + 9_999
+    assert realm.step() == []
+    realm.now_ms = ready + 10_000
+    realm.step()
+    assert revisions(realm) == [2, 2, 1, 1]
+    realm.settle(seconds=5)
+    assert revisions(realm) == [2, 2, 2, 2]
+
+
+def test_a_new_revision_stays_on_its_nodes() -> None:
+    realm = running()
+    before = realm.nodes_of()
+    realm.apply(web(4, component="env: {A: b}"))
+    realm.settle(seconds=5)
+    assert realm.nodes_of() == before
+
+
+def test_max_parallel_is_kept_at_every_moment() -> None:
+    realm = running(8, component="update: {max_parallel: 25%}")
+    realm.apply(web(8, component="update: {max_parallel: 25%}\nenv: {A: b}"))
+    seen = []
+    for _ in range(40):
+        realm.step()
+        unready = [i for i in range(8) if realm.view.slot(key(i)).instances[realm.slot(i).node].generation
+                   < realm.generation(i)]  # fmt: skip
+        seen.append(len(unready))
+        realm.after(4).obey()
+    assert max(seen) == 2
+    assert revisions(realm) == [2] * 8
+
+
+def test_instances_that_do_not_work_go_first() -> None:
+    realm = running()
+    realm.status(key(2), realm.slot(2).node, State.FAILED)
+    realm.apply(web(4, component="env: {A: b}"))
+    realm.step()
+    assert revisions(realm) == [1, 1, 2, 1]
+
+
+def test_with_a_health_check_running_is_not_ready() -> None:
+    check = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
+    realm = running(2, component=check)
+    for i in range(2):
+        realm.health(key(i), realm.slot(i).node, "ready")
+    realm.apply(web(2, component=check + "env: {A: b}"))
+    realm.step()
+    realm.obey()
+    assert realm.after(60).step() == []
+    realm.health(key(0), realm.slot(0).node, "unready")
+    assert realm.after(60).step() == []
+    realm.health(key(0), realm.slot(0).node, "ready")
+    assert realm.after(9).step() == []
+    assert len(realm.after(1).step()) == 1
+
+
+def test_scaling_up_adds_at_once_and_scaling_down_ends_the_highest() -> None:
+    realm = running(2)
+    realm.apply(web(5))
+    said = realm.step()
+    assert {i.subject for i in said} >= {"web/app/2", "web/app/3", "web/app/4"}
+    realm.settle(seconds=5)
+    assert len(realm.nodes_of()) == 5
+    realm.apply(web(1))
+    realm.settle(seconds=5)
+    assert len(realm.nodes_of()) == 1
+    assert [realm.slot(i).desired for i in range(5)] == ["running", "gone", "gone", "gone", "gone"]
+    generation = realm.generation(3)
+    realm.apply(web(4))
+    realm.settle(seconds=5)
+    assert realm.slot(3).desired == "running"
+    assert realm.generation(3) > generation
+
+
+def test_a_component_that_is_no_more_in_the_spec_ends() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2) + "  side:\n    run: ./side\n")
+    realm.settle(seconds=1)
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    assert realm.slot(0, component="side").desired == "gone"
+
+
+def test_a_held_instance_does_not_stop_a_rollout_and_takes_the_revision() -> None:
+    realm = running()
+    realm.hold(key(1))
+    realm.settle(seconds=1)
+    realm.apply(web(4, component="env: {A: b}"))
+    realm.settle(seconds=5)
+    assert revisions(realm) == [2, 2, 2, 2]
+    assert realm.slot(1).desired == "stopped"
+
+
+def test_a_revision_without_rollback_stands_where_it_failed() -> None:
+    policy = "update: {rollback: false, deadline: 30s}\nrestart: {escalate: [restart: 3]}\n"
+    realm = running(component=policy)
+    realm.apply(web(4, component=policy + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+    for _ in range(30):
+        assert realm.after(10).step() == []
+    assert revisions(realm) == [2, 1, 1, 1]
+
+
+def test_a_fixed_revision_replaces_the_one_that_stands() -> None:
+    policy = "update: {rollback: false}\nrestart: {escalate: [restart: 3]}\n"
+    realm = running(component=policy)
+    realm.apply(web(4, component=policy + "env: {A: bad}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+    realm.after(60).apply(web(4, component=policy + "env: {A: good}"))
+    realm.settle(seconds=5)
+    assert revisions(realm) == [3, 3, 3, 3]
+
+
+POLICY = "restart: {escalate: [restart: 3]}\n"
+
+
+def failed_rollout(*, ready: int = 0) -> Realm:
+    """Revision 2 reached `ready` instances, and the next one parked."""
+    realm = running(component=POLICY)
+    realm.apply(web(4, component=POLICY + "env: {A: b}"))
+    for _ in range(ready):
+        realm.step()
+        realm.obey()
+        realm.after(11)
+    realm.step()
+    why = reason("start.exited", exit_code=1, time="0.1 s", target="web/app/0")
+    realm.status(key(ready), realm.slot(ready).node, State.FAILED, parked=True, reason=why)
+    return realm
+
+
+def test_a_revision_whose_instance_parks_is_rolled_back() -> None:
+    realm = failed_rollout()
+    old = realm.slot(1).spec
+    (intent,) = realm.step()
+    slot = realm.slot(0)
+    assert (slot.spec, slot.revision, slot.reason.code) == (old, 1, "rollout.rolled_back")
+    assert "exited with 1" in slot.reason.message
+    assert "r2" in intent.because
+    assert realm.view.services["web"].spec.id in intent.cause
+
+
+def test_what_was_rolled_back_is_not_tried_again() -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    assert revisions(realm) == [1, 1, 1, 1]
+    assert realm.after(3600).settle(seconds=5) == []
+
+
+def test_instances_that_were_ready_with_the_bad_revision_go_back_one_at_a_time() -> None:
+    realm = failed_rollout(ready=2)
+    assert revisions(realm) == [2, 2, 2, 1]
+    realm.step()
+    assert revisions(realm) == [2, 2, 1, 1]
+    assert realm.step() == []
+    realm.obey()
+    realm.after(10).step()
+    assert revisions(realm) == [1, 2, 1, 1]
+    realm.settle(seconds=5)
+    assert revisions(realm) == [1, 1, 1, 1]
+
+
+def test_a_slot_that_moves_after_a_rollback_takes_the_good_revision() -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    for i in range(4):
+        realm.close(realm.slot(i).node) if i == 0 else None
+    realm.after(100)
+    realm.settle(seconds=5)
+    assert revisions(realm) == [1, 1, 1, 1]
+
+
+def test_a_new_revision_after_a_rollback_is_tried() -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    realm.apply(web(4, component=POLICY + "env: {A: c}"))
+    realm.settle(seconds=5)
+    assert revisions(realm) == [3, 3, 3, 3]
+
+
+def test_a_revision_that_misses_its_deadline_is_rolled_back() -> None:
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    realm.step()
+    assert realm.decide().wake_ms == realm.now_ms + 30_000
+    assert realm.after(29.9).step() == []
+    realm.after(0.1).step()
+    assert revisions(realm) == [1, 1, 1, 1]
+    assert "not ready within 30 s" in realm.slot(0).reason.message
+
+
+def test_the_only_instance_goes_back_to_the_spec_before() -> None:
+    realm = running(1, component=POLICY)
+    first = realm.slot(0).spec
+    realm.apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+    realm.step()
+    assert (realm.slot(0).spec, realm.slot(0).revision) == (first, 1)
+    assert realm.settle(seconds=5) == []
+
+
+def test_an_instance_that_parks_long_after_is_not_rolled_back() -> None:
+    realm = running(1, component=POLICY)
+    realm.apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.settle(seconds=5)
+    realm.after(3600)
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+    assert realm.step() == []
+
+
+def test_the_first_revision_has_nothing_to_go_back_to() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True)
+    assert realm.after(600).step() == []

@@ -1,0 +1,111 @@
+"""Whose word counts on an attachment, and who is alive by it."""
+
+import pytest
+
+from dsmt.event.records import Tombstone
+from dsmt.view import Fleet
+from dsmt.view.liveness import dead_after_ms
+from dsmt.view.sessions import word
+from tests.controllers.build import Realm
+
+
+def liveness(realm: Realm, node: str) -> str:
+    return Fleet(realm.view, realm.now_ms, realm.broker).state(node)
+
+
+def links(realm: Realm, broker: str, state: str, *, by: str = "b1") -> None:
+    realm.session(f"broker/{broker}", state, broker=by)
+
+
+def test_the_greatest_attachment_decides_whoever_wrote_it() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    realm.session("node/n1", "open", broker="b2", attachment=2)
+    realm.after(5)
+    realm.session("node/n1", "closed", broker="b1", attachment=1)
+    said = word(realm.view.sessions.of["node/n1"], {})
+    assert (said.state, said.broker) == ("open", "b2")
+
+
+def test_a_word_counts_only_while_its_broker_is_alive() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    realm.node("n1", broker="b2")
+    links(realm, "b2", "open")
+    assert liveness(realm, "n1") == "alive"
+    realm.after(1)
+    links(realm, "b2", "closed")
+    assert word(realm.view.sessions.of["node/n1"], realm.view.sessions.lost("b1")).state == "unknown"
+
+
+def test_the_sessions_of_a_lost_broker_are_suspect_only_after_the_grace() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    realm.node("n1", broker="b2")
+    links(realm, "b2", "closed")
+    realm.after(9.9)
+    assert liveness(realm, "n1") == "alive"
+    realm.after(0.1)
+    assert liveness(realm, "n1") == "suspect"
+    realm.attach("n1", broker="b1")
+    assert liveness(realm, "n1") == "alive"
+
+
+def test_each_side_of_a_partition_trusts_the_broker_it_is_attached_to() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    links(realm, "b2", "closed", by="b1")
+    links(realm, "b1", "closed", by="b2")
+    assert set(realm.view.sessions.lost("b1")) == {"b2"}
+    assert set(realm.view.sessions.lost("b2")) == {"b1"}
+
+
+def test_a_broker_on_which_nobody_says_anything_is_alive() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    realm.node("n1", broker="b2")
+    assert not realm.view.sessions.lost("b1")
+    assert liveness(realm, "n1") == "alive"
+
+
+def test_a_node_of_which_nothing_is_known_is_suspect_and_not_dead() -> None:
+    assert liveness(Realm(), "n9") == "suspect"
+
+
+def test_one_open_source_keeps_the_node_alive() -> None:
+    realm = Realm("n1")
+    realm.session("node/n1", "closed", how="peer")
+    assert liveness(realm, "n1") == "alive"
+    realm.session("monitor/n1", "closed", how="peer")
+    assert liveness(realm, "n1") == "suspect"
+
+
+def test_a_verdict_holds_until_a_greater_attachment_of_any_source() -> None:
+    realm = Realm("n1")
+    realm.close("n1")
+    realm.verdict("n1")
+    assert liveness(realm, "n1") == "dead"
+    realm.session("node/n1", "open")
+    assert liveness(realm, "n1") == "dead"
+    realm.attach("n1", sources=["monitor/n1"])
+    assert liveness(realm, "n1") == "alive"
+
+
+def test_a_source_that_attached_for_the_first_time_after_the_verdict_undoes_it() -> None:
+    realm = Realm("n1")
+    realm.close("n1")
+    realm.verdict("n1")
+    realm.attach("n1", sources=["agent/n1/web/app/0"])
+    assert liveness(realm, "n1") == "alive"
+
+
+def test_a_removed_node_has_left_until_it_attaches_again() -> None:
+    realm = Realm("n1")
+    realm.close("n1")
+    realm.after(1)
+    realm.say("operator/alice", "tombstone/node/n1", Tombstone(by="alice", reason="sold"))
+    assert liveness(realm, "n1") == "left"
+    realm.after(1).attach("n1")
+    assert liveness(realm, "n1") == "alive"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)]
+)
+def test_larger_realms_wait_longer(nodes: int, ms: int) -> None:
+    assert dead_after_ms(nodes) == ms

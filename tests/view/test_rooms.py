@@ -1,0 +1,78 @@
+"""Rooms are the same whether they are kept up to date or counted anew."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.event.records import NodeAttributes
+from dsmt.view.rooms import Need, Rooms, SlotKey
+
+NODES = ["n1", "n2", "n3"]
+
+
+def attributes(memory: int) -> NodeAttributes:
+    return NodeAttributes(
+        cpus=2, memory_bytes=memory, memory_free_bytes=0, disk_bytes=9, disk_free_bytes=0, load=0.0, address="", version="",
+        boot_id="",
+    )  # fmt: skip
+
+
+def told(rooms: Rooms) -> tuple:
+    each = [(n, sorted(rooms.room(n).slots.items()), rooms.room(n).free(), dict(rooms.room(n).ports)) for n in NODES]
+    return each, {c: dict(rooms.own("web", c)) for c in "ab"}, list(rooms.in_order(0))
+
+
+puts = st.tuples(
+    st.builds(SlotKey, st.just("web"), st.sampled_from("ab"), st.integers(0, 2)),
+    st.sampled_from([*NODES, None]),
+    st.builds(Need, st.integers(0, 4), st.just(1), st.just(0), st.sampled_from([(), (("tcp", 80),)])),
+)
+
+
+@given(st.lists(puts, max_size=20))
+def test_kept_up_to_date_is_the_same_as_counted_anew(sequence: list) -> None:
+    kept, last = Rooms(), {}
+    for node, memory in zip(NODES, (5, 9, 9), strict=True):
+        kept.equip(node, attributes(memory))
+    for key, node, need in sequence:
+        kept.put(key, node, need)
+        last[key] = (node, need)
+    anew = Rooms()
+    for key, (node, need) in sorted(last.items(), reverse=True):
+        anew.put(key, node, need)
+    for node, memory in zip(NODES, (5, 9, 9), strict=True):
+        anew.equip(node, attributes(memory))
+    assert told(kept) == told(anew)
+
+
+@given(st.lists(puts, max_size=10), st.lists(puts, max_size=10))
+def test_a_trial_leaves_no_trace(before: list, tried: list) -> None:
+    rooms = Rooms()
+    for node in NODES:
+        rooms.equip(node, attributes(5))
+    for put in before:
+        rooms.put(*put)
+    was = told(rooms)
+    with rooms.trial():
+        for put in tried:
+            rooms.put(*put)
+    assert told(rooms) == was
+
+
+def test_nodes_are_tried_with_the_fewest_instances_then_the_most_memory_first() -> None:
+    rooms = Rooms()
+    for node, memory in (("n1", 5), ("n2", 9), ("n3", 7)):
+        rooms.equip(node, attributes(memory))
+    assert list(rooms.in_order(0)) == ["n2", "n3", "n1"]
+    rooms.put(SlotKey("web", "a", 0), "n2", Need(memory=1))
+    assert list(rooms.in_order(0)) == ["n3", "n1", "n2"]
+
+
+def test_equals_are_tried_round_a_ring_from_where_the_slot_stands() -> None:
+    rooms = Rooms()
+    for i in range(50):
+        rooms.equip(f"n{i}", attributes(5))
+    orders = [list(rooms.in_order(start)) for start in (0, 2**62, 2**63, 2**64 - 1)]
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert len({order[0] for order in orders}) > 2
+    turn = orders[0].index(orders[1][0])
+    assert orders[1] == orders[0][turn:] + orders[0][:turn]
