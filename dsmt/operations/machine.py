@@ -148,9 +148,11 @@ async def down(home: Home) -> Ended:
     """End everything that this home started on this machine."""
     parts = _Parts(home)
     counted = len(set(parts.all()))
-    for identity in parts.restarters():
-        _signal(identity, signal.SIGKILL)
-    await _gone(parts.restarters(), 5.0)
+    restarters = parts.restarters()
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # first stopped, so that none sees another's death
+        for identity in restarters:
+            _signal(identity, number)
+    await _gone(restarters, 5.0)
     await _end(parts.controllers(), 3.0)
     for identity in parts.monitors():
         _signal(identity, signal.SIGKILL)

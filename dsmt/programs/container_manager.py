@@ -1,5 +1,7 @@
 """The container manager's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
 
+It restarts a dead spawner, as the spawner restarts it.
+
 SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then exit.
 """
 
@@ -17,7 +19,7 @@ from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.surroundings import NodeSurroundings
 from dsmt.programs.node_process import client, data_root, on_signals, outside, read_node, run
 from dsmt.system.files import DiskFiles
-from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.processes import SpawnedProcesses, watch_spawner
 from dsmt.system.procfs import boot
 from dsmt.trust.keys import SecretKey
 
@@ -61,6 +63,7 @@ async def _serve(directory: Path) -> int:
             ),
         )
         running = asyncio.ensure_future(manager.run())
+        watching = asyncio.ensure_future(watch_spawner(str(directory)))
         ending: list[asyncio.Task[None]] = []
 
         def end_the_node() -> None:
@@ -69,6 +72,7 @@ async def _serve(directory: Path) -> int:
 
         on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
         await asyncio.wait((running,))
+        watching.cancel()
         if not running.cancelled():
             running.result()
         for one in ending:

@@ -1,0 +1,256 @@
+"""The table of deaths: whatever is killed or stopped, services go on or come back, once, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.real.fleet import Fleet, eventually, fleet, redis_spec
+
+from dsmt.system.procfs import is_alive, identity_of
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+
+def run(directory: Path, scenario, *, nodes: int = 3) -> None:
+    async def main() -> None:
+        async with fleet(directory, nodes=nodes) as made:
+            await made.apply(redis_spec(2))
+            await made.ready("store", 2)
+            await made.say()
+            await scenario(made)
+            await made.say()
+            assert await made.missing() == []
+            no_duplicates(made)
+
+    asyncio.run(main())
+
+
+def no_duplicates(made: Fleet) -> None:
+    """Exactly one redis runs for each slot."""
+    running = [pid for pid in redis_processes(made)]
+    assert sorted(running) == sorted(made.pids("store").values())
+
+
+def redis_processes(made: Fleet) -> list[int]:
+    from tests.real.fleet import processes_of
+
+    return [pid for pid, text in processes_of(made.home.root).items() if text.startswith("redis-server")]
+
+
+async def settled(made: Fleet, count: int = 2) -> None:
+    """Wait until as many instances run as slots want, and no other process of the service is left."""
+    await made.ready("store", count)
+    await eventually("one process for each slot", lambda: sorted(redis_processes(made)) == sorted(made.pids("store").values()))
+
+
+def test_a_killed_instance_is_running_again_in_its_place(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        (key, pid), *_ = made.pids("store").items()
+        os.kill(pid, signal.SIGKILL)
+        await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
+        assert key in made.pids("store")
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_a_killed_agent_is_replaced_and_its_service_never_stops(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        before = made.pids("store")
+        (component, index, node), instance = next(iter(made.instances("store").items()))
+        assert instance.agent is not None
+        agent = instance.agent.record.pid
+        assert agent is not None
+        os.kill(agent, signal.SIGKILL)
+        entry = made.watch.view.services["store"].slots[component, index]
+
+        def another() -> bool:
+            told = entry.instances[node].agent
+            return told is not None and told.record.pid not in (None, agent)
+
+        await made.watch.until("another agent", another, 30)
+        assert made.pids("store") == before
+        pid = before[component, index, node]
+        os.kill(pid, signal.SIGKILL)  # the new agent watches what it has adopted
+        await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_a_killed_container_manager_is_replaced_and_services_never_stop(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        before = made.pids("store")
+        node = next(iter(before))[2]
+        manager = made.record("nodes", node, "container_manager")
+        os.kill(manager.pid, signal.SIGKILL)
+        await made.replaced("nodes", node, "container_manager", manager)
+        spawner = made.record("nodes", node, "spawner")
+        os.kill(spawner.pid, signal.SIGKILL)
+        await made.replaced("nodes", node, "spawner", spawner)
+        assert made.pids("store") == before
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_a_killed_nodes_instances_run_on_other_nodes(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        node = next(iter(made.pids("store")))[2]
+        await made.kill_node(node)
+        await made.watch.until(
+            "all instances elsewhere",
+            lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+            60,
+        )
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("controller", ["c1", "c2"])
+def test_a_controller_killed_during_a_repair_does_not_stop_it(tmp_path, controller):
+    async def scenario(made: Fleet) -> None:
+        node = next(iter(made.pids("store")))[2]
+        victim = made.record("controllers", controller, "controller")
+        await made.kill_node(node)
+        os.kill(victim.pid, signal.SIGKILL)
+        await made.watch.until(
+            "all instances elsewhere",
+            lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+            60,
+        )
+        await made.replaced("controllers", controller, "controller", victim)
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_a_killed_broker_comes_back_with_every_acknowledged_event_and_no_service_stops(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        before = made.pids("store")
+        for _ in range(50):
+            await made.say()
+        broker = made.record("brokers", "b1", "broker")
+        saying = [asyncio.ensure_future(made.say()) for _ in range(20)]
+        os.kill(broker.pid, signal.SIGKILL)
+        await made.replaced("brokers", "b1", "broker", broker)
+        await asyncio.gather(*saying)
+        assert made.pids("store") == before
+        assert await made.missing() == []
+        pid = next(iter(before.values()))
+        os.kill(pid, signal.SIGKILL)  # and repair goes on
+        await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
+        await settled(made)
+
+    run(tmp_path, scenario)
+
+
+def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_the_nodes(tmp_path):
+    async def main() -> None:
+        async with fleet(tmp_path) as made:
+            await made.apply(redis_spec(2))
+            await made.ready("store", 2)
+            before = made.pids("store")
+            keeper = made.record("keeper", "", "spawner")
+            broker = made.record("brokers", "b1", "broker")
+            os.kill(keeper.pid, signal.SIGKILL)
+            os.kill(broker.pid, signal.SIGKILL)
+            directory = made.home.part("brokers", "b1")
+            await eventually("the broker's end", lambda: not is_alive(broker))
+            for path in [*directory.glob("store.db*"), directory / "birth"]:
+                path.unlink()
+            from dsmt.operations.machine import Wanted, up
+
+            await up(made.home, Wanted(nodes=3, controllers=2))
+            await made.replaced("brokers", "b1", "broker", broker)
+            since = len(made.watch.seen)
+
+            def back() -> bool:
+                topics = {seen.signed.event.topic for seen in made.watch.seen[since:]}
+                return {"service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"} <= topics
+
+            await made.watch.until("the nodes' offers", back, 60)
+            pid = next(iter(before.values()))
+            assert {p for p in before.values() if identity_of(p)} == set(before.values())
+            os.kill(pid, signal.SIGKILL)
+            await made.ready("store", 2, but=lambda i: i.application is None or i.application.record.pid == pid)
+            assert set(made.pids("store")) == set(before)
+            await settled(made)
+
+    asyncio.run(main())
+
+
+async def stopped_for(made: Fleet, pid: int, seconds: float, meanwhile) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = asyncio.get_running_loop().time()
+        await meanwhile()
+        left = began + seconds - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, left))  # the length of the stop is what is tested
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("controller", ["c1", "c2"])
+def test_a_controller_stopped_for_20_s_moves_nothing_back_when_it_goes_on(tmp_path, controller):
+    async def scenario(made: Fleet) -> None:
+        victim = made.record("controllers", controller, "controller")
+        node = next(iter(made.pids("store")))[2]
+
+        async def meanwhile() -> None:
+            await made.kill_node(node)
+            await made.watch.until(
+                "all instances elsewhere",
+                lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+                60,
+            )
+
+        await stopped_for(made, victim.pid, 20, meanwhile)
+        generations = slots(made)
+        said = len(made.watch.seen)
+
+        def spoke() -> bool:
+            topic = f"broker/b1/session/controller/{controller}"
+            return any(s.signed.event.topic == topic and s.signed.event.data["state"] == "open" for s in made.watch.seen[said - 200 :])
+
+        await made.watch.until("the controller's return", spoke, 30)
+        for _ in range(5):
+            await made.say()
+        await settled(made)
+        assert slots(made) == generations
+
+    run(tmp_path, scenario)
+
+
+def slots(made: Fleet) -> dict[tuple[str, int], tuple[str | None, int]]:
+    service = made.watch.view.services["store"]
+    return {key: (s.fact.record.node, s.fact.version) for key, s in service.slots.items() if s.fact is not None}
+
+
+def test_a_container_manager_stopped_for_20_s_costs_its_node_nothing(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        before, where = made.pids("store"), slots(made)
+        node = next(iter(before))[2]
+        manager = made.record("nodes", node, "container_manager")
+
+        async def meanwhile() -> None:
+            topic = f"broker/b1/session/node/{node}"
+            await made.watch.until(
+                "its silence being noticed",
+                lambda: any(
+                    s.signed.event.topic == topic and s.signed.event.data["state"] == "silent" for s in made.watch.seen
+                ),
+                30,
+            )
+
+        await stopped_for(made, manager.pid, 20, meanwhile)
+        assert made.pids("store") == before
+        assert slots(made) == where
+        await settled(made)
+
+    run(tmp_path, scenario)
