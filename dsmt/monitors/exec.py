@@ -12,7 +12,7 @@ from typing import Final
 
 from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
-from dsmt.system.tree import MARK, Tree
+from dsmt.system.tree import MARK, Tree, make_mark
 from dsmt.system.watch import Watch
 
 OUTPUT_LIMIT: Final = 4096
@@ -61,7 +61,7 @@ class _Output:
 async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str) -> Result:
     """Run the command to its end. When cancelled, by a timeout too, nothing of it is left."""
     output = _Output()
-    mark = f"check#{os.getpid()}.{next(_numbers)}"
+    mark = make_mark("check", next(_numbers))
     try:
         try:
             watched = _start(argv, {**env, MARK: mark}, directory, output)

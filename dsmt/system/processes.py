@@ -23,7 +23,7 @@ from dsmt.system.fork import log_path
 from dsmt.system.procfs import descendants, identity_of, is_alive
 from dsmt.system.records import living, record_path
 from dsmt.system.seqpacket import MESSAGE_LIMIT
-from dsmt.system.tree import kill_tree
+from dsmt.system.tree import kill_owned, kill_tree
 from dsmt.system.watch import UNSEEN, Watch, watch
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "descendants",
     "identity_of",
     "is_alive",
+    "kill_owned",
     "kill_tree",
     "spawner_of",
     "start_spawner",

@@ -15,10 +15,22 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from dsmt.ports.processes import Identity
-from dsmt.system.procfs import Stat, boot, children, descendants, environment_value, identity_of, is_alive, pids, stat_of
+from dsmt.system.procfs import (
+    Stat,
+    boot,
+    children,
+    descendants,
+    environment_value,
+    identities,
+    identity_of,
+    is_alive,
+    pids,
+    stat_of,
+)
 from dsmt.system.watch import Watch, watch
 
 MARK: Final = "DSMT_TREE"
@@ -73,29 +85,65 @@ class Tree:
 
         `root` is the watch that reaps the tree's root, if there is one.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + deadline
         if is_alive(self.root):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.root.pid, signal.SIGKILL)
-        victims: dict[Identity, Watch | None] = {self.root: root} if root is not None else {}
-        empty_looks = 0
-        while empty_looks < 2:
-            members = self.members()
-            empty_looks = 0 if members else empty_looks + 1
-            _kill_all(members, victims)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await _all_ended(victims, members)
-            if members and loop.time() >= until:
-                break
-        _reap_all(victims.keys() - {self.root})
-        return tuple(sorted(member.pid for member in victims if is_alive(member)))
+        return await _kill_until_none(self.members, deadline, {self.root: root} if root is not None else {})
 
 
 async def kill_tree(root: Identity, *, deadline: float, mark: str = "") -> tuple[int, ...]:
-    """SIGKILL a process and all that it forked; the pids that are not dead after `deadline` seconds."""
+    """SIGKILL a process and all that it forked; the pids that are not dead after `deadline` seconds.
+
+    Without the mark, what a program daemonized is not found: see `kill_owned`.
+    """
     return await Tree(root, mark, ours=False).kill(deadline=deadline)
+
+
+async def kill_owned(owner: str, *, deadline: float) -> tuple[int, ...]:
+    """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die."""
+    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner), deadline, {})
+
+
+def make_mark(owner: str, number: int) -> str:
+    """A mark that no other tree of this machine has: its owner, who makes it, and a number."""
+    own = identity_of(os.getpid())
+    return f"{owner}#{os.getpid()}.{0 if own is None else own.started}.{number}"
+
+
+def owner_of(mark: str) -> str:
+    """The owner that a mark names."""
+    return mark.rpartition("#")[0]
+
+
+def marked(wanted: Callable[[str], bool]) -> set[Identity]:
+    """The living processes, but this one, that carry a wanted mark."""
+    found: set[int] = set()
+    for pid in pids():
+        mark = environment_value(pid, MARK)
+        if mark is not None and pid != os.getpid() and wanted(mark):
+            found.add(pid)
+    return identities(found)
+
+
+async def _kill_until_none(
+    look: Callable[[], set[Identity]], deadline: float, victims: dict[Identity, Watch | None]
+) -> tuple[int, ...]:
+    """SIGKILL whom `look` finds until it finds nobody (rule 4); the pids that do not die within `deadline` seconds."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + deadline
+    spared = set(victims)
+    empty_looks = 0
+    while empty_looks < 2:
+        members = look()
+        empty_looks = 0 if members else empty_looks + 1
+        _kill_all(members, victims)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await _all_ended(victims, members)
+        if members and loop.time() >= until:
+            break
+    _reap_all(victims.keys() - spared)
+    return tuple(sorted(member.pid for member in victims if is_alive(member)))
 
 
 def _kill_all(members: set[Identity], victims: dict[Identity, Watch | None]) -> None:

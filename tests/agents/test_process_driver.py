@@ -17,14 +17,14 @@ import pytest
 
 from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.drivers.process import ProcessDriver
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit, Identity
 from dsmt.system.procfs import become_subreaper, children, identity_of, is_alive, open_pidfd, stat_of
-from dsmt.system.tree import Tree
+from dsmt.system.tree import Tree, kill_owned
 from dsmt.system.watch import nobody
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 
 async def until(condition, seconds=20.0):
@@ -54,14 +54,14 @@ def cleanup():
 
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(tmp_path, leaves_nothing):
     """What starts a program of Python, or another one, in the test's directory."""
 
     def make(code="", argv=None, limits=None, env=None):
         return Launch(
             argv=tuple(argv) if argv else (sys.executable, "-c", textwrap.dedent(code)),
             directory=str(tmp_path),
-            env={"PATH": os.environ["PATH"]} | (env or {}),
+            env={"PATH": os.environ["PATH"]} | leaves_nothing | (env or {}),
             stdout=str(tmp_path / "out"),
             stderr=str(tmp_path / "err"),
             limits=limits or {},
@@ -78,7 +78,7 @@ def said(tmp_path):
 
 def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
     async def main():
-        driver: Driver = DRIVERS["process"]("web/app/0", nobody)
+        driver: Driver = DRIVERS["process"]("/containers/web", nobody)
         assert driver.fence == "none"
         assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
         instance: Instance = driver.start(launch("raise SystemExit(3)"))
@@ -335,7 +335,7 @@ from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.ports.driver import Launch
 
 async def main():
-    driver = ProcessDriver("web/app/0")
+    driver = ProcessDriver(sys.argv[2])
     instance = driver.start(msgspec.json.decode(sys.argv[1], type=Launch))
     sys.stdout.buffer.write(msgspec.json.encode(instance.identity) + b"\\n")
     sys.stdout.flush()
@@ -347,7 +347,7 @@ asyncio.run(main())
 
 def _first_agent(launch):
     """Have another process start an instance, then SIGKILL that process; who the instance is."""
-    argv = [sys.executable, "-c", FIRST_AGENT, msgspec.json.encode(launch)]
+    argv = [sys.executable, "-c", FIRST_AGENT, msgspec.json.encode(launch), launch.directory]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
     try:
         return msgspec.json.decode(agent.stdout.readline(), type=Identity)
@@ -357,7 +357,7 @@ def _first_agent(launch):
         agent.stdout.close()
 
 
-def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, said, cleanup):
+def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, said, cleanup, tmp_path):
     identity = _first_agent(launch(DAEMON))
     cleanup.append(identity)
 
@@ -365,7 +365,7 @@ def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, 
         await until(lambda: said().endswith("\n"))
         escaped = identity_of(int(said()))
         cleanup.append(escaped)
-        instance = ProcessDriver("web/app/0").adopt(identity)
+        instance = ProcessDriver(str(tmp_path)).adopt(identity)
         assert instance.identity == identity
         assert await instance.kill(deadline=10) == ()
         assert not is_alive(identity)
@@ -375,7 +375,7 @@ def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, 
     asyncio.run(main())
 
 
-def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, cleanup):
+def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, cleanup, tmp_path):
     identity = _first_agent(launch(DAEMON))
     cleanup.append(identity)
 
@@ -386,9 +386,9 @@ def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, c
         os.kill(identity.pid, signal.SIGKILL)
         await until(lambda: not is_alive(identity))
         assert is_alive(escaped)
-        driver = ProcessDriver("web/app/0")
+        driver = ProcessDriver(str(tmp_path))
         mine = driver.start(launch("import time; time.sleep(600)"))
-        assert ProcessDriver("web/app/1").adopt(identity) is None
+        assert ProcessDriver(str(tmp_path / "other")).adopt(identity) is None
         assert is_alive(escaped)
         assert driver.adopt(identity) is None
         await until(lambda: not is_alive(escaped))
@@ -398,9 +398,32 @@ def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, c
     asyncio.run(main())
 
 
-def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said):
+def test_all_that_an_owners_agents_started_is_found_and_killed(launch, said, cleanup, tmp_path):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
     async def main():
-        driver = ProcessDriver("web/app/0")
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        os.kill(identity.pid, signal.SIGKILL)
+        assert await kill_owned(f"{tmp_path}/other", deadline=10) == ()
+        assert is_alive(escaped)
+        assert await kill_owned(str(tmp_path), deadline=10) == ()
+        assert not is_alive(escaped)
+        assert not is_alive(identity)
+
+    asyncio.run(main())
+
+
+def test_an_owner_that_other_nodes_of_this_machine_might_have_is_refused():
+    with pytest.raises(InputError):
+        ProcessDriver("web/app/0")
+
+
+def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said, tmp_path):
+    async def main():
+        driver = ProcessDriver(str(tmp_path))
         code = """
             import signal, time
             signal.signal(signal.SIGUSR1, lambda *_: print("alive", flush=True))
@@ -413,7 +436,7 @@ def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch,
         real = instance.identity
         for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
             assert driver.adopt(other) is None
-            assert ProcessDriver("web/app/1").adopt(other) is None
+            assert ProcessDriver(str(tmp_path / "other")).adopt(other) is None
             instance.signal(signal.SIGUSR1)
             await until(lambda number=number: said().count("alive") == number)
         assert await instance.kill(deadline=10) == ()

@@ -16,7 +16,7 @@ from dsmt.ports.check import Checks
 from dsmt.spec.records import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
 from dsmt.system.procfs import identity_of, is_alive
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 BODY = b"all is well here"
 
@@ -246,7 +246,7 @@ def test_nothing_of_a_command_is_left_after_its_try(tmp_path, rest, passed):
         how = ExecCheck(command=(sys.executable, "-c", HANGS + rest, str(path)))
 
         async def main():
-            run = RealChecks().run(check(how, timeout_s), address="", ports={}, env={}, directory="/")
+            run = RealChecks().run(check(how, timeout_s), address="", ports={}, env=dict(os.environ), directory="/")
             task = asyncio.ensure_future(run)
             while not (path.exists() and path.read_text()) and not task.done():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.005)
@@ -268,7 +268,7 @@ def test_a_cancelled_try_leaves_no_process(tmp_path):
     how = ExecCheck(command=(sys.executable, "-c", HANGS + "time.sleep(600)", str(path)))
 
     async def main():
-        run = RealChecks().run(check(how, 60.0), address="", ports={}, env={}, directory="/")
+        run = RealChecks().run(check(how, 60.0), address="", ports={}, env=dict(os.environ), directory="/")
         task = asyncio.ensure_future(run)
         while not (path.exists() and path.read_text()):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.005)

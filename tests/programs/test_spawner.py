@@ -19,7 +19,7 @@ from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner, w
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.records import living, read_record, record_path, write_record
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 HARNESS = """
 import sys

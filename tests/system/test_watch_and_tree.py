@@ -16,7 +16,7 @@ from dsmt.system.procfs import become_subreaper, children, descendants, identity
 from dsmt.system.tree import MARK, Orphans, Tree
 from dsmt.system.watch import watch
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
 FORKS = """
 import os, sys, time
@@ -82,6 +82,12 @@ def start():
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def mark(tmp_path):
+    """A mark that no other process of the machine has."""
+    return str(tmp_path)
 
 
 def test_an_identity_tells_a_process_from_a_later_one_with_its_pid(start):
@@ -158,17 +164,17 @@ def test_how_a_strangers_child_ended_is_asked(start):
     assert asked == [identity]
 
 
-def test_a_tree_is_killed_with_its_sessions_and_orphans_and_nothing_else(start):
+def test_a_tree_is_killed_with_its_sessions_and_orphans_and_nothing_else(start, mark):
     become_subreaper()
     bystander = start("input()", stdin=subprocess.PIPE)
-    root = start(FORKS, env={**os.environ, MARK: "one"})
+    root = start(FORKS, env={**os.environ, MARK: mark})
     assert root.stdout.readline() == "forked\n"
 
     async def main():
-        tree = Tree(identity_of(root.pid), "one", ours=True)
+        tree = Tree(identity_of(root.pid), mark, ours=True)
         members = tree.members()
         assert len(members) == 4
-        stranger = Tree(identity_of(root.pid), "one", ours=False)
+        stranger = Tree(identity_of(root.pid), mark, ours=False)
         assert stranger.members() == members
         watched = watch(tree.root)
         assert await tree.kill(deadline=10, root=watched) == ()
@@ -180,15 +186,17 @@ def test_a_tree_is_killed_with_its_sessions_and_orphans_and_nothing_else(start):
     assert bystander.poll() is None
 
 
-def test_a_tree_without_its_root_is_still_found_by_session_and_mark(start):
+def test_a_tree_without_its_root_is_still_found_by_session_and_mark(start, mark):
     become_subreaper()
-    root = start(FORKS, env={**os.environ, MARK: "two"})
+    root = start(FORKS, env={**os.environ, MARK: mark})
     assert root.stdout.readline() == "forked\n"
-    tree = Tree(identity_of(root.pid), "two", ours=True)
+    tree = Tree(identity_of(root.pid), mark, ours=True)
     root.kill()
     root.wait()
 
     async def main():
+        assert len(Tree(tree.root, "", ours=True).members()) == 2
+        assert Tree(replace(tree.root, boot="another"), "", ours=True).members() == set()
         assert len(tree.members()) == 3
         assert await tree.kill(deadline=10) == ()
         assert tree.members() == set()

@@ -20,20 +20,18 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Launch
 from dsmt.ports.processes import Exit, Identity
 from dsmt.system.failures import failed
 from dsmt.system.procfs import (
     become_subreaper,
     environment_value,
-    identity_of,
     is_alive,
     open_pidfd,
-    pids,
     stat_of,
 )
-from dsmt.system.tree import MARK, Orphans, Tree
+from dsmt.system.tree import MARK, Orphans, Tree, make_mark, marked, owner_of
 from dsmt.system.watch import Ask, Watch, nobody, watch
 
 LIMITS: Final[Mapping[str, int]] = {
@@ -96,19 +94,20 @@ class ProcessInstance:
 class ProcessDriver:
     """The `Driver` port over plain processes. Needs a running event loop.
 
-    `owner` is a name that outlives the agent (its container's directory, its instance): it is part of every mark, so
-    that a later agent knows what an earlier one left. `ask` tells how adopted instances ended
-    (`SpawnedProcesses.ended`).
+    `owner` is the absolute directory of the agent's container: it outlives the agent and is unique on the machine. It
+    is part of every mark, so that a later agent knows what an earlier one left; empty, nothing is known. `ask` tells
+    how adopted instances ended (`SpawnedProcesses.ended`).
     """
 
     def __init__(self, owner: str = "", ask: Ask = nobody) -> None:
-        own = identity_of(os.getpid())
+        if owner and not os.path.isabs(owner):
+            raise InputError("driver.owner", f"{owner!r} is no absolute directory, so it is not unique on this machine")
         self._owner = owner
-        self._prefix = f"{owner}#{os.getpid()}.{0 if own is None else own.started}."
         self._ask = ask
+        self._prefix = make_mark(owner, 0)[:-1]
         self._adopted: set[str] = set()
+        self._inherits = False
         self._orphans = Orphans()
-        become_subreaper()
 
     @property
     def fence(self) -> str:
@@ -126,6 +125,9 @@ class ProcessDriver:
 
     def start(self, launch: Launch) -> ProcessInstance:
         """Start a program; returns when it has exec'd. Raises `FailedError` with a `start.` code."""
+        if not self._inherits:
+            become_subreaper()
+            self._inherits = True
         mark = f"{self._prefix}{next(_numbers)}"
         pid = _exec(launch, {**launch.env, MARK: mark})
         try:
@@ -156,10 +158,8 @@ class ProcessDriver:
     def _clear(self, gone: Identity) -> None:
         """SIGKILL what an instance left behind that died unwatched: its session, and the marks of its owner."""
         left = Tree(gone, "", ours=False).members()
-        for pid in pids() if self._owner else ():
-            mark = environment_value(pid, MARK)
-            identity = identity_of(pid) if mark is not None and self._is_left(mark) else None
-            left |= {identity} if identity is not None else set()
+        if self._owner:
+            left |= marked(self._is_left)
         for member in left:
             descriptor = open_pidfd(member)
             if descriptor is not None:
@@ -169,8 +169,7 @@ class ProcessDriver:
 
     def _is_left(self, mark: str) -> bool:
         """Whether a mark is this owner's, but of no tree that this agent started or adopted."""
-        owner = mark.rpartition("#")[0]
-        return owner == self._owner and not mark.startswith(self._prefix) and mark not in self._adopted
+        return owner_of(mark) == self._owner and not mark.startswith(self._prefix) and mark not in self._adopted
 
 
 def _exec(launch: Launch, env: Mapping[str, str]) -> int:
