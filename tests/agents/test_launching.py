@@ -1,0 +1,125 @@
+"""Command lines, environments and ports of instances."""
+
+from typing import Any
+
+import pytest
+
+from dsmt.agents.container import AgentConfig, SlotName, dump_config, load_config
+from dsmt.agents.endings import ending, words
+from dsmt.agents.launching import Plan, choose_ports, environment, launch_of, plan_of, values_of
+from dsmt.errors import FailedError, InputError
+from dsmt.ports.processes import Exit
+from dsmt.spec.parsing import parse
+
+from .world import node_config
+
+SLOT = SlotName("web", "app", "0")
+CONFIG = node_config().for_agent(SLOT)
+
+
+class Taken:
+    def __init__(self, *ports: int) -> None:
+        self.ports = ports
+
+    def holder(self, port: int, address: str, protocol: str) -> str | None:
+        return "pid 1 init" if port in self.ports else None
+
+
+def plan(text: str) -> Plan:
+    spec = parse(f"service: web\nlabels: {{team: a}}\ncomponents:\n  app:\n{text}", file="t")[0]
+    return plan_of(spec, "app", revision=3, generation=7, restart=0)
+
+
+def env(made: Plan, ports: dict[str, int], **files: bytes) -> dict[str, str]:
+    values = values_of(made, CONFIG, ports=ports, directory="/d", data="/data")
+    inherited = {"PATH": "/bin", "HOME": "/root", "TOKEN": "secret"}
+    return environment(made, values, ports=ports, inherited=inherited, read=lambda path: files.get(path.strip("/")))
+
+
+def test_placeholders_are_filled_in_the_command_and_the_environment() -> None:
+    made = plan(
+        "    run: serve {port.http} {instance} {node} {revision} {directory} {data} {label.team} {node.label.zone}\n"
+        "    ports: {http: auto}\n"
+        "    data: true\n"
+        "    env: {WHERE: '{address}:{port.http}', HOME: null, N: 3}\n"
+    )
+    values = values_of(made, CONFIG, ports={"http": 20001}, directory="/d", data="/data")
+    got = env(made, {"http": 20001})
+    launch = launch_of(made, values, got, directory="/d", stdout="o", stderr="e")
+    assert launch.argv == ("serve", "20001", "web/app/0", "n1", "3", "/d", "/data", "a", "a")
+    assert got["WHERE"] == "127.0.0.1:20001"
+    assert got["PORT"] == got["PORT_HTTP"] == "20001"
+    assert got["N"] == "3"
+    assert got["DSMT_DATA"] == "/data"
+    assert "HOME" not in got
+    assert "TOKEN" not in got
+    assert launch.limits["pids"] == 4096
+
+
+def test_a_value_may_be_read_from_a_file_on_the_node_and_its_absence_is_told() -> None:
+    made = plan("    run: serve\n    env: {KEY: {file: /etc/key}}\n")
+    assert env(made, {}, **{"etc/key": b"abc\n"})["KEY"] == "abc"
+    with pytest.raises(FailedError, match="/etc/key") as raised:
+        env(made, {})
+    assert raised.value.code == "start.driver"
+
+
+def test_a_port_is_kept_while_it_is_free_and_chosen_anew_when_it_is_not() -> None:
+    made = plan("    run: serve\n    ports: {http: auto, admin: auto}\n")
+    first = choose_ports(made, SLOT, "127.0.0.1", {}, Taken(), occupied=False)
+    assert choose_ports(made, SLOT, "127.0.0.1", first, Taken(), occupied=False) == first
+    moved = choose_ports(made, SLOT, "127.0.0.1", first, Taken(first["http"]), occupied=False)
+    assert moved["http"] != first["http"]
+    assert moved["admin"] == first["admin"]
+    assert choose_ports(made, SLOT, "127.0.0.1", first, Taken(first["http"]), occupied=True) == first
+    assert len(set(moved.values())) == 2
+
+
+def test_two_ports_of_an_instance_are_never_the_same() -> None:
+    made = plan("    run: serve\n    ports: {http: auto, admin: auto}\n")
+    chosen = choose_ports(made, SLOT, "127.0.0.1", {"http": 20005, "admin": 20005}, Taken(), occupied=False)
+    assert chosen["http"] != chosen["admin"]
+
+
+def test_every_port_taken_is_told_not_waited_for() -> None:
+    made = plan("    run: serve\n    ports: {http: auto}\n")
+    with pytest.raises(FailedError, match="every port"):
+        choose_ports(made, SLOT, "127.0.0.1", {}, Taken(*range(20000, 30000)), occupied=False)
+
+
+def test_a_component_that_the_spec_does_not_have_is_told() -> None:
+    spec = parse("service: web\ncomponents:\n  app: {run: serve}\n", file="t")[0]
+    with pytest.raises(FailedError, match="no component other"):
+        plan_of(spec, "other", revision=1, generation=1, restart=0)
+
+
+@pytest.mark.parametrize(
+    ("ended", "started", "code", "fields"),
+    [
+        (Exit(1, None), True, "run.exited", {"exit_code": 1}),
+        (Exit(None, 9), True, "run.signal", {"signal": "SIGKILL"}),
+        (Exit(1, None), False, "start.exited", {"code": "code 1"}),
+        (Exit(None, 11), False, "start.exited", {"code": "SIGSEGV"}),
+        (Exit(None, None), True, "run.vanished", {}),
+        (Exit(None, 63), True, "run.signal", {"signal": "signal 63"}),
+    ],
+)
+def test_how_a_run_ended_has_a_reason(ended: Exit, started: bool, code: str, fields: dict[str, Any]) -> None:
+    found, told = ending(ended, 1.5, started=started)
+    assert found == code
+    assert fields.items() <= told.items()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.004, "4ms"), (1.49, "1.5s"), (12.3, "12s"), (123.0, "2m3s"), (3600.0, "1h")]
+)
+def test_spans_are_written_as_a_person_would(seconds: float, text: str) -> None:
+    assert words(seconds) == text
+
+
+def test_an_agents_configuration_survives_its_file() -> None:
+    assert load_config(dump_config(CONFIG), where="t") == CONFIG
+    for wrong in (None, b"", b"\xff", b"\xa0"):
+        with pytest.raises(InputError, match=r"agent\.cbor"):
+            load_config(wrong, where="agent.cbor")
+    assert isinstance(CONFIG, AgentConfig)

@@ -1,0 +1,102 @@
+"""The install monitor: every state that is passed is said, none that is not in the table."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.errors import InputError
+from dsmt.event.reason import reason
+from dsmt.event.status import Layer, State, allowed
+from dsmt.monitors.install import TTL_MS, InstallMonitor, path
+
+S = State
+UP = [S.REQUESTED, S.INITIATED, S.INSTANTIATED, S.RUNNING]
+
+
+def monitor(layer: Layer = Layer.APPLICATION) -> InstallMonitor:
+    return InstallMonitor(layer, node="n1", emit_rate_s=30.0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "before", "after", "passed"),
+    [
+        (Layer.APPLICATION, None, S.RUNNING, UP),
+        (Layer.APPLICATION, None, S.FAILED, [S.REQUESTED, S.FAILED]),
+        (Layer.APPLICATION, None, S.GONE, [S.REQUESTED, S.STOPPED, S.GONE]),
+        (Layer.APPLICATION, S.RUNNING, S.STOPPED, [S.TERMINATED, S.STOPPED]),
+        (Layer.APPLICATION, S.RUNNING, S.GONE, [S.TERMINATED, S.STOPPED, S.GONE]),
+        (Layer.APPLICATION, S.RUNNING, S.INITIATED, [S.REQUESTED, S.INITIATED]),
+        (Layer.APPLICATION, S.FAILED, S.RUNNING, [S.INSTANTIATED, S.RUNNING]),
+        (Layer.APPLICATION, S.FAILED, S.GONE, [S.STOPPED, S.GONE]),
+        (Layer.APPLICATION, S.GONE, S.RUNNING, UP),
+        (Layer.APPLICATION, S.TERMINATED, S.INSTANTIATED, [S.STOPPED, S.INSTANTIATED]),
+        (Layer.CONTAINER, None, S.INSTALLED, [S.SELECTED, S.INSTALLING, S.INSTALLED]),
+        (Layer.CONTAINER, S.INSTALLED, S.GONE, [S.DESELECTED, S.GONE]),
+        (Layer.CONTAINER, S.FAILED, S.INSTALLED, [S.INSTALLING, S.INSTALLED]),
+    ],
+)
+def test_the_way_from_state_to_state(layer: Layer, before: State | None, after: State, passed: list[State]) -> None:
+    assert list(path(layer, before, after)) == passed
+
+
+def test_there_is_no_way_to_a_word_of_another_layer() -> None:
+    with pytest.raises(InputError, match="cannot go"):
+        path(Layer.CONTAINER, None, S.RUNNING)
+
+
+def test_each_state_is_said_with_its_time_and_the_reason_only_at_the_end() -> None:
+    machine = monitor()
+    why = reason("run.exited", exit_code=1)
+    said = machine.pass_to(S.FAILED, 5, reason=why, generation=3)
+    assert [(s.state, s.since_ms, s.generation) for s in said] == [(S.REQUESTED, 5, 3), (S.FAILED, 5, 3)]
+    assert said[0].reason is None
+    assert said[1].reason == why
+
+
+def test_attempts_count_the_tries_of_a_generation() -> None:
+    machine = monitor()
+    attempts = [s.attempt for s in machine.pass_to(S.RUNNING, 1, generation=1)]
+    machine.pass_to(S.FAILED, 2)
+    attempts += [s.attempt for s in machine.pass_to(S.RUNNING, 3)]
+    machine.pass_to(S.STOPPED, 4)
+    attempts += [s.attempt for s in machine.pass_to(S.RUNNING, 5)]
+    assert attempts == [1, 1, 1, 1, 2, 2, 3, 3]
+    assert machine.pass_to(S.STOPPED, 6, generation=2)[-1].attempt == 1
+
+
+def test_what_is_told_about_a_state_holds_until_it_is_told_anew() -> None:
+    machine = monitor()
+    machine.pass_to(S.RUNNING, 1, pid=7)
+    assert machine.pass_to(S.FAILED, 2)[-1].pid == 7
+    assert machine.note(3, pid=8)[-1].pid == 8
+    assert machine.note(4, pid=8) == []
+    assert machine.pass_to(S.FAILED, 4, pid=8) == []
+
+
+def test_it_is_renewed_at_half_of_its_life_and_not_when_gone() -> None:
+    machine = monitor()
+    machine.pass_to(S.RUNNING, 0)
+    assert machine.renew(TTL_MS // 2 - 1) == []
+    (again,) = machine.renew(TTL_MS // 2)
+    assert again == machine.status
+    assert machine.renew(TTL_MS // 2 + 1) == []
+    machine.pass_to(S.GONE, TTL_MS)
+    assert machine.renew(TTL_MS * 3) == []
+
+
+@given(
+    st.sampled_from([Layer.CONTAINER, Layer.AGENT, Layer.APPLICATION]),
+    st.lists(st.sampled_from([s for s in State if s is not State.UNDEFINED]), max_size=30),
+)
+def test_whatever_is_asked_for_only_allowed_steps_are_said(layer: Layer, wishes: list[State]) -> None:
+    machine = monitor(layer)
+    before: State | None = None
+    for now, wish in enumerate(wishes):
+        try:
+            said = machine.pass_to(wish, now, generation=now // 5)
+        except InputError:
+            continue
+        for status in said:
+            assert allowed(layer, before, status.state)
+            before = status.state
+        assert before == wish

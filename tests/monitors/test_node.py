@@ -1,0 +1,284 @@
+"""The node monitor and its probes, in the simulator's time, over a network of datagrams in memory."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.errors import TransportError
+from dsmt.event.records import Session, to_data
+from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
+from dsmt.monitors.probe import RATE, Responder, answer, attachment_in, request
+from dsmt.monitors.silence import Target
+from dsmt.ports.bus import Draft
+from dsmt.ports.datagrams import MAX_BYTES
+from dsmt.ports.machine import Reading
+from dsmt.simulator.process import SimProcess
+from dsmt.trust.keys import SecretKey, verify
+
+from ..agents.world import KEY, Bus, Clock, Entropy, Realm, in_virtual_time  # noqa: TID252 - tests are no package
+
+GIB = 2**30
+
+
+class Network:
+    """Datagrams in memory: who is bound where, and who has gone deaf."""
+
+    def __init__(self) -> None:
+        self.bound: dict[str, Callable[[bytes, str], None]] = {}
+        self.deaf: set[str] = set()
+        self.ports = iter(range(1000, 60000))
+
+    def at(self, address: str) -> "Datagrams":
+        return Datagrams(self, address)
+
+
+class Datagrams:
+    def __init__(self, network: Network, address: str) -> None:
+        self.network = network
+        self.address = address
+
+    async def bind(self, address: str, port: int, receive: Any) -> "Endpoint":
+        if address not in (self.address, "0.0.0.0", "::"):
+            raise TransportError("datagrams.bind", "not local")
+        return Endpoint(self.network, self.address, next(self.network.ports), receive)
+
+
+class Endpoint:
+    def __init__(self, network: Network, address: str, port: int, receive: Any) -> None:
+        self.network = network
+        self.port = port
+        self.name = f"{address}:{port}"
+        self.address = address
+        network.bound[self.name] = receive
+
+    def send(self, content: bytes, to: str) -> None:
+        asyncio.get_running_loop().call_later(0.002, self._arrive, content, to)
+
+    def _arrive(self, content: bytes, to: str) -> None:
+        if to in self.network.bound and to.split(":", maxsplit=1)[0] not in self.network.deaf:
+            self.network.bound[to](content, self.name)
+
+    def close(self) -> None:
+        del self.network.bound[self.name]
+
+
+class Machine:
+    boot_id = "boot"
+
+    def __init__(self) -> None:
+        self.reading = Reading(4, 16 * GIB, 8 * GIB, 100 * GIB, 50 * GIB, 0.5)
+        self.pids = {"spawner": 1, "container_manager": 2}
+
+    def read(self) -> Reading:
+        return self.reading
+
+    def pid_of(self, program: str) -> int | None:
+        return self.pids.get(program)
+
+
+class World:
+    def __init__(self) -> None:
+        self.realm = Realm()
+        self.network = Network()
+        self.broker = Bus(self.realm, "broker/b1")
+        self.machines: dict[str, Machine] = {}
+        self.buses: dict[str, Bus] = {}
+        self.processes: list[SimProcess] = []
+
+    def start(self, node: str) -> SimProcess:
+        number = node[1:]
+        address = f"10.0.0.{number}"
+        self.machines[node] = Machine()
+        self.buses[node] = Bus(self.realm, f"monitor/{node}")
+        process = SimProcess(f"monitor of {node}")
+
+        async def main() -> int:
+            monitor = NodeMonitor(
+                MonitorConfig(node=node, address=address, version="1", labels={"a": "b"}, drivers={}, pid=3),
+                MonitorSurroundings(
+                    bus=self.buses[node],
+                    key=KEY,
+                    machine=self.machines[node],
+                    datagrams=self.network.at(address),
+                    clock=Clock(),
+                    entropy=Entropy(int(number)),
+                    attachment=lambda: 7,
+                ),
+            )
+            await monitor.run()
+            return 0
+
+        process.start(main())
+        self.processes.append(process)
+        for role in ("node", "monitor"):
+            self.session(f"{role}/{node}", "open")
+        return process
+
+    def session(self, source: str, state: Any, attachment: int = 1) -> None:
+        told = Session(
+            attachment=attachment,
+            state=state,
+            how=None,
+            since_ms=0,
+            incarnation=1,
+            pid=1,
+            version="1",
+            address="",
+        )
+        self.broker.emit(Draft(f"broker/b1/session/{source}", to_data(told)))
+
+    def silence(self, node: str, state: str = "silent", attachment: int = 1) -> None:
+        for role in ("node", "monitor"):
+            self.session(f"{role}/{node}", state, attachment)
+
+    def probes(self, node: str) -> list[tuple[str, str]]:
+        found = [s.event for s in self.realm.log if s.event.type == "dsmt.node.probe"]
+        return [(e.topic.split("/")[3], e.data["result"]) for e in found if e.topic.split("/")[1] == node]
+
+    def said(self, node: str) -> list[Any]:
+        return self.realm.told(f"node/{node}/attributes")
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+
+def test_attributes_are_said_at_once_then_each_half_minute_and_on_change() -> None:
+    async def main() -> None:
+        at = World()
+        at.start("n1")
+        await asyncio.sleep(1)
+        (first,) = at.said("n1")
+        assert first["address"] == "10.0.0.1"
+        assert first["udp_port"] is not None
+        assert (first["spawner_pid"], first["manager_pid"], first["monitor_pid"]) == (1, 2, 3)
+        assert first["attachments"] == {"monitor/n1": 7}
+        await asyncio.sleep(62)
+        assert len(at.said("n1")) == 3
+        machine = at.machines["n1"]
+        machine.reading = Reading(4, 16 * GIB, 4 * GIB, 100 * GIB, 50 * GIB, 0.5)
+        await asyncio.sleep(6)
+        assert len(at.said("n1")) == 4
+        assert at.said("n1")[-1]["memory_free_bytes"] == 4 * GIB
+        machine.pids["container_manager"] = 9
+        await asyncio.sleep(6)
+        assert at.said("n1")[-1]["manager_pid"] == 9
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_silent_node_whose_monitor_answers_has_passed() -> None:
+    async def main() -> None:
+        at = World()
+        for node in ("n1", "n2", "n3"):
+            at.start(node)
+        await asyncio.sleep(1)
+        at.silence("n3")
+        await asyncio.sleep(10)
+        assert sorted(at.probes("n3")) == [("n1", "passed"), ("n2", "passed")]
+        told = next(s.event for s in at.realm.log if s.event.type == "dsmt.node.probe")
+        assert told.data["attachment"] == 7
+        assert told.data["round_trip_s"] > 0
+        assert told.cause[0].source == "broker/b1"
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_silent_node_that_does_not_answer_has_failed_and_change_is_told() -> None:
+    async def main() -> None:
+        at = World()
+        for node in ("n1", "n2"):
+            at.start(node)
+        await asyncio.sleep(1)
+        at.network.deaf.add("10.0.0.2")
+        at.silence("n2")
+        await asyncio.sleep(1.5)
+        assert at.probes("n2") == [("n1", "failed")]
+        await asyncio.sleep(20)
+        assert at.probes("n2") == [("n1", "failed")]
+        at.network.deaf.clear()
+        await asyncio.sleep(3)
+        assert at.probes("n2") == [("n1", "failed"), ("n1", "passed")]
+        at.silence("n2", "open", 2)
+        await asyncio.sleep(1)
+        bound = len(at.network.bound)
+        await asyncio.sleep(10)
+        assert len(at.network.bound) == bound == 2
+        at.network.deaf.add("10.0.0.2")
+        at.silence("n2", "silent", 2)
+        await asyncio.sleep(5)
+        assert at.probes("n2")[2:] == [("n1", "failed")]
+        at.end()
+
+    in_virtual_time(main)
+
+
+TARGET = Target("n2", "10.0.0.2:1", KEY.key_id, None, 1)
+NONCE = b"n" * 16
+
+
+def test_only_the_signed_answer_of_the_right_key_to_this_nonce_is_believed() -> None:
+    other = SecretKey(b"o" * 32)
+    good = answer(request(NONCE), KEY, "n2", 4)
+    assert good is not None
+    assert attachment_in(good, NONCE, TARGET, verify) == 4
+    assert attachment_in(good, b"m" * 16, TARGET, verify) is None
+    for key, node in ((other, "n2"), (KEY, "n3")):
+        wrong = answer(request(NONCE), key, node, 4)
+        assert wrong is not None
+        assert attachment_in(wrong, NONCE, TARGET, verify) is None
+
+
+@given(st.integers(0, 10_000), st.integers(0, 7))
+def test_no_flipped_bit_of_an_answer_is_believed(place: int, bit: int) -> None:
+    good = answer(request(NONCE), KEY, "n2", 4)
+    assert good is not None
+    bad = bytearray(good)
+    bad[place % len(bad)] ^= 1 << bit
+    assert attachment_in(bytes(bad), NONCE, TARGET, verify) is None
+
+
+@given(st.binary(max_size=400))
+def test_rubbish_is_neither_answered_nor_believed(content: bytes) -> None:
+    assert answer(content, KEY, "n2", 1) is None
+    assert attachment_in(content, NONCE, TARGET, verify) is None
+
+
+def test_an_answer_is_no_longer_than_its_request_and_both_fit_into_a_packet() -> None:
+    told = answer(request(NONCE), KEY, "a-node.with-a-name.example", 2**40)
+    assert told is not None
+    assert len(told) <= len(request(NONCE)) <= MAX_BYTES
+
+
+def test_a_flood_of_requests_is_answered_at_the_rate() -> None:
+    async def main() -> None:
+        network = Network()
+        answers: list[bytes] = []
+        responder = Responder("n2", KEY, Clock(), lambda: 1)
+        port = await responder.bind(network.at("10.0.0.2"), "10.0.0.2")
+        asker = await network.at("10.0.0.1").bind("10.0.0.1", 0, lambda content, _sender: answers.append(content))
+        for _ in range(500):
+            asker.send(request(NONCE), f"10.0.0.2:{port}")
+        await asyncio.sleep(0.5)
+        assert len(answers) == RATE
+        await asyncio.sleep(1)
+        asker.send(request(NONCE), f"10.0.0.2:{port}")
+        await asyncio.sleep(0.5)
+        assert len(answers) == RATE + 1
+        responder.close()
+
+    in_virtual_time(main)
+
+
+def test_what_differs_by_more_than_a_twentieth_is_said() -> None:
+    said = Reading(4, 100, 50, 1000, 500, 1.0)
+    assert not differs(said, Reading(4, 100, 46, 1000, 540, 1.4))
+    assert differs(said, Reading(4, 100, 44, 1000, 500, 1.0))
+    assert differs(said, Reading(4, 100, 50, 1000, 440, 1.0))
+    assert differs(said, Reading(4, 100, 50, 1000, 500, 9.0))
+    assert differs(said, Reading(8, 100, 50, 1000, 500, 1.0))

@@ -1,0 +1,133 @@
+"""Who is silent, and who probes."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.event.envelope import EventId
+from dsmt.event.records import NodeAttributes, Session
+from dsmt.monitors.silence import OBSERVERS, Silence, observers
+
+NODES = st.lists(st.from_regex(r"n[0-9]{1,3}", fullmatch=True), unique=True, max_size=30)
+
+
+def attributes(address: str = "10.0.0.1", port: int | None = 700) -> NodeAttributes:
+    return NodeAttributes(
+        cpus=1,
+        memory_bytes=1,
+        memory_free_bytes=1,
+        disk_bytes=1,
+        disk_free_bytes=1,
+        load=0.0,
+        address=address,
+        version="1",
+        boot_id="b",
+        udp_port=port,
+    )
+
+
+def session(state: Any, attachment: int = 1) -> Session:
+    return Session(
+        attachment=attachment,
+        state=state,
+        how=None,
+        since_ms=0,
+        incarnation=1,
+        pid=1,
+        version="1",
+        address="",
+    )
+
+
+def cause(number: int) -> EventId:
+    return EventId("broker/b1", 1, number)
+
+
+def fleet(own: str = "n1", *nodes: str) -> Silence:
+    machine = Silence(own)
+    for node in (own, *nodes):
+        machine.attributes(node, attributes(), b"k" * 16)
+        for role in ("node", "monitor"):
+            machine.session(f"{role}/{node}", session("open"), cause(1))
+    return machine
+
+
+def targets(machine: Silence) -> list[str]:
+    return [target.node for target in machine.targets()]
+
+
+def test_a_node_is_silent_only_when_manager_and_monitor_are() -> None:
+    machine = fleet("n1", "n2")
+    machine.session("node/n2", session("silent"), cause(2))
+    assert targets(machine) == []
+    machine.session("monitor/n2", session("silent"), cause(3))
+    (target,) = machine.targets()
+    assert (target.node, target.address, target.cause, target.episode) == ("n2", "10.0.0.1:700", cause(3), 1)
+    machine.session("node/n2", session("open", 2), cause(4))
+    assert targets(machine) == []
+
+
+def test_closed_sessions_alone_are_no_silence_but_do_not_hide_one() -> None:
+    machine = fleet("n1", "n2")
+    machine.session("node/n2", session("closed"), cause(2))
+    machine.session("monitor/n2", session("closed"), cause(2))
+    assert targets(machine) == []
+    machine.session("monitor/n2", session("silent"), cause(3))
+    assert targets(machine) == ["n2"]
+
+
+def test_the_greater_attachment_counts_whoever_wrote_of_it() -> None:
+    machine = fleet("n1", "n2")
+    machine.session("monitor/n2", session("open", 5), cause(2))
+    machine.session("node/n2", session("silent", 1), cause(3))
+    machine.session("monitor/n2", session("silent", 4), cause(4))
+    assert targets(machine) == []
+
+
+def test_a_new_silence_is_a_new_episode() -> None:
+    machine = fleet("n1", "n2")
+    for number, state in enumerate(["silent", "open", "silent"]):
+        for role in ("node", "monitor"):
+            machine.session(f"{role}/n2", session(state), cause(number + 10))
+    assert [target.episode for target in machine.targets()] == [2]
+
+
+def test_who_is_not_among_the_observers_does_not_probe() -> None:
+    nodes = [f"n{number}" for number in range(1, 10)]
+    probing = []
+    for own in nodes[:8]:
+        machine = fleet(own, *[node for node in nodes if node != own])
+        for role in ("node", "monitor"):
+            machine.session(f"{role}/n9", session("silent"), cause(2))
+        probing += [own] if targets(machine) == ["n9"] else []
+    assert len(probing) == OBSERVERS
+    assert set(probing) == set(observers("n9", nodes))
+
+
+def test_the_silent_probe_nobody_and_nobody_probes_itself() -> None:
+    machine = fleet("n1", "n2")
+    for node in ("n1", "n2"):
+        for role in ("node", "monitor"):
+            machine.session(f"{role}/{node}", session("silent"), cause(2))
+    assert targets(machine) == []
+
+
+@pytest.mark.parametrize("source", ["agent/n2/web/app/0", "controller/c1", "node"])
+def test_other_sources_say_nothing_of_a_node(source: str) -> None:
+    machine = fleet("n1", "n2")
+    machine.session(source, session("silent"), cause(2))
+    assert targets(machine) == []
+
+
+@given(NODES, st.randoms())
+def test_observers_are_alike_on_every_node_and_change_little(nodes: list[str], chance: Any) -> None:
+    shuffled = list(nodes)
+    chance.shuffle(shuffled)
+    found = observers("target", nodes)
+    assert found == observers("target", shuffled)
+    assert len(found) == min(OBSERVERS, len([node for node in nodes if node != "target"]))
+    for gone in nodes:
+        left = observers("target", [node for node in nodes if node != gone])
+        assert set(found) - {gone} <= set(left)

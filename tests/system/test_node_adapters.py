@@ -1,0 +1,160 @@
+"""What a node's programs need of Linux: ports, log files that stay bounded, a machine's figures, datagrams."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dsmt.errors import TransportError
+from dsmt.system.datagrams import UdpDatagrams
+from dsmt.system.logs import DiskLogs
+from dsmt.system.machine import LinuxMachine
+from dsmt.system.procfs import boot, identity_of
+from dsmt.system.records import record_path, write_record
+from dsmt.system.sockets import LinuxSockets
+
+pytestmark = pytest.mark.real
+
+
+def test_a_listening_port_names_its_holder_and_a_free_one_nobody() -> None:
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        holder = LinuxSockets().holder(port, "127.0.0.1", "tcp")
+        assert holder is not None
+        assert f"pid {os.getpid()} " in holder
+        assert LinuxSockets().holder(port, "127.0.0.1", "udp") is None
+    assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
+
+
+def test_a_udp_port_is_held_by_whoever_bound_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        assert LinuxSockets().holder(port, "127.0.0.1", "udp") is not None
+        assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
+
+
+def test_a_port_whose_connections_only_linger_is_free() -> None:
+    with socket.socket() as server, socket.socket() as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        client.connect(("127.0.0.1", port))
+        accepted, _ = server.accept()
+        accepted.close()
+    assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
+
+
+def test_logs_are_renamed_at_a_start_and_only_then(tmp_path: Path) -> None:
+    logs = DiskLogs(str(tmp_path / "logs"))
+    for number in range(5):
+        begun = logs.begin("stdout", size_bytes=10, keep=2)
+        assert begun.rotated == (number > 0)
+        assert begun.offset == 0
+        Path(logs.path("stdout")).write_text(f"run {number} wrote this\n")
+    names = sorted(path.name for path in (tmp_path / "logs").iterdir())
+    assert names == ["stdout.log", "stdout.log.1", "stdout.log.2"]
+    assert logs.read("stdout", 0, None, rotated=True) == b"run 3 wrote this\n"
+    assert logs.read("stdout", 4, None) == b"4 wrote this\n"
+
+
+def test_a_small_log_goes_on_where_it_is(tmp_path: Path) -> None:
+    logs = DiskLogs(str(tmp_path))
+    Path(logs.path("stderr")).write_text("before\n")
+    begun = logs.begin("stderr", size_bytes=1000, keep=2)
+    assert (begun.offset, begun.rotated) == (7, False)
+    with Path(logs.path("stderr")).open("a") as file:
+        file.write("after\n")
+    assert logs.read("stderr", 7, None) == b"after\n"
+    assert logs.read("stderr", 0, 7) == b"before\n"
+    assert logs.read("stderr", 0, None, most=3) == b"er\n"
+    assert logs.end("none") == 0
+    assert logs.read("none", 0, None) == b""
+
+
+WRITER = """
+import sys
+for number in range(40000):
+    sys.stdout.write(f"line {number:08d} of what a program that never stops to write says\\n")
+sys.stdout.flush()
+sys.stdin.readline()
+sys.stdout.write("the last line\\n")
+"""
+
+
+def test_a_log_is_bounded_while_its_program_writes_and_nothing_young_is_lost(tmp_path: Path) -> None:
+    logs = DiskLogs(str(tmp_path))
+    path = Path(logs.path("stdout"))
+    with path.open("ab") as file:
+        program = subprocess.Popen([sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=file)
+    try:
+        deadline = time.monotonic() + 30
+        whole = 40000 * len("line 00000000 of what a program that never stops to write says\n")
+        while logs.end("stdout") < whole:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        logs.trim("stdout", size_bytes=100_000, keep=1)
+        taken = path.stat().st_blocks * 512
+        assert taken <= 200_000 + 2 * 4096
+        kept = logs.read("stdout", 0, None, most=10_000_000)
+        lines = kept.decode().splitlines()
+        assert lines[-1].startswith("line 00039999")
+        assert len(kept) > 190_000
+        assert all(line.startswith("line ") for line in lines[1:])
+        program.communicate(b"\n", timeout=30)
+        assert logs.read("stdout", 0, None).endswith(b"the last line\n")
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def test_old_files_go_first_when_all_of_them_are_over_the_bound(tmp_path: Path) -> None:
+    logs = DiskLogs(str(tmp_path))
+    for name, size in (("", 150_000), (".1", 100_000), (".2", 100_000), (".3", 100_000)):
+        Path(logs.path("stdout") + name).write_bytes(b"x" * size)
+    logs.trim("stdout", size_bytes=100_000, keep=3)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["stdout.log", "stdout.log.1", "stdout.log.2"]
+
+
+def test_a_machine_tells_its_figures_and_its_programs(tmp_path: Path) -> None:
+    machine = LinuxMachine(str(tmp_path))
+    seen = machine.read()
+    assert 1 <= seen.cpus <= 4096
+    assert 0 < seen.memory_free_bytes <= seen.memory_bytes
+    assert 0 <= seen.disk_free_bytes <= seen.disk_bytes
+    assert machine.boot_id == boot()
+    assert machine.pid_of("spawner") is None
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(tmp_path), "spawner"), own)
+    assert machine.pid_of("spawner") == os.getpid()
+
+
+def test_datagrams_go_there_and_back() -> None:
+    async def main() -> None:
+        came: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
+        udp = UdpDatagrams()
+        here = await udp.bind("127.0.0.1", 0, lambda content, sender: came.put_nowait((content, sender)))
+        there = await udp.bind("127.0.0.1", 0, lambda content, sender: there.send(content + b"!", sender))
+        here.send(b"hello", f"127.0.0.1:{there.port}")
+        async with asyncio.timeout(10):
+            content, sender = await came.get()
+        assert (content, sender) == (b"hello!", f"127.0.0.1:{there.port}")
+        with pytest.raises(TransportError, match="cannot bind"):
+            await udp.bind("127.0.0.1", here.port, lambda *_: None)
+        here.close()
+        there.close()
+        here.send(b"too late", sender)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
