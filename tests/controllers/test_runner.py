@@ -1,0 +1,302 @@
+"""The run loop, in virtual time, with real brokers, controllers, managers, monitors and agents around it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from dsmt.bus.client import BusClient
+from dsmt.controllers.replay import replay
+from dsmt.controllers.runner import ControllerRunner
+from dsmt.event.codec import decode
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
+from dsmt.ports.bus import Arrived, Draft
+from dsmt.simulator.host import HostProcess
+from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
+from dsmt.simulator.programs import Habits
+from dsmt.simulator.run import run
+from dsmt.simulator.world import World
+from dsmt.view import View
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+
+from .build import key, signed, spec, web
+
+
+class Rows:
+    """The rows of a broker's store."""
+
+    def __init__(self, broker: SimBroker) -> None:
+        found, after = [], 0
+        while batch := broker.store.rows(after, 1000):
+            found += [(row.row, decode(row.raw)[0]) for row in batch]
+            after = batch[-1].row
+        self.all: list[tuple[int, SignedEvent]] = found
+
+    def on(self, end: str) -> list[SignedEvent]:
+        return [event for _, event in self.all if event.event.topic.endswith(end)]
+
+    def slots(self) -> list[SignedEvent]:
+        return [event for _, event in self.all if "/slot/" in event.event.topic]
+
+
+class OtherRuleset(SimController):
+    """A controller of another version."""
+
+    ruleset = 2
+
+    async def _main(self, process: HostProcess) -> None:
+        bus = self.world.client(process, self.identity)
+        self.runner = ControllerRunner(bus, self.host.clock, version="next", pid=1, ruleset=self.ruleset)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run())
+            group.create_task(self.runner.run())
+
+
+class Fleet:
+    """A broker, some controllers and nodes, and an operator."""
+
+    def __init__(self, *, controllers: int = 2, nodes: int = 3, seed: int = 1, born: bool = True) -> None:
+        self.world = World(seed)
+        self.complaints: list[str] = []
+        self.broker = SimBroker(self.world, "b1", "10.0.0.1")
+        self.broker.born = born
+        self.controllers = [self.controller(SimController, f"c{i + 1}") for i in range(controllers)]
+        self.nodes = [SimNode(self.world, f"n{i}", f"10.0.2.{i}", Habits(life_s=1e9)) for i in range(1, nodes + 1)]
+        self.operator = SimOperator(self.world, "alice", "10.0.3.1")
+        for member in (self.broker, *self.controllers, self.operator):
+            member.kept.start()
+        for node in self.nodes:
+            node.start()
+
+    def controller(self, kind: type[SimController], name: str) -> SimController:
+        return kind(self.world, name, f"10.0.1.{name[1:]}", self.complaints)
+
+    @property
+    def view(self) -> View:
+        views = (c.runner.view for c in self.controllers if c.kept.alive and c.runner is not None)
+        return next(views, View())
+
+    def nodes_of(self, service: str = "web") -> list[str | None]:
+        entry = self.view.services.get(service)
+        slots = sorted(entry.slots.items()) if entry is not None else []
+        return [s.fact.record.node for _, s in slots if s.fact is not None and s.fact.record.desired == "running"]
+
+    def running(self) -> int:
+        entry = self.view.services.get("web")
+        count = 0
+        for slot in entry.slots.values() if entry is not None else ():
+            node = slot.fact.record.node if slot.fact is not None else None
+            instance = slot.instances.get(node or "")
+            said = instance.application.record if instance is not None and instance.application is not None else None
+            count += said is not None and said.state == "running" and said.generation == slot.fact.version
+        return count
+
+    async def until(self, holds: Callable[[], object], within_s: float) -> float:
+        """Wait until something holds; how long it took (virtual s)."""
+        begun = self.world.loop.time()
+        while not holds():
+            assert self.world.loop.time() < begun + within_s, f"not within {within_s} s; on {self.nodes_of()}"
+            await asyncio.sleep(0.02)
+        return self.world.loop.time() - begun
+
+    async def up(self, instances: int = 3, component: str = "") -> None:
+        await asyncio.sleep(2)
+        self.operator.apply(spec(web(instances, component=component)), reason="a test")
+        await self.until(lambda: self.running() == instances, 20)
+
+
+def simulate(scenario: Callable[..., Coroutine[Any, Any, None]], **about: Any) -> None:
+    """Run a scenario in virtual time; nothing may crash or complain in it."""
+
+    async def main() -> None:
+        fleet = Fleet(**about)
+        try:
+            await scenario(fleet)
+            assert fleet.world.crashes == []
+            assert fleet.complaints == []
+        finally:
+            fleet.world.power_off()
+            await asyncio.sleep(1)
+
+    run(main())
+
+
+def test_what_was_applied_runs_and_every_decision_replays() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(4)
+        fleet.nodes[0].host.power_off()
+        await fleet.until(lambda: "n1" not in fleet.nodes_of() and fleet.running() == 4, 30)
+        rows = Rows(fleet.broker)
+        decisions = rows.on("/decision")
+        report = replay(rows.all, decisions, store=fleet.broker.store.identity)
+        assert report.count("same") == len(decisions) >= 3
+        said = {name for d in decisions for name in from_data(Decision, d.event.data).produced}
+        assert {str(event.id) for event in rows.slots()} <= said
+
+    simulate(scenario)
+
+
+async def joined(realm: TestRealm, name: str) -> tuple[BusClient, BusClient]:
+    """A node's manager and monitor, as far as a controller sees them."""
+    parent = realm.identity(f"node/{name}")
+    manager = await realm.client(f"node/{name}", identity=parent)
+    monitor = await realm.client(f"monitor/{name}", identity=realm.identity(f"monitor/{name}", parent=parent))
+    drivers = {"process": DriverAttributes(fence="none")}
+    attributes = NodeAttributes(
+        cpus=4, memory_bytes=2**33, memory_free_bytes=2**32, disk_bytes=2**33, disk_free_bytes=2**32, load=0.0,
+        address="127.0.0.1", version="test", boot_id="b", drivers=drivers,
+    )  # fmt: skip
+    await monitor.publish(Draft(f"node/{name}/attributes", to_data(attributes), subject=name))
+    return manager, monitor
+
+
+def test_a_node_whose_sessions_close_is_replaced_by_the_short_road(tmp_path: Path) -> None:
+    """In real time, on an in-memory network: what ends here closes its connections, as a killed process does."""
+
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await made.broker()
+            nodes = {name: await joined(made, name) for name in ("n1", "n2")}
+            operator = await made.client("operator/alice")
+            record = SpecFact(spec=spec(web(1)), by="alice", reason="")
+            await operator.publish(Draft("service/web/spec", to_data(record), subject="web"))
+            runner = ControllerRunner(await made.client("controller/c1"), TestClock(), version="test")
+            task = asyncio.create_task(runner.run())
+            try:
+                node = await _until(lambda: _placed(runner.view))
+                for client in nodes[node]:
+                    await made.stop(client)
+                other = await _until(lambda: _placed(runner.view) if _placed(runner.view) != node else None)
+                assert other == ({"n1", "n2"} - {node}).pop()
+                assert runner.view.nodes[node].verdict.record.road == "closed"
+                assert runner.decisions == 3
+            finally:
+                task.cancel()
+                await asyncio.wait({task})
+
+    asyncio.run(main())
+
+
+def _placed(view: View) -> str | None:
+    slot = view.slot(key(0))
+    return None if slot is None or slot.fact is None else slot.fact.record.node
+
+
+async def _until(found: Callable[[], str | None]) -> str:
+    while (value := found()) is None:  # noqa: ASYNC110 - what is waited for is no one event
+        await asyncio.sleep(0.01)
+    return value
+
+
+def test_one_controller_is_enough_and_both_together_say_everything_once() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3)
+        slots = Rows(fleet.broker).slots()
+        assert len(slots) == len({(e.event.topic, e.event.version) for e in slots}) == 3
+        first, second = fleet.controllers
+        first.kept.stop()
+        fleet.operator.apply(spec(web(5)), reason="more")
+        await fleet.until(lambda: fleet.running() == 5, 60)
+        first.kept.start()
+        second.kept.stop()
+        fleet.operator.apply(spec(web(6)), reason="more")
+        await fleet.until(lambda: fleet.running() == 6, 60)
+
+    simulate(scenario)
+
+
+def test_a_controller_that_was_stopped_for_a_minute_moves_nothing_back() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3)
+        sleeper = fleet.controllers[1]
+        sleeper.kept.process.sim.pause()
+        node = next(n for n in fleet.nodes if n.name == fleet.nodes_of()[0])
+        node.host.power_off()
+        await fleet.until(lambda: node.name not in fleet.nodes_of() and fleet.running() == 3, 30)
+        node.boot()
+        await asyncio.sleep(60)
+        before = len(Rows(fleet.broker).slots())
+        sleeper.kept.process.sim.resume()
+        await asyncio.sleep(30)
+        rows = Rows(fleet.broker)
+        assert len(rows.slots()) == before
+        assert len(rows.on("n1/verdict") + rows.on("n2/verdict") + rows.on("n3/verdict")) == 1
+
+    simulate(scenario)
+
+
+def test_a_controller_of_a_lower_ruleset_only_watches_while_a_higher_one_lives() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        newer = fleet.controller(OtherRuleset, "c9")
+        newer.kept.start()
+        await fleet.until(lambda: all(c.runner is not None and c.runner.watching for c in fleet.controllers), 10)
+        await fleet.up(2)
+        assert {e.event.source for e in Rows(fleet.broker).slots()} == {"controller/c9"}
+        newer.kept.stop()
+        fleet.operator.apply(spec(web(4)), reason="more")
+        await fleet.until(lambda: fleet.running() == 4, 60)
+        assert not any(c.runner.watching for c in fleet.controllers)
+
+    simulate(scenario)
+
+
+def test_nothing_is_said_while_the_broker_is_not_whole() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        fleet.operator.apply(spec(web(1)), reason="early")
+        await asyncio.sleep(3)
+        assert fleet.view.services["web"].spec is not None
+        assert Rows(fleet.broker).slots() == []
+        await fleet.until(lambda: fleet.running() == 1, 30)
+
+    simulate(scenario, born=False)
+
+
+def test_a_broker_that_is_killed_and_comes_back_changes_nothing() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3, component="restart: always")
+        await asyncio.sleep(15)
+        before = Rows(fleet.broker).slots()
+        fleet.broker.kept.kill()
+        await asyncio.sleep(40)
+        rows = Rows(fleet.broker)
+        assert rows.slots() == before
+        assert [e for _, e in rows.all if e.event.topic.endswith("/verdict")] == []
+        assert fleet.running() == 3
+        fleet.operator.apply(spec(web(4)), reason="more")
+        await fleet.until(lambda: fleet.running() == 4, 60)
+
+    simulate(scenario)
+
+
+def test_a_controller_says_who_it_is_and_that_it_lives() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await asyncio.sleep(65)
+        rows = Rows(fleet.broker)
+        states = rows.on("controller/c1/state")
+        assert states[0].event.data["ruleset"] == 1
+        assert len(rows.on("controller/c1/heartbeat")) == 2
+
+    simulate(scenario, nodes=1)
+
+
+def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
+    heard: list[str] = []
+
+    class Bus:
+        source, broker, attached = "controller/c1", "b1", True
+
+    runner = ControllerRunner(Bus(), _Clock(), version="0.1", complain=heard.append)  # type: ignore[arg-type]
+    bad = signed("controller/c2", "service/web/slot/app/0", {"node": 7}, version=1)
+    good = signed("operator/alice", "nodeset/a", {"expression": "all_nodes", "by": "alice"}, version=1)
+    runner._fold([Arrived(bad, 1, live=True), Arrived(good, 2, live=True)])
+    assert "service/web/slot/app/0" in heard[0]
+    assert set(runner.view.nodesets) == {"a"}
+
+
+class _Clock:
+    def boottime(self) -> float:
+        return 0.0
+
+    def wall_ms(self) -> int:
+        return 0
