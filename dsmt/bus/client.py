@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
+import cbor2
+
 from dsmt.bus import frames as f
 from dsmt.bus.handshake import statement
 from dsmt.bus.outbox import Outbox
@@ -24,6 +26,7 @@ from dsmt.bus.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.speaker import Saying, Speaker, restate
 from dsmt.bus.subscription import ClientSubscription
 from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, TransportError, UnusableEventError
+from dsmt.event.codec import canonical
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ack, Arrived, Bookmark, Complete, Cursor, Draft, Emission, Interest, Level, Notice
@@ -43,6 +46,7 @@ MEASURE_S: Final = 60.0
 BACKOFF_S: Final = (0.02, 2.0)
 CHUNK_BYTES: Final = 256 * 1024
 INCARNATION_FILE: Final = "incarnation"
+CERTIFICATES_FILE: Final = "certificates.cbor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class BusClient:
         """Why the last attachment was refused, until one succeeds."""
         self._log = Logger(source=identity.name)
         trust.add_all([signed.raw for signed in identity.chain])
+        self._certificates(self._kept_certificates())
         self._previous = self._remembered()
         if self._previous is not None:
             self._begin(max(self._previous[0] + 1, clock.wall_ms()))
@@ -203,6 +208,7 @@ class BusClient:
     def offer(self, signed: Sequence[SignedEvent]) -> None:
         """Re-offer signed facts of anybody (SEMANTICS R5)."""
         self._offers.extend(signed)
+        self._keep_certificates(signed)
         self._flush_soon()
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
@@ -334,6 +340,8 @@ class BusClient:
 
     def _send_due(self) -> None:
         offers, self._offers = self._offers, []
+        if offers:
+            self._send(f.Certificates(), *self._chains(offers))
         due = [*offers, *self._outbox.due()]
         for start in range(0, len(due), 64):
             parts = tuple(signed.raw for signed in due[start : start + 64])
@@ -364,6 +372,25 @@ class BusClient:
             emission.saying = restate(emission.saying)
             self._speaker.say(emission.saying, self.now_ms())
             self._track(emission)
+
+    def _chains(self, signed: Sequence[SignedEvent]) -> list[bytes]:
+        """The certificates with which a broker that knows nobody can check these events, those above first."""
+        key_ids = dict.fromkeys(one.key_id for one in signed)
+        return list(dict.fromkeys(c.raw for key_id in key_ids for c in reversed(self._trust.chain(key_id))))
+
+    def _keep_certificates(self, signed: Sequence[SignedEvent]) -> None:
+        """Remember who signed what this process acts on: it may have to vouch for it before a broker that lost all."""
+        if self._kept is not None:
+            chains = canonical(self._chains(signed))
+            if chains != self._kept.read(CERTIFICATES_FILE):
+                self._kept.write(CERTIFICATES_FILE, chains)
+
+    def _kept_certificates(self) -> list[bytes]:
+        kept = None if self._kept is None else self._kept.read(CERTIFICATES_FILE)
+        try:
+            return [] if kept is None else [raw for raw in cbor2.loads(kept) if isinstance(raw, bytes)]
+        except (cbor2.CBORDecodeError, TypeError):
+            return []
 
     def _remembered(self) -> tuple[int, int] | None:
         kept = None if self._kept is None else self._kept.read(INCARNATION_FILE)
