@@ -13,9 +13,11 @@ from typing import Final
 
 from dsmt.controllers.brake import brake
 from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.placement import Chooser
 from dsmt.controllers.roads import verdicts
 from dsmt.controllers.service import decide_service
-from dsmt.view import Fleet, View
+from dsmt.event.reason import Reason
+from dsmt.view import Fleet, SlotKey, View
 
 RULESET: Final = 1
 
@@ -50,6 +52,23 @@ def decide(view: View, now_ms: int, *, may_accuse: bool, broker: str = "", scope
             if outcome.hungry:
                 hungry.add(name)
     return Decided(tuple(intents), wakes, frozenset(restless), frozenset(hungry), braked=held.on)
+
+
+def waits_for(view: View, key: SlotKey, now_ms: int, *, broker: str = "") -> Reason | None:
+    """Why a slot that is to run has no node that lives: the brake, or no place; None when it has, or may have next."""
+    entry, slot = view.services.get(key.service), view.slot(key)
+    component = None if entry is None or entry.parsed is None else entry.parsed.components.get(key.component)
+    if component is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
+        return None
+    fleet, node = Fleet(view, now_ms, broker), slot.fact.record.node
+    if node is not None:
+        if fleet.state(node) not in ("dead", "left"):
+            return None
+        held = brake(fleet)
+        if not held.allows(node):
+            return held.reason
+    chooser, avoid = Chooser(fleet, key.service, component), () if node is None else (node,)
+    return chooser.reason(key, avoid) if chooser.choose(key, avoid) is None else None
 
 
 def same(a: Intent, b: Intent) -> bool:

@@ -140,12 +140,19 @@ def _decide_component(case: Case, indexes: Iterable[int], wanted: Collection[int
     moving = [w for w in done.values() if w.kind != "hold"]
     pace = _Pace(case, others)
     room = case.component.update.max_parallel.of(len(wanted)) - len(moving) - len(pace.in_flight)
-    for w in sorted(gated, key=lambda w: (case.ready_since(case.slot(w.key)) is not None, w.key)):
+    for w in sorted(gated, key=lambda w: _turn(case, w)):
         if room <= 0:
             break
         if w.kind == "renew" and pace.stands:
             continue
         room -= _act(case, w)
+
+
+def _turn(case: Case, w: Want) -> tuple[bool, bool, SlotKey]:
+    """Whose turn comes first: those that do not work, but on nodes that are silent last of all."""
+    entry = case.slot(w.key)
+    node = entry.fact.record.node if entry.fact is not None else None
+    return case.fleet.state(node or "") != "alive", case.ready_since(entry) is not None, w.key
 
 
 class _Pace:

@@ -99,6 +99,8 @@ def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> W
     update, node = case.component.update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
         return None
+    if case.fleet.state(node) != "alive":
+        return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)
     if said is not None and case.parked(entry) and said.record.since_ms <= deadline:

@@ -247,3 +247,16 @@ def test_the_first_revision_has_nothing_to_go_back_to() -> None:
     realm.step()
     realm.status(key(0), "n1", State.FAILED, parked=True)
     assert realm.after(600).step() == []
+
+
+def test_a_silent_node_does_not_bring_a_revision_down_and_has_its_turn_last() -> None:
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.silence(realm.slot(0).node)
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    for _ in range(60):
+        realm.step(may_accuse=False)
+        realm.obey()
+        realm.after(2)
+    assert revisions(realm) == [2, 2, 2, 2]
+    realm.after(60)
+    assert realm.step(may_accuse=False) == []
