@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from heapq import nsmallest
 from typing import Final
 
 from dsmt.event.envelope import EventId
@@ -23,8 +25,13 @@ ROLES: Final = ("node", "monitor")
 
 def observers(target: str, nodes: Iterable[str], count: int = OBSERVERS) -> tuple[str, ...]:
     """The nodes that probe `target`: the first of the others in rendezvous order, alike on every node."""
-    others = sorted(node for node in set(nodes) if node != target)
-    return tuple(sorted(others, key=lambda node: sha256(f"{target}\0{node}".encode()).digest())[:count])
+    others = {node for node in nodes if node != target}
+    return tuple(nsmallest(count, others, key=lambda node: _place(target, node)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _place(target: str, node: str) -> bytes:
+    return sha256(f"{target}\0{node}".encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Silence:
         self._own = own
         self._heard: dict[tuple[str, str], _Heard] = {}
         self._nodes: dict[str, _Node] = {}
+        self._targets: list[Target] | None = None
 
     def session(self, source: str, session: Session, cause: EventId) -> None:
         """Take in a broker's word on a session; of sources other than a node's or monitor's nothing is kept."""
@@ -76,18 +84,25 @@ class Silence:
         if silent and not node.silent:
             node.episode += 1
             node.cause = cause
-        node.silent = silent
+        if silent != node.silent:
+            node.silent, self._targets = silent, None
 
     def attributes(self, name: str, attributes: NodeAttributes, key_id: bytes) -> None:
         """Take in what a node's monitor says of itself, and the key it was signed with."""
         node = self._nodes.setdefault(name, _Node())
         port = attributes.udp_port
-        node.address = None if port is None else f"{attributes.address}:{port}"
-        node.key_id = key_id
-        node.known = True
+        address = None if port is None else f"{attributes.address}:{port}"
+        if (node.address, node.key_id, node.known) != (address, key_id, True):
+            node.address, node.key_id, node.known = address, key_id, True
+            self._targets = None
 
     def targets(self) -> list[Target]:
         """The silent nodes that this one is to probe now, in order of their names."""
+        if self._targets is None:
+            self._targets = self._chosen()
+        return self._targets
+
+    def _chosen(self) -> list[Target]:
         candidates = [name for name, node in self._nodes.items() if node.known and not node.silent]
         found = []
         for name, node in sorted(self._nodes.items()):

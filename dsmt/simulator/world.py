@@ -42,7 +42,7 @@ class World:
         self.crashes: list[str] = []
         """What programs raised and did not catch: bugs."""
         self.brokers: list[BrokerAddress] = []
-        self._decode = lru_cache(maxsize=1 << 16)(decode)
+        self.decode = lru_cache(maxsize=1 << 16)(decode)
         self._keys = self.stream.stream("keys")
         self.root = self.key()
 
@@ -58,7 +58,7 @@ class World:
 
     def trust(self) -> TrustStore:
         """A trust store for one process."""
-        return TrustStore(self.realm, verify=verify, decode=self._decode)
+        return TrustStore(self.realm, verify=verify, decode=self.decode)
 
     def key(self) -> SimKey:
         """A new key."""
