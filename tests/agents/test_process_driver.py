@@ -180,12 +180,10 @@ def test_limits_are_set_but_never_raised(launch, said):
 
     async def main():
         code = """
-            import resource, sys
-            sys.stdin.read()
-            for _ in range(1000):
-                now = [resource.getrlimit(k) for k in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_AS)]
-                if now[2][0] != resource.RLIM_INFINITY:
-                    break
+            import resource
+            kinds = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_AS)
+            while (now := [resource.getrlimit(kind) for kind in kinds])[0][0] != 100 or now[2][0] != 1 << 30:
+                pass
             print(now)
         """
         limits = {"files": 100, "pids": 50, "memory": 1 << 30, "cpu": 1, "disk": 1}
@@ -215,7 +213,15 @@ def test_a_program_whose_limits_cannot_be_set_does_not_run(launch, monkeypatch):
 
 def test_memory_beyond_the_limit_is_not_given(launch):
     async def main():
-        code = "try:\n x = bytearray(2 << 30)\nexcept MemoryError:\n raise SystemExit(9)"
+        code = """
+            import resource
+            while resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+                pass
+            try:
+                bytearray(2 << 30)
+            except MemoryError:
+                raise SystemExit(9)
+        """
         instance = ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
         assert await instance.wait() == Exit(9, None)
 

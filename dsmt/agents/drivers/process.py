@@ -1,6 +1,8 @@
 """Process driver: runs a program as a plain process in a session of its own, with resource limits.
 
 Rule 1: a start is vfork and exec with nothing of ours run between, so what is slow is only the kernel.
+        Limits are therefore set when it has exec'd: within 20 us, or a time slice on a starved machine, in which a
+        program can take more than it may have.
 Rule 2: the agent is a subreaper: whatever an instance forks stays among the agent's descendants.
 Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.tree`), so the agent's other
         children, health checks and install commands, are never killed for it.
