@@ -309,7 +309,7 @@ class Runner:
             last_exit=last,
             last_command=record.last_command,
         )
-        self._memory.save(last_exit=last, ready=False, trigger=self._reporter.trigger_ids())
+        self._memory.save_soon(last_exit=last, ready=False, trigger=self._reporter.trigger_ids())
 
     def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool) -> Reason:
         code, fields = endings.ending(ended, ran_s, started=started)
@@ -327,7 +327,7 @@ class Runner:
         for effect in effects:
             match effect:
                 case Started():
-                    self._memory.save(started=True)
+                    self._memory.save_soon(started=True)
                     self._reporter.tell(State.RUNNING, **self._about(run))
                 case Ready(check, evidence, checked):
                     self.supervision.healthy(self._around.clock.boottime())

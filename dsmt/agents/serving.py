@@ -32,7 +32,7 @@ class Serving:
 
     def ready(self, *, check: str, evidence: str, checked: bool = True) -> None:
         """Serve it. Without any check its health is `none`."""
-        self._memory.save(ready=True)
+        self._memory.save_soon(ready=True)
         self._healthy = True
         self._say("ready" if checked else "none", check=check, evidence=evidence)
         self._served = True
@@ -40,7 +40,7 @@ class Serving:
 
     def unready(self, *, check: str, evidence: str, failures: int) -> None:
         """Do not serve it; nothing is restarted."""
-        self._memory.save(ready=False)
+        self._memory.save_soon(ready=False)
         self._end_serving()
         why = self._reporter.why("health.not_ready", check=check, n=failures, result=evidence)
         self._healthy = False
