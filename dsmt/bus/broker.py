@@ -301,6 +301,8 @@ class Broker:
             self._witness.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
+        if session.refused:
+            return
         self._log.warning("refused", session=session.name, code=error.code, reason=error.message)
         self._send(session, f.Refused(code=error.code[:512], message=error.message[:4096], next=error.next[:4096]))
         session.refused = True
@@ -391,12 +393,7 @@ class Broker:
                     self._refuse(session, RefusedError("trust.revoked", f"{session.name} was revoked"))
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
-        rows, size = [], 0
-        for one in asked.ids:
-            row = self._store.event(*one)
-            size += 0 if row is None else len(row.raw)
-            if row is not None and (not rows or size <= f.MAX_ANSWER_BYTES):
-                rows.append(row)
+        rows = [row for row in (self._store.event(*one) for one in asked.ids) if row is not None]
         self._deliveries.introduce(session, rows)
         self._send(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
 
@@ -413,7 +410,8 @@ class Broker:
         while True:
             await self._to_pump.wait()
             self._to_pump.clear()
-            while self._deliveries.pump():
+            if self._deliveries.pump():
+                self._to_pump.set()
                 await asyncio.sleep(0)
 
     # --- time passes ---------------------------------------------------------------------------------------------
@@ -431,8 +429,7 @@ class Broker:
                 self._say_due(now)
                 if now >= expire_at:
                     self._ingest.expire()
-                    busy = self._store.trim(self.now_ms(), TRIM_ROWS) >= TRIM_ROWS
-                    expire_at = now + (0 if busy else EXPIRE_S)
+                    expire_at = now + (0 if self._trim() >= TRIM_ROWS else EXPIRE_S)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -440,6 +437,14 @@ class Broker:
             self._commit()
             self._deliveries.bookmark_all()
             self._to_pump.set()
+
+    def _trim(self) -> int:
+        before = self._store.trimmed
+        gone = self._store.trim(self.now_ms(), TRIM_ROWS)
+        if gone:
+            said = f"{gone} rows up to {self._store.trimmed} were trimmed from the history"
+            self._ingest.notice("trimmed", self._identity.name, said, first=before + 1, last=self._store.trimmed)
+        return gone
 
     def _say_due(self, now: float) -> None:
         beats = self._witness.tick(

@@ -3,6 +3,7 @@
 Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
 Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; readers take turns.
 Rule 3: the certificates of a signer go to a session before the first event of that signer.
+Rule 4: a reader that reads behind the horizon of trimming is told so.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dsmt.bus.frames import BookmarkFrame, Certificates, CompleteFrame, Deliver, Frame, Subscribe, Told
+from dsmt.bus.frames import (
+    BookmarkFrame,
+    Certificates,
+    Closing,
+    CompleteFrame,
+    Deliver,
+    Frame,
+    Repair,
+    Repaired,
+    Subscribe,
+    Told,
+)
 from dsmt.bus.routing import Router, Subscription
 from dsmt.errors import RefusedError
-from dsmt.event.topic import check_pattern, covers
+from dsmt.event.topic import check_pattern, covers, matches
 from dsmt.ports.bus import Start
 from dsmt.ports.network import Peer
 from dsmt.ports.store import Row, Store
@@ -23,22 +35,28 @@ from dsmt.trust.store import TrustStore
 
 PAGE_ROWS: Final = 512
 MESSAGE_BYTES: Final = 256 * 1024
+MAX_SUBSCRIPTIONS: Final = 64
+"""How many a session may have: with their credit, this bounds what waits for it."""
+MAX_CREDIT: Final = 4 * 1024 * 1024
 OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (SEMANTICS D3)."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """An attached client, as the broker holds it. `nonce` is what its attach statement must sign."""
+    """A connected client, as the broker holds it. `nonce` is what its attach statement must sign."""
 
     peer: Peer
     key: bytes
+    since: float = 0.0
     name: str = ""
     certificate: Certificate | None = None
     incarnation: int = 0
     attachment: int = 0
     nonce: bytes = b""
     attached: bool = False
+    refused: bool = False
+    """It has been told to go: nothing of it is listened to any more."""
     pid: int | None = None
     version: str = ""
     address: str = ""
@@ -59,6 +77,9 @@ class Deliveries:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole
         self._router: Router[Session] = Router()
+        self._frame = Deliver(id=0, rows=(), live=False)
+
+    # --- what readers ask ----------------------------------------------------------------------------------------
 
     def subscribe(self, session: Session, asked: Subscribe) -> None:
         """Begin a subscription. Raises `InputError` for a bad pattern, `RefusedError` outside the session's grant."""
@@ -67,9 +88,9 @@ class Deliveries:
             check_pattern(pattern)
             if not any(covers(wide, pattern) for wide in granted):
                 raise RefusedError("trust.denied", f"{session.name} may not read {pattern}")
-        self._router.remove(session, asked.id)
-        start = Start(asked.start)
-        head = self._store.head
+        if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
+            raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
+        start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)
         subscription: Sub = Subscription(
             owner=session,
             id=asked.id,
@@ -78,13 +99,13 @@ class Deliveries:
             conflate=asked.conflate,
             signals=asked.signals,
             bookmarks=asked.bookmarks,
-            credit=asked.credit,
+            credit=credit,
+            most_credit=credit,
             after=self._begin(asked, start, head),
-            complete_at=head,
+            began=head,
             snapshot=start is Start.FACTS,
         )
         self._router.add(subscription)
-        self._tell_trimmed(subscription, asked)
 
     def _begin(self, asked: Subscribe, start: Start, head: int) -> int:
         if start is Start.LIVE:
@@ -97,17 +118,6 @@ class Deliveries:
             return 0
         return self._store.row_at(asked.time_ms - (OVERLAP_MS if asked.row is not None else 0))
 
-    def _tell_trimmed(self, subscription: Sub, asked: Subscribe) -> None:
-        first = self._store.counts()["first_row"] if asked.row is not None else 0
-        if asked.store == self._store.identity and asked.row is not None and first > asked.row + 1:
-            fields = {"from": asked.row + 1, "to": first - 1}
-            said = f"history before row {first} was trimmed; {first - 1 - asked.row} rows cannot be shown"
-            self._send(
-                subscription.owner,
-                Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields),
-                (),
-            )
-
     def unsubscribe(self, session: Session, number: int | None = None) -> None:
         """End one subscription of a session, or all."""
         self._router.remove(session, number)
@@ -116,7 +126,41 @@ class Deliveries:
         """A reader has taken `count` bytes."""
         subscription = self._router.get(session, number)
         if subscription is not None:
-            subscription.credit += count
+            subscription.consumed(count)
+
+    def repair(self, session: Session, asked: Repair) -> None:
+        """Send what is stored of a part of a chain, to a subscription that takes the topic."""
+        subscription = self._router.get(session, asked.id)
+        if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
+            return
+        found: list[Row] = []
+        size = 0
+        for row in self._store.chain(
+            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=PAGE_ROWS
+        ):
+            size += len(row.raw)
+            if found and size > MESSAGE_BYTES:
+                break
+            found.append(row)
+        closing: Closing = "more" if size > MESSAGE_BYTES or len(found) == PAGE_ROWS else self._closing(asked)
+        self._introduce(session, found)
+        frame = Repaired(
+            id=asked.id,
+            source=asked.source,
+            topic=asked.topic,
+            before=asked.before,
+            rows=tuple(row.row for row in found),
+            closing=closing,
+        )
+        self._send(session, frame, tuple(row.raw for row in found))
+
+    def _closing(self, asked: Repair) -> Closing:
+        """Why what is not in the store is not: it was trimmed if the event before it is behind the horizon, or gone."""
+        before = self._store.event(asked.source, asked.incarnation, asked.after)
+        row = 0 if before is None else before.row
+        return "trimmed" if row <= self._store.trimmed and self._store.trimmed else "lost"
+
+    # --- rows go out ---------------------------------------------------------------------------------------------
 
     def routed(self, rows: Sequence[Row]) -> None:
         """Push rows that have just been stored to the readers that are live."""
@@ -125,9 +169,9 @@ class Deliveries:
             for subscription in self._router.readers(row):
                 parcels.setdefault(subscription, []).append(row)
         for subscription, parcel in parcels.items():
-            if self._push(subscription, parcel, live=True):
+            if self._push(subscription, parcel):
                 if subscription.bookmarks:
-                    self._bookmark(subscription)
+                    self._mark(subscription)
             else:
                 subscription.live = False
 
@@ -140,53 +184,72 @@ class Deliveries:
     def bookmark_all(self) -> None:
         """Send bookmarks to all that asked for them and have everything."""
         for subscription in self._router.all():
-            if subscription.bookmarks and subscription.live and subscription.completed:
-                self._bookmark(subscription)
+            if subscription.bookmarks and subscription.live:
+                self._mark(subscription)
 
     def _page(self, subscription: Sub) -> bool:
-        rows = self._store.rows(subscription.after, PAGE_ROWS, winners_only=subscription.winners_only)
+        """Read and send one page; whether there is more to do now."""
+        self._tell_trimmed(subscription)
+        rows = self._store.rows(
+            subscription.after, PAGE_ROWS, winners_only=subscription.winners_only, signals=subscription.signals_too
+        )
         ended = len(rows) < PAGE_ROWS
         if subscription.snapshot:
-            kept = [row for row in rows if row.row <= subscription.complete_at]
+            kept = [row for row in rows if row.row <= subscription.began]
             ended, rows = ended or len(kept) < len(rows), kept
         taken = [row for row in rows if subscription.takes(row)]
-        if taken and not self._push(subscription, taken, live=subscription.completed):
-            return subscription.credit > 0
+        if taken and not self._push(subscription, taken):
+            return False
         if rows:
             subscription.after = max(subscription.after, rows[-1].row)
         if not ended:
-            return True
+            return subscription.credit > 0
         if subscription.snapshot:
-            subscription.snapshot, subscription.after = False, subscription.complete_at
+            subscription.snapshot, subscription.after = False, subscription.began
+            return True
+        return not self._caught_up(subscription)
+
+    def _caught_up(self, subscription: Sub) -> bool:
+        """It has everything there is: say so, and let it be live. False when it could not be told now."""
+        subscription.after = self._store.head
         if not subscription.completed:
             subscription.completed = self._mark(subscription, complete=True)
-            return True
-        if subscription.after >= self._store.head or ended:
-            subscription.live = True
-            if subscription.bookmarks:
-                self._bookmark(subscription)
-        return False
+            if not subscription.completed:
+                return True  # its queue is full: `pump` is called when there is room
+        elif subscription.bookmarks:
+            self._mark(subscription)
+        subscription.live = True
+        return True
 
-    def _push(self, subscription: Sub, rows: Sequence[Row], *, live: bool) -> bool:
+    def _tell_trimmed(self, subscription: Sub) -> None:
+        last = self._store.trimmed
+        if subscription.winners_only or subscription.told_trimmed or subscription.after >= last:
+            return
+        said = f"the history before row {last + 1} is not whole any more: parts of it were trimmed"
+        fields = {"from": subscription.after + 1, "to": last}
+        told = Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields)
+        subscription.told_trimmed = self._send(subscription.owner, told, ())
+
+    def _push(self, subscription: Sub, rows: Sequence[Row]) -> bool:
         """Send rows as messages of bounded size; False, with `after` before the first one not sent, when refused."""
         parcel: list[Row] = []
         size = 0
         for row in rows:
-            parcel.append(row)
-            size += len(row.raw)
-            if size >= MESSAGE_BYTES:
-                if not self._parcel(subscription, parcel, size, live=live):
+            if parcel and (size >= MESSAGE_BYTES or (row.row > subscription.began) != (parcel[0].row > subscription.began)):
+                if not self._parcel(subscription, parcel, size):
                     return False
                 parcel, size = [], 0
-        return not parcel or self._parcel(subscription, parcel, size, live=live)
+            parcel.append(row)
+            size += len(row.raw)
+        return not parcel or self._parcel(subscription, parcel, size)
 
-    def _parcel(self, subscription: Sub, parcel: Sequence[Row], size: int, *, live: bool) -> bool:
-        numbers = tuple(row.row for row in parcel)
-        frame = Deliver(id=subscription.id, rows=numbers, live=live)
+    def _parcel(self, subscription: Sub, parcel: Sequence[Row], size: int) -> bool:
+        numbers = tuple([row.row for row in parcel])
         if subscription.credit <= 0 or not self._introduce(subscription.owner, parcel):
             sent = False
         else:
-            sent = self._send(subscription.owner, frame, tuple(row.raw for row in parcel))
+            frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
+            sent = self._send(subscription.owner, frame, tuple([row.raw for row in parcel]))
         if sent:
             subscription.credit -= size
             subscription.after = numbers[-1]
@@ -194,32 +257,35 @@ class Deliveries:
             subscription.after = numbers[0] - 1
         return sent
 
+    def _deliver(self, number: int, rows: tuple[int, ...], *, live: bool) -> Deliver:
+        """The frame; the very last one when it is equal, so that it is encoded once for many readers."""
+        last = self._frame
+        if last.id != number or last.rows != rows or last.live != live:
+            self._frame = Deliver(id=number, rows=rows, live=live)
+        return self._frame
+
     def _introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
-        strangers = dict.fromkeys(row.key_id for row in parcel if row.key_id not in session.known)
+        strangers = {row.key_id for row in parcel if row.key_id not in session.known}
         if not strangers:
             return True
-        raws = dict.fromkeys(signed.raw for key_id in strangers for signed in reversed(self._trust.chain(key_id)))
-        sent = self._send(session, Certificates(), tuple(raws))
-        if sent:
-            session.known.update(strangers)
-        return sent
+        raws = dict.fromkeys(
+            signed.raw for key_id in sorted(strangers) for signed in reversed(self._trust.chain(key_id))
+        )
+        session.known.update(strangers)
+        return self._send(session, Certificates(), tuple(raws))
 
-    def introduce_raw(self, session: Session, key_ids: Sequence[bytes]) -> None:
-        """Send a session the certificates of these keys, if it has not had them."""
-        self._introduce(session, [Row(0, 0, "", (), False, key_id, b"") for key_id in key_ids])
+    def introduce(self, session: Session, rows: Sequence[Row]) -> None:
+        """Send a session the certificates of those who signed these rows, if it has not had them."""
+        self._introduce(session, rows)
 
-    def _bookmark(self, subscription: Sub) -> None:
-        self._mark(subscription, complete=False)
-
-    def _mark(self, subscription: Sub, *, complete: bool) -> bool:
-        row = subscription.after if complete else self._store.head
+    def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
         frame = CompleteFrame if complete else BookmarkFrame
         return self._send(
             subscription.owner,
             frame(
                 id=subscription.id,
                 store=self._store.identity,
-                row=row,
+                row=self._store.head,
                 time_ms=self._now_ms(),
                 whole=self._whole(),
             ),

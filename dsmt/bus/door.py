@@ -4,7 +4,8 @@ Rule 1: signature, certificate, owner and grant, by the trust store; the bytes m
 Rule 2: the data must be its topic's record, the type its topic's type; a shared fact has a version, no other event has.
 Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
 Rule 4: a version is at most 2^20 above the one held (A3), and a source has a quota of live facts (A14).
-Rule 5: anyone may re-offer a fact of anyone (R5); a signal comes from its own source only.
+Rule 5: a fact that is dead or buried when it comes is history only.
+Rule 6: anyone may re-offer a fact of anyone (R5); a signal comes from its own source only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ class Admitted:
     signed: SignedEvent
     fact: bool
     winner: bool
-    new_topic: bool
     budget: str
 
 
@@ -83,22 +83,22 @@ class Door:
         fact: bool,
         held: SignedEvent | None,
         buried_until: int,
-        live_facts: int,
-        quota: int,
+        within_quota: bool,
+        now_ms: int,
     ) -> Admitted:
         """Decide whether it becomes its topic's retained fact. Raises `UnusableEventError` (rule 4).
 
-        `held` is the topic's retained fact, `buried_until` the time of the greatest tombstone above it (0: none),
-        `live_facts` how many the event's source has.
+        `held` is the topic's retained fact, `buried_until` the time of the greatest tombstone above it (0: none).
         """
         event = signed.event
         if not fact:
-            return Admitted(signed, fact=False, winner=False, new_topic=False, budget=match.row.budget)
+            return Admitted(signed, fact=False, winner=False, budget=match.row.budget)
         above = 0 if held is None or held.event.version is None else held.event.version
         if event.version is not None and event.version > above + MAX_VERSION_STEP:
             raise UnusableEventError("event.version", f"version {event.version} of {event.topic} is far above {above}")
-        if held is None and live_facts >= quota:
-            raise UnusableEventError("quota", f"{event.source} has {live_facts} live facts, its quota is {quota}")
+        if not within_quota:
+            raise UnusableEventError("quota", f"{event.source} has as many live facts as its certificate allows")
         buried = event.version is not None and event.time <= buried_until
-        winner = not buried and (held is None or newer(event, held.event))
-        return Admitted(signed, fact=True, winner=winner, new_topic=held is None, budget=match.row.budget)
+        dead = event.expires_ms is not None and event.expires_ms <= now_ms
+        winner = not buried and not dead and (held is None or newer(event, held.event))
+        return Admitted(signed, fact=True, winner=winner, budget=match.row.budget)

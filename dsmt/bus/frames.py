@@ -7,15 +7,28 @@ Rule 3: a client speaks `hello` and `attach` first; before that only `time` and 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, get_args
 
 import cbor2
 import msgspec
+from msgspec import Meta
 
 from dsmt.errors import UnusableEventError
 from dsmt.ports.network import Message
 
 PROTOCOL: Final = 1
+FETCH_IDS: Final = 100
+"""How many events one `fetch` may ask for."""
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+"""A number that a store and a calculation can hold."""
+Name = Annotated[str, Meta(max_length=512)]
+Said = Annotated[str, Meta(max_length=4096)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
+Level = Literal["spooled", "stored", "safe"]
+Closing = Literal["lost", "trimmed", "more"]
+"""What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
 
 
 class _Frame(msgspec.Struct, frozen=True, tag_field="t", tag=str.lower, kw_only=True, omit_defaults=True):
@@ -26,25 +39,25 @@ class Hello(_Frame, frozen=True):
     """Client: who I am. Parts: my certificates. `firm`: my disk knows my last incarnation, so this one is used at once."""
 
     protocol: int
-    realm: str
-    name: str
-    incarnation: int
+    realm: Name
+    name: Name
+    incarnation: Count
     firm: bool
-    attachment: int
-    pid: int | None
-    version: str
-    address: str
+    attachment: Count
+    pid: Count | None
+    version: Name
+    address: Name
 
 
 class Welcome(_Frame, frozen=True):
     """Broker: your incarnation and attachment number. Parts: my certificates."""
 
-    broker: str
-    incarnation: int
-    attachment: int
+    broker: Name
+    incarnation: Count
+    attachment: Count
     nonce: bytes
     realm_ms: float
-    store: str
+    store: Name
 
 
 class Attach(_Frame, frozen=True):
@@ -56,9 +69,9 @@ class Attach(_Frame, frozen=True):
 class Refused(_Frame, frozen=True):
     """Broker: no, and why. The connection is closed after it."""
 
-    code: str
-    message: str
-    next: str
+    code: Name
+    message: Said
+    next: Said
 
 
 class Time(_Frame, frozen=True):
@@ -85,61 +98,62 @@ class Publish(_Frame, frozen=True):
 class Acked(_Frame, frozen=True):
     """Broker: an acknowledgement record for (source, incarnation, first, last) ranges (D1)."""
 
-    ranges: tuple[tuple[str, int, int, int], ...]
-    level: str
-    copies: int
+    ranges: tuple[tuple[Name, Count, Count, Count], ...]
+    level: Level
+    copies: Count
     synced: bool
-    store: str
-    row: int
-    time_ms: int
+    store: Name
+    row: Count
+    time_ms: Count
 
 
 class Nacked(_Frame, frozen=True):
     """Broker: one event is refused for good. `restart`: take a new incarnation (A11)."""
 
-    source: str
-    incarnation: int
-    sequence: int
-    code: str
-    message: str
-    realm_ms: int
+    source: Name
+    incarnation: Count
+    sequence: Count
+    code: Name
+    message: Said
+    next: Said
+    realm_ms: Count
     restart: bool = False
 
 
 class Subscribe(_Frame, frozen=True):
     """Client: what I want (`ports.bus.Interest`), under a number of my own."""
 
-    id: int
-    patterns: tuple[str, ...]
-    start: str
-    store: str | None = None
-    row: int | None = None
-    time_ms: int | None = None
+    id: Count
+    patterns: Patterns
+    start: Literal["facts", "live", "history"]
+    store: Name | None = None
+    row: Count | None = None
+    time_ms: Count | None = None
     inbox: bool = False
     conflate: bool = False
     signals: bool = True
     bookmarks: bool = False
-    credit: int = 4 * 1024 * 1024
+    credit: Count = 4 * 1024 * 1024
 
 
 class Unsubscribe(_Frame, frozen=True):
     """Client: no more of it."""
 
-    id: int
+    id: Count
 
 
 class Consumed(_Frame, frozen=True):
     """Client: so many bytes of a subscription have been taken: send as many more."""
 
-    id: int
-    count: int
+    id: Count
+    count: Count
 
 
 class Deliver(_Frame, frozen=True):
     """Broker: events of a subscription in store order. Parts: signed events."""
 
-    id: int
-    rows: tuple[int, ...]
+    id: Count
+    rows: tuple[Count, ...]
     live: bool
 
 
@@ -150,89 +164,111 @@ class Certificates(_Frame, frozen=True):
 class CompleteFrame(_Frame, tag="complete", frozen=True):
     """Broker: a subscription's retained facts or history have all been delivered up to here."""
 
-    id: int
-    store: str
-    row: int
-    time_ms: int
+    id: Count
+    store: Name
+    row: Count
+    time_ms: Count
     whole: bool
 
 
 class BookmarkFrame(_Frame, tag="bookmark", frozen=True):
     """Broker: a subscription has everything up to here."""
 
-    id: int
-    store: str
-    row: int
-    time_ms: int
+    id: Count
+    store: Name
+    row: Count
+    time_ms: Count
     whole: bool
 
 
 class Told(_Frame, frozen=True):
     """Broker: a notice about a subscription, as its fields; `type` is one of INTERFACE 2's `dsmt.notice.` words."""
 
-    id: int
-    type: str
-    message: str
+    id: Count
+    type: Name
+    message: Said
     fields: dict[str, Any]
+
+
+class Repair(_Frame, frozen=True):
+    """Client: what a source said on a topic between two of its sequence numbers, which a subscription misses (B1)."""
+
+    id: Count
+    source: Name
+    incarnation: Count
+    topic: Name
+    after: Count
+    before: Count
+
+
+class Repaired(_Frame, frozen=True):
+    """Broker: that part of the chain. Parts: signed events. What is not among them is closed as `closing` says."""
+
+    id: Count
+    source: Name
+    topic: Name
+    before: Count
+    rows: tuple[Count, ...]
+    closing: Closing
 
 
 class Fetch(_Frame, frozen=True):
     """Client: these events, by (source, incarnation, sequence)."""
 
-    id: int
-    ids: tuple[tuple[str, int, int], ...]
+    id: Count
+    ids: Annotated[tuple[tuple[Name, Count, Count], ...], Meta(max_length=FETCH_IDS)]
 
 
 class Fetched(_Frame, frozen=True):
     """Broker: those of them that are here. Parts: signed events."""
 
-    id: int
+    id: Count
 
 
 class BlobAsked(_Frame, frozen=True):
     """Client: asks whether a blob is here, and how large it is."""
 
-    id: int
-    digest: bytes
+    id: Count
+    digest: Digest
 
 
 class BlobIs(_Frame, frozen=True):
     """Broker: the answer; `size` null when it is not here. `ok` answers a put."""
 
-    id: int
-    size: int | None
+    id: Count
+    size: Count | None
     ok: bool = True
-    message: str = ""
+    message: Said = ""
 
 
 class ChunkAsked(_Frame, frozen=True):
     """Client: one chunk of a blob."""
 
-    id: int
-    digest: bytes
-    number: int
+    id: Count
+    digest: Digest
+    number: Count
 
 
 class Chunk(_Frame, frozen=True):
     """Broker: the chunk as the one part; no part beyond the blob's end."""
 
-    id: int
+    id: Count
 
 
 class ChunkPut(_Frame, frozen=True):
     """Client: one chunk of a blob to keep. One part. Answered by `blobis`."""
 
-    id: int
-    digest: bytes
-    number: int
+    id: Count
+    digest: Digest
+    number: Count
 
 
 class BlobFinished(_Frame, frozen=True):
     """Client: that were all chunks. Answered by `blobis` after the sha256 was checked."""
 
-    id: int
-    digest: bytes
-    chunks: int
+    id: Count
+    digest: Digest
+    chunks: Count
 
 
 Frame = (
@@ -254,6 +290,8 @@ Frame = (
     | CompleteFrame
     | BookmarkFrame
     | Told
+    | Repair
+    | Repaired
     | Fetch
     | Fetched
     | BlobAsked
@@ -265,6 +303,11 @@ Frame = (
 )
 
 
+_KINDS: Final[dict[str, type[Frame]]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(Frame)  # the tag is a frame's kind on the wire
+}
+
+
 def pack(frame: Frame, *parts: bytes) -> Message:
     """A message."""
     return (cbor2.dumps(msgspec.to_builtins(frame, builtin_types=(bytes,))), *parts)
@@ -273,7 +316,8 @@ def pack(frame: Frame, *parts: bytes) -> Message:
 def unpack(message: Message) -> tuple[Frame, tuple[bytes, ...]]:
     """A frame and its parts. Raises `UnusableEventError` for anything else."""
     try:
-        frame: Frame = msgspec.convert(cbor2.loads(message[0]), Frame, builtin_types=(bytes,))
+        told = cbor2.loads(message[0])
+        frame = msgspec.convert(told, _KINDS[told["t"]], builtin_types=(bytes,))
     except Exception as error:
-        raise UnusableEventError("bus.frame", f"not a frame of this protocol: {error}") from error
+        raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error
     return frame, message[1:]

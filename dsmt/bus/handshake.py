@@ -6,7 +6,7 @@ Rule 2: the client signs (nonce, broker, name, incarnation, attachment), so no b
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import cbor2
 
@@ -16,6 +16,9 @@ from dsmt.event.codec import assemble, canonical, open_envelope, protected_heade
 from dsmt.trust.certificate import Certificate, read
 from dsmt.trust.keys import Key, link_key
 from dsmt.trust.store import TrustStore
+
+MAX_CHAIN: Final = 4
+"""The longest chain of certificates below the root: issuer, node, agent, and one for a renewal under way."""
 
 
 class Attaching(Protocol):
@@ -34,6 +37,8 @@ def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: 
         raise RefusedError("bus.protocol", f"this broker speaks protocol {PROTOCOL}, you speak {hello.protocol}")
     if hello.realm != trust.realm.name:
         raise RefusedError("trust.realm", f"this broker serves realm {trust.realm.name}, not {hello.realm}")
+    if len(parts) > MAX_CHAIN:
+        raise RefusedError("bus.frame", f"{hello.name} showed {len(parts)} certificates, {MAX_CHAIN} are the most")
     try:
         trust.add_all(parts)
         certificate = read(parts[0])[0].certificate if parts else None

@@ -1,9 +1,10 @@
 """The outbox: what a source has said and no broker has acknowledged yet (SEMANTICS D1-D3).
 
-Rule 1: events leave in order, at most `WINDOW_EVENTS` or `WINDOW_BYTES` of them unacknowledged at a time.
+Rule 1: events leave in order, at most `WINDOW_EVENTS` or about `WINDOW_BYTES` of them unacknowledged at a time.
 Rule 2: after a new attachment everything unacknowledged is sent again; the broker drops what it has.
-Rule 3: above `limit` bytes the oldest superseded facts are dropped, then the oldest signals; the next event on each topic
-    declares the dropped range. What cannot be dropped stays: evidence is never lost.
+Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
+    `LOW_WATER` of the limit. The newest event on each topic stays, what is on its way stays, and evidence is never dropped.
+Rule 4: what was dropped, and what the door refused, is declared by the next event on its topic.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from dsmt.event.envelope import EventId, SignedEvent
 WINDOW_EVENTS: Final = 1024
 WINDOW_BYTES: Final = 1024 * 1024
 LIMIT_BYTES: Final = 64 * 1024 * 1024
+LOW_WATER: Final = 0.9
+"""Dropping looks at everything that is kept, so it makes room for many at once."""
 
 
 @dataclass(slots=True)
 class _Kept:
     signed: SignedEvent
     fact: bool
+    evidence: bool
     sent: bool = False
 
 
@@ -32,6 +36,7 @@ class Outbox:
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
         self._kept: OrderedDict[EventId, _Kept] = OrderedDict()
         self._limit = limit
+        self._shrink_above = limit
         self._bytes = self._flying = self._flying_bytes = 0
         self._dropped: dict[str, tuple[int, int]] = {}
         self._unsent: OrderedDict[EventId, None] = OrderedDict()
@@ -39,16 +44,28 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, signed: SignedEvent, *, fact: bool) -> list[EventId]:
+    @property
+    def bytes(self) -> int:
+        """Bytes of everything that is kept."""
+        return self._bytes
+
+    @property
+    def flying(self) -> tuple[int, int]:
+        """How many events, and bytes, are sent and not acknowledged."""
+        return self._flying, self._flying_bytes
+
+    def add(self, signed: SignedEvent, *, fact: bool, evidence: bool) -> list[EventId]:
         """Keep an event until it is acknowledged; what had to be dropped for it (rule 3)."""
-        self._kept[signed.id] = _Kept(signed, fact)
+        self._kept[signed.id] = _Kept(signed, fact, evidence)
         self._unsent[signed.id] = None
         self._bytes += len(signed.raw)
-        return self._shrink() if self._bytes > self._limit else []
+        if self._bytes <= self._limit:
+            self._shrink_above = self._limit
+        return self._shrink() if self._bytes > self._shrink_above else []
 
     def declare(self, topic: str) -> tuple[int, int] | None:
         """The range of a topic's chain that was dropped and not declared yet; it is declared by asking."""
-        return self._dropped.pop(topic, None)
+        return self._dropped.pop(topic, None) if self._dropped else None
 
     def due(self) -> list[SignedEvent]:
         """What may be sent now; it counts as sent."""
@@ -70,7 +87,7 @@ class Outbox:
         self._flying = self._flying_bytes = 0
 
     def settled(self, identity: EventId) -> SignedEvent | None:
-        """An event was acknowledged or refused; None when it was not waiting."""
+        """An event was acknowledged; None when it was not waiting."""
         kept = self._kept.pop(identity, None)
         if kept is None:
             return None
@@ -81,25 +98,37 @@ class Outbox:
             self._flying_bytes -= len(kept.signed.raw)
         return kept.signed
 
+    def refused(self, identity: EventId) -> None:
+        """An event was refused for good: nobody will ever see it, which its topic's next event declares."""
+        signed = self.settled(identity)
+        if signed is not None:
+            self._drop(signed)
+
     def waiting(self, source: str, incarnation: int, first: int, last: int) -> list[EventId]:
         """The ids of a range that are still waiting."""
         if last - first > len(self._kept):
-            return [i for i in self._kept if i.source == source and i.incarnation == incarnation and first <= i[2] <= last]
+            return [i for i in self._kept if i[:2] == (source, incarnation) and first <= i[2] <= last]
         ids = (EventId(source, incarnation, n) for n in range(first, last + 1))
         return [i for i in ids if i in self._kept]
 
+    def _drop(self, signed: SignedEvent) -> None:
+        number = signed.event.chain.number
+        first, last = self._dropped.get(signed.event.topic, (number, number))
+        self._dropped[signed.event.topic] = (min(first, number), max(last, number))
+
     def _shrink(self) -> list[EventId]:
         latest = {kept.signed.event.topic: identity for identity, kept in self._kept.items()}
-        superseded = [i for i, k in self._kept.items() if k.fact and latest[k.signed.event.topic] != i]
-        signals = [i for i, k in self._kept.items() if not k.fact and latest[k.signed.event.topic] != i]
+        old = [(i, k) for i, k in self._kept.items() if latest[k.signed.event.topic] != i and not k.sent]
+        superseded = [i for i, k in old if k.fact]
+        signals = [i for i, k in old if not k.fact and not k.evidence]
         dropped = []
         for identity in (*superseded, *signals):
-            if self._bytes <= self._limit:
+            if self._bytes <= self._limit * LOW_WATER:
                 break
             signed = self.settled(identity)
             if signed is not None:
-                number = signed.event.chain.number
-                first, last = self._dropped.get(signed.event.topic, (number, number))
-                self._dropped[signed.event.topic] = (min(first, number), max(last, number))
+                self._drop(signed)
                 dropped.append(identity)
+        # what is left cannot be dropped: look again only when a tenth has come on top of it
+        self._shrink_above = max(self._limit, self._bytes + int(self._limit * (1 - LOW_WATER)))
         return dropped

@@ -7,6 +7,11 @@ Rule 3: a broker that was itself stalled does not accuse: its own lag is added t
 Rule 4: sessions that were open when the broker last ended are `silent` only after `REATTACH_GRACE`.
 Rule 5: a node's manager that was closed in an earlier life of the broker is `silent` since the start of this one: a close
     is evidence of death only at a broker that lives (F1), and a whole realm that starts must not be taken for dead.
+Rule 6: a connection that ends after its source had fallen silent was given up by the network, as far as anybody can
+    tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death).
+Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
+    until there is a newer certificate (A11).
+Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead.
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ from dsmt.event.records import Session
 SILENT_AFTER: Final = 3.0
 REATTACH_GRACE: Final = 10.0
 STALL: Final = 0.5
+EXCHANGES: Final = 3
+EXCHANGE_WINDOW: Final = 60.0
+FORGET_AFTER: Final = 24 * 3600.0
 
 How = Literal["peer", "timeout", "local"]
 
@@ -43,6 +51,9 @@ class Presence:
 
     def __init__(self, now: float) -> None:
         self._known: dict[str, _Known] = {}
+        self._exchanges: dict[str, list[float]] = {}
+        self._contested: dict[str, int] = {}
+        """Issue time of the certificate that two processes showed, by name."""
         self._ticked = now
 
     def restore(self, source: str, record: Session, now: float, now_ms: int) -> Session | None:
@@ -71,10 +82,28 @@ class Presence:
         known = self._known.get(source)
         return 0 if known is None else known.attachment
 
+    def incarnation_of(self, source: str) -> int:
+        """The incarnation of a source's last attachment; 0 for none."""
+        known = self._known.get(source)
+        return 0 if known is None else known.incarnation
+
     def supersedes(self, source: str, issued: int) -> bool:
         """Whether a new attachment of a source with a certificate of that issue time replaces the one that is open."""
         known = self._known.get(source)
         return known is None or known.state == "closed" or issued >= known.issued
+
+    def contested(self, source: str, issued: int) -> bool:
+        """Whether a source is kept out because two processes of its name took turns (rule 7)."""
+        return issued <= self._contested.get(source, -1)
+
+    def _exchanged(self, source: str, before: _Known | None, incarnation: int, issued: int, now: float) -> None:
+        if before is None or before.state == "closed" or before.incarnation in (incarnation, 0):
+            return
+        turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
+        self._exchanges[source] = [*turns, now]
+        if len(turns) + 1 >= EXCHANGES:
+            self._contested[source] = issued
+            del self._exchanges[source]
 
     def opened(
         self,
@@ -90,6 +119,7 @@ class Presence:
         now_ms: int,
     ) -> Session:
         """A source has attached."""
+        self._exchanged(source, self._known.get(source), incarnation, issued, now)
         known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open")
         self._known[source] = known
         return _record(known)
@@ -105,12 +135,15 @@ class Presence:
         known.state, known.since_ms = "open", now_ms
         return _record(known)
 
-    def closed(self, source: str, attachment: int, how: How, now_ms: int) -> Session | None:
+    def closed(self, source: str, attachment: int, how: How, now: float, now_ms: int) -> Session | None:
         """An attachment has ended; a record unless a greater one has taken its place."""
         known = self._known.get(source)
         if known is None or known.attachment != attachment or known.state == "closed":
             return None
+        if how == "peer" and known.state == "silent":
+            how = "timeout"
         known.state, known.how, known.since_ms = "closed", how, now_ms
+        known.heard = now
         return _record(known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
@@ -118,6 +151,7 @@ class Presence:
         lag = now - self._ticked - expected
         self._ticked = now
         fallen = []
+        forgotten = []
         for source, known in self._known.items():
             if lag > STALL:
                 known.heard += lag
@@ -125,6 +159,11 @@ class Presence:
                 known.state = "silent"
                 known.since_ms = now_ms - int((now - known.heard) * 1000)
                 fallen.append((source, _record(known)))
+            elif known.state == "closed" and now - known.heard > FORGET_AFTER:
+                forgotten.append(source)
+        for source in forgotten:
+            del self._known[source]
+            self._exchanges.pop(source, None)
         return fallen
 
 

@@ -1,20 +1,66 @@
 """A reader's side of the chains: what arrives is delivered, held back, dropped or noticed (SEMANTICS B1, B4, B5).
 
 Rule 1: next in its chain: delivered. Known with the same hash: dropped. Known with another hash: both are kept, and noticed.
-Rule 2: beyond a gap: held back at most `HOLD_BACK` seconds, then a notice, then delivered.
-Rule 3: what was missing and comes is delivered with a `late` notice and closes its part of the gap (`filled`).
-Rule 4: a range that its source declares as dropped closes as `declared`.
-Rule 5: the first event of a topic or of a newer incarnation is a baseline.
+Rule 2: beyond a gap: the missing part is `wanted` from the broker, and what is behind it held back, at most `HOLD_BACK`
+    seconds. If it comes in that time, all is delivered in order and nobody is told.
+Rule 3: else a notice says that there is a gap, and it is closed by another: `filled` when what was missing comes, `declared`
+    when its source says that it dropped it, `trimmed` or `lost` when the broker has it no more.
+Rule 4: the first event of a topic or of a newer incarnation is a baseline; what the one before still owed is lost.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
-from dsmt.event.chain import ChainReader, Verdict
+from dsmt.event.chain import ChainReader, Judged, Verdict
+from dsmt.event.envelope import Event
 from dsmt.ports.bus import Arrived, Delivery, Notice
 
 HOLD_BACK: Final = 0.2
+_PLACES: Final = 100_000
+"""How many pairs' last sequence numbers are remembered, as many as chains (B7)."""
+
+Pair = tuple[str, str]
+"""Source and topic."""
+
+
+class Wanted(NamedTuple):
+    """A part of a chain that is missing: what its source said on its topic between two of its sequence numbers."""
+
+    source: str
+    incarnation: int
+    topic: str
+    after: int
+    before: int
+
+
+class Repair(Protocol):
+    """An answer: what of a source's words on a topic before a sequence number there is, and what becomes of the rest."""
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 - said above
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+
+    @property
+    def before(self) -> int: ...  # noqa: D102
+
+    @property
+    def closing(self) -> str: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class _Gap:
+    """A missing range of a chain, and how the broker is asked for it."""
+
+    low: int
+    high: int
+    wanted: Wanted
+    told: bool = False
 
 
 class Reader:
@@ -22,66 +68,178 @@ class Reader:
 
     def __init__(self) -> None:
         self._chains = ChainReader()
-        self._held: dict[tuple[str, str], tuple[float, list[Delivery]]] = {}
+        self._places: OrderedDict[Pair, int] = OrderedDict()
+        self._gaps: dict[Pair, list[_Gap]] = {}
+        self._held: dict[Pair, tuple[float, list[Arrived | _Gap]]] = {}
+        self._wanted: list[Wanted] = []
 
-    def arrived(self, arrived: Arrived, now: float) -> list[Delivery]:
-        """What to deliver for an event that has come."""
-        event = arrived.signed.event
-        key = (event.source, event.topic)
-        judged = self._chains.judge(arrived.signed)
-        match judged.verdict:
-            case Verdict.NEXT | Verdict.BASELINE:
-                return self._in_order(key, [arrived])
-            case Verdict.GAP:
-                return self._gap(key, arrived, judged.missing or (0, 0), now)
-            case Verdict.LATE:
-                fields = {"source": event.source, "topic": event.topic, "number": event.chain.number}
-                filled = Notice("dsmt.notice.filled", f"{event.topic} #{event.chain.number} has come", fields)
-                return [arrived, filled]
-            case Verdict.EQUIVOCATION:
-                fields = {"source": event.source, "topic": event.topic, "number": event.chain.number}
-                message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
-                return [arrived, Notice("dsmt.notice.equivocation", message, fields)]
-            case _:
-                return []
+    def wanted(self) -> list[Wanted]:
+        """What is missing and was not asked for yet."""
+        wanted, self._wanted = self._wanted, []
+        return wanted
 
-    def _in_order(self, key: tuple[str, str], deliveries: list[Delivery]) -> list[Delivery]:
-        held = self._held.get(key)
-        if held is None:
-            return deliveries
-        held[1].extend(deliveries)
-        return []
-
-    def _gap(self, key: tuple[str, str], arrived: Arrived, missing: tuple[int, int], now: float) -> list[Delivery]:
-        event = arrived.signed.event
-        first, last = missing
-        fields = {"source": event.source, "topic": event.topic, "from": first, "to": last}
-        declared = event.declares
-        if declared is not None and declared[0] <= first and last <= declared[1]:
-            self._chains.forgive(event.source, event.topic, last)
-            said = f"{event.source} had to drop {event.topic} #{first}..#{last} and says so"
-            return self._in_order(key, [Notice("dsmt.notice.declared", said, fields), arrived])
-        said = f"{event.topic} #{first}..#{last} of {event.source}: not seen yet"
-        notice = Notice("dsmt.notice.gap", said, fields)
-        held = self._held.setdefault(key, (now + HOLD_BACK, []))
-        held[1].extend([notice, arrived])
-        return []
-
-    def timer(self, now: float) -> list[Delivery]:
-        """What was held back long enough; a gap that was filled meanwhile is not told."""
-        due = [key for key, (deadline, _) in self._held.items() if deadline <= now]
-        found: list[Delivery] = []
-        for key in due:
-            missing = self._chains.missing(*key)
-            for delivery in self._held.pop(key)[1]:
-                if isinstance(delivery, Notice) and delivery.type == "dsmt.notice.gap":
-                    low, high = delivery.fields["from"], delivery.fields["to"]
-                    if not any(first <= high and low <= last for first, last in missing):
-                        continue
-                found.append(delivery)
-        return found
+    def again(self) -> None:
+        """The link was lost: what is still missing is wanted anew."""
+        self._wanted = [gap.wanted for gaps in self._gaps.values() for gap in gaps]
 
     @property
     def deadline(self) -> float | None:
         """When `timer` is next due, in boot-time seconds."""
         return min((deadline for deadline, _ in self._held.values()), default=None)
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def arrived(self, arrived: Arrived, now: float) -> list[Delivery]:
+        """What to deliver for an event that has come."""
+        event = arrived.signed.event
+        pair = (event.source, event.topic)
+        judged = self._chains.judge(arrived.signed)
+        match judged.verdict:
+            case Verdict.NEXT:
+                found = self._in_order(pair, arrived)
+            case Verdict.BASELINE:
+                found = [*self._begin(pair, judged), arrived]
+            case Verdict.GAP:
+                found = self._gap(pair, arrived, judged, now)
+            case Verdict.LATE:
+                return [*self._lost(pair, judged), *self._late(pair, arrived)]
+            case Verdict.EQUIVOCATION:
+                message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
+                return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
+            case _:
+                return []
+        self._place(pair, event.sequence)
+        return [*self._declared(event), *found]
+
+    def _place(self, pair: Pair, sequence: int) -> None:
+        self._places[pair] = sequence
+        self._places.move_to_end(pair)
+        if len(self._places) > _PLACES:
+            self._places.popitem(last=False)
+
+    def _in_order(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
+        held = self._held.get(pair)
+        if held is None:
+            return [arrived]
+        held[1].append(arrived)
+        return []
+
+    def _begin(self, pair: Pair, judged: Judged) -> list[Delivery]:
+        found = self._release(pair)
+        self._gaps.pop(pair, None)
+        return [*found, *(_closed(pair, "lost", low, high) for low, high in judged.abandoned)]
+
+    def _gap(self, pair: Pair, arrived: Arrived, judged: Judged, now: float) -> list[Delivery]:
+        event = arrived.signed.event
+        low, high = judged.missing or (0, 0)
+        after = self._places.get(pair, 0)
+        gap = _Gap(low, high, Wanted(event.source, event.incarnation, event.topic, after, event.sequence))
+        self._gaps.setdefault(pair, []).append(gap)
+        if event.declares is None or not event.declares[0] <= low <= high <= event.declares[1]:
+            self._wanted.append(gap.wanted)
+        held = self._held.setdefault(pair, (now + HOLD_BACK, []))
+        held[1].extend([gap, arrived])
+        return self._lost(pair, judged)
+
+    def _late(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
+        event = arrived.signed.event
+        gap = next((g for g in self._gaps.get(pair, ()) if g.low <= event.chain.number <= g.high), None)
+        if gap is None or not gap.told:
+            return [arrived]
+        return [arrived, Notice("dsmt.notice.filled", f"{event.topic} #{event.chain.number} has come", _number(event))]
+
+    def _declared(self, event: Event) -> list[Delivery]:
+        """Close what an event's source says that it dropped."""
+        pair = (event.source, event.topic)
+        if event.declares is None or pair not in self._gaps:
+            return []
+        return self._close(pair, "declared", *event.declares)
+
+    def _lost(self, pair: Pair, judged: Judged) -> list[Delivery]:
+        if judged.lost is None:
+            return []
+        self._gaps[pair] = [gap for gap in self._gaps.get(pair, ()) if gap.high > judged.lost[1]]
+        return [_closed(pair, "lost", *judged.lost)]
+
+    # --- gaps close ----------------------------------------------------------------------------------------------
+
+    def repaired(self, repair: Repair, arrivals: Sequence[Arrived], now: float) -> list[Delivery]:
+        """Take in the broker's answer to what was wanted."""
+        pair, before, closing = (repair.source, repair.topic), repair.before, repair.closing
+        found: list[Delivery] = []
+        for one in arrivals:
+            found.extend(self.arrived(one, now))
+        gap = next((g for g in self._gaps.get(pair, ()) if g.wanted.before == before), None)
+        if gap is None:
+            return found
+        if closing == "more" and arrivals:
+            gap.wanted = gap.wanted._replace(after=arrivals[-1].signed.event.sequence)
+            self._wanted.append(gap.wanted)
+            return found
+        return [*found, *self._close(pair, "lost" if closing == "more" else closing, gap.low, gap.high)]
+
+    def _close(self, pair: Pair, word: str, low: int, high: int) -> list[Delivery]:
+        """Close all of a pair's gaps within a range; release what was held back once none is left open."""
+        open_ranges = self._chains.missing(*pair)
+        found: list[Delivery] = []
+        left = []
+        for gap in self._gaps.get(pair, []):
+            if not low <= gap.low <= gap.high <= high:
+                left.append(gap)
+                continue
+            parts = [(max(a, gap.low), min(b, gap.high)) for a, b in open_ranges if a <= gap.high and gap.low <= b]
+            if parts and not gap.told and word != "declared":
+                found.append(_told(pair, *parts[0]))
+            found.extend(_closed(pair, word, *part) for part in parts)
+            gap.told = True
+            self._chains.forgive(*pair, gap.high)
+        if left:
+            self._gaps[pair] = left
+        else:
+            self._gaps.pop(pair, None)
+            found.extend(self._release(pair))
+        return found
+
+    def timer(self, now: float) -> list[Delivery]:
+        """What was held back long enough; a gap that was filled meanwhile is not told."""
+        found: list[Delivery] = []
+        for pair in [pair for pair, (deadline, _) in self._held.items() if deadline <= now]:
+            found.extend(self._release(pair))
+        return found
+
+    def _release(self, pair: Pair) -> list[Delivery]:
+        """Everything that was held back of a pair, with a notice for each gap that is still open."""
+        held = self._held.pop(pair, None)
+        found: list[Delivery] = []
+        missing = self._chains.missing(*pair) if held else []
+        for one in () if held is None else held[1]:
+            if isinstance(one, Arrived):
+                found.append(one)
+            elif not one.told and any(a <= one.high and one.low <= b for a, b in missing):
+                one.told = True
+                found.append(_told(pair, one.low, one.high))
+        return found
+
+
+def _number(event: Event) -> dict[str, object]:
+    return {"source": event.source, "topic": event.topic, "number": event.chain.number}
+
+
+def _range(pair: Pair, low: int, high: int) -> dict[str, object]:
+    return {"source": pair[0], "topic": pair[1], "from": low, "to": high}
+
+
+def _told(pair: Pair, low: int, high: int) -> Notice:
+    return Notice("dsmt.notice.gap", f"{pair[1]} #{low}..#{high} of {pair[0]}: not seen yet", _range(pair, low, high))
+
+
+_WHY: Final = {
+    "lost": "nobody has it any more",
+    "trimmed": "trimmed from the history",
+    "declared": "dropped by its source, which says so",
+}
+
+
+def _closed(pair: Pair, word: str, low: int, high: int) -> Notice:
+    said = f"{pair[1]} #{low}..#{high} of {pair[0]}: {_WHY[word]}"
+    return Notice(f"dsmt.notice.{word}", said, _range(pair, low, high))

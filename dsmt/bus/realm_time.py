@@ -1,6 +1,6 @@
 """Realm time: the boot-time clock plus an offset that is slewed, so that it never goes back (SEMANTICS J4).
 
-Rule 1: the first measured offset is taken as it is; later ones are approached at 500 ppm.
+Rule 1: the first measured offset is taken as it is, even if that is a step back; later ones are approached at 500 ppm.
 Rule 2: an offset that is more than 10 s later is taken at once (a first boot at 1970); one that is earlier never is.
 Rule 3: of several measurements the one with the shortest round trip counts.
 """
@@ -42,6 +42,8 @@ class RealmTime:
         """Take in a measured offset."""
         self.now_ms(now)
         self._target = offset_ms
+        if not self._measured:
+            self._last = 0.0  # what was said before was the machine's own word, not realm time
         if not self._measured or offset_ms - self._offset > STEP_MS:
             self._offset = offset_ms
         self._measured = True

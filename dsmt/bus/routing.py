@@ -2,10 +2,12 @@
 
 Rule 1: a subscription is a cursor in the store. `live` means that it has everything up to the head and is given new
     rows as they are stored; otherwise it reads pages of the store from `after` on until it has caught up.
-Rule 2: with `FACTS` it first reads the retained facts up to the head at its beginning (`complete_at`), then goes on: an
-    unconflated one with all rows from there, a conflated one with retained facts only. Both meet without a hole.
-Rule 3: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
-    on from the store, where superseded facts are skipped if it conflates. No reader can block a publisher.
+Rule 2: with `FACTS` it first reads the retained facts up to the head at its beginning (`began`), then goes on from there
+    like every other. It is complete when it has caught up for the first time, not before: a retained fact that was
+    superseded while the pages were read comes after `began`.
+Rule 3: a reader that conflates reads retained facts and signals only; what was superseded before it got there is skipped.
+Rule 4: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
+    on from the store. No reader can block a publisher.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ class Subscription(Generic[Owner]):
     signals: bool
     bookmarks: bool
     credit: int
+    most_credit: int
     after: int
-    complete_at: int
+    began: int
+    """The head of the store when it began: what is behind it is live."""
     snapshot: bool
-    """Whether it is still reading retained facts up to `complete_at`."""
+    """Whether it is still reading retained facts up to `began`."""
     live: bool = False
     completed: bool = False
+    told_trimmed: bool = False
 
     def takes(self, row: Row) -> bool:
         """Whether it takes a row."""
@@ -47,10 +52,19 @@ class Subscription(Generic[Owner]):
             return False
         return any(matches(p, row.topic) for p in self.patterns) or (self.name is not None and self.name in row.to)
 
+    def consumed(self, count: int) -> None:
+        """Its reader has taken so many bytes."""
+        self.credit = min(self.most_credit, self.credit + count)
+
     @property
     def winners_only(self) -> bool:
-        """Whether its next page holds retained facts only."""
-        return self.snapshot or (self.conflate and not self.signals)
+        """Whether its next page holds retained facts only, of the facts."""
+        return self.snapshot or self.conflate
+
+    @property
+    def signals_too(self) -> bool:
+        """Whether its next page holds signals beside the retained facts."""
+        return self.conflate and self.signals and not self.snapshot
 
 
 class Router(Generic[Owner]):
@@ -58,29 +72,35 @@ class Router(Generic[Owner]):
 
     def __init__(self) -> None:
         self._all: dict[tuple[int, int], Subscription[Owner]] = {}
+        self._owned: dict[int, dict[int, Subscription[Owner]]] = {}
         self._forget()
 
     def _forget(self) -> None:
         self._readers = lru_cache(maxsize=16384)(self._find)
 
     def add(self, subscription: Subscription[Owner]) -> None:
-        """Take in a subscription."""
+        """Take in a subscription; it takes the place of one with the same number. Raises `InputError` for a bad pattern."""
         for pattern in subscription.patterns:
             check_pattern(pattern)
-        self._all[id_of(subscription)] = subscription
+        self.remove(subscription.owner, subscription.id)
+        self._all[id(subscription.owner), subscription.id] = subscription
+        self._owned.setdefault(id(subscription.owner), {})[subscription.id] = subscription
         self._forget()
 
     def remove(self, owner: Owner, number: int | None = None) -> None:
         """Forget one subscription of an owner, or all."""
-        gone = [k for k, s in self._all.items() if s.owner is owner and (number is None or s.id == number)]
-        for key in gone:
-            del self._all[key]
+        owned = self._owned.get(id(owner), {})
+        gone = [n for n in owned if number is None or n == number]
+        for one in gone:
+            del owned[one], self._all[id(owner), one]
+        if not owned:
+            self._owned.pop(id(owner), None)
         if gone:
             self._forget()
 
     def get(self, owner: Owner, number: int) -> Subscription[Owner] | None:
         """One subscription of an owner."""
-        return next((s for s in self._all.values() if s.owner is owner and s.id == number), None)
+        return self._owned.get(id(owner), {}).get(number)
 
     def all(self) -> Iterable[Subscription[Owner]]:
         """Every subscription, oldest first."""
@@ -88,17 +108,12 @@ class Router(Generic[Owner]):
 
     def of(self, owner: Owner) -> list[Subscription[Owner]]:
         """All subscriptions of an owner, oldest first."""
-        return [s for s in self._all.values() if s.owner is owner]
+        return list(self._owned.get(id(owner), {}).values())
 
-    def readers(self, row: Row) -> tuple[Subscription[Owner], ...]:
+    def readers(self, row: Row) -> list[Subscription[Owner]]:
         """The live subscriptions that take a row."""
-        return tuple(s for s in self._readers(row.topic, row.to, row.fact) if s.live)
+        return [s for s in self._readers(row.topic, row.to, row.fact) if s.live]
 
     def _find(self, topic: str, to: tuple[str, ...], fact: bool) -> tuple[Subscription[Owner], ...]:
         probe = Row(0, 0, topic, to, fact, b"", b"")
         return tuple(s for s in self._all.values() if s.takes(probe))
-
-
-def id_of(subscription: Subscription[Owner]) -> tuple[int, int]:
-    """A key for a subscription: where its owner is, and its number there."""
-    return (id(subscription.owner), subscription.id)

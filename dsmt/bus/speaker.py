@@ -34,6 +34,8 @@ class Saying:
     replaces: EventId | None
     fact: bool
     event_type: str
+    evidence: bool
+    """Whether it may never be dropped: what is neither superseded nor a signal that only passes by (B6)."""
     id: EventId | None = None
     signed: SignedEvent | None = None
 
@@ -55,7 +57,7 @@ class Speaker:
         """The incarnation in use; 0 before the first."""
         return 0 if self.chain is None else self.chain.incarnation
 
-    def begin(self, incarnation: int, now_ms: int, *, previous: tuple[int, int] | None) -> None:
+    def begin(self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None) -> None:
         """Start an incarnation; `previous` is the one before and its last sequence, if known."""
         self.chain = SourceChain(incarnation)
         started = Started(
@@ -99,6 +101,7 @@ class Speaker:
             replaces,
             fact,
             match.row.event_type,
+            match.row.budget == "evidence",
         )
 
     @staticmethod
@@ -110,8 +113,11 @@ class Speaker:
         except UnusableEventError as error:
             raise InputError(error.code, error.message) from error
 
-    def say(self, saying: Saying, now_ms: int) -> bool:
-        """Number and chain it; False when it must wait for the incarnation. Raises `InputError` over 64 KiB."""
+    def say(self, saying: Saying, now_ms: int, *, declares: tuple[int, int] | None = None) -> bool:
+        """Number and chain it; False when it must wait for the incarnation. Raises `InputError` over 64 KiB.
+
+        `declares` is the range of the topic's chain that had to be dropped (D2).
+        """
         if self.chain is None:
             self._waiting.append(saying)
             return False
@@ -131,6 +137,7 @@ class Speaker:
             to=saying.to,
             version=saying.version,
             replaces=saying.replaces,
+            declares=declares,
         )
         prepared = prepare(event, protected_header(self.signer.algorithm, self.signer.key_id))
         self.chain.signed(event, prepared.leaf)

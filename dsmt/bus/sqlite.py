@@ -3,15 +3,18 @@
 Rule 1: one transaction for each batch. With `synced` it is on the disk when it returns (`synchronous=FULL`), else a crash
     of the process loses nothing but a power failure may lose the last moments.
 Rule 2: `winner` marks the retained fact of a topic; at most one row of a topic has it.
-Rule 3: a budget is trimmed oldest first, by rows; retained facts stay (SEMANTICS B6, H3).
+Rule 3: a class is trimmed oldest first, by rows; retained facts stay (SEMANTICS B6, H3).
+Rule 4: the file is one process's: who opens it second is told so.
+Rule 5: what SQLite raises is translated here: `store.full` passes when there is room, `store.damaged` does not pass.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from dsmt.errors import FailedError
 from dsmt.ports.store import Append, Row
@@ -20,25 +23,29 @@ GIB: Final = 1024**3
 DAY_MS: Final = 24 * 3600 * 1000
 BUDGETS: Final = {"evidence": (0.70, 7 * DAY_MS), "signal": (0.20, 3600 * 1000), "log": (0.10, 7 * DAY_MS)}
 """Share of the size, and age in ms, of each class of SEMANTICS B6."""
+ROW_BYTES: Final = 300
+"""What a row costs beside its event's bytes: columns and indexes."""
+_CLASSES: Final = {name: number for number, name in enumerate(BUDGETS)}
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events (
     row INTEGER PRIMARY KEY, source TEXT NOT NULL, incarnation INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    topic TEXT NOT NULL, time INTEGER NOT NULL, arrived INTEGER NOT NULL, budget TEXT NOT NULL, addressed TEXT NOT NULL,
-    fact INTEGER NOT NULL, shared INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
+    topic TEXT NOT NULL, time INTEGER NOT NULL, arrived INTEGER NOT NULL, class INTEGER NOT NULL, size INTEGER NOT NULL,
+    addressed TEXT NOT NULL, fact INTEGER NOT NULL, shared INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
     key_id BLOB NOT NULL, leaf BLOB NOT NULL, raw BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequence);
 CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
-CREATE INDEX IF NOT EXISTS budgets ON events (budget, row) WHERE winner = 0;
+CREATE INDEX IF NOT EXISTS classes ON events (class, winner, row, size);
 CREATE TABLE IF NOT EXISTS certificates (key_id BLOB PRIMARY KEY, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number));
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, chunks INTEGER NOT NULL, size INTEGER NOT NULL);
 """
 _ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, raw FROM events"
+_INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class SqliteStore:
@@ -49,91 +56,134 @@ class SqliteStore:
         self.synced = synced
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise FailedError(
-                "store.damaged",
-                f"the store {path} cannot be used: {error}",
-                next="move it away; peers refill a new one",
-            ) from error
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        self._do("PRAGMA locking_mode=EXCLUSIVE")
+        self._do("PRAGMA journal_mode=WAL")
+        self._do(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+        for statement in _SCHEMA.split(";"):
+            self._do(statement)
         kept = self.get_meta("identity")
         if kept is None:
             self.put_meta("identity", identity.encode())
         self.identity = identity if kept is None else kept.decode()
-        self.head = int(self._db.execute("SELECT coalesce(max(row), 0) FROM events").fetchone()[0])
+        self.head = int(self._one("SELECT coalesce(max(row), 0) FROM events")[0])
+        trimmed = self.get_meta("trimmed")
+        self.trimmed = 0 if trimmed is None else int(trimmed)
+        totals = self._do("SELECT class, count(*), sum(size) FROM events GROUP BY class")
+        self._events = sum(count for _, count, _ in totals)
+        self._sizes = dict.fromkeys(_CLASSES.values(), 0) | {number: size for number, _, size in totals}
+
+    # --- statements ----------------------------------------------------------------------------------------------
+
+    def _translated(self, error: sqlite3.Error) -> FailedError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return FailedError(
+                "store.damaged",
+                f"the store {self._path} is damaged: {error}",
+                next="move it away; sources send again what they hold",
+            )
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return FailedError(
+                "store.locked", f"the store {self._path} is in use by another process", next="stop that one first"
+            )
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return FailedError(
+                "store.full", f"the store {self._path} cannot be written: {error}", next="free space on its disk"
+            )
+        return FailedError(
+            "store.failed",
+            f"the store {self._path} cannot be used: {error}",
+            next="see that its directory exists and may be written",
+        )
+
+    def _do(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _one(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        found = self._do(statement, values)
+        return found[0] if found else None
+
+    def _changed(self, statement: str, values: Sequence[Any]) -> int:
+        try:
+            return self._db.execute(statement, values).rowcount
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    # --- events --------------------------------------------------------------------------------------------------
 
     def append(self, batch: Sequence[Append]) -> list[int]:
         """Store a batch in one commit; the row of each."""
-        rows: list[int] = []
-        head = self.head
+        numbers = list(range(self.head + 1, self.head + 1 + len(batch)))
+        winning = {one.signed.event.topic: number for number, one in zip(numbers, batch, strict=True) if one.winner}
+        values = [_values(number, one, winning) for number, one in zip(numbers, batch, strict=True)]
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            if winning:
+                self._db.executemany(
+                    "UPDATE events SET winner = 0 WHERE topic = ? AND winner = 1", [(topic,) for topic in winning]
+                )
+            if len(values) == 1:
+                self._db.execute(_INSERT, values[0])
+            else:
+                self._db.executemany(_INSERT, values)
             for one in batch:
-                head += 1
-                self._insert(head, one)
-                rows.append(head)
+                if one.winner and one.signed.event.buries:
+                    self._hide(one.signed.event.buries, one.signed.event.time)
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if self._db.in_transaction:
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise FailedError(
-                "store.full", f"the store {self._path} cannot be written: {error}", next="free space on its disk"
-            ) from error
-        self.head = head
-        return rows
+            raise self._translated(error) from error
+        self.head += len(batch)
+        self._events += len(batch)
+        for row in values:
+            self._sizes[row[7]] += row[8]
+        return numbers
 
-    def _insert(self, row: int, one: Append) -> None:
-        event = one.signed.event
-        if one.winner:
-            self._db.execute("UPDATE events SET winner = 0 WHERE topic = ? AND winner = 1", (event.topic,))
+    def _hide(self, subtree: str, until: int) -> None:
         self._db.execute(
-            "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                row,
-                event.source,
-                event.incarnation,
-                event.sequence,
-                event.topic,
-                event.time,
-                one.arrived_ms,
-                one.budget,
-                "\n".join(event.to),
-                one.fact,
-                event.version is not None,
-                one.winner,
-                one.expires_ms,
-                one.signed.key_id,
-                one.signed.leaf,
-                one.signed.raw,
-            ),
+            "UPDATE events SET winner = 0 WHERE winner = 1 AND shared = 1 AND time <= ? AND topic >= ? AND topic < ?",
+            (until, subtree, subtree[:-1] + "0"),
         )
 
     def leaf(self, source: str, incarnation: int, sequence: int) -> bytes | None:
         """The leaf hash of a stored event, or None."""
-        found = self._db.execute(
+        found = self._one(
             "SELECT leaf FROM events WHERE source = ? AND incarnation = ? AND sequence = ?",
             (source, incarnation, sequence),
-        ).fetchone()
+        )
         return None if found is None else bytes(found[0])
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
-        found = self._db.execute(
+        found = self._one(
             f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence)
-        ).fetchone()
+        )
         return None if found is None else _row(found)
+
+    def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:
+        """What a source said on a topic between two of its sequence numbers, in order."""
+        found = self._do(
+            f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ?"
+            " ORDER BY sequence LIMIT ?",
+            (source, incarnation, after, before, topic, limit),
+        )
+        return [_row(one) for one in found]
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
-        found = self._db.execute(f"{_ROW} WHERE topic = ? AND winner = 1", (topic,)).fetchone()
+        found = self._one(f"{_ROW} WHERE topic = ? AND winner = 1", (topic,))
         return None if found is None else _row(found)
 
-    def rows(self, after: int, limit: int, *, winners_only: bool = False) -> list[Row]:
+    def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
         """Up to `limit` rows after a row number, in order."""
-        only = "AND winner = 1" if winners_only else ""
-        found = self._db.execute(f"{_ROW} WHERE row > ? {only} ORDER BY row LIMIT ?", (after, limit))
+        only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
+        found = self._do(f"{_ROW} WHERE row > ? {only} ORDER BY row LIMIT ?", (after, limit))
         return [_row(one) for one in found]
 
     def row_at(self, arrived_ms: int) -> int:
@@ -141,9 +191,7 @@ class SqliteStore:
         low, high = 0, self.head
         while low < high:
             middle = (low + high + 1) // 2
-            found = self._db.execute(
-                "SELECT row, arrived FROM events WHERE row <= ? ORDER BY row DESC LIMIT 1", (middle,)
-            ).fetchone()
+            found = self._one("SELECT row, arrived FROM events WHERE row <= ? ORDER BY row DESC LIMIT 1", (middle,))
             if found is None or found[1] < arrived_ms:
                 low = middle
             else:
@@ -152,60 +200,52 @@ class SqliteStore:
 
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
-        found = self._db.execute(
+        found = self._one(
             "SELECT incarnation, sequence FROM events WHERE source = ? ORDER BY incarnation DESC, sequence DESC LIMIT 1",
             (source,),
-        ).fetchone()
+        )
         return None if found is None else (found[0], found[1])
 
     def live_facts(self, source: str) -> int:
         """How many retained facts a source has."""
-        found = self._db.execute("SELECT count(*) FROM events WHERE source = ? AND winner = 1", (source,)).fetchone()
-        return int(found[0])
-
-    def hide(self, subtree: str, until: int) -> None:
-        """Apply a tombstone to the shared facts below a subtree."""
-        self._db.execute(
-            "UPDATE events SET winner = 0 WHERE winner = 1 AND shared = 1 AND time <= ? AND topic >= ? AND topic < ?",
-            (until, subtree, subtree[:-1] + "0"),
-        )
+        return int(self._one("SELECT count(*) FROM events WHERE source = ? AND winner = 1", (source,))[0])
 
     def expire(self, now_ms: int) -> int:
         """Let dead soft facts be winners no more; how many they were."""
-        return self._db.execute(
+        return self._changed(
             "UPDATE events SET winner = 0 WHERE winner = 1 AND expires IS NOT NULL AND expires <= ?", (now_ms,)
-        ).rowcount
+        )
 
-    def trim(self, now_ms: int) -> int:
-        """Keep each class within its share of the size and its age; how many rows went."""
+    def trim(self, now_ms: int, limit: int = 5000) -> int:
+        """Keep each class within its share of the size and its age; how many rows went, at most `limit` of each class."""
         gone = 0
         for budget, (share, age_ms) in BUDGETS.items():
-            gone += self._db.execute(
-                "DELETE FROM events WHERE winner = 0 AND budget = ? AND arrived < ?", (budget, now_ms - age_ms)
-            ).rowcount
-            gone += self._trim_size(budget, int(self._limit * share))
+            number = _CLASSES[budget]
+            excess, old = self._sizes[number] - int(self._limit * share), self.row_at(now_ms - age_ms)
+            taken, freed, last = 0, 0, 0
+            for row, size in self._do(
+                "SELECT row, size FROM events WHERE class = ? AND winner = 0 ORDER BY row LIMIT ?", (number, limit)
+            ):
+                if row > old and freed >= excess:
+                    break
+                taken, freed, last = taken + 1, freed + size, row
+            if taken:
+                self._changed("DELETE FROM events WHERE class = ? AND winner = 0 AND row <= ?", (number, last))
+                self._sizes[number] -= freed
+                self._events -= taken
+                self.trimmed = max(self.trimmed, last)
+                gone += taken
+        if gone:
+            self.put_meta("trimmed", str(self.trimmed).encode())
         return gone
-
-    def _trim_size(self, budget: str, limit: int) -> int:
-        size, count = self._db.execute(
-            "SELECT coalesce(sum(length(raw) + 300), 0), count(*) FROM events WHERE winner = 0 AND budget = ?",
-            (budget,),
-        ).fetchone()
-        if size <= limit:
-            return 0
-        excess = max(1, int(count * (1 - limit / size)))
-        return self._db.execute(
-            "DELETE FROM events WHERE row IN (SELECT row FROM events WHERE winner = 0 AND budget = ? ORDER BY row LIMIT ?)",
-            (budget, excess),
-        ).rowcount
 
     def counts(self) -> dict[str, int]:
         """Events, facts, bytes on disk, first row and when it arrived."""
-        events, facts = self._db.execute("SELECT count(*), coalesce(sum(winner), 0) FROM events").fetchone()
-        first = self._db.execute("SELECT row, arrived FROM events ORDER BY row LIMIT 1").fetchone() or (0, 0)
-        pages, size = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("page_count", "page_size"))
+        facts = self._one("SELECT count(*) FROM events WHERE winner = 1")[0]
+        first = self._one("SELECT row, arrived FROM events ORDER BY row LIMIT 1") or (0, 0)
+        pages, size = (self._one(f"PRAGMA {name}")[0] for name in ("page_count", "page_size"))
         return {
-            "events": events,
+            "events": self._events,
             "facts": int(facts),
             "bytes": pages * size,
             "first_row": first[0],
@@ -214,60 +254,79 @@ class SqliteStore:
 
     def put_certificate(self, key_id: bytes, raw: bytes) -> None:
         """Keep a certificate."""
-        self._db.execute("INSERT OR REPLACE INTO certificates VALUES (?, ?)", (key_id, raw))
+        self._do("INSERT OR REPLACE INTO certificates VALUES (?, ?)", (key_id, raw))
 
     def certificates(self) -> Iterable[tuple[bytes, bytes]]:
         """Every kept certificate."""
-        return [(bytes(k), bytes(r)) for k, r in self._db.execute("SELECT key_id, raw FROM certificates ORDER BY key_id")]
+        return [(bytes(k), bytes(r)) for k, r in self._do("SELECT key_id, raw FROM certificates ORDER BY key_id")]
 
     def get_meta(self, key: str) -> bytes | None:
         """A small named value."""
-        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (key,)).fetchone()
+        found = self._one("SELECT value FROM meta WHERE name = ?", (key,))
         return None if found is None else bytes(found[0])
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Keep a small named value."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes) -> None:
         """Keep a chunk of a blob that is being put."""
-        try:
-            self._db.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
-        except sqlite3.OperationalError as error:
-            raise FailedError(
-                "store.full", f"the depot in {self._path} cannot be written: {error}", next="free space on its disk"
-            ) from error
+        self._do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
 
     def get_chunk(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a complete blob."""
-        found = self._db.execute(
+        found = self._one(
             "SELECT chunk FROM chunks JOIN blobs USING (digest) WHERE digest = ? AND number = ? AND number < blobs.chunks",
             (digest, number),
-        ).fetchone()
+        )
         return None if found is None else bytes(found[0])
 
     def finish_blob(self, digest: bytes, chunks: int) -> bool:
         """Check the sha256 of all chunks; keep the blob when it is right, drop it when it is not."""
         whole, size = sha256(), 0
-        for (chunk,) in self._db.execute(
-            "SELECT chunk FROM chunks WHERE digest = ? AND number < ? ORDER BY number", (digest, chunks)
-        ):
-            whole.update(chunk)
-            size += len(chunk)
+        for number in range(chunks):
+            chunk = self._one("SELECT chunk FROM chunks WHERE digest = ? AND number = ?", (digest, number))
+            if chunk is None:
+                break
+            whole.update(chunk[0])
+            size += len(chunk[0])
         if whole.digest() != digest:
-            self._db.execute("DELETE FROM chunks WHERE digest = ?", (digest,))
+            self._do("DELETE FROM chunks WHERE digest = ?", (digest,))
             return False
-        self._db.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, chunks, size))
+        self._do("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, chunks, size))
         return True
 
     def blob_size(self, digest: bytes) -> int | None:
         """Bytes of a complete blob, or None."""
-        found = self._db.execute("SELECT size FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        found = self._one("SELECT size FROM blobs WHERE digest = ?", (digest,))
         return None if found is None else int(found[0])
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _values(number: int, one: Append, winning: dict[str, int]) -> tuple[Any, ...]:
+    signed, event = one.signed, one.signed.event
+    return (
+        number,
+        event.source,
+        event.incarnation,
+        event.sequence,
+        event.topic,
+        event.time,
+        one.arrived_ms,
+        _CLASSES[one.budget],
+        len(signed.raw) + ROW_BYTES,
+        "\n".join(event.to),
+        one.fact,
+        event.version is not None,
+        one.winner and winning[event.topic] == number,
+        one.expires_ms,
+        signed.key_id,
+        signed.leaf,
+        signed.raw,
+    )
 
 
 def _row(found: tuple[int, int, str, str, int, bytes, bytes]) -> Row:

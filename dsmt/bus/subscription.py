@@ -1,7 +1,8 @@
 """A client's subscription: what a broker sends for it, checked and handed to its reader in order.
 
 Rule 1: it survives reconnections: asked again from where it stands, or from the start where that cannot be.
-Rule 2: an unconflated one follows chains and reports gaps (`reader`); a conflated one is for readers that fold.
+Rule 2: an unconflated one follows chains, asks for what is missing and reports gaps (`reader`); a conflated one is for
+    readers that fold.
 Rule 3: what the reader has taken is told to the broker: that is its credit.
 """
 
@@ -12,11 +13,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dsmt.bus.frames import Subscribe
-from dsmt.bus.reader import Reader
+from dsmt.bus.frames import Repaired, Subscribe
+from dsmt.bus.reader import Reader, Wanted
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
 
-CREDIT: Final = 4 * 1024 * 1024
+CREDIT: Final = 2 * 1024 * 1024
 
 
 class ClientSubscription:
@@ -32,10 +33,17 @@ class ClientSubscription:
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, store: str) -> Subscribe:
-        """The frame that asks a broker, whose store is `store`, for it, now or again."""
+        """The frame that asks a broker, whose store is `store`, for it, now or again.
+
+        Again means from its cursor, unless it was still reading retained facts, or conflates and the store is another:
+        then it begins anew.
+        """
+        if self._reader is not None:
+            self._reader.again()
         interest, cursor = self.interest, self.cursor
         start, row, time_ms, of_store = interest.start, None, None, None
-        if self.completed and cursor is not None and (cursor.store == store or not interest.conflate):
+        begun = self.completed or interest.start is Start.HISTORY
+        if begun and cursor is not None and (cursor.store == store or not interest.conflate):
             start, row, time_ms, of_store = Start.HISTORY, cursor.row, cursor.time_ms, cursor.store
         elif isinstance(interest.since, Cursor):
             since = interest.since
@@ -66,6 +74,15 @@ class ClientSubscription:
             found.extend([one] if self._reader is None else self._reader.arrived(one, now))
         self._put(found, size)
         self._arm(now)
+
+    def wanted(self) -> list[Wanted]:
+        """Missing parts of chains that are to be asked for now."""
+        return [] if self._reader is None else self._reader.wanted()
+
+    def repaired(self, repair: Repaired, arrived: Sequence[Arrived], now: float) -> None:
+        """Take in the answer to what was wanted."""
+        if self._reader is not None:
+            self._put(self._reader.repaired(repair, arrived, now), 0)
 
     def mark(self, mark: Complete | Bookmark) -> None:
         """Take in a completion or a bookmark."""

@@ -26,13 +26,16 @@ from zmq.utils.monitor import parse_monitor_message
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import Arrival, Closed, How, Message, Peer, Received
 
-HIGH_WATER: Final = 4096
+SEND_HIGH_WATER: Final = 4096
+RECEIVE_HIGH_WATER: Final = 256
 MAX_FRAME: Final = 1024 * 1024
 HANDSHAKE_S: Final = 5.0
 LINGER_MS: Final = 1000
 RETRY_S: Final = 0.01
 """How soon a full queue is tried again."""
 BATCH: Final = 1000
+WAITING: Final = 4 * BATCH
+"""How many arrivals wait in memory; beyond it TCP holds the peers back."""
 
 
 class ZmqListener:
@@ -42,7 +45,7 @@ class ZmqListener:
         self, address: str, secret: bytes, admit: Callable[[bytes], bool], writable: Callable[[Peer], None]
     ) -> None:
         self._admit, self._writable = admit, writable
-        self._context = zmq.Context()
+        self._context: zmq.Context[Any] = zmq.Context()
         self._zap = self._context.socket(zmq.REP)
         self._zap.bind("inproc://zeromq.zap.01")
         self._router = self._context.socket(zmq.ROUTER)
@@ -53,11 +56,13 @@ class ZmqListener:
         self._router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
         self._router.setsockopt(zmq.BACKLOG, 1024)
         self._router.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._router.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_S * 1000))
         self._monitor = self._router.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
         try:
             self._router.bind(f"tcp://{address}")
         except zmq.ZMQError as error:
-            self._close_all()
+            self._close_sockets()
+            self._context.term()
             raise FailedError(
                 "start.port_in_use", f"cannot listen on {address}: {error.strerror}", next="choose another port"
             ) from error
@@ -81,12 +86,14 @@ class ZmqListener:
         while not self._arrivals:
             self._here.clear()
             await self._here.wait()
+        if len(self._arrivals) >= WAITING:
+            self._drain_soon()
         return [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
 
     def send(self, peer: Peer, message: Message) -> bool:
         """Queue a message; False when the peer's queue is full, True also for a peer that is gone."""
         try:
-            self._router.send_multipart((peer, *message), zmq.DONTWAIT, copy=True)
+            self._router.send_multipart((peer, *message), zmq.DONTWAIT)
         except zmq.Again:
             if not self._blocked:
                 self._loop.call_later(RETRY_S, self._retry)
@@ -95,11 +102,13 @@ class ZmqListener:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-        self._drain_soon()
+        if not self._draining and _readable(self._router):
+            self._drain_soon()
         return True
 
     def disconnect(self, peer: Peer) -> None:
         """Forget the connection: its TCP socket is shut down under libzmq, which has no call for it."""
+        self._drain_monitor()
         descriptor = next((d for d, p in self._descriptors.items() if p == peer), None)
         if descriptor is None:
             return
@@ -108,17 +117,17 @@ class ZmqListener:
             double.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        """Close every connection and the port."""
+        """Send what is queued (at most one second), then close every connection and the port."""
         for one in (self._zap, self._router, self._monitor):
             self._loop.remove_reader(_descriptor(one))
-        self._close_all()
+        self._close_sockets()
+        await asyncio.to_thread(self._context.term)
 
-    def _close_all(self) -> None:
+    def _close_sockets(self) -> None:
         self._router.disable_monitor()
         self._monitor.close(linger=0)
         self._zap.close(linger=0)
         self._router.close(linger=LINGER_MS)
-        self._context.term()
 
     def _retry(self) -> None:
         blocked, self._blocked = self._blocked, {}
@@ -136,10 +145,11 @@ class ZmqListener:
             return
         self._drain_zap()
         self._drain_monitor()
-        if self._drain_router():
-            self._tell_closed()
-        else:
-            self._drain_soon()
+        if len(self._arrivals) < WAITING:
+            if self._drain_router():
+                self._tell_closed()
+            else:
+                self._drain_soon()
         if self._arrivals:
             self._here.set()
 
@@ -165,17 +175,23 @@ class ZmqListener:
 
     def _drain_router(self) -> bool:
         """Take in messages; False when there may be more."""
+        router, keys = self._router, self._keys
         for _ in range(BATCH):
             try:
-                first, *rest = self._router.recv_multipart(zmq.DONTWAIT, copy=False)
+                peer = Peer(router.recv(zmq.DONTWAIT))
             except zmq.Again:
                 return True
-            peer = Peer(first.bytes)
-            key = self._keys.get(peer)
-            if key is None and rest:
-                key = self._met(peer, rest[0])
+            key = keys.get(peer)
+            if key is None:
+                first = router.recv(copy=False)
+                key = self._met(peer, first)
+                parts = [first.bytes]
+            else:
+                parts = [router.recv()]
+            while router.getsockopt(zmq.RCVMORE):
+                parts.append(router.recv())
             if key is not None and peer not in self._closing:
-                self._arrivals.append(Received(peer, key, tuple(frame.bytes for frame in rest)))
+                self._arrivals.append(Received(peer, key, tuple(parts)))
         return False
 
     def _met(self, peer: Peer, frame: Any) -> bytes | None:
@@ -189,6 +205,9 @@ class ZmqListener:
             self._unknown.discard(descriptor)
             self._leaving.append(peer)
         else:
+            before = self._descriptors.get(descriptor)
+            if before is not None:
+                self._leaving.append(before)
             self._descriptors[descriptor] = peer
         return key
 
@@ -245,7 +264,8 @@ class ZmqLink:
             self._room.clear()
             self._loop.call_later(RETRY_S, self._room.set)
             return False
-        self._drain_soon()
+        if not self._draining and _readable(self._dealer):
+            self._drain_soon()
         return True
 
     async def writable(self) -> None:
@@ -273,11 +293,15 @@ class ZmqLink:
         self._draining = False
         if self._dealer.closed:
             return
-        while _readable(self._monitor):
+        while not self._lost and _readable(self._monitor):
             self._note(parse_monitor_message(self._monitor.recv_multipart())["event"])
+        dealer = self._dealer
         with suppress(zmq.Again):
             while True:
-                self._messages.append(tuple(self._dealer.recv_multipart(zmq.DONTWAIT)))
+                parts = [dealer.recv(zmq.DONTWAIT)]
+                while dealer.getsockopt(zmq.RCVMORE):
+                    parts.append(dealer.recv())
+                self._messages.append(tuple(parts))
         if self._messages or self._lost:
             self._here.set()
 
@@ -357,6 +381,6 @@ def _readable(one: zmq.Socket[bytes]) -> bool:
 def _secure(one: zmq.Socket[bytes], secret: bytes) -> None:
     one.setsockopt(zmq.CURVE_SECRETKEY, secret)
     one.setsockopt(zmq.CURVE_PUBLICKEY, crypto_scalarmult_base(secret))
-    one.setsockopt(zmq.SNDHWM, HIGH_WATER)
-    one.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    one.setsockopt(zmq.SNDHWM, SEND_HIGH_WATER)
+    one.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER)
     one.setsockopt(zmq.LINGER, LINGER_MS)

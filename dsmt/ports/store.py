@@ -60,8 +60,13 @@ class Store(Protocol):
         """The greatest row number; 0 in an empty store."""
         ...
 
+    @property
+    def trimmed(self) -> int:
+        """The greatest row number that was trimmed; 0 when nothing ever was."""
+        ...
+
     def append(self, batch: Sequence[Append]) -> list[int]:
-        """Store a batch in one commit; the row of each.
+        """Store a batch in one commit; the row of each. A tombstone that wins hides what it buries in the same commit.
 
         Raises `FailedError` with code `store.full` when the disk is full: nothing of the batch is stored.
         """
@@ -75,12 +80,16 @@ class Store(Protocol):
         """One stored event by its id."""
         ...
 
+    def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:
+        """What a source said on a topic between two of its sequence numbers, in order."""
+        ...
+
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
         ...
 
-    def rows(self, after: int, limit: int, *, winners_only: bool = False) -> list[Row]:
-        """Up to `limit` rows after a row number, in order; retained facts only if asked."""
+    def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
+        """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
 
     def row_at(self, arrived_ms: int) -> int:
@@ -95,16 +104,15 @@ class Store(Protocol):
         """How many retained facts a source has (SEMANTICS A14)."""
         ...
 
-    def hide(self, subtree: str, until: int) -> None:
-        """Apply a tombstone: retained facts below `subtree` with time <= `until` are winners no more."""
-        ...
-
     def expire(self, now_ms: int) -> int:
         """Let dead soft facts be winners no more; how many they were."""
         ...
 
-    def trim(self, now_ms: int) -> int:
-        """Keep within the budgets of SEMANTICS B6, winners excepted; how many rows went."""
+    def trim(self, now_ms: int, limit: int = 5000) -> int:
+        """Keep within the budgets of SEMANTICS B6, winners excepted; how many rows went.
+
+        At most about `limit` go at once: call it again while it returns as many.
+        """
         ...
 
     def counts(self) -> dict[str, int]:

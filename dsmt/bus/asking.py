@@ -1,0 +1,104 @@
+"""Asking: what a client asks its broker and waits for: events by id, blobs of the depot.
+
+Rule 1: an answer that a lost link still owes fails with `TransportError`; asking again is safe.
+Rule 2: what comes from the broker is checked here: events by their signatures, a blob by its sha256.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
+from typing import Any, Final, TypeVar
+
+from dsmt.bus import frames as f
+from dsmt.errors import FailedError, NotFoundError, TransportError
+from dsmt.event.envelope import EventId, SignedEvent
+
+CHUNK_BYTES: Final = 256 * 1024
+
+Parts = tuple[bytes, ...]
+Question = f.Fetch | f.BlobAsked | f.ChunkAsked | f.ChunkPut | f.BlobFinished
+Answer = TypeVar("Answer", f.BlobIs, f.Chunk, f.Fetched)
+
+
+class Asking:
+    """Questions that wait for their answers. `post` sends a frame, or raises `TransportError`."""
+
+    def __init__(self, post: Callable[..., None], attached: asyncio.Event) -> None:
+        self._post, self._attached = post, attached
+        self._answers: dict[int, asyncio.Future[tuple[f.Frame, Parts]]] = {}
+        self._numbers = 0
+
+    def answered(self, number: int, frame: f.Frame, parts: Parts) -> None:
+        """The broker has answered."""
+        answer = self._answers.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result((frame, parts))
+
+    def lost(self) -> None:
+        """The link is lost: nothing that was asked will be answered."""
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(
+                    TransportError("link.lost", "the broker was lost before it answered", next="ask again")
+                )
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    async def _ask(self, kind: type[Answer], frame: Question, *parts: bytes) -> tuple[Answer, Parts]:
+        await self._attached.wait()
+        number = frame.id
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._post(frame, *parts)
+            found, told = await answer
+        finally:
+            del self._answers[number]
+        if not isinstance(found, kind):
+            raise TransportError("bus.frame", "the broker answered something else than was asked")
+        return found, told
+
+    async def fetch(self, ids: Sequence[EventId], opened: Callable[[bytes], SignedEvent]) -> list[SignedEvent]:
+        """Events of the history by id."""
+        found: list[SignedEvent] = []
+        for start in range(0, len(ids), f.FETCH_IDS):
+            some: tuple[Any, ...] = tuple(tuple(one) for one in ids[start : start + f.FETCH_IDS])
+            _, parts = await self._ask(f.Fetched, f.Fetch(id=self._number(), ids=some))
+            found.extend(opened(raw) for raw in parts)
+        return found
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
+        held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
+        if held.size is not None:
+            return
+        count = 0
+        async for chunk in chunks:
+            for start in range(0, len(chunk), CHUNK_BYTES):
+                part = chunk[start : start + CHUNK_BYTES]
+                put, _ = await self._ask(f.BlobIs, f.ChunkPut(id=self._number(), digest=digest, number=count), part)
+                if not put.ok:
+                    raise FailedError("depot.full", put.message, next="free space on the broker's disk")
+                count += 1
+        done, _ = await self._ask(f.BlobIs, f.BlobFinished(id=self._number(), digest=digest, chunks=count))
+        if not done.ok:
+            raise FailedError("depot.mismatch", f"blob {digest.hex()}: {done.message}", next="put it again")
+
+    async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
+        """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""
+        held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
+        if held.size is None:
+            raise NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
+        whole, count = sha256(), 0
+        while True:
+            _, parts = await self._ask(f.Chunk, f.ChunkAsked(id=self._number(), digest=digest, number=count))
+            if not parts:
+                break
+            whole.update(parts[0])
+            yield parts[0]
+            count += 1
+        if whole.digest() != digest:
+            raise FailedError("depot.mismatch", f"blob {digest.hex()} arrived with another sha256", next="fetch it again")

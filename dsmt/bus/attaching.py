@@ -1,0 +1,87 @@
+"""Attaching: a client's half of the handshake, and the realm time that is measured on the way (SEMANTICS F1, A11, J4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from dsmt.bus import frames as f
+from dsmt.bus.handshake import statement
+from dsmt.bus.realm_time import Sample
+from dsmt.errors import RefusedError
+from dsmt.ports.clock import Clock
+from dsmt.ports.network import Link
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import TrustStore
+
+ROUND_TRIPS: Final = 3
+
+Kind = TypeVar("Kind", f.Welcome, f.TimeIs)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a session says of its process, beside its name."""
+
+    pid: int | None
+    version: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """What a broker grants to who said hello, and three measurements of its clock."""
+
+    welcome: f.Welcome
+    samples: list[Sample]
+
+
+async def greet(
+    link: Link, identity: Identity, trust: TrustStore, clock: Clock, about: About, *, incarnation: int, attachment: int
+) -> Welcomed:
+    """Say hello; the broker's welcome. `incarnation` 0: none is known yet. Raises `RefusedError`, `TransportError`."""
+    hello = f.Hello(
+        protocol=f.PROTOCOL,
+        realm=trust.realm.name,
+        name=identity.name,
+        incarnation=incarnation,
+        firm=incarnation > 0,
+        attachment=attachment,
+        pid=about.pid,
+        version=about.version,
+        address=about.address,
+    )
+    sent = clock.boottime()
+    link.send(f.pack(hello, *(signed.raw for signed in identity.chain)))
+    welcome, parts = await _expect(link, f.Welcome)
+    samples = [Sample(sent, clock.boottime(), welcome.realm_ms)]
+    trust.add_all(parts)
+    while len(samples) < ROUND_TRIPS:
+        sent = clock.boottime()
+        link.send(f.pack(f.Time(sent=sent)))
+        answer, _ = await _expect(link, f.TimeIs)
+        samples.append(Sample(sent, clock.boottime(), answer.realm_ms))
+    return Welcomed(welcome, samples)
+
+
+def sign_attachment(link: Link, identity: Identity, welcome: f.Welcome) -> None:
+    """Sign what the broker has granted: from here on the attachment stands."""
+    signed = statement(
+        identity.key,
+        nonce=welcome.nonce,
+        broker=welcome.broker,
+        name=identity.name,
+        incarnation=welcome.incarnation,
+        attachment=welcome.attachment,
+    )
+    link.send(f.pack(f.Attach(statement=signed)))
+
+
+async def _expect(link: Link, kind: type[Kind]) -> tuple[Kind, tuple[bytes, ...]]:
+    while True:
+        for message in await link.receive():
+            frame, parts = f.unpack(message)
+            if isinstance(frame, f.Refused):
+                raise RefusedError(frame.code, frame.message, next=frame.next)
+            if isinstance(frame, kind):
+                return frame, parts

@@ -1,0 +1,58 @@
+"""Emissions: what a caller holds of an event that is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dsmt.bus.speaker import Saying
+from dsmt.errors import DsmtError
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.ports.bus import Ack, Emission
+
+
+class ClientEmission:
+    """An event on its way; fulfils `ports.bus.Emission`."""
+
+    __slots__ = ("_done", "acked", "error", "saying")
+
+    def __init__(self, saying: Saying) -> None:
+        self.saying = saying
+        self._done: asyncio.Event | None = None
+        self.acked: Ack | None = None
+        self.error: DsmtError | None = None
+
+    @property
+    def id(self) -> EventId | None:
+        """Its id, once the incarnation is known."""
+        return self.saying.id
+
+    @property
+    def signed(self) -> SignedEvent | None:
+        """The event, once it is signed."""
+        return self.saying.signed
+
+    def settle(self, ack: Ack | None, error: DsmtError | None) -> None:
+        """The broker has answered."""
+        self.acked, self.error = ack, error
+        if self._done is not None:
+            self._done.set()
+
+    async def acknowledged(self) -> Ack:
+        """Wait for the acknowledgement. Raises `RefusedError` when the door said no."""
+        if self.acked is None and self.error is None:
+            self._done = self._done or asyncio.Event()
+            await self._done.wait()
+        if self.error is not None:
+            raise self.error
+        if self.acked is None:
+            raise AssertionError
+        return self.acked
+
+
+def cause_of(cause: EventId | Emission) -> EventId | Saying:
+    """What a draft names as its cause, as the speaker takes it."""
+    if isinstance(cause, EventId):
+        return cause
+    if not isinstance(cause, ClientEmission):
+        raise TypeError("a cause is an event id or an emission of this very bus")
+    return cause.saying
