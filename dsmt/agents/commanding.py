@@ -23,6 +23,7 @@ REMEMBERED: Final = 256
 LINES: Final = 100
 """Lines of an answer when none were asked for."""
 MOST_BYTES: Final = 1024 * 1024
+STEPS: Final = ("install", "configure", "uninstall", "stop")
 _EVENT_BYTES: Final = 32 * 1024
 _LINE_BYTES: Final = 8 * 1024
 FOLLOW_S: Final = 60.0
@@ -51,7 +52,11 @@ def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
 
 
 class LogAnswers:
-    """Answers LOGS commands. Arguments: `lines`, `stream` (`stdout`, `stderr`), `previous`, `follow_s`."""
+    """Answers LOGS commands.
+
+    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `follow_s`; or `step`, one of
+    `STEPS`, whose log is then sent under its own name in the stream's place.
+    """
 
     def __init__(self, bus: Bus, slot: SlotName, node: str, output: Output) -> None:
         self._bus = bus
@@ -62,6 +67,9 @@ class LogAnswers:
     async def answer(self, command: Command, cause: EventId) -> None:
         """Send what was asked for, then what comes while it is followed."""
         wanted = command.arguments
+        if wanted.get("step") in STEPS:
+            self._answer_step(command, cause, wanted["step"])
+            return
         streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
         lines, previous = _whole(wanted.get("lines"), LINES), wanted.get("previous") is True
         follow = min(FOLLOW_S, float(_whole(wanted.get("follow_s"), 0)))
@@ -81,6 +89,11 @@ class LogAnswers:
                 self._say(command, cause, stream, complete.splitlines(), last=False)
         if follow and streams:
             self._say(command, cause, streams[-1], [], last=True)
+
+    def _answer_step(self, command: Command, cause: EventId, step: str) -> None:
+        lines = self._output.read_step(step, most=MOST_BYTES).splitlines()
+        count = _whole(command.arguments.get("lines"), LINES)
+        self._say(command, cause, step, lines[-count:] if count else [], last=True)
 
     def _say(self, command: Command, cause: EventId, stream: str, lines: list[str], *, last: bool) -> None:
         batches = list(_batches(lines)) or ([()] if last else [])

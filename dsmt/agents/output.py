@@ -44,6 +44,10 @@ class Output:
             raw = self._logs.read(stream, record.output.get(stream, 0), None, most=most)
         return raw.decode(errors="replace")
 
+    def read_step(self, step: str, *, most: int) -> str:
+        """The end of what a step (`install`, `configure` ...) has written."""
+        return self._logs.read(step, 0, None, most=most).decode(errors="replace")
+
     def last_words(self, *, turned: bool) -> str | None:
         """The end of a dead run's standard error; `turned` says that the next run has begun already."""
         return self.read("stderr", previous=turned, most=LAST_BYTES) or None

@@ -14,7 +14,7 @@ from dsmt.agents.container import (
     dump_record,
     load_record,
 )
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import Command, Previous, to_data
 from dsmt.ports.bus import Draft
@@ -648,6 +648,37 @@ def test_logs_are_answered_to_the_asker_also_of_the_run_before() -> None:
         assert (now["lines"], now["last"]) == (["four"], True)
         assert before["lines"] == ["one", "two"]
         assert next(s.event.to for s in site.realm.log if s.event.topic == topic) == ("operator/op",)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_the_log_of_a_step_is_answered_under_its_name() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(4, None)
+        site.place(WEB + "    install: prepare it\n")
+        site.logs.write("install", "no such thing\n")
+        agent = site.start()
+        await site.until("failed")
+        command(site, "LOGS", "l1", step="install")
+        topic = "service/web/log/app/0/n1/install"
+        await site.realm.until(lambda: site.realm.told(topic))
+        assert site.realm.told(topic) == [{"command": "l1", "lines": ["no such thing"], "last": True}]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_depot_that_cannot_be_reached_is_a_reason_and_no_crash() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.wrong = TransportError("link.lost", "the broker was lost before it answered")
+        site.place(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "fetch.unreachable"
+        assert "the broker was lost" in site.statuses()[-1]["reason"]["message"]
         agent.kill()
 
     in_virtual_time(main)

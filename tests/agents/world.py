@@ -12,7 +12,7 @@ import msgspec
 from dsmt.agents.container import CONFIG, NodeConfig, SlotName, load_config
 from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.surroundings import NodeSurroundings, Surroundings
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import DsmtError, FailedError, TransportError
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
 from dsmt.event.order import newer
@@ -390,7 +390,7 @@ class Checks:
 class Artifacts:
     def __init__(self) -> None:
         self.installed: list[str] = []
-        self.wrong: FailedError | None = None
+        self.wrong: DsmtError | None = None
         self.takes_s = 0.0
 
     async def install(self, artifact: Any, directory: str, progress: Any) -> None:
