@@ -121,6 +121,10 @@ class TrustStore:
         held = self._good.get(key_id)
         return held[0] if held else None
 
+    def certificates(self) -> list[Certificate]:
+        """The newest good certificate of each key."""
+        return [held[0].certificate for held in self._good.values()]
+
     def chain(self, key_id: bytes) -> list[SignedCertificate]:
         """A key's certificate and those above it, the root's excepted: what a stranger needs to believe it."""
         found = []

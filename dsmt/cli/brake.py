@@ -1,0 +1,55 @@
+"""`brake show`, `brake hold`, `brake release`."""
+
+from __future__ import annotations
+
+from dsmt.cli.command import Seat, command, reason_option
+from dsmt.cli.printing import document
+from dsmt.operations import braking
+from dsmt.operations.connection import Connection
+from dsmt.operations.summaries import Brake
+
+
+@command()
+def show(seat: Seat) -> None:
+    """Whether replacing is held, and why."""
+
+    async def work(connection: Connection) -> Brake:
+        return await braking.show(connection.bus)
+
+    _print(seat, seat.ask(work))
+
+
+@command()
+@reason_option
+def hold(seat: Seat, reason: str) -> None:
+    """Replace nothing until it is released; restarts on the spot go on."""
+
+    async def work(connection: Connection) -> Brake:
+        return await braking.hold(connection.bus, by=connection.by, reason=reason)
+
+    _print(seat, seat.ask(work))
+
+
+@command()
+@reason_option
+def release(seat: Seat, reason: str) -> None:
+    """Go on, and replace what is silent now."""
+
+    async def work(connection: Connection) -> Brake:
+        return await braking.release(connection.bus, by=connection.by, reason=reason)
+
+    _print(seat, seat.ask(work))
+
+
+def _print(seat: Seat, brake: Brake) -> None:
+    if seat.json:
+        document(brake)
+    elif brake.held:
+        their = f': "{brake.reason}"' if brake.reason else ""
+        print(f"brake HELD by {brake.by}{their}: nothing is replaced; dsmt brake release goes on")
+    elif brake.on:
+        silent = ", ".join(brake.silent)
+        print(f"brake ON: {len(brake.silent)} of {brake.total} nodes went silent at once: {silent}")
+        print("  you: dsmt nodes, then dsmt brake release")
+    else:
+        print(f"brake off: {len(brake.silent)} of {brake.total} nodes silent")

@@ -1,0 +1,160 @@
+"""What all commands share: their options, and how they reach the realm.
+
+Rule 1: `--json`, `--bus`, `--home` and `--debug` may stand before the command or after it.
+Rule 2: `--wait` may stand alone or with a duration, as `--wait=30s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from dsmt.errors import InputError
+
+if TYPE_CHECKING:
+    from dsmt.operations.connection import Connection
+    from dsmt.operations.home import Home
+    from dsmt.ports.realm import BrokerAddress
+    from dsmt.programs.configuration import RealmConfig
+
+Result = TypeVar("Result")
+WAIT_FOREVER: Final = "forever"
+_DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
+
+
+@dataclass(slots=True)
+class Seat:
+    """Where the operator sits: which home, which brokers, and how answers are printed."""
+
+    json: bool = False
+    bus: str | None = None
+    home_path: str | None = None
+    debug: bool = False
+
+    def home(self) -> Home:
+        """The home: `--home`, else `DSMT_HOME`, else the default."""
+        from dsmt.operations.home import Home, default_home  # noqa: PLC0415 - only where a realm is asked
+
+        return Home(Path(self.home_path).expanduser().absolute() if self.home_path else default_home())
+
+    def ask(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Attach to the realm, do the work, detach."""
+        from dsmt.operations.connection import connect  # noqa: PLC0415 - only where a realm is asked
+
+        home = self.home()
+        realm = home.realm()
+        brokers = None if self.bus is None else addresses(self.bus, realm)
+
+        async def asked() -> Result:
+            async with connect(home.operator(), realm, brokers=brokers) as connection:
+                return await work(connection)
+
+        return asyncio.run(asked())
+
+
+def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
+    """The brokers that `--bus dsmt://host:port,...` names. Raises `InputError`."""
+    from dsmt.ports.realm import BrokerAddress  # noqa: PLC0415 - only where a realm is asked
+
+    scheme, _, rest = text.partition("://")
+    if scheme != "dsmt" or not rest:
+        said = "the NATS engine is not built yet" if scheme == "nats" else f"{text!r} names no brokers"
+        raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
+    known = dict(realm.brokers)
+    found = []
+    for address in rest.rstrip("/").split(","):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise InputError("bus.address", f"{address!r} is no address of a broker", next="write dsmt://HOST:PORT,...")
+        keys = [known[address]] if address in known else list(dict.fromkeys(known.values()))
+        found += [BrokerAddress(address, key) for key in keys]
+    return found
+
+
+def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(ctx.ensure_object(Seat), name, value)
+
+    return keep
+
+
+def common_options() -> list[click.Parameter]:
+    """The options that every command has."""
+    return [
+        click.Option(
+            ["--json"], is_flag=True, expose_value=False, callback=_into("json"), help="Print JSON, for programs."
+        ),
+        click.Option(
+            ["--bus"],
+            expose_value=False,
+            envvar="DSMT_BUS",
+            callback=_into("bus"),
+            metavar="URL",
+            help="Brokers: dsmt://HOST:PORT,...",
+        ),
+        click.Option(
+            ["--home"],
+            expose_value=False,
+            callback=_into("home_path"),
+            metavar="DIR",
+            help="The home, instead of $DSMT_HOME.",
+        ),
+        click.Option(
+            ["--debug"], is_flag=True, expose_value=False, callback=_into("debug"), help="Show the traceback of an error."
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the common options, and rule 2."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params += common_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, after `--wait` has got its duration."""
+        waits = any("--wait" in param.opts for param in self.params)
+        return super().parse_args(ctx, _with_wait(args) if waits else args)
+
+
+def _with_wait(args: list[str]) -> list[str]:
+    done: list[str] = []
+    left = list(args)
+    while left:
+        arg = left.pop(0)
+        if arg == "--":
+            return [*done, arg, *left]
+        if arg == "--wait":
+            given = left.pop(0) if left and _DURATION.fullmatch(left[0]) else WAIT_FOREVER
+            arg = f"--wait={given}"
+        done.append(arg)
+    return done
+
+
+def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function; its first argument is the `Seat`."""
+
+    def made(function: Callable[..., Any]) -> click.Command:
+        return click.command(name, cls=Command, **settings)(click.pass_obj(function))
+
+    return made
+
+
+def seconds(text: str | None) -> float | None:
+    """The seconds of a duration that was typed; None for none. Raises `InputError`."""
+    from dsmt.spec.quantities import parse_duration  # noqa: PLC0415 - only where one was given
+
+    return None if text is None or text == WAIT_FOREVER else parse_duration(text)
+
+
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; others will read it.")
+wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most so long.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")

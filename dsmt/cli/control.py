@@ -1,0 +1,160 @@
+"""`start`, `stop`, `restart`, `retry`, `scale`, `remove`, `wait`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+
+from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.printing import counted, document
+from dsmt.errors import InputError
+from dsmt.operations import controlling, waiting
+from dsmt.operations.applying import Applied
+from dsmt.operations.connection import Connection
+from dsmt.operations.controlling import Done
+from dsmt.operations.targets import Target
+from dsmt.operations.waiting import Waited
+
+Act = Callable[..., Awaitable[Done]]
+_SAID = {
+    "stop": "held: they stay stopped until dsmt start {target}",
+    "start": "free to run",
+    "restart": "to be restarted, a few at a time",
+    "retry": "told to try again now",
+}
+
+
+@command()
+@click.argument("target")
+@reason_option
+@wait_option
+def stop(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+    """Hold TARGET stopped, through apply, failover and reboot, until it is started by hand."""
+    _act(seat, target, controlling.stop, reason=reason, wait=wait, state="stopped")
+
+
+@command()
+@click.argument("target")
+@reason_option
+@wait_option
+def start(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+    """Lift the hold on TARGET."""
+    _act(seat, target, controlling.start, reason=reason, wait=wait, state=waiting.READY)
+
+
+@command()
+@click.argument("target")
+@reason_option
+@wait_option
+def restart(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+    """Restart TARGET, `update.max_parallel` at a time."""
+    _act(seat, target, controlling.restart, reason=reason, wait=wait, state="restarted")
+
+
+@command()
+@click.argument("target")
+@reason_option
+def retry(seat: Seat, target: str, reason: str) -> None:
+    """Try now what is parked or waits for its next try."""
+    _act(seat, target, controlling.retry, reason=reason, wait=None, state="")
+
+
+def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, state: str) -> None:
+    named, limit = Target.parse(target), seconds(wait)
+
+    async def work(connection: Connection) -> Done:
+        done = await act(connection.bus, named, by=connection.by, reason=reason)
+        if wait is not None and state == "restarted":
+            await waiting.restarted(connection.bus, named, limit_s=limit)
+        elif wait is not None:
+            await waiting.wait_for(connection.bus, named, state, limit_s=limit)
+        return done
+
+    done = seat.ask(work)
+    if seat.json:
+        document(done)
+        return
+    said = _SAID[done.action].format(target=target)
+    if done.instances:
+        print(f"{', '.join(done.instances)}: {said}")
+    if done.unchanged:
+        print(f"{', '.join(done.unchanged)}: nothing to do")
+
+
+@command()
+@click.argument("target")
+@click.argument("count", type=click.IntRange(min=0, max=100_000))
+@reason_option
+@wait_option
+def scale(seat: Seat, target: str, count: int, reason: str, wait: str | None) -> int:
+    """Have COUNT instances of TARGET (service/component): a new revision."""
+    named, limit = Target.parse(target), seconds(wait)
+
+    async def work(connection: Connection) -> Applied:
+        done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
+        return done if wait is None else await waiting.settled(connection.bus, done, limit_s=limit)
+
+    done = seat.ask(work)
+    if seat.json:
+        document(done)
+    else:
+        print(f"{target}: {counted(count, 'instance')}, {done.service} r{done.revision}, {done.outcome}")
+    return 1 if done.outcome in ("rolled_back", "parked") else 0
+
+
+@command()
+@click.argument("service")
+@yes_option
+@reason_option
+@wait_option
+def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None) -> None:
+    """End SERVICE: stop and uninstall all of its instances. Data directories are kept."""
+    named, limit = Target.parse(service), seconds(wait)
+    if named.component is not None:
+        raise InputError("target.form", f"{service} is no service", next="dsmt scale SERVICE/COMPONENT 0")
+    if not yes:
+        _confirm(seat, service)
+
+    async def work(connection: Connection) -> Done:
+        done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
+        if wait is not None:
+            await waiting.ended(connection.bus, service, limit_s=limit)
+        return done
+
+    done = seat.ask(work)
+    if seat.json:
+        document(done)
+        return
+    count = len(done.instances) + len(done.unchanged)
+    end = "is gone" if wait is not None else f"is being removed: {counted(count, 'instance')} to stop"
+    print(f"{service} {end}; data directories are kept")
+
+
+def _confirm(seat: Seat, service: str) -> None:
+    """Ask on a terminal; refuse without one. Raises `InputError`."""
+    if seat.json or not sys.stdin.isatty():
+        raise InputError("confirm", f"{service} would be removed, and nobody said yes", next=f"dsmt remove {service} --yes")
+    click.confirm(f"realm {seat.home().realm().name}: remove {service} and stop all of its instances?", abort=True)
+
+
+@command()
+@click.argument("target")
+@click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
+@click.option("--timeout", default=None, metavar="DUR", help="At most so long.")
+def wait(seat: Seat, target: str, state: str, timeout: str | None) -> None:
+    """Wait until every instance of TARGET is in a state."""
+    named, limit = Target.parse(target), seconds(timeout)
+
+    async def work(connection: Connection) -> Waited:
+        return await waiting.wait_for(connection.bus, named, state, limit_s=limit)
+
+    done = seat.ask(work)
+    if seat.json:
+        document(done)
+    else:
+        where = ", ".join(f"{row.instance} on {row.node}" for row in done.instances if row.node is not None)
+        print(f"{target} is {state}{f': {where}' if where else ''}")
+
+

@@ -1,0 +1,82 @@
+"""`ps`, `services`, `brokers`, `controllers`."""
+
+from __future__ import annotations
+
+import click
+
+from dsmt.cli import screens
+from dsmt.cli.command import Seat, command
+from dsmt.cli.printing import document
+from dsmt.errors import InputError
+from dsmt.operations.connection import Connection
+from dsmt.operations.instances import instances
+from dsmt.operations.members import brokers as of_brokers
+from dsmt.operations.members import controllers as of_controllers
+from dsmt.operations.sight import Sight, look
+from dsmt.operations.summaries import services as of_services
+from dsmt.operations.targets import Target
+
+
+def seen(seat: Seat) -> Sight:
+    """The realm now, with what passes by."""
+
+    async def work(connection: Connection) -> Sight:
+        return await look(connection.bus, passing=True)
+
+    return seat.ask(work)
+
+
+@command()
+@click.argument("target", required=False)
+@click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
+@click.option("--problems", is_flag=True, help="Only what is not as it should be.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what has ended, and copies on other nodes.")
+def ps(seat: Seat, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
+    """Every instance (of TARGET: a service, component or instance): where it runs and how it is."""
+    wanted = {}
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not equals:
+            raise InputError("label.form", f"{label!r} is no label", next="write -l KEY=VALUE")
+        wanted[key] = value
+    named = None if target is None else Target.parse(target)
+    sight = seen(seat)
+    rows = instances(sight, named, labels=wanted, problems=problems, everything=everything)
+    if seat.json:
+        document(rows)
+    else:
+        print(screens.ps(rows, sight))
+
+
+@command()
+def services(seat: Seat) -> None:
+    """Every service and how many of its instances are ready."""
+    sight = seen(seat)
+    found = of_services(sight)
+    if seat.json:
+        document(found)
+    else:
+        print(screens.services(found, sight))
+
+
+@command()
+def brokers(seat: Seat) -> None:
+    """The brokers."""
+    known = seat.home().realm().addresses
+    sight = seen(seat)
+    found = of_brokers(sight, known)
+    if seat.json:
+        document(found)
+    else:
+        print(screens.brokers(found, sight))
+
+
+@command()
+def controllers(seat: Seat) -> None:
+    """The controllers."""
+    sight = seen(seat)
+    found = of_controllers(sight)
+    if seat.json:
+        document(found)
+    else:
+        print(screens.controllers(found, sight))

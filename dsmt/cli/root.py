@@ -1,0 +1,185 @@
+"""The root of the command line: finds the command, and turns every error into one sentence and an exit code.
+
+Rule 1: exit codes and the error object are those of INTERFACE 1.
+Rule 2: a closed pipe ends a command with 0 and no message; an interrupt with 130.
+Rule 3: no traceback reaches a user without `--debug`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
+from dsmt.cli.command import Seat, common_options
+from dsmt.errors import DsmtError
+
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+_DEBUG: Final = "--debug"
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def __init__(self, table: Mapping[str, Entry | Group], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name that is listed, in the order of the table."""
+        del ctx
+        return [name for name in self._table if name not in HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        entry = self._table.get(cmd_name)
+        if entry is None:
+            return None
+        if isinstance(entry, Group):
+            return LazyGroup(entry.commands, name=cmd_name, help=_sentence(entry.help))
+        module, _, attribute = entry.place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.place} is no command")
+        command.help = command.help or _sentence(entry.help)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a wrong verb is never guessed."""
+        if args[0] not in self._table and not args[0].startswith("-"):
+            path = ctx.command_path
+            raise click.UsageError(f"there is no command `{path} {args[0]}`; `{path} --help` lists what there is", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._table[name].help) for name in self.list_commands(ctx)])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def root() -> click.Group:
+    """The root group."""
+    return LazyGroup(
+        COMMANDS,
+        name="dsmt",
+        help="Keeps services alive on a fleet of machines, and says why everything is as it is.",
+        params=common_options(),
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit code."""
+    seat = Seat()
+    try:
+        code = _run(list(arguments), seat)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_pipe()
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx is not None else error.format_message())
+        return 0
+    except click.ClickException as error:
+        return _tell(seat, arguments, code="usage", message=_usage(error), exit_code=USAGE)
+    except BaseExceptionGroup as group:
+        return _failed(seat, arguments, _first(group))
+    except Exception as error:  # noqa: BLE001 - the outermost frame
+        return _failed(seat, arguments, error)
+    return code if isinstance(code, int) else 0
+
+
+def _run(arguments: list[str], seat: Seat) -> object:
+    """What the command returns; click's own `main` would end the process on a closed pipe."""
+    group = root()
+    try:
+        with group.make_context("dsmt", arguments, obj=seat) as context:
+            return group.invoke(context)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+
+
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _failed(seat: Seat, arguments: Sequence[str], error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if seat.debug or _DEBUG in arguments:
+        raise error
+    if isinstance(error, DsmtError):
+        lines = [_mistake(one) for one in error.fields.get("mistakes", ())]
+        return _tell(
+            seat,
+            arguments,
+            code=error.code,
+            message=error.message,
+            advice=error.next,
+            exit_code=error.exit,
+            lines=lines,
+            fields=error.fields,
+        )
+    said = f"internal error: {type(error).__name__}: {error}"
+    advice = "run it again with --debug and report what it prints"
+    return _tell(seat, arguments, code="dsmt.bug", message=said, advice=advice, exit_code=1)
+
+
+def _mistake(mistake: Mapping[str, Any]) -> str:
+    tail = f" ({mistake['suggestion']})" if mistake["suggestion"] else ""
+    return f"{mistake['file']}:{mistake['line']}:{mistake['column']}: {mistake['message']}{tail}"
+
+
+def _tell(
+    seat: Seat,
+    arguments: Sequence[str],
+    *,
+    code: str,
+    message: str,
+    advice: str = "",
+    exit_code: int,
+    lines: Sequence[str] = (),
+    fields: Mapping[str, Any] | None = None,
+) -> int:
+    if seat.json or "--json" in arguments:
+        told: dict[str, Any] = {"code": code, "message": message, "next": advice, "exit": exit_code}
+        if fields and "mistakes" in fields:
+            told["mistakes"] = fields["mistakes"]
+        sys.stderr.write(msgspec.json.encode({"error": told}).decode() + "\n")
+    elif lines:
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
+        sys.stderr.write(f"dsmt: {count}, nothing was done\n")
+    else:
+        said = message.rstrip(".")
+        sys.stderr.write(f"dsmt: {said}. Next: {advice}\n" if advice else f"dsmt: {said}\n")
+    return exit_code
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _close_pipe() -> None:
+    """Nobody reads any more: whatever is still buffered goes nowhere."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor is wanted
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

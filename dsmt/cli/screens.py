@@ -1,0 +1,271 @@
+"""Screens: what people read: problem first, then what helps, and in the last line how fresh it is (OPERATOR 3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from dsmt.cli.printing import counted, table, word
+from dsmt.event.reason import Reason
+from dsmt.event.status import Shown
+from dsmt.operations.instances import Row, is_problem
+from dsmt.operations.members import Broker, Controller, Node, NodeShown
+from dsmt.operations.sight import Sight
+from dsmt.operations.summaries import Service, Status
+from dsmt.operations.times import local, milliseconds, span, zone
+
+_NONE = "-"
+
+
+def age(text: str | None, now_ms: int) -> str:
+    """How long ago an RFC 3339 time was."""
+    return _NONE if text is None else span(now_ms - milliseconds(text))
+
+
+def freshness(sight: Sight) -> str:
+    """`view 0.2 s old, from broker b1, no gaps`."""
+    gaps = counted(sight.passing.gaps, "gap") if sight.passing.gaps else "no gaps"
+    whole = "" if sight.whole else "; the broker does not know yet whether it has everything"
+    return f"view {sight.age_s:.1f} s old, from broker {sight.broker}, {gaps}{whole}"
+
+
+def ps(rows: Sequence[Row], sight: Sight) -> str:
+    """The screen of `dsmt ps`."""
+    header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PID", "PORTS", "RESTARTS", "SINCE")
+    laid = [(_cells(row, sight.now_ms), _below(row, sight)) for row in rows]
+    counts = Counter(row.state.value for row in rows)
+    summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    last = f"{counted(len(rows), 'instance')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
+    return f"{table(header, laid)}\n{last}" if rows else last
+
+
+def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
+    ports = " ".join(f"{name}:{port}" for name, port in row.ports.items())
+    health = row.health if row.health != "none" else _NONE
+    return (
+        row.instance,
+        row.state.value,
+        health,
+        row.node or _NONE,
+        str(row.pid or _NONE),
+        ports or _NONE,
+        str(row.restarts),
+        age(row.since, now_ms),
+    )
+
+
+def _below(row: Row, sight: Sight) -> list[str]:
+    """Why it is not as it should be."""
+    lines = []
+    if row.held is not None:
+        their = f': "{row.held.reason}"' if row.held.reason else ""
+        lines.append(f"held by {row.held.by} {age(row.held.at, sight.now_ms)} ago{their}; dsmt start {row.instance}")
+    elif is_problem(sight, row) and row.reason is not None:
+        lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
+    if row.stale and row.state is not Shown.LOST:
+        lines.append(f"nothing was heard from its agent lately; observed {age(row.observed_at, sight.now_ms)} ago")
+    return lines
+
+
+def _next_try(row: Row, now_ms: int) -> str:
+    if row.next_try_at is None:
+        return ""
+    left = milliseconds(row.next_try_at) - now_ms
+    return f"; next try in {span(left)}" if left > 0 else "; tried again now"
+
+
+def services(found: Sequence[Service], sight: Sight) -> str:
+    """The screen of `dsmt services`."""
+    header = ("SERVICE", "READY", "REVISION", "STATE", "APPLIED")
+    laid = []
+    for one in found:
+        ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
+        applied = f"{age(one.at, sight.now_ms)} ago by {one.by}" + (f': "{one.note}"' if one.note else "")
+        laid.append(((one.service, ready, f"r{one.revision}", one.state, applied), _acting(one.reason)))
+    last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
+    return f"{table(header, laid)}\n{last}" if found else last
+
+
+def _acting(reason: Reason | None) -> list[str]:
+    """The reason, who acts and what to type."""
+    if reason is None:
+        return []
+    told = [f"{reason.code}: {reason.message}"]
+    if reason.next:
+        told.append(f"{reason.who}: {reason.next}")
+    return told
+
+
+def nodes(found: Sequence[Node], sight: Sight) -> str:
+    """The screen of `dsmt nodes`."""
+    header = ("NODE", "ALIVE", "MODE", "INST", "CPUS", "MEM", "DISK", "LOAD", "VERSION", "HEARD")
+    laid = [(_node_cells(node, sight.now_ms), _node_below(node, sight.now_ms)) for node in found]
+    counts = Counter(node.liveness for node in found)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    last = f"{counted(len(found), 'node')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
+    return f"{table(header, laid, right=('INST', 'CPUS', 'MEM', 'DISK', 'LOAD'))}\n{last}" if found else last
+
+
+def _node_cells(node: Node, now_ms: int) -> tuple[str, ...]:
+    alive = {"alive": "yes", "dead": "DEAD"}.get(node.liveness, node.liveness)
+    told = node.attributes
+    figures: tuple[str, ...] = (_NONE,) * 4
+    if told is not None and node.liveness == "alive":
+        figures = (
+            str(told["cpus"]),
+            _used(told["memory_free_bytes"], told["memory_bytes"]),
+            _used(told["disk_free_bytes"], told["disk_bytes"]),
+            f"{told['load']:.1f}",
+        )
+    return (
+        node.node,
+        alive,
+        node.mode,
+        str(node.instances),
+        *figures,
+        node.version or _NONE,
+        age(node.last_seen, now_ms),
+    )
+
+
+def _used(free: int, total: int) -> str:
+    if total <= 0:
+        return _NONE
+    percent = 100 - 100 * free // total
+    return f"{percent} %{'!' if percent >= 95 else ''}"
+
+
+def _node_below(node: Node, now_ms: int) -> list[str]:
+    lines = []
+    if node.mode_by is not None:
+        verb = {"excluded": "excluded"}.get(node.mode, "drain")
+        their = f': "{node.mode_reason}"' if node.mode_reason else ""
+        left = f"; {node.instances} to go" if node.mode == "draining" else ""
+        lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{their}{left}")
+    if node.liveness != "alive" and node.evidence is not None:
+        lines.append(node.evidence)
+    return lines
+
+
+def node_shown(node: NodeShown, sight: Sight) -> str:
+    """The screen of `dsmt node show`."""
+    lines = [f"{node.node}   {word(node.liveness)}, {node.mode}"]
+    told = node.attributes or {}
+    facts = {
+        "address": node.address,
+        "version": node.version,
+        "labels": ", ".join(f"{key}={value}" for key, value in sorted(node.labels.items())) or None,
+        "cores": told.get("cpus"),
+        "drivers": ", ".join(sorted(told.get("drivers", {}))) or None,
+        "instances": node.instances,
+        "heard": f"{age(node.last_seen, sight.now_ms)} ago" if node.last_seen else None,
+        "evidence": node.evidence,
+    }
+    lines += [f"  {name:<10} {value}" for name, value in facts.items() if value is not None]
+    lines += [f"  {said}" for said in _node_below(node, sight.now_ms) if said != node.evidence]
+    if node.processes:
+        laid = [((str(one.pid), one.role, one.instance or _NONE), ()) for one in node.processes]
+        lines += ["", table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",))]
+    return "\n".join([*lines, freshness(sight)])
+
+
+def brokers(found: Sequence[Broker], sight: Sight) -> str:
+    """The screen of `dsmt brokers`."""
+    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESSIONS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
+    laid = []
+    for one in found:
+        disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
+        lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
+        below = [f"{one.dropped} events were refused at its door since it started"] if one.dropped else []
+        laid.append(
+            (
+                (
+                    one.broker or _NONE,
+                    "yes" if one.alive else "no",
+                    one.address,
+                    str(one.pid or _NONE),
+                    str(_NONE if one.sessions is None else one.sessions),
+                    str(_NONE if one.facts is None else one.facts),
+                    disk,
+                    lag,
+                    age(one.history_from, sight.now_ms),
+                    one.version or _NONE,
+                ),
+                below,
+            )
+        )
+    return f"{table(header, laid, right=('SESSIONS', 'FACTS'))}\n{freshness(sight)}"
+
+
+def controllers(found: Sequence[Controller], sight: Sight) -> str:
+    """The screen of `dsmt controllers`."""
+    header = ("CONTROLLER", "ALIVE", "PID", "LAG", "DECISIONS", "VERSION")
+    laid = []
+    for one in found:
+        lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
+        cells = (
+            one.controller,
+            "yes" if one.alive else "no",
+            str(one.pid or _NONE),
+            lag,
+            str(one.decisions),
+            one.version,
+        )
+        laid.append((cells, ()))
+    return f"{table(header, laid, right=('DECISIONS',))}\n{freshness(sight)}"
+
+
+def status(told: Status, sight: Sight) -> str:
+    """The screen of `dsmt status`."""
+    head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
+    at = f"{local(sight.now_ms)} {zone()}"
+    lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
+    lines += [f"  {name:<9} {said}" for name, said in _realm(told, sight.now_ms)]
+    if told.services:
+        header = ("SERVICE", "READY", "REVISION", "STATE")
+        laid = []
+        for one in told.services:
+            ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
+            state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
+            laid.append(((one.service, ready, f"r{one.revision}", state), _acting(one.reason)))
+        lines += ["", _indented(table(header, laid))]
+    rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
+    if rest:
+        lines.append("")
+        for alert in rest:
+            lines += [f"  {alert.target}: {alert.message}", f"    {alert.who}: {alert.next}"]
+    view = told.view
+    gaps = counted(view.gaps, "gap") if view.gaps else "no gaps"
+    seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"
+    whole = "" if view.whole else "; the broker does not know yet whether it has everything"
+    lines.append(f"view: {view.age_s:.1f} s old, from broker {view.broker}, {seen}, {gaps}{whole}")
+    return "\n".join(lines)
+
+
+def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
+    nodes_ = told.nodes
+    notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
+    notes += [f"{name} draining" for name in nodes_.draining] + [f"{name} excluded" for name in nodes_.excluded]
+    yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
+    yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive"
+    yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"
+    certs = told.certs
+    if certs.next is not None and certs.expires is not None:
+        left = span(milliseconds(certs.expires) - now_ms)
+        yield "certs", f"{'ok' if certs.ok else 'SOON'}    next to renew: {certs.next} in {left}"
+    yield "brake", brake_line(told)
+
+
+def brake_line(told: Status) -> str:
+    """The brake in one line."""
+    brake = told.brake
+    if brake.held:
+        their = f': "{brake.reason}"' if brake.reason else ""
+        return f"HELD by {brake.by}{their}; dsmt brake release"
+    if brake.on:
+        return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
+    return f"off    {len(brake.silent)} silent, acts above {max(2, brake.total * 20 // 100)}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

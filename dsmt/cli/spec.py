@@ -1,0 +1,98 @@
+"""`apply`, `plan`, `get`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option
+from dsmt.cli.printing import document
+from dsmt.errors import TimedOutError
+from dsmt.operations.connection import Connection
+
+
+@command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--plan", "plans", multiple=True, metavar="ID", help="Do exactly this plan, or refuse.")
+@reason_option
+@wait_option
+def apply(seat: Seat, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
+    """Make services what FILES say (service files, directories, or `-`); done once every broker's store has it."""
+    from dsmt.operations import applying, waiting  # noqa: PLC0415 - the parser of YAML is slow to import
+
+    declared = applying.read_files(files)
+    limit = seconds(wait)
+
+    async def work(connection: Connection) -> tuple[list[applying.Applied], TimedOutError | None]:
+        done = await applying.apply(connection.bus, declared, by=connection.by, reason=reason, plans=plans)
+        if wait is None:
+            return done, None
+        settled = []
+        for one in done:
+            try:
+                settled.append(await waiting.settled(connection.bus, one, limit_s=limit))
+            except TimedOutError as error:
+                return done, error
+        return settled, None
+
+    done, late = seat.ask(work)
+    if late is not None:
+        raise late
+    if seat.json:
+        document(done[0] if len(done) == 1 else done)
+    else:
+        for one, told in zip(done, declared, strict=True):
+            for warning in told.warnings:
+                sys.stderr.write(f"warning: {warning}\n")
+            ready = f", {one.ready} of {one.wanted} ready" if wait is not None else ""
+            print(f"{one.service}  r{one.revision}  {one.outcome}{ready}")
+        if wait is None:
+            print(f"next: dsmt status {done[0].service}" if len(done) == 1 else "next: dsmt status")
+    return 1 if any(one.outcome in ("rolled_back", "parked") for one in done) else 0
+
+
+@command()
+@click.argument("files", nargs=-1, required=True)
+def plan(seat: Seat, files: tuple[str, ...]) -> None:
+    """What apply would do with FILES: what differs, each step and where, and the id that binds it. Changes nothing."""
+    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.planning import Plan  # noqa: PLC0415 - with it
+
+    declared = applying.read_files(files)
+
+    async def work(connection: Connection) -> list[Plan]:
+        return await applying.plan_all(connection.bus, declared, by=connection.by)
+
+    found = seat.ask(work)
+    if seat.json:
+        document(found[0] if len(found) == 1 else found)
+        return
+    from dsmt.cli.plan_screen import screen  # noqa: PLC0415 - only for people
+
+    named = " ".join(files)
+    print("\n\n".join(screen(one, named) for one in found))
+
+
+@command()
+@click.argument("service")
+def get(seat: Seat, service: str) -> None:
+    """SERVICE's file, as it is applied."""
+    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.planning import base_of  # noqa: PLC0415 - with it
+    from dsmt.operations.sight import look  # noqa: PLC0415 - with it
+    from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
+    from dsmt.spec.writing import to_yaml  # noqa: PLC0415 - with it
+
+    async def work(connection: Connection) -> tuple[Any, Any, int]:
+        sight = await look(connection.bus)
+        spec, fact = applying.current(sight, service)
+        return spec, fact, base_of(sight.view, service)
+
+    spec, fact, revision = seat.ask(work)
+    if seat.json:
+        told = {"service": service, "revision": revision, "by": fact.by, "reason": fact.reason}
+        document({**told, "spec": as_document(spec)})
+    else:
+        sys.stdout.write(to_yaml(spec))

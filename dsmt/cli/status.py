@@ -1,0 +1,123 @@
+"""`status`: the realm in one screen, or one service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from dsmt.cli import screens
+from dsmt.cli.command import Seat, command
+from dsmt.cli.printing import counted, document, table, word
+from dsmt.errors import NotFoundError
+from dsmt.operations.connection import Connection
+from dsmt.operations.event_objects import event_object
+from dsmt.operations.instances import Row, instances, is_problem
+from dsmt.operations.sentences import predicate, speaker, subject
+from dsmt.operations.sight import Sight, look, patience
+from dsmt.operations.summaries import Service
+from dsmt.operations.summaries import service as of_service
+from dsmt.operations.summaries import status as of_realm
+from dsmt.operations.tailing import Wanted, tail
+from dsmt.operations.targets import Target
+from dsmt.operations.times import local, zone
+from dsmt.ports.bus import Arrived
+
+LAST_EVENTS = 8
+
+
+@command()
+@click.argument("service", required=False)
+def status(seat: Seat, service: str | None) -> None:
+    """The realm in one screen; or SERVICE: its instances, what is wrong with them, what happened last."""
+    if service is None:
+        _realm(seat)
+    else:
+        _service(seat, service)
+
+
+def _realm(seat: Seat) -> None:
+    known = seat.home().realm().addresses
+
+    async def work(connection: Connection) -> tuple[Any, Sight]:
+        sight = await look(connection.bus, passing=True)
+        return of_realm(sight, connection.trust, known), sight
+
+    told, sight = seat.ask(work)
+    if seat.json:
+        document(told)
+    else:
+        print(screens.status(told, sight))
+
+
+def _service(seat: Seat, name: str) -> None:
+    target = Target.parse(name)
+
+    async def work(connection: Connection) -> tuple[Service, list[Row], list[Arrived], list[Any], Sight, str]:
+        sight = await look(connection.bus, passing=True)
+        rows = instances(sight, target)
+        found = of_service(sight, target.service)
+        if found is None:
+            raise NotFoundError("service.unknown", f"there is no service {name}", next="dsmt services lists them")
+        events: list[Arrived] = []
+        wanted = Wanted((f"service/{target.service}/",), last=LAST_EVENTS, follow=False, types=("dsmt.s*", "dsmt.health"))
+        async with patience("its last events"):
+            async for batch in tail(connection.bus, wanted):
+                events += [item for item in batch if isinstance(item, Arrived)]
+        objects = [event_object(item.signed, connection.trust) for item in reversed(events)]
+        return found, rows, events, objects, sight, connection.realm.name
+
+    found, rows, events, objects, sight, realm = seat.ask(work)
+    if seat.json:
+        document({**msgspec.to_builtins(found), "instances": rows, "events": objects, "realm": realm})
+        return
+    print("\n".join(_screen(found, rows, events, sight=sight, realm=realm)))
+
+
+def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Sight, realm: str) -> list[str]:
+    state = word(found.state if found.state in ("ok", "held", "starting", "removing") else found.state.upper())
+    ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
+    lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone()}"]
+    note = f': "{found.note}"' if found.note else ""
+    lines.append(f"  revision  r{found.revision}, {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}")
+    lines += [f"  owner     {found.owner}"] if found.owner else []
+    lines += [f"  about     {found.description}"] if found.description else []
+    header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
+    laid = [(_cells(row, sight.now_ms), ()) for row in rows]
+    lines += ["", *(f"  {one}" for one in table(header, laid).splitlines())]
+    for row in rows:
+        if is_problem(sight, row) or row.held is not None:
+            lines += ["", *_sick(row, sight.now_ms)]
+    lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/"]
+    for item in reversed(events):
+        event = item.signed.event
+        about = subject(event).removeprefix(f"{found.service}/")
+        lines.append(f"  {local(event.time_ms, milli=True)}  {about:<8} {predicate(event):<48} {speaker(event.source)}")
+    return [*lines, screens.freshness(sight)]
+
+
+def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
+    ports = " ".join(f"{name}:{port}" for name, port in row.ports.items()) or "-"
+    health = row.health if row.health != "none" else "-"
+    name = f"{row.component}/{row.index}"
+    since = screens.age(row.since, now_ms)
+    return name, row.state.value, health, row.node or "-", ports, str(row.restarts), since
+
+
+def _sick(row: Row, now_ms: int) -> list[str]:
+    name = f"{row.component}/{row.index}"
+    if row.held is not None:
+        their = f': "{row.held.reason}"' if row.held.reason else ""
+        said = f"  {name}: held by {row.held.by} {screens.age(row.held.at, now_ms)} ago{their}"
+        return [said, f"    you    | dsmt start {row.instance}"]
+    why = row.reason
+    if why is None:
+        return [f"  {name}: {row.state}", f"    you    | dsmt why {row.instance}"]
+    recent = f", {counted(row.restarts_recent, 'restart')} lately" if row.restarts_recent else ""
+    lines = [f"  {name}: {why.message}{recent}   {why.code}"]
+    output = why.last_output or (row.last_exit.reason.last_output if row.last_exit and row.last_exit.reason else None)
+    lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-5:]]
+    lines.append(f"    {why.who:<6} | {why.next or 'nothing need be done'}")
+    lines.append(f"    look   | dsmt why {row.instance}      dsmt logs {row.instance} --previous")
+    return lines

@@ -1,0 +1,190 @@
+"""`tail`, `publish`, `logs`: streams."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from dsmt.cli.command import Seat, command, seconds
+from dsmt.cli.printing import document, line
+from dsmt.errors import InputError
+from dsmt.event.envelope import EventId
+from dsmt.operations import exporting
+from dsmt.operations.connection import Connection
+from dsmt.operations.event_objects import event_object, notice_object
+from dsmt.operations.sentences import needs_a_person, predicate, speaker, subject
+from dsmt.operations.sight import short
+from dsmt.operations.tailing import CAUGHT_UP, Item, Wanted
+from dsmt.operations.tailing import tail as follow_events
+from dsmt.operations.targets import Target
+from dsmt.operations.times import local, moment, rfc3339, zone
+from dsmt.ports.bus import Arrived, Notice
+
+_MARKS = {"dsmt.notice.badsignature": "X"}
+
+
+@command(context_settings={"ignore_unknown_options": False})
+@click.argument("topics", nargs=-1)
+@click.option("-n", "last", type=click.IntRange(min=0), default=None, help="Show the last N first (10).")
+@click.option("--since", default=None, metavar="TIME", help="From 10m, 14:05, RFC 3339 or an event id on.")
+@click.option("--until", default=None, metavar="TIME", help="Up to a time.")
+@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types.")
+@click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
+@click.option("--follow/--no-follow", "-f", default=True, help="Go on with what comes (the default), or end.")
+@click.option("--no-signals", is_flag=True, help="Facts only.")
+@click.option("--wide", is_flag=True, help="Also id, clock, cause and topic.")
+@click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
+def tail(
+    seat: Seat,
+    *,
+    topics: tuple[str, ...],
+    last: int | None,
+    since: str | None,
+    until: str | None,
+    types: tuple[str, ...],
+    sources: tuple[str, ...],
+    follow: bool,
+    no_signals: bool,
+    wide: bool,
+    raw: bool,
+) -> None:
+    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified."""
+    if raw and seat.json:
+        raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
+
+    async def work(connection: Connection) -> None:
+        bus = connection.bus
+        now_ms = bus.now_ms()
+        begin = None if since is None else moment(since, now_ms)
+        end = None if until is None else moment(until, now_ms)
+        if isinstance(end, EventId):
+            raise InputError("time.form", "--until takes a time, not an event", next="name its time")
+        wanted = Wanted(
+            patterns=topics or ("/",),
+            last=10 if last is None and since is None else last,
+            since=begin,
+            until_ms=end,
+            types=types,
+            sources=sources,
+            signals=not no_signals,
+            follow=follow,
+        )
+        printer = _Printer(seat, connection, wanted, wide=wide, raw=raw)
+        printer.begin()
+        try:
+            async for batch in follow_events(bus, wanted):
+                printer.batch(batch)
+        finally:
+            printer.end()
+
+    seat.ask(work)
+
+
+class _Printer:
+    def __init__(self, seat: Seat, connection: Connection, wanted: Wanted, *, wide: bool, raw: bool) -> None:
+        self._seat, self._connection, self._wanted = seat, connection, wanted
+        self._wide, self._raw = wide, raw
+        self._notices = 0
+        self._keys: set[bytes] = set()
+
+    def begin(self) -> None:
+        if self._raw or self._seat.json:
+            return
+        realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
+        ends = "; ^C ends" if self._wanted.follow else ""
+        sys.stdout.write(f"-- realm {realm}, broker {broker}, times {zone()}, signatures checked{ends} --\n")
+
+    def batch(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if self._raw:
+                self._write_raw(item)
+            elif isinstance(item, Notice):
+                self._notice(item)
+            elif self._seat.json:
+                line(event_object(item.signed, self._connection.trust))
+            else:
+                self._event(item)
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        if self._raw and self._keys:
+            exporting.keep(self._seat.home(), self._connection.trust)
+
+    def _write_raw(self, item: Item) -> None:
+        if isinstance(item, Arrived):
+            if item.signed.key_id not in self._keys:
+                self._keys.add(item.signed.key_id)
+                exporting.keep(self._seat.home(), self._connection.trust)
+            sys.stdout.buffer.write(item.signed.raw)
+
+    def _notice(self, notice: Notice) -> None:
+        self._notices += 1
+        bus = self._connection.bus
+        if self._seat.json:
+            line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
+        elif notice.type in _MARKS:
+            sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {notice.message}; not shown\n")
+        elif notice.type != CAUGHT_UP or self._wide:
+            sys.stdout.write(f"-- {notice.type.rsplit('.', 1)[1].upper()} {notice.message}\n")
+
+    def _event(self, arrived: Arrived) -> None:
+        event = arrived.signed.event
+        mark = "!" if needs_a_person(event) else "+"
+        said = predicate(event)
+        sys.stdout.write(
+            f"{local(event.time_ms, milli=True)} {mark} {subject(event):<14} {said:<44} {speaker(event.source)}\n"
+        )
+        if self._wide:
+            sys.stdout.write(f"    {event.id}  {event.topic}  hlc {event.time}  {event.type}\n")
+            if event.cause:
+                sys.stdout.write(f"    because {' '.join(map(str, event.cause))}\n")
+
+
+@command()
+@click.argument("topic")
+@click.argument("data")
+@click.option("--subject", default="", help="What it is about.")
+@click.option("--ttl", default=None, metavar="DUR", help="How long it is worth something.")
+def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) -> None:
+    """Publish DATA (JSON) on TOPIC, which begins with `user/`."""
+    from dsmt.operations.publishing import Published  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.publishing import publish as say  # noqa: PLC0415 - lazily, for quick help
+
+    lifetime = seconds(ttl)
+
+    async def work(connection: Connection) -> Published:
+        ttl_ms = None if lifetime is None else round(lifetime * 1000)
+        return await say(connection.bus, topic, data, subject=subject, ttl_ms=ttl_ms)
+
+    done = seat.ask(work)
+    if seat.json:
+        document(done)
+    else:
+        print(f"{done.topic}  {done.id}  {done.level} at {done.copies}")
+
+
+@command()
+@click.argument("target")
+@click.option("-n", "lines", type=click.IntRange(min=0, max=10_000), default=100, help="The last N lines of each stream.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("--previous", is_flag=True, help="Of the run before the present one.")
+def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool) -> None:
+    """What the instances of TARGET have written."""
+    from dsmt.operations.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
+
+    named = Target.parse(target)
+    many = named.index is None
+
+    async def work(connection: Connection) -> None:
+        async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous):
+            for one in batch:
+                if seat.json:
+                    told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
+                    line({**told, "time": rfc3339(one.time_ms)})
+                else:
+                    sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
+            sys.stdout.flush()
+
+    seat.ask(work)

@@ -1,0 +1,131 @@
+"""Fitting: `why-not`: what keeps an instance off each node, clause by clause, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.placement import CLAUSES, Chooser, Misfit, size
+from dsmt.errors import NotFoundError
+from dsmt.event.reason import Reason
+from dsmt.operations.instances import component_of
+from dsmt.operations.members import find
+from dsmt.operations.sight import Sight
+from dsmt.operations.targets import Target, slots_of
+from dsmt.view import SlotKey
+
+_STATE: Final = ("left", "dead", "suspect", "mode")
+
+
+class Clause(msgspec.Struct, frozen=True, kw_only=True):
+    """One clause: how many nodes fail it, how many fail nothing else, and which and why."""
+
+    clause: str
+    removes: int
+    alone: int
+    nodes: dict[str, str]
+
+
+class Fitting(msgspec.Struct, frozen=True, kw_only=True):
+    """Which nodes would take one more instance. `reason` is why the slot has no place, if it has none."""
+
+    target: str
+    fits: list[str]
+    nodes: int
+    clauses: list[Clause]
+    suggestions: list[str]
+    reason: Reason | None
+
+
+def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
+    """What keeps an instance off the nodes, or off one. Raises `NotFoundError`."""
+    keys = slots_of(sight.view, target)
+    if not keys:
+        raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt ps {target.service}")
+    key = _without_place(sight, keys)
+    spec = component_of(sight, key)
+    if spec is None:
+        raise NotFoundError("component.unknown", f"no spec knows {key}", next=f"dsmt get {key.service}")
+    if node is not None:
+        find(sight, node)
+    chooser = Chooser(sight.fleet, key.service, spec)
+    names = list(sight.fleet.members) if node is None else [node]
+    faults = {name: list(_faults(chooser, name)) for name in names}
+    fact = None
+    slot = sight.view.slot(key)
+    if slot is not None and slot.fact is not None:
+        fact = slot.fact.record
+    return Fitting(
+        target=str(key),
+        fits=[name for name, found in faults.items() if not found],
+        nodes=len(names),
+        clauses=_clauses(faults),
+        suggestions=_suggestions(sight, chooser, faults),
+        reason=fact.reason if fact is not None and fact.node is None else None,
+    )
+
+
+def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
+    for key in keys:
+        slot = sight.view.slot(key)
+        if slot is None or slot.fact is None or slot.fact.record.node is None:
+            return key
+    return keys[0]
+
+
+def _faults(chooser: Chooser, node: str) -> Iterator[Misfit]:
+    """Every clause that a node fails, each once."""
+    seen = set()
+    for fault in chooser._faults(node, ()):  # noqa: SLF001 - all of them, where placement asks for the first
+        if fault.clause not in seen:
+            seen.add(fault.clause)
+            yield fault
+
+
+def _clauses(faults: dict[str, list[Misfit]]) -> list[Clause]:
+    found = []
+    for clause in CLAUSES:
+        failing = {node: f.says for node, each in faults.items() for f in each if f.clause == clause}
+        if failing:
+            alone = sum(len(faults[node]) == 1 for node in failing)
+            found.append(Clause(clause=clause, removes=len(failing), alone=alone, nodes=failing))
+    return found
+
+
+def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]) -> list[str]:
+    """The smallest changes that give a place: for nodes that fail one clause only."""
+    if any(not each for each in faults.values()):
+        return []
+    found: list[str] = []
+    for node, each in faults.items():
+        if len(each) == 1:
+            said = _suggestion(sight, chooser, node, each[0].clause)
+            if said is not None:
+                found.append(said)
+    return list(dict.fromkeys(found))
+
+
+def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str) -> str | None:
+    free = chooser.rooms.room(node).free()
+    match clause:
+        case "memory":
+            return f"reserve.memory <= {size(free.memory)}: {node} fits"
+        case "cpu":
+            return f"reserve.cpu <= {free.cpu / 1000:g}: {node} fits"
+        case "disk":
+            return f"reserve.disk <= {size(free.disk)}: {node} fits"
+        case "ports":
+            port = next(one for one in chooser.component.ports if one.port is not None)
+            return f"ports: {{{port.name}: auto}}: {node} fits"
+        case "mode":
+            return f"dsmt node include {node}: {node} fits"
+        case "nodes":
+            return f"nodes: all_nodes: {node} fits"
+        case "limits":
+            return f"limits.enforce: best_effort: {node} fits"
+        case _ if clause in _STATE:
+            return f"bring {node} back: it is {sight.fleet.state(node)}"
+        case _:
+            return None

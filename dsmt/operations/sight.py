@@ -1,0 +1,147 @@
+"""Sight: what an operator's command sees of the realm: the view of all facts, and what passes by beside them.
+
+Rule 1: it is a snapshot with its age and its source; a command that watches looks again at each batch.
+Rule 2: signals are read from the last minutes of the history: brokers' stats and notices, heartbeats.
+Rule 3: no command waits for ever for a broker that does not answer: see `patience`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.envelope import Event
+from dsmt.event.records import BrokerNotice, BrokerStats, Heartbeat, from_data
+from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Interest, Start
+from dsmt.view import PATTERNS, Fleet, View
+
+PATIENCE_S: Final = 20.0
+STATS_MS: Final = 70_000
+"""Brokers say their stats each 30 s."""
+HEARD_MS: Final = 5_000
+"""How far back heartbeats are looked for."""
+
+
+@asynccontextmanager
+async def patience(what: str, limit_s: float = PATIENCE_S) -> AsyncIterator[None]:
+    """Bound a wait for the broker. Raises `TransportError` that says what did not come."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise TransportError(
+            "bus.slow", f"{what} did not come within {limit_s:.0f} s", next="dsmt brokers; then try again"
+        ) from error
+
+
+@dataclass(slots=True)
+class Passing:
+    """What signals of the last minutes have said."""
+
+    stats: dict[str, tuple[int, BrokerStats]] = field(default_factory=dict)
+    """By broker: when, and what."""
+    gaps: int = 0
+    heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
+    """By source: when it was heard last."""
+
+    def take(self, event: Event) -> None:
+        """Take in one signal; what cannot be read says nothing."""
+        levels = event.topic.split("/")
+        try:
+            if event.type == "dsmt.broker.stats":
+                self.stats[levels[1]] = (event.time_ms, from_data(BrokerStats, event.data))
+            elif event.type == "dsmt.notice":
+                self.gaps += from_data(BrokerNotice, event.data).kind in ("gap", "equivocation")
+            elif event.type == "dsmt.heartbeat":
+                self.heard[event.source] = (event.time_ms, from_data(Heartbeat, event.data))
+        except UnusableEventError:
+            return
+
+
+@dataclass
+class Sight:
+    """A view at a time. `broker` is where it comes from, `whole` that broker's word that nothing is missing."""
+
+    view: View
+    now_ms: int
+    as_of_ms: int
+    broker: str
+    whole: bool
+    passing: Passing = field(default_factory=Passing)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The nodes at this time."""
+        return Fleet(self.view, self.now_ms, self.broker)
+
+    @property
+    def age_s(self) -> float:
+        """How old the view is, in seconds."""
+        return max(0.0, (self.now_ms - self.as_of_ms) / 1000)
+
+
+async def look(bus: Bus, *, passing: bool = False) -> Sight:
+    """See the realm now; with `passing` also what signals say. Raises `TransportError`."""
+    async with patience("the realm's facts"):
+        told = Passing()
+        if passing:
+            await _passing(bus, told)
+        view = View()
+        async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, follow=False)) as batches:
+            async for batch in batches:
+                for delivery in batch:
+                    match delivery:
+                        case Arrived(signed):
+                            view.apply(signed)
+                        case Complete(cursor, whole):
+                            now_ms = bus.now_ms()
+                            view.expire(now_ms)
+                            return Sight(view, now_ms, cursor.time_ms, short(bus.broker), whole, told)
+                        case _:
+                            pass
+    raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
+
+
+async def _passing(bus: Bus, told: Passing) -> None:
+    now_ms = bus.now_ms()
+    windows = (
+        (("broker/+/stats", "broker/+/notice"), STATS_MS),
+        (("node/+/heartbeat", "broker/+/heartbeat", "controller/+/heartbeat"), HEARD_MS),
+    )
+    for patterns, window in windows:
+        interest = Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
+        async with bus.subscribe(interest) as batches:
+            async for batch in batches:
+                for delivery in batch:
+                    if isinstance(delivery, Arrived):
+                        told.take(delivery.signed.event)
+
+
+async def watch(bus: Bus) -> AsyncIterator[Sight]:
+    """The view again after each change, and at least each quarter of a second, for as long as it is iterated."""
+    view, whole, as_of_ms = View(), False, 0
+    complete = False
+    async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)) as batches:
+        async for batch in batches:
+            for delivery in batch:
+                match delivery:
+                    case Arrived(signed):
+                        view.apply(signed)
+                    case Complete(cursor, w) | Bookmark(cursor, w):
+                        complete, whole, as_of_ms = True, w, cursor.time_ms
+                    case _:
+                        pass
+            if complete:
+                now_ms = bus.now_ms()
+                view.expire(now_ms)
+                yield Sight(view, now_ms, as_of_ms, short(bus.broker), whole)
+
+
+def short(broker: str) -> str:
+    """A broker's name without its role."""
+    return broker.removeprefix("broker/")

@@ -1,0 +1,65 @@
+"""Targets: `service[/component[/index]]`, and which slots they name. Nothing is guessed from a prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.topic import is_level
+from dsmt.view import SlotKey, View
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an operator has named."""
+
+    service: str
+    component: str | None = None
+    index: int | None = None
+
+    def __str__(self) -> str:
+        parts = (self.service, self.component, self.index)
+        return "/".join(str(part) for part in parts if part is not None)
+
+    def takes(self, key: SlotKey) -> bool:
+        """Whether it names a slot."""
+        return (
+            key.service == self.service
+            and self.component in (None, key.component)
+            and (self.index is None or self.index == key.index)
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read a target. Raises `InputError`."""
+        parts = text.split("/")
+        right = 1 <= len(parts) <= 3 and all(map(is_level, parts)) and (len(parts) < 3 or parts[2].isdigit())
+        if not right:
+            forms = "write SERVICE, SERVICE/COMPONENT or SERVICE/COMPONENT/INDEX"
+            raise InputError("target.form", f"{text!r} is no target", next=forms)
+        return cls(parts[0], parts[1] if len(parts) > 1 else None, int(parts[2]) if len(parts) > 2 else None)
+
+
+def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]:
+    """The slots that a target names, sorted: those that its spec asks for, and those that there are.
+
+    `gone` takes those too that have ended. Raises `NotFoundError` when the service, component or index is not there.
+    """
+    entry = view.services.get(target.service)
+    known = None if entry is None else entry.parsed
+    if entry is None or (known is None and not entry.slots):
+        raise NotFoundError("service.unknown", f"there is no service {target.service}", next="dsmt services lists them")
+    ended = entry.spec is not None and entry.spec.record.removed
+    components = {} if known is None or ended else known.components
+    keys = {
+        SlotKey(target.service, name, index)
+        for name, component in components.items()
+        for index in range(component.instances or 0)
+    }
+    for (component, index), slot in entry.slots.items():
+        if gone or (slot.fact is not None and slot.fact.record.desired != "gone") or (slot.fact is None and slot.holders):
+            keys.add(SlotKey(target.service, component, index))
+    found = sorted(key for key in keys if target.takes(key))
+    if not found and (target.index is not None or (target.component is not None and target.component not in components)):
+        raise NotFoundError("target.unknown", f"there is no {target}", next=f"dsmt ps {target.service} lists what there is")
+    return found

@@ -1,0 +1,71 @@
+"""Times as operators write and read them: RFC 3339, `10m`, `14:05`, "6 m ago"."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from dsmt.errors import InputError
+from dsmt.event.envelope import EventId
+from dsmt.spec.mistakes import WrongValueError
+from dsmt.spec.quantities import parse_duration
+
+_CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+
+
+def rfc3339(ms: int | None) -> str | None:
+    """A realm time as INTERFACE 1 writes it: UTC, with milliseconds."""
+    if ms is None:
+        return None
+    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{seconds}.{ms % 1000:03d}Z"
+
+
+def milliseconds(text: str) -> int:
+    """The realm time of what `rfc3339` wrote, or of any RFC 3339 time. Raises `ValueError`."""
+    told = datetime.fromisoformat(text)
+    return round((told if told.tzinfo else told.astimezone()).timestamp() * 1000)
+
+
+def span(ms: float) -> str:
+    """A span as people read it: `0.4 s`, `8 s`, `6 m`, `5 h`, `2 d`."""
+    seconds = max(0.0, ms / 1000)
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= 2 * size or (size == 60 and seconds >= 60):
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def moment(text: str, now_ms: int) -> int | EventId:
+    """What `--since` and `--until` take: `10m`, `14:05`, RFC 3339 (realm ms), or an event id. Raises `InputError`."""
+    if "#" in text:
+        return EventId.parse(text)
+    try:
+        return now_ms - round(parse_duration(text) * 1000)
+    except WrongValueError:
+        pass
+    clock = _CLOCK.fullmatch(text)
+    try:
+        if clock is not None:
+            hour, minute, second = (int(part or 0) for part in clock.groups())
+            now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone()
+            told = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
+            return round((told if told <= now else told - timedelta(days=1)).timestamp() * 1000)
+        return milliseconds(text)
+    except ValueError as error:
+        forms = "write 10m, 14:05, an RFC 3339 time or an event id"
+        raise InputError("time.form", f"{text!r} is no time", next=forms) from error
+
+
+def local(ms: int, *, milli: bool = False) -> str:
+    """The time of day here: `03:12:34`, or `03:12:34.391`."""
+    told = datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%H:%M:%S")
+    return f"{told}.{ms % 1000:03d}" if milli else told
+
+
+def zone() -> str:
+    """What the time zone here is called now."""
+    return datetime.now(UTC).astimezone().strftime("%Z")

@@ -1,0 +1,132 @@
+"""Shown: the layers' words on an instance folded into the one word that operators see (INTERFACE 3).
+
+Rule 1: a slot with no node, or whose node has not said anything of it, is `waiting`; what is said of an older
+    generation counts only while something still runs of it.
+Rule 2: the application's word decides where there is one; else the agent's; else the container's.
+Rule 3: on a node that is dead, or when whoever speaks has been silent for 3x its emit rate, what had not ended is `lost`.
+Rule 4: a failure with a next try is `backoff`, one that waits for a cause `parked`, one that is left alone `failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from dsmt.event.records import Status
+from dsmt.event.status import Layer, Shown, State
+from dsmt.view.entries import Instance, SlotEntry
+from dsmt.view.held import Held
+
+SILENT_RATES: Final = 3
+"""A source that was silent for so many of its emit rates is not believed any more."""
+
+_CONTAINER: Final[Mapping[State, Shown]] = {
+    State.SELECTED: Shown.INSTALLING,
+    State.INSTALLING: Shown.INSTALLING,
+    State.INSTALLED: Shown.INSTALLING,
+    State.DESELECTED: Shown.STOPPING,
+    State.GONE: Shown.GONE,
+}
+_COMPONENT: Final[Mapping[State, Shown]] = {
+    State.REQUESTED: Shown.INSTALLING,
+    State.INITIATED: Shown.INSTALLING,
+    State.INSTANTIATED: Shown.STARTING,
+    State.RUNNING: Shown.RUNNING,
+    State.TERMINATED: Shown.STOPPING,
+    State.STOPPED: Shown.STOPPED,
+    State.GONE: Shown.GONE,
+    State.UNDEFINED: Shown.LOST,
+}
+_AGENT: Final[Mapping[State, Shown]] = {
+    **_COMPONENT,
+    State.INSTANTIATED: Shown.INSTALLING,
+    State.RUNNING: Shown.INSTALLING,
+}
+"""An agent that runs has yet to bring its application so far."""
+ENDED: Final = frozenset({Shown.WAITING, Shown.STOPPED, Shown.GONE, Shown.DONE, Shown.FAILED})
+"""What a node's death does not change."""
+
+
+class Seen(NamedTuple):
+    """The word, since when (realm ms, if it is known), and the status that decided it."""
+
+    state: Shown
+    since_ms: int | None
+    status: Held[Status] | None
+
+
+def decisive(instance: Instance | None, generation: int) -> Held[Status] | None:
+    """The status that decides (rules 1 and 2), for a slot of that generation."""
+    if instance is None:
+        return None
+    container = instance.container
+    if container is not None and container.record.state in (State.SELECTED, State.INSTALLING, State.FAILED):
+        above = instance.application
+        return above if above is not None and _newer(above, container) else container
+    if container is not None and container.record.state is State.GONE:
+        return container
+    for held in (instance.application, instance.agent, container):
+        if held is not None and not _is_over(held.record, generation):
+            return held
+    return instance.application or instance.agent or container
+
+
+def _newer(above: Held[Status], below: Held[Status]) -> bool:
+    return above.record.generation >= below.record.generation and above.record.state is not State.GONE
+
+
+def _is_over(status: Status, generation: int) -> bool:
+    """Whether a status tells of the end of an earlier generation."""
+    return status.generation < generation and status.state in (State.STOPPED, State.GONE)
+
+
+def shown(
+    entry: SlotEntry,
+    node: str | None,
+    *,
+    lost_since_ms: int | None = None,
+    silent_since_ms: int | None = None,
+    job: bool = False,
+) -> Seen:
+    """The word for a slot's instance on a node.
+
+    `lost_since_ms`: since when that node is dead. `silent_since_ms`: since when whoever speaks of it has been silent, if
+    for longer than rule 3 allows. Realm ms; None when it is not so.
+    """
+    fact = entry.fact
+    generation = 0 if fact is None else fact.version
+    since = None if fact is None else fact.time_ms
+    held = decisive(None if node is None else entry.instances.get(node), generation)
+    wanted = fact is not None and fact.record.desired != "gone" and fact.record.node == node
+    if held is None or (wanted and _is_over(held.record, generation)):
+        state = Shown.WAITING if fact is None or fact.record.desired != "gone" else Shown.GONE
+        if state is Shown.WAITING and node is not None and lost_since_ms is not None:
+            return Seen(Shown.LOST, lost_since_ms, held)
+        return Seen(state, since, None)
+    state = _word(held.record, job=job)
+    if state not in ENDED:
+        lost = lost_since_ms if lost_since_ms is not None else silent_since_ms
+        if lost is not None:
+            return Seen(Shown.LOST, lost, held)
+    return Seen(state, held.record.since_ms, held)
+
+
+def _word(status: Status, *, job: bool) -> Shown:
+    if status.state is State.FAILED:
+        if status.parked:
+            return Shown.PARKED
+        return Shown.BACKOFF if status.next_try_ms is not None else Shown.FAILED
+    if job and status.state is State.STOPPED and status.last_exit is not None and status.last_exit.code == 0:
+        return Shown.DONE
+    table = {Layer.CONTAINER: _CONTAINER, Layer.AGENT: _AGENT}.get(status.layer, _COMPONENT)
+    return table.get(status.state, Shown.WAITING)
+
+
+def silent_for(status: Status, source_state: str | None, since_ms: int, now_ms: int) -> bool:
+    """Whether a source whose session is not open (`silent`, `closed`, `unknown`) has been silent for too long (rule 3).
+
+    `source_state` None is a source of whose session nobody knows: it is believed until its facts die.
+    """
+    if source_state in (None, "open"):
+        return False
+    return now_ms - since_ms >= SILENT_RATES * status.emit_rate_s * 1000
