@@ -6,6 +6,7 @@ Rule 3: checks that look at the same thing in the same way are tried once, and t
 Rule 4: a check that cannot run says nothing of the service: it counts neither way, and is told once.
 Rule 5: with no check an instance is ready when it has lived `healthy_after`.
 Rule 6: what is wanted done comes back as effects; the machine owns no clock.
+Rule 7: while it starts it is tried eagerly: after `EAGER_S`, then twice that, up to the check's own interval.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 from dsmt.spec.records import Check, HealthSpec
 
 FOREVER: Final = float("inf")
+EAGER_S: Final = 0.05
 
 
 class Role(StrEnum):
@@ -191,7 +193,7 @@ class HealthMonitor:
             count = state.counts.get(role)
             if state.over or count is None:
                 continue
-            count.due = now + count.check.interval_s
+            count.due = now + _pause(role, count)
             if broken:
                 if not effects and count.error != evidence:
                     effects.append(Broken(str(name), evidence))
@@ -247,6 +249,14 @@ class HealthMonitor:
         count = self._state.counts.get(Role.STARTUP)
         limit = None if count is None else count.check.deadline_s
         return FOREVER if limit is None else self._began + limit
+
+
+def _pause(role: Role, count: _Count) -> float:
+    """How long after a try the next one comes, in seconds (rule 7)."""
+    interval = count.check.interval_s
+    if role is not Role.STARTUP or count.good:
+        return interval
+    return min(interval, EAGER_S * 2.0 ** min(count.bad, 16))
 
 
 def _same(a: Check, b: Check) -> bool:
