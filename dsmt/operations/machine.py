@@ -32,7 +32,7 @@ from dsmt.system.fork import log_path
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import is_alive, open_pidfd
 from dsmt.system.records import living, record_path
-from dsmt.system.tree import kill_tree
+from dsmt.system.tree import kill_owned
 
 GRACE_S = 15.0
 """How long agents may take to stop their services before they are killed."""
@@ -158,8 +158,8 @@ async def down(home: Home) -> Ended:
         _signal(identity, signal.SIGKILL)
     killed = await _end(parts.agents(), GRACE_S)
     stuck: list[int] = []
-    for root in parts.instances():
-        stuck.extend(await kill_tree(root, deadline=5.0))
+    for container in parts.containers():
+        stuck.extend(await kill_owned(str(container), deadline=5.0))
     killed += await _end(parts.brokers(), 5.0)
     killed += await _end(parts.all(), 1.0)
     for node in home.names("nodes"):
@@ -193,14 +193,14 @@ class _Parts:
 
     def agents(self) -> list[Identity]:
         """The deployment agents."""
-        records = [container / "run" / "deployment_agent.json" for container in self._containers()]
-        records += [container / PROCESS for container in self._containers()]
+        records = [container / "run" / "deployment_agent.json" for container in self.containers()]
+        records += [container / PROCESS for container in self.containers()]
         return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
 
     def instances(self) -> list[Identity]:
         """The programs that agents started, alive or with children that are."""
         found = []
-        for container in self._containers():
+        for container in self.containers():
             path = container / RECORD
             record = load_record(path.read_bytes() if path.exists() else None)
             if record is not None and record.process is not None:
@@ -228,7 +228,8 @@ class _Parts:
         found = (living(record_path(str(directory), program)) for program in programs)
         return [identity for identity in found if identity is not None]
 
-    def _containers(self) -> Iterable[Path]:
+    def containers(self) -> Iterable[Path]:
+        """The directories of all containers."""
         for name in self._home.names("nodes"):
             yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
 

@@ -8,9 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.real.fleet import Fleet, eventually, fleet, redis_spec
 
-from dsmt.system.procfs import is_alive, identity_of
+from dsmt.operations.connection import connect
+from dsmt.operations.machine import Wanted, up
+from dsmt.operations.watching import watching
+from dsmt.system.procfs import identity_of, is_alive
+from tests.real.fleet import Fleet, eventually, fleet, processes_of, redis_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -36,8 +39,6 @@ def no_duplicates(made: Fleet) -> None:
 
 
 def redis_processes(made: Fleet) -> list[int]:
-    from tests.real.fleet import processes_of
-
     return [pid for pid, text in processes_of(made.home.root).items() if text.startswith("redis-server")]
 
 
@@ -164,17 +165,11 @@ def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_t
             await eventually("the broker's end", lambda: not is_alive(broker))
             for path in [*directory.glob("store.db*"), directory / "birth"]:
                 path.unlink()
-            from dsmt.operations.machine import Wanted, up
-
             await up(made.home, Wanted(nodes=3, controllers=2))
             await made.replaced("brokers", "b1", "broker", broker)
-            since = len(made.watch.seen)
-
-            def back() -> bool:
-                topics = {seen.signed.event.topic for seen in made.watch.seen[since:]}
-                return {"service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"} <= topics
-
-            await made.watch.until("the nodes' offers", back, 60)
+            async with connect(made.home.operator(), made.home.realm(), patience_s=60) as other, watching(other.bus) as anew:
+                offered = ["service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"]
+                await anew.until("the nodes' offers", lambda: all(anew.view.winner(topic) for topic in offered), 60)
             pid = next(iter(before.values()))
             assert {p for p in before.values() if identity_of(p)} == set(before.values())
             os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,166 @@
+"""`up`, `down`, `demo`, and the components in the foreground: a realm on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+import click
+
+from dsmt.cli.command import Seat, command
+from dsmt.cli.printing import counted, document
+from dsmt.errors import FailedError, NotFoundError
+from dsmt.operations import machine
+from dsmt.operations.connection import connect
+from dsmt.operations.home import Home
+from dsmt.operations.watching import watching
+
+PATIENCE_S = 30.0
+
+
+@command()
+@click.option("--nodes", default=1, show_default=True, metavar="N", help="Nodes n1, n2, ... on this machine.")
+@click.option("--controllers", default=2, show_default=True, metavar="N", help="Controllers c1, c2, ...")
+@click.option("--port", default=None, type=int, metavar="P", help="The broker's port, when the realm is made.")
+@click.option("--name", default="local", show_default=True, help="The realm's name, when it is made.")
+@click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
+def up(seat: Seat, nodes: int, controllers: int, port: int | None, name: str, *, detach: bool) -> None:
+    """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
+    home = seat.home()
+    listen = None if port is None else f"127.0.0.1:{port}"
+    wanted = machine.Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
+    asyncio.run(_up(seat, home, wanted, detach=detach))
+
+
+async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
+    started = await machine.up(home, wanted)
+    async with (
+        connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection,
+        watching(connection.bus) as watch,
+    ):
+        await watch.until(
+            f"{counted(wanted.nodes, 'node')} to attach",
+            lambda: all(n in watch.view.nodes and watch.view.nodes[n].attributes for n in started.nodes),
+            PATIENCE_S,
+        )
+    if seat.json:
+        document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
+    else:
+        made = " (made now)" if started.made else ""
+        parts = f"broker {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
+        print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
+        print(f"home {home.root}")
+        print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail")
+    if not detach:
+        await _until_interrupted()
+        await _down(seat, home)
+
+
+async def _until_interrupted() -> None:
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    await asked.wait()
+
+
+@command()
+def down(seat: Seat) -> None:
+    """End what this home started on this machine, services and all; never more."""
+    home = seat.home()
+    if not home.exists:
+        raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
+    asyncio.run(_down(seat, home))
+
+
+async def _down(seat: Seat, home: Home) -> None:
+    ended = await machine.down(home)
+    if seat.json:
+        document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
+    elif ended.processes:
+        killed = f", {ended.killed} of them killed" if ended.killed else ""
+        print(f"ended {counted(ended.processes, 'process')}{killed}; keys, history and data stay in {home.root}")
+    else:
+        print(f"nothing was running; keys, history and data stay in {home.root}")
+    if ended.stuck:
+        pids = ", ".join(map(str, ended.stuck))
+        raise FailedError("stop.stuck", f"these processes do not die: {pids}", next="look at the machine's storage")
+
+
+@command()
+@click.option("--hold", is_flag=True, help="Wait for Enter before the clean-up.")
+def demo(seat: Seat, *, hold: bool) -> int:
+    """A realm in a temporary home, a real service, two real deaths and their repair, shown with their times."""
+    from dsmt.operations.demo import Line  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.demo import demo as play  # noqa: PLC0415 - the same
+
+    def show(line: Line) -> None:
+        if not seat.json:
+            verdict = {True: "ok", False: "FAILED", None: ""}[line.ok]
+            at = f"{line.at_s:5.1f}" if line.step else "     "
+            print(f"{at}  {line.step:<9} {line.text:<58} {line.took:>9}  {verdict}".rstrip(), flush=True)
+
+    async def held(home: Home) -> None:
+        print(f"held: DSMT_HOME={home.root} dsmt status; Enter cleans up", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, input)
+
+    if not seat.json:
+        print("dsmt demo   a realm of 3 nodes in a temporary home   (about 15 s)\n")
+    result = asyncio.run(play(show, hold=held if hold else None))
+    if seat.json:
+        document(
+            {
+                "ok": result.ok,
+                "instance_restart_ms": result.instance_restart_ms,
+                "node_repair_ms": result.node_repair_ms,
+                "events": result.events,
+                "verified": result.verified,
+                "gaps": result.gaps,
+            }
+        )
+    elif result.ok and result.node_repair_ms is not None:
+        repaired = f"instance in {result.instance_restart_ms} ms, node in {result.node_repair_ms / 1000:.2f} s"
+        print(f"\n2 of 2 repaired: {repaired}, on this machine.")
+        print("Look at it yourself:  dsmt demo --hold      next:  dsmt up --nodes 3 --detach")
+    return 0 if result.ok else 1
+
+
+def _directory(home: Home, kind: str, name: str) -> str:
+    directory = home.part(kind, name)
+    if not (directory / "identity").exists():
+        known = ", ".join(home.names(kind)) or "none"
+        raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next="dsmt up makes them")
+    return str(directory)
+
+
+@command("run")
+@click.argument("name", default="b1")
+def broker_run(seat: Seat, name: str) -> int:
+    """Run a broker of this home in the foreground."""
+    from dsmt.programs import broker  # noqa: PLC0415 - lazily, for quick help
+
+    return broker.main(_directory(seat.home(), "brokers", name))
+
+
+@command("run")
+@click.argument("name", default="c1")
+def controller_run(seat: Seat, name: str) -> int:
+    """Run a controller of this home in the foreground."""
+    from dsmt.operations.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.programs import controller  # noqa: PLC0415 - the same
+
+    with suppress(NotFoundError):  # where the root key is not, the directory must be there
+        ensure_controller(seat.home(), name)
+    return controller.main(_directory(seat.home(), "controllers", name))
+
+
+@command("run")
+@click.argument("name", default="n1")
+def node_run(seat: Seat, name: str) -> int:
+    """Run a node of this home in the foreground; its end leaves its services running."""
+    from dsmt.operations.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.programs import spawner  # noqa: PLC0415 - the same
+
+    with suppress(NotFoundError):  # where the root key is not, the directory must be there
+        ensure_node(seat.home(), name)
+    return spawner.main(_directory(seat.home(), "nodes", name))
