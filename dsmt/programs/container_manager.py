@@ -2,12 +2,14 @@
 
 It restarts a dead spawner, as the spawner restarts it.
 
-SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then exit.
+SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then the spawner (and
+with it the monitor), then exit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,8 +21,8 @@ from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.surroundings import NodeSurroundings
 from dsmt.programs.node_process import client, data_root, on_signals, outside, read_node, run
 from dsmt.system.files import DiskFiles
-from dsmt.system.processes import SpawnedProcesses, watch_spawner
-from dsmt.system.procfs import boot
+from dsmt.system.processes import SpawnedProcesses, spawner_of, watch_spawner
+from dsmt.system.procfs import boot, children, identity_of, open_pidfd
 from dsmt.trust.keys import SecretKey
 
 
@@ -67,6 +69,7 @@ async def _serve(directory: Path) -> int:
         ending: list[asyncio.Task[None]] = []
 
         def end_the_node() -> None:
+            watching.cancel()
             if not ending:
                 ending.append(asyncio.ensure_future(manager.shutdown()))
 
@@ -77,7 +80,20 @@ async def _serve(directory: Path) -> int:
             running.result()
         for one in ending:
             await one
+            _end_spawner(str(directory))
     return 0
+
+
+def _end_spawner(directory: str) -> None:
+    """End the node's spawner, and one that is only just starting: this process has no other children."""
+    known = spawner_of(directory)
+    starting = [identity_of(pid) for pid in children(os.getpid())]
+    for identity in (known, *starting):
+        descriptor = None if identity is None else open_pidfd(identity)
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            os.close(descriptor)
 
 
 if __name__ == "__main__":

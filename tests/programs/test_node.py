@@ -29,8 +29,8 @@ from dsmt.spec.plain import to_plain
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.processes import start_spawner
-from dsmt.system.procfs import descendants, is_alive
-from dsmt.system.records import living, read_record, record_path
+from dsmt.system.procfs import descendants, pids
+from dsmt.system.records import living, record_path
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
@@ -178,23 +178,32 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def end(at: World) -> None:
-    """End everything that was started here: the spawner first, then who it started, then what they left."""
-    spawner = read_record(record_path(at.directory, "spawner"))
-    victims = [] if spawner is None or not is_alive(spawner) else [spawner.pid, *descendants(spawner.pid)]
-    for record in at.node.rglob("run/*.json"):
-        found = living(str(record))
-        if found is not None:
-            victims += [found.pid, *descendants(found.pid)]
-    for record in at.node.rglob(RECORD):
-        told = load_record(record.read_bytes())
-        if told is not None and told.process is not None:
-            victims += [told.process.pid] if alive(told.process.pid) else []
-    for pid in dict.fromkeys(victims):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """End everything that was started here, until two looks in a row find nobody: they restart each other."""
+    empty = 0
+    while empty < 2:
+        victims = started_here(at)
+        empty = 0 if victims else empty + 1
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.05)
     if at.broker is not None:
         at.broker.kill()
         at.broker.wait()
+
+
+def started_here(at: World) -> list[int]:
+    """Every living process that names this test's own directory, and what those have started."""
+    mine = str(at.home.root).encode()
+    found: list[int] = []
+    for pid in pids():
+        try:
+            told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone, or another user's
+        if mine in told and alive(pid) and (at.broker is None or pid != at.broker.pid):
+            found += [pid, *descendants(pid)]
+    return list(dict.fromkeys(found))
 
 
 def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) -> None:
@@ -279,11 +288,17 @@ def test_sigusr1_to_the_manager_ends_the_node_and_leaves_no_process(tmp_path: Pa
             await at.assign(await at.spec(WEB))
             await at.ready()
             program, agent = at.status()["pid"], at.agent()
-            manager = at.pid("container_manager")
-            os.kill(at.pid("spawner"), signal.SIGKILL)
+            manager, monitor, spawner = (at.pid(one) for one in ("container_manager", "node_monitor", "spawner"))
             os.kill(manager, signal.SIGUSR1)
-            for pid, what in ((program, "program"), (agent, "agent"), (manager, "manager")):
+            for pid, what in (
+                (program, "program"),
+                (agent, "agent"),
+                (manager, "manager"),
+                (monitor, "monitor"),
+                (spawner, "spawner"),
+            ):
                 await at.until(lambda pid=pid: not alive(pid), f"the {what} is gone")
+            assert started_here(at) == []
             assert at.status()["state"] == "stopped"
 
     asyncio.run(main())
