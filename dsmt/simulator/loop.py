@@ -23,7 +23,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
-from math import inf
+from math import inf, nextafter
 from typing import Any, Final, NoReturn
 
 from dsmt.simulator.burial import bury_tasks, close_generator, forget_exception
@@ -123,8 +123,11 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> SimTimer:
-        """Run the callback `delay` seconds from now."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        """Run the callback `delay` seconds from now; a delay that is lost in the float's rounding still takes a tick."""
+        when = self._now + delay
+        if when == self._now and delay > 0:
+            when = nextafter(when, inf)
+        return self.call_at(when, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None

@@ -251,3 +251,17 @@ def test_a_simulation_inside_a_running_loop_is_refused() -> None:
 def test_a_trace_refuses_what_may_hold_an_address() -> None:
     with pytest.raises(TypeError, match="object"):
         Trace().note("delivered", object())  # type: ignore[arg-type]
+
+
+def test_a_wait_shorter_than_the_floats_resolution_still_lets_time_pass() -> None:
+    async def main() -> float:
+        await asyncio.sleep(64)
+        until = 64.0 + 1e-9
+        loop, rounds = asyncio.get_running_loop(), 0
+        while loop.time() < until:
+            rounds += 1
+            assert rounds < 10
+            await asyncio.sleep(1e-17)
+        return loop.time()
+
+    assert run(main()) == 64.001
