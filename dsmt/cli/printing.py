@@ -61,5 +61,6 @@ def _painted(text: str, cell: str) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 node`, `3 nodes`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    """`1 node`, `3 nodes`, `2 processes`."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{number} {thing}{'' if number == 1 else plural}"

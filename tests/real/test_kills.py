@@ -249,3 +249,27 @@ def test_a_container_manager_stopped_for_20_s_costs_its_node_nothing(tmp_path):
         await settled(made)
 
     run(tmp_path, scenario)
+
+
+def test_a_silent_nodes_instances_run_elsewhere_and_its_own_end_when_it_returns(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        node = next(iter(made.pids("store")))[2]
+        stopped = made.processes_of_node(node)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await made.watch.until(
+                "all instances elsewhere",
+                lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+                60,
+            )
+        finally:
+            for pid in stopped[::-1]:
+                os.kill(pid, signal.SIGCONT)
+        verdict = made.watch.view.nodes[node].verdict
+        assert verdict is not None
+        assert verdict.record.road == "silent"
+        assert any("/probe/" in seen.signed.event.topic for seen in made.watch.seen)
+        await settled(made)  # what ran on it has ended: one process for each slot
+
+    run(tmp_path, scenario)
