@@ -1,0 +1,71 @@
+"""`python -m benchmarks [P1 ...]`: run the figures asked for (all without any), print one table, write latest.json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from benchmarks.processes import become_subreaper, interrupt_on_term, sweep
+from benchmarks.rows import Row, machine, row, table
+
+BENCHMARKS: Final[Mapping[str, str]] = {
+    "P1": "benchmarks.p1_restart",
+    "P2": "benchmarks.p2_status",
+    "P3": "benchmarks.p3_node_death",
+    "P6": "benchmarks.p6_latency",
+}
+"""Every figure's module, with `run() -> list[Row]`."""
+
+RESULTS: Final = Path(__file__).with_name("results") / "latest.json"
+
+
+def main(arguments: list[str]) -> int:
+    """0: all ran, whether they hold or fall short; 1: one broke; 2: there is no such figure; 130: interrupted."""
+    wanted = [argument.upper() for argument in arguments] or list(BENCHMARKS)
+    unknown = [name for name in wanted if name not in BENCHMARKS]
+    if unknown:
+        print(f"no figure {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    become_subreaper()
+    interrupt_on_term()
+    print(machine(), flush=True)
+    rows: list[Row] = []
+    broken = False
+    try:
+        for name in wanted:
+            found, failed = _run(name)
+            rows += found
+            broken = broken or failed
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        left = sweep()
+        if left:
+            print(f"the last sweep ended {len(left)} processes", file=sys.stderr)
+    print(table(rows))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    return 1 if broken else 0
+
+
+def _run(name: str) -> tuple[list[Row], bool]:
+    began = time.monotonic()
+    try:
+        found = importlib.import_module(BENCHMARKS[name]).run()
+    except Exception as error:  # noqa: BLE001 - the outermost frame: one broken benchmark must not hide the others
+        traceback.print_exc()
+        note = f"broke: {type(error).__name__}: {error}"
+        return [row(name, "", unit="", ours=None, note=note)], True
+    finally:
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return found, False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
