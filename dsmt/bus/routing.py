@@ -45,12 +45,27 @@ class Subscription(Generic[Owner]):
     live: bool = False
     completed: bool = False
     told_trimmed: bool = False
+    _exact: frozenset[str] = frozenset()
+    _subtrees: tuple[str, ...] = ()
+    _others: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        plain = [pattern for pattern in self.patterns if "+" not in pattern]
+        self._exact = frozenset(pattern for pattern in plain if not pattern.endswith("/"))
+        self._subtrees = tuple("" if pattern == "/" else pattern for pattern in plain if pattern.endswith("/"))
+        self._others = tuple(pattern for pattern in self.patterns if "+" in pattern)
 
     def takes(self, row: Row) -> bool:
         """Whether it takes a row."""
         if not self.signals and not row.fact:
             return False
-        return any(matches(p, row.topic) for p in self.patterns) or (self.name is not None and self.name in row.to)
+        topic = row.topic
+        if topic in self._exact or topic.startswith(self._subtrees):
+            return True
+        for pattern in self._others:
+            if matches(pattern, topic):
+                return True
+        return self.name is not None and self.name in row.to
 
     def consumed(self, count: int) -> None:
         """Its reader has taken so many bytes."""
