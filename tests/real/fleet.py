@@ -50,15 +50,15 @@ def processes_of(home: Path) -> dict[int, str]:
     """Every process that has to do with a home, by pid: its command line, or its directory, names it."""
     needle = str(home).encode()
     found = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
             continue
         with suppress(OSError):
-            command = Path(f"/proc/{entry}/cmdline").read_bytes()
-            where = os.readlink(f"/proc/{entry}/cwd").encode()
-            state = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            command = (process / "cmdline").read_bytes()
+            where = str((process / "cwd").readlink()).encode()
+            state = (process / "stat").read_bytes().rpartition(b")")[2].split()[0]
             if state != b"Z" and (needle in command or needle in where):
-                found[int(entry)] = f"{command.replace(bytes(1), b' ').decode()} in {where.decode()}"
+                found[int(process.name)] = f"{command.replace(bytes(1), b' ').decode()} in {where.decode()}"
     return found
 
 
@@ -89,7 +89,9 @@ class Fleet:
                 found[component, index, node] = instance
         return found
 
-    async def ready(self, service: str, count: int, *, but: Callable[[Instance], bool] | None = None) -> dict[tuple[str, int, str], Instance]:
+    async def ready(
+        self, service: str, count: int, *, but: Callable[[Instance], bool] | None = None
+    ) -> dict[tuple[str, int, str], Instance]:
         def condition() -> dict[tuple[str, int, str], Instance] | None:
             found = {k: i for k, i in self.instances(service).items() if but is None or not but(i)}
             return found if len(found) >= count else None
@@ -166,19 +168,23 @@ async def gone(*identities: Identity) -> None:
 
 
 @asynccontextmanager
-async def fleet(directory: Path, *, nodes: int = 3, controllers: int = 2) -> AsyncIterator[Fleet]:
-    """A realm with nodes that are attached; after the block nothing of it is left, or the test fails."""
-    home = Home(directory / "home")
+async def attached(home: Home, *, nodes: int) -> AsyncIterator[Fleet]:
+    """A watch on a realm that is up, once so many of its nodes are attached."""
+    async with (
+        connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection,
+        watching(connection.bus) as watch,
+    ):
+        await watch.until(
+            f"{nodes} nodes", lambda: sum(n.attributes is not None for n in watch.view.nodes.values()) >= nodes, PATIENCE_S
+        )
+        yield Fleet(home, connection, watch)
+
+
+async def end(home: Home) -> None:
+    """`down`; what is left of the home then is killed, and fails the test."""
     try:
-        await up(home, Wanted(nodes=nodes, controllers=controllers, name="test"))
-        async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
-            async with watching(connection.bus) as watch:
-                await watch.until(
-                    f"{nodes} nodes", lambda: sum(n.attributes is not None for n in watch.view.nodes.values()) >= nodes, PATIENCE_S
-                )
-                yield Fleet(home, connection, watch)
-    finally:
         await down(home)
+    finally:
         left = processes_of(home.root)
         for pid in left:
             with suppress(ProcessLookupError):
@@ -186,3 +192,15 @@ async def fleet(directory: Path, *, nodes: int = 3, controllers: int = 2) -> Asy
     assert not left, f"down left processes: {left}"
     containers = [str(p) for p in (home.root / "nodes").glob("*/containers/*")]
     assert not containers, f"down left directories: {containers}"
+
+
+@asynccontextmanager
+async def fleet(directory: Path, *, nodes: int = 3, controllers: int = 2) -> AsyncIterator[Fleet]:
+    """A realm with nodes that are attached; after the block nothing of it is left, or the test fails."""
+    home = Home(directory / "home")
+    try:
+        await up(home, Wanted(nodes=nodes, controllers=controllers, name="test"))
+        async with attached(home, nodes=nodes) as made:
+            yield made
+    finally:
+        await end(home)
