@@ -69,7 +69,7 @@ class ControllerRunner:
         self._wanted: dict[str, float] = {}
         """By topic, since when (boot time) something is wanted there."""
         self._echoes: dict[str, tuple[int, float]] = {}
-        """By topic, the version that was published, and until when (boot time) its return is awaited."""
+        """By topic, the version that was published, and until when (boot time) its return is awaited; oldest first."""
         self._said: ControllerState | None = None
         self._said_at = 0.0
 
@@ -149,6 +149,7 @@ class ControllerRunner:
         if may_accuse != self._could_accuse:
             self._could_accuse = may_accuse
             self._agenda.ask("")
+        self._miss_echoes(now)
         dirty = self.view.take_dirty()
         if not dirty and not self._agenda.due(now_ms):
             return
@@ -173,18 +174,29 @@ class ControllerRunner:
             since = self._wanted.setdefault(intent.topic, now)
             waits = now < since + RANK_S * rank(subject, self._name, peers)
             if waits or self._awaits_echo(intent, now):
-                kind, name = subject.split("/")
-                self._agenda.ask(name if kind == "service" else "")
+                self._ask(intent.topic)
             else:
                 due.append(intent)
         return due
 
+    def _miss_echoes(self, now: float) -> None:
+        """What did not come back in time is looked at again: it may have been refused, or lost."""
+        while self._echoes:
+            topic, (version, until) = next(iter(self._echoes.items()))
+            if now < until:
+                return
+            del self._echoes[topic]
+            winner = self.view.winner(topic)
+            if winner is None or (winner.event.version or 0) < version:
+                self._ask(topic)
+
+    def _ask(self, topic: str) -> None:
+        kind, name = subject_of(topic).split("/")
+        self._agenda.ask(name if kind == "service" else "")
+
     def _awaits_echo(self, intent: Intent, now: float) -> bool:
         version, until = self._echoes.get(intent.topic, (0, 0.0))
-        if intent.next_version > version or now >= until:
-            self._echoes.pop(intent.topic, None)
-            return False
-        return True
+        return intent.next_version <= version and now < until
 
     # --- saying --------------------------------------------------------------------------------------------------
 
@@ -214,8 +226,8 @@ class ControllerRunner:
             )
             emissions.append(self._bus.emit(draft))
             self._wanted.pop(intent.topic, None)
+            self._echoes.pop(intent.topic, None)
             self._echoes[intent.topic] = (intent.next_version, now + ECHO_S)
-        self._echoes = {topic: echo for topic, echo in self._echoes.items() if echo[1] > now}
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
         for first in range(0, len(ids), PRODUCED_MOST):
             named = tuple(map(str, ids[first : first + PRODUCED_MOST]))

@@ -223,3 +223,11 @@ def test_walking_in_order_finds_what_looking_at_all_nodes_finds(nodes: list, tak
     chosen = chooser(realm)
     best = chosen._best_of(chosen.candidates(), key(index + 50), frozenset())
     assert chosen.choose(key(index + 50)) == best
+
+
+def test_a_slot_with_nowhere_to_go_says_nothing_about_the_next() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    chosen = chooser(realm)
+    assert chosen.choose(key(0), avoid=("n1", "n2")) is None
+    assert chosen.choose(key(1)) in ("n1", "n2")

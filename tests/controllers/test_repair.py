@@ -2,6 +2,7 @@
 
 import pytest
 
+from dsmt.controllers.case import gone, slot_intent
 from dsmt.event.status import Layer, State
 
 from .build import START_MS, Realm, key, web
@@ -363,6 +364,13 @@ def test_a_view_with_slots_and_no_spec_stops_nothing() -> None:
     assert other.decide().intents == ()
 
 
+def test_what_the_winner_says_already_is_not_said_again() -> None:
+    realm = running(1)
+    entry = realm.view.slot(key(0))
+    assert slot_intent(key(0), entry, realm.slot(0), (), "again") is None
+    assert slot_intent(key(0), entry, gone(realm.slot(0)), (), "other").next_version == realm.generation(0) + 1
+
+
 # --- each_node ---------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +399,18 @@ def test_each_node_leaves_a_drained_node_and_comes_back_to_its_own_index() -> No
     realm.settle(seconds=1)
     assert realm.slot(index).node == "n2"
     assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_gives_a_node_that_returns_its_own_index_and_not_the_lowest() -> None:
+    realm = running("each_node", "n1", "n2", "n3", "n4")
+    low, high = sorted(["n1", "n4"], key=realm.nodes_of().index)
+    index = realm.nodes_of().index(high)
+    for node in (low, high):
+        realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(high, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(index).node, realm.slot(index).desired) == (high, "running")
 
 
 @pytest.mark.parametrize("killed", [1, 2])

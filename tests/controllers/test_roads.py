@@ -178,12 +178,16 @@ def test_a_probe_that_passed_since_then_acquits() -> None:
     assert set(verdicts(realm)) == {"n1"}
 
 
-def test_a_probe_from_before_the_silence_says_nothing() -> None:
+def test_a_probe_that_failed_before_the_silence_is_no_evidence() -> None:
     realm = fleet(3)
     realm.probe("n1", "n2", "failed")
+    assert verdicts(silent(realm.after(1), witness=None).after(60)) == {}
+
+
+def test_a_probe_that_passed_before_the_silence_does_not_acquit() -> None:
+    realm = fleet(3)
     realm.probe("n1", "n3", "passed")
-    realm.after(1)
-    assert verdicts(silent(realm, witness=None).after(60)) == {}
+    assert set(verdicts(silent(realm.after(1)).after(60))) == {"n1"}
 
 
 def test_a_node_cannot_witness_against_or_for_itself() -> None:

@@ -260,3 +260,12 @@ def test_a_silent_node_does_not_bring_a_revision_down_and_has_its_turn_last() ->
     assert revisions(realm) == [2, 2, 2, 2]
     realm.after(60)
     assert realm.step(may_accuse=False) == []
+
+
+def test_a_node_that_falls_silent_under_a_new_revision_does_not_roll_it_back() -> None:
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    realm.step()
+    realm.silence(realm.slot(0).node)
+    assert realm.after(31).step(may_accuse=False) == []
+    assert revisions(realm) == [2, 1, 1, 1]

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dsmt.bus.client import BusClient
+from dsmt.controllers.decide import RULESET
+from dsmt.controllers.ranking import rank
 from dsmt.controllers.replay import replay
-from dsmt.controllers.runner import ControllerRunner
+from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.event.codec import decode
-from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
-from dsmt.ports.bus import Arrived, Draft
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.records import ControllerState, Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
+from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Notice
 from dsmt.simulator.host import HostProcess
 from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
 from dsmt.simulator.programs import Habits
@@ -20,7 +22,7 @@ from dsmt.simulator.world import World
 from dsmt.view import View
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 
-from .build import key, signed, spec, web
+from .build import START_MS, Realm, key, signed, spec, web
 
 
 class Rows:
@@ -280,23 +282,156 @@ def test_a_controller_says_who_it_is_and_that_it_lives() -> None:
     simulate(scenario, nodes=1)
 
 
-def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
-    heard: list[str] = []
-
-    class Bus:
-        source, broker, attached = "controller/c1", "b1", True
-
-    runner = ControllerRunner(Bus(), _Clock(), version="0.1", complain=heard.append)  # type: ignore[arg-type]
-    bad = signed("controller/c2", "service/web/slot/app/0", {"node": 7}, version=1)
-    good = signed("operator/alice", "nodeset/a", {"expression": "all_nodes", "by": "alice"}, version=1)
-    runner._fold([Arrived(bad, 1, live=True), Arrived(good, 2, live=True)])
-    assert "service/web/slot/app/0" in heard[0]
-    assert set(runner.view.nodesets) == {"a"}
+# --- the loop's own rules, with a bus in the test's hand ---------------------------------------------------------
 
 
-class _Clock:
+class HandClock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
     def boottime(self) -> float:
-        return 0.0
+        return self.now
 
     def wall_ms(self) -> int:
         return 0
+
+
+class HandEmission:
+    def __init__(self, number: int) -> None:
+        self.id, self.signed = EventId("controller/c1", 1, number), None
+
+    async def acknowledged(self) -> None:
+        return None
+
+
+class HandBus:
+    """Keeps what is emitted."""
+
+    source, broker, attached = "controller/c1", "b1", True
+
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
+        self.said: list[Draft] = []
+
+    def now_ms(self) -> int:
+        return START_MS + int(self._clock.now * 1000)
+
+    def emit(self, draft: Draft) -> HandEmission:
+        self.said.append(draft)
+        return HandEmission(len(self.said))
+
+
+class Hand:
+    """A runner whose deliveries and time a test gives."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.bus = HandBus(self.clock)
+        self.heard: list[str] = []
+        self.runner = ControllerRunner(self.bus, self.clock, version="0.1", complain=self.heard.append)  # type: ignore[arg-type]
+        self._row = 0
+
+    def give(self, *events: SignedEvent) -> None:
+        for event in events:
+            self._row += 1
+            self.runner._fold([Arrived(event, self._row, live=True)])
+
+    def slots(self, seconds: float = 0.0) -> list[str]:
+        """Time passes with bookmarks, and a turn at its end; the slots that were said then."""
+        before = len(self.bus.said)
+        for _ in range(max(1, round(seconds / 0.25))):
+            self.clock.now += 0.25 if seconds else 0.0
+            self.runner._gate.beat(self.clock.now)
+        self.runner._fold([Bookmark(Cursor("s1", self._row, 0), whole=True)])
+
+        async def turn() -> None:
+            async with asyncio.TaskGroup() as group:
+                self.runner._turn(group)
+
+        asyncio.run(turn())
+        return [draft.topic for draft in self.bus.said[before:] if "/slot/" in draft.topic]
+
+
+def applied(instances: int = 2) -> Hand:
+    hand, realm = Hand(), Realm("n1", "n2")
+    realm.apply(web(instances))
+    hand.give(*(event for _, event in realm.rows))
+    return hand
+
+
+SLOTS = ["service/web/slot/app/0", "service/web/slot/app/1"]
+
+
+def test_what_was_published_is_not_said_again_until_it_should_have_come_back() -> None:
+    hand = applied()
+    assert hand.slots() == SLOTS
+    assert hand.slots(0.25) == []
+    assert hand.slots(4.5) == []
+    assert hand.slots(0.5) == SLOTS
+
+
+def test_a_batch_names_its_inputs_and_products() -> None:
+    hand = applied()
+    hand.slots()
+    decision = from_data(Decision, dict(hand.bus.said[-1].data))
+    ids = [str(EventId("controller/c1", 1, n + 1)) for n, d in enumerate(hand.bus.said) if "/slot/" in d.topic]
+    assert list(decision.produced) == ids
+    assert (decision.store, decision.row, decision.broker) == ("s1", hand._row, "b1")
+    assert decision.view_digest == hand.runner.view.digest
+
+
+def test_nothing_is_decided_between_an_event_and_its_bookmark() -> None:
+    hand = applied()
+    hand.runner._fold([Bookmark(Cursor("s1", hand._row, 0), whole=True)])
+    hand.give(signed("operator/alice", "nodeset/a", {"expression": "all_nodes", "by": "alice"}, version=1))
+
+    async def turn() -> None:
+        async with asyncio.TaskGroup() as group:
+            hand.runner._turn(group)
+
+    asyncio.run(turn())
+    assert hand.bus.said == []
+    assert hand.slots() == SLOTS
+
+
+def test_a_controller_waits_its_rank() -> None:
+    hand = applied()
+    peers = [f"c{i}" for i in range(2, 6)]
+    realm = Realm()
+    for name in peers:
+        state = ControllerState(version="0.1", ruleset=RULESET, pid=None, decisions=0)
+        realm.say(f"controller/{name}", f"controller/{name}/state", state)
+        realm.attach("", sources=[f"controller/{name}"])
+    hand.give(*(event for _, event in realm.rows))
+    place = rank("service/web", "c1", peers)
+    assert place > 0
+    assert hand.slots() == []
+    waited = 0.0
+    while not (said := hand.slots(0.25)):
+        waited += 0.25
+        assert waited < 2
+    assert said == SLOTS
+    assert waited + 0.25 >= RANK_S * place
+
+
+def reconnected(broker: str) -> Notice:
+    return Notice("dsmt.notice.reconnected", "", {"broker": broker})
+
+
+def test_after_it_attached_to_another_broker_it_folds_anew() -> None:
+    hand = applied()
+    hand.slots()
+    hand.runner._fold([reconnected("b1")])
+    assert len(hand.runner.view) > 0
+    hand.runner._fold([reconnected("b2")])
+    assert len(hand.runner.view) == 0
+    assert hand.slots() == []
+
+
+def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
+    hand = Hand()
+    bad = signed("controller/c2", "service/web/slot/app/0", {"node": 7}, version=1)
+    good = signed("operator/alice", "nodeset/a", {"expression": "all_nodes", "by": "alice"}, version=1)
+    hand.give(bad, good)
+    assert "service/web/slot/app/0" in hand.heard[0]
+    assert set(hand.runner.view.nodesets) == {"a"}

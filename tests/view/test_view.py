@@ -2,6 +2,7 @@
 
 import random
 from hashlib import sha256
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -129,6 +130,13 @@ def test_what_lost_returns_when_a_tombstone_hides_only_its_winner() -> None:
     view = folded([old, new, grave(START_MS + 1000)])
     assert view.winner(SLOT) == new
     assert view.slot(key(0)).fact.record.node == "n2"
+
+
+def test_a_superseded_winner_that_is_later_than_its_successor_outlives_their_tombstone() -> None:
+    """The successor's writer has a slow clock; a tombstone between the two hides it alone, in whatever order."""
+    events = [slot_fact(1, START_MS + 5, node="n1"), slot_fact(2, START_MS + 3, node="n2"), grave(START_MS + 4)]
+    for order in permutations(events):
+        assert folded(list(order)).winner(SLOT) == events[0]
 
 
 def test_signals_and_unknown_facts_pass_by() -> None:
