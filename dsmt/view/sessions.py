@@ -77,7 +77,11 @@ class Sessions:
         return attachments
 
     def lost(self, attached: str) -> dict[str, int]:
-        """The brokers that are lost, as seen by a reader attached to `attached`, and since when (realm ms)."""
+        """The brokers that are lost, as seen by a reader attached to `attached`, and since when (realm ms).
+
+        `attached` is a broker's name, or its name as a source (`broker/b1`); empty for none.
+        """
+        attached = attached.removeprefix(_BROKER)
         found = {}
         for broker in sorted(self.brokers - {attached}):
             known = self.of[_BROKER + broker]

@@ -53,6 +53,7 @@ def test_each_side_of_a_partition_trusts_the_broker_it_is_attached_to() -> None:
     links(realm, "b2", "closed", by="b1")
     links(realm, "b1", "closed", by="b2")
     assert set(realm.view.sessions.lost("b1")) == {"b2"}
+    assert set(realm.view.sessions.lost("broker/b1")) == {"b2"}
     assert set(realm.view.sessions.lost("b2")) == {"b1"}
 
 
