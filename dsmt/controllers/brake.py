@@ -1,7 +1,9 @@
 """The brake: nothing is replaced while too many nodes have gone silent at once (SEMANTICS F5).
 
-Rule 1: L = nodes dead by silence that still own slots which would be replaced; N = nodes with attributes, not left or
-    excluded. The brake is on when |L| > max(2, 20 % of N). Nodes found dead by closed sessions do not count.
+Rule 1: L = nodes dead by silence, or silent already and not judged yet, that still own slots which would be replaced;
+    N = nodes with attributes, not left or excluded. The brake is on when |L| > max(2, 20 % of N). Nodes whose sessions
+    were closed do not count. (Many that fall silent at once are judged over a second: the first of them would be
+    replaced before the others counted.)
 Rule 2: while it is on, nothing is published for the nodes of L until some return, an operator releases those silent up
     to a time, or 5 min have passed since the newest of L.
 Rule 3: then they are replaced in order of loss, at most max(1, 2 % of N) nodes in 10 s; those already begun are told
@@ -62,11 +64,13 @@ def brake(fleet: Fleet) -> Brake:
     order = view.brake.record if view.brake is not None else None
     held = order is not None and order.held
     lost = _lost(fleet)
-    if not held and len(lost) <= LEAST:
+    if not held and not lost:
+        return Brake(on=False)
+    silent = (*(node for _, node, _ in lost), *_falling(fleet))
+    if not held and len(silent) <= LEAST:
         return Brake(on=False)
     total = sum(view.nodes[node].mode != "excluded" for node in fleet.members)
-    silent = tuple(node for _, node, _ in lost)
-    if held or len(lost) * 100 <= total * PERCENT or len(lost) <= LEAST:
+    if held or len(silent) * 100 <= total * PERCENT or len(silent) <= LEAST:
         return Brake(on=held, held=held, silent=silent, total=total)
     lift = max(since for since, _, _ in lost) + LIFT_MS
     released_ms = 0 if order is None else order.released_ms
@@ -94,9 +98,28 @@ def _lost(fleet: Fleet) -> list[tuple[int, str, EventId]]:
         verdict = fleet.verdict(node)
         if verdict is None or verdict.record.state != "dead" or verdict.record.road != "silent":
             continue
-        if any(replaceable(fleet.view, key) for key in fleet.view.rooms.room(node).slots):
+        if _owns(fleet.view, node):
             found.append((verdict.record.since_ms, node, verdict.id))
     return sorted(found)
+
+
+def _falling(fleet: Fleet) -> list[str]:
+    """Those of L that are not judged yet: no session is open, and not all were closed by the node itself."""
+    suspects = {*fleet.view.troubled, *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.seats.get(b, ()))}
+    found = []
+    for node in sorted(suspects):
+        if fleet.state(node) != "suspect":
+            continue
+        words = fleet.words(node)
+        closed = all(word.state == "closed" and word.held.record.how == "peer" for word in words)
+        if not closed and _owns(fleet.view, node):
+            found.append(node)
+    return found
+
+
+def _owns(view: View, node: str) -> bool:
+    """Whether a node owns slots that would be replaced."""
+    return any(replaceable(view, key) for key in view.rooms.room(node).slots)
 
 
 def _recent(view: View, now_ms: int) -> dict[EventId, int]:

@@ -159,3 +159,13 @@ def test_two_controllers_choose_the_same_ones() -> None:
     mine = stand(realm).released
     assert brake(Fleet(other, realm.now_ms, "b1")).released == mine
     assert len(mine) == 1
+
+
+def test_those_that_fell_silent_at_once_count_before_each_is_judged() -> None:
+    realm = realm_of(20)
+    realm.silence(*(f"n{i:02}" for i in range(5)))
+    for name in ("n00", "n01", "n02"):
+        realm.verdict(name, road="silent")
+    assert moved(realm) == set()
+    realm.attach("n04")
+    assert moved(realm) == {"n00", "n01", "n02"}
