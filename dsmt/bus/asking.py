@@ -1,6 +1,6 @@
 """Asking: what a client asks its broker and waits for: events by id, blobs of the depot.
 
-Rule 1: an answer that a lost link still owes fails with `TransportError`; asking again is safe.
+Rule 1: what a lost link still owes is asked again at the next attachment: every question may be asked twice.
 Rule 2: what comes from the broker is checked here: events by their signatures, a blob by its sha256.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
@@ -27,7 +28,7 @@ class Asking:
 
     def __init__(self, post: Callable[..., None], attached: asyncio.Event) -> None:
         self._post, self._attached = post, attached
-        self._answers: dict[int, asyncio.Future[tuple[f.Frame, Parts]]] = {}
+        self._answers: dict[int, asyncio.Future[tuple[f.Frame, Parts] | None]] = {}
         self._numbers = 0
 
     def answered(self, number: int, frame: f.Frame, parts: Parts) -> None:
@@ -37,29 +38,32 @@ class Asking:
             answer.set_result((frame, parts))
 
     def lost(self) -> None:
-        """The link is lost: nothing that was asked will be answered."""
+        """The link is lost: what was asked is asked again at the next one."""
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(
-                    TransportError("link.lost", "the broker was lost before it answered", next="ask again")
-                )
+                answer.set_result(None)
 
     def _number(self) -> int:
         self._numbers += 1
         return self._numbers
 
     async def _ask(self, kind: type[Answer], frame: Question, *parts: bytes) -> tuple[Answer, Parts]:
-        await self._attached.wait()
-        number = frame.id
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        try:
-            self._post(frame, *parts)
-            found, told = await answer
-        finally:
-            del self._answers[number]
-        if not isinstance(found, kind):
-            raise TransportError("bus.frame", "the broker answered something else than was asked")
-        return found, told
+        while True:
+            await self._attached.wait()
+            answer: asyncio.Future[tuple[f.Frame, Parts] | None] = asyncio.get_running_loop().create_future()
+            self._answers[frame.id] = answer
+            try:
+                with suppress(TransportError):
+                    self._post(frame, *parts)
+                found = await answer
+            finally:
+                del self._answers[frame.id]
+            if found is None:
+                continue
+            told, more = found
+            if not isinstance(told, kind):
+                raise TransportError("bus.frame", "the broker answered something else than was asked")
+            return told, more
 
     async def fetch(self, ids: Sequence[EventId], opened: Callable[[bytes], SignedEvent]) -> list[SignedEvent]:
         """Events of the history by id."""

@@ -25,7 +25,7 @@ from dsmt.bus.outgoing import Outgoing
 from dsmt.bus.presence import How
 from dsmt.bus.realm_time import RealmTime
 from dsmt.bus.witness import Self, Witness
-from dsmt.errors import DsmtError, FailedError, RefusedError, UnusableEventError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
@@ -215,6 +215,8 @@ class Broker:
                 self._deliveries.unsubscribe(session, number)
             case f.Repair():
                 self._deliveries.repair(session, frame)
+            case f.Certificates():
+                self._introduced(session, parts)
             case f.Fetch():
                 self._fetch(session, frame)
             case f.Certificates():
@@ -231,6 +233,16 @@ class Broker:
                 self._log.warning("certificate refused", reason=error.message)
             else:
                 self._store.put_certificate(certificate.key_id, raw)
+
+    def _introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
+        """Take in the certificates of those whose facts are re-offered next (R5)."""
+        if len(raws) > f.MAX_CERTIFICATES:
+            raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
+        for raw in raws:
+            try:
+                self._keep_certificates(self._trust.add(raw).key_id)
+            except UnusableEventError as error:
+                self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
 
     def _heard(self, session: Session) -> None:
         if self._witness.heard(session, self._clock.boottime(), self.now_ms()):

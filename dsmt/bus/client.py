@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from dsmt.bus import frames as f
 from dsmt.bus.asking import Asking
@@ -82,6 +82,8 @@ class BusClient:
         self._waiting: list[ClientEmission] = []
         self._subscriptions: dict[int, ClientSubscription] = {}
         self._offers: deque[SignedEvent] = deque()
+        self._introduced: set[bytes] = set()
+        """Key ids whose certificates the broker of this attachment has had from us."""
         self._uplink: Uplink | None = None
         self._numbers = 0
         self._attachment = 0
@@ -187,7 +189,7 @@ class BusClient:
             self._try_post(f.Unsubscribe(id=subscription.number))
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Events of the history by id. Raises `TransportError` when the broker is lost."""
+        """Events of the history by id."""
         return await self._asking.fetch(ids, lambda raw: self._trust.open(raw)[0])
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
@@ -240,7 +242,8 @@ class BusClient:
         if self._uplink is None or not self.attached or not self._uplink.clear:
             return
         due = [self._offers.popleft() for _ in range(min(OFFERS, len(self._offers)))]
-        if self._offers:
+        if due:
+            self._introduce(due)
             self._flush_soon()
         due.extend(self._outbox.due())
         parts: list[bytes] = []
@@ -253,6 +256,15 @@ class BusClient:
             size += len(signed.raw)
         if parts:
             self._uplink.post(f.Publish(), *parts)
+
+    def _introduce(self, signed: Sequence[SignedEvent]) -> None:
+        """Bring the certificates of those whose words are re-offered: the broker may be new and know nobody."""
+        strangers = {one.key_id for one in signed} - self._introduced
+        self._introduced |= strangers
+        raws = dict.fromkeys(one.raw for key_id in sorted(strangers) for one in reversed(self._trust.chain(key_id)))
+        known = list(raws)
+        for start in range(0, len(known), f.MAX_CERTIFICATES):
+            self._post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
 
     def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
         emission = self._emissions.pop(identity, None)
@@ -299,8 +311,7 @@ class BusClient:
                 finally:
                     self._detached()
                     await link.close()
-            except* DsmtError as group:
-                error = _first(group)
+            except DsmtError as error:
                 refused = isinstance(error, RefusedError)
                 if isinstance(error, RefusedError):
                     self.refusal = error
@@ -322,12 +333,9 @@ class BusClient:
                 await self._attach(link)
         except TimeoutError as error:
             raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
-        uplink = self._uplink = Uplink(link, self._flush_soon)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(uplink.run())
-            self._begin_link()
-            group.create_task(self._receive(link))
-            group.create_task(self._keep_alive())
+        uplink = Uplink(link, self._flush_soon)
+        self._begin_link(uplink)
+        await _until_one_fails(uplink.run(), self._receive(link), self._keep_alive())
 
     async def _attach(self, link: Link) -> None:
         welcomed = await greet(
@@ -347,10 +355,12 @@ class BusClient:
         sign_attachment(link, self._identity, welcome)
         self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
 
-    def _begin_link(self) -> None:
+    def _begin_link(self, uplink: Uplink) -> None:
+        self._uplink = uplink
         self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
+        self._introduced = {self._identity.certificate.key_id}
         self._outbox.again()
         for subscription in self._subscriptions.values():
             if self._lost_broker:
@@ -509,10 +519,19 @@ class BusClient:
                     self._post(f.Time(sent=self._clock.boottime()))
 
 
-def _first(group: BaseExceptionGroup[DsmtError]) -> DsmtError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, DsmtError):
-        raise error
-    return error
+async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these until one of them raises; the others are cancelled.
+
+    No task group: that of Python 3.11 forgets that its own task was cancelled when a child fails in the same moment.
+    """
+    tasks = [asyncio.get_running_loop().create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in errors:
+        if error is not None:
+            raise error

@@ -17,6 +17,8 @@ from dsmt.errors import UnusableEventError
 from dsmt.ports.network import Message
 
 PROTOCOL: Final = 1
+MAX_CERTIFICATES: Final = 64
+"""How many certificates a client brings at once."""
 FETCH_IDS: Final = 100
 """How many events one `fetch` may ask for."""
 
@@ -158,7 +160,7 @@ class Deliver(_Frame, frozen=True):
 
 
 class Certificates(_Frame, frozen=True):
-    """Broker: who signed what comes next. Parts: certificates."""
+    """Either: who signed what comes next, also when it is re-offered (R5). Parts: certificates."""
 
 
 class CompleteFrame(_Frame, tag="complete", frozen=True):

@@ -3,21 +3,27 @@
 Rule 1: it survives reconnections: asked again from where it stands, or from the start where that cannot be.
 Rule 2: an unconflated one follows chains, asks for what is missing and reports gaps (`reader`); a conflated one is for
     readers that fold.
-Rule 3: what the reader has taken is told to the broker: that is its credit.
+Rule 3: what came only because it is addressed to this source is in no chain that can be followed; it is known by its id.
+Rule 4: a completion or a bookmark waits until nothing before it is held back.
+Rule 5: what the reader has taken is told to the broker: that is its credit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.bus.frames import Repaired, Subscribe
 from dsmt.bus.reader import Reader, Wanted
+from dsmt.event.envelope import EventId
+from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
 
 CREDIT: Final = 2 * 1024 * 1024
+MAIL: Final = 4096
+"""How many ids of what was addressed to this source are remembered."""
 
 
 class ClientSubscription:
@@ -31,6 +37,8 @@ class ClientSubscription:
         self.cursor: Cursor | None = None
         self.completed = self._ended = False
         self._timer: asyncio.TimerHandle | None = None
+        self._mail: OrderedDict[EventId, None] = OrderedDict()
+        self._marks: list[Complete | Bookmark] = []
 
     def ask(self, store: str) -> Subscribe:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
@@ -69,11 +77,28 @@ class ClientSubscription:
         if arrived:
             last = arrived[-1]
             self.cursor = Cursor(store, last.row, last.signed.event.time_ms)
+        if self._reader is None:
+            self._put(list(arrived), size)
+            return
         found: list[Delivery] = []
         for one in arrived:
-            found.extend([one] if self._reader is None else self._reader.arrived(one, now))
-        self._put(found, size)
+            if self.interest.inbox and self._is_mail(one):
+                found.extend(self._new_mail(one))
+            else:
+                found.extend(self._reader.arrived(one, now))
+        self._read(found, size)
         self._arm(now)
+
+    def _is_mail(self, one: Arrived) -> bool:
+        return not any(matches(pattern, one.signed.event.topic) for pattern in self.interest.patterns)
+
+    def _new_mail(self, one: Arrived) -> list[Delivery]:
+        if one.signed.id in self._mail:
+            return []
+        self._mail[one.signed.id] = None
+        if len(self._mail) > MAIL:
+            self._mail.popitem(last=False)
+        return [one]
 
     def wanted(self) -> list[Wanted]:
         """Missing parts of chains that are to be asked for now."""
@@ -82,16 +107,23 @@ class ClientSubscription:
     def repaired(self, repair: Repaired, arrived: Sequence[Arrived], now: float) -> None:
         """Take in the answer to what was wanted."""
         if self._reader is not None:
-            self._put(self._reader.repaired(repair, arrived, now), 0)
+            self._read(self._reader.repaired(repair, arrived, now), 0)
 
     def mark(self, mark: Complete | Bookmark) -> None:
         """Take in a completion or a bookmark."""
         self.cursor = mark.cursor
-        if isinstance(mark, Complete):
-            if self.completed:
-                self._put([Bookmark(mark.cursor, mark.whole)], 0)
-                return
-            self.completed = True
+        if isinstance(mark, Complete) and self.completed:
+            mark = Bookmark(mark.cursor, mark.whole)
+        self.completed = self.completed or isinstance(mark, Complete)
+        if self._reader is not None and self._reader.deadline is not None:
+            if not (isinstance(mark, Bookmark) and self._marks and isinstance(self._marks[-1], Bookmark)):
+                self._marks.append(mark)
+            else:
+                self._marks[-1] = mark
+            return
+        self._marked(mark)
+
+    def _marked(self, mark: Complete | Bookmark) -> None:
         self._put([mark], 0)
         if isinstance(mark, Complete) and not self.interest.follow:
             self.end()
@@ -117,8 +149,16 @@ class ClientSubscription:
     def _fire(self, now: float) -> None:
         self._timer = None
         if self._reader is not None:
-            self._put(self._reader.timer(now + 1e-6), 0)
+            self._read(self._reader.timer(now + 1e-6), 0)
             self._arm(now)
+
+    def _read(self, found: list[Delivery], size: int) -> None:
+        """Hand on what the reader of chains has let through, and the marks that waited for it."""
+        self._put(found, size)
+        if self._marks and self._reader is not None and self._reader.deadline is None:
+            marks, self._marks = self._marks, []
+            for mark in marks:
+                self._marked(mark)
 
     def _put(self, deliveries: list[Delivery], size: int) -> None:
         if deliveries or size:

@@ -6,21 +6,33 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nacl.bindings import crypto_scalarmult_base
 
+from dsmt.bus import frames as f
+from dsmt.bus.attaching import greet, sign_attachment
 from dsmt.bus.broker import Broker, BrokerConfig
 from dsmt.bus.client import About, BusClient
 from dsmt.bus.memory import Fabric, MemoryNetwork
 from dsmt.bus.sqlite import SqliteStore
-from dsmt.ports.network import Network
+from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.errors import TransportError
+from dsmt.event.chain import SourceChain
+from dsmt.event.codec import prepare, protected_header, sign_burst
+from dsmt.event.envelope import Event, SignedEvent
+from dsmt.event.hlc import hlc
+from dsmt.event.registry import lookup
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Interest, Notice
+from dsmt.ports.files import Files
+from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import Identity, delegate, root_issued
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore
 
 
@@ -53,6 +65,164 @@ def memory_network() -> Network:
     return MemoryNetwork(Fabric(), public=crypto_scalarmult_base)
 
 
+NETWORKS: dict[str, Callable[[], Network]] = {"memory": memory_network, "zeromq": ZmqNetwork}
+
+
+def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test on a realm: `async def test(r)` becomes one that is run once for each network."""
+
+    def run(network_kind: str, tmp_path: Path) -> None:
+        async def within() -> None:
+            network = NETWORKS[network_kind]()
+            try:
+                async with asyncio.timeout(45), realm(network, tmp_path) as r:
+                    await test(r)
+            finally:
+                if isinstance(network, ZmqNetwork):
+                    network.close()
+
+        asyncio.run(within())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait for a condition, looking at each turn of the loop that has something to do, and 200 times a second."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("what was waited for did not come")
+        await asyncio.sleep(0.005)
+
+
+@dataclass
+class Reading:
+    """Everything that a subscription has delivered so far."""
+
+    __test__ = False
+    batches: list[list[Any]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def all(self) -> list[Any]:
+        return [one for batch in self.batches for one in batch]
+
+    @property
+    def arrived(self) -> list[Arrived]:
+        return [one for one in self.all if isinstance(one, Arrived)]
+
+    @property
+    def notices(self) -> list[Notice]:
+        return [one for one in self.all if isinstance(one, Notice)]
+
+    @property
+    def completes(self) -> list[Complete]:
+        return [one for one in self.all if isinstance(one, Complete)]
+
+    @property
+    def bookmarks(self) -> list[Bookmark]:
+        return [one for one in self.all if isinstance(one, Bookmark)]
+
+    def of(self, topic: str) -> list[Any]:
+        """The data of the events on a topic."""
+        return [one.signed.event.data for one in self.arrived if one.signed.event.topic == topic]
+
+    def types(self) -> list[str]:
+        return [one.type.removeprefix("dsmt.notice.") for one in self.notices]
+
+    async def until(self, condition: Callable[[Reading], Any], seconds: float = 20.0) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition(self):
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"what was waited for did not come; {len(self.all)} did, last {self.all[-5:]}") from None
+
+    async def complete(self) -> None:
+        await self.until(lambda r: r.completes)
+
+
+@asynccontextmanager
+async def reading(client: BusClient, *patterns: str, wait: bool = True, **interest: Any) -> AsyncIterator[Reading]:
+    """A subscription whose deliveries are collected; `wait` for its completion first."""
+    got = Reading()
+
+    async def collect() -> None:
+        async with client.subscribe(Interest(patterns, **interest)) as deliveries:
+            async for batch in deliveries:
+                got.batches.append(list(batch))
+                got.changed.set()
+
+    task = asyncio.get_running_loop().create_task(collect())
+    try:
+        if wait:
+            await got.complete()
+        yield got
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()  # type: ignore[misc]
+
+
+class Pen:
+    """Writes events by hand, as an identity that minds no rule."""
+
+    def __init__(self, identity: Identity, incarnation: int | None = None) -> None:
+        self.identity = identity
+        self.chain = SourceChain(int(time.time() * 1000) if incarnation is None else incarnation)
+
+    def write(
+        self, topic: str, data: dict[str, Any], *, ahead_s: float = 0.0, key: SecretKey | None = None, **more: Any
+    ) -> SignedEvent:
+        match = lookup(topic)
+        sequence, link = self.chain.next(topic)
+        values: dict[str, Any] = {
+            "source": self.identity.name, "incarnation": self.chain.incarnation, "sequence": sequence, "chain": link,
+            "type": match.row.event_type if match else "dsmt.user", "topic": topic, "subject": topic,
+            "time": hlc(int((time.time() + ahead_s) * 1000)), "data": data,
+        }
+        event = Event(**{**values, **more})
+        signer = key or self.identity.key
+        prepared = prepare(event, protected_header(signer.algorithm, signer.key_id))
+        self.chain.signed(event, prepared.leaf)
+        return sign_burst([prepared], signer)[0]
+
+
+@dataclass
+class RawSession:
+    """A session spoken by hand, frame by frame."""
+
+    link: Link
+    frames: list[tuple[f.Frame, tuple[bytes, ...]]] = field(default_factory=list)
+
+    def send(self, frame: f.Frame, *parts: bytes) -> None:
+        self.link.send(f.pack(frame, *parts))
+
+    async def next(self, kind: type[Any], seconds: float = 10.0) -> Any:
+        """The next frame of a kind, with its parts; those before it are kept in `frames`."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for at, (frame, parts) in enumerate(self.frames):
+                    if isinstance(frame, kind):
+                        del self.frames[at]
+                        return frame, parts
+                for message in await self.link.receive():
+                    self.frames.append(f.unpack(message))
+
+    async def closed(self, seconds: float = 10.0) -> None:
+        """Wait for the link's end."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    for message in await self.link.receive():
+                        self.frames.append(f.unpack(message))
+                except TransportError:
+                    return
+
+
 @dataclass
 class TestRealm:
     """Makes identities, runs brokers and clients; everything ends with the block."""
@@ -64,6 +234,8 @@ class TestRealm:
     root: SecretKey = field(default_factory=lambda: SecretKey(os.urandom(32)))
     brokers: list[BrokerAddress] = field(default_factory=list)
     tasks: dict[object, asyncio.Task[None]] = field(default_factory=dict)
+    identities: dict[Broker, Identity] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
 
     def trust(self) -> TrustStore:
         return TrustStore(Realm(name=self.name, roots=(self.root.public,)))
@@ -76,13 +248,13 @@ class TestRealm:
 
     async def broker(
         self, name: str = "b1", *, identity: Identity | None = None, store: str | None = None, address: str = "127.0.0.1:0",
-        born: bool = True, clock: TestClock | None = None,
+        born: bool = True, clock: TestClock | None = None, trust: TrustStore | None = None, kept: SqliteStore | None = None,
     ) -> Broker:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
         broker = Broker(
             BrokerConfig(address=address, born=born, pid=os.getpid(), version="test"),
-            identity=identity, trust=self.trust(), store=SqliteStore(path, identity=os.urandom(8).hex()),
+            identity=identity, trust=trust or self.trust(), store=kept or SqliteStore(path, identity=os.urandom(8).hex()),
             network=self.network, clock=clock or TestClock(), entropy=TestEntropy(),
         )
         task = asyncio.get_running_loop().create_task(broker.run())
@@ -93,16 +265,39 @@ class TestRealm:
         if task.done():
             del self.tasks[broker]
             await task
+        self.identities[broker] = identity
         self.brokers = [b for b in self.brokers if b.public != identity.key.public]
         self.brokers.append(BrokerAddress(broker.address, identity.key.public))
         return broker
 
+    async def restarted(self, broker: Broker, **more: Any) -> Broker:
+        """The broker stopped, and another on its store at its address."""
+        identity, address = self.identities[broker], broker.address
+        await self.stop(broker)
+        broker._store.close()
+        name = identity.name.split("/")[1]
+        return await self.broker(name, identity=identity, address=address, **more)
+
+    async def raw(self, name: str, *, identity: Identity | None = None, attach: bool = True) -> RawSession:
+        """A session by hand, attached."""
+        identity, broker = identity or self.identity(name), self.brokers[-1]
+        link = await self.network.connect(broker.address, identity.key.link_secret(), server_key=link_key(broker.public))
+        self.links.append(link)
+        session = RawSession(link)
+        if attach:
+            about = About(1, "raw", "")
+            welcomed = await greet(link, identity, self.trust(), TestClock(), about, incarnation=0, attachment=1)
+            sign_attachment(link, identity, welcomed.welcome)
+        return session
+
     async def client(
         self, name: str, *, identity: Identity | None = None, clock: TestClock | None = None, wait: bool = True,
+        brokers: list[BrokerAddress] | None = None, kept: Files | None = None,
     ) -> BusClient:
         client = BusClient(
-            identity=identity or self.identity(name), trust=self.trust(), brokers=self.brokers, network=self.network,
-            clock=clock or TestClock(), entropy=TestEntropy(), about=About(os.getpid(), "test", "127.0.0.1"),
+            identity=identity or self.identity(name), trust=self.trust(), brokers=brokers or self.brokers,
+            network=self.network, clock=clock or TestClock(), entropy=TestEntropy(),
+            about=About(os.getpid(), "test", "127.0.0.1"), kept=kept,
         )
         self.tasks[client] = asyncio.get_running_loop().create_task(client.run())
         if wait:
@@ -123,5 +318,7 @@ async def realm(network: Network, directory: Path) -> AsyncIterator[TestRealm]:
     try:
         yield made
     finally:
+        for link in made.links:
+            await link.close()
         for part in list(made.tasks)[::-1]:
             await made.stop(part)

@@ -1,0 +1,842 @@
+"""The contract of the bus, for every network: what is published arrives once, in order, without a hole, or it is said."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.errors import FailedError, NotFoundError, RefusedError
+from dsmt.event.chain import head_hash
+from dsmt.event.envelope import EventId
+from dsmt.ports.bus import Arrived, Draft, Interest, Level, Start
+from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario, until
+
+
+def user(n: int, **more):
+    return Draft("user/t", {"n": n}, **more)
+
+
+def numbers(got, topic="user/t"):
+    return [data["n"] for data in got.of(topic)]
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_events_arrive_once_and_in_order(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        for n in range(500):
+            alice.emit(user(n))
+        await got.until(lambda g: len(g.arrived) >= 500)
+        assert numbers(got) == list(range(500))
+        assert not got.notices
+        assert all(one.live for one in got.arrived)
+
+
+@scenario
+async def test_an_acknowledgement_says_what_was_reached_and_where(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    ack = await alice.publish(user(1), level=Level.SAFE)
+    assert (ack.level, ack.copies, ack.synced, ack.cursor.store) == (Level.STORED, 1, False, broker._store.identity)
+    later = await alice.publish(user(2))
+    assert later.cursor.row > ack.cursor.row > 0
+    assert abs(later.cursor.time_ms - time.time() * 1000) < 60_000
+
+
+@scenario
+async def test_what_was_said_before_the_first_attachment_is_signed_and_sent_after_it(r: TestRealm):
+    broker = await r.broker()
+    await r.stop(broker)
+    broker._store.close()
+    alice = await r.client("operator/alice", wait=False)
+    emission = alice.emit(user(1))
+    assert emission.id is None
+    await r.broker("b1", identity=r.identities[broker], address=broker.address)
+    assert (await emission.acknowledged()).level == Level.STORED
+    assert emission.id is not None
+    assert emission.signed is not None
+    assert emission.signed.event.data == {"n": 1}
+
+
+@scenario
+async def test_a_cause_may_be_an_earlier_emission_of_the_same_source(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    first = alice.emit(user(1))
+    second = alice.emit(user(2, cause=(first, EventId("node/n1", 5, 6))))
+    await second.acknowledged()
+    assert second.signed is not None
+    assert second.signed.event.cause == (first.id, EventId("node/n1", 5, 6))
+
+
+@scenario
+async def test_a_refused_event_says_why_and_the_next_one_declares_it(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await alice.publish(Draft("user/s", {"n": 1}, version=1))
+        with pytest.raises(RefusedError) as refused:
+            await alice.publish(Draft("user/s", {"n": 2}, version=2**40))
+        assert refused.value.code == "event.version"
+        await alice.publish(Draft("user/s", {"n": 3}, version=2))
+        await got.until(lambda g: len(g.arrived) >= 2)
+        assert numbers(got, "user/s") == [1, 3]
+        assert got.types() == ["declared"]
+        assert got.notices[0].fields == {"source": "operator/alice", "topic": "user/s", "from": 2, "to": 2}
+    async with reading(bob, "broker/+/notice", start=Start.HISTORY) as notices:
+        assert notices.of("broker/b1/notice") == []
+
+
+# --- snapshot and tail ---------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_retained_facts_come_first_then_what_is_live(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    for n in range(5):
+        await alice.publish(Draft("user/a", {"n": n}, version=n + 1))
+    await alice.publish(Draft("user/b", {"n": 10}, version=1))
+    await alice.publish(Draft("user/signal", {"n": 11}))
+    async with reading(bob, "user/") as got:
+        assert [(d.signed.event.topic, d.signed.event.data["n"], d.live) for d in got.arrived] == [
+            ("user/a", 4, False), ("user/b", 10, False)]
+        await alice.publish(Draft("user/a", {"n": 5}, version=6))
+        await got.until(lambda g: len(g.arrived) == 3)
+        assert got.arrived[-1].live
+        assert got.completes[0].whole
+
+
+@pytest.mark.parametrize("conflate", [False, True])
+def test_snapshot_and_tail_meet_without_a_hole_while_many_publish(network_kind, tmp_path, conflate):
+    async def meeting(r: TestRealm):
+        await r.broker()
+        publishers = [await r.client(f"operator/p{i}") for i in range(3)]
+        bob = await r.client("operator/bob")
+        topics, rounds = 40, 12
+        done = asyncio.Event()
+
+        async def publish(number: int) -> None:
+            for version in range(1, rounds + 1):
+                for topic in range(topics):
+                    publishers[number].emit(Draft(f"user/p{number}/t{topic}", {"n": version}, version=version))
+                await asyncio.sleep(0)
+            await publishers[number].publish(Draft(f"user/p{number}/end", {"n": 0}, version=1))
+
+        async def all_publish() -> None:
+            await asyncio.gather(*(publish(n) for n in range(3)))
+            done.set()
+
+        running = asyncio.create_task(all_publish())
+        readers = []
+        stack = []
+        for _ in range(6):
+            context = reading(bob, "user/", conflate=conflate, wait=False)
+            readers.append(await context.__aenter__())
+            stack.append(context)
+            await asyncio.sleep(0.01)
+        await running
+        for got in readers:
+            await got.until(lambda g: sum(d.signed.event.topic.endswith("/end") for d in g.arrived) >= 3)
+            await got.complete()
+            newest: dict[str, int] = {}
+            for one in got.arrived:
+                event = one.signed.event
+                assert newest.get(event.topic, -1) <= event.data["n"], "a topic went back"
+                if not conflate and event.topic in newest and not event.topic.endswith("/end"):
+                    assert event.data["n"] == newest[event.topic] + 1, "a version was skipped"
+                newest[event.topic] = event.data["n"]
+            assert len(newest) == 3 * topics + 3
+            assert all(n == rounds for t, n in newest.items() if not t.endswith("/end"))
+            assert got.types() == []
+        for context in stack[::-1]:
+            await context.__aexit__(None, None, None)
+
+    scenario(meeting)(network_kind, tmp_path)
+
+
+@scenario
+async def test_a_fact_superseded_while_the_snapshot_is_read_is_there_before_complete(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    last = None
+    for n in range(1200):
+        last = alice.emit(Draft(f"user/t{n}", {"n": 0}, version=1))
+    await last.acknowledged()
+    # the topic that is read last is superseded while the first page is read, so its retained row moves behind `began`
+    page = broker._store.rows
+    moved = []
+
+    def rows(after, limit, **more):
+        found = page(after, limit, **more)
+        if not moved and more.get("winners_only") and after == 0 and len(found) == limit:
+            moved.append(alice.emit(Draft("user/t1199", {"n": 1}, version=2)))
+        return found
+
+    broker._store.rows = rows
+    for conflate in (True, False):
+        moved.clear()
+        async with reading(bob, "user/", conflate=conflate) as got:
+            before = got.all[: next(i for i, d in enumerate(got.all) if not isinstance(d, Arrived))]
+            assert {d.signed.event.topic for d in before} >= {f"user/t{n}" for n in range(1200)}
+        assert moved
+
+
+@scenario
+async def test_a_pattern_takes_its_subtree_or_one_level(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    for topic in ("user/a", "user/a/b", "user/a/b/c", "user/x/b", "user/ab"):
+        await alice.publish(Draft(topic, {}, version=1))
+
+    async def takes(*patterns):
+        async with reading(bob, *patterns) as got:
+            return [d.signed.event.topic for d in got.arrived]
+
+    assert await takes("user/a/") == ["user/a/b", "user/a/b/c"]
+    assert await takes("user/a") == ["user/a"]
+    assert await takes("user/+/b") == ["user/a/b", "user/x/b"]
+    assert await takes("user/+/b", "user/+/b/") == ["user/a/b", "user/a/b/c", "user/x/b"]
+    assert await takes("user/nothing") == []
+
+
+@scenario
+async def test_a_subscription_that_does_not_follow_ends_at_complete(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    await alice.publish(Draft("user/a", {"n": 1}, version=1))
+    seen = []
+    async with alice.subscribe(Interest(("user/",), follow=False)) as deliveries:
+        async for batch in deliveries:
+            seen.extend(type(one).__name__ for one in batch)
+    assert seen == ["Arrived", "Complete"]
+
+
+@scenario
+async def test_bookmarks_tell_how_far_the_reader_is(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE, bookmarks=True) as got:
+        ack = await alice.publish(user(1))
+        await got.until(lambda g: any(b.cursor.row >= ack.cursor.row for b in g.bookmarks))
+        at = next(i for i, d in enumerate(got.all) if isinstance(d, Arrived))
+        assert all(not hasattr(d, "cursor") or d.cursor.row < got.all[at].row for d in got.all[:at])
+        count = len(got.bookmarks)
+        await got.until(lambda g: len(g.bookmarks) >= count + 2)
+        assert got.bookmarks[-1].cursor.store == broker._store.identity
+
+
+@scenario
+async def test_signals_can_be_left_out(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", signals=False) as got:
+        await alice.publish(Draft("user/signal", {"n": 1}))
+        await alice.publish(Draft("user/fact", {"n": 2}, version=1))
+        await got.until(lambda g: g.arrived)
+        assert [d.signed.event.topic for d in got.arrived] == ["user/fact"]
+
+
+@scenario
+async def test_an_inbox_takes_what_is_addressed_to_its_reader(r: TestRealm):
+    await r.broker()
+    alice, bob, eve = [await r.client(f"operator/{n}") for n in ("alice", "bob", "eve")]
+    async with reading(bob, "config/", inbox=True) as mine, reading(eve, "config/", inbox=True) as hers:
+        await alice.publish(Draft("user/a", {"n": 1}, to=("operator/bob",)))
+        await alice.publish(Draft("user/a", {"n": 2}))
+        await alice.publish(Draft("user/a", {"n": 3}, to=("operator/carol", "operator/bob")))
+        await alice.publish(Draft("config/end", {}, version=1))
+        await hers.until(lambda g: g.of("config/end"))
+        await mine.until(lambda g: g.of("config/end"))
+        assert numbers(mine, "user/a") == [1, 3]
+        assert numbers(hers, "user/a") == []
+
+
+# --- history and resuming ------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_history_can_be_read_since_a_cursor_or_a_time(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    await alice.publish(user(1))
+    ack = await alice.publish(user(2))
+    await asyncio.sleep(0.05)
+    since = bob.now_ms()
+    await asyncio.sleep(0.05)
+    for n in (3, 4):
+        await alice.publish(user(n))
+    async with reading(bob, "user/", start=Start.HISTORY, since=ack.cursor) as got:
+        assert numbers(got) == [3, 4]
+        assert not any(one.live for one in got.arrived)
+    async with reading(bob, "user/", start=Start.HISTORY, since=since) as got:
+        assert numbers(got) == [3, 4]
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        assert numbers(got) == [1, 2, 3, 4]
+        await alice.publish(user(5))
+        await got.until(lambda g: len(g.arrived) == 5)
+        assert got.arrived[-1].live
+
+
+@scenario
+async def test_a_reader_goes_on_from_its_cursor_after_a_restart_of_its_process(r: TestRealm):
+    await r.broker()
+    alice, identity = await r.client("operator/alice"), r.identity("operator/bob")
+    bob = await r.client("operator/bob", identity=identity)
+    async with reading(bob, "user/", start=Start.HISTORY, bookmarks=True) as got:
+        await alice.publish(user(1))
+        ack = await alice.publish(user(2))
+        await got.until(lambda g: any(b.cursor.row >= ack.cursor.row for b in g.bookmarks))
+        cursor = got.bookmarks[-1].cursor
+    await r.stop(bob)
+    await alice.publish(user(3))
+    bob = await r.client("operator/bob", identity=identity)
+    async with reading(bob, "user/", start=Start.HISTORY, since=cursor) as got:
+        await alice.publish(user(4))
+        await got.until(lambda g: len(g.arrived) == 2)
+        assert numbers(got) == [3, 4]
+
+
+@scenario
+async def test_a_subscription_survives_a_restart_of_the_broker_without_a_gap(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got, reading(bob, "user/", conflate=True) as folded:
+        for n in range(100):
+            alice.emit(user(n))
+        await got.until(lambda g: len(g.arrived) >= 50)
+        broker = await r.restarted(broker)
+        for n in range(100, 200):
+            alice.emit(user(n))
+        await got.until(lambda g: len(g.arrived) >= 200)
+        assert numbers(got) == list(range(200))
+        assert set(got.types()) == {"reconnected"}
+        await folded.until(lambda g: numbers(g)[-1:] == [199])
+
+
+@scenario
+async def test_everything_acknowledged_is_in_the_history_after_a_restart(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    for n in range(20):
+        await alice.publish(Draft(f"user/t{n % 3}", {"n": n}, version=n + 1))
+    await r.restarted(broker)
+    bob = await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        assert [d.signed.event.data["n"] for d in got.arrived] == list(range(20))
+    async with reading(bob, "user/") as got:
+        assert sorted(d.signed.event.data["n"] for d in got.arrived) == [17, 18, 19]
+
+
+@scenario
+async def test_a_reader_goes_on_by_time_when_the_broker_has_another_store(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.HISTORY) as got, reading(bob, "user/", conflate=True) as folded:
+        for n in range(3):
+            await alice.publish(user(n))
+        await alice.publish(Draft("user/f", {"n": 1}, version=1))
+        await got.until(lambda g: len(g.arrived) == 4)
+        await r.restarted(broker, store=str(r.directory / "another.db"))
+        for n in range(3, 6):
+            await alice.publish(user(n))
+        await got.until(lambda g: len(g.arrived) == 7)
+        assert numbers(got) == list(range(6))
+        assert set(got.types()) == {"reconnected"}
+        await folded.until(lambda g: numbers(g)[-1:] == [5])
+
+
+@scenario
+async def test_the_last_one_standing_refills_an_empty_bus(r: TestRealm):
+    broker = await r.broker()
+    alice, carol = await r.client("operator/alice"), await r.client("operator/carol")
+    async with reading(carol, "user/", conflate=True, signals=False) as got:
+        for n in range(3):
+            await _fact(alice, n)
+        await got.until(lambda g: len(g.arrived) == 3)
+        carol.on_attached(lambda: carol.offer([d.signed for d in got.arrived]))
+        await r.stop(alice)
+        await r.restarted(broker, store=str(r.directory / "another.db"), born=False)
+        dave = await r.client("operator/dave")
+        async with reading(dave, "user/") as refilled:
+            await refilled.until(lambda g: len(g.arrived) == 3)
+            assert {d.signed.event.source for d in refilled.arrived} == {"operator/alice"}
+            assert not refilled.completes[0].whole, "who came up empty does not say that its view is whole"
+
+
+async def _fact(client, n):
+    emission = client.emit(Draft(f"user/f{n}", {"n": n}, version=1))
+    await emission.acknowledged()
+    return emission.signed
+
+
+# --- gaps, duplicates, forks ---------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_a_lost_row_is_noticed_and_the_gap_is_closed(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    acks = [await alice.publish(user(n)) for n in range(6)]
+    rows = [acks[2].cursor.row, acks[3].cursor.row]
+    broker._store._db.execute("DELETE FROM events WHERE row IN (?, ?)", rows)
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        await got.until(lambda g: len(g.arrived) == 4 and "lost" in g.types())
+        assert numbers(got) == [0, 1, 4, 5]
+        assert got.types() == ["gap", "lost"]
+        assert [n.fields["from"] for n in got.notices] == [3, 3]
+        assert [n.fields["to"] for n in got.notices] == [4, 4]
+        at = [i for i, d in enumerate(got.all) if d in got.notices]
+        assert at[0] == 2, "the notice stands where the hole is"
+        await alice.publish(user(6))
+        await got.until(lambda g: numbers(g)[-1] == 6)
+        assert got.types() == ["gap", "lost"]
+
+
+@scenario
+async def test_what_is_missing_on_the_way_is_asked_for_and_nobody_notices(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    send, dropped = broker._deliveries._send, []
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await alice.publish(user(0))
+        await got.until(lambda g: g.arrived)
+
+        def lossy(session, frame, parts):
+            if type(frame).__name__ == "Deliver" and len(dropped) < 1:
+                dropped.append(frame)
+                return True
+            return send(session, frame, parts)
+
+        broker._deliveries._send = lossy
+        await alice.publish(user(1))
+        await alice.publish(user(2))
+        await alice.publish(user(3))
+        await got.until(lambda g: len(g.arrived) == 4)
+        assert dropped
+        assert numbers(got) == [0, 1, 2, 3]
+        assert got.types() == []
+
+
+@scenario
+async def test_trimmed_history_is_called_trimmed(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    await alice.publish(Draft("user/s", {"n": 0}))
+    await alice.publish(Draft("user/keep", {"n": 0}, version=1))
+    for n in range(1, 5):
+        await alice.publish(Draft("user/s", {"n": n}))
+    broker._store.trim(alice.now_ms() + 2 * 3600 * 1000)
+    await alice.publish(Draft("user/s", {"n": 5}))
+    await alice.publish(Draft("user/keep", {"n": 1}, version=2))
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        assert got.types() == ["trimmed"]
+        assert numbers(got, "user/s") == [5]
+        assert numbers(got, "user/keep") == [0, 1]
+
+
+@scenario
+async def test_an_event_sent_twice_is_stored_once_and_acknowledged_again(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    pen = Pen(identity)
+    event = pen.write("user/t", {"n": 1})
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        for _ in range(3):
+            raw.send(f.Publish(), event.raw, event.raw)
+            acked, _ = await raw.next(f.Acked)
+            assert acked.ranges[0] == ("operator/alice", pen.chain.incarnation, 1, 1)
+        end = pen.write("user/t", {"n": 2})
+        raw.send(f.Publish(), end.raw)
+        await got.until(lambda g: len(g.arrived) >= 2)
+        assert numbers(got) == [1, 2]
+        assert got.types() == []
+
+
+@scenario
+async def test_two_events_with_one_number_are_noticed_and_the_source_is_told_to_restart(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    start = int(time.time() * 1000)
+    one, other = (Pen(identity, start).write("user/t", {"n": n}) for n in (1, 2))
+    async with reading(bob, "user/", "broker/+/notice", start=Start.LIVE) as got:
+        raw.send(f.Publish(), one.raw)
+        raw.send(f.Publish(), other.raw)
+        nacked, _ = await raw.next(f.Nacked)
+        assert (nacked.code, nacked.restart) == ("event.equivocation", True)
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        notice = got.of("broker/b1/notice")[0]
+        assert (notice["kind"], notice["source"]) == ("equivocation", "operator/alice")
+        assert numbers(got) == [1]
+
+
+@scenario
+async def test_a_source_told_to_restart_says_everything_again_under_a_new_incarnation(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    alice, bob = await r.client("operator/alice", identity=identity), await r.client("operator/bob")
+    first = alice.emit(user(0))
+    await first.acknowledged()
+    # what a clone of the process would have said with the next number
+    clone = Pen(identity, first.id.incarnation)
+    for _ in range(first.id.sequence):
+        clone.write("user/t", {"n": 0})
+    taken = clone.write("user/t", {"n": -1})
+    carol = await r.client("operator/carol")
+    fact = clone.write("user/shared", {"n": -1}, version=1, sequence=taken.event.sequence)
+    carol.offer([fact])
+    await until(lambda: _stored(r, "user/shared"))
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        second = alice.emit(user(1))
+        await second.acknowledged()
+        assert second.id.incarnation > first.id.incarnation
+        await got.until(lambda g: g.arrived)
+        assert numbers(got) == [1]
+
+
+def _stored(r, topic):
+    return next(iter(r.identities))._store.winner(topic)
+
+
+@scenario
+async def test_a_hole_in_a_sources_numbers_is_said_by_the_broker(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    pen = Pen(identity)
+    async with reading(bob, "broker/+/notice", start=Start.LIVE) as got:
+        events = [pen.write("user/t", {"n": n}) for n in range(6)]
+        raw.send(f.Publish(), events[0].raw, events[1].raw, events[5].raw)
+        await got.until(lambda g: g.arrived)
+        notice = got.of("broker/b1/notice")[0]
+        assert (notice["kind"], notice["first"], notice["last"]) == ("gap", 3, 5)
+
+
+@scenario
+async def test_a_restarted_source_is_a_baseline_not_a_gap(r: TestRealm):
+    await r.broker()
+    identity, bob = r.identity("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        incarnations = []
+        for n in range(3):
+            alice = await r.client("operator/alice", identity=identity)
+            emission = alice.emit(user(n))
+            await emission.acknowledged()
+            incarnations.append(emission.id.incarnation)
+            await r.stop(alice)
+        await got.until(lambda g: len(g.arrived) == 3)
+        assert numbers(got) == [0, 1, 2]
+        assert got.types() == []
+        assert incarnations == sorted(set(incarnations))
+
+
+@scenario
+async def test_the_heartbeats_digest_is_that_of_everything_a_reader_has_read(r: TestRealm):
+    await r.broker()
+    node = await r.client("node/n1")
+    bob = await r.client("operator/bob")
+    async with reading(bob, "/", start=Start.HISTORY) as got:
+        for n in range(3):
+            for index in range(4):
+                node.emit(Draft(f"service/web/status/app/{index}/n1/container", _status(n)))
+        node.heartbeat("node/n1/heartbeat", 1.0)
+        await got.until(lambda g: g.of("node/n1/heartbeat"))
+        heads, total = {}, 0
+        for one in got.arrived:
+            event = one.signed.event
+            if event.source == "node/n1" and event.topic != "node/n1/heartbeat":
+                heads[event.topic] = head_hash(event.topic, event.chain.number, one.signed.leaf)
+        total = sum(heads.values()) % 2**256
+        beat = got.of("node/n1/heartbeat")[0]
+        assert beat["sequence"] == 13  # 12 statuses after dsmt.source.started
+        assert int.from_bytes(beat["digest"], "big") == total
+
+
+def _status(n):
+    return {
+        "state": "running", "layer": "container", "node": "n1", "generation": 1, "attempt": n, "since_ms": 0,
+        "emit_rate_s": 30.0,
+    }
+
+
+# --- slow readers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conflate", [False, True])
+def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(network_kind, tmp_path, conflate):
+    async def slow(r: TestRealm):
+        broker = await r.broker()
+        alice, bob, eve = [await r.client(f"operator/{n}") for n in ("alice", "bob", "eve")]
+        payload = "x" * 8000
+        async with (
+            bob.subscribe(Interest(("user/",), conflate=conflate)) as stuck,
+            reading(eve, "user/", conflate=True) as got,
+        ):
+            last = None
+            for n in range(1, 1201):
+                last = alice.emit(Draft("user/big", {"n": n, "pad": payload}, version=n))
+                if n % 100 == 0:
+                    await last.acknowledged()
+            await got.until(lambda g: numbers(g, "user/big")[-1:] == [1200])
+            waiting = sum(size for _, size in stuck._queue)
+            assert waiting <= 4 * 1024 * 1024, "the credit bounds what waits for a reader"
+            held = [s for s in broker._deliveries._router.all() if not s.live]
+            assert len(held) == 1
+            seen = []
+            async for batch in stuck:
+                seen.extend(d.signed.event.data["n"] for d in batch if isinstance(d, Arrived))
+                if seen and seen[-1] == 1200:
+                    break
+            assert seen == sorted(set(seen))
+            assert seen == list(range(1, 1201)) if not conflate else len(seen) < 1200
+
+    scenario(slow)(network_kind, tmp_path)
+
+
+@scenario
+async def test_a_publisher_keeps_only_a_window_in_flight(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    last = None
+    most = (0, 0)
+    for n in range(5000):
+        last = alice.emit(user(n))
+        if n % 50 == 0:
+            await asyncio.sleep(0)
+            most = max(most, alice._outbox.flying)
+    await last.acknowledged()
+    assert most[0] <= 1024
+    assert len(alice._outbox) == 0
+
+
+# --- depot and fetch -----------------------------------------------------------------------------------------------------
+
+
+async def _chunks(content, size=300_000):
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+@scenario
+async def test_a_blob_of_many_chunks_comes_back_as_it_was(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    content = os.urandom(1_500_000)
+    digest = hashlib.sha256(content).digest()
+    await alice.put_blob(_chunks(content), digest)
+    assert b"".join([chunk async for chunk in bob.get_blob(digest)]) == content
+    await r.restarted(broker)
+    assert b"".join([chunk async for chunk in bob.get_blob(digest)]) == content
+
+
+@scenario
+async def test_a_blob_that_is_there_is_not_sent_again(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    digest = hashlib.sha256(b"abc").digest()
+    await alice.put_blob(_chunks(b"abc"), digest)
+    asked = []
+
+    async def never():
+        asked.append(1)
+        yield b""
+
+    await alice.put_blob(never(), digest)
+    assert not asked
+
+
+@scenario
+async def test_a_blob_with_another_hash_is_refused_and_an_unknown_one_is_not_found(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    digest = hashlib.sha256(b"right").digest()
+    with pytest.raises(FailedError) as refused:
+        await alice.put_blob(_chunks(b"wrong"), digest)
+    assert refused.value.code == "depot.mismatch"
+    with pytest.raises(NotFoundError):
+        _ = [chunk async for chunk in alice.get_blob(digest)]
+    await alice.put_blob(_chunks(b"right"), digest)
+    assert b"".join([chunk async for chunk in alice.get_blob(digest)]) == b"right"
+
+
+@scenario
+async def test_events_are_fetched_by_id_and_unknown_ones_are_missing(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    emissions = [alice.emit(user(n)) for n in range(250)]
+    await emissions[-1].acknowledged()
+    ids = [e.id for e in emissions]
+    found = await bob.fetch([ids[3], EventId("operator/alice", 1, 1), *ids[10:]])
+    assert [s.event.data["n"] for s in found] == [3, *range(10, 250)]
+
+
+# --- re-offering, facts, tombstones --------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_anybody_may_bring_back_a_fact_but_not_a_signal(r: TestRealm):
+    await r.broker("b1")
+    first = list(r.brokers)
+    alice = await r.client("operator/alice", brokers=first)
+    fact = await _fact(alice, 1)
+    signal = alice.emit(user(1))
+    await signal.acknowledged()
+    await r.broker("b2")
+    second = [b for b in r.brokers if b not in first]
+    identity = r.identity("operator/bob")
+    bob = await r.client("operator/bob", brokers=second, identity=identity)
+    async with reading(bob, "user/") as got:
+        bob._post(f.Publish(), alice._identity.chain[0].raw)  # a certificate is no event: refused, nothing breaks
+        bob.offer([fact, signal.signed])
+        await bob.publish(Draft("config/end", {}, version=1))
+        assert {d.signed.event.source for d in got.arrived} <= {"operator/bob"}, "alice's certificate was not brought"
+    bob._trust.add_all([signed.raw for signed in alice._identity.chain])
+    bob._introduced.clear()
+    async with reading(bob, "user/") as got:
+        bob.offer([fact, signal.signed])
+        await bob.publish(Draft("user/end", {}, version=1))
+        await got.until(lambda g: g.of("user/end"))
+        assert [d.signed.event.topic for d in got.arrived] == ["user/f1", "user/end"]
+        assert got.arrived[0].signed.id == fact.id
+
+
+@scenario
+async def test_the_greater_version_wins_whatever_comes_last(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw = await r.raw("operator/alice", identity=identity)
+    pen = Pen(identity)
+    for version in (1, 5, 3, 4):
+        raw.send(f.Publish(), pen.write("user/f", {"n": version}, version=version).raw)
+    for _ in range(4):
+        await raw.next(f.Acked)
+    bob = await r.client("operator/bob")
+    async with reading(bob, "user/f") as got:
+        assert numbers(got, "user/f") == [5]
+
+
+@scenario
+async def test_a_tombstone_hides_the_facts_below_it_for_good(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    old = []
+    for name in ("web", "webx"):
+        emission = alice.emit(Draft(f"service/{name}/spec", {"spec": {}, "by": "alice", "reason": ""}, version=1))
+        await emission.acknowledged()
+        old.append(emission.signed)
+    await alice.publish(Draft("tombstone/service/web", {"by": "alice", "reason": "gone"}, version=1))
+
+    async def shown():
+        async with reading(bob, "service/") as got:
+            return [d.signed.event.topic for d in got.arrived]
+
+    assert await shown() == ["service/webx/spec"]
+    broker = await r.restarted(broker)
+    assert await shown() == ["service/webx/spec"]
+    bob.offer([old[0]])
+    await bob.publish(user(1))
+    assert await shown() == ["service/webx/spec"]
+    await alice.publish(Draft("service/web/spec", {"spec": {}, "by": "alice", "reason": "again"}, version=1))
+    assert await shown() == ["service/webx/spec", "service/web/spec"]
+
+
+@scenario
+async def test_a_fact_dies_at_the_end_of_its_ttl(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    await alice.publish(Draft("user/soft", {"n": 1}, version=1, ttl_ms=50))
+    await alice.publish(Draft("user/hard", {"n": 1}, version=1))
+    await until(lambda: broker._store.expire(bob.now_ms()) == 1)
+    async with reading(bob, "user/") as got:
+        assert [d.signed.event.topic for d in got.arrived] == ["user/hard"]
+
+
+# --- time ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-5, 7])
+def test_a_client_whose_wall_clock_is_hours_wrong_speaks_in_realm_time(network_kind, tmp_path, hours):
+    async def wrong(r: TestRealm):
+        await r.broker()
+        alice = await r.client("operator/alice", clock=TestClock(hours * 3600.0))
+        bob = await r.client("operator/bob")
+        emission = alice.emit(user(1))
+        await emission.acknowledged()
+        assert abs(emission.signed.event.time_ms - time.time() * 1000) < 5_000
+        assert abs(alice.now_ms() - time.time() * 1000) < 5_000
+        assert abs(alice.clock_offset_s - hours * 3600) < 5
+        async with reading(bob, "user/", start=Start.HISTORY) as got:
+            assert len(got.arrived) == 1
+
+    scenario(wrong)(network_kind, tmp_path)
+
+
+@scenario
+async def test_an_event_an_hour_ahead_is_refused_with_the_realms_time(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw = await r.raw("operator/alice", identity=identity)
+    raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 1}, ahead_s=3600).raw)
+    nacked, _ = await raw.next(f.Nacked)
+    assert nacked.code == "clock_ahead"
+    assert abs(nacked.realm_ms - time.time() * 1000) < 60_000
+    assert nacked.next
+
+
+@scenario
+async def test_a_client_that_runs_ahead_recovers_and_loses_nothing(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await alice.publish(user(0))
+        alice._time._offset += 3_600_000
+        alice._time._target = alice._time._offset
+        emissions = [alice.emit(user(n)) for n in range(1, 200)]
+        for one in emissions:
+            await one.acknowledged()
+        await got.until(lambda g: len(g.arrived) == 200)
+        assert numbers(got) == list(range(200))
+        assert abs(emissions[-1].signed.event.time_ms - time.time() * 1000) < 5_000
+        assert len({e.id.incarnation for e in emissions}) == 1
+        assert got.types() == []
+
+
+@scenario
+async def test_the_past_is_never_refused(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice", now_s=int(time.time()) - 40 * 3600)
+    raw = await r.raw("operator/alice", identity=identity)
+    raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 1}, ahead_s=-36 * 3600).raw)
+    acked, _ = await raw.next(f.Acked)
+    assert acked.ranges
+
+
+# --- grants --------------------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_a_reader_is_refused_what_its_certificate_does_not_let_it_read(r: TestRealm):
+    await r.broker()
+    node = r.identity("node/n1")
+    agent = r.identity("agent/n1/web/app/0", parent=node)
+    raw = await r.raw(agent.name, identity=agent)
+    subscribe = f.Subscribe
+    raw.send(subscribe(id=1, patterns=("service/web/",), start="facts"))
+    complete, _ = await raw.next(f.CompleteFrame)
+    assert complete.id == 1
+    raw.send(subscribe(id=2, patterns=("service/other/",), start="facts"))
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "trust.denied"
+    assert "service/other/" in refused.message
+    await raw.closed()

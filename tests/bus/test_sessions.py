@@ -1,0 +1,319 @@
+"""What a broker says of who is attached: session facts, attachment numbers, superseding, silence (SEMANTICS A11, F1-F3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus import presence
+from dsmt.bus.handshake import statement
+from dsmt.errors import TransportError
+from dsmt.ports.bus import Draft, Start
+from dsmt.trust.identity import dump
+from dsmt.trust.keys import SecretKey
+from tests.bus.realm import TestRealm, reading, scenario, until
+
+SESSIONS = "broker/+/session/"
+
+
+def states(got, name):
+    return [(d["state"], d["how"], d["attachment"]) for d in got.of(f"broker/b1/session/{name}")]
+
+
+@scenario
+async def test_an_attachment_is_open_until_its_process_closes_it(r: TestRealm):
+    await r.broker()
+    bob, identity = await r.client("operator/bob"), r.identity("node/n1")
+    async with reading(bob, SESSIONS) as got:
+        node = await r.client("node/n1", identity=identity)
+        assert node.attachment == 1
+        await r.stop(node)
+        await got.until(lambda g: len(states(g, "node/n1")) == 2)
+        node = await r.client("node/n1", identity=identity)
+        await got.until(lambda g: len(states(g, "node/n1")) == 3)
+        assert states(got, "node/n1") == [("open", None, 1), ("closed", "peer", 1), ("open", None, 2)]
+        assert node.attachment == 2
+        record = got.of("broker/b1/session/node/n1")[-1]
+        assert (record["pid"], record["version"], record["address"]) == (os.getpid(), "test", "127.0.0.1")
+        assert record["incarnation"] == node._speaker.incarnation
+
+
+@scenario
+async def test_a_session_that_says_nothing_is_silent_and_open_again_when_it_speaks(r: TestRealm):
+    await r.broker()
+    bob = await r.client("operator/bob")
+    async with reading(bob, SESSIONS) as got:
+        raw = await r.raw("operator/eve")
+        await got.until(lambda g: len(states(g, "operator/eve")) == 2)
+        assert states(got, "operator/eve") == [("open", None, 1), ("silent", None, 1)]
+        silent = got.of("broker/b1/session/operator/eve")[-1]
+        assert abs(silent["since_ms"] - got.of("broker/b1/session/operator/eve")[0]["since_ms"]) < 1500
+        raw.send(f.Keepalive())
+        await got.until(lambda g: len(states(g, "operator/eve")) == 3)
+        assert states(got, "operator/eve")[-1] == ("open", None, 1)
+        assert states(got, "operator/bob")[-1][0] == "open"
+
+
+@scenario
+async def test_a_silent_peer_whose_connection_then_ends_was_not_closed_by_itself(r: TestRealm):
+    await r.broker()
+    bob = await r.client("operator/bob")
+    async with reading(bob, SESSIONS) as got:
+        raw = await r.raw("operator/eve")
+        await got.until(lambda g: len(states(g, "operator/eve")) == 2)
+        await raw.link.close()
+        await got.until(lambda g: len(states(g, "operator/eve")) == 3)
+        assert states(got, "operator/eve")[-1] == ("closed", "timeout", 1)
+
+
+@scenario
+async def test_a_restarted_broker_waits_before_it_calls_its_old_sessions_silent(r: TestRealm):
+    broker = await r.broker()
+    bob, identity = await r.client("operator/bob"), r.identity("node/n1")
+    node = await r.client("node/n1", identity=identity)
+    await r.client("operator/quiet")
+    async with reading(bob, SESSIONS) as got:
+        before = node.attachment
+        silent_after, presence.REATTACH_GRACE = presence.REATTACH_GRACE, 4.5
+        try:
+            node_task = r.tasks.pop(node)
+            broker_started = time.monotonic()
+            node_task.cancel()
+            # the broker is stopped in the same turn: the session is open in its store for ever
+            await r.stop(broker)
+            broker._store.close()
+            await asyncio.wait({node_task})
+            await r.broker("b1", identity=r.identities[broker], address=broker.address)
+            await got.until(lambda g: states(g, "node/n1")[-1][0] == "silent")
+            assert time.monotonic() - broker_started > 4.0
+            assert [s for s in states(got, "operator/quiet") if s[0] == "silent"] == []
+            node = await r.client("node/n1", identity=identity)
+            assert node.attachment > before
+            await got.until(lambda g: states(g, "node/n1")[-1][0] == "open")
+        finally:
+            presence.REATTACH_GRACE = silent_after
+
+
+@scenario
+async def test_the_newer_of_two_processes_of_one_name_stays_and_the_other_is_told(r: TestRealm):
+    await r.broker()
+    bob, identity = await r.client("operator/bob"), r.identity("operator/eve")
+    async with reading(bob, SESSIONS) as got:
+        first = await r.raw("operator/eve", identity=identity)
+        second = await r.raw("operator/eve", identity=identity)
+        refused, _ = await first.next(f.Refused)
+        assert refused.code == "trust.superseded"
+        assert refused.next
+        await first.closed()
+        await until(lambda: len(states(got, "operator/eve")) >= 2)
+        assert states(got, "operator/eve") == [("open", None, 1), ("open", None, 2)]
+        second.send(f.Time(sent=1.0))
+        await second.next(f.TimeIs)
+
+
+@scenario
+async def test_two_processes_of_one_name_take_turns_twice_and_then_both_are_kept_out(r: TestRealm):
+    await r.broker()
+    bob = await r.client("operator/bob")
+    old = int(time.time()) - 100
+    identity = r.identity("operator/eve", now_s=old)
+    async with reading(bob, SESSIONS, "broker/+/notice") as got:
+        one = await r.client("operator/eve", identity=identity, wait=False)
+        other = await r.client("operator/eve", identity=identity, wait=False)
+        for client in (one, other):
+            await until(lambda client=client: client.refusal is not None and client.refusal.code == "trust.contested")
+        assert "clone" in [d["kind"] for d in got.of("broker/b1/notice")]
+        await until(lambda: not one.attached and not other.attached)
+        renewed = r.identity("operator/eve")
+        again = await r.client("operator/eve", identity=renewed)
+        await again.publish(Draft("user/t", {}))
+
+
+@scenario
+async def test_an_older_certificate_does_not_take_the_place_of_a_newer_one(r: TestRealm):
+    await r.broker()
+    newer = await r.client("operator/eve")
+    older = r.identity("operator/eve", now_s=int(time.time()) - 1000)
+    raw = await r.raw("operator/eve", identity=older, attach=False)
+    raw.send(_hello(r, older), older.chain[0].raw)
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "trust.superseded"
+    await newer.publish(Draft("user/t", {}))
+
+
+def _hello(r, identity, **more):
+    values = {
+        "protocol": f.PROTOCOL, "realm": r.name, "name": identity.name, "incarnation": 0, "firm": False, "attachment": 1,
+        "pid": 1, "version": "", "address": "",
+    }
+    return f.Hello(**{**values, **more})
+
+
+# --- incarnations --------------------------------------------------------------------------------------------------------
+
+
+async def _welcomed(r, identity, **more):
+    raw = await r.raw(identity.name, identity=identity, attach=False)
+    raw.send(_hello(r, identity, **more), *(s.raw for s in identity.chain))
+    welcome, _ = await raw.next(f.Welcome)
+    return raw, welcome
+
+
+@scenario
+async def test_an_incarnation_is_above_all_that_the_broker_knows_of_the_name(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/eve")
+    now = int(time.time() * 1000)
+    _, fresh = await _welcomed(r, identity)
+    assert now - 1000 < fresh.incarnation < now + 60_000, "realm time in ms, when nothing greater is known"
+    _, kept = await _welcomed(r, identity, incarnation=now + 5_000_000, firm=True)
+    assert kept.incarnation == now + 5_000_000, "what its own disk knows is used as it is"
+    eve = await r.client("operator/eve", identity=identity)
+    await eve.publish(Draft("user/t", {}))
+    known = eve._speaker.incarnation
+    await r.stop(eve)
+    _, behind = await _welcomed(r, identity, incarnation=known - 1, firm=True)
+    assert behind.incarnation > known, "a disk that was rolled back is behind: it begins anew"
+    _, same = await _welcomed(r, identity, incarnation=known, firm=True)
+    assert same.incarnation == known, "the same process goes on after a lost connection"
+    _, other = await _welcomed(r, identity)
+    assert other.incarnation > known, "another process begins anew"
+
+
+@scenario
+async def test_a_process_that_kept_its_incarnation_signs_at_once_and_greater(r: TestRealm):
+    await r.broker()
+    files = _Files()
+    identity = r.identity("operator/eve")
+    first = await r.client("operator/eve", identity=identity, kept=files)
+    await first.publish(Draft("user/t", {"n": 1}))
+    await r.stop(first)
+    second = await r.client("operator/eve", identity=identity, kept=files, wait=False)
+    emission = second.emit(Draft("user/t", {"n": 2}))
+    assert emission.id is not None, "it need not wait for a broker"
+    assert emission.id.incarnation > first._speaker.incarnation
+    await emission.acknowledged()
+    assert emission.id.incarnation == second._speaker.incarnation
+    bob = await r.client("operator/bob")
+    async with reading(bob, "source/operator/eve", start=Start.HISTORY) as got:
+        started = got.of("source/operator/eve")
+        assert [s["previous_incarnation"] for s in started] == [None, first._speaker.incarnation]
+
+
+class _Files:
+    def __init__(self):
+        self.kept = {}
+
+    def read(self, path):
+        return self.kept.get(path)
+
+    def write(self, path, content, *, mode=0o600):
+        self.kept[path] = content
+
+
+@scenario
+async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/eve")
+    raw, welcome = await _welcomed(r, identity)
+    signed = statement(
+        identity.key, nonce=welcome.nonce, broker=welcome.broker, name=identity.name,
+        incarnation=welcome.incarnation, attachment=welcome.attachment + 1,
+    )
+    raw.send(f.Attach(statement=signed))
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "trust.attach"
+    raw, welcome = await _welcomed(r, identity)
+    signed = statement(
+        SecretKey(os.urandom(32)), nonce=welcome.nonce, broker=welcome.broker, name=identity.name,
+        incarnation=welcome.incarnation, attachment=welcome.attachment,
+    )
+    raw.send(f.Attach(statement=signed))
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code in ("trust.attach", "trust.signature")
+
+
+# --- real processes ------------------------------------------------------------------------------------------------------
+
+_CLIENT = """
+import asyncio, sys
+from pathlib import Path
+from dsmt.bus.client import About, BusClient
+from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import load
+from dsmt.trust.store import Realm, TrustStore
+
+async def main(identity, root, address, public):
+    bus = BusClient(
+        identity=load(Path(identity).read_bytes(), where=identity),
+        trust=TrustStore(Realm(name="test", roots=(bytes.fromhex(root),))),
+        brokers=[BrokerAddress(address, bytes.fromhex(public))],
+        network=ZmqNetwork(), clock=LinuxClock(), entropy=SystemEntropy(), about=About(None, "child"),
+    )
+    task = asyncio.create_task(bus.run())
+    await bus.wait_attached()
+    print("attached", flush=True)
+    await task
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def zeromq(tmp_path):
+    return "zeromq", tmp_path
+
+
+@pytest.mark.real
+def test_a_killed_process_is_named_within_a_second(zeromq):
+    @scenario
+    async def killed(r: TestRealm):
+        broker = await r.broker()
+        bob = await r.client("operator/bob")
+        path = r.directory / "identity"
+        path.write_bytes(dump(r.identity("node/n1")))
+        arguments = [str(path), r.root.public.hex(), broker.address, r.identities[broker].key.public.hex()]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _CLIENT, *arguments, stdout=subprocess.PIPE
+        )
+        try:
+            async with reading(bob, SESSIONS) as got:
+                await got.until(lambda g: states(g, "node/n1") == [("open", None, 1)])
+                began = time.monotonic()
+                os.kill(child.pid, signal.SIGKILL)
+                await got.until(lambda g: len(states(g, "node/n1")) == 2)
+                took = time.monotonic() - began
+                assert states(got, "node/n1")[-1] == ("closed", "peer", 1)
+                assert took < 1.0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+    killed(*zeromq)
+
+
+@scenario
+async def test_a_link_that_is_cut_is_attached_again_with_a_greater_number(r: TestRealm):
+    broker = await r.broker()
+    bob, eve = await r.client("operator/bob"), await r.client("operator/eve")
+    async with reading(bob, SESSIONS) as got:
+        broker._disconnect(broker._names["operator/eve"].peer)
+        await got.until(lambda g: len(states(g, "operator/eve")) == 3)
+        assert states(got, "operator/eve") == [("open", None, 1), ("closed", "local", 1), ("open", None, 2)]
+        await until(lambda: eve.attached)
+        assert eve.attachment == 2
+        with pytest.raises(TransportError):
+            await r.network.connect("127.0.0.1:1", SecretKey(os.urandom(32)).link_secret(), server_key=os.urandom(32))
