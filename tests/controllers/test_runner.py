@@ -13,6 +13,7 @@ from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import ControllerState, Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
+from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Notice
 from dsmt.simulator.host import HostProcess
 from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
@@ -368,6 +369,13 @@ def test_what_was_published_is_not_said_again_until_it_should_have_come_back() -
     assert hand.slots(0.25) == []
     assert hand.slots(4.5) == []
     assert hand.slots(0.5) == SLOTS
+
+
+def test_another_event_of_its_service_does_not_make_it_said_twice() -> None:
+    hand, realm = applied(), Realm("n1", "n2")
+    assert hand.slots() == SLOTS
+    hand.give(realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=0))
+    assert hand.slots(0.25) == []
 
 
 def test_a_batch_names_its_inputs_and_products() -> None:
