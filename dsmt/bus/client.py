@@ -365,7 +365,8 @@ class BusClient:
         for subscription in self._subscriptions.values():
             if self._lost_broker:
                 said = f"connection lost; attached to {self.broker} again"
-                subscription.notice(Notice("dsmt.notice.reconnected", said, {"broker": self.broker}))
+                fields = {"broker": self.broker, "store": self._store}
+                subscription.notice(Notice("dsmt.notice.reconnected", said, fields))
             self._post(subscription.ask(self._store))
             self._ask_wanted(subscription)
         for call in self._on_attached:

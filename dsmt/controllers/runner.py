@@ -6,7 +6,8 @@ Rule 1: it folds whatever arrives, and decides only where the view ends at a fre
 Rule 2: of the controllers with the highest ruleset the one of rank r for a service waits r x `RANK_S` before it says
     what it wants said; mostly somebody else has then said it. Those below that ruleset only watch (A10).
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
-Rule 4: after it attached to another broker it folds anew, from that one's store: its view is what one store held.
+Rule 4: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
+    view is what one store held.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class ControllerRunner:
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
         self._gate = Completeness(clock.boottime())
         self._agenda = Agenda()
-        self._broker = ""
+        self._broker = self._store = ""
         self._could_accuse = False
         self._wanted: dict[str, float] = {}
         """By topic, since when (boot time) something is wanted there."""
@@ -95,9 +96,10 @@ class ControllerRunner:
                         self._gate.folded()
                         self._look_for_quarantine(signed.event.topic)
                 case Complete(cursor=cursor, whole=whole) | Bookmark(cursor=cursor, whole=whole):
+                    self._store = cursor.store
                     self._gate.bookmark(Place(cursor.store, cursor.row), now, whole=whole)
                 case Notice(type="dsmt.notice.reconnected", fields=fields):
-                    self._attached(str(fields.get("broker", "")), now)
+                    self._attached(str(fields.get("broker", "")), str(fields.get("store", "")), now)
                 case Notice():
                     pass
 
@@ -106,10 +108,10 @@ class ControllerRunner:
         if why is not None:
             self._complain(f"the fact on {topic} cannot be read and is left alone: {why}")
 
-    def _attached(self, broker: str, now: float) -> None:
-        if broker != self._broker:
+    def _attached(self, broker: str, store: str, now: float) -> None:
+        if broker != self._broker or store != self._store:
             self.view, self._agenda = View(), Agenda()
-        self._broker = broker
+        self._broker, self._store = broker, store
         self._gate.attached(now)
         self._said = None
 

@@ -422,8 +422,8 @@ def test_a_controller_waits_its_rank() -> None:
     assert waited + 0.25 >= RANK_S * place
 
 
-def reconnected(broker: str) -> Notice:
-    return Notice("dsmt.notice.reconnected", "", {"broker": broker})
+def reconnected(broker: str, store: str = "s1") -> Notice:
+    return Notice("dsmt.notice.reconnected", "", {"broker": broker, "store": store})
 
 
 def test_after_it_attached_to_another_broker_it_folds_anew() -> None:
@@ -434,6 +434,15 @@ def test_after_it_attached_to_another_broker_it_folds_anew() -> None:
     hand.runner._fold([reconnected("b2")])
     assert len(hand.runner.view) == 0
     assert hand.slots() == []
+
+
+def test_after_its_broker_got_another_store_it_folds_anew() -> None:
+    hand = applied()
+    hand.slots()
+    hand.runner._fold([reconnected("b1")])
+    assert len(hand.runner.view) > 0
+    hand.runner._fold([reconnected("b1", "s2")])
+    assert len(hand.runner.view) == 0
 
 
 def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
