@@ -95,6 +95,8 @@ class Host:
         self.wires: dict[Any, None] = {}
         self.programs: dict[int, Any] = {}
         """The running instances' programs by pid (`dsmt.simulator.programs.SimInstance`)."""
+        self.orders: list[str] = []
+        """The signals that agents and managers sent to instances that ran."""
         self._next_pid = FIRST_PID
         self._entropies = 0
 

@@ -1,6 +1,8 @@
 """An asyncio event loop in virtual time: ordinary asyncio code, deterministic by seed, no selector, no thread.
 
-Rule 1: time stands still while callbacks run and jumps to the next timer when none is ready; it counts in ticks.
+Rule 1: time stands still while callbacks run and jumps to the next timer when none is ready; it counts in ticks. Only
+    where very many callbacks run within one instant, `_NUDGE_S` passes now and then, so that what waits for less than
+    the float's resolution comes to an end, as it does in life.
 Rule 2: callbacks run first come, first served, also timers of one instant; real loops promise less: do not rely on it.
 Rule 3: nothing that a callback does depends on an address, on `hash(str)` or on the real clock.
 Rule 4: what reaches outside of the simulation is refused by name (`REFUSED`) and is a finding even when swallowed.
@@ -37,6 +39,10 @@ from dsmt.simulator.trace import Trace
 
 _COMPACT_FROM: Final = 20_000
 """Cancelled timers are thrown out early when there are more than this many, and more than are live."""
+
+_NUDGE_EACH: Final = 10_000
+_NUDGE_S: Final = 1e-7
+"""How much passes each so many callbacks of one instant; over `max_spin` of them it stays below a tick."""
 
 _PLEAS: Final = 1000
 """Timers that a coroutine asks for in vain while it is ended, before it gets one that never fires."""
@@ -228,7 +234,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if not ready:
             self._advance()
         trace = self.trace if self.trace is not None and self.trace.callbacks else None
-        spin, max_spin = 0, self._max_spin
+        spin, limit = 0, min(_NUDGE_EACH, self._max_spin)
         while ready:
             handle = ready.popleft()
             if handle._cancelled:
@@ -247,11 +253,18 @@ class SimLoop(asyncio.BaseEventLoop):
             if self._stopping:
                 break
             spin += 1
-            if spin > max_spin:
-                raise LivelockError(
-                    f"{spin} callbacks ran at {self._now:.3f} s and more are ready, the next is {ready[0]!r}. "
-                    "Something reschedules itself without waiting"
-                )
+            if spin > limit and ready:
+                limit = self._nudge(spin)
+
+    def _nudge(self, spin: int) -> int:
+        """Much has run within this instant: let a trifle of time pass, and say how much more may run (rule 1)."""
+        if spin > self._max_spin:
+            raise LivelockError(
+                f"{spin} callbacks ran at {self._now:.3f} s and more are ready, the next is {self._ready[0]!r}. "
+                "Something reschedules itself without waiting"
+            )
+        self._now += _NUDGE_S
+        return min(spin + _NUDGE_EACH, self._max_spin)
 
     def _advance(self) -> None:
         if not self._ticks:

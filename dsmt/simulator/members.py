@@ -16,7 +16,8 @@ from dsmt.agents.container_manager import ContainerManager
 from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.surroundings import NodeSurroundings, Surroundings
 from dsmt.bus.broker import Broker, BrokerConfig
-from dsmt.bus.client import BusClient, ClientEmission
+from dsmt.bus.client import BusClient
+from dsmt.bus.emission import ClientEmission
 from dsmt.bus.sqlite import SqliteStore
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
@@ -32,7 +33,7 @@ from dsmt.simulator.machine import SimArtifacts, SimChecks, SimMachine, SimProce
 from dsmt.simulator.network import SimNetwork
 from dsmt.simulator.process import current_process
 from dsmt.simulator.programs import Habits, SimDriver
-from dsmt.simulator.world import REALM, World
+from dsmt.simulator.world import REALM, TappedClient, World
 from dsmt.version import __version__
 
 BROKER_PORT: Final = 4500
@@ -131,11 +132,12 @@ class SimController:
         self.world, self.name, self._complaints = world, name, complaints
         self.host = world.host(name, address)
         self.identity = world.identity(f"controller/{name}")
+        self.bus: TappedClient | None = None
         self.runner: ControllerRunner | None = None
         self.kept = Kept(self.host, "controller", self._main)
 
     async def _main(self, process: HostProcess) -> None:
-        bus = self.world.client(process, self.identity)
+        self.bus = bus = self.world.client(process, self.identity)
         self.runner = runner = ControllerRunner(
             bus, self.host.clock, version=__version__, pid=process.identity.pid, complain=self._complain
         )

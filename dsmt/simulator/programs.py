@@ -42,11 +42,11 @@ class SimInstance:
         self.slot = launch.env.get("DSMT_INSTANCE", "") if launch.stdout != launch.stderr else ""
         self.began = host.loop.time()
         self.exit: Exit | None = None
-        self.asked = False
-        """Whether it was sent a signal: its end is not its own."""
         self._waiters: list[asyncio.Future[Exit]] = []
         self._habits = habits
         self._stubborn = host.stream.chance(habits.stubborn)
+        if self.slot and any(one.slot == self.slot for one in host.programs.values()):
+            host.crashes.append(f"[{host.loop.time():.3f} s] {host.name} runs two copies of {self.slot}")
         host.programs[self.identity.pid] = self
         ends, how = self._fate()
         host.loop.call_in_at(None, host.loop.time() + ends, self._end, how)
@@ -78,13 +78,14 @@ class SimInstance:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self.host.loop.require_alive()
+        if self.exit is None and self.slot:
+            self.host.orders.append(f"[{self.host.loop.time():.3f} s] signal {number} to {self.slot} on {self.host.name}")
         self.signal_now(number)
 
     def signal_now(self, number: int) -> None:
         """Send it a signal, from outside of all processes."""
         if self.exit is not None:
             return
-        self.asked = True
         if number == signals.SIGKILL:
             self._end(Exit(None, number))
         elif number == signals.SIGTERM and not self._stubborn:

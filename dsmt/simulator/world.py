@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from dsmt.bus.client import About, BusClient
+from dsmt.bus.emission import ClientEmission
 from dsmt.event.codec import decode
+from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.clocks import EPOCH_MS
@@ -27,6 +29,19 @@ from dsmt.version import __version__
 
 REALM: Final = "sim"
 NOW_S: Final = EPOCH_MS // 1000
+
+
+class TappedClient(BusClient):
+    """The real client; `tap`, when there is one, hears of each topic that something was just said on."""
+
+    tap: Callable[[str], None] | None = None
+
+    def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
+        """Sign and send, without waiting."""
+        emission = super().emit(draft, level=level)
+        if self.tap is not None:
+            self.tap(draft.topic)
+        return emission
 
 
 class World:
@@ -78,9 +93,9 @@ class World:
         self.net.by_address[address] = host
         return host
 
-    def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> BusClient:
+    def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> TappedClient:
         """A connection to the realm for a process."""
-        return BusClient(
+        return TappedClient(
             identity=identity,
             trust=self.trust(),
             brokers=self.brokers,

@@ -1,0 +1,95 @@
+"""Invariants: what must hold of every run (SEMANTICS 12); each answers with sentences that say what does not.
+
+Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`.
+Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from dsmt.controllers.replay import replay
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Decision, from_data
+from dsmt.event.registry import is_fact
+from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.rng import Stream
+from dsmt.view import View
+
+SHUFFLES: Final = 2
+TWICE: Final = 0.2
+"""The share of facts that a replica gets twice."""
+RECENT: Final = 2000
+"""How many rows behind the head a controller's view may end."""
+
+
+def replicas(fleet: Fleet, stream: Stream) -> list[str]:
+    """12.3: all replicas, in any order, with duplicates, are one state: folds of the store, its winners, controllers' views."""
+    facts = [(row, signed) for row, signed in fleet.rows() if is_fact(signed.event)]
+    view, known = View(), {}
+    for number, (_, signed) in enumerate(facts):
+        view.apply(signed)
+        if number >= len(facts) - RECENT:
+            known[view.digest] = number
+    wrong = []
+    doubled = [signed for _, signed in facts for _ in range(2 if stream.chance(TWICE) else 1)]
+    for number in range(SHUFFLES):
+        if folded(stream.shuffled(doubled)).digest != view.digest:
+            wrong.append(f"12.3: replica {number}, which got all facts in another order, differs")
+    winners = [fleet.world.decode(row.raw)[0] for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
+    if folded(winners).digest != view.digest:
+        wrong.append("12.3: the retained facts of the store are not the winners of its history")
+    for name, controller in fleet.controllers.items():
+        runner = controller.runner
+        if controller.kept.alive and runner is not None and runner.view.digest not in known:
+            wrong.append(f"12.3: the view of controller {name} is not what the store held lately")
+    return wrong
+
+
+def folded(events: Iterable[SignedEvent]) -> View:
+    """A replica that gets these events."""
+    view = View()
+    for signed in events:
+        view.apply(signed)
+    return view
+
+
+def moved(before: Mapping[str, str | None], after: Mapping[str, str | None], slots: Iterable[str], why: str) -> list[str]:
+    """12.6, 12.8: no slot is named for another node than before."""
+    return [
+        f"{why}: {slot} was to run on {before.get(slot)}, and now on {after.get(slot)}"
+        for slot in slots
+        if before.get(slot) != after.get(slot)
+    ]
+
+
+def stopped(orders: Sequence[str]) -> list[str]:
+    """12.4: nothing was told to stop."""
+    return [f"12.4: an empty broker came, and an instance was stopped: {order}" for order in orders]
+
+
+def replayed(fleet: Fleet) -> list[str]:
+    """12.10: folded and decided again, each decision has the same inputs and says the same."""
+    wrong = []
+    stores = [list(fleet.rows(number)) for number in range(len(fleet.broker.stores))]
+    decisions = [signed for rows in stores for _, signed in rows if _is_decision(signed)]
+    for number, rows in enumerate(stores):
+        identity = fleet.broker.stores[number].identity
+        there = frozenset(str(signed.id) for _, signed in rows)
+        of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
+        report = replay(rows, of_this, store=identity)
+        for finding in report.findings:
+            if finding.outcome != "same":
+                wrong.append(f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}")
+    return wrong
+
+
+def _is_decision(signed: SignedEvent) -> bool:
+    return signed.event.type == "dsmt.decision"
+
+
+def _is_whole(signed: SignedEvent, store: str, there: frozenset[str]) -> bool:
+    """Whether a decision was made over this store, and what it produced came there, not to an emptier one."""
+    record = from_data(Decision, signed.event.data)
+    return record.store == store and there.issuperset(record.produced)
