@@ -369,7 +369,9 @@ class Runner:
         if run is None:
             if self._last is not None:
                 await self._last.kill(deadline=stopping.KILL_S)
-            if self._reporter.state not in (State.STOPPED, State.GONE):
+            if self._reporter.state is State.STOPPED:
+                self._reporter.note(**about)  # it is so under a new generation, too
+            elif self._reporter.state is not State.GONE:
                 self._reporter.tell(State.STOPPED, **about)
             self._memory.save()
             return

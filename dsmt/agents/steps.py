@@ -41,6 +41,7 @@ class Steps:
     async def install(self, plan: Plan) -> None:
         """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
+        self._runner.supervision.policy = plan.component.restart
         key = plan.wanted.install_key
         try:
             self._choose_ports(plan, occupied=self._runner.run is not None)
@@ -54,6 +55,7 @@ class Steps:
     async def configure(self, plan: Plan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
+        self._runner.supervision.policy = plan.component.restart
         try:
             self._choose_ports(plan, occupied=False)
             await self._installer.configure(plan, self._site(plan))
@@ -63,6 +65,7 @@ class Steps:
 
     def launch(self, plan: Plan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
+        self._runner.supervision.policy = plan.component.restart
         try:
             if self._choose_ports(plan, occupied=False):
                 self._memory.save(configured="")

@@ -251,7 +251,10 @@ def test_a_stopped_slot_stops_in_order_and_starts_again() -> None:
         await site.until("stopped")
         assert program.signals == [15]
         assert site.states()[-2:] == ["terminated", "stopped"]
-        site.assign(spec, version=3)
+        site.assign(spec, version=3, desired="stopped")
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3)
+        assert site.states()[-1] == "stopped"
+        site.assign(spec, version=4)
         await site.until("running")
         agent.kill()
 
@@ -607,6 +610,21 @@ def test_a_stop_by_command_holds_until_a_start() -> None:
         assert not site.machine.alive
         command(site, "START", "c2")
         await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_installation_that_fails_is_tried_again_as_its_own_spec_says() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(4, None)
+        site.place(WEB + "    install: prepare it\n    restart: {first: 5s, park: {after: 1}}\n")
+        agent = site.start()
+        await site.until("failed")
+        began = asyncio.get_running_loop().time()
+        await site.realm.until(lambda: site.statuses()[-1]["parked"], 10)
+        assert 4 <= asyncio.get_running_loop().time() - began <= 6
         agent.kill()
 
     in_virtual_time(main)
