@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import LastExit, Status
 from dsmt.event.status import Shown
@@ -87,6 +88,8 @@ def instances(
     Raises `NotFoundError` for a target that is not there.
     """
     names = [target.service] if target is not None else sorted(sight.view.services)
+    if target is not None and not slots_of(sight.view, target, gone=everything):
+        _still_there(sight, target.service)
     rows: list[Row] = []
     for name in names:
         entry = sight.view.services.get(name)
@@ -98,14 +101,25 @@ def instances(
     return [row for row in rows if not problems or is_problem(sight, row)]
 
 
+def _still_there(sight: Sight, service: str) -> None:
+    """Raise `NotFoundError` for a service of which nothing is left but what was said of it."""
+    if sight.view.services[service].spec is None:
+        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+
+
 def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[Row]:
     entry = sight.view.slot(key) or _EMPTY
-    node = entry.fact.record.node if entry.fact is not None else next(iter(entry.holders), None)
-    first = row(sight, key, node)
-    found = [first] if everything or first.state is not Shown.GONE else []
+    nodes: list[str | None]
+    if entry.fact is not None:
+        nodes = [entry.fact.record.node]
+    else:
+        nodes = [node for node in entry.holders if sight.fleet.state(node) not in ("dead", "left")]
+        if not nodes and component_of(sight, key) is not None:
+            nodes = [None]
     if everything:
-        found += [row(sight, key, other) for other in sorted(entry.instances) if other != node]
-    return found
+        nodes += [node for node in sorted(entry.instances) if node not in nodes]
+    found = [row(sight, key, node) for node in nodes]
+    return [one for one in found if everything or one.state is not Shown.GONE]
 
 
 def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
@@ -175,7 +189,9 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
 def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
     """The component of a slot, if its service's spec knows it."""
     entry = sight.view.services.get(key.service)
-    return None if entry is None or entry.parsed is None else entry.parsed.components.get(key.component)
+    if entry is None or entry.parsed is None or entry.spec is None or entry.spec.record.removed:
+        return None
+    return entry.parsed.components.get(key.component)
 
 
 def health(entry: SlotEntry, node: str | None, seen: Seen) -> str:
