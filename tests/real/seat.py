@@ -48,7 +48,12 @@ def command(*arguments: str) -> list[str]:
 
 
 async def dsmt(
-    home: Path, *arguments: str, code: int = 0, stdin: str = "", env: dict[str, str] | None = None, within: Sequence[str] = ()
+    home: Path,
+    *arguments: str,
+    code: int = 0,
+    stdin: str = "",
+    env: dict[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Said:
     """Run one command to its end, which has to be the exit code `code`. `within` goes before its argv."""
     process = await start(home, *arguments, env=env, within=within)
