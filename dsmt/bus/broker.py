@@ -123,12 +123,12 @@ class Broker:
     # --- start ---------------------------------------------------------------------------------------------------
 
     def _restore_certificates(self) -> None:
-        for _, raw in self._store.certificates():
-            self._kept_certificates.add(raw)
-            try:
-                self._trust.add_all([raw])
-            except UnusableEventError as error:
-                Logger(broker=self._identity.name).warning("kept certificate not used", reason=str(error))
+        kept = [raw for _, raw in self._store.certificates()]
+        self._kept_certificates.update(kept)
+        try:
+            self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
+        except UnusableEventError as error:
+            Logger(broker=self._identity.name).warning("kept certificate not used", reason=str(error))
 
     def _keep_certificates(self, key_id: bytes) -> None:
         for signed in self._trust.chain(key_id):
