@@ -254,7 +254,7 @@ class Broker:
         now_ms, presence = self.now_ms(), self._witness.presence
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if self._ingest.full is not None:
-            raise RefusedError("store.full", f"the store of {self._identity.name} is full", next="free space on its disk")
+            raise self._full()
         if presence.contested(hello.name, certificate.issued):
             raise RefusedError(
                 "trust.contested",
@@ -271,6 +271,7 @@ class Broker:
         firm = hello.firm and hello.incarnation >= greatest
         session.name, session.certificate = hello.name, certificate
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
+        presence.granted(hello.name, session.incarnation)
         session.attachment = max(hello.attachment, presence.attachment_of(hello.name) + 1)
         session.nonce = self._entropy.bytes(16)
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
@@ -299,6 +300,9 @@ class Broker:
             self._ingest.notice("clone", session.name, said)
             self._refuse(session, RefusedError("trust.contested", said, next=f"dsmt cert rotate {session.name}"))
         self._commit()
+
+    def _full(self) -> RefusedError:
+        return RefusedError("store.full", f"the store of {self._identity.name} is full", next="free space on its disk")
 
     def _closed(self, peer: Peer, how: How) -> None:
         session = self._sessions.pop(peer, None)
@@ -334,7 +338,7 @@ class Broker:
             outcomes.append((session, self._ingest.offered(session.name, parts)))
         if not self._commit():
             for session, _ in outcomes:
-                self._refuse(session, FailedError("store.full", f"the store of {self._identity.name} is full"))
+                self._refuse(session, self._full())
             return
         for session, outcome in outcomes:
             if outcome.accepted:

@@ -51,6 +51,7 @@ class Presence:
 
     def __init__(self, now: float) -> None:
         self._known: dict[str, _Known] = {}
+        self._granted: dict[str, int] = {}
         self._exchanges: dict[str, list[float]] = {}
         self._contested: dict[str, int] = {}
         """Issue time of the certificate that two processes showed, by name."""
@@ -83,9 +84,13 @@ class Presence:
         return 0 if known is None else known.attachment
 
     def incarnation_of(self, source: str) -> int:
-        """The incarnation of a source's last attachment; 0 for none."""
+        """The greatest incarnation that a source was granted or attached with; 0 for none."""
         known = self._known.get(source)
-        return 0 if known is None else known.incarnation
+        return max(self._granted.get(source, 0), 0 if known is None else known.incarnation)
+
+    def granted(self, source: str, incarnation: int) -> None:
+        """A source was granted an incarnation: nobody else gets it, even if two said hello at once."""
+        self._granted[source] = max(incarnation, self._granted.get(source, 0))
 
     def supersedes(self, source: str, issued: int) -> bool:
         """Whether a new attachment of a source with a certificate of that issue time replaces the one that is open."""
@@ -164,6 +169,7 @@ class Presence:
         for source in forgotten:
             del self._known[source]
             self._exchanges.pop(source, None)
+            self._granted.pop(source, None)
         return fallen
 
 
