@@ -269,7 +269,7 @@ class Broker:
         stored = self._store.high_mark(hello.name)
         greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
         firm = hello.firm and hello.incarnation >= greatest
-        session.name, session.certificate = hello.name, certificate
+        session.name, session.certificate, session.claimed = hello.name, certificate, hello.incarnation
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
         session.attachment = max(hello.attachment, presence.attachment_of(hello.name) + 1)

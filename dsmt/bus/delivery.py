@@ -52,6 +52,8 @@ class Session:
     name: str = ""
     certificate: Certificate | None = None
     incarnation: int = 0
+    claimed: int = 0
+    """The incarnation that its hello said."""
     attachment: int = 0
     nonce: bytes = b""
     attached: bool = False

@@ -10,7 +10,8 @@ Rule 5: a node's manager that was closed in an earlier life of the broker is `si
 Rule 6: a connection that ends after its source had fallen silent was given up by the network, as far as anybody can
     tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death).
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
-    until there is a newer certificate (A11).
+    until there is a newer certificate (A11). It is a turn when a process takes a name back: one that claims an
+    incarnation which was attached before. A process that was started anew claims another, however often it dies.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead.
 """
 
@@ -26,6 +27,7 @@ REATTACH_GRACE: Final = 10.0
 STALL: Final = 0.5
 EXCHANGES: Final = 3
 EXCHANGE_WINDOW: Final = 60.0
+ATTACHED_KNOWN: Final = 8
 FORGET_AFTER: Final = 24 * 3600.0
 
 How = Literal["peer", "timeout", "local"]
@@ -52,6 +54,8 @@ class Presence:
     def __init__(self, now: float) -> None:
         self._known: dict[str, _Known] = {}
         self._granted: dict[str, int] = {}
+        self._attached: dict[str, list[int]] = {}
+        """The last incarnations that attached, by name."""
         self._exchanges: dict[str, list[float]] = {}
         self._contested: dict[str, int] = {}
         """Issue time of the certificate that two processes showed, by name."""
@@ -101,8 +105,10 @@ class Presence:
         """Whether a source is kept out because two processes of its name took turns (rule 7)."""
         return issued <= self._contested.get(source, -1)
 
-    def _exchanged(self, source: str, before: _Known | None, incarnation: int, issued: int, now: float) -> None:
-        if before is None or before.state == "closed" or before.incarnation in (incarnation, 0):
+    def _exchanged(self, source: str, before: _Known | None, claimed: int, issued: int, now: float) -> None:
+        if before is None or before.state == "closed" or before.incarnation == claimed:
+            return
+        if claimed not in self._attached.get(source, ()):
             return
         turns = [at for at in self._exchanges.get(source, ()) if now - at < EXCHANGE_WINDOW]
         self._exchanges[source] = [*turns, now]
@@ -117,14 +123,16 @@ class Presence:
         attachment: int,
         issued: int,
         incarnation: int,
+        claimed: int,
         pid: int | None,
         version: str,
         address: str,
         now: float,
         now_ms: int,
     ) -> Session:
-        """A source has attached."""
-        self._exchanged(source, self._known.get(source), incarnation, issued, now)
+        """A source has attached; `claimed` is the incarnation that it had said it has."""
+        self._exchanged(source, self._known.get(source), claimed, issued, now)
+        self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
         known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open")
         self._known[source] = known
         return _record(known)
@@ -168,6 +176,7 @@ class Presence:
                 forgotten.append(source)
         for source in forgotten:
             del self._known[source]
+            self._attached.pop(source, None)
             self._exchanges.pop(source, None)
             self._granted.pop(source, None)
         return fallen

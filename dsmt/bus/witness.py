@@ -79,6 +79,7 @@ class Witness:
             attachment=session.attachment,
             issued=0 if session.certificate is None else session.certificate.issued,
             incarnation=session.incarnation,
+            claimed=session.claimed,
             pid=session.pid,
             version=session.version,
             address=session.address,
