@@ -164,7 +164,11 @@ class ControllerRunner:
             self._publish(group, due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
 
     def _due(self, decided: Decided, scope: Scope | None, peers: Sequence[str], now: float) -> list[Intent]:
-        """Rule 2: what to say now; what waits is looked at again next time."""
+        """Rule 2: what to say now.
+
+        All that is wanted is looked at again next time, also what is on its way: it takes room where others could go,
+        and who replays the decision sees it wanted, too.
+        """
         topics = {intent.topic for intent in decided.intents}
         for topic in [t for t in self._wanted if t not in topics]:
             kind, _, rest = topic.partition("/")
@@ -174,10 +178,9 @@ class ControllerRunner:
         for intent in decided.intents:
             subject = subject_of(intent.topic)
             since = self._wanted.setdefault(intent.topic, now)
+            self._ask(intent.topic)
             waits = now < since + RANK_S * rank(subject, self._name, peers)
-            if waits or self._awaits_echo(intent, now):
-                self._ask(intent.topic)
-            else:
+            if not waits and not self._awaits_echo(intent, now):
                 due.append(intent)
         return due
 
