@@ -1,6 +1,7 @@
 """Running: one instance's program: start, watch, restart at once, take over, stop (DESIGN 6).
 
-Rule 1: a death is answered in the handler that hears of it: the next program is started before anything is said.
+Rule 1: a death is answered in the handler that hears of it: the next program is started, then the word of the death is
+    sent, and only then anything else is done.
 Rule 2: what runs is on disk before it is told, so a killed agent's successor takes it over.
 Rule 3: what is condemned (not live, not ready in time) fails like what died by itself.
 Rule 4: nothing here decides whether to run: the agent does, and is asked through `again`.
@@ -89,13 +90,15 @@ class Runner:
     def start(self, plan: Plan) -> None:
         """Start the program and tell. Raises `FailedError` with a `start.` code."""
         site = self._site(plan)
-        self._tell_start(self._spawn(plan, site, launch_at(plan, site, self._around.logs)))
+        run = self._spawn(plan, site, launch_at(plan, site, self._around.logs))
+        self._note_start(run, plan)
+        self._tell_start(run)
 
     def _site(self, plan: Plan) -> Site:
         return site_of(plan, self._config, self._around, self._memory.record.ports)
 
     def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
-        """Start the program and write it down (rule 2)."""
+        """Start the program."""
         component = plan.component
         driver = self._around.drivers.get(component.driver)
         if driver is None:
@@ -105,25 +108,28 @@ class Runner:
         now = self._around.clock.boottime()
         self.supervision.policy = component.restart
         self.supervision.started()
-        identity = instance.identity
+        health = HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
+        self.run = Run(instance, plan.wanted, now, health, plan, site, launch)
+        return self.run
+
+    def _note_start(self, run: Run, plan: Plan) -> None:
+        """Write down what runs (rule 2)."""
+        identity = run.instance.identity
         self._memory.save(
             process=Process(identity.pid, identity.started, identity.boot),
-            driver=component.driver,
+            driver=plan.component.driver,
             run_key=plan.wanted.run_key,
             install_key=plan.wanted.install_key,
             run_generation=plan.wanted.generation,
             run_restart=plan.wanted.restart,
             started=False,
             ready=False,
-            began_s=now,
+            began_s=run.began,
             step="",
             not_before_s=0.0,
             finished=False,
             history=self.supervision.history,
         )
-        health = HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
-        self.run = Run(instance, plan.wanted, now, health, plan, site, launch)
-        return self.run
 
     def _tell_start(self, run: Run) -> None:
         self._reporter.tell(State.INSTANTIATED, **self._about(run))
@@ -236,7 +242,7 @@ class Runner:
 
     # -- failing
 
-    def died(self, run: Run, ended: Exit) -> None:
+    async def died(self, run: Run, ended: Exit) -> None:
         """The program has ended by itself (rule 1)."""
         if run.stopping or run is not self.run:
             return
@@ -256,7 +262,9 @@ class Runner:
         ran = now - run.began
         why = self._why(ended, ran, started=run.health.started, turned=new is not None or failure is not None)
         self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._around.bus.now_ms()))
-        if new is not None:
+        await asyncio.sleep(0)
+        if new is not None and plan is not None and self.run is new and not new.stopping:
+            self._note_start(new, plan)
             self._tell_start(new)
         elif failure is not None:
             self.failed(failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -25,10 +25,10 @@ class Watching:
         self._around = around
         self._address = address
 
-    async def until_death(self, run: Run, died: Callable[[Run, Exit], None]) -> None:
+    async def until_death(self, run: Run, died: Callable[[Run, Exit], Awaitable[None]]) -> None:
         """Wait for the end of the program, then sweep up what it left."""
         ended = await run.instance.wait()
-        died(run, ended)
+        await died(run, ended)
         if not run.stopping:
             await run.instance.kill(deadline=5.0)
 

@@ -58,14 +58,14 @@ def test_a_death_after_a_healthy_run_is_answered_before_anything_is_said() -> No
         await site.realm.until(lambda: site.health() == "none")
         (program,) = site.machine.alive
         site.logs.write("stderr", "the last words\n")
-        before = len(site.realm.log)
-        running = []
+        before, old = len(site.realm.log), site.kept_pid()
+        found = []
         publish = site.realm.publish
-        site.realm.publish = lambda signed: (running.append(len(site.machine.alive)), publish(signed))  # type: ignore[method-assign]
+        site.realm.publish = lambda signed: (found.append((len(site.machine.alive), site.kept_pid())), publish(signed))  # type: ignore[method-assign]
         program.end(Exit(None, 9))
-        await site.until("running")
-        await site.realm.until(lambda: "failed" in site.states())
-        assert running[0] == 1
+        await site.realm.until(lambda: site.states()[-1] == "running" and "failed" in site.states())
+        assert found[0] == (1, old), "started first, then told, and only then written down"
+        assert found[-1] == (1, site.kept_pid()) != (1, old)
         told = [s.event for s in site.realm.log[before:] if s.event.type == "dsmt.status"]
         assert [e.data["state"] for e in told] == ["failed", "instantiated", "running"]
         failed, *after = told

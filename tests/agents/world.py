@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.agents.container import CONFIG, NodeConfig, SlotName, load_config
+from dsmt.agents.container import CONFIG, RECORD, NodeConfig, SlotName, load_config, load_record
 from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.surroundings import NodeSurroundings, Surroundings
 from dsmt.errors import DsmtError, FailedError, TransportError
@@ -486,6 +486,13 @@ class Site:
 
         self.process.start(main())
         return self.process
+
+    def kept_pid(self) -> int:
+        """Whom the agent's record on disk names."""
+        record = load_record(self.files.below(self.slot.directory).read(RECORD))
+        assert record is not None
+        assert record.process is not None
+        return record.process.pid
 
     # what was heard
 
