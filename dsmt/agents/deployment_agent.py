@@ -197,7 +197,8 @@ class DeploymentAgent:
         if not commanding.is_due(record, command, self._facts.generation):
             return
         self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
-        self._reporter.trigger = (cause,)
+        if command.verb != "LOGS":
+            self._reporter.trigger = (cause,)
         match command.verb:
             case "LOGS":
                 self._start(self._answers.answer(command, cause))

@@ -63,6 +63,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     ),
     "apply": Entry("dsmt.cli.spec:apply", "make services what their files say"),
     "plan": Entry("dsmt.cli.spec:plan", "what apply would do, step by step"),
+    "diff": Entry("dsmt.cli.spec:diff", "what differs between a file and what is applied"),
     "get": Entry("dsmt.cli.spec:get", "a service's file, as it is applied"),
     "example": Entry("dsmt.cli.setting_up:example", "a service file to begin with"),
     "schema": Entry("dsmt.cli.setting_up:schema", "the JSON Schema of service files"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from dsmt.cli.printing import counted, table
-from dsmt.operations.planning import Plan
+from dsmt.operations.planning import Difference, Plan
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 
@@ -20,12 +21,7 @@ def screen(plan: Plan, files: str) -> str:
     lines = [f"{plan.service}  {base}     (file {files})"]
     if not plan.changes and plan.base_revision == plan.revision:
         return "\n".join([*lines, "", "nothing differs."])
-    component = None
-    for change in plan.changes:
-        if change.component != component:
-            component = change.component
-            lines += ["", f"  {component or '(service)'}"]
-        lines.append(_change(change))
+    lines += _changes(plan.changes)
     if plan.steps:
         header = ("STEP", "INSTANCE", "WHAT", "NODE", "BECAUSE")
         laid = [
@@ -38,6 +34,25 @@ def screen(plan: Plan, files: str) -> str:
         lines += ["", f"  never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"]
     lines += [f"  warning  {warning}" for warning in plan.warnings]
     return "\n".join([*lines, "", f"{counted(len(plan.steps), 'step')}.  dsmt apply {files} --plan {plan.id}"])
+
+
+def difference(found: Difference) -> str:
+    """The screen of `dsmt diff`."""
+    base = f"r{found.base_revision}" if found.base_revision else "not applied yet"
+    if not found.changes:
+        return f"{found.service}  {base}  nothing differs"
+    return "\n".join([f"{found.service}  {base}", *_changes(found.changes)])
+
+
+def _changes(changes: Sequence[Change]) -> list[str]:
+    lines: list[str] = []
+    component = None
+    for change in changes:
+        if change.component != component:
+            component = change.component
+            lines += ["", f"  {component or '(service)'}"]
+        lines.append(_change(change))
+    return lines
 
 
 def _change(change: Change) -> str:

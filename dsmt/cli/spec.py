@@ -12,6 +12,8 @@ from dsmt.cli.printing import document
 from dsmt.errors import TimedOutError
 from dsmt.operations.connection import Connection
 
+DIFFERS = 6
+
 
 @command()
 @click.argument("files", nargs=-1, required=True)
@@ -73,6 +75,29 @@ def plan(seat: Seat, files: tuple[str, ...]) -> None:
 
     named = " ".join(files)
     print("\n\n".join(screen(one, named) for one in found))
+
+
+@command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--exit-code", is_flag=True, help="End with 6 when something differs.")
+def diff(seat: Seat, files: tuple[str, ...], *, exit_code: bool) -> int:
+    """What differs between FILES and what is applied."""
+    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.planning import Difference  # noqa: PLC0415 - with it
+
+    declared = applying.read_files(files)
+
+    async def work(connection: Connection) -> list[Difference]:
+        return await applying.diff_all(connection.bus, declared)
+
+    found = seat.ask(work)
+    if seat.json:
+        document(found[0] if len(found) == 1 else found)
+    else:
+        from dsmt.cli.plan_screen import difference  # noqa: PLC0415 - only for people
+
+        print("\n".join(difference(one) for one in found))
+    return DIFFERS if exit_code and any(one.changes for one in found) else 0
 
 
 @command()

@@ -22,6 +22,7 @@ from dsmt.operations.targets import Target
 from dsmt.operations.times import local, moment, rfc3339, zone
 from dsmt.ports.bus import Arrived, Notice
 
+STEPS = ("install", "configure", "uninstall", "stop")
 _MARKS = {"dsmt.notice.badsignature": "X"}
 
 
@@ -170,15 +171,18 @@ def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) ->
 @click.option("-n", "lines", type=click.IntRange(min=0, max=10_000), default=100, help="The last N lines of each stream.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option("--previous", is_flag=True, help="Of the run before the present one.")
-def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool) -> None:
+@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
+def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool, step: str | None) -> None:
     """What the instances of TARGET have written."""
     from dsmt.operations.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
 
+    if step is not None and (follow or previous):
+        raise InputError("logs.form", "--step excludes --follow and --previous", next="take one of them")
     named = Target.parse(target)
     many = named.index is None
 
     async def work(connection: Connection) -> None:
-        async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous):
+        async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous, step=step):
             for one in batch:
                 if seat.json:
                     told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}

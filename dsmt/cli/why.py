@@ -45,16 +45,18 @@ def screen(found: Explained, *, events: bool) -> list[str]:
         lines.append(f"  {at}  {link.says}")
         signed = f"signed {link.event['source']}"
         sequence = link.event["id"].rsplit("-", 1)[1]
-        verified = "verified" if link.event["verified"] else "NOT VERIFIED"
-        lines.append(f"                {signed:<40} #{sequence:<6} {verified}")
+        word = "verified" if link.event["verified"] else "NOT VERIFIED"
+        lines.append(f"                {signed:<40} #{sequence:<6} {word}")
         if events:
             lines.append(f"                {link.event['source']}#{link.event['id']}  {link.event['topic']}")
     signers = {speaker(link.event["source"]) for link in found.chain}
     if found.complete:
         lines.append("  nothing earlier is named as a cause.")
     lines += [f"  {one} is named as a cause, and the history does not hold it any more." for one in found.missing]
+    bad = sum(not link.event["verified"] for link in found.chain)
+    verified = f"{bad} NOT VERIFIED" if bad else "all verified"
     gap = "no gap" if found.complete else "not complete"
-    lines += ["", f"{counted(len(found.chain), 'event')}, {counted(len(signers), 'signer')}, all verified, {gap}."]
+    lines += ["", f"{counted(len(found.chain), 'event')}, {counted(len(signers), 'signer')}, {verified}, {gap}."]
     return lines
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import SpecFact
-from dsmt.operations.planning import Plan, base_of, check_plan, plan, plan_id
+from dsmt.operations.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.sight import Sight, look
 from dsmt.operations.writing import follow, lost_race, say
 from dsmt.ports.bus import Bus
@@ -168,6 +168,13 @@ async def plan_all(bus: Bus, declared: list[Declared], *, by: str) -> list[Plan]
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
     return [plan(sight, spec, by=by, warnings=list(one.warnings)) for spec, one in zip(specs, declared, strict=True)]
+
+
+async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
+    """What differs between each service and what is applied."""
+    specs = [await stage(one, None) for one in declared]
+    sight = await look(bus)
+    return [difference(sight, spec) for spec in specs]
 
 
 async def apply(

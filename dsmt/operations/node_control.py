@@ -44,5 +44,5 @@ async def drained(bus: Bus, name: str, *, limit_s: float | None) -> Controlled:
         shown = node_shown(sight, name)
         return shown if shown.mode == "drained" else None
 
-    shown = await until(bus, seen, limit_s=limit_s, what=f"{name} was drained")
+    shown = await until(bus, seen, limit_s=limit_s, what=f"{name} is drained")
     return Controlled(node=name, mode=shown.mode, changed=True, instances=shown.instances)

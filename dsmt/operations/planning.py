@@ -28,7 +28,7 @@ from dsmt.event.records import Status as StatusRecord
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.sight import Sight
-from dsmt.spec.changes import Change, changes
+from dsmt.spec.changes import Change, changes, run_key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.view import SlotKey, View
@@ -40,7 +40,7 @@ HIDDEN: Final = "(hidden)"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is done. `action`: `new`, `replace`, `restart`, `move`, `stop`, `remove`."""
+    """One thing that is done. `action`: `new`, `replace`, `update` (while it runs), `restart`, `move`, `stop`, `remove`."""
 
     instance: str
     action: str
@@ -70,6 +70,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between a file and what is applied."""
+
+    service: str
+    base_revision: int
+    changes: list[Change]
+
+
+def difference(sight: Sight, spec: ServiceSpec) -> Difference:
+    """Compare one service with what is applied."""
+    differs = changes(_live(sight.view, spec.service), spec)
+    masked = [_masked(change) for change in differs]
+    return Difference(service=spec.service, base_revision=base_of(sight.view, spec.service), changes=masked)
+
+
+def _live(view: View, service: str) -> ServiceSpec | None:
+    entry = view.services.get(service)
+    return None if entry is None or entry.spec is None or entry.spec.record.removed else entry.parsed
+
+
 def base_of(view: View, service: str) -> int:
     """The revision that a change of a service would start from; 0 when there is none that stands."""
     entry = view.services.get(service)
@@ -96,8 +116,7 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
 
 def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Plan:
     """Plan one service."""
-    entry = sight.view.services.get(spec.service)
-    live = None if entry is None or entry.spec is None or entry.spec.record.removed else entry.parsed
+    live = _live(sight.view, spec.service)
     base = base_of(sight.view, spec.service)
     differs = changes(live, spec)
     rehearsal = _Rehearsal(sight, spec, by=by)
@@ -182,10 +201,12 @@ class _Rehearsal:
             key, slot = _key(intent), intent.record
             old = told[key]
             action = _action(old, slot)
+            if action == "replace" and self._runs_on(key):
+                action = "update"
             if action is not None:
                 self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=_because(intent)))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
-            down += in_place and self._is_ready(key)
+            down += in_place and action != "update" and self._is_ready(key)
             version = intent.next_version
             self._say("controller/plan", intent.topic, intent.data, version=version)
         self.min_ready = min(self.min_ready, self._ready_before(down))
@@ -193,6 +214,13 @@ class _Rehearsal:
             if isinstance(intent.record, Slot):
                 self._obey(_key(intent), intent.record, intent.next_version, told[_key(intent)])
         self.now_ms += 1_000
+
+    def _runs_on(self, key: SlotKey) -> bool:
+        """Whether the new spec is taken over by what runs, without a restart."""
+        live = _live(self.sight.view, self.spec.service)
+        old = None if live is None else live.components.get(key.component)
+        new = self.spec.components.get(key.component)
+        return old is not None and new is not None and run_key(old) == run_key(new)
 
     def _ready_before(self, down: int) -> int:
         return max(0, self._ready() - down)

@@ -41,15 +41,18 @@ class _Asked:
     known: dict[str, str] = field(default_factory=dict)
 
 
-async def logs(bus: Bus, target: Target, *, lines: int, follow: bool, previous: bool) -> AsyncIterator[list[Line]]:
-    """The last lines of each instance, then, when followed, what comes.
+async def logs(
+    bus: Bus, target: Target, *, lines: int, follow: bool = False, previous: bool = False, step: str | None = None
+) -> AsyncIterator[list[Line]]:
+    """The last lines of each instance, or of the log of one `step` (`install` ...); then, when followed, what comes.
 
     Raises `NotFoundError` when nothing of the target is on a node, `TimedOutError` when an agent does not answer.
     """
     patterns = (f"service/{target.service}/log/{target.component or '+'}/{'+' if target.index is None else target.index}/",)
     asked = _Asked()
     async with bus.subscribe(Interest(patterns, start=Start.LIVE, inbox=True)) as batches:
-        await _ask(bus, target, asked, {"lines": lines, "previous": previous, "follow_s": FOLLOW_S if follow else 0})
+        first = {"lines": lines, "previous": previous, "follow_s": FOLLOW_S if follow else 0}
+        await _ask(bus, target, asked, first if step is None else {"lines": lines, "step": step})
         reading = aiter(batches)
         while asked.open:
             found = _lines(await _next(reading, asked, follow=follow), asked)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from dsmt.errors import InputError, TimedOutError
+from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.status import Shown
 from dsmt.operations.applying import Applied
 from dsmt.operations.instances import Row, instances, is_ready
@@ -41,9 +41,11 @@ async def until(bus: Bus, seen: Callable[[Sight], Result | None], *, limit_s: fl
                     return found
     except TimeoutError as error:
         raise TimedOutError(
-            "wait.timeout", f"{what} not within {limit_s:g} s; it goes on", next="dsmt status shows how far it is"
+            "wait.timeout",
+            f"not within {limit_s:g} s: {what}; what was asked for goes on",
+            next="dsmt status shows how far it is",
         ) from error
-    raise TimedOutError("wait.ended", f"the view ended before {what}", next="try again")
+    raise TransportError("wait.ended", f"the view ended before this was so: {what}", next="try again")
 
 
 async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | None) -> Waited:
@@ -81,12 +83,12 @@ async def settled(bus: Bus, applied: Applied, *, limit_s: float | None) -> Appli
         entry = sight.view.services[applied.service]
         if entry.spec is not None and entry.spec.version > applied.revision:
             return msgspec.structs.replace(applied, outcome="superseded")
-        current = [row for row in rows if row.revision == applied.revision and row.held is None]
+        standing = [row for row in rows if row.revision == applied.revision and row.held is None]
+        current = [row for row in standing if not _behind(sight, row)]  # what still runs of an older one is not it
         ready = sum(is_ready(sight, row) for row in current)
         wanted = sum(row.held is None for row in rows)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted)
-        refused = next((row for row in rows if row.reason is not None and row.reason.code == "rollout.rolled_back"), None)
-        if refused is not None or _rolled_back(sight, applied):
+        if _rolled_back(sight, applied):
             return msgspec.structs.replace(told, outcome="rolled_back")
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
@@ -94,7 +96,7 @@ async def settled(bus: Bus, applied: Applied, *, limit_s: float | None) -> Appli
             return msgspec.structs.replace(told, outcome="parked")
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{applied.service} r{applied.revision} was ready")
+    return await until(bus, seen, limit_s=limit_s, what=f"{applied.service} r{applied.revision} is ready")
 
 
 def _rolled_back(sight: Sight, applied: Applied) -> bool:
@@ -102,8 +104,9 @@ def _rolled_back(sight: Sight, applied: Applied) -> bool:
     spec = entry.spec
     if spec is None or spec.version != applied.revision:
         return False
-    facts = [slot.fact for slot in entry.slots.values() if slot.fact is not None]
-    return any(fact.record.spec != str(spec.id) and spec.id in fact.signed.event.cause for fact in facts)
+    facts = (slot.fact for slot in entry.slots.values() if slot.fact is not None)
+    standing = (fact for fact in facts if fact.record.desired != "gone" and fact.record.spec != str(spec.id))
+    return any(spec.id in fact.signed.event.cause for fact in standing)
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:
@@ -134,7 +137,7 @@ async def restarted(bus: Bus, target: Target, *, limit_s: float | None) -> Waite
                 return None
         return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} was restarted")
+    return await until(bus, seen, limit_s=limit_s, what=f"{target} is restarted and ready")
 
 
 def _behind(sight: Sight, row: Row) -> bool:
@@ -150,8 +153,10 @@ async def ended(bus: Bus, service: str, *, limit_s: float | None) -> Waited:
 
     def seen(sight: Sight) -> Waited | None:
         entry = sight.view.services.get(service)
-        if entry is None or (entry.spec is None and not any(slot.holders for slot in entry.slots.values())):
+        left = [] if entry is None else [node for slot in entry.slots.values() for node in slot.holders]
+        living = [node for node in left if sight.fleet.state(node) not in ("dead", "left")]
+        if entry is None or (entry.spec is None and not living):
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{service} was gone")
+    return await until(bus, seen, limit_s=limit_s, what=f"{service} is gone")

@@ -1,0 +1,316 @@
+"""The commands as an operator runs them, against real processes: their JSON, their exit codes, what they leave."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+SPEC = """\
+service: web
+owner: team-web
+labels: {tier: front}
+components:
+  app:
+    artifact: {url: site.txt}
+    run: [%s, -m, http.server, "{port.http}", --bind, 127.0.0.1]
+    ports: {http: auto}
+    instances: 2
+    health: {http: {port: http, path: /}, interval: 500ms}
+    stop: {grace: 2s}
+    update: {healthy_after: 200ms}
+"""
+PATIENCE_S = 60.0
+
+
+class Operator:
+    """Somebody with a terminal and a home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1"}
+
+    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dsmt", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, input=text, timeout=90, check=False, env=self.environment
+        )
+
+    def ok(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def lines(self, *arguments: str) -> list[Any]:
+        return [json.loads(line) for line in self.ok(*arguments, "--json").splitlines()]
+
+    def raw(self, *arguments: str) -> bytes:
+        command = [sys.executable, "-m", "dsmt", *arguments]
+        return subprocess.run(command, capture_output=True, timeout=60, check=True, env=self.environment).stdout
+
+    def until(self, met: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            found = met()
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """An operator of a realm with two nodes, in which `web` runs twice."""
+    home = tmp_path_factory.mktemp("realm") / "home"
+    one = Operator(home)
+    files = home.parent
+    (files / "site.txt").write_text("hello\n")
+    (files / "web.yaml").write_text(SPEC % json.dumps(sys.executable))
+    try:
+        one.ok("up", "--nodes", "2", "--detach", "--name", "test")
+        applied = one.json("apply", str(files / "web.yaml"), "--reason", "first", "--wait=60s")
+        assert (applied["outcome"], applied["revision"], applied["ready"], applied["wanted"]) == ("ready", 1, 2, 2)
+        yield one
+    finally:
+        one.run("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_ps_shows_each_instance_in_the_documented_shape(operator: Operator) -> None:
+    rows = operator.json("ps")
+    assert [row["instance"] for row in rows] == ["web/app/0", "web/app/1"]
+    shape = {
+        "instance", "service", "component", "index", "node", "state", "health", "pid", "ports", "address", "restarts",
+        "restarts_recent", "last_exit", "next_try_at", "held", "since", "generation", "revision", "reason", "layers",
+        "observed_at", "stale",
+    }  # fmt: skip
+    for row in rows:
+        assert shape <= set(row)
+        assert (row["state"], row["health"], row["stale"]) == ("running", "ready", False)
+        assert (row["held"], row["reason"]) == (None, None)
+        assert Path(f"/proc/{row['pid']}").exists()
+        assert row["layers"] == {"container": "installed", "agent": "running", "application": "running"}
+        assert list(row["ports"]) == ["http"]
+        assert row["since"].endswith("Z")
+    assert operator.json("ps", "-l", "tier=back") == []
+    assert operator.json("ps", "--problems") == []
+    assert "2 instances: 2 running." in operator.ok("ps")
+
+
+def test_nodes_brokers_and_controllers_have_the_documented_shapes(operator: Operator) -> None:
+    nodes = operator.json("nodes")
+    assert [(node["node"], node["liveness"], node["mode"]) for node in nodes] == [
+        ("n1", "alive", "active"),
+        ("n2", "alive", "active"),
+    ]
+    fields = {"roles", "version", "pid", "address", "labels", "attributes", "instances", "last_seen", "evidence", "stale"}
+    assert fields <= set(nodes[0])
+    shown = operator.json("node", "show", nodes[0]["node"])
+    roles = [process["role"] for process in shown["processes"]]
+    assert roles[:3] == ["spawner", "manager", "monitor"]
+    assert all(Path(f"/proc/{process['pid']}").exists() for process in shown["processes"])
+    (broker,) = operator.json("brokers")
+    assert (broker["broker"], broker["alive"]) == ("b1", True)
+    fields = {"address", "pid", "version", "sessions", "peers", "lag_s", "facts", "history_from", "disk_bytes", "dropped"}
+    assert fields <= set(broker)
+    controllers = operator.json("controllers")
+    assert [(one["controller"], one["alive"]) for one in controllers] == [("c1", True), ("c2", True)]
+    assert operator.run("node", "show", "n9").returncode == 5
+
+
+def test_status_says_that_all_is_well(operator: Operator) -> None:
+    told = operator.json("status")
+    assert (told["realm"], told["state"]) == ("test", "ok")
+    assert set(told) >= {"view", "services", "nodes", "brokers", "controllers", "brake", "certs", "alerts"}
+    assert set(told["view"]) >= {"age_s", "broker", "brokers_seen", "brokers_total", "gaps"}
+    assert "realm test   ok" in operator.ok("status")
+    assert "2 of 2 ready" in operator.ok("status", "web")
+    assert operator.run("status", "wob").returncode == 5
+
+
+def test_a_stream_that_was_recorded_verifies_and_a_damaged_one_does_not(operator: Operator, tmp_path: Path) -> None:
+    stream, trust = tmp_path / "all.cbor", tmp_path / "trust"
+    stream.write_bytes(operator.raw("tail", "--raw", "--no-follow", "--since", "1h"))
+    operator.ok("trust", "export", str(trust))
+    found = operator.json("verify", str(stream), "--trust", str(trust))
+    assert (found["ok"], found["gaps"], found["bad_signatures"], found["unknown_signers"]) == (True, [], 0, 0)
+    assert found["events"] > 30
+    assert operator.json("verify", str(stream))["ok"] is True
+    raw = bytearray(stream.read_bytes())
+    raw[len(raw) // 2] ^= 4
+    stream.write_bytes(bytes(raw))
+    done = operator.run("verify", str(stream), "--trust", str(trust), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+
+
+def test_tail_speaks_cloudevents(operator: Operator) -> None:
+    events = operator.lines("tail", "service/web/slot/", "--no-follow", "-n", "2", "--no-signals")
+    assert len(events) == 2
+    for event in events:
+        assert (event["specversion"], event["type"], event["verified"]) == ("1.0", "dsmt.slot", True)
+        assert event["signer"] == event["source"]
+        assert event["source"].startswith("controller/")
+        assert event["cause"].startswith("operator/")
+        assert event["data"]["desired"] == "running"
+    assert operator.lines("tail", "--no-follow", "--type", "nothing.*", "-n", "5") == []
+    assert {e["type"] for e in operator.lines("tail", "--no-follow", "--since", "1h", "--type", "dsmt.heart*")} == {
+        "dsmt.heartbeat"
+    }
+    assert operator.run("tail", "bad topic", "--no-follow").returncode == 2
+    one = f"{events[0]['source']}#{events[0]['id']}"
+    since = operator.lines("tail", "service/web/slot/", "--no-follow", "--since", one)
+    assert [event["id"] for event in since][:1] == [events[0]["id"]]
+
+
+def test_tail_follows_until_it_is_interrupted(operator: Operator) -> None:
+    command = [sys.executable, "-m", "dsmt", "tail", "user/test/", "--json", "-n", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=operator.environment) as tail:
+        assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["type"] == "dsmt.notice.caughtup"
+        said = operator.json("publish", "user/test/one", '{"n": 1}')
+        event = json.loads(tail.stdout.readline())
+        assert (event["data"], f"{event['source']}#{event['id']}") == ({"n": 1}, said["id"])
+        tail.send_signal(signal.SIGINT)
+        _, errors = tail.communicate(timeout=30)
+        assert (tail.returncode, errors) == (130, "")
+
+
+def test_what_an_operator_may_not_say_is_refused(operator: Operator) -> None:
+    beat = {"id": "x", "expression": "all_nodes", "by": "me"}
+    assert operator.run("publish", "node/n1/verdict", json.dumps(beat)).returncode == 2
+    state = {"version": "1", "ruleset": 1, "pid": None, "decisions": 0}
+    done = operator.run("publish", "controller/c1/state", json.dumps(state), "--json")
+    assert done.returncode == 4
+    assert json.loads(done.stderr)["error"]["exit"] == 4
+
+
+def test_logs_bring_what_the_instance_wrote(operator: Operator) -> None:
+    lines = operator.lines("logs", "web/app/0", "-n", "3")
+    assert lines
+    assert {line["instance"] for line in lines} == {"web/app/0"}
+    assert any("GET / " in line["line"] for line in lines)
+    assert operator.run("logs", "web/app/7").returncode == 5
+
+
+def test_why_leads_from_a_killed_process_back_to_the_operator(operator: Operator) -> None:
+    before = operator.json("ps", "web/app/0")[0]
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def again() -> Any:
+        (row,) = operator.json("ps", "web/app/0")
+        return row if row["pid"] not in (None, before["pid"]) and row["health"] == "ready" else None
+
+    after = operator.until(again, "web/app/0 is ready again")
+    assert after["last_exit"]["signal"] == "SIGKILL"
+    told = operator.json("why", "web/app/0")
+    assert told["complete"] is True
+    kinds = [link["event"]["type"] for link in told["chain"]]
+    assert kinds[0] == "dsmt.health"
+    assert kinds[-1] == "dsmt.service.spec"
+    assert any("killed by SIGKILL" in link["says"] for link in told["chain"])
+    ids = {f"{link['event']['source']}#{link['event']['id']}" for link in told["chain"]}
+    assert all(set(link["because"]) <= ids for link in told["chain"])
+    assert all(link["event"]["verified"] for link in told["chain"])
+    assert "nothing earlier is named as a cause." in operator.ok("why", "web/app/0")
+    assert len(operator.json("why", "web/app/0", "--depth", "0")["chain"]) == 1
+
+
+def test_a_stop_is_a_hold_until_it_is_lifted(operator: Operator) -> None:
+    done = operator.json("stop", "web/app/1", "--reason", "look at it", "--wait=60s")
+    assert done["instances"] == ["web/app/1"]
+    (row,) = operator.json("ps", "web/app/1")
+    assert (row["state"], row["held"]["reason"], row["pid"]) == ("stopped", "look at it", None)
+    assert row["reason"]["code"] == "hold.operator"
+    assert operator.json("stop", "web/app/1")["unchanged"] == ["web/app/1"]
+    assert operator.run("wait", "web/app/1", "--for", "running", "--timeout", "300ms").returncode == 3
+    operator.json("start", "web/app/1", "--wait=60s")
+    (row,) = operator.json("ps", "web/app/1")
+    assert (row["state"], row["held"]) == ("running", None)
+
+
+def test_restart_gives_new_processes(operator: Operator) -> None:
+    before = {row["instance"]: row["pid"] for row in operator.json("ps", "web")}
+    operator.json("restart", "web", "--wait=90s")
+    after = {row["instance"]: row["pid"] for row in operator.json("ps", "web")}
+    assert set(before) == set(after)
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_a_plan_is_bound_to_what_stands(operator: Operator, tmp_path: Path) -> None:
+    site = tmp_path / "site.txt"
+    site.write_text("hello\n")
+    file = tmp_path / "web.yaml"
+    file.write_text((SPEC % json.dumps(sys.executable)).replace("instances: 2", "instances: 3"))
+    plan = operator.json("plan", str(file))
+    assert [change["key"] for change in plan["changes"]] == ["instances"]
+    assert (plan["steps"][0]["instance"], plan["steps"][0]["action"]) == ("web/app/2", "new")
+    assert {"id", "service", "base_revision", "unplaced", "min_ready", "estimate_s", "warnings"} <= set(plan)
+    scaled = operator.json("scale", "web/app", "1", "--wait=60s")
+    assert (scaled["outcome"], scaled["wanted"]) == ("ready", 1)
+    refused = operator.run("apply", str(file), "--plan", plan["id"], "--json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stderr)["error"]["code"] == "plan.changed"
+    assert operator.run("diff", str(file), "--exit-code").returncode == 6
+    anew = operator.json("plan", str(file))
+    done = operator.json("apply", str(file), "--plan", anew["id"], "--wait=60s")
+    assert (done["outcome"], done["ready"], done["plan"]) == ("ready", 3, anew["id"])
+    assert operator.json("apply", str(file))["outcome"] == "unchanged"
+    assert operator.run("diff", str(file), "--exit-code").returncode == 0
+    back = operator.json("scale", "web/app", "2", "--wait=60s")
+    assert back["outcome"] == "ready"
+    assert "instances: 2" in operator.ok("get", "web")
+
+
+def test_a_node_is_drained_and_used_again(operator: Operator) -> None:
+    done = operator.json("node", "drain", "n2", "--reason", "kernel", "--wait=90s")
+    assert (done["mode"], done["instances"]) == ("drained", 0)
+    assert {row["node"] for row in operator.json("ps", "web")} == {"n1"}
+    (shown,) = [node for node in operator.json("nodes") if node["node"] == "n2"]
+    assert (shown["mode"], shown["mode_reason"]) == ("drained", "kernel")
+    fitting = operator.json("why-not", "web/app/0", "--node", "n2")
+    assert [clause["clause"] for clause in fitting["clauses"]] == ["mode"]
+    assert operator.json("node", "include", "n2")["mode"] == "active"
+    assert operator.run("node", "drain", "n9").returncode == 5
+
+
+def test_node_sets_are_named_shown_and_forgotten(operator: Operator) -> None:
+    made = operator.json("nodeset", "set", "good", "minus(all_nodes, failed)")
+    assert made["nodes"] == ["n1", "n2"]
+    assert [one["name"] for one in operator.json("setplan", "list")] == ["good"]
+    assert operator.json("plan-set", "show", "good")["expression"] == "minus(all_nodes, failed)"
+    assert operator.run("nodeset", "set", "bad", "minus(all_nodes").returncode == 2
+    operator.json("nodeset", "remove", "good")
+    assert operator.json("nodeset", "list") == []
+    assert operator.run("nodeset", "show", "good").returncode == 5
+
+
+def test_the_brake_is_held_and_released(operator: Operator) -> None:
+    held = operator.json("brake", "hold", "--reason", "network work")
+    assert (held["on"], held["held"], held["reason"]) == (True, True, "network work")
+    assert operator.json("status")["state"] == "degraded"
+    assert operator.json("brake", "release")["on"] is False
+    assert operator.json("brake", "show")["held"] is False
+
+
+def test_a_service_ends_with_nothing_left(operator: Operator) -> None:
+    small = operator.home.parent / "small.yaml"
+    small.write_text("service: small\ncomponents:\n  one:\n    run: [sleep, '1000']\n    update: {healthy_after: 100ms}\n")
+    assert operator.json("apply", str(small), "--wait=60s")["outcome"] == "ready"
+    (row,) = operator.json("ps", "small")
+    operator.json("remove", "small", "--yes", "--wait=60s")
+    assert not Path(f"/proc/{row['pid']}").exists()
+    assert operator.run("ps", "small").returncode == 5
+    assert [one["service"] for one in operator.json("services")] == ["web"]

@@ -1,0 +1,150 @@
+"""Golden screens: what people see of a realm that is not well, in 80 columns or little more.
+
+`DSMT_REWRITE=1` writes them anew; the diff is the review.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dsmt.cli import screens
+from dsmt.cli.plan_screen import screen as plan_screen
+from dsmt.cli.why import screen as why_screen
+from dsmt.event.reason import reason
+from dsmt.event.records import Endpoint, Health, Slot, SpecFact, to_data
+from dsmt.event.status import State
+from dsmt.operations.event_objects import event_object
+from dsmt.operations.explaining import Explained, Link
+from dsmt.operations.instances import instances
+from dsmt.operations.members import nodes
+from dsmt.operations.planning import plan
+from dsmt.operations.sentences import sentence
+from dsmt.operations.summaries import services, status
+from dsmt.spec.parsing import parse
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from dsmt.view import SlotKey
+from tests.controllers.build import Realm, agent, key, web
+from tests.operations.recorded import Recording
+from tests.operations.sights import sight
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def check(name: str, text: str) -> None:
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("DSMT_REWRITE"):
+        GOLDEN.mkdir(exist_ok=True)
+        path.write_text(text + "\n")
+    assert text + "\n" == path.read_text()
+
+
+def trouble() -> Realm:
+    """Three of web, one of them failing, one held; a service without a place; a dead node and a drained one."""
+    realm = Realm("n1", "n2", "n3", "n4")
+    realm.apply(web(3))
+    realm.settle()
+    for index in range(3):
+        node = on(realm, key(index))
+        told = Endpoint(address="192.0.2.1", ports={"http": 20_000 + index}, generation=1, ready=True)
+        realm.say(agent(key(index), node), f"service/web/endpoint/app/{index}/{node}", told)
+        realm.health(key(index), node, "ready")
+    realm.after(3600)
+    realm.hold(key(2))
+    realm.settle()
+    realm.apply(web(1, service="big", component="reserve: {memory: 900GiB}"))
+    realm.settle()
+    realm.control_node(free(realm, 0), "draining")
+    dead = free(realm, 1)
+    realm.after(8)
+    if dead:
+        realm.close(dead)
+        realm.verdict(dead)
+    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/1", last_output="no space left")
+    realm.status(key(1), on(realm, key(1)), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000, restarts=7)
+    return realm.after(8)
+
+
+def on(realm: Realm, at: SlotKey) -> str:
+    slot = realm.view.slot(at)
+    assert slot is not None
+    assert slot.fact is not None
+    return slot.fact.record.node or ""
+
+
+def free(realm: Realm, place: int) -> str:
+    """A node without instances, or else the one of web/app/0."""
+    taken = {on(realm, key(i)) for i in range(3)}
+    return [*sorted(set(realm.view.nodes) - taken), on(realm, key(0))][place]
+
+
+def test_ps_puts_the_reason_under_a_sick_line() -> None:
+    realm = trouble()
+    seen = sight(realm)
+    check("ps", screens.ps(instances(seen), seen))
+
+
+def test_services_say_who_acts() -> None:
+    seen = sight(trouble())
+    check("services", screens.services(services(seen), seen))
+
+
+def test_nodes_say_why_one_is_not_used() -> None:
+    seen = sight(trouble())
+    check("nodes", screens.nodes(nodes(seen), seen))
+
+
+def test_status_is_the_realm_in_one_screen() -> None:
+    realm = trouble()
+    seen = sight(realm)
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    check("status", screens.status(status(seen, trust, []), seen))
+
+
+def test_a_plan_is_read_from_the_change_to_the_command() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.settle()
+    spec = parse(web(4, component="env: {LOG: debug}"), file="web.yaml")[0]
+    check("plan", plan_screen(plan(sight(realm), spec, by="alice", warnings=[]), "web.yaml"))
+
+
+def test_why_names_signers_and_causes_newest_first() -> None:
+    recording = Recording()
+    recording.now_ms = 1_700_000_000_000
+    fact = SpecFact(spec={}, by="alice", reason="4.1.0, JIRA-790")
+    spec = recording.say("operator/alice", "service/web/spec", to_data(fact))
+    slot = Slot(node="n1", spec=str(spec.id), revision=1, desired="running")
+    placed = recording.say("controller/c1", "service/web/slot/app/0", to_data(slot), cause=(spec.id,))
+    health = Health(health="ready", generation=1, check="http", evidence="200 OK", failures=0, since_ms=1)
+    topic = "service/web/health/app/0/n1"
+    ready = recording.say("agent/n1/web/app/0", topic, to_data(health), cause=(placed.id,))
+    links = [
+        Link(event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause])
+        for one in (ready, placed, spec)
+    ]
+    told = Explained(target="web/app/0", complete=True, chain=links, missing=[])
+    check("why", "\n".join(why_screen(told, events=False)))
+
+
+def test_colour_only_repeats_what_a_word_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
+    seen = sight(trouble())
+    coloured = screens.ps(instances(seen), seen)
+    assert "\x1b[31m" in coloured
+    plain = coloured
+    for code in ("\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"):
+        plain = plain.replace(code, "")
+    check("ps", plain)

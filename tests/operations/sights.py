@@ -1,0 +1,9 @@
+"""A sight of a realm that stands in a test's hands."""
+
+from dsmt.operations.sight import Passing, Sight
+from tests.controllers.build import Realm
+
+
+def sight(realm: Realm) -> Sight:
+    """What an operator attached to the realm's first broker sees."""
+    return Sight(realm.view, realm.now_ms, realm.now_ms - 400, realm.broker, whole=True, passing=Passing())

@@ -1,0 +1,178 @@
+"""Rows of `ps`, targets, services, nodes, why-not, and where `why` begins: from a view, with no process."""
+
+import pytest
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.reason import reason
+from dsmt.event.status import Shown, State
+from dsmt.operations.explaining import roots
+from dsmt.operations.fitting import why_not
+from dsmt.operations.instances import instances
+from dsmt.operations.members import node_shown, nodes
+from dsmt.operations.summaries import brake, service
+from dsmt.operations.targets import Target, slots_of
+from dsmt.view import SlotKey
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+
+def running(instances_: int = 3) -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(instances_, head="labels: {tier: front}\n"))
+    realm.settle()
+    return realm
+
+
+def node_of(realm: Realm, at: SlotKey) -> str:
+    entry = realm.view.slot(at)
+    assert entry is not None
+    assert entry.fact is not None
+    return entry.fact.record.node or ""
+
+
+def test_there_is_a_row_for_each_slot() -> None:
+    rows = instances(sight(running()))
+    assert [(row.instance, row.state, row.health) for row in rows] == [
+        (f"web/app/{i}", Shown.RUNNING, "none") for i in range(3)
+    ]
+
+
+def test_an_applied_service_that_nobody_has_placed_yet_waits() -> None:
+    realm = Realm("n1")
+    realm.apply(web(2))
+    rows = instances(sight(realm))
+    assert [(row.instance, row.state, row.node) for row in rows] == [
+        ("web/app/0", Shown.WAITING, None),
+        ("web/app/1", Shown.WAITING, None),
+    ]
+
+
+def test_a_dead_nodes_instance_is_lost_with_the_reason() -> None:
+    realm = running()
+    node = node_of(realm, key(0))
+    realm.close(node)
+    realm.verdict(node)
+    (row,) = instances(sight(realm), Target("web", "app", 0))
+    assert (row.state, row.reason.code if row.reason else None) == (Shown.LOST, "node.lost")
+
+
+def test_a_silent_agent_makes_its_instance_stale_after_three_rates() -> None:
+    realm = running()
+    node = node_of(realm, key(0))
+    source = f"agent/{node}/web/app/0"
+    realm.attach(node, sources=[source])
+    realm.session(source, "closed", how="peer")
+    realm.after(89)
+    (row,) = instances(sight(realm), Target("web", "app", 0))
+    assert (row.state, row.stale) == (Shown.RUNNING, False)
+    realm.after(2)
+    (row,) = instances(sight(realm), Target("web", "app", 0))
+    assert (row.state, row.stale) == (Shown.LOST, True)
+    assert row.reason is not None
+    assert row.reason.code == "node.stale"
+
+
+def test_labels_and_problems_filter() -> None:
+    realm = running()
+    realm.apply(web(1, service="db"))
+    realm.settle()
+    why = reason("run.exited", exit_code=1, time="2 s", target="db/app/0")
+    at = SlotKey("db", "app", 0)
+    realm.status(at, node_of(realm, at), State.FAILED, reason=why, next_try_ms=realm.now_ms + 9_000)
+    assert {row.service for row in instances(sight(realm), labels={"tier": "front"})} == {"web"}
+    (row,) = instances(sight(realm), problems=True)
+    assert (row.instance, row.state) == ("db/app/0", Shown.BACKOFF)
+
+
+def test_a_hold_is_shown_with_who_and_why() -> None:
+    realm = running()
+    realm.hold(key(1))
+    realm.settle()
+    (row,) = instances(sight(realm), Target("web", "app", 1))
+    assert row.state is Shown.STOPPED
+    assert row.held is not None
+    assert (row.held.by, row.held.reason) == ("alice", "a test")
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert (found.ready, found.wanted, found.held, found.state) == (2, 2, 1, "ok")
+
+
+def test_what_has_ended_is_shown_only_when_all_is_asked_for() -> None:
+    realm = running()
+    realm.apply(web(2))
+    realm.settle()
+    assert [row.instance for row in instances(sight(realm))] == ["web/app/0", "web/app/1"]
+    everything = instances(sight(realm), everything=True)
+    assert [(row.instance, row.state) for row in everything][-1] == ("web/app/2", Shown.GONE)
+
+
+@pytest.mark.parametrize("text", ["", "web/", "web/app/x", "web/app/0/1", "Web", "web//0"])
+def test_what_is_no_target_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        Target.parse(text)
+
+
+@pytest.mark.parametrize("text", ["we", "webb", "web/ap", "web/app/7"])
+def test_no_target_is_guessed_from_a_part_of_its_name(text: str) -> None:
+    with pytest.raises(NotFoundError):
+        slots_of(running().view, Target.parse(text))
+
+
+def test_a_drained_node_says_who_wanted_it() -> None:
+    realm = running()
+    realm.control_node("n1", "draining")
+    realm.settle(seconds=5)
+    shown = node_shown(sight(realm), "n1")
+    assert (shown.mode, shown.mode_by, shown.mode_reason, shown.instances) == ("drained", "alice", "kernel 6.8", 0)
+
+
+def test_a_dead_node_has_its_evidence_and_no_processes() -> None:
+    realm = running()
+    realm.close("n2")
+    realm.verdict("n2")
+    found = {node.node: node for node in nodes(sight(realm))}
+    assert (found["n2"].liveness, found["n2"].evidence, found["n2"].stale) == ("dead", "as a test says", True)
+    assert found["n1"].liveness == "alive"
+    assert node_shown(sight(realm), "n2").processes == []
+
+
+def test_the_processes_of_a_node_begin_with_its_spawner() -> None:
+    realm = running(1)
+    node = node_of(realm, key(0))
+    realm.attributes(node, spawner_pid=11, manager_pid=12, monitor_pid=13)
+    realm.status(key(0), node, State.RUNNING, pid=15)
+    roles = [(one.role, one.instance) for one in node_shown(sight(realm), node).processes]
+    assert roles[:3] == [("spawner", None), ("manager", None), ("monitor", None)]
+    assert roles[-1] == ("application", "web/app/0")
+
+
+def test_why_begins_at_what_decides_what_is_shown() -> None:
+    realm = running()
+    node = node_of(realm, key(0))
+    (status,) = [s for s in roots(sight(realm), "web/app/0") if s.event.type == "dsmt.status"]
+    assert status.event.data["state"] == "running"
+    realm.health(key(0), node, "ready")
+    assert roots(sight(realm), "web/app/0")[0].event.type == "dsmt.health"
+    realm.close(node)
+    verdict = realm.verdict(node)
+    assert verdict in roots(sight(realm), "web/app/0")
+    assert roots(sight(realm), f"node/{node}") == [verdict]
+
+
+def test_why_not_names_each_clause_with_its_nodes_and_what_would_help() -> None:
+    realm = Realm("n1", "n2")
+    realm.control_node("n2", "excluded")
+    realm.apply(web(1, component="reserve: {memory: 900GiB}"))
+    realm.settle()
+    found = why_not(sight(realm), Target("web", "app", 0))
+    assert found.fits == []
+    assert {clause.clause: (clause.removes, clause.alone) for clause in found.clauses} == {"memory": (2, 1), "mode": (1, 0)}
+    assert found.suggestions == ["reserve.memory <= 8 GiB: n1 fits"]
+    assert found.reason is not None
+    only = why_not(sight(realm), Target("web", "app", 0), "n2")
+    assert (only.nodes, sorted(clause.clause for clause in only.clauses)) == (1, ["memory", "mode"])
+
+
+def test_the_brake_tells_who_holds_it() -> None:
+    assert brake(sight(running())).on is False

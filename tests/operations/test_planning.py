@@ -1,0 +1,103 @@
+"""Plans: the very decisions of controllers, on a copy of the live view."""
+
+import pytest
+
+from dsmt.errors import FailedError
+from dsmt.operations.planning import HIDDEN, check_plan, difference, plan, plan_id
+from dsmt.spec.parsing import parse
+from dsmt.spec.records import ServiceSpec
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+
+def spec(text: str) -> ServiceSpec:
+    return parse(text, file="service.yaml")[0]
+
+
+def running(instances: int = 3) -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(instances))
+    realm.settle()
+    return realm
+
+
+def test_a_new_service_is_planned_onto_nodes_and_nothing_is_said() -> None:
+    realm = Realm("n1", "n2", "n3")
+    before = realm.view.digest
+    found = plan(sight(realm), spec(web(3)), by="alice", warnings=[])
+    assert [(step.instance, step.action) for step in found.steps] == [(f"web/app/{i}", "new") for i in range(3)]
+    assert {step.node for step in found.steps} == {"n1", "n2", "n3"}
+    assert (found.base_revision, found.revision, found.unplaced) == (0, 1, [])
+    assert realm.view.digest == before
+
+
+def test_a_plan_is_what_controllers_then_do() -> None:
+    realm = Realm("n1", "n2", "n3")
+    planned = {step.instance: step.node for step in plan(sight(realm), spec(web(3)), by="alice", warnings=[]).steps}
+    realm.apply(web(3))
+    realm.step()
+    done = {}
+    for index in range(3):
+        slot = realm.view.slot(key(index))
+        assert slot is not None
+        assert slot.fact is not None
+        done[str(key(index))] = slot.fact.record.node
+    assert done == planned
+
+
+def test_a_changed_command_replaces_one_after_the_other() -> None:
+    realm = running()
+    found = plan(sight(realm), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
+    assert [(step.instance, step.action) for step in found.steps] == [(f"web/app/{i}", "replace") for i in range(3)]
+    assert (found.base_revision, found.revision, found.min_ready) == (1, 2, 2)
+    assert found.estimate_s >= 20
+    assert [change.key for change in found.changes] == ["env.LOG"]
+
+
+def test_scaling_down_removes_and_up_adds() -> None:
+    realm = running()
+    down = plan(sight(realm), spec(web(1)), by="alice", warnings=[])
+    assert sorted((step.instance, step.action) for step in down.steps if step.action == "remove") == [
+        ("web/app/1", "remove"),
+        ("web/app/2", "remove"),
+    ]
+    up = plan(sight(realm), spec(web(4)), by="alice", warnings=[])
+    assert [(step.instance, step.action) for step in up.steps if step.action == "new"] == [("web/app/3", "new")]
+    assert {step.action for step in up.steps if step.instance != "web/app/3"} == {"update"}
+    assert up.min_ready == 3
+
+
+def test_what_has_no_place_is_told_with_its_reason() -> None:
+    realm = Realm("n1")
+    found = plan(sight(realm), spec(web(1, component="reserve: {memory: 900GiB}")), by="alice", warnings=[])
+    assert found.steps == []
+    assert [(one.instance, one.reason.code if one.reason else None) for one in found.unplaced] == [
+        ("web/app/0", "place.no_room")
+    ]
+
+
+def test_a_spec_that_stands_already_needs_nothing() -> None:
+    realm = running()
+    found = plan(sight(realm), spec(web(3)), by="alice", warnings=[])
+    assert (found.steps, found.changes, found.revision) == ([], [], 1)
+
+
+def test_the_id_binds_base_and_content() -> None:
+    realm = running()
+    new = spec(web(4))
+    own = plan(sight(realm), new, by="alice", warnings=[]).id
+    assert own == plan_id("web", 1, new)
+    check_plan(realm.view, new, own)
+    with pytest.raises(FailedError):
+        check_plan(realm.view, spec(web(5)), own)
+    realm.apply(web(2))
+    with pytest.raises(FailedError) as caught:
+        check_plan(realm.view, new, own)
+    assert caught.value.exit == 1
+
+
+def test_what_looks_like_a_secret_is_not_shown() -> None:
+    realm = running()
+    found = difference(sight(realm), spec(web(3, component="env: {DB_PASSWORD: hunter2}")))
+    assert [(change.key, change.new) for change in found.changes] == [("env.DB_PASSWORD", HIDDEN)]

@@ -1,0 +1,85 @@
+"""Sentences: every kind of event in the words of an operator."""
+
+import pytest
+
+from dsmt.event import records as r
+from dsmt.event.reason import reason
+from dsmt.event.registry import TOPICS
+from dsmt.event.status import State
+from dsmt.operations.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, speaker
+from dsmt.view import SlotKey
+from tests.controllers.build import START_MS, Realm, signed, web
+
+KEY = SlotKey("web", "app", 0)
+
+
+def test_every_topic_with_a_record_has_its_sentence() -> None:
+    assert {row.event_type for row in TOPICS if row.record is not None} <= set(_SAYINGS)
+
+
+def test_a_life_is_told_in_sentences() -> None:
+    realm = Realm("n1")
+    told = [sentence(realm.apply(web(1)).event)]
+    realm.step()
+    slot = realm.view.winner("service/web/slot/app/0")
+    assert slot is not None
+    told.append(sentence(slot.event))
+    told.append(sentence(realm.status(KEY, "n1", State.INSTANTIATED, pid=7).event))
+    told.append(sentence(realm.status(KEY, "n1", State.RUNNING, pid=7).event))
+    why = reason("run.exited", exit_code=1, time="2 s", target=str(KEY))
+    failed = realm.status(KEY, "n1", State.FAILED, reason=why, next_try_ms=realm.now_ms + 1500)
+    told.append(sentence(failed.event))
+    told.append(sentence(realm.health(KEY, "n1", "ready").event))
+    told.append(sentence(realm.hold(KEY).event))
+    told.append(sentence(realm.control_node("n1", "draining").event))
+    realm.close("n1")
+    told.append(sentence(realm.verdict("n1").event))
+    assert told == [
+        'web became r1 by alice: "a test"',
+        "web/app/0 was given to n1, generation 1, r1",
+        "web/app/0 is starting on n1, pid 7",
+        "web/app/0 runs on n1, pid 7",
+        "web/app/0 failed on n1: exited with code 1 after 2 s; next try in 1.5 s",
+        "web/app/0 is ready: http: ",
+        'web/app/0 is held by alice: "a test"',
+        'node/n1 is to be drained, says alice: "kernel 6.8"',
+        "node/n1 is dead: as a test says",
+    ]
+
+
+def test_a_session_speaks_of_the_source_and_names_the_broker() -> None:
+    realm = Realm()
+    event = realm.session("node/n1", "closed", how="peer").event
+    assert sentence(event) == "node/n1 is no more attached to b1: the connection was closed at its end"
+
+
+def test_what_cannot_be_read_is_shown_as_it_is() -> None:
+    event = signed("controller/c1", "service/web/slot/app/0", {"node": 5}, version=1).event
+    assert predicate(event) == 'cannot be read: {"node":5}'
+    own = signed("operator/alice", "user/a/b", {"x": b"\x00"}).event
+    assert sentence(own) == 'user/a/b {"x":"AA=="}'
+
+
+@pytest.mark.parametrize(
+    ("source", "short"),
+    [
+        ("agent/n1/web/app/0", "agent n1"),
+        ("controller/c1", "c1"),
+        ("broker/b1", "broker/b1"),
+        ("operator/alice.x7f3", "alice"),
+    ],
+)
+def test_a_speaker_is_named_in_short(source: str, short: str) -> None:
+    assert speaker(source) == short
+
+
+def test_an_operator_is_one_person_in_all_terminals() -> None:
+    assert person("operator/alice.x7f3") == person("alice") == "alice"
+
+
+def test_a_death_needs_a_person_and_a_heartbeat_does_not() -> None:
+    realm = Realm("n1")
+    realm.close("n1")
+    assert needs_a_person(realm.verdict("n1").event)
+    beat = r.Heartbeat(sequence=1, digest=bytes(32), lag_s=0.0, emit_rate_s=1.0)
+    assert not needs_a_person(signed("node/n1", "node/n1/heartbeat", beat, time_ms=START_MS).event)

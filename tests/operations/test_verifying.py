@@ -1,0 +1,144 @@
+"""Verify: what a recorded stream is worth, offline."""
+
+import pytest
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.records import BrokerNotice, to_data
+from dsmt.operations.verifying import Gap, items, verify
+from dsmt.trust.store import TrustStore
+
+from .recorded import Recording, whole
+
+
+def test_a_whole_stream_verifies_with_what_was_exported() -> None:
+    recording = whole()
+    found = verify(recording.raw(), TrustStore.from_export(recording.trust.export()))
+    assert found.ok
+    assert (found.events, found.signers) == (len(recording.events), 4)
+    assert (found.bad_signatures, found.unknown_signers, found.equivocations, found.gaps) == (0, 0, 0, [])
+    assert found.first is not None
+    assert found.last is not None
+    assert found.first < found.last
+
+
+def place_of(recording: Recording, topic: str, number: int) -> int:
+    said = ((i, one.event) for i, one in enumerate(recording.events))
+    return next(i for i, event in said if event.topic == topic and event.data["number"] == number)
+
+
+def test_an_empty_file_holds_nothing_wrong() -> None:
+    found = verify(b"", whole().trust)
+    assert found.ok
+    assert (found.events, found.first) == (0, None)
+
+
+def test_an_event_that_comes_twice_is_nothing() -> None:
+    recording = whole()
+    found = verify(recording.raw() + recording.events[3].raw, recording.trust)
+    assert found.ok
+    assert (found.events, found.duplicates) == (len(recording.events), 1)
+
+
+def test_a_missing_event_shows_in_its_topics_chain() -> None:
+    recording = whole()
+    place = place_of(recording, "user/count", 1)
+    found = verify(recording.raw({place}), recording.trust)
+    assert not found.ok
+    assert found.gaps == [Gap(source="operator/alice", topic="user/count", first=2, last=2)]
+
+
+def test_the_only_event_of_a_topic_shows_in_the_sequence() -> None:
+    recording = whole()
+    place, gone = next((i, one) for i, one in enumerate(recording.events) if one.event.topic == "user/note/1")
+    found = verify(recording.raw({place}), recording.trust)
+    number = gone.event.sequence
+    assert found.gaps == [Gap(source="operator/alice", topic=None, first=number, last=number)]
+    assert not found.ok
+
+
+def test_a_stream_of_some_topics_has_no_gap_for_what_was_not_asked() -> None:
+    recording = whole()
+    raw = b"".join(one.raw for one in recording.events if one.event.topic.startswith("user/note/"))
+    assert verify(raw, recording.trust).ok
+    raw = b"".join(one.raw for one in recording.events if one.event.topic.startswith("node/"))
+    assert verify(raw, recording.trust).ok
+
+
+def test_a_stream_that_begins_in_the_middle_is_whole_from_there() -> None:
+    recording = whole(beats=5)
+    assert verify(recording.raw(set(range(9))), recording.trust).ok
+
+
+@pytest.mark.parametrize("kind", ["declared", "trimmed"])
+def test_what_a_broker_says_was_declared_or_trimmed_is_no_gap(kind: str) -> None:
+    recording = whole()
+    place = place_of(recording, "user/count", 1)
+    number = recording.events[place].event.sequence
+    notice = BrokerNotice(kind=kind, source="operator/alice", topic="user/count", first=2, last=2, message="")
+    recording.say("broker/b1", "broker/b1/notice", to_data(notice))
+    sequence = BrokerNotice(kind=kind, source="operator/alice", topic=None, first=number, last=number, message="")
+    recording.say("broker/b1", "broker/b1/notice", to_data(sequence))
+    assert verify(recording.raw({place}), recording.trust).ok
+
+
+def test_every_flipped_bit_of_a_signature_or_a_payload_is_found() -> None:
+    recording = whole(beats=1)
+    victim = recording.events[-1].raw
+    before = recording.raw({-1})
+    for place in range(0, len(victim), 7):
+        flipped = victim[:place] + bytes([victim[place] ^ 1]) + victim[place + 1 :]
+        assert not verify(before + flipped, recording.trust).ok, f"byte {place} was flipped, and nobody noticed"
+
+
+def test_a_signer_whom_nobody_knows_is_told() -> None:
+    recording = whole()
+    recording.source("controller/c9", known=False)
+    recording.say("controller/c9", "controller/c9/heartbeat")
+    found = verify(recording.raw(), recording.trust)
+    assert not found.ok
+    assert found.unknown_signers == 1
+    assert found.bad_signatures == 0
+    assert found.faults[0].code == "trust.stranger"
+
+
+def test_a_topic_outside_the_signers_grant_is_bad() -> None:
+    recording = whole()
+    recording.say("controller/c1", "user/mine", {"x": 1})
+    found = verify(recording.raw(), recording.trust)
+    assert (found.ok, found.bad_signatures, found.faults[0].code) == (False, 1, "trust.denied")
+
+
+def test_two_events_with_one_number_are_an_equivocation() -> None:
+    recording = Recording()
+    speaker = recording.source("operator/eve", incarnation=recording.now_ms)
+    recording.say("operator/eve", "user/x", {"said": "yes"})
+    first = recording.events[:]
+    other = Recording()
+    other.root, other.trust = recording.root, recording.trust
+    other.now_ms = recording.now_ms
+    twin = other.source("operator/bob")
+    twin.name, twin.signer = "operator/eve", speaker.signer
+    twin.begin(first[0].event.incarnation, other.now_ms, previous=None)
+    twin.sign()
+    other._speakers["operator/eve"] = other._speakers["operator/bob"]
+    other.say("operator/eve", "user/x", {"said": "no"})
+    raw = b"".join(one.raw for one in (*first, other.events[-1]))
+    found = verify(raw, recording.trust)
+    assert not found.ok
+    assert found.equivocations >= 1
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200])
+def test_a_file_that_ends_within_an_event_does_not_verify(cut: int) -> None:
+    recording = whole()
+    found = verify(recording.raw()[:-cut], recording.trust)
+    assert not found.ok
+    assert found.events >= len(recording.events) - 1
+
+
+def test_what_is_no_cbor_is_told_and_never_crashes() -> None:
+    trust = whole().trust
+    for raw in (b"\xff", b"hello", b"\xd2\x84", b"\x9f\x01\xff", b"[" * 1000, b"\x00"):
+        assert not verify(raw, trust).ok
+    with pytest.raises(UnusableEventError):
+        list(items(b"\x5a\xff\xff\xff\xff"))

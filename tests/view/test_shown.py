@@ -1,0 +1,124 @@
+"""The one word that operators see, folded from the layers' words (INTERFACE 3)."""
+
+from typing import Any
+
+import pytest
+
+from dsmt.event.records import LastExit
+from dsmt.event.status import Layer, Shown, State
+from dsmt.view import SlotKey
+from dsmt.view.shown import shown, silent_for
+from tests.controllers.build import Realm, web
+
+KEY = SlotKey("web", "app", 0)
+A, G, C = Layer.APPLICATION, Layer.AGENT, Layer.CONTAINER
+
+
+def placed() -> Realm:
+    """A realm in which web/app/0 was given to n1, and n1 has said nothing of it."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.step()
+    return realm
+
+
+def entry(realm: Realm) -> Any:
+    found = realm.view.slot(KEY)
+    assert found is not None
+    return found
+
+
+def node(realm: Realm) -> str:
+    return entry(realm).fact.record.node
+
+
+@pytest.mark.parametrize(
+    ("layers", "about", "word"),
+    [
+        ([(C, State.SELECTED)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLING)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED), (G, State.INITIATED)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED), (G, State.RUNNING)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED), (G, State.RUNNING), (A, State.REQUESTED)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED), (G, State.RUNNING), (A, State.INITIATED)], {}, Shown.INSTALLING),
+        ([(C, State.INSTALLED), (G, State.RUNNING), (A, State.INSTANTIATED)], {}, Shown.STARTING),
+        ([(C, State.INSTALLED), (G, State.RUNNING), (A, State.RUNNING)], {}, Shown.RUNNING),
+        ([(G, State.FAILED), (A, State.RUNNING)], {}, Shown.RUNNING),
+        ([(A, State.FAILED)], {"next_try_ms": 1}, Shown.BACKOFF),
+        ([(A, State.FAILED)], {"next_try_ms": 1, "parked": True}, Shown.PARKED),
+        ([(A, State.FAILED)], {}, Shown.FAILED),
+        ([(C, State.FAILED)], {"next_try_ms": 1}, Shown.BACKOFF),
+        ([(G, State.FAILED)], {"next_try_ms": 1}, Shown.BACKOFF),
+        ([(A, State.TERMINATED)], {}, Shown.STOPPING),
+        ([(A, State.STOPPED)], {}, Shown.STOPPED),
+        ([(A, State.GONE)], {}, Shown.GONE),
+        ([(C, State.GONE), (A, State.GONE)], {}, Shown.GONE),
+    ],
+)
+def test_the_layers_words_are_folded_into_one(
+    layers: list[tuple[Layer, State]], about: dict[str, Any], word: Shown
+) -> None:
+    realm = placed()
+    for layer, state in layers:
+        realm.status(KEY, node(realm), state, layer=layer, **about)
+    assert shown(entry(realm), node(realm)).state is word
+
+
+def test_a_slot_whose_node_has_not_answered_waits() -> None:
+    realm = placed()
+    assert shown(entry(realm), node(realm)).state is Shown.WAITING
+    assert shown(entry(realm), None).state is Shown.WAITING
+
+
+def test_the_end_of_an_older_generation_is_not_the_present_ones() -> None:
+    realm = placed()
+    realm.status(KEY, node(realm), State.GONE, generation=0)
+    assert shown(entry(realm), node(realm)).state is Shown.WAITING
+
+
+def test_what_still_runs_of_an_older_generation_is_shown_as_running() -> None:
+    realm = placed()
+    realm.status(KEY, node(realm), State.RUNNING, generation=0)
+    assert shown(entry(realm), node(realm)).state is Shown.RUNNING
+
+
+def test_on_a_dead_node_what_ran_is_lost_and_what_was_stopped_is_not() -> None:
+    realm = placed()
+    realm.status(KEY, node(realm), State.RUNNING)
+    seen = shown(entry(realm), node(realm), lost_since_ms=17)
+    assert (seen.state, seen.since_ms) == (Shown.LOST, 17)
+    realm.status(KEY, node(realm), State.STOPPED)
+    assert shown(entry(realm), node(realm), lost_since_ms=17).state is Shown.STOPPED
+
+
+def test_a_silent_source_makes_a_running_instance_lost() -> None:
+    realm = placed()
+    realm.status(KEY, node(realm), State.RUNNING)
+    assert shown(entry(realm), node(realm), silent_since_ms=5).state is Shown.LOST
+
+
+def test_a_job_that_ended_well_is_done() -> None:
+    realm = placed()
+    last = LastExit(code=0, signal=None, at_ms=1, ran_s=1.0, reason=None)
+    realm.status(KEY, node(realm), State.STOPPED, last_exit=last)
+    assert shown(entry(realm), node(realm), job=True).state is Shown.DONE
+    assert shown(entry(realm), node(realm)).state is Shown.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("state", "silent_ms", "stale"),
+    [
+        ("open", 10**9, False),
+        (None, 10**9, False),
+        ("closed", 89_999, False),
+        ("closed", 90_000, True),
+        ("silent", 90_000, True),
+    ],
+)
+def test_a_source_is_not_believed_after_three_of_its_rates(state: str | None, silent_ms: int, stale: bool) -> None:
+    realm = placed()
+    realm.status(KEY, node(realm), State.RUNNING)
+    status = shown(entry(realm), node(realm)).status
+    assert status is not None
+    assert silent_for(status.record, state, 1_000, 1_000 + silent_ms) is stale
