@@ -1,4 +1,4 @@
-"""The command of `python -m dsmt.simulator`: play seeds and say of each one line; of one that fails, how to play it again."""
+"""What `python -m dsmt.simulator` does: it plays seeds, a line for each, and says of one that fails how to play it again."""
 
 from __future__ import annotations
 
@@ -55,11 +55,10 @@ def _one(scenario: str, scale: Scale, seconds: float, seed: int) -> Report:
 
 def _say(report: Report, told: argparse.Namespace) -> None:
     speed = report.seconds / max(0.001, report.cpu_s)
-    lines = [
-        f"seed {report.seed:4} {report.scenario:8} {'FAILED' if report.wrong else 'held'}: {report.seconds:.0f} s"
-        f" at {speed:.0f}x, {report.slots} slots, {report.faults} faults, {report.decisions} decisions,"
-        f" {report.rows} rows, history {report.digest}"
-    ]
+    held = "FAILED" if report.wrong else "held"
+    counts = f"{report.slots} slots, {report.faults} faults, {report.decisions} decisions, {report.rows} rows"
+    head = f"seed {report.seed:4} {report.scenario:8} {held}: {report.seconds:.0f} s at {speed:.0f}x, {counts}"
+    lines = [f"{head}, history {report.digest}"]
     if told.log:
         lines += [f"    {line}" for line in report.log]
     if report.wrong:

@@ -25,7 +25,7 @@ RECENT: Final = 2000
 
 
 def replicas(fleet: Fleet, stream: Stream) -> list[str]:
-    """12.3: all replicas, in any order, with duplicates, are one state: folds of the store, its winners, controllers' views."""
+    """12.3: all replicas are one state: the store folded in any order, with duplicates; its winners; controllers' views."""
     facts = [(row, signed) for row, signed in fleet.rows() if is_fact(signed.event)]
     view, known = View(), {}
     for number, (_, signed) in enumerate(facts):
@@ -34,9 +34,9 @@ def replicas(fleet: Fleet, stream: Stream) -> list[str]:
             known[view.digest] = number
     wrong = []
     doubled = [signed for _, signed in facts for _ in range(2 if stream.chance(TWICE) else 1)]
-    for number in range(SHUFFLES):
-        if folded(stream.shuffled(doubled)).digest != view.digest:
-            wrong.append(f"12.3: replica {number}, which got all facts in another order, differs")
+    digests = [folded(stream.shuffled(doubled)).digest for _ in range(SHUFFLES)]
+    if digests != [view.digest] * SHUFFLES:
+        wrong.append("12.3: a replica that got all facts in another order differs")
     winners = [fleet.world.decode(row.raw)[0] for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
     if folded(winners).digest != view.digest:
         wrong.append("12.3: the retained facts of the store are not the winners of its history")
@@ -71,7 +71,7 @@ def stopped(orders: Sequence[str]) -> list[str]:
 
 def replayed(fleet: Fleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
-    wrong = []
+    wrong: list[str] = []
     stores = [list(fleet.rows(number)) for number in range(len(fleet.broker.stores))]
     decisions = [signed for rows in stores for _, signed in rows if _is_decision(signed)]
     for number, rows in enumerate(stores):
@@ -79,9 +79,11 @@ def replayed(fleet: Fleet) -> list[str]:
         there = frozenset(str(signed.id) for _, signed in rows)
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
         report = replay(rows, of_this, store=identity)
-        for finding in report.findings:
-            if finding.outcome != "same":
-                wrong.append(f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}")
+        wrong += [
+            f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}"
+            for finding in report.findings
+            if finding.outcome != "same"
+        ]
     return wrong
 
 

@@ -95,6 +95,8 @@ async def storm(play: Play) -> None:
     await play.faults.run(STORM, 50.0 / len(play.fleet.nodes), play.seconds * 0.6 - play.now)
     play.faults.mend()
     await play.settled(play.seconds - play.now, "after the storm")
+    await play.faults.run(SMALL, 2.0, play.seconds * 0.9 - play.now)
+    await play.settled(play.seconds - play.now, "at the end")
 
 
 async def empty(play: Play) -> None:
@@ -242,6 +244,7 @@ async def _play(report: Report, scale: Scale, seconds: float) -> None:
     fleet = played.fleet
     await fleet.start()
     await SCENARIOS[report.scenario](played)
+    await played.until(seconds)
     report.seconds = played.now
     report.wrong = played.wrong + played.world.crashes + fleet.complaints
     report.wrong += replicas(fleet, played.stream.stream("replicas")) + replayed(fleet)
