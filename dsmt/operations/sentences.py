@@ -224,7 +224,9 @@ def _brake(_: Event, told: r.Brake) -> str:
 
 
 def _lines(_: Event, told: r.LogLines) -> str:
-    return f"wrote: {told.lines[-1]}" if told.lines else "wrote nothing more"
+    if len(told.lines) > 1:
+        return f"wrote {len(told.lines)} lines, the last: {told.lines[-1]}"
+    return f"wrote: {told.lines[0]}" if told.lines else "wrote nothing more"
 
 
 _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {

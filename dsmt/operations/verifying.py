@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Final
 
@@ -105,6 +106,7 @@ class _Verification:
         self._known: dict[EventId, SignedEvent] = {}
         self._events: list[SignedEvent] = []
         self._signers: set[str] = set()
+        self._notices: dict[str, list[BrokerNotice]] = defaultdict(list)
         self._strangers: set[bytes] = set()
         self._faults: list[Fault] = []
         self._bad = self._equivocations = self._duplicates = 0
@@ -154,6 +156,8 @@ class _Verification:
         if held is not signed:
             self._equivocation(str(signed.id), "two different events have this id")
         self._events.append(signed)
+        if signed.event.type == "dsmt.notice":
+            self._note(signed.event)
         self._signers.add(signed.event.source)
 
     def _equivocation(self, event: str, message: str) -> None:
@@ -189,13 +193,14 @@ class _Verification:
 
     def _told(self, source: str, topic: str | None) -> list[tuple[int, int]]:
         """The ranges that brokers' notices explain."""
-        found = []
-        for signed in self._events:
-            if signed.event.type == "dsmt.notice":
-                notice = from_data(BrokerNotice, signed.event.data)
-                if notice.kind in _EXPLAINED and notice.source == source and notice.topic in (None, topic):
-                    found.append((notice.first, notice.last))
-        return found
+        return [(one.first, one.last) for one in self._notices[source] if one.topic in (None, topic)]
+
+    def _note(self, event: Event) -> None:
+        """Take in a broker's notice; one that cannot be read explains nothing."""
+        with suppress(UnusableEventError):
+            notice = from_data(BrokerNotice, event.data)
+            if notice.kind in _EXPLAINED:
+                self._notices[notice.source].append(notice)
 
     # --- sequences -----------------------------------------------------------------------------------------------
 
