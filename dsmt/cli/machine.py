@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import suppress
 
 import click
@@ -34,6 +35,30 @@ def up(seat: Seat, nodes: int, controllers: int, port: int | None, name: str, *,
 
 
 async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
+    if detach:
+        await _start(seat, home, wanted)
+        return
+    was_up = machine.is_up(home)
+    working = asyncio.ensure_future(_start(seat, home, wanted))
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    waiting = asyncio.ensure_future(interrupted.wait())
+    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done() and working.exception() is None:
+        await waiting
+    waiting.cancel()
+    working.cancel()
+    await asyncio.wait({working})
+    if interrupted.is_set():
+        await _down(seat, home)
+        return
+    if home.exists and not was_up:  # it did not come up: what was begun is not left behind
+        await machine.down(home)
+    working.result()
+
+
+async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
     started = await machine.up(home, wanted)
     async with (
         connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection,
@@ -46,22 +71,13 @@ async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -
         )
     if seat.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
+        sys.stdout.flush()
     else:
         made = " (made now)" if started.made else ""
         parts = f"broker {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
         print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
         print(f"home {home.root}")
-        print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail")
-    if not detach:
-        await _until_interrupted()
-        await _down(seat, home)
-
-
-async def _until_interrupted() -> None:
-    asked = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    await asked.wait()
+        print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
 @command()
@@ -139,7 +155,9 @@ def broker_run(seat: Seat, name: str) -> int:
     """Run a broker of this home in the foreground."""
     from dsmt.programs import broker  # noqa: PLC0415 - lazily, for quick help
 
-    return broker.main(_directory(seat.home(), "brokers", name))
+    directory = _directory(seat.home(), "brokers", name)
+    machine.check_broker(seat.home(), name)
+    return broker.main(directory)
 
 
 @command("run")

@@ -26,12 +26,14 @@ from dsmt.agents.container import PROCESS, RECORD, load_record
 from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.home import Home, ensure_controller, ensure_node, init
 from dsmt.ports.processes import Identity
-from dsmt.programs.configuration import write_config
+from dsmt.programs.configuration import BrokerFile, read_config, write_config
 from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.spawner import take_lock
 from dsmt.system.fork import log_path
 from dsmt.system.processes import SpawnedProcesses
-from dsmt.system.procfs import is_alive, open_pidfd
-from dsmt.system.records import living, record_path
+from dsmt.system.procfs import identity_of, is_alive, open_pidfd
+from dsmt.system.records import living, record_path, write_record
+from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
 GRACE_S = 15.0
@@ -73,11 +75,16 @@ def is_up(home: Home) -> bool:
 async def up(home: Home, wanted: Wanted) -> Started:
     """Start a realm on this machine, and make it first when there is none.
 
-    Raises `InputError`, `FailedError` when something does not start, `TransportError` when it does not answer in time.
+    Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
+    it does not answer in time.
     """
     if wanted.nodes < 0 or wanted.controllers < 1:
         raise InputError("up.count", "a realm needs at least one controller, and no negative number of nodes")
     made = not home.exists
+    if made and wanted.listen is not None:
+        check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
+    for name in home.names("brokers"):
+        check_broker(home, name)
     if made:
         init(home, name=wanted.name, listen=wanted.listen)
     for number in range(1, wanted.controllers + 1):
@@ -97,13 +104,38 @@ async def up(home: Home, wanted: Wanted) -> Started:
     )
 
 
+def check_broker(home: Home, name: str) -> None:
+    """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run."""
+    directory = home.part("brokers", name)
+    if living(record_path(str(directory), "broker")) is None:
+        address = read_config(directory / "broker.cbor", BrokerFile).address
+        check_free(address, f"broker {name}", then="stop it, then do this again")
+
+
+def check_free(address: str, who: str, *, then: str) -> None:
+    """Raise `FailedError` (`start.port_in_use`) that names the holder when a TCP port cannot be listened on."""
+    host, _, port = address.rpartition(":")
+    holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
+    if holder is not None:
+        raise FailedError(
+            "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
+        )
+
+
 async def _start_keeper(home: Home) -> None:
     directory = keeper_directory(home)
     kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
     write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept)))
-    if not is_up(home):
-        _detach([sys.executable, "-m", "dsmt.programs.keeper", str(directory)], log_path(str(directory), "keeper"))
+    lock = take_lock(str(directory))
+    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
+        try:
+            argv = [sys.executable, "-m", "dsmt.programs.keeper", str(directory), str(lock)]
+            keeper = _detach(argv, log_path(str(directory), "keeper"), lock)
+            if keeper is not None:
+                write_record(record_path(str(directory), "spawner"), keeper)
+        finally:
+            os.close(lock)
     answering = SpawnedProcesses(str(directory))
     deadline = time.monotonic() + START_S
     while True:
@@ -119,13 +151,20 @@ async def _start_keeper(home: Home) -> None:
             return
 
 
-def _detach(argv: list[str], log: str) -> None:
-    """Start a program that outlives us, in a session of its own."""
+def _detach(argv: list[str], log: str, lock: int) -> Identity | None:
+    """Start a program that outlives us, in a session of its own, and give it a lock; None when it has ended already."""
     with Path(log).open("ab") as output:
         child = subprocess.Popen(
-            argv, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            argv,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(lock,),
         )
     child.returncode = 0  # nobody here waits for it
+    return identity_of(child.pid)
 
 
 async def _start_node(home: Home, node: str) -> None:

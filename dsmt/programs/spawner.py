@@ -323,11 +323,17 @@ def load(programs: Mapping[str, str]) -> dict[str, Main]:
     return loaded
 
 
-def main(directory: str, programs: Mapping[str, str] = PROGRAMS, kept: Sequence[Keep] = KEPT) -> int:
-    """Be the spawner of a directory until told to stop; the exit code."""
+def main(
+    directory: str,
+    programs: Mapping[str, str] = PROGRAMS,
+    kept: Sequence[Keep] = KEPT,
+    *,
+    lock: int | None = None,
+) -> int:
+    """Be the spawner of a directory until told to stop; the exit code. `lock` is the lock, if it was inherited."""
     where = os.path.abspath(directory)
     os.makedirs(where, mode=0o700, exist_ok=True)
-    lock = take_lock(where)
+    lock = take_lock(where) if lock is None else lock
     if lock is None:
         _say(f"{where} has a spawner already; nothing to do")
         return 0

@@ -1,0 +1,187 @@
+"""`up` and `down`: whatever `up` dies of, and however often they are repeated, `down` ends what its home started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.operations.home import Home
+from dsmt.operations.machine import keeper_directory
+from dsmt.ports.processes import Identity
+from dsmt.system.records import living, record_path
+from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
+from tests.real.seat import dsmt, start
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+
+def at(home: Home, kind: str, name: str, program: str) -> Callable[[], Identity | None]:
+    """Looks for the process of a record."""
+    directory = keeper_directory(home) if kind == "keeper" else home.part(kind, name)
+    return lambda: living(record_path(str(directory), program))
+
+
+def run(directory: Path, scenario: Callable[[Home], Awaitable[None]]) -> None:
+    """Play a scenario in a home of its own; whatever it leaves is ended."""
+    home = Home(directory / "home")
+
+    async def main() -> None:
+        try:
+            await scenario(home)
+        finally:
+            if home.exists:
+                await end(home)
+
+    asyncio.run(main())
+
+
+async def foreground(home: Home) -> asyncio.subprocess.Process:
+    """`dsmt up`, watching its terminal."""
+    return await start(home.root, "up", "--nodes", "2", "--json")
+
+
+async def ended(process: asyncio.subprocess.Process, number: int) -> int:
+    """Its exit code after a signal."""
+    process.send_signal(number)
+    try:
+        await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    return process.returncode or 0
+
+
+async def whole(process: asyncio.subprocess.Process) -> None:
+    """Wait for the answer that everything is attached."""
+    assert process.stdout is not None
+    told = await asyncio.wait_for(process.stdout.readuntil(b"}\n"), 60)
+    assert b'"n2"' in told
+
+
+MOMENTS = [
+    ("keeper", "", "spawner"),
+    ("brokers", "b1", "broker"),
+    ("nodes", "n2", "spawner"),
+    ("nodes", "n1", "container_manager"),
+]
+"""Processes whose birth is a moment within `up`, in order."""
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, None], ids=lambda m: "whole" if m is None else f"{m[1]}{m[2]}")
+def test_down_finds_and_ends_all_that_a_killed_up_has_started(tmp_path, moment):
+    async def scenario(home: Home) -> None:
+        up = await foreground(home)
+        try:
+            await (whole(up) if moment is None else eventually("the moment", at(home, *moment)))
+        finally:
+            assert await ended(up, signal.SIGKILL) == -signal.SIGKILL
+        said = (await dsmt(home.root, "down", "--json")).json
+        assert said["processes"] > 0
+        assert said["stuck"] == []
+        assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("moment", [MOMENTS[0], MOMENTS[1], None], ids=["keeper", "broker", "whole"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_an_interrupted_up_ends_all_that_it_has_started(tmp_path, moment, number):
+    async def scenario(home: Home) -> None:
+        up = await foreground(home)
+        try:
+            await (whole(up) if moment is None else eventually("the moment", at(home, *moment)))
+        finally:
+            assert await ended(up, number) == 0
+        assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+def everybody(home: Home) -> dict[str, Any]:
+    """Who runs: the broker, the controllers, and each node's three, by place."""
+    found = {"broker": at(home, "brokers", "b1", "broker")(), "keeper": at(home, "keeper", "", "spawner")()}
+    for name in home.names("controllers"):
+        found[name] = at(home, "controllers", name, "controller")()
+    for name in home.names("nodes"):
+        for program in ("spawner", "container_manager", "node_monitor"):
+            found[f"{name} {program}"] = at(home, "nodes", name, program)()
+    return found
+
+
+def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeated(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "down", "--json", code=5)
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        before = everybody(home)
+        assert all(before.values())
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        assert everybody(home) == before
+        said = (await dsmt(home.root, "up", "--nodes", "2", "--detach", "--json")).json
+        assert said["nodes"] == ["n1", "n2"]
+        after = everybody(home)
+        assert {place: after[place] for place in before} == before
+        assert all(after.values())
+        assert (await dsmt(home.root, "down", "--json")).json["processes"] == len(after)
+        assert processes_of(home.root) == {}
+        assert (await dsmt(home.root, "down", "--json")).json == {"processes": 0, "killed": 0, "stuck": []}
+        await dsmt(home.root, "up", "--nodes", "2", "--detach")  # and keys and history are still there
+        said = (await dsmt(home.root, "nodes", "--json")).json
+        assert [(node["node"], node["liveness"]) for node in said] == [("n1", "alive"), ("n2", "alive")]
+
+    run(tmp_path, scenario)
+
+
+def test_down_ends_all_after_the_keeper_was_killed(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "2", "--detach")
+        async with attached(home, nodes=2) as made:
+            await made.apply(redis_spec(2))
+            await made.ready("store", 2)
+            pids = list(made.pids("store").values())
+        before = [identity for identity in everybody(home).values() if identity is not None]
+        keeper = at(home, "keeper", "", "spawner")()
+        assert keeper is not None
+        os.kill(keeper.pid, signal.SIGKILL)
+        await gone(keeper)
+        assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
+        await gone(*before)
+        assert processes_of(home.root) == {}
+        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240 - /proc is no disk
+
+    run(tmp_path, scenario)
+
+
+def test_two_homes_side_by_side_do_not_touch_each_other(tmp_path):
+    async def scenario(home: Home) -> None:
+        async def other(beside: Home) -> None:
+            for one in (home, beside):
+                await dsmt(one.root, "up", "--nodes", "1", "--detach")
+            async with attached(home, nodes=1) as first, attached(beside, nodes=1) as second:
+                for made in (first, second):
+                    await made.apply(redis_spec(1))
+                    await made.ready("store", 1)
+                assert first.home.realm().roots != second.home.realm().roots
+                before, ran = everybody(home), first.pids("store")
+                assert not set(ran.values()) & set(second.pids("store").values())
+                assert (await dsmt(beside.root, "down", "--json")).json["stuck"] == []
+                assert processes_of(beside.root) == {}
+                assert everybody(home) == before
+                assert first.pids("store") == ran
+                await first.say()
+                assert {row["pid"] for row in (await dsmt(home.root, "ps", "--json")).json} == set(ran.values())
+
+        beside = Home(tmp_path / "beside")
+        try:
+            await other(beside)
+        finally:
+            if beside.exists:
+                await end(beside)
+
+    run(tmp_path, scenario)
