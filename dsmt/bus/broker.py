@@ -32,6 +32,7 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Network, Peer, Received
 from dsmt.ports.store import Row, Store
+from dsmt.trust.grants import may
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 
@@ -86,6 +87,7 @@ class Broker:
         self.ready = asyncio.Event()
         self.address = config.address
         self._lag = 0.0
+        self._told_trimmed = store.trimmed
         self._restore_certificates()
         trust.add_all([signed.raw for signed in identity.chain])
         self._keep_certificates(identity.certificate.key_id)
@@ -219,20 +221,11 @@ class Broker:
                 self._introduced(session, parts)
             case f.Fetch():
                 self._fetch(session, frame)
-            case f.Certificates():
-                self._learn(parts)
+            case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):
+                said = f"{session.name} may not put blobs into the depot"
+                self._send(session, f.BlobIs(id=frame.id, size=None, ok=False, message=said))
             case _:
                 self._send(session, *depot.serve(self._store, frame, parts))
-
-    def _learn(self, raws: tuple[bytes, ...]) -> None:
-        """Take in the certificates of those whose facts are offered next (R5); what is not good is left alone."""
-        for raw in raws:
-            try:
-                certificate = self._trust.add(raw)
-            except UnusableEventError as error:
-                self._log.warning("certificate refused", reason=error.message)
-            else:
-                self._store.put_certificate(certificate.key_id, raw)
 
     def _introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
         """Take in the certificates of those whose facts are re-offered next (R5)."""
@@ -409,7 +402,9 @@ class Broker:
                     self._refuse(session, RefusedError("trust.revoked", f"{session.name} was revoked"))
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
-        rows = [row for row in (self._store.event(*one) for one in asked.ids) if row is not None]
+        granted = () if session.certificate is None else session.certificate.read
+        found = (self._store.event(*one) for one in asked.ids)
+        rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
         self._deliveries.introduce(session, rows)
         self._send(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
 
@@ -445,7 +440,7 @@ class Broker:
                 self._say_due(now)
                 if now >= expire_at:
                     self._ingest.expire()
-                    expire_at = now + (0 if self._trim() >= TRIM_ROWS else EXPIRE_S)
+                    expire_at = now + (0.0 if self._trim() else EXPIRE_S)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -454,13 +449,15 @@ class Broker:
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
-    def _trim(self) -> int:
-        before = self._store.trimmed
-        gone = self._store.trim(self.now_ms(), TRIM_ROWS)
-        if gone:
-            said = f"{gone} rows up to {self._store.trimmed} were trimmed from the history"
-            self._ingest.notice("trimmed", self._identity.name, said, first=before + 1, last=self._store.trimmed)
-        return gone
+    def _trim(self) -> bool:
+        """Trim a part of what is due, and say how far it went (B6); whether there is more."""
+        more = self._store.trim(self.now_ms(), TRIM_ROWS)
+        last = self._store.trimmed
+        if not more and last > self._told_trimmed:
+            said = f"the history up to row {last} is not whole any more"
+            self._ingest.notice("trimmed", self._identity.name, said, first=self._told_trimmed + 1, last=last)
+            self._told_trimmed = last
+        return more
 
     def _say_due(self, now: float) -> None:
         beats = self._witness.tick(

@@ -1,4 +1,7 @@
-"""The depot's broker side: blobs by their sha256, in chunks, kept in the broker's store."""
+"""The depot's broker side: blobs by their sha256, in chunks, kept in the broker's store.
+
+Rule 1: a complete blob is never written again, whoever asks; only operators put.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,9 @@ def serve(store: Store, frame: f.Frame, parts: tuple[bytes, ...]) -> tuple[f.Fra
 
 
 def _put(store: Store, frame: f.ChunkPut | f.BlobFinished, parts: tuple[bytes, ...]) -> f.BlobIs:
+    complete = store.blob_size(frame.digest)
+    if complete is not None:
+        return f.BlobIs(id=frame.id, size=complete)
     if isinstance(frame, f.ChunkPut):
         if len(parts) != 1 or frame.number >= MAX_CHUNKS:
             raise InputError("bus.frame", "a chunk is one part of a blob that has at most 2^20 of them")

@@ -62,7 +62,7 @@ class Ingest:
         self._clock = HybridClock()
         self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
         self._pending: OrderedDict[EventId, Append] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[str, int], tuple[Match, dict[str, Any], str]] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[str, int], tuple[Match, dict[str, Any], str, int | None]] = OrderedDict()
         self._unsaid_notices = 0
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
@@ -81,8 +81,11 @@ class Ingest:
 
     # --- what the broker says ------------------------------------------------------------------------------------
 
-    def own(self, topic: str, record: msgspec.Struct, *, subject: str = "") -> None:
-        """Say something of the broker's own; it is signed and stored with the next commit (rule 4)."""
+    def own(self, topic: str, record: msgspec.Struct, *, subject: str = "", ttl_ms: int | None = None) -> None:
+        """Say something of the broker's own; it is signed and stored with the next commit (rule 4).
+
+        `ttl_ms` None takes the topic's own.
+        """
         match = lookup(topic)
         if match is None:
             raise AssertionError(topic)
@@ -94,14 +97,14 @@ class Ingest:
             self._unsaid_notices += 1
             key = (topic, self._unsaid_notices)
         self._unsaid.pop(key, None)
-        self._unsaid[key] = (match, to_data(record), subject or topic)
+        self._unsaid[key] = (match, to_data(record), subject or topic, ttl_ms)
 
     def _say(self) -> None:
         """Number, chain and sign what waits; what was signed before and is not stored yet goes first."""
         if self._own or not self._unsaid:
             return
         burst = []
-        for (topic, _), (match, told, subject) in self._unsaid.items():
+        for (topic, _), (match, told, subject, ttl_ms) in self._unsaid.items():
             sequence, link = self._chain.next(topic)
             event = Event(
                 source=self._identity.name,
@@ -113,7 +116,7 @@ class Ingest:
                 subject=subject,
                 time=self._clock.tick(self._now_ms()),
                 data=told,
-                ttl=match.row.ttl_ms,
+                ttl=match.row.ttl_ms if ttl_ms is None else ttl_ms,
             )
             prepared = prepare(event, self._protected)
             self._chain.signed(event, prepared.leaf)

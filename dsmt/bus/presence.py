@@ -13,6 +13,7 @@ Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`;
     until there is a newer certificate (A11). It is a turn when a process takes a name back: one that claims an
     incarnation which was attached before. A process that was started anew claims another, however often it dies.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead.
+Rule 9: what is not closed is said again each `RENEW_AFTER`, before its fact dies: absence must not look like silence.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ EXCHANGES: Final = 3
 EXCHANGE_WINDOW: Final = 60.0
 ATTACHED_KNOWN: Final = 8
 FORGET_AFTER: Final = 24 * 3600.0
+RENEW_AFTER: Final = 12 * 3600.0
+"""Half the time to live of a session fact."""
 
 How = Literal["peer", "timeout", "local"]
 
@@ -46,6 +49,7 @@ class _Known:
     state: Literal["open", "silent", "closed"]
     how: How | None = None
     grace: float = SILENT_AFTER
+    said: float = 0.0
 
 
 class Presence:
@@ -75,6 +79,7 @@ class Presence:
             record.state,
             record.how,
             REATTACH_GRACE,
+            now,
         )
         if not source.startswith("node/") or record.state != "closed":
             return None
@@ -133,7 +138,7 @@ class Presence:
         """A source has attached; `claimed` is the incarnation that it had said it has."""
         self._exchanged(source, self._known.get(source), claimed, issued, now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
-        known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open")
+        known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open", said=now)
         self._known[source] = known
         return _record(known)
 
@@ -160,7 +165,7 @@ class Presence:
         return _record(known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
-        """Find who has fallen silent; to be called each `expected` seconds."""
+        """Find who has fallen silent, and who must be said again (rule 8); to be called each `expected` seconds."""
         lag = now - self._ticked - expected
         self._ticked = now
         fallen = []
@@ -171,6 +176,9 @@ class Presence:
             if known.state == "open" and now - known.heard > known.grace:
                 known.state = "silent"
                 known.since_ms = now_ms - int((now - known.heard) * 1000)
+                fallen.append((source, _record(known)))
+            elif known.state != "closed" and now - known.said > RENEW_AFTER:
+                known.said = now
                 fallen.append((source, _record(known)))
             elif known.state == "closed" and now - known.heard > FORGET_AFTER:
                 forgotten.append(source)

@@ -22,6 +22,8 @@ from dsmt.ports.store import Row, Store
 
 STATS_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
+PASSED_TTL_MS: Final = 600_000
+"""How long the session of a command line is remembered after its end; each is a source of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class Witness:
             self._say(session.name, record)
 
     def _say(self, source: str, record: SessionFact) -> None:
-        self._ingest.own(f"{self._about.name}/session/{source}", record, subject=source)
+        passed = record.state == "closed" and source.startswith("operator/")
+        ttl_ms = PASSED_TTL_MS if passed else None
+        self._ingest.own(f"{self._about.name}/session/{source}", record, subject=source, ttl_ms=ttl_ms)
 
     # --- time passes ---------------------------------------------------------------------------------------------
 
