@@ -224,12 +224,17 @@ class BusClient:
             self._emissions[saying.id] = emission
 
     def _flush_soon(self) -> None:
+        """Sign and send the first thing that is said in a turn of the loop at once, and all others as one burst after it."""
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush_burst)
+            self._flush()
+
+    def _flush_burst(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         for saying in self._speaker.sign():
             if saying.signed is not None:
                 for dropped in self._outbox.add(saying.signed, fact=saying.fact, evidence=saying.evidence):

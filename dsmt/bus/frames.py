@@ -19,8 +19,8 @@ from dsmt.ports.network import Message
 PROTOCOL: Final = 1
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
-FETCH_IDS: Final = 100
-"""How many events one `fetch` may ask for."""
+FETCH_IDS: Final = 15
+"""How many events one `fetch` may ask for: their answer is one message of less than 1 MiB."""
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 """A number that a store and a calculation can hold."""

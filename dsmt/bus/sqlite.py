@@ -3,7 +3,8 @@
 Rule 1: one transaction for each batch. With `synced` it is on the disk when it returns (`synchronous=FULL`), else a crash
     of the process loses nothing but a power failure may lose the last moments.
 Rule 2: `winner` marks the retained fact of a topic; at most one row of a topic has it.
-Rule 3: a class is trimmed oldest first, by rows; retained facts stay (SEMANTICS B6, H3).
+Rule 3: a class is trimmed oldest first, by rows; retained facts stay (SEMANTICS B6, H3). Each class has a place up to which
+    it was trimmed, so that a step reads only what is behind it; an index for this would cost every append a page.
 Rule 4: the file is one process's: who opens it second is told so.
 Rule 5: what SQLite raises is translated here: `store.full` passes when there is room, `store.damaged` does not pass.
 """
@@ -25,6 +26,8 @@ BUDGETS: Final = {"evidence": (0.70, 7 * DAY_MS), "signal": (0.20, 3600 * 1000),
 """Share of the size, and age in ms, of each class of SEMANTICS B6."""
 ROW_BYTES: Final = 300
 """What a row costs beside its event's bytes: columns and indexes."""
+PASS_MS: Final = 3600 * 1000
+"""How often trimming begins at the first row again, for what has ceased to be a retained fact since it passed."""
 _CLASSES: Final = {name: number for number, name in enumerate(BUDGETS)}
 
 _SCHEMA: Final = """
@@ -38,7 +41,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
-CREATE INDEX IF NOT EXISTS classes ON events (class, winner, row, size);
 CREATE TABLE IF NOT EXISTS certificates (key_id BLOB PRIMARY KEY, raw BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number));
@@ -70,9 +72,20 @@ class SqliteStore:
         self.head = int(self._one("SELECT coalesce(max(row), 0) FROM events")[0])
         trimmed = self.get_meta("trimmed")
         self.trimmed = 0 if trimmed is None else int(trimmed)
-        totals = self._do("SELECT class, count(*), sum(size) FROM events GROUP BY class")
-        self._events = sum(count for _, count, _ in totals)
-        self._sizes = dict.fromkeys(_CLASSES.values(), 0) | {number: size for number, _, size in totals}
+        self._places = dict.fromkeys(_CLASSES.values(), 0)
+        self._passed_ms = dict.fromkeys(_CLASSES.values(), 0)
+        self._events, self._sizes = self._restored_totals()
+
+    def _restored_totals(self) -> tuple[int, dict[int, int]]:
+        """How many rows there are, and the bytes of each class: as they were kept, and of the rows that came after."""
+        kept = self.get_meta("totals")
+        head, events, *sizes = [0, 0, *([0] * len(_CLASSES))] if kept is None else [int(one) for one in kept.split()]
+        for number, count, size in self._do(
+            "SELECT class, count(*), sum(size) FROM events WHERE row > ? GROUP BY class", (head,)
+        ):
+            events += count
+            sizes[number] += size
+        return events, dict(enumerate(sizes))
 
     # --- statements ----------------------------------------------------------------------------------------------
 
@@ -122,7 +135,8 @@ class SqliteStore:
         winning = {one.signed.event.topic: number for number, one in zip(numbers, batch, strict=True) if one.winner}
         values = [_values(number, one, winning) for number, one in zip(numbers, batch, strict=True)]
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            if len(values) > 1 or winning:
+                self._db.execute("BEGIN IMMEDIATE")
             if winning:
                 self._db.executemany(
                     "UPDATE events SET winner = 0 WHERE topic = ? AND winner = 1", [(topic,) for topic in winning]
@@ -134,7 +148,8 @@ class SqliteStore:
             for one in batch:
                 if one.winner and one.signed.event.buries:
                     self._hide(one.signed.event.buries, one.signed.event.time)
-            self._db.execute("COMMIT")
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
@@ -216,28 +231,50 @@ class SqliteStore:
             "UPDATE events SET winner = 0 WHERE winner = 1 AND expires IS NOT NULL AND expires <= ?", (now_ms,)
         )
 
-    def trim(self, now_ms: int, limit: int = 5000) -> int:
-        """Keep each class within its share of the size and its age; how many rows went, at most `limit` of each class."""
-        gone = 0
+    def trim(self, now_ms: int, limit: int = 5000) -> bool:
+        """Keep each class within its share of the size and its age; whether there is more to do at once."""
+        more = False
         for budget, (share, age_ms) in BUDGETS.items():
             number = _CLASSES[budget]
-            excess, old = self._sizes[number] - int(self._limit * share), self.row_at(now_ms - age_ms)
-            taken, freed, last = 0, 0, 0
-            for row, size in self._do(
-                "SELECT row, size FROM events WHERE class = ? AND winner = 0 ORDER BY row LIMIT ?", (number, limit)
-            ):
-                if row > old and freed >= excess:
-                    break
-                taken, freed, last = taken + 1, freed + size, row
-            if taken:
-                self._changed("DELETE FROM events WHERE class = ? AND winner = 0 AND row <= ?", (number, last))
-                self._sizes[number] -= freed
-                self._events -= taken
-                self.trimmed = max(self.trimmed, last)
-                gone += taken
-        if gone:
-            self.put_meta("trimmed", str(self.trimmed).encode())
-        return gone
+            excess = self._sizes[number] - int(self._limit * share)
+            if self._trim(number, excess, self.row_at(now_ms - age_ms), limit):
+                more = True
+            elif now_ms - self._passed_ms[number] > PASS_MS:
+                self._passed_ms[number], self._places[number] = now_ms, 0
+        totals = (self.head, self._events, *self._sizes.values())
+        self.put_meta("totals", " ".join(map(str, totals)).encode())
+        return more
+
+    def _trim(self, number: int, excess: int, old: int, limit: int) -> bool:
+        """Trim one class of what is `old`, and of `excess` bytes, reading `limit` rows; whether there are more to read."""
+        taken, freed, place = 0, 0, self._places[number]
+        rows = self._do("SELECT row, class, winner, size FROM events WHERE row > ? ORDER BY row LIMIT ?", (place, limit))
+        more = len(rows) == limit
+        for row, of, winner, size in rows:
+            if row > old and freed >= excess:
+                more = False
+                break
+            place = row
+            if of == number and not winner:
+                taken, freed = taken + 1, freed + size
+        if taken:
+            self._delete(number, self._places[number], place)
+        self._places[number] = place
+        self._sizes[number] -= freed
+        self._events -= taken
+        return more
+
+    def _delete(self, number: int, after: int, last: int) -> None:
+        self._do("BEGIN IMMEDIATE")
+        try:
+            self._do("DELETE FROM events WHERE row > ? AND row <= ? AND class = ? AND winner = 0", (after, last, number))
+            self.put_meta("trimmed", str(max(self.trimmed, last)).encode())
+            self._do("COMMIT")
+        except FailedError:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        self.trimmed = max(self.trimmed, last)
 
     def counts(self) -> dict[str, int]:
         """Events, facts, bytes on disk, first row and when it arrived."""

@@ -5,7 +5,7 @@ Rule 2: an unconflated one follows chains, asks for what is missing and reports 
     readers that fold.
 Rule 3: what came only because it is addressed to this source is in no chain that can be followed; it is known by its id.
 Rule 4: a completion or a bookmark waits until nothing before it is held back.
-Rule 5: what the reader has taken is told to the broker: that is its credit.
+Rule 5: what the reader has taken is told to the broker each quarter of its credit.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class ClientSubscription:
         self._timer: asyncio.TimerHandle | None = None
         self._mail: OrderedDict[EventId, None] = OrderedDict()
         self._marks: list[Complete | Bookmark] = []
+        self._taken = 0
 
     def ask(self, store: str) -> Subscribe:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
@@ -46,6 +47,7 @@ class ClientSubscription:
         Again means from its cursor, unless it was still reading retained facts, or conflates and the store is another:
         then it begins anew.
         """
+        self._taken = sum(-size for _, size in self._queue)  # a new subscription's credit is whole
         if self._reader is not None:
             self._reader.again()
         interest, cursor = self.interest, self.cursor
@@ -180,6 +182,8 @@ class ClientSubscription:
             deliveries, size = self._queue.popleft()
             batch.extend(deliveries)
             taken += size
-        if taken:
-            self._consumed(self.number, taken)
+        self._taken += taken
+        if self._taken >= CREDIT // 4:
+            self._consumed(self.number, self._taken)
+            self._taken = 0
         return batch or await self.__anext__()

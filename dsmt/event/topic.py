@@ -28,6 +28,7 @@ def is_level(text: str) -> bool:
     return _LEVEL.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=8192)
 def is_topic(text: str) -> bool:
     """Whether the text is a topic."""
     return len(text) <= MAX_BYTES and _TOPIC.fullmatch(text) is not None

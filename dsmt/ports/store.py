@@ -108,10 +108,10 @@ class Store(Protocol):
         """Let dead soft facts be winners no more; how many they were."""
         ...
 
-    def trim(self, now_ms: int, limit: int = 5000) -> int:
-        """Keep within the budgets of SEMANTICS B6, winners excepted; how many rows went.
+    def trim(self, now_ms: int, limit: int = 5000) -> bool:
+        """Keep within the budgets of SEMANTICS B6, winners excepted; whether there is more to do at once.
 
-        At most about `limit` go at once: call it again while it returns as many.
+        It looks at no more than `limit` rows for each class, so that nobody waits long for it.
         """
         ...
 

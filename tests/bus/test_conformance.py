@@ -352,7 +352,8 @@ async def test_a_reader_goes_on_by_time_when_the_broker_has_another_store(r: Tes
         await got.until(lambda g: len(g.arrived) == 7)
         assert numbers(got) == list(range(6))
         assert set(got.types()) == {"reconnected"}
-        await folded.until(lambda g: numbers(g)[-1:] == [5])
+        await alice.publish(Draft("user/f", {"n": 2}, version=2))
+        await folded.until(lambda g: numbers(g, "user/f")[-1:] == [2])
 
 
 @scenario
