@@ -41,16 +41,24 @@ class Repair(Protocol):
     """An answer: what of a source's words on a topic before a sequence number there is, and what becomes of the rest."""
 
     @property
-    def source(self) -> str: ...  # noqa: D102 - said above
+    def source(self) -> str:
+        """Who said it."""
+        ...
 
     @property
-    def topic(self) -> str: ...  # noqa: D102
+    def topic(self) -> str:
+        """Where."""
+        ...
 
     @property
-    def before(self) -> int: ...  # noqa: D102
+    def before(self) -> int:
+        """The sequence number before which it was asked for."""
+        ...
 
     @property
-    def closing(self) -> str: ...  # noqa: D102
+    def closing(self) -> str:
+        """What becomes of the rest: `lost`, `trimmed` or `declared`."""
+        ...
 
 
 @dataclass(slots=True)

@@ -31,11 +31,10 @@ MIXED = {
     },
     "dsmt.bus": {
         3: "door outbox presence realm_time speaker",
-        5: "delivery frames handshake ingest reader routing",
+        5: "delivery depot frames handshake ingest outgoing reader routing witness",
     },
     "dsmt.controllers": {
-        3: "agenda brake case decide endings intents liveness placement ranking repair replay roads service wants",
-        5: "completeness",
+        3: "agenda brake case completeness decide endings intents placement ranking replay roads service wants",
     },
     "dsmt.monitors": {
         3: "health install silence",
@@ -49,13 +48,13 @@ PURE = {
 SHELLS = {
     "dsmt.agents": "commanding container_manager deployment_agent facts installing keeper memory reporting running serving"
                    " steps stopping surroundings voice watching",
-    "dsmt.bus": "broker client subscription",
+    "dsmt.bus": "asking attaching broker client emission subscription uplink",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",
 }  # fmt: skip
 ADAPTERS = {
-    "dsmt.agents": "archive artifacts bootstrap drivers node_artifacts",
-    "dsmt.bus": "memory sqlite zeromq jetstream",
+    "dsmt.agents": "archive artifacts drivers node_artifacts",
+    "dsmt.bus": "memory sqlite zeromq",
     "dsmt.monitors": "checks exec http tcp",
 }
 
