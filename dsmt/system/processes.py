@@ -168,9 +168,10 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity
 
 
 async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Never:
-    """Keep a spawner alive in a node's directory until cancelled: its death is answered by a new one at once.
+    """Keep a spawner alive in a node's directory until cancelled: its death is answered by a new one.
 
-    After a life shorter than a second the next start waits 0.1 s, then twice that, up to 5 s.
+    Each start waits 0.1 s: who ends a node kills its spawner first and us right after, and a spawner that we had started
+    in between would bring the node back. After a life shorter than a second it waits twice as long each time, up to 5 s.
     """
     delay = 0.0
     loop = asyncio.get_running_loop()
@@ -181,5 +182,5 @@ async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Ne
         if watched is not None:
             await watched.wait()
         short = loop.time() - began < SHORT_LIFE_S
-        delay = min(LONGEST_DELAY_S, max(0.1, delay * 2)) if short else 0.0
+        delay = min(LONGEST_DELAY_S, max(0.1, delay * 2)) if short else 0.1
         await asyncio.sleep(delay)
