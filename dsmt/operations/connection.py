@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from dsmt.bus.client import About, BusClient
 from dsmt.bus.zeromq import ZmqNetwork
-from dsmt.errors import TransportError
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.clock import LinuxClock
@@ -43,7 +43,7 @@ class Connection:
 async def connect(
     operator: Identity, realm: RealmConfig, *, brokers: list[BrokerAddress] | None = None, patience_s: float = PATIENCE_S
 ) -> AsyncIterator[Connection]:
-    """Attach to the realm for the length of a block. Raises `TransportError` or what was refused."""
+    """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
     entropy = SystemEntropy()
     identity = delegate(
         f"{operator.name}.{entropy.bytes(4).hex()}",
@@ -53,6 +53,10 @@ async def connect(
         serial=entropy.bytes(16),
     )
     trust = TrustStore(realm.realm)
+    try:
+        trust.add_all([signed.raw for signed in identity.chain])
+    except UnusableEventError as error:  # no broker of the realm would think otherwise
+        raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     network = ZmqNetwork()
     reached = brokers or realm.addresses
     bus = BusClient(
