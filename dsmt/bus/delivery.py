@@ -78,6 +78,7 @@ class Deliveries:
     ) -> None:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole
+        self._pages: dict[tuple[int, bool, bool], list[Row]] = {}
         self._router: Router[Session] = Router()
         self._frame = Deliver(id=0, rows=(), live=False)
 
@@ -180,8 +181,19 @@ class Deliveries:
     def pump(self) -> bool:
         """Read one page for every reader that is behind and has credit; whether there is more to do."""
         behind = [s for s in self._router.all() if not s.live and s.credit > 0]
+        self._pages.clear()
         more = [self._page(subscription) for subscription in behind]
+        self._pages.clear()
         return any(more)
+
+    def _rows(self, subscription: Sub) -> list[Row]:
+        """Its next page; many that begin at once, as after a restart, read the same ones, which are fetched once."""
+        page = (subscription.after, subscription.winners_only, subscription.signals_too)
+        rows = self._pages.get(page)
+        if rows is None:
+            after, winners_only, signals = page
+            rows = self._pages[page] = self._store.rows(after, PAGE_ROWS, winners_only=winners_only, signals=signals)
+        return rows
 
     def bookmark_all(self) -> None:
         """Send bookmarks to all that asked for them and have everything."""
@@ -192,9 +204,7 @@ class Deliveries:
     def _page(self, subscription: Sub) -> bool:
         """Read and send one page; whether there is more to do now."""
         self._tell_trimmed(subscription)
-        rows = self._store.rows(
-            subscription.after, PAGE_ROWS, winners_only=subscription.winners_only, signals=subscription.signals_too
-        )
+        rows = self._rows(subscription)
         ended = len(rows) < PAGE_ROWS
         if subscription.snapshot:
             kept = [row for row in rows if row.row <= subscription.began]

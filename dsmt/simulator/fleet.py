@@ -23,13 +23,17 @@ SKEW_S: Final = 9.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a fleet is. `skewed`: the share of machines whose wall clocks are wrong by up to `SKEW_S`."""
+    """How large a fleet is. `skewed`: the share of machines whose wall clocks are wrong by up to `SKEW_S`.
+
+    `heartbeat_s` is the managers': in life 1 s; nothing follows from its rate, and one in 4 s makes a run 20 % shorter.
+    """
 
     nodes: int = 100
     services: int = 10
     controllers: int = 3
     instances: tuple[int, int] = (3, 7)
     skewed: float = 0.3
+    heartbeat_s: float = 4.0
     habits: Habits = field(default_factory=Habits)
 
 
@@ -48,9 +52,8 @@ class Fleet:
             for number in range(1, scale.controllers + 1)
         }
         self.operator = SimOperator(world, "alice", "10.0.2.1")
-        beat = max(1.0, scale.nodes / 500)
         self.nodes = {
-            name: SimNode(world, name, f"10.1.{number // 250}.{number % 250}", scale.habits, heartbeat_s=beat)
+            name: SimNode(world, name, f"10.1.{number // 250}.{number % 250}", scale.habits, heartbeat_s=scale.heartbeat_s)
             for number, name in ((number, f"n{number}") for number in range(1, scale.nodes + 1))
         }
         for host in world.hosts.values():

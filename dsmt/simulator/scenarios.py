@@ -33,6 +33,8 @@ from dsmt.view import Fleet as Liveness
 FIRST_S: Final = 20.0
 """How long the first placement may take."""
 LOOK_S: Final = 1.0
+STORM_S: Final = 70.0
+"""Seconds between two faults of the storm, times nodes."""
 SILENT: Final = 0.3
 KILLED: Final = 0.2
 STOPPED_S: Final = 60.0
@@ -80,9 +82,10 @@ class Play:
         self.wrong += [f"12.2, {when}, after {seconds:.0f} s: {one}" for one in await self.fleet.until_settled(seconds)]
 
     def some(self, share: float) -> list[SimNode]:
-        """A share of the nodes, at random."""
-        nodes = list(self.fleet.nodes.values())
-        return self.stream.shuffled(nodes)[: round(share * len(nodes))]
+        """A share of the nodes, at random, but those that own slots first: only they count for the brake (F5)."""
+        owners = frozenset(self.fleet.named().values())
+        nodes = self.stream.shuffled(list(self.fleet.nodes.values()))
+        return sorted(nodes, key=lambda node: node.name not in owners)[: round(share * len(nodes))]
 
     def named_on(self, nodes: list[SimNode]) -> list[str]:
         """The slots whose winners name these nodes."""
@@ -92,7 +95,7 @@ class Play:
 
 async def storm(play: Play) -> None:
     """Everything goes wrong for most of the time, then nothing more."""
-    await play.faults.run(STORM, 50.0 / len(play.fleet.nodes), play.seconds * 0.6 - play.now)
+    await play.faults.run(STORM, STORM_S / len(play.fleet.nodes), play.seconds * 0.6 - play.now)
     play.faults.mend()
     await play.settled(play.seconds - play.now, "after the storm")
     await play.faults.run(SMALL, 2.0, play.seconds * 0.9 - play.now)
