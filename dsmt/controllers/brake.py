@@ -7,7 +7,8 @@ Rule 1: L = nodes dead by silence, or silent already and not judged yet, that st
 Rule 2: while it is on, nothing is published for the nodes of L until some return, an operator releases those silent up
     to a time, or 5 min have passed since the newest of L.
 Rule 3: then they are replaced in order of loss, at most max(1, 2 % of N) nodes in 10 s; those already begun are told
-    from `moved_at_ms` and the verdicts that recent slot facts name as their cause.
+    from `moved_at_ms` and the verdicts that recent slot facts name as their cause. A node of which nothing can be
+    placed now (there is no room, or it must wait) keeps nobody behind it waiting.
 Rule 4: an operator's hold stops all replacing. Everything here is a function of facts and now.
 """
 
@@ -16,10 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from dsmt.controllers.placement import Chooser
+from dsmt.controllers.replacing import due_ms, replaced
 from dsmt.event.envelope import EventId
 from dsmt.event.reason import Reason, reason
-from dsmt.view import Fleet, View
-from dsmt.view.rooms import SlotKey
+from dsmt.event.records import NodeVerdict
+from dsmt.view import Fleet, Held, View
 
 LEAST: Final = 2
 PERCENT: Final = 20
@@ -49,15 +52,6 @@ class Brake:
         return reason("wait.brake", k=len(self.silent), n=self.total) if self.on else None
 
 
-def replaceable(view: View, key: SlotKey) -> bool:
-    """Whether a slot would be replaced on another node if its own were dead."""
-    slot, parsed = view.slot(key), view.services[key.service].parsed
-    component = None if parsed is None else parsed.components.get(key.component)
-    if slot is None or slot.fact is None or component is None or slot.fact.record.desired != "running":
-        return False
-    return component.on_partition != "pinned" and component.instances is not None and key.index < component.instances
-
-
 def brake(fleet: Fleet) -> Brake:
     """The brake at the fleet's time."""
     view, now_ms = fleet.view, fleet.now_ms
@@ -78,20 +72,62 @@ def brake(fleet: Fleet) -> Brake:
     if not free:
         return Brake(on=True, silent=silent, total=total, wake_ms=lift)
     recent = _recent(view, now_ms)
-    begun = [node for node, verdict in free if verdict in recent]
     budget = max(0, max(1, total * PACE_PERCENT // 100) - len(recent))
-    rest = [node for node, verdict in free if verdict not in recent]
-    wakes = [moved + PACE_MS for moved in recent.values()] if len(rest) > budget else []
+    released = {node for node, verdict in free if verdict.id in recent}
+    queue = _Queue(fleet, [(node, verdict) for node, verdict in free if verdict.id not in recent])
+    released |= queue.take(budget)
+    wakes = [*queue.wakes, *([lift] if now_ms < lift else [])]
+    if queue.waiting:
+        wakes += [moved + PACE_MS for moved in recent.values()]
     return Brake(
         on=True,
         silent=silent,
         total=total,
-        released=frozenset([*begun, *rest[:budget]]),
-        wake_ms=min([*wakes, *([lift] if now_ms < lift else [])], default=None),
+        released=frozenset(released),
+        wake_ms=min(wakes, default=None),
     )
 
 
-def _lost(fleet: Fleet) -> list[tuple[int, str, EventId]]:
+class _Queue:
+    """The lost nodes that are to be replaced, in order of loss."""
+
+    def __init__(self, fleet: Fleet, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
+        self._fleet, self._lost = fleet, lost
+        self._choosers: dict[tuple[str, str], Chooser] = {}
+        self.waiting = False
+        """Whether the budget ended before the queue."""
+        self.wakes: list[int] = []
+        """When slots must wait no more of nodes of which nothing could be placed now."""
+
+    def take(self, budget: int) -> set[str]:
+        """The first nodes of which something can be placed now, at most as many as the budget."""
+        taken: set[str] = set()
+        for node, verdict in self._lost:
+            if len(taken) == budget:
+                self.waiting = True
+                break
+            if self._can_place(node, verdict):
+                taken.add(node)
+        return taken
+
+    def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
+        view, waits = self._fleet.view, []
+        for key in sorted(view.rooms.room(node).slots):
+            component, slot = replaced(view, key), view.slot(key)
+            if component is None or slot is None or slot.fact is None:
+                continue
+            due = due_ms(component, slot, slot.fact, verdict.record.since_ms)
+            if due > self._fleet.now_ms:
+                waits.append(due)
+                continue
+            chooser = self._choosers.setdefault(key[:2], Chooser(self._fleet, key.service, component))
+            if chooser.choose(key) is not None:
+                return True
+        self.wakes += waits
+        return False
+
+
+def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
     """L in order of loss: (since when, node, its verdict)."""
     found = []
     for node in fleet.view.judged:
@@ -99,8 +135,8 @@ def _lost(fleet: Fleet) -> list[tuple[int, str, EventId]]:
         if verdict is None or verdict.record.state != "dead" or verdict.record.road != "silent":
             continue
         if _owns(fleet.view, node):
-            found.append((verdict.record.since_ms, node, verdict.id))
-    return sorted(found)
+            found.append((verdict.record.since_ms, node, verdict))
+    return sorted(found, key=lambda each: each[:2])
 
 
 def _falling(fleet: Fleet) -> list[str]:
@@ -119,7 +155,7 @@ def _falling(fleet: Fleet) -> list[str]:
 
 def _owns(view: View, node: str) -> bool:
     """Whether a node owns slots that would be replaced."""
-    return any(replaceable(view, key) for key in view.rooms.room(node).slots)
+    return any(replaced(view, key) is not None for key in view.rooms.room(node).slots)
 
 
 def _recent(view: View, now_ms: int) -> dict[EventId, int]:

@@ -12,6 +12,7 @@ import msgspec
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
+from dsmt.controllers.replacing import running_since
 from dsmt.event.envelope import EventId
 from dsmt.event.records import Slot, SlotControl, SpecFact
 from dsmt.spec.records import ComponentSpec
@@ -108,18 +109,9 @@ class Case:
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
-    def running_since(self, slot: SlotEntry) -> int | None:
-        """Since when the present generation runs on its node (realm ms); None when it does not."""
-        fact = slot.fact
-        instance = slot.instances.get(fact.record.node or "") if fact is not None else None
-        if fact is None or instance is None or instance.application is None:
-            return None
-        said = instance.application.record
-        return said.since_ms if said.state == "running" and said.generation >= fact.version else None
-
     def ready_since(self, slot: SlotEntry) -> int | None:
         """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
-        since = self.running_since(slot)
+        since = running_since(slot)
         if since is None or slot.fact is None:
             return None
         health = slot.instances[slot.fact.record.node or ""].health

@@ -19,7 +19,7 @@ from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 1
+RULESET: Final = 2
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""

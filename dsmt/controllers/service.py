@@ -22,7 +22,8 @@ import msgspec
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.case import Case, Outcome
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
-from dsmt.controllers.wants import Want, hold_reason, stable, target_of, want
+from dsmt.controllers.replacing import stable
+from dsmt.controllers.wants import Want, hold_reason, target_of, want
 from dsmt.event.records import Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
@@ -271,7 +272,7 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
         stopping = msgspec.structs.replace(_slot(case, w, entry, node=fact.record.node), desired="stopped")
         return case.write(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     until = case.now_ms if lives else _lost_since(case, fact.record.node)
-    moves = (0 if stable(case, entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
+    moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(
         case,
         w,

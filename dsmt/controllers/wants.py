@@ -2,8 +2,7 @@
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit.
-Rule 2: a forced move waits min(cap, base x 2^moves) after the one before, as the slot fact itself says; the count
-    begins anew when the instance had run for `STABLE_MS`.
+Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
     one, or with which it was parked in that time, is rolled back: the slot fact implements the revision before and
@@ -14,17 +13,14 @@ Rule 5: a held slot is moved by an operator or a drain only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from dsmt.controllers.case import Case, shown_time
+from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import Slot
 from dsmt.view import Held, SlotEntry, SlotKey
-
-BACKOFF_BASE_MS: Final = 1_000
-BACKOFF_CAP_MS: Final = 300_000
-STABLE_MS: Final = 60_000
 
 Kind = Literal["place", "lost", "move", "hold", "release", "restart", "renew", "rollback"]
 
@@ -145,10 +141,6 @@ def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: st
         cause = () if verdict is None else (verdict.id,)
         return Want(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
     since = verdict.record.since_ms
-    due = since + round((component.lost_after_s or 0) * 1000)
-    moved_at = fact.record.moved_at_ms
-    if moved_at is not None and fact.record.moves and not stable(case, entry, since):
-        due = max(due, moved_at + backoff_ms(fact.record.moves))
     if not case.brake.allows(node):
         return None
     return Want(
@@ -156,22 +148,11 @@ def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: st
         "lost",
         (verdict.id,),
         f"{node} is dead: {verdict.record.message}",
-        at_ms=due,
+        at_ms=due_ms(component, entry, fact, since),
         avoid=frozenset({node}),
         reason=reason("node.lost", node=node, time=shown_time(since), evidence=verdict.record.message),
         forced=True,
     )
-
-
-def backoff_ms(moves: int) -> int:
-    """How long after a forced move the next one must wait (rule 2)."""
-    return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(moves, 20))
-
-
-def stable(case: Case, entry: SlotEntry, until_ms: int) -> bool:
-    """Whether the present instance had run for `STABLE_MS` at a time."""
-    since = case.running_since(entry)
-    return since is not None and until_ms - since >= STABLE_MS
 
 
 def target_of(case: Case, wanted: Want) -> str | None:

@@ -1,10 +1,12 @@
 """The brake: too many silent at once, and how it is let go."""
 
+import msgspec
+
 from dsmt.controllers.brake import Brake, brake
 from dsmt.event import records as r
 from dsmt.view import Fleet
 
-from .build import Realm, web
+from .build import Realm, key, web
 
 
 def realm_of(count: int, *, instances: int | None = None) -> Realm:
@@ -122,6 +124,59 @@ def test_the_window_does_not_lift_by_itself_before() -> None:
     realm = realm_of(10)
     lose(realm, 4)
     assert moved(realm.after(299)) == set()
+
+
+def dead_in_turn(realm: Realm, count: int) -> None:
+    """Nodes are lost one after the other, and the five minutes have passed since."""
+    for i in range(count):
+        lose(realm, 1, first=i)
+        realm.after(1)
+    realm.after(300)
+
+
+def test_a_slot_that_has_no_place_keeps_no_other_node_waiting() -> None:
+    realm = Realm(*(f"n{i:02}" for i in range(10)))
+    realm.attributes("n00", memory_bytes=64 * 2**30)
+    realm.apply(web(1, service="big", component="reserve: {memory: 32GiB}"))
+    realm.settle(seconds=1)
+    realm.apply(web(9))
+    realm.settle(seconds=1)
+    assert realm.nodes_of("big") == ["n00"]
+    assert "n00" not in realm.nodes_of()
+    dead_in_turn(realm, 5)
+    for expected in ("n01", "n02"):
+        assert moved(realm) == {expected}
+        realm.step()
+        assert moved(realm) == set()
+        realm.after(10)
+    assert moved(realm) == {"n03"}
+    realm.node("n10", memory_bytes=64 * 2**30)
+    assert [i.topic for i in realm.step()] == ["service/big/slot/app/0"]
+
+
+def test_a_slot_that_must_wait_keeps_no_other_node_waiting_and_is_looked_at_when_it_need_not() -> None:
+    realm = realm_of(10)
+    waiting = realm.nodes_of().index("n00")
+    held = realm.slot(waiting)
+    until = realm.now_ms + 400_000
+    back = msgspec.structs.replace(held, moves=20, moved_at_ms=until - 300_000)
+    realm.say("controller/c1", f"service/web/slot/app/{waiting}", back)
+    dead_in_turn(realm, 4)
+    assert moved(realm) == {"n01"}
+    for _ in range(3):
+        realm.step()
+        realm.after(10)
+    assert moved(realm) == set()
+    assert realm.decide().wake_ms == until
+    realm.now_ms = until
+    assert moved(realm) == {"n00"}
+
+
+def test_a_slot_that_an_operator_holds_keeps_no_other_node_waiting() -> None:
+    realm = realm_of(10)
+    dead_in_turn(realm, 4)
+    realm.hold(key(realm.nodes_of().index("n00")))
+    assert moved(realm) == {"n01"}
 
 
 def test_an_operator_releases_those_silent_up_to_a_time() -> None:

@@ -46,7 +46,7 @@ class Rows:
 class OtherRuleset(SimController):
     """A controller of another version."""
 
-    ruleset = 2
+    ruleset = RULESET + 1
 
     async def _main(self, process: HostProcess) -> None:
         bus = self.world.client(process, self.identity)
@@ -277,7 +277,7 @@ def test_a_controller_says_who_it_is_and_that_it_lives() -> None:
         await asyncio.sleep(65)
         rows = Rows(fleet.broker)
         states = rows.on("controller/c1/state")
-        assert states[0].event.data["ruleset"] == 1
+        assert states[0].event.data["ruleset"] == RULESET
         assert len(rows.on("controller/c1/heartbeat")) == 2
 
     simulate(scenario, nodes=1)

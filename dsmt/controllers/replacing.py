@@ -1,0 +1,62 @@
+"""Replacing: which slots of a node that died are placed elsewhere, and from when on.
+
+Rule 1: a slot is replaced when it is to run, nobody holds it, and neither its kind nor its spec ties it to its node.
+Rule 2: it waits for its component's `lost_after`, and, moved before, for min(cap, base x 2^moves) since that move, as the
+    slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.event.records import Slot
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Held, SlotEntry, View
+from dsmt.view.rooms import SlotKey
+
+BACKOFF_BASE_MS: Final = 1_000
+BACKOFF_CAP_MS: Final = 300_000
+STABLE_MS: Final = 60_000
+
+
+def replaced(view: View, key: SlotKey) -> ComponentSpec | None:
+    """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
+    slot, parsed = view.slot(key), view.services[key.service].parsed
+    component = None if parsed is None else parsed.components.get(key.component)
+    if slot is None or slot.fact is None or component is None or slot.fact.record.desired != "running":
+        return None
+    if slot.control is not None and slot.control.record.hold is not None:
+        return None
+    if component.on_partition == "pinned" or component.instances is None or key.index >= component.instances:
+        return None
+    return component
+
+
+def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms: int) -> int:
+    """From when on (realm ms) a slot is replaced whose node is dead since `since_ms` (rule 2)."""
+    due = since_ms + round((component.lost_after_s or 0) * 1000)
+    moved_at, moves = fact.record.moved_at_ms, fact.record.moves
+    if moved_at is None or not moves or stable(slot, since_ms):
+        return due
+    return max(due, moved_at + backoff_ms(moves))
+
+
+def backoff_ms(moves: int) -> int:
+    """How long after a forced move the next one must wait."""
+    return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(moves, 20))
+
+
+def stable(slot: SlotEntry, until_ms: int) -> bool:
+    """Whether the present instance had run for `STABLE_MS` at a time."""
+    since = running_since(slot)
+    return since is not None and until_ms - since >= STABLE_MS
+
+
+def running_since(slot: SlotEntry) -> int | None:
+    """Since when the present generation runs on its node (realm ms); None when it does not."""
+    fact = slot.fact
+    instance = slot.instances.get(fact.record.node or "") if fact is not None else None
+    if fact is None or instance is None or instance.application is None:
+        return None
+    said = instance.application.record
+    return said.since_ms if said.state == "running" and said.generation >= fact.version else None
