@@ -8,7 +8,8 @@ Rule 4: sessions that were open when the broker last ended are `silent` only aft
 Rule 5: a node's manager that was closed in an earlier life of the broker is `silent` since the start of this one: a close
     is evidence of death only at a broker that lives (F1), and a whole realm that starts must not be taken for dead.
 Rule 6: a connection that ends after its source had fallen silent was given up by the network, as far as anybody can
-    tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death).
+    tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death); its
+    record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
     until there is a newer certificate (A11). It is a turn when a process takes a name back: one that claims an
     incarnation which was attached before. A process that was started anew claims another, however often it dies.
@@ -160,8 +161,11 @@ class Presence:
             return None
         if how == "peer" and known.state == "silent":
             how = "timeout"
-        known.state, known.how, known.since_ms = "closed", how, now_ms
-        known.heard = now
+        if how != "timeout":
+            known.since_ms = now_ms
+        elif known.state == "open":
+            known.since_ms = now_ms - int((now - known.heard) * 1000)
+        known.state, known.how, known.heard = "closed", how, now
         return _record(known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:

@@ -61,7 +61,7 @@ class Repair(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Gap:
     """A missing range of a chain, and how the broker is asked for it."""
 
@@ -78,7 +78,7 @@ class Reader:
         self._chains = ChainReader()
         self._places: OrderedDict[Pair, int] = OrderedDict()
         self._gaps: dict[Pair, list[_Gap]] = {}
-        self._held: dict[Pair, tuple[float, list[Arrived | _Gap]]] = {}
+        self._held: dict[Pair, tuple[float, list[Delivery | _Gap]]] = {}
         self._wanted: list[Wanted] = []
 
     def wanted(self) -> list[Wanted]:
@@ -150,11 +150,20 @@ class Reader:
         return self._lost(pair, judged)
 
     def _late(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
+        """What was missing has come: it takes its place among what is held back, or is delivered as late."""
         event = arrived.signed.event
         gap = next((g for g in self._gaps.get(pair, ()) if g.low <= event.chain.number <= g.high), None)
-        if gap is None or not gap.told:
+        if gap is None:
             return [arrived]
-        return [arrived, Notice("dsmt.notice.filled", f"{event.topic} #{event.chain.number} has come", _number(event))]
+        if gap.told:
+            said = f"{event.topic} #{event.chain.number} has come"
+            return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
+        held = self._held[pair][1]
+        place = held.index(gap) + 1
+        while place < len(held) and _goes_before(held[place], event.chain.number):
+            place += 1
+        held.insert(place, arrived)
+        return []
 
     def _declared(self, event: Event) -> list[Delivery]:
         """Close what an event's source says that it dropped."""
@@ -188,25 +197,34 @@ class Reader:
 
     def _close(self, pair: Pair, word: str, low: int, high: int) -> list[Delivery]:
         """Close all of a pair's gaps within a range; release what was held back once none is left open."""
-        open_ranges = self._chains.missing(*pair)
         found: list[Delivery] = []
         left = []
         for gap in self._gaps.get(pair, []):
             if not low <= gap.low <= gap.high <= high:
                 left.append(gap)
                 continue
-            parts = [(max(a, gap.low), min(b, gap.high)) for a, b in open_ranges if a <= gap.high and gap.low <= b]
-            if parts and not gap.told and word != "declared":
-                found.append(_told(pair, *parts[0]))
-            found.extend(_closed(pair, word, *part) for part in parts)
-            gap.told = True
+            notices: list[Delivery] = []
+            for part in self._open_parts(pair, gap):
+                if not gap.told and word != "declared":
+                    notices.append(_told(pair, *part))
+                notices.append(_closed(pair, word, *part))
             self._chains.forgive(*pair, gap.high)
+            held = self._held.get(pair)
+            if gap.told or held is None:
+                found.extend(notices)
+            else:
+                place = held[1].index(gap)
+                held[1][place : place + 1] = notices
         if left:
             self._gaps[pair] = left
         else:
             self._gaps.pop(pair, None)
             found.extend(self._release(pair))
         return found
+
+    def _open_parts(self, pair: Pair, gap: _Gap) -> list[tuple[int, int]]:
+        missing = self._chains.missing(*pair)
+        return [(max(a, gap.low), min(b, gap.high)) for a, b in missing if a <= gap.high and gap.low <= b]
 
     def timer(self, now: float) -> list[Delivery]:
         """What was held back long enough; a gap that was filled meanwhile is not told."""
@@ -217,16 +235,18 @@ class Reader:
 
     def _release(self, pair: Pair) -> list[Delivery]:
         """Everything that was held back of a pair, with a notice for each gap that is still open."""
-        held = self._held.pop(pair, None)
         found: list[Delivery] = []
-        missing = self._chains.missing(*pair) if held else []
-        for one in () if held is None else held[1]:
-            if isinstance(one, Arrived):
-                found.append(one)
-            elif not one.told and any(a <= one.high and one.low <= b for a, b in missing):
+        for one in self._held.pop(pair, (0.0, []))[1]:
+            if isinstance(one, _Gap):
                 one.told = True
-                found.append(_told(pair, one.low, one.high))
+                found.extend(_told(pair, *part) for part in self._open_parts(pair, one))
+            else:
+                found.append(one)
         return found
+
+
+def _goes_before(one: Delivery | _Gap, number: int) -> bool:
+    return isinstance(one, Arrived) and one.signed.event.chain.number < number
 
 
 def _number(event: Event) -> dict[str, object]:

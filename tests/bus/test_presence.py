@@ -1,0 +1,127 @@
+"""Presence: open, silent, closed; a stalled broker does not accuse (SEMANTICS F1, F2)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.presence import FORGET_AFTER, REATTACH_GRACE, SILENT_AFTER, Presence
+
+TICK = 0.25
+
+
+def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation=1):
+    return presence.opened(
+        name, attachment=attachment, issued=issued, incarnation=incarnation, claimed=0, pid=1, version="v", address="a",
+        now=now, now_ms=int(now * 1000),
+    )
+
+
+def ticks(presence, start, end):
+    """Tick each quarter second; what was said, by time."""
+    said, now = [], start
+    while now < end:
+        now += TICK
+        said += [(now, record.state) for _, record in presence.tick(now, int(now * 1000), TICK)]
+    return said
+
+
+def test_who_says_nothing_is_silent_after_three_seconds_with_the_time_of_its_last_word():
+    presence = Presence(0.0)
+    assert opened(presence, 1.0).state == "open"
+    presence.tick(1.0, 1000, 1.0)
+    said = ticks(presence, 1.0, 10.0)
+    assert [state for _, state in said] == ["silent"]
+    assert SILENT_AFTER < said[0][0] - 1.0 <= SILENT_AFTER + 2 * TICK
+    again = presence.heard("node/n1", 11.0, 11_000)
+    assert again is not None
+    assert (again.state, again.since_ms) == ("open", 11_000)
+    assert presence.heard("node/n1", 11.1, 11_100) is None
+
+
+def test_a_broker_that_was_stalled_itself_accuses_nobody():
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    assert presence.tick(20.0, 20_000, TICK) == []
+    said = ticks(presence, 20.0, 30.0)
+    assert [state for _, state in said] == ["silent"]
+    assert said[0][0] > 20.0 + SILENT_AFTER - 1
+
+
+def test_a_restored_session_has_time_to_come_back():
+    before = Presence(0.0)
+    record = opened(before, 0.0, attachment=7)
+    presence = Presence(100.0)
+    assert presence.restore("operator/a", record, 100.0, 100_000) is None
+    said = ticks(presence, 100.0, 120.0)
+    assert [state for _, state in said] == ["silent"]
+    assert said[0][0] - 100.0 > REATTACH_GRACE
+    assert presence.attachment_of("operator/a") == 7
+
+
+def test_an_old_attachment_cannot_close_a_newer_one():
+    presence = Presence(0.0)
+    opened(presence, 0.0, attachment=1)
+    opened(presence, 1.0, attachment=2)
+    assert presence.closed("node/n1", 1, "peer", 2.0, 2000) is None
+    closed = presence.closed("node/n1", 2, "peer", 2.0, 2000)
+    assert closed is not None
+    assert (closed.state, closed.how, closed.attachment) == ("closed", "peer", 2)
+    assert presence.closed("node/n1", 2, "peer", 3.0, 3000) is None
+    assert presence.heard("node/n1", 3.0, 3000) is None
+
+
+def test_a_close_after_silence_is_no_evidence_of_a_close_by_the_peer():
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    presence.tick(0.0, 0, TICK)
+    ticks(presence, 0.0, 5.0)
+    closed = presence.closed("node/n1", 1, "peer", 6.0, 6000)
+    assert closed is not None
+    assert closed.how == "timeout"
+
+
+def test_what_is_closed_is_forgotten_after_a_day():
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    presence.closed("node/n1", 1, "peer", 1.0, 1000)
+    presence.tick(FORGET_AFTER, 1, FORGET_AFTER)
+    assert presence.attachment_of("node/n1") == 1
+    presence.tick(FORGET_AFTER + 2, 1, 2.0)
+    assert presence.attachment_of("node/n1") == 0
+
+
+def test_a_certificate_that_is_older_does_not_supersede():
+    presence = Presence(0.0)
+    opened(presence, 0.0, issued=10)
+    assert not presence.supersedes("node/n1", 9)
+    assert presence.supersedes("node/n1", 10)
+    presence.closed("node/n1", 1, "peer", 1.0, 1000)
+    assert presence.supersedes("node/n1", 9)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["open", "heard", "closed", "tick", "long"]), st.integers(0, 3)), max_size=60))
+def test_a_source_is_said_to_be_what_it_was_last_heard_to_be(script):
+    presence, now, attachment, said, heard = Presence(0.0), 0.0, 0, None, None
+    for what, number in script:
+        now += 0.2
+        if what == "open":
+            attachment += 1
+            said, heard = opened(presence, now, attachment=attachment).state, now
+        elif what == "heard":
+            record = presence.heard("node/n1", now, 0)
+            heard = now
+            said = said if record is None else record.state
+        elif what == "closed":
+            record = presence.closed("node/n1", attachment - number, "peer", now, 0)
+            assert record is None or number == 0
+            said = said if record is None else record.state
+        else:
+            now += 5.0 if what == "long" else 0.0
+            for _, record in presence.tick(now, int(now * 1000), 5.2 if what == "long" else 0.2):
+                said = record.state
+            if said == "open":
+                assert now - heard <= SILENT_AFTER + 0.5 * len(script)
+        assert said in (None, "open", "silent", "closed")
+        if what == "open" or (what == "heard" and said not in (None, "closed")):
+            assert said == "open"

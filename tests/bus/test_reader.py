@@ -1,0 +1,187 @@
+"""A reader of chains: every event once, in order, and no hole that is not said (SEMANTICS B1, B4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.reader import HOLD_BACK, Reader
+from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.merkle import leaf_hash
+from dsmt.ports.bus import Arrived
+
+TOPIC = "user/t"
+
+
+@dataclass
+class Answer:
+    source: str
+    topic: str
+    before: int
+    closing: str
+
+
+def chain(length: int, *, incarnation: int = 1, topic: str = TOPIC, declares=None) -> list[Arrived]:
+    made, previous = [], NO_LEAF
+    for n in range(1, length + 1):
+        event = Event(
+            source="operator/a", incarnation=incarnation, sequence=10 * n, chain=Link(n, previous), type="t", topic=topic,
+            subject=topic, time=n, data={"n": n}, declares=(declares or {}).get(n),
+        )
+        leaf = leaf_hash(topic.encode(), f"{incarnation}-{n}".encode())
+        made.append(Arrived(SignedEvent(event, b"", leaf, b"k"), n, live=True))
+        previous = leaf
+    return made
+
+
+def shown(deliveries) -> list[object]:
+    return [
+        one.signed.event.data["n"] if isinstance(one, Arrived)
+        else (one.type.removeprefix("dsmt.notice."), *[one.fields[k] for k in ("from", "to", "number") if k in one.fields])
+        for one in deliveries
+    ]
+
+
+def feed(reader, arrivals, now=0.0):
+    return shown([d for one in arrivals for d in reader.arrived(one, now)])
+
+
+def test_what_is_in_order_is_delivered_as_it_comes():
+    assert feed(Reader(), chain(4)) == [1, 2, 3, 4]
+
+
+def test_a_duplicate_is_dropped():
+    events = chain(3)
+    assert feed(Reader(), [*events, *events]) == [1, 2, 3]
+
+
+def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
+    reader, events = Reader(), chain(5)
+    assert feed(reader, [events[0], events[3], events[4]]) == [1]
+    assert reader.deadline == HOLD_BACK
+    wanted = reader.wanted()
+    assert [(w.topic, w.incarnation, w.after, w.before) for w in wanted] == [(TOPIC, 1, 10, 40)]
+    assert reader.wanted() == []
+    found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01)
+    assert shown(found) == [2, 3, 4, 5]
+    assert reader.deadline is None
+
+
+def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
+    reader, events = Reader(), chain(5)
+    feed(reader, [events[0], events[3]])
+    found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), [], 0.01)
+    assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
+    assert feed(reader, [events[4], events[1]]) == [5], "what was given up is not delivered out of order"
+
+
+def test_a_gap_that_is_not_answered_in_time_is_told_and_filled_later():
+    reader, events = Reader(), chain(5)
+    feed(reader, [events[0], events[3]])
+    assert reader.timer(HOLD_BACK - 0.01) == []
+    assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4]
+    assert feed(reader, [events[1]]) == [2, ("filled", 2)]
+    found = reader.repaired(Answer("operator/a", TOPIC, 40, "trimmed"), [events[2]], 1.0)
+    assert shown(found) == [3, ("filled", 3)]
+    assert feed(reader, [events[4]]) == [5]
+
+
+def test_what_a_source_declares_is_closed_at_once():
+    reader, events = Reader(), chain(5, declares={4: (2, 3)})
+    assert feed(reader, [events[0], events[3], events[4]]) == [1, ("declared", 2, 3), 4, 5]
+    assert reader.wanted() == []
+
+
+def test_a_later_event_may_declare_an_older_gap():
+    reader, events = Reader(), chain(6, declares={6: (2, 3)})
+    feed(reader, [events[0], events[3]])
+    assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
+    assert feed(reader, events[4:]) == [5, ("declared", 2, 3), 6]
+
+
+def test_a_long_gap_is_repaired_in_parts():
+    reader, events = Reader(), chain(9)
+    feed(reader, [events[0], events[8]])
+    reader.wanted()
+    found = reader.repaired(Answer("operator/a", TOPIC, 90, "more"), events[1:4], 0.01)
+    assert found == [], "it stays held back, at most as long as anything is"
+    assert [(w.after, w.before) for w in reader.wanted()] == [(40, 90)]
+    found = reader.repaired(Answer("operator/a", TOPIC, 90, "lost"), events[4:8], 0.02)
+    assert shown(found) == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_new_incarnation_is_a_baseline_and_what_the_old_one_owed_is_lost():
+    reader = Reader()
+    old, new = chain(4), chain(2, incarnation=2)
+    feed(reader, [old[0], old[3]])
+    assert feed(reader, new) == [4, ("lost", 2, 3), 1, 2]
+    assert feed(reader, [old[1]]) == []
+
+
+def test_two_events_with_one_number_are_both_delivered_and_noticed():
+    reader, events = Reader(), chain(2)
+    other = chain(2, topic=TOPIC)[1]
+    forged = Arrived(SignedEvent(other.signed.event, b"", b"x" * 32, b"k"), 9, live=True)
+    assert feed(reader, [*events, forged]) == [1, 2, 2, ("equivocation", 2)]
+
+
+def test_what_is_still_open_is_wanted_again_after_a_lost_link():
+    reader, events = Reader(), chain(4)
+    feed(reader, [events[0], events[3]])
+    assert len(reader.wanted()) == 1
+    reader.again()
+    assert [w.before for w in reader.wanted()] == [40]
+
+
+@given(st.data())
+def test_any_interleaving_is_delivered_once_and_every_hole_is_said(data):
+    length = data.draw(st.integers(2, 14))
+    events = chain(length)
+    lost = data.draw(st.sets(st.integers(2, length), max_size=6))
+    late = data.draw(st.sets(st.integers(2, length), max_size=6))
+    reader, found, now = Reader(), [], 0.0
+    live = [e for n, e in enumerate(events, 1) if n not in lost and n not in late]
+    pending = []
+
+    def answer(wanted):
+        there = [
+            e for n, e in enumerate(events, 1) if n not in lost and wanted.after < e.signed.event.sequence < wanted.before
+        ]
+        found.extend(reader.repaired(Answer("operator/a", TOPIC, wanted.before, "lost"), there, now))
+
+    for one in live:
+        now += data.draw(st.sampled_from([0.0, 0.05, 0.3]))
+        if reader.deadline is not None and reader.deadline <= now:
+            found.extend(reader.timer(now))
+        found.extend(reader.arrived(one, now))
+        if data.draw(st.booleans()):
+            found.extend(reader.arrived(one, now))
+        pending.extend(reader.wanted())
+        while pending and data.draw(st.booleans()):
+            answer(pending.pop(0))
+    while pending:
+        answer(pending.pop(0))
+        pending.extend(reader.wanted())
+    found.extend(reader.timer(now + 1))
+    numbers = [d.signed.event.chain.number for d in found if isinstance(d, Arrived)]
+    assert len(numbers) == len(set(numbers)), "once each"
+    last = live[-1].signed.event.chain.number
+    there = {n for n in range(1, last + 1) if n not in lost}
+    assert set(numbers) == there
+    told = {
+        n for d in found if not isinstance(d, Arrived) and d.type == "dsmt.notice.lost"
+        for n in range(d.fields["from"], d.fields["to"] + 1)
+    }
+    assert told == {n for n in range(1, last + 1) if n in lost}, "what is lost is said, and nothing else"
+    gaps = [n for d in found if not isinstance(d, Arrived) and d.type == "dsmt.notice.gap"
+            for n in range(d.fields["from"], d.fields["to"] + 1)]
+    assert set(gaps) >= told
+    seen = set()
+    for one in found:
+        if isinstance(one, Arrived):
+            number = one.signed.event.chain.number
+            holes = {n for n in range(1, number) if n not in seen}
+            assert holes <= set(gaps) | lost, "nothing overtakes without a word"
+            seen.add(number)

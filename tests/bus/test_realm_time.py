@@ -1,0 +1,56 @@
+"""Realm time is measured once, then slewed, and never goes back (SEMANTICS J4)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.realm_time import SLEW, STEP_MS, RealmTime, Sample, offset_of
+
+moves = st.lists(st.tuples(st.floats(0, 1000), st.one_of(st.none(), st.integers(-20_000, 20_000))), max_size=60)
+
+
+@given(moves)
+def test_it_never_goes_back_once_it_was_measured(script):
+    clock, now = RealmTime(0.0), 100.0
+    clock.measured(1_000_000.0, now)
+    last = clock.now_ms(now)
+    for elapsed, error in script:
+        now += elapsed
+        if error is not None:
+            clock.measured(1_000_000.0 + error, now)
+        assert clock.now_ms(now) >= last
+        last = clock.now_ms(now)
+
+
+@given(st.floats(-STEP_MS + 1, STEP_MS - 1), st.floats(1, 10_000))
+def test_a_later_measurement_is_approached_at_the_slew_rate(error, elapsed):
+    clock = RealmTime(0.0)
+    clock.measured(0.0, 100.0)
+    clock.now_ms(100.0)
+    clock.measured(error, 100.0)
+    moved = clock.now_ms(100.0 + elapsed) - (100.0 + elapsed) * 1000
+    reach = elapsed * 1000 * SLEW
+    expected = max(-reach, min(reach, error))
+    assert abs(moved - expected) <= 1.5
+
+
+def test_the_first_measurement_is_taken_even_if_the_wall_clock_was_ahead():
+    clock = RealmTime(3_600_000.0)
+    assert clock.now_ms(10.0) == 3_610_000
+    clock.measured(0.0, 10.0)
+    assert clock.now_ms(10.0) == 10_000
+
+
+def test_a_jump_forward_of_more_than_ten_seconds_is_taken_at_once_and_back_never():
+    clock = RealmTime(0.0)
+    clock.measured(0.0, 1.0)
+    clock.measured(STEP_MS + 1.0, 1.0)
+    assert clock.now_ms(1.0) == 1000 + STEP_MS + 1
+    clock.measured(-1_000_000.0, 1.0)
+    assert clock.now_ms(2.0) >= 1000 + STEP_MS + 1
+
+
+def test_the_shortest_round_trip_counts():
+    samples = [Sample(1.0, 2.0, 5_000.0), Sample(3.0, 3.1, 4_050.0), Sample(5.0, 6.0, 9_000.0)]
+    assert offset_of(samples) == 4_050.0 - 3_050.0

@@ -1,0 +1,199 @@
+"""Routing: what a reader gets does not depend on whether it was live or catching up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.delivery import Deliveries, Session
+from dsmt.bus.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
+from dsmt.bus.routing import Router, Subscription
+from dsmt.event.topic import matches
+from dsmt.ports.network import Peer
+from dsmt.ports.store import Row
+
+TOPICS = ("user/a", "user/a/b", "user/b/b", "user/c")
+
+
+@dataclass
+class Shelf:
+    """A store that holds what a test puts there."""
+
+    identity: str = "s"
+    trimmed: int = 0
+    kept: list[Row] = field(default_factory=list)
+    winners: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def head(self):
+        return len(self.kept)
+
+    def put(self, topic, *, fact, to=()):
+        row = Row(self.head + 1, 0, topic, to, fact, b"k", b"x" * 100)
+        self.kept.append(row)
+        if fact:
+            self.winners[topic] = row.row
+        return row
+
+    def rows(self, after, limit, *, winners_only=False, signals=False):
+        winning = set(self.winners.values())
+        return [
+            row for row in self.kept[after:]
+            if not winners_only or row.row in winning or (signals and not row.fact)
+        ][: min(limit, 512)]
+
+    def row_at(self, _ms):
+        return 0
+
+
+class Nobody:
+    def chain(self, _key_id):
+        return []
+
+
+@dataclass
+class Certified:
+    read: tuple[str, ...] = ("/",)
+
+
+class Wire:
+    """What goes to one reader; `room` messages may be under way."""
+
+    def __init__(self):
+        self.shelf, self.room, self.got, self.marks = Shelf(), 10**9, [], []
+        self.deliveries = Deliveries(
+            self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
+        self.session = Session(Peer(b"p"), b"k")
+        self.session.certificate = Certified()
+        self.session.known.add(b"k")
+        self.unread = 0
+
+    def send(self, _session, frame, parts):
+        if isinstance(frame, Deliver | CompleteFrame | BookmarkFrame):
+            if self.room <= 0:
+                return False
+            self.room -= 1
+        if isinstance(frame, Deliver):
+            self.got.extend(zip(frame.rows, [frame.live] * len(frame.rows), strict=True))
+            self.unread += sum(map(len, parts))
+        elif isinstance(frame, CompleteFrame):
+            self.marks.append((len(self.got), frame.row))
+        return True
+
+    def subscribe(self, **interest):
+        self.deliveries.subscribe(self.session, Subscribe(**{"id": 1, "patterns": ("user/",), "start": "facts", **interest}))
+
+    def pump(self):
+        while self.deliveries.pump():
+            pass
+
+    def consume(self):
+        self.deliveries.consumed(self.session, 1, self.unread)
+        self.unread = 0
+
+
+script = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from(TOPICS), st.booleans()),
+        st.tuples(st.sampled_from(["pump", "consume", "block", "unblock"]), st.none(), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(script, script, st.sampled_from(["facts", "live", "history"]), st.booleans(), st.booleans(), st.integers(1, 900))
+def test_live_or_behind_a_reader_gets_the_same(  # noqa: PLR0917 - hypothesis gives them
+    before, after, start, conflate, signals, credit
+):
+    wire, patterns = Wire(), ("user/a/", "user/+/b", "user/c")
+    for what, topic, fact in before:
+        if what == "put":
+            wire.shelf.put(topic, fact=fact)
+    began, winners = wire.shelf.head, dict(wire.shelf.winners)
+    wire.subscribe(start=start, conflate=conflate, signals=signals, credit=credit, patterns=patterns)
+    for what, topic, fact in after:
+        if what == "put":
+            wire.deliveries.routed([wire.shelf.put(topic, fact=fact)])
+        elif what == "pump":
+            wire.deliveries.pump()
+        elif what == "consume":
+            wire.consume()
+        else:
+            wire.room = 0 if what == "block" else 10**9
+    wire.room = 10**9
+    for _ in range(3 * wire.shelf.head + 10):
+        wire.consume()
+        wire.pump()
+    rows = [row for row, _ in wire.got]
+    assert rows == sorted(set(rows)), "in store order, once each"
+
+    def takes(row):
+        return any(matches(p, row.topic) for p in patterns) and (signals or row.fact)
+
+    taken = [row.row for row in wire.shelf.kept if takes(row)]
+    retained = {row for topic, row in winners.items() if takes(wire.shelf.kept[row - 1])}
+    first = {"history": 0, "live": began, "facts": began}[start]
+    due = [row for row in taken if row > first or (start == "facts" and row in retained)]
+    final = {row for topic, row in wire.shelf.winners.items() if row in due}
+    if conflate:
+        assert set(rows) <= set(due)
+        assert set(rows) >= final | {row for row in due if row > first and not wire.shelf.kept[row - 1].fact}
+    else:
+        still = {row for row in due if row > first}
+        assert set(rows) >= still | (final & set(due))
+        assert set(rows) <= set(due)
+    assert all(live == (row > began) for row, live in wire.got)
+    assert len(wire.marks) == 1
+    at, head = wire.marks[0]
+    known = {wire.shelf.kept[row - 1].topic for row in rows[:at]}
+    assert start != "facts" or {wire.shelf.kept[row - 1].topic for row in retained} <= known, "complete is complete"
+    assert all(row <= head for row in rows[:at])
+
+
+def test_without_credit_nothing_is_sent_and_nothing_is_read_from_the_store():
+    wire = Wire()
+    wire.subscribe(start="live", credit=100)
+    wire.pump()
+    for n in range(50):
+        wire.deliveries.routed([wire.shelf.put(f"user/t{n}", fact=False)])
+    assert len(wire.got) == 1
+    read = wire.shelf.rows
+    wire.shelf.rows = None
+    assert wire.deliveries.pump() is False
+    wire.shelf.rows = read
+    wire.consume()
+    wire.pump()
+    assert len(wire.got) > 1
+
+
+def test_a_router_knows_its_readers_by_topic_and_address():
+    router, numbers = Router(), count(1)
+
+    def add(owner, *patterns, name=None, signals=True, live=True):
+        made = Subscription(
+            owner=owner, id=next(numbers), patterns=patterns, name=name, conflate=False, signals=signals, bookmarks=False,
+            credit=1, most_credit=1, after=0, began=0, snapshot=False, live=live,
+        )
+        router.add(made)
+        return made
+
+    one, two = object(), object()
+    a, b = add(one, "user/"), add(two, "user/+/x", name="node/n1")
+    add(two, "user/", live=False)
+    facts = add(two, "user/", signals=False)
+
+    def readers(topic, to=(), fact=True):
+        return router.readers(Row(1, 0, topic, to, fact, b"", b""))
+
+    assert readers("user/t") == [a, facts]
+    assert readers("user/t/x") == [a, b, facts]
+    assert readers("user/t/x", fact=False) == [a, b]
+    assert readers("config/a", ("node/n1",)) == [b]
+    router.remove(two)
+    assert readers("user/t/x") == [a]
+    assert router.get(one, a.id) is a
+    router.remove(one, a.id)
+    assert list(router.all()) == []
