@@ -34,7 +34,8 @@ MIXED = {
         5: "delivery depot frames handshake ingest outgoing reader routing witness",
     },
     "dsmt.controllers": {
-        3: "agenda brake case completeness decide endings intents placement ranking replay roads service wants",
+        3: "agenda brake case completeness decide endings intents placement ranking replacing replay roads service"
+           " wants",
     },
     "dsmt.monitors": {
         3: "health install silence",
