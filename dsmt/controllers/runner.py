@@ -8,6 +8,7 @@ Rule 2: of the controllers with the highest ruleset the one of rank r for a serv
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
 Rule 4: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
     view is what one store held.
+Rule 5: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
-from dsmt.errors import RefusedError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import ControllerState, Decision, to_data
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Draft, Emission, Interest, Notice
@@ -43,7 +44,7 @@ PRODUCED_MOST: Final = 1_000
 class ControllerRunner:
     """One controller. `run` runs until it is cancelled.
 
-    `version` and `pid` are told in its state; `ruleset` is that of `decide`. `complain` hears of refused facts.
+    `version` and `pid` are told in its state; `ruleset` is that of `decide`. `complain` hears of facts that did not get out.
     """
 
     def __init__(
@@ -229,15 +230,20 @@ class ControllerRunner:
                 replaces=intent.replaces,
                 version=intent.next_version,
             )
-            emissions.append(self._bus.emit(draft))
             self._wanted.pop(intent.topic, None)
             self._echoes.pop(intent.topic, None)
             self._echoes[intent.topic] = (intent.next_version, now + ECHO_S)
+            try:
+                emissions.append(self._bus.emit(draft))
+            except InputError as error:
+                self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
         for first in range(0, len(ids), PRODUCED_MOST):
             named = tuple(map(str, ids[first : first + PRODUCED_MOST]))
             data = to_data(inputs) | {"produced": list(named)}
             self._bus.emit(Draft(f"controller/{self._name}/decision", data, subject=self._name))
+        if not emissions:
+            return
         self.decisions += 1
         group.create_task(self._await_answers(emissions))
 
@@ -245,8 +251,8 @@ class ControllerRunner:
         for emission in emissions:
             try:
                 await emission.acknowledged()
-            except RefusedError as error:
-                self._complain(f"{emission.id} was refused: {error}")
+            except (RefusedError, FailedError) as error:
+                self._complain(f"{emission.id} was refused or dropped: {error}")
 
     def _say_state(self, *, counting: bool = False) -> None:
         """Say who this controller is, at the start, when that changes, and now and then how much it decided."""

@@ -10,6 +10,7 @@ from dsmt.controllers.decide import RULESET
 from dsmt.controllers.ranking import rank
 from dsmt.controllers.replay import replay
 from dsmt.controllers.runner import RANK_S, ControllerRunner
+from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import ControllerState, Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
@@ -298,28 +299,34 @@ class HandClock:
 
 
 class HandEmission:
-    def __init__(self, number: int) -> None:
-        self.id, self.signed = EventId("controller/c1", 1, number), None
+    def __init__(self, number: int, error: DsmtError | None = None) -> None:
+        self.id, self.signed, self.error = EventId("controller/c1", 1, number), None, error
 
     async def acknowledged(self) -> None:
-        return None
+        if self.error is not None:
+            raise self.error
 
 
 class HandBus:
-    """Keeps what is emitted."""
+    """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged."""
 
     source, broker, attached = "controller/c1", "b1", True
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
         self.said: list[Draft] = []
+        self.too_big: set[str] = set()
+        self.dropped: set[str] = set()
 
     def now_ms(self) -> int:
         return START_MS + int(self._clock.now * 1000)
 
     def emit(self, draft: Draft) -> HandEmission:
+        if draft.topic in self.too_big:
+            raise InputError("event.too_big", f"event on {draft.topic} is too big")
         self.said.append(draft)
-        return HandEmission(len(self.said))
+        dropped = FailedError("outbox.full", "it was dropped") if draft.topic in self.dropped else None
+        return HandEmission(len(self.said), dropped)
 
 
 class Hand:
@@ -369,6 +376,33 @@ def test_what_was_published_is_not_said_again_until_it_should_have_come_back() -
     assert hand.slots(0.25) == []
     assert hand.slots(4.5) == []
     assert hand.slots(0.5) == SLOTS
+
+
+def test_an_intent_that_no_event_can_hold_is_complained_of_and_harms_no_other() -> None:
+    hand = applied()
+    hand.bus.too_big = {SLOTS[0]}
+    assert hand.slots() == SLOTS[1:]
+    assert [SLOTS[0] in sentence for sentence in hand.heard] == [True]
+    assert len(from_data(Decision, dict(hand.bus.said[-1].data)).produced) == 1
+    assert hand.slots(4.75) == []
+    assert len(hand.heard) == 1
+    hand.bus.too_big = set()
+    assert SLOTS[0] in hand.slots(0.5)
+
+
+def test_a_batch_of_which_nothing_can_be_said_is_no_decision() -> None:
+    hand = applied()
+    hand.bus.too_big = set(SLOTS)
+    assert hand.slots() == []
+    assert not [draft for draft in hand.bus.said if draft.topic.endswith("/decision")]
+
+
+def test_an_intent_that_the_outbox_drops_is_complained_of_and_said_again() -> None:
+    hand = applied()
+    hand.bus.dropped = {SLOTS[0]}
+    assert hand.slots() == SLOTS
+    assert ["dropped" in sentence for sentence in hand.heard] == [True]
+    assert hand.slots(5.25) == SLOTS
 
 
 def test_another_event_of_its_service_does_not_make_it_said_twice() -> None:
