@@ -41,7 +41,8 @@ class ContainerManager:
         self._group: asyncio.TaskGroup | None = None
         self._ended = asyncio.Event()
         self._closing = False
-        self._complete = False
+        self._store = ""
+        """The store that was read last: another one may know nothing of what was said."""
 
     def __repr__(self) -> str:
         return f"<ContainerManager {self._config.node}: {len(self._keepers)} containers>"
@@ -143,8 +144,9 @@ class ContainerManager:
                     self._take_slot(slot, signed)
                 elif signed.event.buries:
                     self._take_tombstone(signed)
-            case Complete(_, whole):
-                self._take_complete(whole=whole)
+            case Complete(cursor, whole):
+                self._take_complete(known=whole and self._store in ("", cursor.store))
+                self._store = cursor.store
             case _:
                 pass
 
@@ -167,9 +169,10 @@ class ContainerManager:
             if keeper.signed is not None and hides(signed.event, keeper.signed.event):
                 keeper.orphaned()
 
-    def _take_complete(self, *, whole: bool) -> None:
+    def _take_complete(self, *, known: bool) -> None:
+        """All facts have come; say everything again where it may not be `known`."""
         for keeper in self._keepers.values():
-            if not whole:
+            if not known:
                 keeper.again()
             if keeper.signed is None:
                 keeper.orphaned()

@@ -91,6 +91,8 @@ class DeploymentAgent:
         )
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._closing = False
+        self._store = ""
+        """The store that was read last: another one may know nothing of what was said."""
         self._restart_asked = False
         self._begins = around.clock.boottime()
         self._background: list[asyncio.Task[None]] = []
@@ -177,11 +179,12 @@ class DeploymentAgent:
                         self._command(signed)
                 elif self._facts.take(signed):
                     self._wake.set()
-            case Complete(_, whole):
+            case Complete(cursor, whole):
                 self._begins = 0.0
                 self._wake.set()
-                if not whole:
+                if not whole or self._store not in ("", cursor.store):
                     self._reporter.again()
+                self._store = cursor.store
             case _:
                 pass
 

@@ -40,6 +40,7 @@ class ClientSubscription:
         self._mail: OrderedDict[EventId, None] = OrderedDict()
         self._marks: list[Complete | Bookmark] = []
         self._taken = 0
+        self._complete_in = ""
 
     def ask(self, store: str) -> Subscribe:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
@@ -112,11 +113,13 @@ class ClientSubscription:
             self._read(self._reader.repaired(repair, arrived, now), 0)
 
     def mark(self, mark: Complete | Bookmark) -> None:
-        """Take in a completion or a bookmark."""
+        """Take in a completion or a bookmark; of completions in one store the first is told as such."""
         self.cursor = mark.cursor
-        if isinstance(mark, Complete) and self.completed:
-            mark = Bookmark(mark.cursor, mark.whole)
-        self.completed = self.completed or isinstance(mark, Complete)
+        if isinstance(mark, Complete):
+            if self._complete_in == mark.cursor.store:
+                mark = Bookmark(mark.cursor, mark.whole)
+            else:
+                self.completed, self._complete_in = True, mark.cursor.store
         if self._reader is not None and self._reader.deadline is not None:
             if not (isinstance(mark, Bookmark) and self._marks and isinstance(self._marks[-1], Bookmark)):
                 self._marks.append(mark)

@@ -9,13 +9,14 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.status import State
 from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
 from dsmt.simulator.programs import Habits, SimInstance
 from dsmt.simulator.rng import Stream
 from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
-from dsmt.view import View
+from dsmt.view import SlotKey, View
 
 PAGE: Final = 2000
 SKEW_S: Final = 9.0
@@ -130,16 +131,25 @@ class Fleet:
         return found
 
     def amiss(self) -> list[str]:
-        """What is not as it should be: a slot not running exactly once, on the node that its winner names (12.2)."""
+        """What is not as it should be: a slot not running exactly once, on the node that its winner names (12.2), and said to."""
         running, named, wanted = self.running(), self.named(), list(self.wanted())
         wrong = []
         for slot in wanted:
             there, node = running.get(slot, []), named.get(slot)
             if there != [node]:
                 wrong.append(f"{slot} runs on {there}, its fact names {node}")
+            elif (said := self.said(slot, node or "")) != State.RUNNING:
+                wrong.append(f"{slot} runs on {node}, its status there is {said}")
         known = frozenset(wanted)
         wrong += [f"{slot} runs on {there} and is not wanted" for slot, there in running.items() if slot not in known]
         return wrong
+
+    def said(self, slot: str, node: str) -> State | None:
+        """The state of a slot on a node, as its agent says it."""
+        service, component, index = slot.split("/")
+        entry = self.view().slot(SlotKey(service, component, int(index)))
+        instance = None if entry is None else entry.instances.get(node)
+        return None if instance is None or instance.application is None else instance.application.record.state
 
     # --- history -------------------------------------------------------------------------------------------------
 
