@@ -77,7 +77,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A node is dead, or has left. `attachments` are those judged, by source; a greater one undoes it (F4)."""
+    """A node is dead, or has left. `attachments` are those judged, by source; a greater one undoes it (F4).
+
+    `others` is the sum of the attachments of all sources that are not named: there may be too many for an event.
+    """
 
     state: Literal["dead", "left"]
     road: Literal["closed", "silent", "operator"]
@@ -85,6 +88,7 @@ class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[str, ...]
     message: str
     since_ms: int
+    others: int = 0
 
 
 class NodeControl(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dsmt.event.envelope import MAX_EVENT_BYTES
 from dsmt.event.records import NodeVerdict
 from dsmt.view import Fleet
 
@@ -217,6 +218,31 @@ def test_nodes_of_a_lost_broker_are_accused_only_after_the_grace_and_a_failed_pr
     assert verdicts(realm.after(5.9)) == {}
     assert realm.decide().wake_ms == realm.now_ms + 100
     assert verdicts(realm.after(0.1))["n1"].road == "silent"
+
+
+def many(count: int) -> Realm:
+    """A realm whose node n1 has so many agents; all of its sessions end."""
+    realm, long = fleet(2), "x" * 60
+    realm.attach("n1", sources=[f"agent/n1/{long}/{long}/{index}" for index in range(count)])
+    realm.close("n1")
+    return realm.after(1)
+
+
+def test_the_verdict_on_a_node_of_thousands_of_agents_fits_into_an_event_and_stands() -> None:
+    realm = many(2_000)
+    (said,) = realm.step()
+    assert len(realm.rows[-1][1].raw) < MAX_EVENT_BYTES / 2
+    assert {"node/n1", "monitor/n1"} < set(said.record.attachments)
+    assert Fleet(realm.view, realm.now_ms, "b1").state("n1") == "dead"
+    assert verdicts(realm) == {}
+
+
+@pytest.mark.parametrize("index", [0, 1_999, 2_000], ids=["a named one", "one of the others", "a new one"])
+def test_any_of_thousands_of_agents_that_attaches_anew_undoes_the_verdict(index: int) -> None:
+    realm = many(2_000)
+    realm.step()
+    realm.attach("n1", sources=[f"agent/n1/{'x' * 60}/{'x' * 60}/{index}"])
+    assert Fleet(realm.view, realm.now_ms, "b1").state("n1") == "alive"
 
 
 def test_larger_realms_wait_longer() -> None:
