@@ -1,14 +1,14 @@
 """Roads: the two ways in which a node is found to be dead (SEMANTICS F2, F4).
 
-Rule 1, closed: the newest attachments of all of a node's sources were closed by the peer at a live broker, and none
-    has attached anew for `CLOSED_MS`: dead. When the managers of more than max(2, 5 %) of that broker's nodes were
-    closed within `MASS_WINDOW_MS` of this one, it is `REATTACH_GRACE_MS` instead: a firewall flush is no massacre.
+Rule 1, closed: the newest attachments of all of a node's sources (`Fleet.words`) were closed by the peer at a live
+    broker, and none has attached anew for `CLOSED_MS`: dead. When the managers of more than max(2, 5 %) of that
+    broker's nodes were closed within `MASS_WINDOW_MS` of this one, it is `REATTACH_GRACE_MS` instead: a firewall flush
+    is no massacre.
 Rule 2, silent: none of its sources has an open attachment, and nothing was heard of any for `dead_after`; no node that
     is alive has had a probe answered since then; and, when there is another node alive, one of those had one fail.
     Sources whose broker was lost count as heard when it was lost, and only after `REATTACH_GRACE_MS`.
 Rule 3: one source that is open keeps the node alive: the manager alone closed is no death.
-Rule 4: the verdict names the attachments it judged, of many agents their sum, so that a greater one undoes it; and its
-    evidence by event ids.
+Rule 4: the verdict names the attachments it judged, so that a greater one undoes it, and its evidence by event ids.
 Rule 5: only a controller that has watched long enough may accuse by silence (A4, iii).
 """
 
@@ -20,10 +20,10 @@ from typing import Final, Literal
 
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
-from dsmt.event.records import NodeVerdict, Probe
+from dsmt.event.records import NodeVerdict, Probe, Session
 from dsmt.view import Fleet, Held
-from dsmt.view.liveness import REATTACH_GRACE_MS, judged
-from dsmt.view.sessions import Word
+from dsmt.view.liveness import REATTACH_GRACE_MS
+from dsmt.view.sessions import Word, is_closed, is_open
 
 CLOSED_MS: Final = 300
 MASS_WINDOW_MS: Final = 1_000
@@ -45,9 +45,9 @@ def verdicts(fleet: Fleet, *, may_accuse: bool) -> tuple[list[Intent], int | Non
     said: Intent | int | None
     for node in sorted(suspects):
         words = fleet.words(node)
-        if fleet.state(node) in ("dead", "left") or any(word.state == "open" for word in words):
+        if fleet.state(node) in ("dead", "left") or is_open(words):
             continue
-        if all(word.state == "closed" and word.held.record.how == "peer" for word in words):
+        if is_closed(words):
             said = _closed(fleet, node, words, closes)
         else:
             said = _silent(fleet, node, words, may_accuse=may_accuse)
@@ -68,7 +68,7 @@ def _closes(fleet: Fleet) -> Mapping[str, list[int]]:
     return {broker: sorted(times) for broker, times in closes.items()}
 
 
-def _closed(fleet: Fleet, node: str, words: Sequence[Word], closes: Mapping[str, list[int]]) -> Intent | int:
+def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], closes: Mapping[str, list[int]]) -> Intent | int:
     first, last = words[0], max(word.since_ms for word in words)
     times = closes.get(first.broker, [])
     count = bisect_right(times, first.since_ms + MASS_WINDOW_MS) - bisect_left(times, first.since_ms - MASS_WINDOW_MS)
@@ -81,7 +81,7 @@ def _closed(fleet: Fleet, node: str, words: Sequence[Word], closes: Mapping[str,
     return _verdict(fleet, node, road="closed", since_ms=last, words=words, probes=(), message=message)
 
 
-def _silent(fleet: Fleet, node: str, words: Sequence[Word], *, may_accuse: bool) -> Intent | int | None:
+def _silent(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], *, may_accuse: bool) -> Intent | int | None:
     heard = max(word.since_ms for word in words)
     grace = [word.since_ms + REATTACH_GRACE_MS for word in words if word.state == "unknown"]
     due = max([heard + fleet.dead_after_ms, *grace])
@@ -112,19 +112,17 @@ def _verdict(
     *,
     road: Literal["closed", "silent"],
     since_ms: int,
-    words: Sequence[Word],
+    words: Sequence[Word[Held[Session]]],
     probes: Sequence[Held[Probe]],
     message: str,
 ) -> Intent:
     entry = fleet.view.nodes[node]
     evidence: list[EventId] = [*(word.held.id for word in words), *(probe.id for probe in probes)]
     cause = tuple(evidence[:1] + evidence[1:][-MAX_EVIDENCE:])
-    attachments, others = judged(entry)
     record = NodeVerdict(
         state="dead",
         road=road,
-        attachments=attachments,
-        others=others,
+        attachments={source: entry.sources[source].attachment for source in sorted(entry.sources)},
         evidence=tuple(map(str, cause)),
         message=message,
         since_ms=since_ms,

@@ -3,7 +3,8 @@
 Rule 1: only the monitor's own signed answer to the nonce is `passed`: a stopped process still accepts connections.
 Rule 2: a request is as long as its answer, so that nobody can be flooded through us; above `RATE` none is answered.
 Rule 3: the asker trusts the key that signed the node's attributes, which the bus has checked.
-Rule 4: a result is published first in each episode of silence, and whenever it changes.
+Rule 4: a result is published first in each episode of silence, whenever it changes, and each `AGAIN_S`: only one that is
+    later than the node's last word counts, which an agent may have said since then, and it lives for ten minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import cbor2
 from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
 from dsmt.event.records import NodeAttributes, Probe, Session, from_data, to_data
-from dsmt.monitors.silence import Silence, Target
+from dsmt.monitors.silence import ROLES, Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint
@@ -26,6 +27,7 @@ from dsmt.trust.keys import Key, key_id_of, verify
 
 TIMEOUT_S: Final = 1.0
 EACH_S: Final = 2.0
+AGAIN_S: Final = 60.0
 NONCE_BYTES: Final = 16
 REQUEST_BYTES: Final = 320
 RATE: Final = 50
@@ -130,8 +132,8 @@ class Prober:
 
     async def run(self) -> None:
         """Watch and probe, for ever."""
-        patterns = ("broker/+/session/node/", "broker/+/session/monitor/", "node/+/attributes")
-        interest = Interest(patterns, conflate=True, signals=False)
+        sessions = tuple(f"broker/+/session/{role}/" for role in (*ROLES, "broker"))
+        interest = Interest((*sessions, "node/+/attributes"), conflate=True, signals=False)
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
@@ -152,14 +154,14 @@ class Prober:
                 attributes = from_data(NodeAttributes, event.data)
                 self._silence.attributes(event.topic.split("/")[1], attributes, delivery.signed.key_id)
             else:
-                source = event.topic.split("/", 3)[3]
-                self._silence.session(source, from_data(Session, event.data), event.id)
+                _, broker, _, source = event.topic.split("/", 3)
+                self._silence.session(broker, source, from_data(Session, event.data), event.id)
         except UnusableEventError:
             return
 
     def _turn(self, group: asyncio.TaskGroup) -> None:
         """Begin and end probing as the targets of now ask for."""
-        targets = {target.node: target for target in self._silence.targets()}
+        targets = {target.node: target for target in self._silence.targets(self._bus.broker)}
         for node, (target, probing) in list(self._probing.items()):
             if targets.get(node) != target:
                 probing.cancel()
@@ -170,12 +172,13 @@ class Prober:
 
     async def _probe(self, target: Target) -> None:
         """Probe one node until its silence ends."""
-        before = None
+        await asyncio.sleep(max(0.0, (target.since_ms - self._bus.now_ms()) / 1000))
+        before, again = None, 0.0
         while True:
             began = self._clock.boottime()
             told = await self._once(target)
-            if told.result != before:
-                before = told.result
+            if told.result != before or began >= again:
+                before, again = told.result, began + AGAIN_S
                 topic = f"node/{target.node}/probe/{self._node}"
                 cause = () if target.cause is None else (target.cause,)
                 self._bus.emit(Draft(topic, to_data(told), subject=f"node/{target.node}", cause=cause))

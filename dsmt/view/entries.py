@@ -11,6 +11,7 @@ from dsmt.event.records import (
     NodeControl,
     NodeVerdict,
     Probe,
+    Session,
     Slot,
     SlotControl,
     SpecFact,
@@ -107,7 +108,7 @@ class NodeEntry:
     verdict: Held[NodeVerdict] | None = None
     probes: dict[str, Held[Probe]] = field(default_factory=dict)
     """By observer."""
-    sources: dict[str, Attachments] = field(default_factory=dict)
+    sources: dict[str, Attachments[Held[Session]]] = field(default_factory=dict)
     """Its manager (`node/<node>`), monitor and agents."""
 
     @property

@@ -15,7 +15,7 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Brake, ControllerState, NodeAttributes, SpecFact
+from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, SpecFact
 from dsmt.spec import nodeset
 from dsmt.spec.plain import from_plain
 from dsmt.view.dirty import Dirty
@@ -34,7 +34,7 @@ class Index:
     def __init__(self) -> None:
         self.services: dict[str, ServiceEntry] = {}
         self.nodes: dict[str, NodeEntry] = {}
-        self.sessions = Sessions()
+        self.sessions: Sessions[Held[Session]] = Sessions()
         self.rooms = Rooms()
         self.nodesets: dict[str, nodeset.Expression] = {}
         self.brake: Held[Brake] | None = None

@@ -3,7 +3,9 @@
 Rule 1: `dead` and `left` are facts: a node's verdict, until one of its sources has a greater attachment than judged.
 Rule 2: else a node is `alive` while an attachment of any of its sources is open, or became unknown (its broker was
     lost) less than `REATTACH_GRACE_MS` ago; otherwise it is `suspect`: nobody places anything there, nothing is moved.
-Rule 3: a node that an operator removed has `left`, unless it spoke or attached after its tombstone.
+Rule 3: its sources are its manager, its monitor, and the agents of containers that are not gone: what is left of the
+    session of an agent that left says nothing, unless it is open.
+Rule 4: a node that an operator removed has `left`, unless it spoke or attached after its tombstone.
 """
 
 from __future__ import annotations
@@ -12,43 +14,21 @@ from functools import cached_property
 from math import log10
 from typing import Final, Literal
 
-from dsmt.event.records import NodeVerdict
+from dsmt.event.records import NodeVerdict, Session
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
-from dsmt.view.sessions import Word, word
+from dsmt.view.rooms import SlotKey
+from dsmt.view.sessions import Word, is_open, word
 from dsmt.view.view import View
 
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
-NAMED_MOST: Final = 128
-"""Attachments that a verdict names: with the longest names they fit into an event."""
 
 
 def dead_after_ms(nodes: int) -> int:
     """How long a node of so many must be silent to be dead: the greater of 5 s and 4 s x log10 (F2)."""
     return max(5_000, round(4_000 * log10(max(1, nodes))))
-
-
-def judged(entry: NodeEntry) -> tuple[dict[str, int], int]:
-    """The attachments that a verdict on a node judges: by source, agents last; and the sum of those of all others."""
-    order = sorted(entry.sources, key=lambda source: (source.startswith("agent/"), source))
-    named, others = order[:NAMED_MOST], order[NAMED_MOST:]
-    return (
-        {source: entry.sources[source].attachment for source in named},
-        sum(entry.sources[source].attachment for source in others),
-    )
-
-
-def _is_undone(verdict: NodeVerdict, entry: NodeEntry) -> bool:
-    """Whether a source has a greater attachment than the verdict judged. Attachments only grow, and so does their sum."""
-    known, others = verdict.attachments, 0
-    for source, attachments in entry.sources.items():
-        if source not in known:
-            others += attachments.attachment
-        elif attachments.attachment > known[source]:
-            return True
-    return others > verdict.others
 
 
 class Fleet:
@@ -74,7 +54,8 @@ class Fleet:
             return verdict.record.state
         if self._removed(entry):
             return "left"
-        alive = any(w.state == "open" or self.in_grace(w) for w in self.words(entry.name))
+        words = self.words(entry.name)
+        alive = is_open(words) or any(self.in_grace(w) for w in words)
         return "alive" if alive else "suspect"
 
     def _removed(self, entry: NodeEntry) -> bool:
@@ -85,16 +66,25 @@ class Fleet:
         attached = [source.newest[1].signed.event.time for source in entry.sources.values() if source.newest]
         return max([spoke, *attached]) <= until
 
-    def words(self, node: str) -> list[Word]:
-        """What counts of each of a node's sources, the manager's first."""
+    def words(self, node: str) -> list[Word[Held[Session]]]:
+        """What counts of each of a node's sources (rule 3), the manager's first."""
         entry = self.view.nodes.get(node)
         if entry is None:
             return []
         order = sorted(entry.sources, key=lambda source: (source != f"node/{node}", source))
-        found = (word(entry.sources[source], self.lost_brokers) for source in order)
-        return [w for w in found if w is not None]
+        found = ((source, word(entry.sources[source], self.lost_brokers)) for source in order)
+        return [w for source, w in found if w is not None and (w.state == "open" or self._is_there(source))]
 
-    def in_grace(self, word: Word) -> bool:
+    def _is_there(self, source: str) -> bool:
+        """Whether a source is one that its node still has."""
+        role, node, *slot = source.split("/")
+        if role != "agent":
+            return True
+        entry = self.view.slot(SlotKey(slot[0], slot[1], int(slot[2]))) if len(slot) == 3 and slot[2].isdecimal() else None
+        instance = None if entry is None else entry.instances.get(node)
+        return instance is not None and instance.left
+
+    def in_grace(self, word: Word[Held[Session]]) -> bool:
         """Whether a source whose broker was lost may still attach elsewhere (F1)."""
         return word.state == "unknown" and self.now_ms < word.since_ms + REATTACH_GRACE_MS
 
@@ -103,7 +93,9 @@ class Fleet:
         entry = self.view.nodes.get(node)
         if entry is None or entry.verdict is None:
             return None
-        return None if _is_undone(entry.verdict.record, entry) else entry.verdict
+        judged = entry.verdict.record.attachments
+        undone = any(source.attachment > judged.get(name, 0) for name, source in entry.sources.items())
+        return None if undone else entry.verdict
 
     @cached_property
     def members(self) -> tuple[str, ...]:

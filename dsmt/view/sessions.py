@@ -9,36 +9,53 @@ Rule 3: a broker is lost when the broker that the reader is attached to says tha
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from dsmt.event.records import Session
-from dsmt.view.held import Held
 
 State = Literal["open", "silent", "closed", "unknown"]
 
 _BROKER = "broker/"
 
 
-class Word(NamedTuple):
+class Said(Protocol):
+    """A broker's word as its reader keeps it: with the whole event, or with less."""
+
+    @property
+    def record(self) -> Session:
+        """What it says."""
+        ...
+
+
+Kept = TypeVar("Kept", bound=Said)
+
+
+class Word(NamedTuple, Generic[Kept]):
     """What counts of a source's newest attachment: its state, and since when (realm ms)."""
 
     state: State
     since_ms: int
     broker: str
-    held: Held[Session]
+    held: Kept
+
+    @property
+    def by_peer(self) -> bool:
+        """Whether the source itself closed it, by FIN or RST."""
+        return self.state == "closed" and self.held.record.how == "peer"
 
 
-class Attachments:
+class Attachments(Generic[Kept]):
     """All words on one source."""
 
     __slots__ = ("newest", "source", "words")
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.words: dict[str, Held[Session]] = {}
-        self.newest: tuple[str, Held[Session]] | None = None
+        self.words: dict[str, Kept] = {}
+        self.newest: tuple[str, Kept] | None = None
 
-    def put(self, broker: str, held: Held[Session] | None) -> None:
+    def put(self, broker: str, held: Kept | None) -> None:
         """Take a broker's word on the source, or take it back (None)."""
         if held is None:
             self.words.pop(broker, None)
@@ -52,22 +69,22 @@ class Attachments:
         return 0 if self.newest is None else self.newest[1].record.attachment
 
 
-def _order(word: tuple[str, Held[Session]]) -> tuple[int, int, tuple[int, ...]]:
+def _order(word: tuple[str, Said]) -> tuple[int, int, tuple[int, ...]]:
     broker, held = word
     return held.record.attachment, held.record.since_ms, tuple(-ord(c) for c in broker)
 
 
-class Sessions:
+class Sessions(Generic[Kept]):
     """The words of all brokers on all sources."""
 
     def __init__(self) -> None:
-        self.of: dict[str, Attachments] = {}
+        self.of: dict[str, Attachments[Kept]] = {}
         self.brokers: set[str] = set()
         """Brokers on whose links another has said something."""
 
-    def put(self, broker: str, source: str, held: Held[Session] | None) -> Attachments:
+    def put(self, broker: str, source: str, held: Kept | None) -> Attachments[Kept]:
         """Take one word, or take it back (None); the attachments of that source."""
-        attachments = self.of.setdefault(source, Attachments(source))
+        attachments: Attachments[Kept] = self.of.setdefault(source, Attachments(source))
         attachments.put(broker, held)
         if source.startswith(_BROKER):
             self.brokers.add(source.removeprefix(_BROKER))
@@ -94,7 +111,17 @@ class Sessions:
         return found
 
 
-def word(attachments: Attachments, lost: dict[str, int]) -> Word | None:
+def is_open(words: Sequence[Word[Kept]]) -> bool:
+    """Whether one of a node's sources is open: then it lives."""
+    return any(word.state == "open" for word in words)
+
+
+def is_closed(words: Sequence[Word[Kept]]) -> bool:
+    """Whether all of a node's sources closed themselves: the first road (F2). With none open, all else is the second."""
+    return all(word.by_peer for word in words)
+
+
+def word(attachments: Attachments[Kept], lost: dict[str, int]) -> Word[Kept] | None:
     """What counts of a source's newest attachment, given the brokers that are lost; None when there is no word."""
     if attachments.newest is None:
         return None

@@ -72,6 +72,8 @@ async def test_a_silent_peer_whose_connection_then_ends_was_not_closed_by_itself
         await raw.link.close()
         await got.until(lambda g: len(states(g, "operator/eve")) == 3)
         assert states(got, "operator/eve")[-1] == ("closed", "timeout", 1)
+        silent, closed = got.of("broker/b1/session/operator/eve")[-2:]
+        assert closed["since_ms"] == silent["since_ms"]  # the last word, not the end of the connection
 
 
 @scenario

@@ -4,9 +4,10 @@ import pytest
 
 from dsmt.event.envelope import MAX_EVENT_BYTES
 from dsmt.event.records import NodeVerdict
+from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 
-from .build import Realm
+from .build import Realm, key
 
 
 def verdicts(realm: Realm, *, may_accuse: bool = True) -> dict[str, NodeVerdict]:
@@ -15,6 +16,12 @@ def verdicts(realm: Realm, *, may_accuse: bool = True) -> dict[str, NodeVerdict]
 
 def fleet(count: int) -> Realm:
     return Realm(*(f"n{i}" for i in range(1, count + 1)))
+
+
+def closed(realm: Realm, node: str) -> None:
+    """A node's manager and monitor end, and nobody else."""
+    for source in (f"node/{node}", f"monitor/{node}"):
+        realm.session(source, "closed", how="peer")
 
 
 # --- closed ------------------------------------------------------------------------------------------------------
@@ -130,6 +137,36 @@ def test_a_node_that_died_again_gets_a_new_verdict() -> None:
     assert verdicts(realm.after(1))["n1"].attachments["node/n1"] == 2
 
 
+def test_an_agent_whose_container_is_gone_holds_no_death_up() -> None:
+    realm = fleet(3)
+    realm.attach("n1", sources=["agent/n1/web/app/0"])
+    realm.status(key(), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=1)
+    realm.session("agent/n1/web/app/0", "silent")
+    closed(realm.after(60), "n1")
+    assert verdicts(realm.after(1)) == {}
+    realm.status(key(), "n1", State.GONE, layer=Layer.CONTAINER, generation=2)
+    assert verdicts(realm)["n1"].road == "closed"
+
+
+def test_what_is_left_of_the_session_of_an_agent_that_nobody_knows_holds_no_death_up() -> None:
+    realm = fleet(3)
+    realm.attach("n1", sources=["agent/n1/web/app/0"])
+    realm.session("agent/n1/web/app/0", "silent")
+    closed(realm, "n1")
+    assert verdicts(realm.after(1))["n1"].road == "closed"
+
+
+def test_a_silent_agent_of_a_container_that_is_there_asks_for_the_second_road() -> None:
+    realm = fleet(3)
+    realm.attach("n1", sources=["agent/n1/web/app/0"])
+    realm.status(key(), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=1)
+    realm.session("agent/n1/web/app/0", "silent")
+    closed(realm, "n1")
+    assert verdicts(realm.after(11)) == {}
+    realm.probe("n1", "n2", "failed")
+    assert verdicts(realm)["n1"].road == "silent"
+
+
 # --- silent ------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +188,16 @@ def test_a_silent_node_is_suspected_before_it_is_dead() -> None:
     assert verdicts(realm.after(1.9)) == {}
     said = verdicts(realm.after(0.1))["n1"]
     assert (said.road, said.since_ms) == ("silent", realm.now_ms - 5_000)
+
+
+def test_a_silent_node_whose_connections_then_end_is_dead_by_the_probes_made_before() -> None:
+    realm = silent(fleet(3))
+    since = realm.now_ms - 3_000
+    realm.after(1.3)
+    for source in ("node/n1", "monitor/n1"):
+        realm.session(source, "closed", how="timeout", since_ms=since)
+    said = verdicts(realm.after(0.7))["n1"]
+    assert (said.road, said.since_ms) == ("silent", since)
 
 
 def test_silence_counts_only_for_those_who_watched() -> None:

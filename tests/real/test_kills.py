@@ -275,3 +275,34 @@ def test_a_silent_nodes_instances_run_elsewhere_and_its_own_end_when_it_returns(
         await settled(made)  # what ran on it has ended: one process for each slot
 
     run(tmp_path, scenario)
+
+
+def test_a_node_that_fell_silent_before_it_was_killed_is_replaced(tmp_path):
+    async def scenario(made: Fleet) -> None:
+        node = next(iter(made.pids("store")))[2]
+        topic = f"broker/b1/session/node/{node}"
+        victims = made.processes_of_node(node)
+        for pid in victims:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await made.watch.until(
+                "its silence being noticed",
+                lambda: any(
+                    s.signed.event.topic == topic and s.signed.event.data["state"] == "silent" for s in made.watch.seen
+                ),
+                30,
+            )
+        finally:
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+        await made.watch.until(
+            "all instances elsewhere",
+            lambda: len([k for k in made.instances("store") if k[2] != node]) == 2,
+            40,
+        )
+        verdict = made.watch.view.nodes[node].verdict
+        assert verdict is not None
+        assert verdict.record.road == "silent"
+        await settled(made)
+
+    run(tmp_path, scenario)
