@@ -8,7 +8,8 @@ Rule 2, silent: none of its sources has an open attachment, and nothing was hear
     is alive has had a probe answered since then; and, when there is another node alive, one of those had one fail.
     Sources whose broker was lost count as heard when it was lost, and only after `REATTACH_GRACE_MS`.
 Rule 3: one source that is open keeps the node alive: the manager alone closed is no death.
-Rule 4: the verdict names the attachments it judged, so that a greater one undoes it, and its evidence by event ids.
+Rule 4: the verdict names the attachments it judged, of many agents their sum, so that a greater one undoes it; and its
+    evidence by event ids.
 Rule 5: only a controller that has watched long enough may accuse by silence (A4, iii).
 """
 
@@ -22,7 +23,7 @@ from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
 from dsmt.event.records import NodeVerdict, Probe, Session
 from dsmt.view import Fleet, Held
-from dsmt.view.liveness import REATTACH_GRACE_MS
+from dsmt.view.liveness import REATTACH_GRACE_MS, judged
 from dsmt.view.sessions import Word, is_closed, is_open
 
 CLOSED_MS: Final = 300
@@ -119,10 +120,12 @@ def _verdict(
     entry = fleet.view.nodes[node]
     evidence: list[EventId] = [*(word.held.id for word in words), *(probe.id for probe in probes)]
     cause = tuple(evidence[:1] + evidence[1:][-MAX_EVIDENCE:])
+    attachments, others = judged(entry)
     record = NodeVerdict(
         state="dead",
         road=road,
-        attachments={source: entry.sources[source].attachment for source in sorted(entry.sources)},
+        attachments=attachments,
+        others=others,
         evidence=tuple(map(str, cause)),
         message=message,
         since_ms=since_ms,

@@ -24,11 +24,34 @@ from dsmt.view.view import View
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
+NAMED_MOST: Final = 128
+"""Attachments that a verdict names: with the longest names they fit into an event."""
 
 
 def dead_after_ms(nodes: int) -> int:
     """How long a node of so many must be silent to be dead: the greater of 5 s and 4 s x log10 (F2)."""
     return max(5_000, round(4_000 * log10(max(1, nodes))))
+
+
+def judged(entry: NodeEntry) -> tuple[dict[str, int], int]:
+    """The attachments that a verdict on a node judges: by source, agents last; and the sum of those of all others."""
+    order = sorted(entry.sources, key=lambda source: (source.startswith("agent/"), source))
+    named, others = order[:NAMED_MOST], order[NAMED_MOST:]
+    return (
+        {source: entry.sources[source].attachment for source in named},
+        sum(entry.sources[source].attachment for source in others),
+    )
+
+
+def _is_undone(verdict: NodeVerdict, entry: NodeEntry) -> bool:
+    """Whether a source has a greater attachment than the verdict judged. Attachments only grow, and so does their sum."""
+    known, others = verdict.attachments, 0
+    for source, attachments in entry.sources.items():
+        if source not in known:
+            others += attachments.attachment
+        elif attachments.attachment > known[source]:
+            return True
+    return others > verdict.others
 
 
 class Fleet:
@@ -93,9 +116,7 @@ class Fleet:
         entry = self.view.nodes.get(node)
         if entry is None or entry.verdict is None:
             return None
-        judged = entry.verdict.record.attachments
-        undone = any(source.attachment > judged.get(name, 0) for name, source in entry.sources.items())
-        return None if undone else entry.verdict
+        return None if _is_undone(entry.verdict.record, entry) else entry.verdict
 
     @cached_property
     def members(self) -> tuple[str, ...]:
