@@ -9,7 +9,7 @@ from dsmt.cli.printing import counted, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.instances import Row, is_problem
-from dsmt.operations.members import Broker, Controller, Node, NodeShown
+from dsmt.operations.members import Broker, Controller, Node, NodeShown, clock
 from dsmt.operations.sight import Sight
 from dsmt.operations.summaries import Service, Status
 from dsmt.operations.times import local, milliseconds, span, zone
@@ -144,6 +144,9 @@ def _node_below(node: Node, now_ms: int) -> list[str]:
         lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{their}{left}")
     if node.liveness != "alive" and node.evidence is not None:
         lines.append(node.evidence)
+    why = clock(node)
+    if why is not None:
+        lines.append(f"{why.message}   {why.code}")
     return lines
 
 

@@ -1,7 +1,8 @@
 """The node monitor: a node as seen from inside, as a fact; answers probes, and probes others (DESIGN 6, F4, J4).
 
 Rule 1: attributes are said at the start, each `SAY_S`, and at once when something has changed by more than 5 %.
-Rule 2: it looks each `LOOK_S`; what it says of its clock is the difference to realm time.
+Rule 2: it looks each `LOOK_S`, and at each attachment, where it learns realm time; what it says of its clock is the
+    difference to that, anew when it has changed by more than `CLOCK_S`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ LOOK_S: Final = 5.0
 SAY_S: Final = 30.0
 SHARE: Final = 0.05
 """The change, as a share of the whole, that is said at once."""
+CLOCK_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +74,13 @@ class NodeMonitor:
         self._port: int | None = None
         self._said: Reading | None = None
         self._said_pids: tuple[int | None, int | None] = (None, None)
+        self._said_offset_s = 0.0
         self._due = 0.0
 
     async def run(self) -> None:
         """Look and say, answer and probe."""
         self._port = await self._responder.bind(self._around.datagrams, self._config.address)
+        self._around.bus.on_attached(self._look)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prober.run())
@@ -94,15 +98,17 @@ class NodeMonitor:
         now = self._around.clock.boottime()
         seen = self._around.machine.read()
         pids = (self._around.machine.pid_of("spawner"), self._around.machine.pid_of("container_manager"))
-        if self._said is not None and now < self._due and pids == self._said_pids and not differs(self._said, seen):
+        offset_s = round((self._around.clock.wall_ms() - self._around.bus.now_ms()) / 1000, 3)
+        same = pids == self._said_pids and abs(offset_s - self._said_offset_s) <= CLOCK_S
+        if self._said is not None and now < self._due and same and not differs(self._said, seen):
             return
-        self._said, self._said_pids, self._due = seen, pids, now + SAY_S
+        self._said, self._said_pids, self._said_offset_s, self._due = seen, pids, offset_s, now + SAY_S
         topic = f"node/{self._config.node}/attributes"
-        attributes = self._attributes(seen, pids)
+        attributes = self._attributes(seen, pids, offset_s)
         self._around.bus.emit(Draft(topic, to_data(attributes), subject=f"node/{self._config.node}"))
         self._around.bus.heartbeat(f"node/{self._config.node}/monitor/heartbeat", SAY_S)
 
-    def _attributes(self, seen: Reading, pids: tuple[int | None, int | None]) -> NodeAttributes:
+    def _attributes(self, seen: Reading, pids: tuple[int | None, int | None], offset_s: float) -> NodeAttributes:
         config, around = self._config, self._around
         return NodeAttributes(
             cpus=seen.cpus,
@@ -119,7 +125,7 @@ class NodeMonitor:
             drivers=dict(config.drivers),
             udp_port=self._port,
             accepts=config.accepts,
-            clock_offset_s=round((around.clock.wall_ms() - around.bus.now_ms()) / 1000, 3),
+            clock_offset_s=offset_s,
             spawner_pid=pids[0],
             manager_pid=pids[1],
             monitor_pid=config.pid,

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import msgspec
 
 from dsmt.errors import NotFoundError
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.event_objects import plain
 from dsmt.operations.sentences import person
 from dsmt.operations.sight import Sight
-from dsmt.operations.times import rfc3339
+from dsmt.operations.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.sessions import word
@@ -210,6 +212,15 @@ def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
             return f"its manager {how[said.state]} at {said.broker} since {rfc3339(said.since_ms)}"
     failed = sorted(name for name, probe in entry.probes.items() if probe.record.result == "failed")
     return f"probes by {', '.join(failed)} failed" if failed else None
+
+
+def clock(found: Node) -> Reason | None:
+    """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (SEMANTICS J4)."""
+    offset_s = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
+    if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:
+        return None
+    sign = "+" if offset_s > 0 else "-"
+    return reason("node.clock", node=found.node, offset=f"{sign}{span(round(abs(offset_s)) * 1000)}")
 
 
 def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:

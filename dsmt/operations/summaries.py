@@ -10,7 +10,7 @@ from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.instances import Row, instances, is_problem, is_ready
-from dsmt.operations.members import Broker, Controller, Node, brokers, controllers, nodes
+from dsmt.operations.members import Broker, Controller, Node, brokers, clock, controllers, nodes
 from dsmt.operations.sentences import person
 from dsmt.operations.sight import Sight
 from dsmt.operations.targets import Target
@@ -248,9 +248,7 @@ def _realm_state(
     return "ok" if well and not brake_on and certs_ok else "degraded"
 
 
-def alerts(
-    sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]
-) -> list[Alert]:
+def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
     found = [
         Alert(
@@ -262,6 +260,11 @@ def alerts(
         )
         for node in of_nodes
         if node.liveness in ("dead", "suspect")
+    ]
+    found += [
+        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
+        for node in of_nodes
+        if (why := clock(node)) is not None
     ]
     if of_services and not any(one.alive for one in of_controllers):
         found.append(

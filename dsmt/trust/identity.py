@@ -2,6 +2,7 @@
 
 Rule 1: a delegated certificate is a subset of its issuer's in grant, quota, time and depth.
 Rule 2: times are given by the caller, in seconds since 1970; a certificate begins a minute early for skewed clocks.
+Rule 3: a delegated certificate is valid exactly as long as its issuer's: who delegates may not know the time yet (J4).
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def certify(
     now_s: int,
     lifetime_s: int,
     serial: bytes,
+    not_before: int | None = None,
     most_depth: int = DEPTHS["root"],
 ) -> SignedCertificate:
     """A certificate with the grants of the subject's role, signed by the issuer's key.
@@ -62,7 +64,7 @@ def certify(
             subject=subject,
             public=public,
             issued=now_s,
-            not_before=now_s - SKEW_S,
+            not_before=now_s - SKEW_S if not_before is None else not_before,
             not_after=now_s + lifetime_s,
             publish=publish_patterns(subject),
             read=read_patterns(subject),
@@ -83,15 +85,16 @@ def root_issued(name: str, root: Signing, *, key: Key, now_s: int, serial: bytes
 def delegate(name: str, parent: Identity, *, key: Key, now_s: int, serial: bytes) -> Identity:
     """A new identity for a key, below another's, for as long as the parent's own certificate holds."""
     above = parent.certificate
-    begin = max(now_s, above.not_before + SKEW_S)
+    issued = min(max(now_s, above.not_before), above.not_after)
     signed = certify(
         name,
         key.public,
         issuer=above.subject,
         signer=parent.key,
-        now_s=begin,
-        lifetime_s=above.not_after - begin,
+        now_s=issued,
+        lifetime_s=above.not_after - issued,
         serial=serial,
+        not_before=above.not_before,
         most_depth=max(0, above.depth - 1),
     )
     return Identity(key, (signed, *parent.chain))
