@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from dsmt.bus import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
@@ -88,12 +89,24 @@ def commands() -> str:
     return "\n".join(lines) + "\n"
 
 
+def frames() -> str:
+    """Every frame between a client and a broker, from `dsmt/bus/frames.py`."""
+    about = (wire.__doc__ or "").partition("\n\n")[2].strip()
+    lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
+    for kind, frame in wire.KINDS.items():
+        fields = ", ".join(f"`{name}`" for name in frame.__struct_fields__) or "-"
+        said = " ".join((frame.__doc__ or "").split())
+        lines.append(f"| `{kind}` | {said} | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "topics.md": topics,
     "reasons.md": reasons,
     "statuses.md": statuses,
     "service-file.md": file_keys,
     "commands.md": commands,
+    "frames.md": frames,
 }
 
 

@@ -1,7 +1,7 @@
 """The broker: connections, their sessions, what they publish and ask; a shell over ports.
 
-Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/frames.md). One that is not
-    attached within `ATTACH_S` is closed.
+Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/reference/frames.md). One that is
+    not attached within `ATTACH_S` is closed.
 Rule 2: everything that arrives in one turn of the loop is stored in one commit before anything of it is acknowledged.
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
 Rule 4: `whole` (SEMANTICS A4): at once if the store held something or the realm was born in it, else after 5 s.
@@ -18,15 +18,15 @@ from typing import Final
 
 from dsmt.bus import depot
 from dsmt.bus import frames as f
+from dsmt.bus.admission import Admission
 from dsmt.bus.delivery import Deliveries, Session
-from dsmt.bus.handshake import check_attach, check_hello
-from dsmt.bus.ingest import Ingest, Refusal
+from dsmt.bus.ingest import Ingest
 from dsmt.bus.outgoing import Outgoing
 from dsmt.bus.presence import How
 from dsmt.bus.realm_time import RealmTime
+from dsmt.bus.receipts import acked, nacked
 from dsmt.bus.witness import Self, Witness
-from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, UnusableEventError
-from dsmt.event.envelope import EventId
+from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
@@ -43,7 +43,6 @@ ATTACH_S: Final = 10.0
 REFUSED_S: Final = 0.2
 """How long a refused session has to read why, before it is closed."""
 TRIM_ROWS: Final = 5000
-REVOKED: Final = "trust/revoked/"
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
 Published = list[tuple[Session, tuple[bytes, ...]]]
@@ -81,16 +80,13 @@ class Broker:
         self._whole_at = now if config.born or store.head > 0 else now + WHOLE_AFTER_S
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
-        self._kept_certificates: set[bytes] = set()
         self._outgoing = Outgoing(self._disconnect)
         self._to_pump = asyncio.Event()
         self.ready = asyncio.Event()
         self.address = config.address
         self._lag = 0.0
         self._told_trimmed = store.trimmed
-        self._restore_certificates()
-        trust.add_all([signed.raw for signed in identity.chain])
-        self._keep_certificates(identity.certificate.key_id)
+        self._admission = Admission(identity, trust, store)
         self._ingest = Ingest(identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation())
         self._witness = Witness(Self(identity.name, config.pid, config.version), store, self._ingest, now)
         self._deliveries = Deliveries(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
@@ -123,20 +119,6 @@ class Broker:
             await listener.close()
 
     # --- start ---------------------------------------------------------------------------------------------------
-
-    def _restore_certificates(self) -> None:
-        kept = [raw for _, raw in self._store.certificates()]
-        self._kept_certificates.update(kept)
-        try:
-            self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
-        except UnusableEventError as error:
-            Logger(broker=self._identity.name).warning("kept certificate not used", reason=str(error))
-
-    def _keep_certificates(self, key_id: bytes) -> None:
-        for signed in self._trust.chain(key_id):
-            if signed.raw not in self._kept_certificates:
-                self._store.put_certificate(signed.certificate.key_id, signed.raw)
-                self._kept_certificates.add(signed.raw)
 
     def _next_incarnation(self) -> int:
         kept = self._store.get_meta("incarnation")
@@ -218,7 +200,7 @@ class Broker:
             case f.Repair():
                 self._deliveries.repair(session, frame)
             case f.Certificates():
-                self._introduced(session, parts)
+                self._admission.introduced(session, parts)
             case f.Fetch():
                 self._fetch(session, frame)
             case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):
@@ -227,16 +209,6 @@ class Broker:
             case _:
                 self._send(session, *depot.serve(self._store, frame, parts))
 
-    def _introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
-        """Take in the certificates of those whose facts are re-offered next (R5)."""
-        if len(raws) > f.MAX_CERTIFICATES:
-            raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
-        for raw in raws:
-            try:
-                self._keep_certificates(self._trust.add(raw).key_id)
-            except UnusableEventError as error:
-                self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
-
     def _heard(self, session: Session) -> None:
         if self._witness.heard(session, self._clock.boottime(), self.now_ms()):
             self._commit()
@@ -244,54 +216,30 @@ class Broker:
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
-        now_ms, presence = self.now_ms(), self._witness.presence
-        certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if self._ingest.full is not None:
             raise self._full()
-        if presence.contested(hello.name, certificate.issued):
-            raise RefusedError(
-                "trust.contested",
-                f"two processes attached as {hello.name} by turns",
-                next=f"stop one, then dsmt cert rotate {hello.name}",
-            )
-        if not presence.supersedes(hello.name, certificate.issued):
-            raise RefusedError(
-                "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
-            )
-        self._keep_certificates(certificate.key_id)
-        stored = self._store.high_mark(hello.name)
-        greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
-        firm = hello.firm and hello.incarnation >= greatest
-        session.name, session.certificate, session.claimed = hello.name, certificate, hello.incarnation
-        session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
-        presence.granted(hello.name, session.incarnation)
-        session.attachment = max(hello.attachment, presence.attachment_of(hello.name) + 1)
-        session.nonce = self._entropy.bytes(16)
-        session.pid, session.version, session.address = hello.pid, hello.version, hello.address
-        welcome = f.Welcome(
-            broker=self._identity.name,
-            incarnation=session.incarnation,
-            attachment=session.attachment,
-            nonce=session.nonce,
-            realm_ms=float(now_ms),
-            store=self._store.identity,
+        welcome = self._admission.welcome(
+            session,
+            hello,
+            parts,
+            presence=self._witness.presence,
+            nonce=self._entropy.bytes(16),
+            now_ms=self.now_ms(),
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        if session.certificate is None or not session.nonce:
-            raise RefusedError("bus.order", "say hello first")
-        check_attach(self._trust, attach.statement, session, self._identity.name)
-        session.nonce, session.attached = b"", True
+        self._admission.attach(session, attach)
         earlier, self._names[session.name] = self._names.get(session.name), session
         self._witness.opened(session, self._clock.boottime(), self.now_ms())
         if earlier is not None:
             said = f"{session.name} has attached anew, from {session.address or 'elsewhere'}"
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
-        if self._witness.presence.contested(session.name, session.certificate.issued):
-            said = f"two processes attached as {session.name} by turns"
-            self._ingest.notice("clone", session.name, said)
-            self._refuse(session, RefusedError("trust.contested", said, next=f"dsmt cert rotate {session.name}"))
+        issued = 0 if session.certificate is None else session.certificate.issued
+        if self._witness.presence.contested(session.name, issued):
+            error = self._admission.contested(session.name)
+            self._ingest.notice("clone", session.name, error.message)
+            self._refuse(session, error)
         self._commit()
 
     def _full(self) -> RefusedError:
@@ -335,43 +283,11 @@ class Broker:
             return
         for session, outcome in outcomes:
             if outcome.accepted:
-                self._acknowledge(session, outcome.accepted)
+                self._send(session, acked(outcome.accepted, self._store, self.now_ms()))
             for refusal in outcome.refused:
-                self._refuse_event(session, refusal)
-
-    def _acknowledge(self, session: Session, ids: list[EventId]) -> None:
-        ranges: list[tuple[str, int, int, int]] = []
-        for source, incarnation, sequence in ids:
-            if ranges and ranges[-1][0] == source and ranges[-1][1] == incarnation and ranges[-1][3] + 1 == sequence:
-                ranges[-1] = (source, incarnation, ranges[-1][2], sequence)
-            else:
-                ranges.append((source, incarnation, sequence, sequence))
-        acked = f.Acked(
-            ranges=tuple(ranges),
-            level="stored",
-            copies=1,
-            synced=self._store.synced,
-            store=self._store.identity,
-            row=self._store.head,
-            time_ms=self.now_ms(),
-        )
-        self._send(session, acked)
-
-    def _refuse_event(self, session: Session, refusal: Refusal) -> None:
-        error = refusal.error
-        self._log.warning("event refused", session=session.name, code=error.code, reason=error.message)
-        identity = refusal.id or EventId(session.name, 0, 0)
-        nacked = f.Nacked(
-            source=identity.source,
-            incarnation=identity.incarnation,
-            sequence=identity.sequence,
-            code=error.code,
-            message=error.message[:4096],
-            next=error.next[:4096],
-            realm_ms=self.now_ms(),
-            restart=refusal.restart,
-        )
-        self._send(session, nacked)
+                error = refusal.error
+                self._log.warning("event refused", session=session.name, code=error.code, reason=error.message)
+                self._send(session, nacked(session.name, refusal, self.now_ms()))
 
     def _commit(self) -> bool:
         """Store and route what is pending; False when the disk is full."""
@@ -389,16 +305,9 @@ class Broker:
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
-        for row in rows:
-            if not row.topic.startswith(REVOKED):
-                continue
-            try:
-                self._trust.revoke(bytes.fromhex(row.topic.removeprefix(REVOKED)))
-            except ValueError:
-                continue  # a topic of another form below trust/revoked/ names no key
+        if self._admission.revoked(rows):
             for session in list(self._sessions.values()):
-                held = session.certificate
-                if held is not None and not session.refused and self._trust.is_revoked(held.key_id):
+                if self._admission.is_revoked(session):
                     self._refuse(session, RefusedError("trust.revoked", f"{session.name} was revoked"))
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:

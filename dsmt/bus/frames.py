@@ -1,8 +1,9 @@
-"""Frames: every message between a client and a broker (docs/frames.md is made from this table).
+"""Frames: every message between a client and a broker (docs/reference/frames.md is made from this table).
 
 Rule 1: a message is one CBOR map with the key `t` that names its kind, followed by raw parts (events, certificates, chunks).
+    On ZeroMQ a message is one ZMTP frame, each part behind its length in 4 bytes, big-endian.
 Rule 2: a message that cannot be read closes its connection; nothing of it is used.
-Rule 3: a client speaks `hello` and `attach` first; before that only `time` and `keepalive` are answered.
+Rule 3: a client speaks `hello` and `attach` first; before that only `time` is answered.
 """
 
 from __future__ import annotations
@@ -305,9 +306,10 @@ Frame = (
 )
 
 
-_KINDS: Final[dict[str, type[Frame]]] = {
-    str(kind.__struct_config__.tag): kind for kind in get_args(Frame)  # the tag is a frame's kind on the wire
+KINDS: Final[dict[str, type[Frame]]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(Frame)
 }
+"""Every frame by its kind, the tag on the wire."""
 
 
 def pack(frame: Frame, *parts: bytes) -> Message:
@@ -319,7 +321,7 @@ def unpack(message: Message) -> tuple[Frame, tuple[bytes, ...]]:
     """A frame and its parts. Raises `UnusableEventError` for anything else."""
     try:
         told = cbor2.loads(message[0])
-        frame = msgspec.convert(told, _KINDS[told["t"]], builtin_types=(bytes,))
+        frame = msgspec.convert(told, KINDS[told["t"]], builtin_types=(bytes,))
     except Exception as error:
         raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error
     return frame, message[1:]

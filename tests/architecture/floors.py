@@ -31,7 +31,7 @@ MIXED = {
     },
     "dsmt.bus": {
         3: "door outbox presence realm_time speaker",
-        5: "delivery depot frames handshake ingest outgoing reader routing witness",
+        5: "admission delivery depot frames handshake ingest outgoing reader receipts routing witness",
     },
     "dsmt.controllers": {
         3: "agenda brake case completeness decide endings intents placement ranking replacing replay roads service"
@@ -49,7 +49,7 @@ PURE = {
 SHELLS = {
     "dsmt.agents": "commanding container_manager deployment_agent facts installing keeper memory reporting running serving"
                    " steps stopping surroundings voice watching",
-    "dsmt.bus": "asking attaching broker client emission subscription uplink",
+    "dsmt.bus": "asking attaching broker client emission publisher readings subscription uplink",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",
 }  # fmt: skip

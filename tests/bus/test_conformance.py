@@ -615,10 +615,10 @@ async def test_a_publisher_keeps_only_a_window_in_flight(r: TestRealm):
         last = alice.emit(user(n))
         if n % 50 == 0:
             await asyncio.sleep(0)
-            most = max(most, alice._outbox.flying)
+            most = max(most, alice._publisher.outbox.flying)
     await last.acknowledged()
     assert most[0] <= 1024
-    assert len(alice._outbox) == 0
+    assert len(alice._publisher.outbox) == 0
 
 
 # --- depot and fetch -----------------------------------------------------------------------------------------------------
@@ -703,7 +703,7 @@ async def test_anybody_may_bring_back_a_fact_but_not_a_signal(r: TestRealm):
         await bob.publish(Draft("config/end", {}, version=1))
         assert {d.signed.event.source for d in got.arrived} <= {"operator/bob"}, "alice's certificate was not brought"
     bob._trust.add_all([signed.raw for signed in alice._identity.chain])
-    bob._introduced.clear()
+    bob._publisher._introduced.clear()
     async with reading(bob, "user/") as got:
         bob.offer([fact, signal.signed])
         await bob.publish(Draft("user/end", {}, version=1))
