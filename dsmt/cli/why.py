@@ -79,6 +79,8 @@ def why_not(seat: Seat, target: str, node: str | None) -> None:
         document(found)
         return
     print(f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}")
+    if found.reason is not None:
+        print(f"it waits: {found.reason.message}   {found.reason.code}")
     if found.clauses:
         laid = [
             ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), list(one.nodes.values()))

@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from dsmt.controllers.brake import brake
-from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.intents import Decided
 from dsmt.controllers.placement import Chooser
+from dsmt.controllers.replacing import replaced
 from dsmt.controllers.roads import verdicts
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
@@ -54,23 +55,19 @@ def decide(view: View, now_ms: int, *, may_accuse: bool, broker: str = "", scope
     return Decided(tuple(intents), wakes, frozenset(restless), frozenset(hungry), braked=held.on)
 
 
-def waits_for(view: View, key: SlotKey, now_ms: int, *, broker: str = "") -> Reason | None:
+def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a slot that is to run has no node that lives: the brake, or no place; None when it has, or may have next."""
-    entry, slot = view.services.get(key.service), view.slot(key)
+    view, slot = fleet.view, fleet.view.slot(key)
+    entry = view.services.get(key.service)
     component = None if entry is None or entry.parsed is None else entry.parsed.components.get(key.component)
     if component is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
-    fleet, node = Fleet(view, now_ms, broker), slot.fact.record.node
+    node = slot.fact.record.node
     if node is not None:
-        if fleet.state(node) not in ("dead", "left"):
+        if fleet.state(node) not in ("dead", "left") or replaced(view, key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):
             return held.reason
     chooser, avoid = Chooser(fleet, key.service, component), () if node is None else (node,)
     return chooser.reason(key, avoid) if chooser.choose(key, avoid) is None else None
-
-
-def same(a: Intent, b: Intent) -> bool:
-    """Whether two intents say the same of the same (A13)."""
-    return a.topic == b.topic and a.data == b.data

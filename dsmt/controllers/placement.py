@@ -105,13 +105,10 @@ class Chooser:
 
     def misfit(self, node: str, avoid: Iterable[str] = ()) -> Misfit | None:
         """The first clause that a node fails; None when it fits."""
-        return next(self._faults(node, avoid), None)
+        return next(self.faults(node, avoid), None)
 
-    def stays(self, node: str) -> Misfit | None:
-        """What lastingly forbids a node to keep an instance that it has; None when it may."""
-        return next(self._lasting(node, self.rooms.room(node)), None)
-
-    def _faults(self, node: str, avoid: Iterable[str]) -> Iterator[Misfit]:
+    def faults(self, node: str, avoid: Iterable[str] = ()) -> Iterator[Misfit]:
+        """All that keeps an instance off a node, in the order of `CLAUSES`; a clause may be failed in several ways."""
         room = self.rooms.room(node)
         yield from self._in_set(node, room)
         state = self.fleet.state(node)
@@ -124,6 +121,10 @@ class Chooser:
         if node in avoid:
             yield Misfit("avoid", f"it is to leave {node}, or is parked there")
         yield from self._room(node, room)
+
+    def stays(self, node: str) -> Misfit | None:
+        """What lastingly forbids a node to keep an instance that it has; None when it may."""
+        return next(self._lasting(node, self.rooms.room(node)), None)
 
     def _lasting(self, node: str, room: Room) -> Iterator[Misfit]:
         yield from self._in_set(node, room)
@@ -287,11 +288,3 @@ def size(amount: int) -> str:
             return f"{value:.3g} {unit}"
         value /= 1024
     return f"{value:.3g} TiB"
-
-
-def why_not(fleet: Fleet, service: str, component: ComponentSpec) -> dict[str, Misfit | None]:
-    """For each node of the realm the first clause that keeps one more instance off it; None where it would fit.
-
-    `component` may be of a spec that is applied, or of one that is only planned.
-    """
-    return Chooser(fleet, service, component).why_not()

@@ -84,10 +84,3 @@ def covers(wide: str, narrow: str) -> bool:
     elif narrow_subtree or len(above) != len(below):
         return False
     return all(a in ("+", b) for a, b in zip(above, below, strict=False))
-
-
-def literal_prefix(pattern: str) -> str:
-    """The longest text with which every topic of the pattern begins."""
-    if pattern == "/":
-        return ""
-    return pattern.split("+", 1)[0]

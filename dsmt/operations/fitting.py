@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.controllers.decide import waits_for
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit, size
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason
@@ -29,7 +30,7 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fitting(msgspec.Struct, frozen=True, kw_only=True):
-    """Which nodes would take one more instance. `reason` is why the slot has no place, if it has none."""
+    """Which nodes would take one more instance. `reason` is why the slot has no node that lives, if it waits for one."""
 
     target: str
     fits: list[str]
@@ -53,24 +54,22 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     chooser = Chooser(sight.fleet, key.service, spec)
     names = list(sight.fleet.members) if node is None else [node]
     faults = {name: list(_faults(chooser, name)) for name in names}
-    fact = None
-    slot = sight.view.slot(key)
-    if slot is not None and slot.fact is not None:
-        fact = slot.fact.record
     return Fitting(
         target=str(key),
         fits=[name for name, found in faults.items() if not found],
         nodes=len(names),
         clauses=_clauses(faults),
         suggestions=_suggestions(sight, chooser, faults),
-        reason=fact.reason if fact is not None and fact.node is None else None,
+        reason=waits_for(sight.fleet, key),
     )
 
 
 def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
+    """The first slot with no node, or with one that is dead; else the first."""
     for key in keys:
         slot = sight.view.slot(key)
-        if slot is None or slot.fact is None or slot.fact.record.node is None:
+        node = None if slot is None or slot.fact is None else slot.fact.record.node
+        if node is None or sight.fleet.state(node) in ("dead", "left"):
             return key
     return keys[0]
 
@@ -78,7 +77,7 @@ def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
 def _faults(chooser: Chooser, node: str) -> Iterator[Misfit]:
     """Every clause that a node fails, each once."""
     seen = set()
-    for fault in chooser._faults(node, ()):  # noqa: SLF001 - all of them, where placement asks for the first
+    for fault in chooser.faults(node):
         if fault.clause not in seen:
             seen.add(fault.clause)
             yield fault

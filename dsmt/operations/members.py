@@ -19,9 +19,6 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.sessions import word
 
-NODE_RATES = 3
-"""A node that was silent for so many heartbeats is stale."""
-
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """A process on a node that is dsmt's or its services'."""

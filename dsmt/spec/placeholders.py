@@ -14,7 +14,6 @@ from typing import Final
 from dsmt.spec.mistakes import WrongValueError, nearest
 
 SIMPLE: Final = frozenset({"address", "service", "component", "index", "instance", "node", "revision", "directory", "data"})
-FAMILIES: Final = ("port.NAME", "label.KEY", "node.label.KEY", "endpoints.COMPONENT.PORT")
 
 _TOKEN: Final = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _LONGEST_SHOWN: Final = 60

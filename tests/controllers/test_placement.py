@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.controllers.placement import Chooser, why_not
+from dsmt.controllers.placement import Chooser
 from dsmt.event import records as r
 from dsmt.view import Fleet
 
@@ -134,7 +134,8 @@ def test_a_node_that_fails_a_clause_is_not_taken_and_is_told_by_it(case: str) ->
     realm.apply(web(2))
     realm.step()
     assert set(realm.nodes_of()) == {"n2"}
-    faults = why_not(Fleet(realm.view, realm.now_ms, "b1"), "web", realm.view.services["web"].parsed.components["app"])
+    component = realm.view.services["web"].parsed.components["app"]
+    faults = Chooser(Fleet(realm.view, realm.now_ms, "b1"), "web", component).why_not()
     assert faults["n2"] is None
     assert faults["n1"].clause == case
     assert "n1" in faults["n1"].says

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.errors import InputError
-from dsmt.event.topic import check_pattern, covers, is_level, is_topic, literal_prefix, matches
+from dsmt.event.topic import check_pattern, covers, is_level, is_topic, matches
 
 levels = st.sampled_from(["a", "b", "c.d"])
 topics = st.lists(levels, min_size=1, max_size=5).map("/".join)
@@ -60,12 +60,6 @@ def test_covering_is_an_order(a, b, c):
         assert covers(a, c)
     if covers(a, b) and covers(b, a):
         assert a == b
-
-
-@given(patterns, topics)
-def test_every_topic_of_a_pattern_begins_with_its_literal_prefix(pattern, topic):
-    if matches(pattern, topic):
-        assert topic.startswith(literal_prefix(pattern))
 
 
 @pytest.mark.parametrize("name", ["a", "n1", "n1.example.org", "_x", "-", "...", ".a", "a..b", "x" * 63])

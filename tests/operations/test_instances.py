@@ -3,6 +3,7 @@
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event import records as r
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.explaining import roots
@@ -172,6 +173,21 @@ def test_why_not_names_each_clause_with_its_nodes_and_what_would_help() -> None:
     assert found.reason is not None
     only = why_not(sight(realm), Target("web", "app", 0), "n2")
     assert (only.nodes, sorted(clause.clause for clause in only.clauses)) == (1, ["memory", "mode"])
+
+
+def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
+    realm = running(3)
+    node = node_of(realm, key(1))
+    assert why_not(sight(realm), Target("web")).reason is None
+    realm.close(node)
+    realm.verdict(node)
+    found = why_not(sight(realm), Target("web"))
+    assert (found.target, found.reason) == ("web/app/1", None)
+    held = r.Brake(held=True, released_ms=0, by="alice", reason="x")
+    realm.say("operator/alice", "config/brake", held)
+    assert why_not(sight(realm), Target("web")).reason.code == "wait.brake"
+    realm.hold(key(1))
+    assert why_not(sight(realm), Target("web")).reason is None
 
 
 def test_the_brake_tells_who_holds_it() -> None:
