@@ -48,7 +48,8 @@ class Readings:
         for subscription in self._all.values():
             if again:
                 said = f"connection lost; attached to {broker} again"
-                subscription.notice(Notice("dsmt.notice.reconnected", said, {"broker": broker}))
+                fields = {"broker": broker, "store": store}  # a reader that folds begins anew with another store
+                subscription.notice(Notice("dsmt.notice.reconnected", said, fields))
             self._post(subscription.ask(store))
             self._ask_wanted(subscription)
 

@@ -100,7 +100,7 @@ class ControllerRunner:
                     self._store = cursor.store
                     self._gate.bookmark(Place(cursor.store, cursor.row), now, whole=whole)
                 case Notice(type="dsmt.notice.reconnected", fields=fields):
-                    self._attached(str(fields.get("broker", "")), str(fields.get("store", "")), now)
+                    self._attached(str(fields["broker"]), str(fields["store"]), now)
                 case Notice():
                     pass
 
@@ -110,7 +110,7 @@ class ControllerRunner:
             self._complain(f"the fact on {topic} cannot be read and is left alone: {why}")
 
     def _attached(self, broker: str, store: str, now: float) -> None:
-        if broker != self._broker or store != self._store:
+        if store != self._store:
             self.view, self._agenda = View(), Agenda()
         self._broker, self._store = broker, store
         self._gate.attached(now)

@@ -465,7 +465,7 @@ def test_after_it_attached_to_another_broker_it_folds_anew() -> None:
     hand.slots()
     hand.runner._fold([reconnected("b1")])
     assert len(hand.runner.view) > 0
-    hand.runner._fold([reconnected("b2")])
+    hand.runner._fold([reconnected("b2", "s2")])
     assert len(hand.runner.view) == 0
     assert hand.slots() == []
 
