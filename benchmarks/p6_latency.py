@@ -276,12 +276,11 @@ def run() -> list[Row]:
             theirs.append(_round(_theirs))
         except UnavailableError as error:
             missing = str(error)
-    return [_row(name, share, bar, ours, theirs, missing) for name, share, bar in FIGURES]
+    return [_row(figure, ours, theirs, missing) for figure in FIGURES]
 
 
-def _row(
-    name: str, share: float, bar: float, ours: list[list[float]], theirs: list[list[float]], missing: str
-) -> Row:
+def _row(told: tuple[str, float, float], ours: list[list[float]], theirs: list[list[float]], missing: str) -> Row:
+    name, share, bar = told
     of = percentile(share)
     mine, peer = [of(one) for one in ours], [of(one) for one in theirs]
     ratios = [a / b for a, b in zip(mine, peer, strict=False)]

@@ -280,9 +280,7 @@ class Deliveries:
         strangers = {row.key_id for row in parcel if row.key_id not in session.known}
         if not strangers:
             return True
-        raws = dict.fromkeys(
-            signed.raw for key_id in sorted(strangers) for signed in reversed(self._trust.chain(key_id))
-        )
+        raws = dict.fromkeys(signed.raw for key_id in sorted(strangers) for signed in reversed(self._trust.chain(key_id)))
         session.known.update(strangers)
         return self._send(session, Certificates(), tuple(raws))
 

@@ -306,9 +306,7 @@ Frame = (
 )
 
 
-KINDS: Final[dict[str, type[Frame]]] = {
-    str(kind.__struct_config__.tag): kind for kind in get_args(Frame)
-}
+KINDS: Final[dict[str, type[Frame]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Frame)}
 """Every frame by its kind, the tag on the wire."""
 
 

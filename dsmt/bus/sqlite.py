@@ -176,9 +176,7 @@ class SqliteStore:
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
-        found = self._one(
-            f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence)
-        )
+        found = self._one(f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
         return None if found is None else _row(found)
 
     def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:

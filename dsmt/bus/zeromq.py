@@ -319,15 +319,8 @@ class ZmqLink:
             self._shaken.set_exception(TransportError("link.refused", f"{said} at {self._address}"))
 
 
-_ENDINGS: Final = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_LOST: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 
 
 class ZmqNetwork:
@@ -351,7 +344,7 @@ class ZmqNetwork:
         dealer.setsockopt(zmq.CURVE_SERVERKEY, server_key)
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)
         dealer.setsockopt(zmq.LINGER, LINGER_MS)
-        monitor = dealer.get_monitor_socket(_ENDINGS)
+        monitor = dealer.get_monitor_socket(_FAILED | _LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         link = ZmqLink(dealer, monitor, address)
         try:
             dealer.connect(f"tcp://{address}")

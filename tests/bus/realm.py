@@ -180,9 +180,15 @@ class Pen:
         match = lookup(topic)
         sequence, link = self.chain.next(topic)
         values: dict[str, Any] = {
-            "source": self.identity.name, "incarnation": self.chain.incarnation, "sequence": sequence, "chain": link,
-            "type": match.row.event_type if match else "dsmt.user", "topic": topic, "subject": topic,
-            "time": hlc(int((time.time() + ahead_s) * 1000)), "data": data,
+            "source": self.identity.name,
+            "incarnation": self.chain.incarnation,
+            "sequence": sequence,
+            "chain": link,
+            "type": match.row.event_type if match else "dsmt.user",
+            "topic": topic,
+            "subject": topic,
+            "time": hlc(int((time.time() + ahead_s) * 1000)),
+            "data": data,
         }
         event = Event(**{**values, **more})
         signer = key or self.identity.key
@@ -247,15 +253,27 @@ class TestRealm:
         return root_issued(name, self.root, key=key, now_s=now, serial=os.urandom(16))
 
     async def broker(
-        self, name: str = "b1", *, identity: Identity | None = None, store: str | None = None, address: str = "127.0.0.1:0",
-        born: bool = True, clock: TestClock | None = None, trust: TrustStore | None = None, kept: SqliteStore | None = None,
+        self,
+        name: str = "b1",
+        *,
+        identity: Identity | None = None,
+        store: str | None = None,
+        address: str = "127.0.0.1:0",
+        born: bool = True,
+        clock: TestClock | None = None,
+        trust: TrustStore | None = None,
+        kept: SqliteStore | None = None,
     ) -> Broker:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
         broker = Broker(
             BrokerConfig(address=address, born=born, pid=os.getpid(), version="test"),
-            identity=identity, trust=trust or self.trust(), store=kept or SqliteStore(path, identity=os.urandom(8).hex()),
-            network=self.network, clock=clock or TestClock(), entropy=TestEntropy(),
+            identity=identity,
+            trust=trust or self.trust(),
+            store=kept or SqliteStore(path, identity=os.urandom(8).hex()),
+            network=self.network,
+            clock=clock or TestClock(),
+            entropy=TestEntropy(),
         )
         task = asyncio.get_running_loop().create_task(broker.run())
         self.tasks[broker] = task
@@ -291,13 +309,24 @@ class TestRealm:
         return session
 
     async def client(
-        self, name: str, *, identity: Identity | None = None, clock: TestClock | None = None, wait: bool = True,
-        brokers: list[BrokerAddress] | None = None, kept: Files | None = None,
+        self,
+        name: str,
+        *,
+        identity: Identity | None = None,
+        clock: TestClock | None = None,
+        wait: bool = True,
+        brokers: list[BrokerAddress] | None = None,
+        kept: Files | None = None,
     ) -> BusClient:
         client = BusClient(
-            identity=identity or self.identity(name), trust=self.trust(), brokers=brokers or self.brokers,
-            network=self.network, clock=clock or TestClock(), entropy=TestEntropy(),
-            about=About(os.getpid(), "test", "127.0.0.1"), kept=kept,
+            identity=identity or self.identity(name),
+            trust=self.trust(),
+            brokers=brokers or self.brokers,
+            network=self.network,
+            clock=clock or TestClock(),
+            entropy=TestEntropy(),
+            about=About(os.getpid(), "test", "127.0.0.1"),
+            kept=kept,
         )
         self.tasks[client] = asyncio.get_running_loop().create_task(client.run())
         if wait:

@@ -45,32 +45,35 @@ def _big(pen: Pen) -> bytes:
 
 
 BAD_EVENTS = {
-    "signed by nobody known": (
-        "trust.stranger", lambda pen, _: pen.write("user/t", {}, key=SecretKey(os.urandom(32))).raw),
+    "signed by nobody known": ("trust.stranger", lambda pen, _: pen.write("user/t", {}, key=SecretKey(os.urandom(32))).raw),
     "signed with another's key": ("trust.name", lambda pen, other: pen.write("user/t", {}, key=other.key).raw),
     "signature with a flipped bit": ("trust.signature", lambda pen, _: _flipped(pen.write("user/t", {}).raw)),
     "content with a flipped bit": (
-        "trust.signature", lambda pen, _: pen.write("user/t", {"n": "abcabc"}).raw.replace(b"abcabc", b"abcabd")),
+        "trust.signature",
+        lambda pen, _: pen.write("user/t", {"n": "abcabc"}).raw.replace(b"abcabc", b"abcabd"),
+    ),
     "outside its grant": ("trust.denied", lambda pen, _: pen.write("controller/c1/state", {}).raw),
     "a topic that does not exist": ("trust.denied", lambda pen, _: pen.write("nowhere/at/all", {}).raw),
     "over 64 KiB": ("event.too_big", lambda pen, _: _big(pen)),
     "no bytes": ("event.form", lambda _pen, _other: b""),
     "random bytes": ("event.form", lambda _pen, _other: os.urandom(300)),
     "keys in another order": (
-        "event.form", lambda pen, _: _signed_anyhow(pen, cbor2.dumps(dict(reversed(_fields(pen).items()))))),
+        "event.form",
+        lambda pen, _: _signed_anyhow(pen, cbor2.dumps(dict(reversed(_fields(pen).items())))),
+    ),
     "a number in a longer form": (
         "event.form",
-        lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen)).replace(b"\x61n\x01", b"\x61n\x18\x01"))),
+        lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen)).replace(b"\x61n\x01", b"\x61n\x18\x01")),
+    ),
     "data that is no map": ("event.form", lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen, data=[1])))),
-    "an attribute that does not exist": (
-        "event.form", lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen, more=1)))),
-    "a record of another shape": (
-        "event.schema", lambda pen, _: pen.write("nodeset/a", {"expression": 5}, version=1).raw),
+    "an attribute that does not exist": ("event.form", lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen, more=1)))),
+    "a record of another shape": ("event.schema", lambda pen, _: pen.write("nodeset/a", {"expression": 5}, version=1).raw),
     "another type": ("event.schema", lambda pen, _: pen.write("user/t", {}, type="dsmt.status").raw),
     "a shared fact without a version": (
-        "event.schema", lambda pen, _: pen.write("nodeset/a", {"expression": "all", "by": "a"}).raw),
-    "a poisoning version": (
-        "event.version", lambda pen, _: pen.write("user/t", {}, version=2**63 - 1).raw),
+        "event.schema",
+        lambda pen, _: pen.write("nodeset/a", {"expression": "all", "by": "a"}).raw,
+    ),
+    "a poisoning version": ("event.version", lambda pen, _: pen.write("user/t", {}, version=2**63 - 1).raw),
     "an hour ahead": ("clock_ahead", lambda pen, _: pen.write("user/t", {}, ahead_s=3600.0).raw),
 }
 
@@ -157,8 +160,7 @@ async def test_an_expired_certificate_signs_nothing_more(r: TestRealm):
     broker = await r.broker()
     now = int(time.time())
     key = SecretKey(os.urandom(32))
-    identity = root_issued(
-        "operator/eve", r.root, key=key, now_s=now - 1000, serial=os.urandom(16), lifetime_s=1003)
+    identity = root_issued("operator/eve", r.root, key=key, now_s=now - 1000, serial=os.urandom(16), lifetime_s=1003)
     raw = await r.raw("operator/eve", identity=identity)
     pen = Pen(identity)
     raw.send(f.Publish(), pen.write("user/t", {"n": 1}).raw)
@@ -202,8 +204,15 @@ async def test_a_revoked_key_is_out_at_once_and_for_good(r: TestRealm):
 
 def _hello(r, identity, **more):
     values = {
-        "protocol": f.PROTOCOL, "realm": r.name, "name": identity.name, "incarnation": 0, "firm": False, "attachment": 1,
-        "pid": 1, "version": "", "address": "",
+        "protocol": f.PROTOCOL,
+        "realm": r.name,
+        "name": identity.name,
+        "incarnation": 0,
+        "firm": False,
+        "attachment": 1,
+        "pid": 1,
+        "version": "",
+        "address": "",
     }
     return f.Hello(**{**values, **more})
 
@@ -223,7 +232,8 @@ BAD_HELLOS = {
         lambda r, me, _: (
             _hello(r, me),
             _chain(root_issued(me.name, SecretKey(os.urandom(32)), key=me.key, now_s=int(time.time()), serial=b"x" * 16)),
-        )),
+        ),
+    ),
     "garbage for a certificate": ("event.form", lambda r, me, _: (_hello(r, me), (b"garbage",))),
     "a flipped certificate": ("trust.signature", lambda r, me, _: (_hello(r, me), (_flipped(_chain(me)[0]),))),
     "too many certificates": ("bus.frame", lambda r, me, _: (_hello(r, me), _chain(me) * 9)),
@@ -274,11 +284,23 @@ BAD_FRAMES = {
     "a chunk without its bytes": (_map("chunkput", id=1, digest=bytes(32), number=0),),
     "a chunk beyond the last": (_map("chunkput", id=1, digest=bytes(32), number=2**40), b"x"),
     "a frame that brokers send": (
-        _map("acked", ranges=[], level="safe", copies=9, synced=True, store="", row=1, time_ms=1),),
+        _map("acked", ranges=[], level="safe", copies=9, synced=True, store="", row=1, time_ms=1),
+    ),
     "certificates without end": (_map("certificates"), *([b"x"] * 100)),
     "a second hello": (
-        _map("hello", protocol=1, realm="test", name="operator/eve", incarnation=0, firm=False, attachment=1, pid=1,
-             version="", address=""),),
+        _map(
+            "hello",
+            protocol=1,
+            realm="test",
+            name="operator/eve",
+            incarnation=0,
+            firm=False,
+            attachment=1,
+            pid=1,
+            version="",
+            address="",
+        ),
+    ),
 }
 
 
@@ -434,7 +456,8 @@ async def test_a_broker_with_another_key_is_not_spoken_to(r: TestRealm):
     identity = r.identity("operator/eve")
     with pytest.raises(TransportError) as refused:
         await r.network.connect(
-            broker.address, identity.key.link_secret(), server_key=link_key(SecretKey(os.urandom(32)).public))
+            broker.address, identity.key.link_secret(), server_key=link_key(SecretKey(os.urandom(32)).public)
+        )
     assert refused.value.code == "link.refused"
     assert broker.address in refused.value.message
 

@@ -109,7 +109,9 @@ async def test_retained_facts_come_first_then_what_is_live(r: TestRealm):
     await alice.publish(Draft("user/signal", {"n": 11}))
     async with reading(bob, "user/") as got:
         assert [(d.signed.event.topic, d.signed.event.data["n"], d.live) for d in got.arrived] == [
-            ("user/a", 4, False), ("user/b", 10, False)]
+            ("user/a", 4, False),
+            ("user/b", 10, False),
+        ]
         await alice.publish(Draft("user/a", {"n": 5}, version=6))
         await got.until(lambda g: len(g.arrived) == 3)
         assert got.arrived[-1].live
@@ -566,7 +568,12 @@ async def test_the_heartbeats_digest_is_that_of_everything_a_reader_has_read(r: 
 
 def _status(n):
     return {
-        "state": "running", "layer": "container", "node": "n1", "generation": 1, "attempt": n, "since_ms": 0,
+        "state": "running",
+        "layer": "container",
+        "node": "n1",
+        "generation": 1,
+        "attempt": n,
+        "since_ms": 0,
         "emit_rate_s": 30.0,
     }
 

@@ -46,7 +46,8 @@ class KilledBroker:
     def start(self) -> None:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dsmt.programs.broker", str(self.directory)], stderr=log, stdout=log)
+                [sys.executable, "-m", "dsmt.programs.broker", str(self.directory)], stderr=log, stdout=log
+            )
 
     def kill(self) -> None:
         if self.process is not None:
@@ -85,7 +86,8 @@ class Publishers:
                 version += 1
                 self.emissions[number].append(client.emit(Draft(f"user/p{number}/s", {"n": version})))
                 self.emissions[number].append(
-                    client.emit(Draft(f"user/p{number}/f{version % 7}", {"n": version}, version=version)))
+                    client.emit(Draft(f"user/p{number}/f{version % 7}", {"n": version}, version=version))
+                )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopped.wait(), 0.005)
 
@@ -172,8 +174,13 @@ def test_a_second_broker_on_one_store_is_told_so(tmp_path):
     async def scene(r: TestRealm, broker: KilledBroker) -> None:
         await r.client("operator/alice")
         second = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dsmt.programs.broker", str(broker.directory),
-            stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+            sys.executable,
+            "-m",
+            "dsmt.programs.broker",
+            str(broker.directory),
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
         try:
             _, said = await asyncio.wait_for(second.communicate(), 30)
         finally:

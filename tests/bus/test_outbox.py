@@ -13,8 +13,15 @@ LIMIT = 10_000
 
 def event(sequence: int, topic: str, number: int, size: int) -> SignedEvent:
     made = Event(
-        source="operator/a", incarnation=1, sequence=sequence, chain=Link(number, bytes(32)), type="t", topic=topic,
-        subject=topic, time=sequence, data={},
+        source="operator/a",
+        incarnation=1,
+        sequence=sequence,
+        chain=Link(number, bytes(32)),
+        type="t",
+        topic=topic,
+        subject=topic,
+        time=sequence,
+        data={},
     )
     return SignedEvent(made, bytes(size), bytes(32), b"k")
 

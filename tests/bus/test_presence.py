@@ -12,8 +12,16 @@ TICK = 0.25
 
 def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation=1):
     return presence.opened(
-        name, attachment=attachment, issued=issued, incarnation=incarnation, claimed=0, pid=1, version="v", address="a",
-        now=now, now_ms=int(now * 1000),
+        name,
+        attachment=attachment,
+        issued=issued,
+        incarnation=incarnation,
+        claimed=0,
+        pid=1,
+        version="v",
+        address="a",
+        now=now,
+        now_ms=int(now * 1000),
     )
 
 

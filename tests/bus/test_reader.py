@@ -27,8 +27,16 @@ def chain(length: int, *, incarnation: int = 1, topic: str = TOPIC, declares=Non
     made, previous = [], NO_LEAF
     for n in range(1, length + 1):
         event = Event(
-            source="operator/a", incarnation=incarnation, sequence=10 * n, chain=Link(n, previous), type="t", topic=topic,
-            subject=topic, time=n, data={"n": n}, declares=(declares or {}).get(n),
+            source="operator/a",
+            incarnation=incarnation,
+            sequence=10 * n,
+            chain=Link(n, previous),
+            type="t",
+            topic=topic,
+            subject=topic,
+            time=n,
+            data={"n": n},
+            declares=(declares or {}).get(n),
         )
         leaf = leaf_hash(topic.encode(), f"{incarnation}-{n}".encode())
         made.append(Arrived(SignedEvent(event, b"", leaf, b"k"), n, live=True))
@@ -38,7 +46,8 @@ def chain(length: int, *, incarnation: int = 1, topic: str = TOPIC, declares=Non
 
 def shown(deliveries) -> list[object]:
     return [
-        one.signed.event.data["n"] if isinstance(one, Arrived)
+        one.signed.event.data["n"]
+        if isinstance(one, Arrived)
         else (one.type.removeprefix("dsmt.notice."), *[one.fields[k] for k in ("from", "to", "number") if k in one.fields])
         for one in deliveries
     ]
@@ -171,12 +180,18 @@ def test_any_interleaving_is_delivered_once_and_every_hole_is_said(data):
     there = {n for n in range(1, last + 1) if n not in lost}
     assert set(numbers) == there
     told = {
-        n for d in found if not isinstance(d, Arrived) and d.type == "dsmt.notice.lost"
+        n
+        for d in found
+        if not isinstance(d, Arrived) and d.type == "dsmt.notice.lost"
         for n in range(d.fields["from"], d.fields["to"] + 1)
     }
     assert told == {n for n in range(1, last + 1) if n in lost}, "what is lost is said, and nothing else"
-    gaps = [n for d in found if not isinstance(d, Arrived) and d.type == "dsmt.notice.gap"
-            for n in range(d.fields["from"], d.fields["to"] + 1)]
+    gaps = [
+        n
+        for d in found
+        if not isinstance(d, Arrived) and d.type == "dsmt.notice.gap"
+        for n in range(d.fields["from"], d.fields["to"] + 1)
+    ]
     assert set(gaps) >= told
     seen = set()
     for one in found:

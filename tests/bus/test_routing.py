@@ -40,10 +40,9 @@ class Shelf:
 
     def rows(self, after, limit, *, winners_only=False, signals=False):
         winning = set(self.winners.values())
-        return [
-            row for row in self.kept[after:]
-            if not winners_only or row.row in winning or (signals and not row.fact)
-        ][: min(limit, 512)]
+        return [row for row in self.kept[after:] if not winners_only or row.row in winning or (signals and not row.fact)][
+            : min(limit, 512)
+        ]
 
     def row_at(self, _ms):
         return 0
@@ -64,8 +63,7 @@ class Wire:
 
     def __init__(self):
         self.shelf, self.room, self.got, self.marks = Shelf(), 10**9, [], []
-        self.deliveries = Deliveries(
-            self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
+        self.deliveries = Deliveries(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
         self.session.known.add(b"k")
@@ -174,8 +172,19 @@ def test_a_router_knows_its_readers_by_topic_and_address():
 
     def add(owner, *patterns, name=None, signals=True, live=True):
         made = Subscription(
-            owner=owner, id=next(numbers), patterns=patterns, name=name, conflate=False, signals=signals, bookmarks=False,
-            credit=1, most_credit=1, after=0, began=0, snapshot=False, live=live,
+            owner=owner,
+            id=next(numbers),
+            patterns=patterns,
+            name=name,
+            conflate=False,
+            signals=signals,
+            bookmarks=False,
+            credit=1,
+            most_credit=1,
+            after=0,
+            began=0,
+            snapshot=False,
+            live=live,
         )
         router.add(made)
         return made

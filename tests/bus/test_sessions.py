@@ -153,8 +153,15 @@ async def test_an_older_certificate_does_not_take_the_place_of_a_newer_one(r: Te
 
 def _hello(r, identity, **more):
     values = {
-        "protocol": f.PROTOCOL, "realm": r.name, "name": identity.name, "incarnation": 0, "firm": False, "attachment": 1,
-        "pid": 1, "version": "", "address": "",
+        "protocol": f.PROTOCOL,
+        "realm": r.name,
+        "name": identity.name,
+        "incarnation": 0,
+        "firm": False,
+        "attachment": 1,
+        "pid": 1,
+        "version": "",
+        "address": "",
     }
     return f.Hello(**{**values, **more})
 
@@ -227,16 +234,24 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
     identity = r.identity("operator/eve")
     raw, welcome = await _welcomed(r, identity)
     signed = statement(
-        identity.key, nonce=welcome.nonce, broker=welcome.broker, name=identity.name,
-        incarnation=welcome.incarnation, attachment=welcome.attachment + 1,
+        identity.key,
+        nonce=welcome.nonce,
+        broker=welcome.broker,
+        name=identity.name,
+        incarnation=welcome.incarnation,
+        attachment=welcome.attachment + 1,
     )
     raw.send(f.Attach(statement=signed))
     refused, _ = await raw.next(f.Refused)
     assert refused.code == "trust.attach"
     raw, welcome = await _welcomed(r, identity)
     signed = statement(
-        SecretKey(os.urandom(32)), nonce=welcome.nonce, broker=welcome.broker, name=identity.name,
-        incarnation=welcome.incarnation, attachment=welcome.attachment,
+        SecretKey(os.urandom(32)),
+        nonce=welcome.nonce,
+        broker=welcome.broker,
+        name=identity.name,
+        incarnation=welcome.incarnation,
+        attachment=welcome.attachment,
     )
     raw.send(f.Attach(statement=signed))
     refused, _ = await raw.next(f.Refused)
@@ -287,9 +302,7 @@ def test_a_killed_process_is_named_within_a_second(zeromq):
         path = r.directory / "identity"
         path.write_bytes(dump(r.identity("node/n1")))
         arguments = [str(path), r.root.public.hex(), broker.address, r.identities[broker].key.public.hex()]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _CLIENT, *arguments, stdout=subprocess.PIPE
-        )
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", _CLIENT, *arguments, stdout=subprocess.PIPE)
         try:
             async with reading(bob, SESSIONS) as got:
                 await got.until(lambda g: states(g, "node/n1") == [("open", None, 1)])

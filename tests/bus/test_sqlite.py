@@ -18,8 +18,16 @@ def append(
     n: int, *, topic="user/t", source="operator/a", budget="signal", winner=False, version=None, arrived=1000, size=100
 ):
     event = Event(
-        source=source, incarnation=1, sequence=n, chain=Link(n, bytes(32)), type="dsmt.user", topic=topic, subject=topic,
-        time=hlc(n), data={}, version=version,
+        source=source,
+        incarnation=1,
+        sequence=n,
+        chain=Link(n, bytes(32)),
+        type="dsmt.user",
+        topic=topic,
+        subject=topic,
+        time=hlc(n),
+        data={},
+        version=version,
     )
     signed = SignedEvent(event, os.urandom(size), os.urandom(32), b"k" * 16)
     return Append(signed, arrived, budget, fact=winner, winner=winner, expires_ms=None)
