@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import to_data
-from dsmt.operations.sight import patience
+from dsmt.event.registry import lookup
+from dsmt.operations.sight import look, patience
 from dsmt.ports.bus import Bus, Draft, Emission
 from dsmt.view import View
+
+NAMED_MOST: Final = 3
+"""Lost races that one sentence names."""
 
 
 def follow(
@@ -30,17 +35,33 @@ def follow(
 
 
 async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
-    """Publish, and wait for every acknowledgement. Raises `RefusedError` or `TransportError`."""
+    """Publish, wait for every acknowledgement, and see that no other fact was first (SEMANTICS A3); the events' ids.
+
+    Raises `RefusedError`, `TransportError`, or `FailedError` (`conflict`) that names who was first, and where: all else
+    was said and stands.
+    """
     emissions: list[Emission] = [bus.emit(draft) for draft in drafts]
     async with patience("the acknowledgement"):
         await asyncio.gather(*(emission.acknowledged() for emission in emissions))
-    return [emission.id for emission in emissions if emission.id is not None]
+    said = [(draft.topic, emission.id) for draft, emission in zip(drafts, emissions, strict=True) if emission.id is not None]
+    facts = [(topic, mine) for topic, mine in said if _is_fact(topic)]
+    if facts:
+        _check_races((await look(bus)).view, facts)
+    return [mine for _, mine in said]
 
 
-def lost_race(view: View, topic: str, mine: EventId) -> FailedError | None:
-    """The error when another fact has won the topic over ours at the same version; None when ours stands."""
-    winner = view.winner(topic)
-    if winner is None or mine in (winner.id, winner.event.replaces):
-        return None
-    said = f"{winner.event.source} changed {topic} at the same moment, and was first"
-    return FailedError("conflict", said, next="look at what it says now, and try again")
+def _is_fact(topic: str) -> bool:
+    match = lookup(topic)
+    return match is not None and match.row.kind == "fact"
+
+
+def _check_races(view: View, said: Sequence[tuple[str, EventId]]) -> None:
+    """Raise `FailedError` when others have won topics over what was said; a fact that follows ours has not."""
+    lost = []
+    for topic, mine in said:
+        winner = view.winner(topic)
+        if winner is not None and mine not in (winner.id, winner.event.replaces):
+            lost.append(f"{winner.event.source} changed {topic} at the same moment, and was first")
+    if lost:
+        more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
+        raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="look at what it says now, and try again")

@@ -1,0 +1,140 @@
+"""Races: who changes what another has changed a moment before is told, whatever the command."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.bus.client import BusClient
+from dsmt.errors import FailedError
+from dsmt.event import records as r
+from dsmt.operations import braking, controlling, node_control, nodesets
+from dsmt.operations.sight import look
+from dsmt.operations.targets import Target
+from dsmt.operations.writing import follow
+from dsmt.ports.bus import Draft, Interest
+from tests.bus.realm import memory_network, realm, until
+from tests.controllers.build import spec, web
+
+ATTRIBUTES = r.NodeAttributes(
+    cpus=4, memory_bytes=2**33, memory_free_bytes=2**33, disk_bytes=2**33, disk_free_bytes=2**33, load=0.0, address="::1",
+    version="0.1", boot_id="b",
+)  # fmt: skip
+SLOT = r.Slot(node="n1", spec="x", revision=1, desired="running")
+HOLD = r.Hold(by="bob", at_ms=1, reason="bob's")
+
+
+class Raced:
+    """An operator's bus between whose first look and first word another operator speaks."""
+
+    def __init__(self, bus: BusClient, rival: Callable[[], Awaitable[object]]) -> None:
+        self._bus, self._rival = bus, rival
+        self._raced = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> AsyncIterator[Any]:
+        async with self._bus.subscribe(interest) as batches:
+            yield batches
+        if not self._raced:
+            self._raced = True
+            await self._rival()
+            said_ms = self._bus.now_ms()
+            await until(lambda: self._bus.now_ms() > said_ms + 50)  # the two clocks agree to some milliseconds only
+
+
+CASES: dict[str, tuple[str, Any, Callable[[Any], Awaitable[object]]]] = {
+    "stop": (
+        "service/web/control/app/0",
+        r.SlotControl(restart=7, by="bob"),
+        lambda bus: controlling.stop(bus, Target("web"), by="alice", reason=""),
+    ),
+    "restart": (
+        "service/web/control/app/0",
+        r.SlotControl(hold=HOLD, by="bob"),
+        lambda bus: controlling.restart(bus, Target("web"), by="alice", reason=""),
+    ),
+    "start": (
+        "service/web/control/app/1",
+        r.SlotControl(hold=HOLD, restart=1, by="bob"),
+        lambda bus: controlling.start(bus, Target("web"), by="alice", reason=""),
+    ),
+    "scale": (
+        "service/web/spec",
+        r.SpecFact(spec=spec(web(7)), by="bob", reason=""),
+        lambda bus: controlling.scale(bus, Target("web", "app"), 5, by="alice", reason=""),
+    ),
+    "drain": (
+        "node/n1/control",
+        r.NodeControl(mode="excluded", by="bob", reason=""),
+        lambda bus: node_control.set_mode(bus, "n1", "draining", by="alice", reason=""),
+    ),
+    "nodeset set": (
+        "nodeset/good",
+        r.NodesetFact(expression="n2", by="bob"),
+        lambda bus: nodesets.define(bus, "good", "n1", by="alice"),
+    ),
+    "brake release": (
+        "config/brake",
+        r.Brake(held=True, released_ms=0, by="bob", reason=""),
+        lambda bus: braking.release(bus, by="alice", reason=""),
+    ),
+}
+
+
+@asynccontextmanager
+async def operators(directory: Path) -> AsyncIterator[tuple[BusClient, BusClient]]:
+    """Alice and bob at a broker that knows a node, and a service of two slots of which one is held."""
+    async with realm(memory_network(), directory) as made:
+        await made.broker()
+        node, controller = await made.client("monitor/n1"), await made.client("controller/c1")
+        alice, bob = await made.client("operator/alice"), await made.client("operator/bob")
+        await node.publish(Draft("node/n1/attributes", r.to_data(ATTRIBUTES)))
+        await alice.publish(Draft("service/web/spec", r.to_data(r.SpecFact(spec=spec(web(2)), by="alice", reason=""))))
+        for index in range(2):
+            await controller.publish(Draft(f"service/web/slot/app/{index}", r.to_data(SLOT)))
+        await alice.publish(Draft("service/web/control/app/1", r.to_data(r.SlotControl(hold=HOLD))))
+        yield alice, bob
+
+
+def run(directory: Path, test: Callable[[BusClient, BusClient], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(30), operators(directory) as (alice, bob):
+            await test(alice, bob)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_a_command_that_lost_its_race_fails_and_names_who_was_first(tmp_path: Path, command: str) -> None:
+    topic, record, act = CASES[command]
+
+    async def test(alice: BusClient, bob: BusClient) -> None:
+        view = (await look(bob)).view
+        with pytest.raises(FailedError) as told:
+            await act(Raced(alice, lambda: bob.publish(follow(view, topic, record, subject=topic))))
+        assert (told.value.code, told.value.exit) == ("conflict", 1)
+        assert f"operator/bob changed {topic}" in told.value.message
+        winner = (await look(bob)).view.winner(topic)
+        assert winner is not None
+        assert winner.event.source == "operator/bob"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_a_command_that_nobody_races_is_done(tmp_path: Path, command: str) -> None:
+    topic, _, act = CASES[command]
+
+    async def test(alice: BusClient, bob: BusClient) -> None:
+        await act(alice)
+        winner = (await look(bob)).view.winner(topic)
+        assert winner is not None
+        assert winner.event.source == "operator/alice"
+
+    run(tmp_path, test)
