@@ -5,6 +5,7 @@ What is logged is for people who look after dsmt itself; what happens to service
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 
@@ -34,7 +35,8 @@ class Logger:
         if Logger.enabled:
             import structlog  # noqa: PLC0415 - lazily, for the start of the command line
 
-            structlog.get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
+            with suppress(OSError):  # a full disk takes no lines; that must end nothing
+                structlog.get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
 
 
 _LEVELS = {"info": 20, "warning": 30, "error": 40}

@@ -83,7 +83,7 @@ async def up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
     if made and wanted.listen is not None:
         check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
-    for name in home.names("brokers"):
+    for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
         init(home, name=wanted.name, listen=wanted.listen)
