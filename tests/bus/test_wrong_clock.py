@@ -1,0 +1,56 @@
+"""A process on a machine whose clock is wrong: what it says before it reaches a broker is not lost (SEMANTICS J4)."""
+
+import os
+import time
+
+import pytest
+
+from dsmt.ports.bus import Draft, Start
+from dsmt.system.files import DiskFiles
+from dsmt.trust.identity import delegate
+from dsmt.trust.keys import SecretKey
+from tests.bus.realm import TestClock, TestRealm, reading, scenario
+
+
+@pytest.mark.parametrize("hours", [-72, 1, 48])
+def test_what_is_said_before_realm_time_is_known_is_said_by_realm_time(network_kind, tmp_path, hours):
+    kept = DiskFiles(str(tmp_path / "kept"))
+
+    @scenario
+    async def said(r: TestRealm):
+        await r.broker()
+        bob = await r.client("operator/bob")
+        identity = r.identity("operator/eve")
+        first = await r.client("operator/eve", identity=identity, kept=kept)
+        await first.publish(Draft("user/t", {"n": 1}))
+        await r.stop(first)
+        async with reading(bob, "/", start=Start.HISTORY) as got:
+            clock = TestClock(hours * 3600.0)
+            again = await r.client("operator/eve", identity=identity, kept=kept, clock=clock, wait=False)
+            emissions = [again.emit(Draft("user/t", {"n": n})) for n in range(2, 50)]
+            for one in emissions:
+                await one.acknowledged()
+            assert abs(emissions[0].signed.event.time_ms - time.time() * 1000) < 10_000
+            await got.until(lambda g: [d["n"] for d in g.of("user/t")] == list(range(1, 50)))
+            told = got.of("source/operator/eve")
+            assert [t["previous_incarnation"] for t in told] == [None, first._publisher.speaker.incarnation]
+            assert got.types() == []
+
+    said(network_kind, tmp_path)
+
+
+@pytest.mark.parametrize("days", [-30, 1, 500])
+def test_who_delegates_by_a_wrong_clock_delegates_all_the_same(network_kind, tmp_path, days):
+    @scenario
+    async def attached(r: TestRealm):
+        await r.broker()
+        node = r.identity("node/n1")
+        now_s = int(time.time()) + days * 86400
+        monitor = delegate("monitor/n1", node, key=SecretKey(os.urandom(32)), now_s=now_s, serial=os.urandom(16))
+        client = await r.client("monitor/n1", identity=monitor, clock=TestClock(days * 86400.0))
+        assert client.attached
+        above, own = node.certificate, monitor.certificate
+        assert (own.not_before, own.not_after) == (above.not_before, above.not_after)
+        assert above.not_before <= own.issued <= above.not_after
+
+    attached(network_kind, tmp_path)
