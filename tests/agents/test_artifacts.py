@@ -126,7 +126,9 @@ def test_a_plain_file_has_one_plain_name(tmp_path, name):
     assert tree(tmp_path) == ["cafe", "new"]
 
 
-@pytest.mark.parametrize("content", [tar_of(*GOOD), zip_of(("a", b"b", 0)), gzip.compress(b"no tar")])
+@pytest.mark.parametrize(
+    "content", [tar_of(*GOOD), zip_of(("a", b"b", 0)), gzip.compress(b"no tar")], ids=["tar", "zip", "gzip"]
+)
 def test_an_archive_is_left_alone_when_it_is_not_to_be_unpacked(put, content):
     assert (put(content, how="no") / "download").read_bytes() == content
 
