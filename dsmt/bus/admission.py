@@ -10,7 +10,6 @@ Rule 4: a fact on `trust/revoked/<key id in hex>` ends that key for good.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from dsmt.bus import frames as f
 from dsmt.bus.delivery import Session
@@ -20,9 +19,7 @@ from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore
-
-REVOKED: Final = "trust/revoked/"
+from dsmt.trust.store import TrustStore, revoked_by
 
 
 class Admission:
@@ -64,16 +61,10 @@ class Admission:
 
     def revoked(self, rows: Iterable[Row]) -> bool:
         """Obey the revocations among stored rows; whether there was one (rule 4)."""
-        found = False
-        for row in rows:
-            if not row.topic.startswith(REVOKED):
-                continue
-            try:
-                self._trust.revoke(bytes.fromhex(row.topic.removeprefix(REVOKED)))
-                found = True
-            except ValueError:
-                self._log.warning("revocation names no key", topic=row.topic)
-        return found
+        keys = [key for row in rows if (key := revoked_by(row.topic)) is not None]
+        for key in keys:
+            self._trust.revoke(key)
+        return bool(keys)
 
     def is_revoked(self, session: Session) -> bool:
         """Whether the session's key, or one above it, was revoked."""

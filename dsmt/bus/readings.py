@@ -2,6 +2,7 @@
 
 Rule 1: every event is checked here: signature, certificate, grant; a broker is not believed.
 Rule 2: what concerns a subscription that has ended is dropped.
+Rule 3: who reads a revocation (`trust/revoked/<key id in hex>`) believes nothing that its key signed from then on (J3).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dsmt.bus.subscription import ClientSubscription
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.hlc import HybridClock
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import TrustStore, revoked_by
 
 Post = Callable[[f.Frame], None]
 Read = f.Deliver | f.Repaired | f.CompleteFrame | f.BookmarkFrame | f.Told
@@ -96,6 +97,9 @@ class Readings:
             except UnusableEventError as error:
                 subscription.notice(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
                 continue
+            ended = revoked_by(signed.event.topic)
+            if ended is not None:
+                self._trust.revoke(ended)
             clock.merge(signed.event.time, now_ms)
             arrived.append(Arrived(signed, row, live))
         return arrived

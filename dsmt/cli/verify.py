@@ -64,19 +64,20 @@ def _show(file: str, found: Verified) -> None:
     print(said)
     for gap in found.gaps:
         where = gap.topic or "its sequence, on a topic that does not show it"
-        print(f"GAP        {gap.source}  {where}  #{gap.first}..#{gap.last} missing")
+        print(f"GAP         {gap.source}  {where}  #{gap.first}..#{gap.last} missing")
     for fault in found.faults:
-        print(f"{_WORDS.get(fault.code, 'BAD'):<10} {fault.event or '-'}  {fault.message}")
+        print(f"{_WORDS.get(fault.code, 'BAD'):<11} {fault.event or '-'}  {fault.message}")
     if found.ok:
         print("all verified, no gap")
     else:
         counts = (
             (found.bad_signatures, "bad event"),
             (found.unknown_signers, "unknown signer"),
+            (found.unwitnessed, "unwitnessed event"),
             (len(found.gaps), "gap"),
             (found.equivocations, "equivocation"),
         )
         print(f"NOT VERIFIED: {', '.join(counted(number, thing) for number, thing in counts if number)}")
 
 
-_WORDS = {"trust.stranger": "STRANGER", "event.equivocation": "TWICE"}
+_WORDS = {"trust.stranger": "STRANGER", "event.equivocation": "TWICE", "trust.unwitnessed": "UNWITNESSED"}

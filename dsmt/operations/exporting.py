@@ -1,6 +1,7 @@
-"""Trust export: every certificate of the realm's history, so that recorded events can be verified offline.
+"""Trust export: every certificate and revocation of the realm's history, so that recorded events can be verified offline.
 
-Rule 1: brokers send the certificates of a signer before its first event, so whoever reads the history has them all.
+Rule 1: brokers send the certificates of a signer before its first event, and revocations are facts: whoever reads the
+    history has them all.
 Rule 2: what a home has exported once it keeps, in `trust.cbor`; it only grows.
 """
 
@@ -21,7 +22,7 @@ READ_S: Final = 300.0
 
 
 async def gather(bus: Bus) -> None:
-    """Have the connection's trust store hear of every signer in the broker's history. Raises `TransportError`."""
+    """Have the connection's trust store hear of all signers and revocations of the history. Raises `TransportError`."""
     interest = Interest(("/",), start=Start.HISTORY, conflate=True, follow=False)
     async with patience("the whole history", READ_S), bus.subscribe(interest) as batches:
         async for _ in batches:

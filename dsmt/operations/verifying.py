@@ -7,6 +7,8 @@ Rule 3: a file that holds brokers' heartbeats and a source's own was recorded wh
     sequence is followed too, from its first heartbeat on; that of a source with no heartbeats, from its `started`.
 Rule 4: an event that comes twice is nothing; two different ones with one number are an equivocation, as is an event
     that links to another than the one before it.
+Rule 5: an event of a revoked key is not believed, whatever time it bears (SEMANTICS J3), wherever in the file the
+    revocation stands: a stolen key signs with any time, and a file of events witnesses no order.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from dsmt.event.codec import decode, open_envelope
 from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.records import BrokerNotice, from_data
 from dsmt.operations.times import rfc3339
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import TrustStore, revoked_by
 
 _EXPLAINED: Final = frozenset({"declared", "trimmed", "dropped", "conflated"})
 _STRANGER: Final = "trust.stranger"
+_REVOKED: Final = "trust.revoked"
+_UNWITNESSED: Final = "trust.unwitnessed"
 _HEARTBEAT: Final = "dsmt.heartbeat"
 MAX_FAULTS: Final = 100
 
@@ -50,7 +54,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file is worth. `first` and `last` are the times of its first and last event."""
+    """What a file is worth. `first` and `last` are the times of its first and last event.
+
+    `events` are those that are believed; `unwitnessed` are those of revoked keys.
+    """
 
     ok: bool
     events: int
@@ -59,6 +66,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     gaps: list[Gap]
     equivocations: int
     unknown_signers: int
+    unwitnessed: int
     first: str | None
     last: str | None
     duplicates: int
@@ -105,11 +113,10 @@ class _Verification:
         self._trust = trust
         self._known: dict[EventId, SignedEvent] = {}
         self._events: list[SignedEvent] = []
-        self._signers: set[str] = set()
         self._notices: dict[str, list[BrokerNotice]] = defaultdict(list)
         self._strangers: set[bytes] = set()
         self._faults: list[Fault] = []
-        self._bad = self._equivocations = self._duplicates = 0
+        self._bad = self._equivocations = self._duplicates = self._unwitnessed = 0
 
     def run(self, raw: bytes) -> Verified:
         try:
@@ -118,17 +125,22 @@ class _Verification:
         except UnusableEventError as error:
             self._bad += 1
             self._fault(error.code, None, error.message)
+        self._obey_revocations()
+        for signed in self._events:
+            if signed.event.type == "dsmt.notice":
+                self._note(signed.event)
         chains = self._chains()
         gaps = sorted({*chains, *self._sequences(chains)}, key=lambda gap: (gap.source, gap.topic or "", gap.first))
         times = [signed.event.time_ms for signed in self._events]
         return Verified(
-            ok=not (self._bad or self._strangers or gaps or self._equivocations),
+            ok=not (self._bad or self._strangers or gaps or self._equivocations or self._unwitnessed),
             events=len(self._events),
-            signers=len(self._signers),
+            signers=len({signed.event.source for signed in self._events}),
             bad_signatures=self._bad,
             gaps=gaps,
             equivocations=self._equivocations,
             unknown_signers=len(self._strangers),
+            unwitnessed=self._unwitnessed,
             first=rfc3339(min(times, default=None)),
             last=rfc3339(max(times, default=None)),
             duplicates=self._duplicates,
@@ -143,6 +155,9 @@ class _Verification:
         try:
             signed, _ = self._trust.open(item)
         except UnusableEventError as error:
+            if error.code == _REVOKED:
+                self._unwitness(_claimed(item))
+                return
             if error.code == _STRANGER:
                 self._strangers.add(_key_of(item))
             else:
@@ -156,13 +171,28 @@ class _Verification:
         if held is not signed:
             self._equivocation(str(signed.id), "two different events have this id")
         self._events.append(signed)
-        if signed.event.type == "dsmt.notice":
-            self._note(signed.event)
-        self._signers.add(signed.event.source)
 
     def _equivocation(self, event: str, message: str) -> None:
         self._equivocations += 1
         self._fault("event.equivocation", event, message)
+
+    # --- revocations ---------------------------------------------------------------------------------------------
+
+    def _obey_revocations(self) -> None:
+        """Rule 5, for the revocations that the file itself holds."""
+        for signed in self._events:
+            key_id = revoked_by(signed.event.topic)
+            if key_id is not None:
+                self._trust.revoke(key_id)
+        ended = {key_id for key_id in {signed.key_id for signed in self._events} if self._trust.is_revoked(key_id)}
+        for signed in self._events:
+            if signed.key_id in ended:
+                self._unwitness(str(signed.id))
+        self._events = [signed for signed in self._events if signed.key_id not in ended]
+
+    def _unwitness(self, event: str | None) -> None:
+        self._unwitnessed += 1
+        self._fault(_UNWITNESSED, event, "its key was revoked, and nobody witnesses that it was signed before")
 
     # --- chains --------------------------------------------------------------------------------------------------
 

@@ -31,8 +31,20 @@ from dsmt.trust.keys import verify as verify_ed25519
 
 Verify = Callable[[int, bytes, bytes, bytes], bool]
 Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
+REVOKED: Final = "trust/revoked/"
+"""Below it a fact on `<key id in hex>` ends that key."""
 _ROOTS_REMEMBERED: Final = 4096
 _KEPT_PER_KEY: Final = 64
+
+
+def revoked_by(topic: str) -> bytes | None:
+    """The id of the key that a fact on this topic ends; None for a topic that ends none."""
+    if not topic.startswith(REVOKED):
+        return None
+    try:
+        return bytes.fromhex(topic.removeprefix(REVOKED))
+    except ValueError:
+        return None
 
 
 class Realm(msgspec.Struct, frozen=True, kw_only=True):

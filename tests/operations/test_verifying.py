@@ -128,6 +128,50 @@ def test_two_events_with_one_number_are_an_equivocation() -> None:
     assert found.equivocations >= 1
 
 
+def revoke(recording: Recording, name: str) -> None:
+    key_id = recording._speakers[name][1].key.key_id
+    recording.say("operator/alice", f"trust/revoked/{key_id.hex()}", {"by": "alice"}, version=1)
+
+
+def test_what_a_revoked_key_signed_is_unwitnessed_wherever_its_revocation_stands() -> None:
+    recording = whole()
+    own = sum(one.event.source == "controller/c1" for one in recording.events)
+    revoke(recording, "controller/c1")
+    found = verify(recording.raw(), TrustStore.from_export(recording.trust.export()))
+    assert not found.ok
+    assert (found.unwitnessed, found.bad_signatures, found.gaps) == (own, 0, [])
+    assert found.events == len(recording.events) - own
+    assert {fault.code for fault in found.faults} == {"trust.unwitnessed"}
+
+
+def test_a_revocation_ends_whom_the_key_has_signed_and_nobody_else() -> None:
+    recording = whole()
+    recording.source("agent/n1/web/app/0")
+    before = sum(one.event.source in ("node/n1", "agent/n1/web/app/0") for one in recording.events)
+    revoke(recording, "node/n1")
+    assert verify(recording.raw(), recording.trust).unwitnessed == before
+
+
+def test_a_revocation_that_was_exported_counts_for_a_stream_without_it() -> None:
+    recording = whole()
+    raw = recording.raw()
+    recording.trust.revoke(recording._speakers["node/n1"][1].key.key_id)
+    found = verify(raw, TrustStore.from_export(recording.trust.export()))
+    assert (found.ok, found.unwitnessed) == (False, 4)
+
+
+def test_what_a_revoked_broker_explained_is_a_gap() -> None:
+    recording = whole()
+    place = place_of(recording, "user/count", 1)
+    for topic in ("user/count", None):
+        notice = BrokerNotice(kind="declared", source="operator/alice", topic=topic, first=1, last=99, message="")
+        recording.say("broker/b1", "broker/b1/notice", to_data(notice))
+    revoke(recording, "broker/b1")
+    assert Gap(source="operator/alice", topic="user/count", first=2, last=2) in verify(
+        recording.raw({place}), recording.trust
+    ).gaps
+
+
 @pytest.mark.parametrize("cut", [1, 30, 200])
 def test_a_file_that_ends_within_an_event_does_not_verify(cut: int) -> None:
     recording = whole()

@@ -1,0 +1,30 @@
+"""Trust export: what an operator's connection learns of the realm's history, and keeps."""
+
+import asyncio
+from pathlib import Path
+
+from dsmt.operations import exporting
+from dsmt.operations.home import Home
+from dsmt.ports.bus import Draft
+from dsmt.trust.store import TrustStore
+from tests.bus.realm import memory_network, realm
+
+
+def test_an_export_holds_every_signer_and_every_revocation_of_the_history(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            eve = made.identity("operator/eve")
+            alice, mallory = await made.client("operator/alice"), await made.client("operator/eve", identity=eve)
+            await mallory.publish(Draft("user/t", {"n": 1}))
+            await alice.publish(Draft(f"trust/revoked/{eve.key.key_id.hex()}", {"by": "alice"}, version=1))
+            carol = await made.client("operator/carol")
+            await exporting.gather(carol)
+            (tmp_path / "home").mkdir()
+            exported = exporting.keep(Home(tmp_path / "home"), carol._trust)
+        trust = TrustStore.from_export(exported)
+        assert {one.subject for one in trust.certificates()} >= {"operator/alice", "operator/eve", "broker/b1"}
+        assert trust.is_revoked(eve.key.key_id)
+        assert not trust.is_revoked(alice._identity.key.key_id)
+
+    asyncio.run(main())
