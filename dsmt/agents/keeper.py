@@ -243,7 +243,10 @@ class Keeper:
                 await asyncio.sleep(delay)
                 delay = min(longest, delay * 2)
         who = process.identity
-        self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))
+        try:
+            self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))
+        except FailedError:  # the disk is full: it runs all the same, and the spawner knows it
+            self._files.remove(c.PROCESS)
         return process
 
     def _prepare(self) -> None:
@@ -256,15 +259,17 @@ class Keeper:
             self._files.write(c.CONFIG, told)
         now_s = self._around.bus.now_ms() // 1000
         around = self._around
+        kept_identity = self._files.read(c.IDENTITY)
         raw = delegated(
-            self._files.read(c.IDENTITY),
+            kept_identity,
             self.slot.agent(self._config.node),
             around.identity,
             now_s=now_s,
             make_key=around.make_key,
             entropy=around.entropy,
         )
-        self._files.write(c.IDENTITY, raw)
+        if raw != kept_identity:
+            self._files.write(c.IDENTITY, raw)
 
     async def _failed(self, why: Reason) -> None:
         """Say that it failed, and wait as long as supervision wants."""

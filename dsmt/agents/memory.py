@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from dsmt.agents.container import RECORD, InstanceRecord, dump_record, load_record
-from dsmt.errors import UnusableEventError
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Status
 from dsmt.event.status import Layer, State
 from dsmt.ports.files import Files
+
+AGAIN_S: Final = 1.0
+"""How soon a full disk is tried again."""
 
 
 class Memory:
@@ -21,7 +24,7 @@ class Memory:
 
     def __init__(self, files: Files, boot: str) -> None:
         self._files = files
-        self._due = False
+        self._due = self._waits_for_room = False
         found = load_record(files.read(RECORD))
         self.fresh = found is None
         """No agent has been here before."""
@@ -40,10 +43,18 @@ class Memory:
         self.record = msgspec.structs.replace(self.record, **changes)
 
     def save(self, **changes: Any) -> None:
-        """Change the record and write it."""
+        """Change the record and write it; on a full disk again and again, for what runs must not end with that."""
         self.record = msgspec.structs.replace(self.record, **changes)
         self._due = False
-        self._files.write(RECORD, dump_record(self.record))
+        try:
+            self._files.write(RECORD, dump_record(self.record))
+        except FailedError as error:
+            if error.code != "fetch.no_space":
+                raise
+            self._due = True
+            if not self._waits_for_room:
+                self._waits_for_room = True
+                asyncio.get_running_loop().call_later(AGAIN_S, self._save_again)
 
     def save_soon(self, **changes: Any) -> None:
         """Change the record and write it when the present handler is done: a rename costs a millisecond.
@@ -54,6 +65,10 @@ class Memory:
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_soon(self._save_due)
+
+    def _save_again(self) -> None:
+        self._waits_for_room = False
+        self._save_due()
 
     def _save_due(self) -> None:
         if self._due:

@@ -183,7 +183,8 @@ class Spawner:
         if main is None or not os.path.isabs(directory):
             raise InputError("spawner.request", f"{name!r} in {directory!r} is no program and absolute directory")
         record = record or record_path(directory, name)
-        known = living(record)
+        children = (identity for identity, child in self._children.items() if child.record == record)
+        known = living(record) or next(children, None)  # a full disk takes no records
         if known is not None:
             return known
         os.makedirs(directory, mode=0o700, exist_ok=True)
