@@ -363,8 +363,7 @@ class Broker:
         more = self._store.trim(self.now_ms(), TRIM_ROWS)
         last = self._store.trimmed
         if not more and last > self._told_trimmed:
-            said = f"the history up to row {last} is not whole any more"
-            self._ingest.notice("trimmed", self._identity.name, said, first=self._told_trimmed + 1, last=last)
+            self._ingest.trimmed(self._told_trimmed + 1, last)
             self._told_trimmed = last
         return more
 

@@ -283,9 +283,18 @@ class Ingest:
     def _notice(self, notice: BrokerNotice) -> None:
         self.own(f"{self._identity.name}/notice", notice, subject=notice.source)
 
-    def notice(self, kind: str, source: str, message: str, *, first: int = 0, last: int = 0) -> None:
+    def notice(self, kind: str, source: str, message: str) -> None:
         """Say a fault of the stream that was seen elsewhere in the broker."""
-        self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=first, last=last, message=message))
+        self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
+
+    def trimmed(self, first: int, last: int) -> None:
+        """Say which rows are not whole any more (B6)."""
+        said = f"the history up to row {last} is not whole any more"
+        self._notice(
+            BrokerNotice(
+                kind="trimmed", source=self._identity.name, topic=None, first=first, last=last, message=said, unit="row"
+            )
+        )
 
     def forget_source(self, source: str) -> None:
         """A source has left: what is remembered of it is read from the store when it returns."""

@@ -306,7 +306,10 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`."""
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`.
+
+    `first` and `last` are in one `unit`: sequences of the source, numbers of the topic's chain, or rows of the store.
+    """
 
     kind: str
     source: str
@@ -314,6 +317,7 @@ class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     message: str
+    unit: Literal["sequence", "number", "row"] = "sequence"
 
 
 def to_data(record: msgspec.Struct) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Rule 1: every item must be an event whose signature, certificate and grant are good at its own time.
 Rule 2: each topic's chain of each source is followed from the first event of it that the file holds; what is missing in it
-    is a gap, unless its source declared or a broker's notice says that it was dropped or trimmed.
+    is a gap, unless its source declared or a broker's notice says that it was dropped or trimmed. A notice counts only
+    for what it is in: numbers of the topic, sequences of the source; rows of a store explain neither.
 Rule 3: a file that holds brokers' heartbeats and a source's own was recorded whole (`dsmt tail --raw`): there the source's
     sequence is followed too, from its first heartbeat on; that of a source with no heartbeats, from its `started`.
 Rule 4: an event that comes twice is nothing; two different ones with one number are an equivocation, as is an event
@@ -217,13 +218,13 @@ class _Verification:
                 if event.chain.previous != chain[before].leaf:
                     self._equivocation(str(event.id), f"it does not link to #{before} of {topic}")
             elif not _within(before + 1, after - 1, [event.declares] if event.declares else []):
-                told = self._told(source, topic)
+                told = self._told(source, topic, "number")
                 if not _within(before + 1, after - 1, told):
                     yield Gap(source=source, topic=topic, first=before + 1, last=after - 1)
 
-    def _told(self, source: str, topic: str | None) -> list[tuple[int, int]]:
-        """The ranges that brokers' notices explain."""
-        return [(one.first, one.last) for one in self._notices[source] if one.topic in (None, topic)]
+    def _told(self, source: str, topic: str | None, unit: str) -> list[tuple[int, int]]:
+        """The ranges that brokers' notices explain: of chain numbers of a topic, or of sequences of the source."""
+        return [(one.first, one.last) for one in self._notices[source] if (one.topic, one.unit) == (topic, unit)]
 
     def _note(self, event: Event) -> None:
         """Take in a broker's notice; one that cannot be read explains nothing."""
@@ -254,7 +255,7 @@ class _Verification:
     def _sequence(self, source: str, numbers: list[int], shown: int) -> Iterator[Gap]:
         """Holes of a sequence, but for as many numbers as the chains have shown to be missing or declared."""
         holes = [(a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1]
-        told = self._told(source, None)
+        told = self._told(source, None, "sequence")
         holes = [hole for hole in holes if not _within(*hole, told)]
         if sum(last - first + 1 for first, last in holes) > shown:
             yield from (Gap(source=source, topic=None, first=first, last=last) for first, last in holes)

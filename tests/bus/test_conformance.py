@@ -445,6 +445,10 @@ async def test_trimmed_history_is_called_trimmed(r: TestRealm):
         assert got.types() == ["trimmed"]
         assert numbers(got, "user/s") == [5]
         assert numbers(got, "user/keep") == [0, 1]
+    broker._trim()
+    await alice.publish(Draft("user/s", {"n": 6}))
+    async with reading(bob, "broker/+/notice", start=Start.HISTORY) as told:
+        assert [(n["kind"], n["unit"]) for n in told.of("broker/b1/notice")] == [("trimmed", "row")]
 
 
 @scenario

@@ -74,11 +74,34 @@ def test_what_a_broker_says_was_declared_or_trimmed_is_no_gap(kind: str) -> None
     recording = whole()
     place = place_of(recording, "user/count", 1)
     number = recording.events[place].event.sequence
-    notice = BrokerNotice(kind=kind, source="operator/alice", topic="user/count", first=2, last=2, message="")
+    notice = BrokerNotice(
+        kind=kind, source="operator/alice", topic="user/count", first=2, last=2, message="", unit="number"
+    )
     recording.say("broker/b1", "broker/b1/notice", to_data(notice))
     sequence = BrokerNotice(kind=kind, source="operator/alice", topic=None, first=number, last=number, message="")
     recording.say("broker/b1", "broker/b1/notice", to_data(sequence))
     assert verify(recording.raw({place}), recording.trust).ok
+
+
+@pytest.mark.parametrize(
+    ("source", "topic", "unit"),
+    [
+        ("broker/b1", None, "row"),
+        ("broker/b1", "broker/b1/heartbeat", "sequence"),
+        ("broker/b1", "broker/b1/heartbeat", "row"),
+        ("broker/b1", None, "number"),
+    ],
+)
+def test_a_notice_in_other_units_explains_no_gap(source: str, topic: str | None, unit: str) -> None:
+    recording = whole(beats=5)
+    place = [i for i, one in enumerate(recording.events) if one.event.topic == "broker/b1/heartbeat"][1]
+    victim = recording.events[place].event
+    notice = BrokerNotice(kind="trimmed", source=source, topic=topic, first=1, last=99, message="", unit=unit)
+    recording.say("broker/b1", "broker/b1/notice", to_data(notice))
+    found = verify(recording.raw({place}), recording.trust)
+    number = victim.chain.number
+    assert Gap(source="broker/b1", topic="broker/b1/heartbeat", first=number, last=number) in found.gaps
+    assert not found.ok
 
 
 def test_every_flipped_bit_of_a_signature_or_a_payload_is_found() -> None:
@@ -163,8 +186,10 @@ def test_a_revocation_that_was_exported_counts_for_a_stream_without_it() -> None
 def test_what_a_revoked_broker_explained_is_a_gap() -> None:
     recording = whole()
     place = place_of(recording, "user/count", 1)
-    for topic in ("user/count", None):
-        notice = BrokerNotice(kind="declared", source="operator/alice", topic=topic, first=1, last=99, message="")
+    for topic, unit in (("user/count", "number"), (None, "sequence")):
+        notice = BrokerNotice(
+            kind="declared", source="operator/alice", topic=topic, first=1, last=99, message="", unit=unit
+        )
         recording.say("broker/b1", "broker/b1/notice", to_data(notice))
     revoke(recording, "broker/b1")
     assert Gap(source="operator/alice", topic="user/count", first=2, last=2) in verify(
