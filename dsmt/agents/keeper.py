@@ -286,7 +286,9 @@ class Keeper:
 
     def _why(self, error: DsmtError) -> Reason:
         if error.code in REASONS and isinstance(error, FailedError):
-            told = reason(error.code, target=str(self.slot), node=self._config.node)
+            told = reason(error.code, **{**error.fields, "target": str(self.slot), "node": self._config.node})
+            if error.code == "fetch.no_space":
+                return told  # whose disk it is, only we know
             return msgspec.structs.replace(told, message=error.message)
         return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
 

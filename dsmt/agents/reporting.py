@@ -61,6 +61,8 @@ class Reporter:
             return self.why("dsmt.bug", id=error.code, module=f"the agent: {error.message}")
         known = {key: value for key, value in error.fields.items() if key not in ("target", "node")}
         told = self.why(error.code, **{"last_output": last_output, **known})
+        if error.code == "fetch.no_space":
+            return told  # whose disk it is, only we know
         return msgspec.structs.replace(told, message=error.message)
 
     def tell(self, state: State, *, why: Reason | None = None, **about: Any) -> None:
