@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,6 +20,7 @@ from dsmt.spec.plain import to_plain
 from dsmt.view import SlotKey, View
 
 PAGE: Final = 2000
+RECENT: Final = 2000
 SKEW_S: Final = 9.0
 
 
@@ -61,6 +63,8 @@ class Fleet:
             if host is not self.broker.host and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
         self._views: list[tuple[View, int]] = []
+        self.recent: deque[bytes] = deque(maxlen=RECENT)
+        """The digests of the view after each of the last rows that were folded into it."""
 
     # --- running -------------------------------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class Fleet:
         return found
 
     def amiss(self) -> list[str]:
-        """What is not as it should be: a slot not running exactly once, on the node that its winner names (12.2), and said to."""
+        """What is not as it should be: a slot not running once, on the node that its winner names (12.2), and said to."""
         running, named, wanted = self.running(), self.named(), list(self.wanted())
         wrong = []
         for slot in wanted:
@@ -168,7 +172,8 @@ class Fleet:
         view, row = self._views[-1]
         if self.broker.store.head > row:
             for at, signed in self.rows(after=row):
-                view.apply(signed)
+                if view.apply(signed) or not self.recent:
+                    self.recent.append(view.digest)
                 row = at
             self._views[-1] = (view, row)
         return view

@@ -1,11 +1,12 @@
 """Invariants: what must hold of every run (SEMANTICS 12); each answers with sentences that say what does not.
 
-Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`.
+Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `Watch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`.
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -20,31 +21,55 @@ from dsmt.view import View
 SHUFFLES: Final = 2
 TWICE: Final = 0.2
 """The share of facts that a replica gets twice."""
-RECENT: Final = 2000
-"""How many rows behind the head a controller's view may end."""
+LOOK_S: Final = 1.0
+LAG_S: Final = 15.0
+"""How long a controller may take to attach and to read everything, or lag behind."""
 
 
 def replicas(fleet: Fleet, stream: Stream) -> list[str]:
     """12.3: all replicas are one state: the store folded in any order, with duplicates; its winners; controllers' views."""
-    facts = [(row, signed) for row, signed in fleet.rows() if is_fact(signed.event)]
-    view, known = View(), {}
-    for number, (_, signed) in enumerate(facts):
-        view.apply(signed)
-        if number >= len(facts) - RECENT:
-            known[view.digest] = number
+    facts = [signed for _, signed in fleet.rows() if is_fact(signed.event)]
+    view = folded(facts)
     wrong = []
-    doubled = [signed for _, signed in facts for _ in range(2 if stream.chance(TWICE) else 1)]
+    doubled = [signed for signed in facts for _ in range(2 if stream.chance(TWICE) else 1)]
     digests = [folded(stream.shuffled(doubled)).digest for _ in range(SHUFFLES)]
     if digests != [view.digest] * SHUFFLES:
         wrong.append("12.3: a replica that got all facts in another order differs")
     winners = [fleet.world.decode(row.raw)[0] for row in fleet.broker.store.rows(0, 1 << 30, winners_only=True)]
     if folded(winners).digest != view.digest:
         wrong.append("12.3: the retained facts of the store are not the winners of its history")
-    for name, controller in fleet.controllers.items():
-        runner = controller.runner
-        if controller.kept.alive and runner is not None and runner.view.digest not in known:
-            wrong.append(f"12.3: the view of controller {name} is not what the store held lately")
+    if folded(facts).digest != fleet.view().digest:
+        wrong.append("12.3: a replica that got all facts as they came differs from one that got them at the end")
     return wrong
+
+
+class Watch:
+    """12.3, all the time: what a controller sees is, at some time in any `LAG_S`, what its broker's store held lately."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.wrong: list[str] = []
+        self._fleet = fleet
+        self._seen: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look each `LOOK_S`, until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Look now."""
+        fleet, now = self._fleet, self._fleet.world.loop.time()
+        fleet.view()
+        broker = fleet.broker.kept.process
+        for name, controller in fleet.controllers.items():
+            process, runner = controller.kept.process, controller.runner
+            runs = process is not None and broker is not None and process.sim.state == broker.sim.state == "running"
+            if not runs or runner is None or runner.view.digest in fleet.recent:
+                self._seen[name] = now
+            elif now > self._seen.setdefault(name, now) + LAG_S:
+                self._seen[name] = now
+                self.wrong.append(f"12.3: the view of controller {name} is not what the store held, at {now:.0f} s")
 
 
 def folded(events: Iterable[SignedEvent]) -> View:

@@ -157,7 +157,7 @@ class SimNode:
         self.host = world.host(name, address)
         self.identity = world.identity(f"node/{name}")
         self.machine = SimMachine(self.host)
-        self.driver = SimDriver(self.host, habits)
+        self.habits = habits
         self.processes = SimProcesses(self.host, self._agent)
         self.monitor_identity = world.identity(f"monitor/{name}", parent=self.identity)
         self.manager = Kept(self.host, "container_manager", self._manager)
@@ -189,6 +189,10 @@ class SimNode:
             heartbeat_s=self.heartbeat_s,
         )
 
+    def _drivers(self, directory: str) -> dict[str, SimDriver]:
+        """The drivers of the container in a directory."""
+        return {"process": SimDriver(self.host, directory, self.habits)}
+
     async def _manager(self, process: HostProcess) -> None:
         host = self.host
         files = SimFiles(host.disk, NODE_ROOT)
@@ -200,7 +204,7 @@ class SimNode:
                 identity=self.identity,
                 make_key=SimKey,
                 processes=self.processes,
-                drivers={"process": self.driver},
+                drivers=self._drivers,
                 files=files,
                 clock=host.clock,
                 entropy=host.entropy("manager"),
@@ -219,7 +223,7 @@ class SimNode:
                 address=host.address,
                 version=__version__,
                 labels={},
-                drivers={"process": DriverAttributes(fence=self.driver.fence, enforces=self.driver.enforces)},
+                drivers={"process": DriverAttributes(fence=SimDriver.fence, enforces=SimDriver.enforces)},
                 pid=process.identity.pid,
             ),
             MonitorSurroundings(
@@ -245,7 +249,7 @@ class SimNode:
             config,
             Surroundings(
                 bus=bus,
-                drivers={"process": self.driver},
+                drivers=self._drivers(directory),
                 checks=SimChecks(host),
                 artifacts=SimArtifacts(host),
                 sockets=SimSockets(host),

@@ -68,11 +68,21 @@ class SimLink(MemoryLink):
         """Whether this end is closed."""
         return self._lost
 
+    def vanish(self) -> None:
+        """Close it. A dead process closes nothing itself: its kernel does."""
+        self.wire.client.host.loop.require_alive()
+        super().vanish()
+
 
 class SimListener(MemoryListener):
     """A broker's end, with the process that holds it."""
 
     process: HostProcess
+
+    def vanish(self) -> None:
+        """Close the port and all that is connected to it."""
+        self.process.host.loop.require_alive()
+        super().vanish()
 
 
 class Wire:

@@ -34,10 +34,13 @@ _DEADLY: Final = (signals.SIGSEGV, signals.SIGKILL, signals.SIGABRT)
 
 
 class SimInstance:
-    """One running program; fulfils `ports.driver.Instance`. `slot` is `service/component/index`, empty for a step."""
+    """One running program; fulfils `ports.driver.Instance`. `slot` is `service/component/index`, empty for a step.
 
-    def __init__(self, host: Host, launch: Launch, habits: Habits) -> None:
-        self.host, self.launch = host, launch
+    `owner` is the directory of its container.
+    """
+
+    def __init__(self, host: Host, owner: str, launch: Launch, habits: Habits) -> None:
+        self.host, self.owner, self.launch = host, owner, launch
         self.identity: Identity = host.next_identity()
         self.slot = launch.env.get("DSMT_INSTANCE", "") if launch.stdout != launch.stderr else ""
         self.began = host.loop.time()
@@ -116,20 +119,28 @@ class SimInstance:
 
 
 class SimDriver:
-    """Runs programs on one host, in place of each of the real drivers."""
+    """Runs programs of the container in a directory of one host, in place of each of the real drivers."""
 
     fence = "none"
     enforces: tuple[str, ...] = ("memory", "pids", "files")
 
-    def __init__(self, host: Host, habits: Habits) -> None:
-        self._host, self._habits = host, habits
+    def __init__(self, host: Host, owner: str, habits: Habits) -> None:
+        self._host, self._owner, self._habits = host, owner, habits
 
     def start(self, launch: Launch) -> SimInstance:
         """Start a program."""
         self._host.loop.require_alive()
-        return SimInstance(self._host, launch, self._habits)
+        return SimInstance(self._host, self._owner, launch, self._habits)
 
     def adopt(self, identity: Identity) -> SimInstance | None:
         """Take over an instance that an earlier agent started; None when it is gone."""
         found = self._host.programs.get(identity.pid)
         return found if isinstance(found, SimInstance) and found.identity == identity else None
+
+    async def clear(self, *, deadline: float) -> tuple[int, ...]:  # noqa: ARG002 - they always die at once
+        """SIGKILL all programs of the container; nothing is ever left."""
+        self._host.loop.require_alive()
+        for program in list(self._host.programs.values()):
+            if isinstance(program, SimInstance) and program.owner == self._owner:
+                program.signal(signals.SIGKILL)
+        return ()

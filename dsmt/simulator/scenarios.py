@@ -4,9 +4,9 @@
 |---|---|---|
 | `storm` | everything goes wrong, at random | |
 | `empty` | the broker loses its disk | 12.4: nothing stops, and nothing moves |
-| `stopped` | the first-ranked controller is stopped in the midst of a repair, and resumed | 12.6: no slot moves back |
+| `stopped` | a controller of the first ranks is stopped in the midst of a repair, and resumed | 12.6: no slot moves back |
 | `silent` | 30 % of the nodes lose their power at once | 12.8: the brake holds |
-| `killed` | 20 % of the nodes die at once, and their kernels say so | 12.8: no brake |
+| `killed` | 25 % of the nodes die at once, and their kernels say so | 12.8: no brake |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dsmt.simulator.faults import SMALL, STORM, Faults
 from dsmt.simulator.fleet import Fleet, Scale
 from dsmt.simulator.handles import SimHandle, SimTimer, owner_of
 from dsmt.simulator.host import HostProcess
-from dsmt.simulator.invariants import moved, replayed, replicas, stopped
+from dsmt.simulator.invariants import Watch, moved, replayed, replicas, stopped
 from dsmt.simulator.members import SimController, SimNode
 from dsmt.simulator.run import run
 from dsmt.simulator.trace import Trace
@@ -32,12 +32,13 @@ from dsmt.view import Fleet as Liveness
 
 FIRST_S: Final = 20.0
 """How long the first placement may take."""
-LOOK_S: Final = 1.0
 STORM_S: Final = 70.0
 """Seconds between two faults of the storm, times nodes."""
 SILENT: Final = 0.3
-KILLED: Final = 0.2
+KILLED: Final = 0.25
 STOPPED_S: Final = 60.0
+DECIDING_S: Final = (0.25, 0.75)
+"""When controllers decide on a node's death, in seconds after it."""
 
 
 @dataclass(slots=True)
@@ -123,13 +124,13 @@ async def empty(play: Play) -> None:
 
 
 async def stopped_controller(play: Play) -> None:
-    """The first-ranked controller is stopped in the midst of a repair (12.6)."""
+    """The controller that acts first, or next, is stopped in the midst of a repair (12.6)."""
     fleet = play.fleet
     await play.settled(FIRST_S, "at first")
     slot = play.stream.choice(sorted(fleet.named()))
     node = fleet.nodes[fleet.named()[slot] or ""]
     ranked = sorted(fleet.controllers, key=lambda name: rank(f"service/{slot.split('/')[0]}", name, list(fleet.controllers)))
-    controller = fleet.controllers[ranked[0]]
+    controller = fleet.controllers[ranked[play.stream.below(2)]]
     _stop_at_an_await(play, controller)
     play.faults.note(f"kill node {node.name}; controller {controller.name} is to be stopped")
     play.faults.kill_node(node)
@@ -146,7 +147,7 @@ async def stopped_controller(play: Play) -> None:
 
 
 def _stop_at_an_await(play: Play, controller: SimController) -> None:
-    """Arrange for a SIGSTOP: before it decides, right after it has said something, or some callbacks after that."""
+    """Arrange for a SIGSTOP: while it decides or waits, right after it has said something, or some callbacks after that."""
     process, stream = controller.kept.process, play.stream
     bus = controller.bus
     if process is None or bus is None:
@@ -162,7 +163,7 @@ def _stop_at_an_await(play: Play, controller: SimController) -> None:
                 process.sim.pause()
 
     if way == 2:
-        play.world.loop.trace = StopAfter(process, after * 30)
+        play.world.later(stream.uniform(*DECIDING_S), process.sim.pause)
     else:
         bus.tap = said
 
@@ -246,10 +247,13 @@ async def _play(report: Report, scale: Scale, seconds: float) -> None:
     played = Play(report.seed, scale, seconds)
     fleet = played.fleet
     await fleet.start()
+    watch = Watch(fleet)
+    watching = played.world.background(watch.run(), "watch")
     await SCENARIOS[report.scenario](played)
     await played.until(seconds)
+    watching.cancel()
     report.seconds = played.now
-    report.wrong = played.wrong + played.world.crashes + fleet.complaints
+    report.wrong = played.wrong + watch.wrong + played.world.crashes + fleet.complaints
     report.wrong += replicas(fleet, played.stream.stream("replicas")) + replayed(fleet)
     report.rows = sum(store.head for store in fleet.broker.stores)
     report.slots, report.faults = len(list(fleet.wanted())), len(played.faults.log)
