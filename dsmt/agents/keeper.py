@@ -315,11 +315,13 @@ class Keeper:
         if process is not None:
             process.signal(signal.SIGKILL)
             await process.wait()
+        drivers = self._around.drivers(self._files.root)
         record = c.load_record(self._files.read(c.RECORD))
-        if record is None or record.process is None:
-            return
-        driver = self._around.drivers.get(record.driver)
-        one = record.process
-        instance = None if driver is None else driver.adopt(Identity(one.pid, one.started, one.boot))
-        if instance is not None:
-            await instance.kill(deadline=KILL_S)
+        driver = None if record is None else drivers.get(record.driver)
+        if driver is not None and record is not None and record.process is not None:
+            one = record.process
+            instance = driver.adopt(Identity(one.pid, one.started, one.boot))
+            if instance is not None:
+                await instance.kill(deadline=KILL_S)
+        for driver in drivers.values():
+            await driver.clear(deadline=KILL_S)

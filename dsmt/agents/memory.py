@@ -25,9 +25,10 @@ class Memory:
     def __init__(self, files: Files, boot: str) -> None:
         self._files = files
         self._due = self._waits_for_room = False
-        found = load_record(files.read(RECORD))
-        self.fresh = found is None
-        """No agent has been here before."""
+        raw = files.read(RECORD)
+        found = load_record(raw)
+        self.fresh = raw is None
+        """No agent has been here before: one writes its record before it starts anything."""
         self.rebooted = found is not None and found.boot != boot
         """The machine has been started anew since the record was written: nothing that ran then runs."""
         if found is None:

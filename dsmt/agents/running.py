@@ -1,8 +1,9 @@
 """Running: one instance's program: start, watch, restart at once, take over, stop (DESIGN 6).
 
-Rule 1: a death is answered in the handler that hears of it: the next program is started, then the word of the death is
-    sent, and only then anything else is done.
-Rule 2: what runs is on disk before it is told, so a killed agent's successor takes it over.
+Rule 1: a death is answered in the handler that hears of it: the next program is started and written down, then the word
+    of the death is sent, and only then anything else is done.
+Rule 2: what runs is on disk before anything is told or awaited, so a killed agent's successor takes it over; what was
+    started and not yet written down, the successor kills.
 Rule 3: what is condemned (not live, not ready in time) fails like what died by itself.
 Rule 4: nothing here decides whether to run: the agent does, and is asked through `again`.
 """
@@ -155,21 +156,24 @@ class Runner:
     # -- taking over
 
     async def resume(self, plan: Plan | None) -> None:
-        """Take over what an earlier agent left running, or tell that it is gone."""
+        """Take over what an earlier agent left running, or end what no record names, and tell what is gone."""
         record = self._memory.record
-        if record.process is None:
-            return
-        if plan is not None:
+        before = record.process
+        if plan is not None and before is not None:
             self.supervision.policy = plan.component.restart
-        identity = Identity(record.process.pid, record.process.started, record.process.boot)
+        if self._memory.rebooted:
+            if before is not None:
+                self._tell_rebooted()
+            return
+        identity = None if before is None else Identity(before.pid, before.started, before.boot)
         driver = self._around.drivers.get(record.driver)
-        instance = None if driver is None or self._memory.rebooted else driver.adopt(identity)
+        instance = None if driver is None or identity is None else driver.adopt(identity)
         if instance is not None:
             self._adopt(instance, plan)
-        elif self._memory.rebooted:
-            self._tell_rebooted()
-        else:
-            self._tell_gone(await self._around.ended(identity))
+        elif not self._memory.fresh:
+            await self.sweep()
+            if identity is not None:
+                self._tell_gone(await self._around.ended(identity))
 
     def _adopt(self, instance: Instance, plan: Plan | None) -> None:
         record, now = self._memory.record, self._around.clock.boottime()
@@ -257,14 +261,14 @@ class Runner:
         if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
             try:
                 new = self._spawn(plan, run.site, run.launch)
+                self._note_start(new, plan)
             except FailedError as error:
                 failure = error
         ran = now - run.began
         why = self._why(ended, ran, started=run.health.started, turned=new is not None or failure is not None)
         self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._around.bus.now_ms()))
         await asyncio.sleep(0)
-        if new is not None and plan is not None and self.run is new and not new.stopping:
-            self._note_start(new, plan)
+        if new is not None and self.run is new and not new.stopping:
             self._tell_start(new)
         elif failure is not None:
             self.failed(failure)
@@ -392,6 +396,10 @@ class Runner:
         self._memory.save(process=None, ready=False, last_exit=last)
         self._reporter.tell(State.STOPPED, why=why, last_exit=last, **about)
         self._memory.save()
+
+    async def sweep(self) -> None:
+        """End whatever of this container runs and is not known; nothing that is known may run."""
+        await stopping.sweep(self._around.drivers, self._reporter)
 
     def _silence(self, run: Run) -> None:
         """From now on its end is ours, and its checks say nothing."""

@@ -83,6 +83,7 @@ class Steps:
     async def leave(self) -> None:
         """Stop, uninstall, remove, and say that it is gone. `{data}` stays."""
         await self._runner.stop(generation=self._facts.generation)
+        await self._runner.sweep()
         left = await self._uninstall()
         self._around.files.remove(FILES)
         self._facts.forget_spec()

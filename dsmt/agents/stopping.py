@@ -1,14 +1,16 @@
 """Stopping: how a run is ended on purpose (OPERATOR 1, `stop`).
 
 Rule 1: wait `delay` with the endpoint withdrawn, ask by command, signal, wait `grace`, kill the whole tree.
-Rule 2: it returns when nothing of the tree is left; what does not die is told, and tried again each `STUCK_S`.
+Rule 2: what no record names is swept up by its mark alone, and at once: nobody knows how it wants to be asked.
+Rule 3: both return when nothing is left; what does not die is told, and tried again each `STUCK_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from dsmt.agents.endings import words
 from dsmt.agents.installing import Installer
@@ -16,7 +18,7 @@ from dsmt.agents.launching import Plan, Site
 from dsmt.agents.reporting import Reporter
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
-from dsmt.ports.driver import Instance
+from dsmt.ports.driver import Driver, Instance
 from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
@@ -43,12 +45,24 @@ async def end(
             await instance.wait()
     except TimeoutError:
         why = reporter.why("stop.killed", grace=words(grace))
-    stuck = await instance.kill(deadline=KILL_S)
-    while stuck:
+    await _until_dead(instance.kill, reporter)
+    return await instance.wait(), why
+
+
+async def sweep(drivers: Mapping[str, Driver], reporter: Reporter) -> None:
+    """Kill all that earlier agents have left running and no record names (rule 2)."""
+    for driver in drivers.values():
+        await _until_dead(driver.clear, reporter)
+
+
+class _Kill(Protocol):
+    async def __call__(self, *, deadline: float) -> tuple[int, ...]: ...
+
+
+async def _until_dead(kill: _Kill, reporter: Reporter) -> None:
+    while stuck := await kill(deadline=KILL_S):
         reporter.note(reason=reporter.why("stop.stuck", pid=stuck[0], state="D"))
         await asyncio.sleep(STUCK_S)
-        stuck = await instance.kill(deadline=KILL_S)
-    return await instance.wait(), why
 
 
 async def _ask(plan: Plan, site: Site, installer: Installer, reporter: Reporter) -> None:

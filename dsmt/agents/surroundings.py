@@ -51,15 +51,16 @@ class Surroundings:
 class NodeSurroundings:
     """Everything a container manager touches.
 
-    `files` is the node's directory. `make_key` makes a key of 32 secret bytes. `drivers` are used only to end what an
-    agent that was killed has left running. `ended` tells how a process ended that is not this one's child.
+    `files` is the node's directory. `make_key` makes a key of 32 secret bytes. `drivers` makes those of the container in a
+    directory; they are used only to end what an agent that was killed has left running. `ended` tells how a process
+    ended that is not this one's child.
     """
 
     bus: Bus
     identity: Source
     make_key: Callable[[bytes], Key]
     processes: Processes
-    drivers: Mapping[str, Driver]
+    drivers: Callable[[str], Mapping[str, Driver]]
     files: Files
     clock: Clock
     entropy: Entropy

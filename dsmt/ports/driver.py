@@ -5,7 +5,8 @@ Contract:
 2. An instance is a whole process tree: whatever the program forks belongs to it, also after a double fork,
    and `kill` leaves none of it.
 3. `adopt` never takes another process that has got the same pid.
-4. What a program writes goes to the log files named in `Launch`, whoever of dsmt lives or dies.
+4. A driver is made for one container, and every program that it starts belongs to that container for ever.
+5. What a program writes goes to the log files named in `Launch`, whoever of dsmt lives or dies.
 """
 
 from __future__ import annotations
@@ -76,4 +77,12 @@ class Driver(Protocol):
 
     def adopt(self, identity: Identity) -> Instance | None:
         """Take over an instance that an earlier agent started; None when it is gone."""
+        ...
+
+    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+        """SIGKILL all programs of the container, whichever agent started them, and wait at most `deadline` s for their end.
+
+        For who knows of nothing that runs: an agent that was killed after a start and before it wrote that down has left
+        what no record names. Returns the pids that do not die; empty is the good case.
+        """
         ...

@@ -56,7 +56,7 @@ async def _serve(directory: Path) -> int:
                 identity=identity,
                 make_key=SecretKey,
                 processes=spawner,
-                drivers={word: make("", spawner.ended) for word, make in DRIVERS.items()},
+                drivers=lambda place: {word: make(place, spawner.ended) for word, make in DRIVERS.items()},
                 files=DiskFiles(str(directory)),
                 clock=around.clock,
                 entropy=around.entropy,

@@ -1,6 +1,7 @@
 """The deployment agent as a whole, in the simulator's time, over a bus and a machine in memory."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -22,6 +23,7 @@ from dsmt.ports.processes import Exit
 
 from .world import WEB, Bus, Realm, Site, in_virtual_time
 
+Doing = Callable[[Site], Awaitable[None]]
 CHECKED = WEB + "    health: {http: {port: http, path: /}}\n"
 
 
@@ -58,14 +60,15 @@ def test_a_death_after_a_healthy_run_is_answered_before_anything_is_said() -> No
         await site.realm.until(lambda: site.health() == "none")
         (program,) = site.machine.alive
         site.logs.write("stderr", "the last words\n")
-        before, old = len(site.realm.log), site.kept_pid()
+        before = len(site.realm.log)
         found = []
         publish = site.realm.publish
         site.realm.publish = lambda signed: (found.append((len(site.machine.alive), site.kept_pid())), publish(signed))  # type: ignore[method-assign]
         program.end(Exit(None, 9))
         await site.realm.until(lambda: site.states()[-1] == "running" and "failed" in site.states())
-        assert found[0] == (1, old), "started first, then told, and only then written down"
-        assert found[-1] == (1, site.kept_pid()) != (1, old)
+        (new,) = site.machine.alive
+        assert new is not program
+        assert found[0] == (1, new.identity.pid), "started first, then written down, then told"
         told = [s.event for s in site.realm.log[before:] if s.event.type == "dsmt.status"]
         assert [e.data["state"] for e in told] == ["failed", "instantiated", "running"]
         failed, *after = told
@@ -157,22 +160,114 @@ def test_a_program_that_died_while_no_agent_lived_is_told_and_started_again() ->
     in_virtual_time(main)
 
 
-def test_an_agent_killed_at_any_moment_leaves_at_most_one_program_and_ends_with_one_running() -> None:
+def killed_at(
+    moment: int, scenario: Callable[[Site], Awaitable[None]], afterwards: Callable[[Site], Awaitable[None]]
+) -> bool:
+    """Kill the agent of a scenario at its n-th start of a program or write; another one follows. Whether there was one."""
+    site = Site(Realm())
+
+    async def main() -> bool:
+        site.artifacts.takes_s = 0.05
+        site.machine.steps["set"] = Exit(0, None)
+        site.machine.moment.left = moment
+        agent = site.start()
+        doing = asyncio.ensure_future(scenario(site))
+        await asyncio.wait((doing, asyncio.ensure_future(agent.wait())), return_when=asyncio.FIRST_COMPLETED)
+        killed = not site.machine.moment.left
+        assert killed or doing.exception() is None
+        doing.cancel()
+        site.machine.moment.left = 0
+        agent.kill()
+        last = site.start()
+        await afterwards(site)
+        assert not site.machine.copies
+        last.kill()
+        return killed
+
+    return bool(in_virtual_time(main))
+
+
+DEPOT = CHECKED.replace(
+    "    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    configure: set it\n    run:"
+)
+
+
+async def installed_and_died_twice(site: Site) -> None:
+    spec = site.spec(DEPOT)
+    site.assign(spec)
+    for _ in range(2):
+        await site.realm.until(lambda: site.health() == "ready")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: site.state() == "failed")
+    await site.realm.until(lambda: site.health() == "ready")
+    site.assign(spec, version=2, restart=1)
+    await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2 and site.health() == "ready")
+
+
+async def runs_once(site: Site) -> None:
+    await site.realm.until(lambda: site.health() == "ready" and len(site.machine.alive) == 1)
+    await asyncio.sleep(30)
+    assert site.state() == "running"
+    assert len(site.machine.alive) == 1
+
+
+async def left(site: Site) -> None:
+    site.assign(site.spec(DEPOT))
+    await site.realm.until(lambda: site.health() == "ready")
+    site.assign(site.spec_of(), version=2, desired="gone")
+    await site.until("gone")
+
+
+async def is_gone(site: Site) -> None:
+    site.assign(site.spec_of(), version=3, desired="gone")
+    await site.realm.until(lambda: site.state() == "gone" and site.process is not None and not site.process.alive)
+    assert not site.machine.alive
+
+
+@pytest.mark.parametrize(("scenario", "afterwards"), [(installed_and_died_twice, runs_once), (left, is_gone)])
+def test_an_agent_killed_at_any_start_or_write_leaves_one_program_at_most(scenario: Doing, afterwards: Doing) -> None:
+    moment = 1
+    while killed_at(moment, scenario, afterwards):
+        moment += 1
+    assert moment > 30
+
+
+def test_an_agent_killed_at_any_time_leaves_at_most_one_program_and_ends_with_one_running() -> None:
     for step in range(1, 60):
 
         async def main(step: int = step) -> None:
             site = Site(Realm())
             site.artifacts.takes_s = 0.05
-            site.place(CHECKED.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+            site.place(DEPOT)
+            site.machine.steps["set"] = Exit(0, None)
             agent = site.start()
             await asyncio.sleep(step * 0.004)
             agent.kill()
             agent = site.start()
             await site.realm.until(lambda: site.health() == "ready")
             assert len(site.machine.alive) == 1
+            assert not site.machine.copies
             agent.kill()
 
         in_virtual_time(main)
+
+
+def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        agent.kill()
+        (before,) = site.machine.alive
+        site.files.below(site.slot.directory).write(RECORD, b"{half of")
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert before.ended == Exit(None, 9)
+        assert not site.machine.copies
+        agent.kill()
+
+    in_virtual_time(main)
 
 
 def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> None:

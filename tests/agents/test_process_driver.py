@@ -381,7 +381,7 @@ def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, 
     asyncio.run(main())
 
 
-def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, cleanup, tmp_path):
+def test_what_an_instance_left_that_died_unwatched_is_found_by_its_container_alone(launch, said, cleanup, tmp_path):
     identity = _first_agent(launch(DAEMON))
     cleanup.append(identity)
 
@@ -392,14 +392,13 @@ def test_what_an_instance_left_is_cleared_when_it_died_unwatched(launch, said, c
         os.kill(identity.pid, signal.SIGKILL)
         await until(lambda: not is_alive(identity))
         assert is_alive(escaped)
-        driver = ProcessDriver(str(tmp_path))
-        mine = driver.start(launch("import time; time.sleep(600)"))
-        assert ProcessDriver(str(tmp_path / "other")).adopt(identity) is None
-        assert is_alive(escaped)
+        driver, other = ProcessDriver(str(tmp_path)), ProcessDriver(str(tmp_path / "other"))
         assert driver.adopt(identity) is None
-        await until(lambda: not is_alive(escaped))
-        assert is_alive(mine.identity)
-        assert await mine.kill(deadline=10) == ()
+        assert await other.clear(deadline=10) == ()
+        assert await ProcessDriver().clear(deadline=10) == ()
+        assert is_alive(escaped)
+        assert await driver.clear(deadline=10) == ()
+        assert not is_alive(escaped)
 
     asyncio.run(main())
 

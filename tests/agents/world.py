@@ -24,7 +24,7 @@ from dsmt.ports.check import Result
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit, Identity
-from dsmt.simulator.process import SimProcess
+from dsmt.simulator.process import SimProcess, current_process
 from dsmt.simulator.run import run as simulate
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
@@ -67,11 +67,30 @@ class Entropy:
         return self.random.uniform(low, high)
 
 
+class Moments:
+    """Where the process that runs may be killed besides at its awaits: at each start of a program and each write."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.passed = 0
+
+    def __call__(self) -> None:
+        self.passed += 1
+        if self.left:
+            self.left -= 1
+            process = current_process()
+            if not self.left and process is not None:
+                process.kill()
+
+
 class MemoryFiles:
     """The `Files` port over a dict that outlives its users."""
 
-    def __init__(self, content: dict[str, bytes] | None = None, root: str = "/node") -> None:
+    def __init__(
+        self, content: dict[str, bytes] | None = None, root: str = "/node", moment: Callable[[], None] = lambda: None
+    ) -> None:
         self.content = {} if content is None else content
+        self.moment = moment
         self._root = root
 
     @property
@@ -85,7 +104,9 @@ class MemoryFiles:
         return self.content.get(self._place(path))
 
     def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        self.moment()
         self.content[self._place(path)] = content
+        self.moment()
 
     def names(self, path: str) -> list[str]:
         prefix = self._place(path) + "/"
@@ -97,7 +118,7 @@ class MemoryFiles:
             del self.content[key]
 
     def below(self, path: str) -> "MemoryFiles":
-        return MemoryFiles(self.content, self._place(path))
+        return MemoryFiles(self.content, self._place(path), self.moment)
 
 
 class Emission:
@@ -265,8 +286,9 @@ class Bus:
 class Program:
     """A running program of the machine; fulfils `Instance`."""
 
-    def __init__(self, machine: "Machine", launch: Launch, identity: Identity) -> None:
+    def __init__(self, machine: "Machine", owner: str, launch: Launch, identity: Identity) -> None:
         self.machine = machine
+        self.owner = owner
         self.launch = launch
         self.identity = identity
         self.ended: Exit | None = None
@@ -304,14 +326,14 @@ def _set(waiter: asyncio.Future[Exit], how: Exit) -> None:
 
 
 class Machine:
-    """Programs, ports, logs and agents of one machine; fulfils `Driver`, `Sockets`, `Processes`."""
-
-    fence = "none"
-    enforces = ("files",)
+    """Programs, ports, logs and agents of one machine; fulfils `Sockets`."""
 
     def __init__(self, boot: str = "boot-1") -> None:
         self.boot = boot
+        self.moment = Moments()
         self.programs: list[Program] = []
+        self.copies: list[Program] = []
+        """Programs that were started while another of the same slot ran."""
         self.exits: dict[Identity, Exit] = {}
         self.held: dict[int, str] = {}
         self.wrong: FailedError | None = None
@@ -322,18 +344,21 @@ class Machine:
     def alive(self) -> list[Program]:
         return [program for program in self.programs if program.ended is None]
 
-    def start(self, launch: Launch) -> Program:
+    def start(self, owner: str, launch: Launch) -> Program:
         if self.wrong is not None:
             raise self.wrong
-        program = Program(self, launch, Identity(100 + len(self.programs), 7, self.boot))
+        program = Program(self, owner, launch, Identity(100 + len(self.programs), 7, self.boot))
+        if any(other.owner == owner for other in self.alive):
+            self.copies.append(program)
         self.programs.append(program)
         exits = self.steps.get(launch.argv[0])
         if exits is not None:
             program.end(exits)
+        self.moment()
         return program
 
-    def adopt(self, identity: Identity) -> Program | None:
-        return next((p for p in self.programs if p.identity == identity and p.ended is None), None)
+    def drivers(self, owner: str) -> dict[str, "Driver"]:
+        return {"process": Driver(self, owner)}
 
     def reboot(self) -> None:
         for program in self.alive:
@@ -346,6 +371,29 @@ class Machine:
 
     def holder(self, port: int, address: str, protocol: str) -> str | None:
         return self.held.get(port)
+
+
+class Driver:
+    """Runs programs of one container on a machine; fulfils the port."""
+
+    fence = "none"
+    enforces = ("files",)
+
+    def __init__(self, machine: Machine, owner: str) -> None:
+        self.machine = machine
+        self.owner = owner
+
+    def start(self, launch: Launch) -> Program:
+        return self.machine.start(self.owner, launch)
+
+    def adopt(self, identity: Identity) -> Program | None:
+        return next((p for p in self.machine.alive if p.identity == identity), None)
+
+    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+        for program in self.machine.alive:
+            if program.owner == self.owner:
+                await program.kill(deadline=deadline)
+        return ()
 
 
 class MemoryLogs:
@@ -411,7 +459,7 @@ class Site:
         self.slot = slot or SlotName("web", "app", "0")
         self.machine = Machine()
         self.disk: dict[str, bytes] = {}
-        self.files = MemoryFiles(self.disk, f"/{node}")
+        self.files = MemoryFiles(self.disk, f"/{node}", self.machine.moment)
         self.checks = Checks()
         self.artifacts = Artifacts()
         self.entropy = Entropy()
@@ -457,7 +505,7 @@ class Site:
         files = self.files.below(self.slot.directory)
         return Surroundings(
             bus=self.bus,
-            drivers={"process": self.machine},
+            drivers=self.machine.drivers(files.root),
             checks=self.checks,
             artifacts=self.artifacts,
             sockets=self.machine,
@@ -589,7 +637,7 @@ class Node:
         self.realm = realm
         self.node = node
         self.machine = Machine()
-        self.files = MemoryFiles({}, f"/{node}")
+        self.files = MemoryFiles({}, f"/{node}", self.machine.moment)
         self.agents = Agents(realm, self.files, self.machine, node)
         self.entropy = Entropy(3)
         root = SecretKey(b"r" * 32)
@@ -603,7 +651,7 @@ class Node:
             identity=self.identity,
             make_key=SecretKey,
             processes=self.agents,
-            drivers={"process": self.machine},
+            drivers=self.machine.drivers,
             files=self.files,
             clock=Clock(),
             entropy=self.entropy,

@@ -7,7 +7,7 @@ Rule 2: the agent is a subreaper: whatever an instance forks stays among the age
 Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.tree`), so the agent's other
         children, health checks and install commands, are never killed for it.
 Rule 4: an instance that outlived its agent is the spawner's child; how it ended is asked there.
-Rule 5: when an instance is gone at adoption, what it left behind is killed: nobody else would ever look for it.
+Rule 5: when an instance is gone at adoption, what it left in its session is killed at once: only its pid names that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dsmt.system.procfs import (
     open_pidfd,
     stat_of,
 )
-from dsmt.system.tree import MARK, Orphans, Tree, make_mark, marked, owner_of
+from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark
 from dsmt.system.watch import Ask, Watch, nobody, watch
 
 LIMITS: Final[Mapping[str, int]] = {
@@ -107,7 +107,6 @@ class ProcessDriver:
         self._owner = owner
         self._ask = ask
         self._prefix = make_mark(owner, 0)[:-1]
-        self._adopted: set[str] = set()
         self._inherits = False
         self._orphans = Orphans()
 
@@ -150,28 +149,25 @@ class ProcessDriver:
         """Take over an instance that an earlier agent started; None when it is gone (rule 5)."""
         watched = watch(identity, self._ask) if is_alive(identity) else None
         if watched is None:
-            self._clear(identity)
+            _end_session(identity)
             return None
         mark = environment_value(identity.pid, MARK) or ""
-        self._adopted.add(mark)
         stat = stat_of(identity.pid)
         return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
 
-    def _clear(self, gone: Identity) -> None:
-        """SIGKILL what an instance left behind that died unwatched: its session, and the marks of its owner."""
-        left = Tree(gone, "", ours=False).members()
-        if self._owner:
-            left |= marked(self._is_left)
-        for member in left:
-            descriptor = open_pidfd(member)
-            if descriptor is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                os.close(descriptor)
+    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+        """SIGKILL all that was started for this owner, and wait for its end; the pids that do not die in time."""
+        return await kill_owned(self._owner, deadline=deadline) if self._owner else ()
 
-    def _is_left(self, mark: str) -> bool:
-        """Whether a mark is this owner's, but of no tree that this agent started or adopted."""
-        return owner_of(mark) == self._owner and not mark.startswith(self._prefix) and mark not in self._adopted
+
+def _end_session(gone: Identity) -> None:
+    """SIGKILL the session of an instance that died unwatched; `clear` finds what has left that."""
+    for member in Tree(gone, "", ours=False).members():
+        descriptor = open_pidfd(member)
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
 
 
 def _exec(launch: Launch, env: Mapping[str, str]) -> int:
