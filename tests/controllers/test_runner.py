@@ -240,7 +240,7 @@ def test_a_controller_of_a_lower_ruleset_only_watches_while_a_higher_one_lives()
         newer.kept.stop()
         fleet.operator.apply(spec(web(4)), reason="more")
         await fleet.until(lambda: fleet.running() == 4, 60)
-        assert not any(c.runner.watching for c in fleet.controllers)
+        await fleet.until(lambda: not any(c.runner.watching for c in fleet.controllers), 2)
 
     simulate(scenario)
 
