@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from dsmt.bus.client import About, BusClient
@@ -27,6 +27,9 @@ from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
 PATIENCE_S = 5.0
+REFUSED_S = 1.0
+"""Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
+LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,20 @@ async def connect(
 
 
 async def _attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
-    try:
-        async with asyncio.timeout(patience_s):
-            await bus.wait_attached()
-    except TimeoutError as error:
-        if bus.refusal is not None:
-            raise bus.refusal from error
-        addresses = ", ".join(broker.address for broker in reached)
-        raise TransportError(
-            "bus.unreachable", f"no broker answers at {addresses}", next="dsmt up starts this home's realm again"
-        ) from error
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience_s
+    refused = False
+    while not bus.attached and (left := until - loop.time()) > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(LOOK_S, left)):
+                await bus.wait_attached()
+        if bus.refusal is not None and not refused:
+            refused, until = True, min(until, loop.time() + REFUSED_S)
+    if bus.attached:
+        return
+    if bus.refusal is not None:
+        raise bus.refusal
+    addresses = ", ".join(broker.address for broker in reached)
+    raise TransportError(
+        "bus.unreachable", f"no broker answers at {addresses}", next="dsmt up starts this home's realm again"
+    )
