@@ -2,8 +2,9 @@
 
 Rule 1: `up` may be repeated: what runs is left alone, what is missing is made and started.
 Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
-Rule 3: `down` first ends who would restart others (keeper, spawners, managers), then controllers, so that nobody repairs
-    what is being ended, then agents with their services, then brokers, which so have heard of every end.
+Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting),
+    then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
+    so have heard of every end.
 Rule 4: after `down` no process is left and no container's directory; keys, history and `data` directories stay.
 """
 
@@ -13,7 +14,6 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,11 +28,10 @@ from dsmt.operations.home import Home, ensure_controller, ensure_node, init
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config, write_config
 from dsmt.programs.keeper import KeeperFile
-from dsmt.programs.spawner import take_lock
 from dsmt.system.fork import log_path
-from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.processes import SpawnedProcesses, detach
 from dsmt.system.procfs import identity_of, is_alive, open_pidfd
-from dsmt.system.records import living, record_path, write_record
+from dsmt.system.records import living, record_path, take_lock, write_record
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
@@ -131,7 +130,7 @@ async def _start_keeper(home: Home) -> None:
     if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
         try:
             argv = [sys.executable, "-m", "dsmt.programs.keeper", str(directory), str(lock)]
-            keeper = _detach(argv, log_path(str(directory), "keeper"), lock)
+            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
             if keeper is not None:
                 write_record(record_path(str(directory), "spawner"), keeper)
         finally:
@@ -149,22 +148,6 @@ async def _start_keeper(home: Home) -> None:
             await asyncio.sleep(0.02)
         else:
             return
-
-
-def _detach(argv: list[str], log: str, lock: int) -> Identity | None:
-    """Start a program that outlives us, in a session of its own, and give it a lock; None when it has ended already."""
-    with Path(log).open("ab") as output:
-        child = subprocess.Popen(
-            argv,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-    child.returncode = 0  # nobody here waits for it
-    return identity_of(child.pid)
 
 
 async def _start_node(home: Home, node: str) -> None:
@@ -186,24 +169,62 @@ class Ended:
 async def down(home: Home) -> Ended:
     """End everything that this home started on this machine."""
     parts = _Parts(home)
-    counted = len(set(parts.all()))
-    restarters = parts.restarters()
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # first stopped, so that none sees another's death
-        for identity in restarters:
-            _signal(identity, number)
-    await _gone(restarters, 5.0)
-    await _end(parts.controllers(), 3.0)
-    for identity in parts.monitors():
-        _signal(identity, signal.SIGKILL)
-    killed = await _end(parts.agents(), GRACE_S)
-    stuck: list[int] = []
-    for container in parts.containers():
-        stuck.extend(await kill_owned(str(container), deadline=5.0))
-    killed += await _end(parts.brokers(), 5.0)
-    killed += await _end(parts.all(), 1.0)
+    seen = set(parts.all())
+    locks = await _end_restarters(parts, seen)
+    try:
+        await _end(parts.controllers(), 3.0)
+        for identity in parts.monitors():
+            _signal(identity, signal.SIGKILL)
+        killed = await _end(parts.agents(), GRACE_S)
+        stuck: list[int] = []
+        for container in parts.containers():
+            stuck.extend(await kill_owned(str(container), deadline=5.0))
+        killed += await _end(parts.brokers(), 5.0)
+        killed += await _end_rest(parts, seen)
+    finally:
+        for lock in locks:
+            os.close(lock)
     for node in home.names("nodes"):
         shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
-    return Ended(counted, killed, tuple(stuck))
+    return Ended(len(seen), killed, tuple(stuck))
+
+
+async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
+    """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one.
+
+    Who holds a directory's lock is its spawner, from its birth on. The locks that are returned keep others from starting.
+    """
+    locks: dict[Path, int] = {}
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        restarters = parts.restarters()
+        seen.update(restarters)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # first stopped, so that none sees another's death
+            for identity in restarters:
+                _signal(identity, number)
+        await _gone(restarters, 5.0)
+        free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
+        for directory in free:
+            lock = take_lock(str(directory))
+            if lock is not None:
+                locks[directory] = lock
+        if not restarters and all(directory in locks for directory in free):
+            break
+        await asyncio.sleep(0.01)
+    return list(locks.values())
+
+
+async def _end_rest(parts: _Parts, seen: set[Identity]) -> int:
+    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many."""
+    killed = looks = 0
+    deadline = time.monotonic() + START_S
+    while looks < 2 and time.monotonic() < deadline:
+        left = parts.all()
+        seen.update(left)
+        looks = 0 if left else looks + 1
+        killed += await _end(left, 1.0)
+        await asyncio.sleep(0.02)
+    return killed
 
 
 class _Parts:
@@ -217,6 +238,11 @@ class _Parts:
         nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
         found = self._living(keeper_directory(self._home), "spawner")
         return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
+
+    def homes_of_spawners(self) -> list[Path]:
+        """The directories in which a spawner may run."""
+        found = [keeper_directory(self._home), *(self._home.part("nodes", name) for name in self._home.names("nodes"))]
+        return [directory for directory in found if directory.is_dir()]
 
     def controllers(self) -> list[Identity]:
         """The controllers."""

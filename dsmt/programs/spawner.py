@@ -12,7 +12,6 @@ Rule 6: `start` is idempotent: while the process of the record lives, it is the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import os
@@ -33,7 +32,7 @@ from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork
 from dsmt.system.processes import LONGEST_DELAY_S, SHORT_LIFE_S, SOCKET
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd
-from dsmt.system.records import living, record_path, write_record
+from dsmt.system.records import living, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
 
@@ -293,18 +292,6 @@ class Spawner:
             os.close(descriptor)
 
 
-def take_lock(directory: str) -> int | None:
-    """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
-    path = os.path.join(directory, "spawner.lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
 def load(programs: Mapping[str, str]) -> dict[str, Main]:
     """Import every program of a table. Raises `FailedError` (`start.cannot_exec`) for one that cannot be."""
     loaded: dict[str, Main] = {}
@@ -390,7 +377,7 @@ def _say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        _say("usage: python -m dsmt.programs.spawner DIRECTORY")
+    if len(sys.argv) not in (2, 3):
+        _say("usage: python -m dsmt.programs.spawner DIRECTORY [LOCK]")
         sys.exit(2)
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], lock=int(sys.argv[2]) if len(sys.argv) == 3 else None))

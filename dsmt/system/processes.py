@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Never
 
 import msgspec
@@ -21,7 +22,7 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.system.fork import log_path
 from dsmt.system.procfs import descendants, identity_of, is_alive
-from dsmt.system.records import living, record_path
+from dsmt.system.records import living, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
 from dsmt.system.tree import kill_owned, kill_tree
 from dsmt.system.watch import UNSEEN, Watch, watch
@@ -29,6 +30,7 @@ from dsmt.system.watch import UNSEEN, Watch, watch
 __all__ = [
     "SpawnedProcesses",
     "descendants",
+    "detach",
     "identity_of",
     "is_alive",
     "kill_owned",
@@ -144,27 +146,47 @@ def spawner_of(directory: str) -> Identity | None:
     return living(record_path(directory, "spawner"))
 
 
-def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity:
+def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity | None:
     """Start a node's spawner, detached: its own session, its output in `<directory>/spawner.log`.
 
-    It exits with code 0 by itself when the directory has one already. `argv` is another command, for tests.
-    Raises `FailedError` (`start.driver`).
+    It has the directory's lock and its record from its birth. None when there is one already, or one is on its way.
+    `argv` is another command, for tests; the lock's descriptor is its last argument. Raises `FailedError` (`start.driver`).
     """
     where = os.path.abspath(directory)
     command = list(argv) if argv is not None else [sys.executable, "-m", "dsmt.programs.spawner", where]
     try:
         os.makedirs(where, mode=0o700, exist_ok=True)
-        with open(log_path(where, "spawner"), "ab") as log:
-            child = subprocess.Popen(
-                command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        lock = take_lock(where)
+        if lock is None:
+            return None
+        try:
+            child = detach([*command, str(lock)], log_path(where, "spawner"), lock)
+        finally:
+            os.close(lock)
     except OSError as error:
         raise FailedError("start.driver", f"cannot start the spawner of {where}: {error}") from error
-    child.returncode = 0  # or Popen would reap it and warn; a watch does that
-    identity = identity_of(child.pid)
+    identity = identity_of(child)
     if identity is None:
-        raise FailedError("start.driver", "the spawner was reaped by somebody else", pid=child.pid)
+        raise FailedError("start.driver", "the spawner was reaped by somebody else", pid=child)
+    with suppress(OSError):  # a full disk takes no records: it writes its own, or says that it cannot
+        write_record(record_path(where, "spawner"), identity)
     return identity
+
+
+def detach(command: Sequence[str], log: str, lock: int) -> int:
+    """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError."""
+    with open(log, "ab") as output:
+        child = subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    child.returncode = 0  # or Popen would reap it and warn; a watch does that
+    return child.pid
 
 
 async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Never:
@@ -178,7 +200,7 @@ async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Ne
     while True:
         began = loop.time()
         identity = spawner_of(directory) or start_spawner(directory, argv)
-        watched = watch(identity)
+        watched = None if identity is None else watch(identity)
         if watched is not None:
             await watched.wait()
         short = loop.time() - began < SHORT_LIFE_S

@@ -1,10 +1,14 @@
 """Process records: small files that say which process is which, so that a successor finds it again.
 
-A record is an `Identity` as JSON, `{"pid", "started", "boot"}`, written atomically to `<directory>/run/<program>.json`.
+Rule 1: a record is an `Identity` as JSON, `{"pid", "started", "boot"}`, written atomically to
+    `<directory>/run/<program>.json`.
+Rule 2: one spawner for a directory: the holder of its lock. Who starts one takes the lock first and hands it down, so that
+    there is no moment at which a spawner is on its way and nobody can know.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 import msgspec
@@ -38,3 +42,15 @@ def living(path: str) -> Identity | None:
     """The process a record names if it still lives, never another one with its pid."""
     identity = read_record(path)
     return identity if identity is not None and is_alive(identity) else None
+
+
+def take_lock(directory: str) -> int | None:
+    """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
+    path = os.path.join(directory, "spawner.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

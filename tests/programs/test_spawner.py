@@ -25,7 +25,7 @@ HARNESS = """
 import sys
 from dsmt.programs.spawner import main
 sys.path.insert(0, {programs!r})
-sys.exit(main({directory!r}, {table!r}, {kept!r}))
+sys.exit(main({directory!r}, {table!r}, {kept!r}, lock=int(sys.argv[1]) if sys.argv[1:] else None))
 """
 
 PROGRAMS = """
@@ -111,6 +111,7 @@ class Node:
 
     def start(self) -> Identity:
         identity = start_spawner(self.directory, self.argv)
+        assert identity is not None
         self.seen.add(identity)
         return identity
 
@@ -126,6 +127,18 @@ class Node:
         await until(lambda: all(self.program(name) for name in names))
         spawner, manager, monitor = (self.program(name) for name in names)
         return spawner, manager, monitor
+
+    async def answers(self) -> None:
+        """Wait until the spawner takes requests."""
+        end = time.monotonic() + 20.0
+        while True:
+            try:
+                await SpawnedProcesses(self.directory).request({"op": "list"})
+            except TransportError:
+                assert time.monotonic() < end, "the spawner does not answer"
+                await asyncio.sleep(0.005)
+            else:
+                return
 
     def container(self, name: str, does: str) -> str:
         path = Path(self.directory) / "containers" / name
@@ -243,6 +256,23 @@ def test_a_second_spawner_of_a_directory_leaves_with_a_sentence(node):
     asyncio.run(main())
 
 
+def test_a_spawner_is_known_from_its_birth_and_no_other_is_started_beside_it(node):
+    async def main():
+        slow = [sys.executable, "-c", "import time; time.sleep(600)"]
+        first = start_spawner(node.directory, slow)
+        assert first is not None
+        node.seen.add(first)
+        assert spawner_of(node.directory) == first
+        os.unlink(record_path(node.directory, "spawner"))  # noqa: PTH108 - no path of a disk that blocks
+        assert start_spawner(node.directory, node.argv) is None
+        kill(first)
+        await until(lambda: not is_alive(first))
+        node.start()
+        await node.up()
+
+    asyncio.run(main())
+
+
 def test_an_agent_starts_clean(node):
     async def main():
         node.start()
@@ -333,7 +363,8 @@ def test_a_spawner_that_was_killed_is_followed_by_one_that_adopts(node):
             await processes.start_agent(node.container("d", "idle"))
         assert caught.value.code == "spawner.gone"
         later = node.start()
-        await until(lambda: spawner_of(node.directory) == later)
+        assert spawner_of(node.directory) == later
+        await node.answers()
         assert (node.program("container_manager"), node.program("node_monitor")) == (manager, monitor)
         assert is_alive(agent.identity)
         again = await processes.start_agent(str(Path(node.directory) / "containers" / "c"))

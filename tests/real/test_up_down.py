@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from dsmt.operations.home import Home
-from dsmt.operations.machine import keeper_directory
+from dsmt.operations.machine import down, keeper_directory
 from dsmt.ports.processes import Identity
+from dsmt.system.procfs import children
 from dsmt.system.records import living, record_path
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
 from tests.real.seat import dsmt, start
@@ -154,6 +155,21 @@ def test_down_ends_all_after_the_keeper_was_killed(tmp_path):
         await gone(*before)
         assert processes_of(home.root) == {}
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240 - /proc is no disk
+
+    run(tmp_path, scenario)
+
+
+def test_down_ends_a_node_whose_spawner_is_only_just_being_started_anew(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "2", "--detach")
+        managers = [at(home, "nodes", name, "container_manager")() for name in ("n1", "n2")]
+        for name in ("n1", "n2"):
+            spawner = at(home, "nodes", name, "spawner")()
+            assert spawner is not None
+            os.kill(spawner.pid, signal.SIGKILL)
+        await eventually("two births", lambda: all(one is not None and children(one.pid) for one in managers))
+        assert (await down(home)).stuck == ()
+        assert processes_of(home.root) == {}
 
     run(tmp_path, scenario)
 
