@@ -14,10 +14,11 @@ import os
 import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsmt.errors import InputError, NotFoundError
+from dsmt.errors import FailedError, InputError, NotFoundError
 from dsmt.programs.configuration import (
     BrokerFile,
     ControllerFile,
@@ -94,12 +95,20 @@ def operator_name() -> str:
     return re.sub(r"[^a-z0-9-]", "-", user.lower())[:40] or "operator"
 
 
+PORTS = (10_000, 19_999)
+"""Where a broker's port is looked for: below what the kernel gives to outgoing connections. Clients that try to reach a
+broker that is away would else be given its port as their own one day, even connect to themselves, and keep it from it."""
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody holds now. Raises `FailedError` when none is found."""
+    entropy = SystemEntropy()
+    for _ in range(1000):
+        port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((address, port))
+            return port
+    raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 
 
 def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
