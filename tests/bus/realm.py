@@ -27,6 +27,7 @@ from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
+from dsmt.operations.home import free_port
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
@@ -258,7 +259,7 @@ class TestRealm:
         *,
         identity: Identity | None = None,
         store: str | None = None,
-        address: str = "127.0.0.1:0",
+        address: str | None = None,
         born: bool = True,
         clock: TestClock | None = None,
         trust: TrustStore | None = None,
@@ -267,7 +268,7 @@ class TestRealm:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
         broker = Broker(
-            BrokerConfig(address=address, born=born, pid=os.getpid(), version="test"),
+            BrokerConfig(address=address or f"127.0.0.1:{free_port()}", born=born, pid=os.getpid(), version="test"),
             identity=identity,
             trust=trust or self.trust(),
             store=kept or SqliteStore(path, identity=os.urandom(8).hex()),

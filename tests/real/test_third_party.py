@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dsmt.system.procfs import identity_of
-from tests.real.fleet import Fleet, eventually, fleet
+from tests.real.fleet import Fleet, eventually, fleet, processes_of
 from tests.real.seat import Said, dsmt
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -53,9 +53,13 @@ async def rows(made: Fleet, target: str) -> dict[str, Any]:
 
 async def applied(made: Fleet, path: Path, *arguments: str) -> dict[str, Any]:
     """`dsmt apply` that ends with every instance ready."""
-    said: dict[str, Any] = (await dsmt(made.home.root, "apply", str(path), "--wait=60s", "--json", *arguments)).json
-    assert (said["outcome"], said["ready"]) == ("ready", said["wanted"]), said
-    return said
+    try:
+        done: dict[str, Any] = (await dsmt(made.home.root, "apply", str(path), "--wait=60s", "--json", *arguments)).json
+    except AssertionError as error:
+        error.add_note((await dsmt(made.home.root, "status")).out)
+        raise
+    assert (done["outcome"], done["ready"]) == ("ready", done["wanted"]), done
+    return done
 
 
 def test_redis_has_its_keys_again_after_a_crash_and_serves_elsewhere_after_its_nodes_death(tmp_path):
@@ -393,11 +397,11 @@ async def _scale_and_remove(home: Path, made: Fleet, before: dict[str, Any]) -> 
     assert set(await rows(made, "greet")) == {"greet/app/0"}
     refused: Said = await dsmt(home, "remove", "greet", "--json", code=2)
     assert refused.error["next"] == "dsmt remove greet --yes"
-    await dsmt(home, "remove", "greet", "--yes", "--wait=30s")
-    assert (await dsmt(home, "services", "--json")).json == []
-    await dsmt(home, "ps", "greet", code=5)
+    removed = (await dsmt(home, "remove", "greet", "--yes", "--json")).json
+    assert removed["instances"] == ["greet/app/0"]
+    await dsmt(home, "wait", "greet", "--for", "gone", "--timeout", "30s")
+    assert await rows(made, "greet") == {}
     for row in before.values():
-        with pytest.raises(OSError):  # noqa: PT011 - whatever the refusal is
-            await get(row["ports"]["http"])
+        assert row["pid"] not in processes_of(home)
         assert not list((home / "nodes" / row["node"] / "containers").glob("greet/*/*"))
         assert list((home / "nodes" / row["node"] / "data").rglob("starts"))  # data directories stay
