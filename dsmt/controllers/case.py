@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
@@ -146,12 +145,6 @@ class Case:
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
         return slot.control.record if slot.control is not None else SlotControl()
-
-
-def shown_time(ms: int) -> str:
-    """A realm time as people read it (RFC 3339, UTC)."""
-    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{seconds}.{ms % 1000:03d}Z"
 
 
 def slot_topic(key: SlotKey) -> str:

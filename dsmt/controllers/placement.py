@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.spec import nodeset
+from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
 from dsmt.view.rooms import RING, Room, SlotKey, need_of, place_on_ring
@@ -166,9 +167,9 @@ class Chooser:
         if self.need.cpu > free.cpu:
             yield Misfit("cpu", f"needs {self.need.cpu / 1000:g} cores, {free.cpu / 1000:g} are free on {node}")
         if self.need.disk > free.disk:
-            yield Misfit("disk", f"needs {size(self.need.disk)} disk, {size(free.disk)} is free on {node}")
+            yield Misfit("disk", _short("disk", self.need.disk, free.disk, node))
         if self.need.memory > free.memory:
-            yield Misfit("memory", f"needs {size(self.need.memory)} memory, {size(free.memory)} is free on {node}")
+            yield Misfit("memory", _short("memory", self.need.memory, free.memory, node))
         if self.component.spread.strict and self._group_count(node) > self._least_group:
             yield Misfit("spread", f"{node} already has more than its share, and `spread` is strict")
 
@@ -270,21 +271,15 @@ class Chooser:
         need = getattr(self.need, what)
 
         def shown(amount: int) -> str:
-            return f"{amount / 1000:g} cores" if what == "cpu" else f"{size(amount)} {what}"
+            return f"{amount / 1000:g} cores" if what == "cpu" else f"{size_in_words(amount)} {what}"
 
         return reason("place.no_room", need=shown(need), best=shown(free[best]), node=best)
+
+
+def _short(what: str, need: int, free: int, node: str) -> str:
+    return f"needs {size_in_words(need)} {what}, {size_in_words(free)} is free on {node}"
 
 
 @lru_cache(maxsize=1024)
 def _parsed(expression: str) -> nodeset.Expression:
     return nodeset.parse(expression)
-
-
-def size(amount: int) -> str:
-    """Bytes as people read them: `5.1 GiB`."""
-    value = float(amount)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} TiB"

@@ -15,9 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dsmt.controllers.case import Case, shown_time
+from dsmt.controllers.case import Case
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
+from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import Slot
 from dsmt.view import Held, SlotEntry, SlotKey
@@ -118,7 +119,7 @@ def hold_reason(case: Case, entry: SlotEntry, key: SlotKey) -> Reason | None:
     hold = case.control(entry).hold
     if hold is None:
         return None
-    return reason("hold.operator", by=hold.by, time=shown_time(hold.at_ms), their=hold.reason, target=key)
+    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason, target=key)
 
 
 def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
@@ -150,7 +151,7 @@ def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: st
         f"{node} is dead: {verdict.record.message}",
         at_ms=due_ms(component, entry, fact, since),
         avoid=frozenset({node}),
-        reason=reason("node.lost", node=node, time=shown_time(since), evidence=verdict.record.message),
+        reason=reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message),
         forced=True,
     )
 

@@ -9,6 +9,7 @@ Rule 4: it orders nothing but the siblings of one version (SEMANTICS A1, A3).
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 COUNTER_BITS: Final = 16
@@ -24,6 +25,12 @@ def hlc(ms: int, counter: int = 0) -> int:
 def milliseconds(value: int) -> int:
     """The milliseconds of a value."""
     return value >> COUNTER_BITS
+
+
+def rfc3339(ms: int) -> str:
+    """A realm time in ms as text for people and JSON: RFC 3339, UTC, with milliseconds."""
+    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{seconds}.{ms % 1000:03d}Z"
 
 
 class HybridClock:

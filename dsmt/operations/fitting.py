@@ -8,13 +8,14 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.decide import waits_for
-from dsmt.controllers.placement import CLAUSES, Chooser, Misfit, size
+from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason
 from dsmt.operations.instances import component_of
 from dsmt.operations.members import find
 from dsmt.operations.sight import Sight
 from dsmt.operations.targets import Target, slots_of
+from dsmt.spec.quantities import size_in_words
 from dsmt.view import SlotKey
 
 _STATE: Final = ("left", "dead", "suspect", "mode")
@@ -110,11 +111,11 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str) -> str |
     free = chooser.rooms.room(node).free()
     match clause:
         case "memory":
-            return f"reserve.memory <= {size(free.memory)}: {node} fits"
+            return f"reserve.memory <= {size_in_words(free.memory)}: {node} fits"
         case "cpu":
             return f"reserve.cpu <= {free.cpu / 1000:g}: {node} fits"
         case "disk":
-            return f"reserve.disk <= {size(free.disk)}: {node} fits"
+            return f"reserve.disk <= {size_in_words(free.disk)}: {node} fits"
         case "ports":
             port = next(one for one in chooser.component.ports if one.port is not None)
             return f"ports: {{{port.name}: auto}}: {node} fits"

@@ -9,7 +9,6 @@ Rule 3: nothing of it leaves this process.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -29,13 +28,13 @@ from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.sight import Sight
 from dsmt.spec.changes import Change, changes, run_key
+from dsmt.spec.crosscheck import looks_secret
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.view import SlotKey, View
 
 MAX_ROUNDS: Final = 2_000
 _INCARNATION: Final = 2**52
-_SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
 HIDDEN: Final = "(hidden)"
 
 
@@ -137,7 +136,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
 
 
 def _masked(change: Change) -> Change:
-    if not _SECRET.search(change.key):
+    if not looks_secret(change.key):
         return change
     old, new = (None if value is None else HIDDEN for value in (change.old, change.new))
     return msgspec.structs.replace(change, old=old, new=new)

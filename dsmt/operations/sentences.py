@@ -19,6 +19,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.event_objects import plain
+from dsmt.spec.quantities import size_in_words
 
 _LONGEST: Final = 100
 _WITH_REASONS: Final = frozenset({"dsmt.status", "dsmt.slot", "dsmt.health"})
@@ -97,10 +98,6 @@ def _their(reason: str) -> str:
 
 def _why(reason: Reason | None) -> str:
     return "" if reason is None else f": {reason.message}"
-
-
-def _mib(amount: int) -> str:
-    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
 
 
 def _status(event: Event, said: r.Status) -> str:
@@ -202,7 +199,7 @@ def _node_control(_: Event, will: r.NodeControl) -> str:
 
 
 def _attributes(_: Event, told: r.NodeAttributes) -> str:
-    free = f"{_mib(told.memory_free_bytes)} of {_mib(told.memory_bytes)} memory free"
+    free = f"{size_in_words(told.memory_free_bytes)} of {size_in_words(told.memory_bytes)} memory free"
     return f"has {told.cpus} cores, {free}, load {told.load:.1f}"
 
 

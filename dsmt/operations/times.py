@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dsmt.errors import InputError
+from dsmt.event import hlc
 from dsmt.event.envelope import EventId
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.quantities import parse_duration
@@ -15,11 +16,8 @@ _CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 def rfc3339(ms: int | None) -> str | None:
-    """A realm time as INTERFACE 1 writes it: UTC, with milliseconds."""
-    if ms is None:
-        return None
-    seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{seconds}.{ms % 1000:03d}Z"
+    """A realm time as INTERFACE 1 writes it; what is not known stays null."""
+    return None if ms is None else hlc.rfc3339(ms)
 
 
 def milliseconds(text: str) -> int:

@@ -62,11 +62,16 @@ def check_service(reader: Reader, service: Plain) -> None:
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
 
 
+def looks_secret(name: str) -> bool:
+    """Whether a variable's value is probably a secret, by its name."""
+    return _SECRET.search(name) is not None
+
+
 def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
     """Yield what is allowed but probably not meant."""
     for name, component in service["components"].items():
         for variable, value in component["env"].items():
-            if isinstance(value, str) and value and _SECRET.search(variable):
+            if isinstance(value, str) and value and looks_secret(variable):
                 node = reader.mark(("components", name, "env", variable))
                 line, column = (node.line, node.column) if node is not None else (1, 1)
                 yield Mistake(reader.file, line, column, f"env.{variable} looks like a secret", "use `secrets:`")

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
+from dsmt.spec.quantities import size_in_words
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errno values that mean `fetch.no_space`."""
@@ -28,22 +29,12 @@ def no_space(path: str, need: int) -> FailedError:
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
-    free = in_words(shutil.disk_usage(place or ".").free)
+    free = size_in_words(shutil.disk_usage(place or ".").free)
     return FailedError(
         "fetch.no_space",
-        f"{in_words(need)} needed, {free} free at {path}",
+        f"{size_in_words(need)} needed, {free} free at {path}",
         next="free space there",
-        need=in_words(need),
+        need=size_in_words(need),
         free=free,
         path=path,
     )
-
-
-def in_words(count: int) -> str:
-    """A number of bytes as a person writes it: `512 B`, `3.1 MiB`."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

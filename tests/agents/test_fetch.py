@@ -207,7 +207,7 @@ def test_a_wrong_or_broken_blob_leaves_nothing(tmp_path):
 def test_a_full_disk_is_told_with_what_was_needed(server, small_disk):
     with pytest.raises(FailedError) as caught:
         asyncio.run(fetch_https(server.url("/file"), str(small_disk / "a"), sha256=SHA256, context=server.trust))
-    assert (caught.value.code, caught.value.fields["need"]) == ("fetch.no_space", "1.0 MiB")
+    assert (caught.value.code, caught.value.fields["need"]) == ("fetch.no_space", "1 MiB")
     with pytest.raises(FailedError) as caught:
         asyncio.run(fetch_blob(chunks(*[bytes(65536)] * 20), str(small_disk / "b"), sha256=SHA256))
     assert caught.value.code == "fetch.no_space"

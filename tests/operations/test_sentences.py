@@ -34,6 +34,7 @@ def test_a_life_is_told_in_sentences() -> None:
     told.append(sentence(realm.control_node("n1", "draining").event))
     realm.close("n1")
     told.append(sentence(realm.verdict("n1").event))
+    told.append(sentence(realm.attributes("n1", memory_free_bytes=900 * 2**20).event))
     assert told == [
         'web became r1 by alice: "a test"',
         "web/app/0 was given to n1, generation 1, r1",
@@ -44,6 +45,7 @@ def test_a_life_is_told_in_sentences() -> None:
         'web/app/0 is held by alice: "a test"',
         'node/n1 is to be drained, says alice: "kernel 6.8"',
         "node/n1 is dead: as a test says",
+        "node/n1 has 4 cores, 900 MiB of 8 GiB memory free, load 0.5",
     ]
 
 

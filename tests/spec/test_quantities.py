@@ -106,3 +106,14 @@ def test_a_signal_has_one_spelling():
     assert {quantities.parse_signal(text) for text in ("TERM", "SIGTERM", "term")} == {"SIGTERM"}
     with pytest.raises(WrongValueError):
         quantities.parse_signal("15")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"), (512, "512 B"), (1000 * 2**20, "1000 MiB"), (8 * 2**30, "8 GiB"), (int(5.1 * 2**30), "5.1 GiB"),
+        (2**30 - 1, "1 GiB"), (900 * 2**30, "900 GiB"), (3 * 2**50, "3072 TiB"), (-(2**30), "-1 GiB"),
+    ],
+)  # fmt: skip
+def test_a_size_is_shown_in_the_unit_in_which_people_read_it(size, words):
+    assert quantities.size_in_words(size) == words

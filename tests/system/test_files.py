@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_and_the_old_content_stays(small_disk):
     with pytest.raises(FailedError) as caught:
         files.write("a", b"x" * (1 << 20))
     assert caught.value.code == "fetch.no_space"
-    assert caught.value.fields["need"] == "1.0 MiB"
+    assert caught.value.fields["need"] == "1 MiB"
     assert str(small_disk) in caught.value.message
     assert files.read("a") == b"old"
     assert files.names("") == ["a"]
