@@ -77,6 +77,11 @@ class SlotName:
         return f"service/{self.service}/command/{self.component}/{self.index}"
 
     @property
+    def tombstone_topic(self) -> str:
+        """Where it is said that its service was removed."""
+        return f"tombstone/service/{self.service}"
+
+    @property
     def directory(self) -> str:
         """Its container's directory, below the node's."""
         return f"containers/{self}"
@@ -139,7 +144,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_root: str
     labels: dict[str, str] = {}
     heartbeat_s: float = 1.0
-    """Above 500 nodes a node's heartbeats slow to N/500 s (F3)."""
+    """Seconds from one of the node's heartbeats to the next."""
 
     def for_agent(self, slot: SlotName) -> AgentConfig:
         """What the agent of a slot is told."""

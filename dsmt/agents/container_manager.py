@@ -1,6 +1,7 @@
 """The container manager: one per node; makes of slot facts containers with agents in them (DESIGN 6, A1, A5, R5).
 
-Rule 1: of each slot the greatest fact counts, in whatever order facts come.
+Rule 1: it reads what is addressed to its node, and tombstones; the topic of a slot of which anything is here is followed
+    by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
 Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
 Rule 4: after each attachment it re-offers the facts it acts on.
@@ -12,18 +13,17 @@ import asyncio
 from typing import Final
 
 from dsmt.agents.container import CONFIG, NodeConfig, SlotName
-from dsmt.agents.keeper import Keeper
+from dsmt.agents.container_keeper import ContainerKeeper
+from dsmt.agents.greatest import Greatest
 from dsmt.agents.reconcile import Task, task
 from dsmt.agents.surroundings import NodeSurroundings
-from dsmt.errors import DsmtError, UnusableEventError
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.order import Key, hides, rank
 from dsmt.event.records import Slot, from_data
-from dsmt.ports.bus import Arrived, Complete, Interest
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.listening import listen
 
-SLOTS: Final = "service/+/slot/"
 TOMBSTONES: Final = "tombstone/service/"
-SUBSCRIBE_AGAIN_S: Final = 5.0
 RENEW_EACH_S: Final = 3600.0
 PATIENCE_S: Final = 20.0
 """How long agents may take to stop their instances when the node is ended, unless told otherwise."""
@@ -35,9 +35,10 @@ class ContainerManager:
     def __init__(self, config: NodeConfig, around: NodeSurroundings) -> None:
         self._config = config
         self._around = around
-        self._keepers: dict[SlotName, Keeper] = {}
+        self._keepers: dict[SlotName, ContainerKeeper] = {}
         self._running: dict[SlotName, asyncio.Task[None]] = {}
-        self._ranks: dict[str, Key] = {}
+        self._known: dict[SlotName, Greatest] = {}
+        """What is known of the slots of which there is, or was to be, a container here."""
         self._group: asyncio.TaskGroup | None = None
         self._ended = asyncio.Event()
         self._closing = False
@@ -60,7 +61,9 @@ class ContainerManager:
                 self._keep(slot)
             self._around.bus.on_attached(self._offer)
             self._offer()
-            background = [group.create_task(work) for work in (self._listen(), self._beat(), self._renew())]
+            interest = Interest((TOMBSTONES,), inbox=True, conflate=True, signals=False)
+            listening = listen(self._around.bus, interest, self._take)
+            background = [group.create_task(work) for work in (listening, self._beat(), self._renew())]
             await self._ended.wait()
             for one in (*background, *self._running.values()):
                 one.cancel()
@@ -94,49 +97,39 @@ class ContainerManager:
                         found.append(slot)
         return found
 
-    def _keep(self, slot: SlotName, signed: SignedEvent | None = None) -> None:
+    def _keep(self, slot: SlotName) -> None:
         """Keep a container from now on."""
         if self._group is None or self._closing:
             return
-        keeper = Keeper(slot, self._config, self._around)
-        if signed is not None:
-            keeper.take(signed)
-        self._keepers[slot] = keeper
-        if keeper.signed is not None:
-            self._ranks.setdefault(slot.topic, rank(keeper.signed.event))
+        keeper = self._keepers[slot] = ContainerKeeper(slot, self._greatest(slot), self._config, self._around)
         self._running[slot] = self._group.create_task(self._until_gone(keeper))
 
-    async def _until_gone(self, keeper: Keeper) -> None:
+    async def _until_gone(self, keeper: ContainerKeeper) -> None:
         await keeper.run()
         if self._closing:
             return
         del self._keepers[keeper.slot], self._running[keeper.slot]
-        signed = keeper.signed
-        if signed is not None and self._task_of(signed, exists=False) is Task.CREATE:
-            self._keep(keeper.slot, signed)
+        self._create(keeper.slot)
 
-    def _task_of(self, signed: SignedEvent, *, exists: bool) -> Task:
+    def _create(self, slot: SlotName) -> None:
+        """Make a container of a slot that has none, if its greatest fact asks for one."""
+        known = self._greatest(slot)
+        if known.held is None or known.buried:
+            del self._known[slot]
+            return
         try:
-            slot = from_data(Slot, signed.event.data)
+            fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
-            return Task.NOTHING
-        return task(self._config.node, slot, exists=exists)
+            return
+        if task(self._config.node, fact, exists=False) is Task.CREATE:
+            self._keep(slot)
 
     # -- facts
 
-    async def _listen(self) -> None:
-        """Take what the bus delivers, for ever."""
-        interest = Interest((SLOTS, TOMBSTONES), inbox=True, conflate=True, signals=False)
-        while True:
-            try:
-                async with self._around.bus.subscribe(interest) as batches:
-                    async for batch in batches:
-                        for delivery in batch:
-                            self._take(delivery)
-            except DsmtError:
-                await asyncio.sleep(SUBSCRIBE_AGAIN_S)
+    def _greatest(self, slot: SlotName) -> Greatest:
+        return self._known.setdefault(slot, Greatest())
 
-    def _take(self, delivery: object) -> None:
+    def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed):
                 slot = SlotName.of_topic(signed.event.topic)
@@ -152,34 +145,32 @@ class ContainerManager:
 
     def _take_slot(self, slot: SlotName, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
-        place = rank(signed.event)
-        known = self._ranks.get(slot.topic)
-        if known is not None and not place < known:
-            return
-        self._ranks[slot.topic] = place
         keeper = self._keepers.get(slot)
         if keeper is not None:
             keeper.take(signed)
-        elif self._task_of(signed, exists=False) is Task.CREATE:
-            self._keep(slot, signed)
+        elif self._greatest(slot).take(signed):
+            self._create(slot)
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
-        for keeper in self._keepers.values():
-            if keeper.signed is not None and hides(signed.event, keeper.signed.event):
-                keeper.orphaned()
+        for slot, known in list(self._known.items()):
+            keeper = self._keepers.get(slot)
+            if keeper is not None:
+                keeper.bury(signed)
+            elif known.bury(signed):
+                self._create(slot)
 
     def _take_complete(self, *, known: bool) -> None:
         """All facts have come; say everything again where it may not be `known`."""
         for keeper in self._keepers.values():
             if not known:
                 keeper.again()
-            if keeper.signed is None:
+            if keeper.acts_on is None:
                 keeper.orphaned()
 
     def _offer(self) -> None:
         """Re-offer the facts that this node acts on (rule 4)."""
-        held = [keeper.signed for keeper in self._keepers.values() if keeper.signed is not None]
+        held = [signed for keeper in self._keepers.values() if (signed := keeper.acts_on) is not None]
         if held:
             self._around.bus.offer(held)
 

@@ -38,12 +38,11 @@ from dsmt.agents.running import Run, Runner
 from dsmt.agents.steps import Steps
 from dsmt.agents.surroundings import Surroundings
 from dsmt.agents.watching import Watching
-from dsmt.errors import DsmtError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
-from dsmt.ports.bus import Arrived, Complete, Interest
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.listening import listen
 
-SUBSCRIBE_AGAIN_S: Final = 5.0
 FOREVER: Final = float("inf")
 
 
@@ -114,7 +113,8 @@ class DeploymentAgent:
             await self._runner.resume(self._facts.plan(Duty.KEEP))
             self._around.bus.on_attached(self._facts.offer)
             self._facts.offer()
-            self._start(self._listen())
+            interest = Interest(self._facts.patterns, inbox=True, conflate=True)
+            self._start(listen(self._around.bus, interest, self._take))
             self._start(self._beat())
             code = await self._converge()
             for one in self._background:
@@ -159,19 +159,7 @@ class DeploymentAgent:
                 if run is not None and run.plan is not None:
                     self._runner.output.trim(run.plan.component.logs)
 
-    async def _listen(self) -> None:
-        """Take what the bus delivers, for ever."""
-        interest = Interest(self._facts.patterns, inbox=True, conflate=True)
-        while True:
-            try:
-                async with self._around.bus.subscribe(interest) as batches:
-                    async for batch in batches:
-                        for delivery in batch:
-                            self._take(delivery)
-            except DsmtError:
-                await asyncio.sleep(SUBSCRIBE_AGAIN_S)
-
-    def _take(self, delivery: object) -> None:
+    def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed, _, live):
                 if signed.event.topic == self._slot.command_topic:
@@ -310,9 +298,12 @@ class DeploymentAgent:
                     await self._rest(at)
 
     def _obey(self) -> None:
-        """Take note of a generation that is new: its fact is the trigger, and earlier failures are forgotten."""
+        """Take note of a generation that is new: its fact is the trigger, and earlier failures are forgotten.
+
+        It is not always greater: after a service was removed its slots begin anew.
+        """
         generation = self._facts.generation
-        if generation <= self._memory.record.generation or self._facts.cause is None:
+        if generation == self._memory.record.generation or self._facts.cause is None:
             return
         if self._facts.owed().duty is Duty.KEEP:
             return

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.agents.container import SLOT, SPEC, AgentConfig
+from dsmt.agents.greatest import Greatest
 from dsmt.agents.launching import Plan, plan_of
 from dsmt.agents.memory import Memory, read_event
 from dsmt.agents.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.surroundings import Surroundings
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.order import newer
 from dsmt.event.records import Health, Slot, SpecFact, from_data
 from dsmt.spec.plain import from_plain
 
@@ -29,7 +29,7 @@ class Facts:
         self._around = around
         self._memory = memory
         self._wake = wake
-        self._signed = read_event(around.files, SLOT)
+        self._greatest = Greatest(read_event(around.files, SLOT))
         self._slot = None if self._signed is None else _slot(self._signed)
         self._spec = read_event(around.files, SPEC)
         self._seen: SignedEvent | None = None
@@ -37,8 +37,13 @@ class Facts:
         self._healths: dict[str, Health] = {}
         slot = config.slot
         self._health_topic = f"service/{slot.service}/health/{slot.component}/{slot.index}/"
-        self.patterns = (slot.topic, slot.spec_topic, slot.command_topic, self._health_topic)
+        self.patterns = (slot.topic, slot.spec_topic, slot.command_topic, self._health_topic, slot.tombstone_topic)
         """What the agent subscribes to."""
+
+    @property
+    def _signed(self) -> SignedEvent | None:
+        """The slot fact that is obeyed."""
+        return self._greatest.held
 
     @property
     def generation(self) -> int:
@@ -90,6 +95,8 @@ class Facts:
         topic = signed.event.topic
         if topic == self._config.slot.topic:
             return self._take_slot(signed)
+        if signed.event.buries:
+            return self._greatest.bury(signed) and not self._greatest.buried and self._read_slot()
         if topic == self._config.slot.spec_topic:
             self._seen = signed
             return self.take_spec(signed)
@@ -114,7 +121,7 @@ class Facts:
     def offer(self) -> None:
         """Re-offer what this agent acts on (R5)."""
         held = [signed for signed in (self._signed, self._spec) if signed is not None]
-        if held:
+        if held and not self._greatest.buried:
             self._around.bus.offer(held)
 
     async def find_spec(self, wanted: EventId) -> None:
@@ -135,11 +142,14 @@ class Facts:
         return self._spec is not None and self._slot is not None and str(self._spec.id) == self._slot.spec
 
     def _take_slot(self, signed: SignedEvent) -> bool:
-        slot = _slot(signed)
-        if slot is None or (self._signed is not None and not newer(signed.event, self._signed.event)):
+        return _slot(signed) is not None and self._greatest.take(signed) and self._read_slot()
+
+    def _read_slot(self) -> bool:
+        """Another slot fact is to be obeyed."""
+        if self._signed is None:
             return False
-        self._around.files.write(SLOT, signed.raw)
-        self._signed, self._slot = signed, slot
+        self._around.files.write(SLOT, self._signed.raw)
+        self._slot = _slot(self._signed)
         if self._seen is not None:
             self.take_spec(self._seen)
         return True

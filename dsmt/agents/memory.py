@@ -28,7 +28,9 @@ class Memory:
         raw = files.read(RECORD)
         found = load_record(raw)
         self.fresh = raw is None
-        """No agent has been here before: one writes its record before it starts anything."""
+        """No record was ever written here, so nothing was started either."""
+        self.unwritten: FailedError | None = None
+        """Why the record could not be written, until it can."""
         self.rebooted = found is not None and found.boot != boot
         """The machine has been started anew since the record was written: nothing that ran then runs."""
         if found is None:
@@ -49,10 +51,11 @@ class Memory:
         self._due = False
         try:
             self._files.write(RECORD, dump_record(self.record))
+            self.fresh, self.unwritten = False, None
         except FailedError as error:
             if error.code != "fetch.no_space":
                 raise
-            self._due = True
+            self._due, self.unwritten = True, error
             if not self._waits_for_room:
                 self._waits_for_room = True
                 asyncio.get_running_loop().call_later(AGAIN_S, self._save_again)

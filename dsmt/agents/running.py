@@ -89,7 +89,9 @@ class Runner:
     # -- starting
 
     def start(self, plan: Plan) -> None:
-        """Start the program and tell. Raises `FailedError` with a `start.` code."""
+        """Start the program and tell. Raises `FailedError` with a `start.` code, or why no record can be kept of it."""
+        if self._memory.fresh and self._memory.unwritten is not None:
+            raise self._memory.unwritten
         site = self._site(plan)
         run = self._spawn(plan, site, launch_at(plan, site, self._around.logs))
         self._note_start(run, plan)

@@ -15,14 +15,15 @@ from typing import Any, Final
 
 import cbor2
 
-from dsmt.errors import DsmtError, TransportError, UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
 from dsmt.event.records import NodeAttributes, Probe, Session, from_data, to_data
 from dsmt.monitors.silence import ROLES, Silence, Target
-from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint
 from dsmt.ports.entropy import Entropy
+from dsmt.ports.listening import listen
 from dsmt.trust.keys import Key, key_id_of, verify
 
 TIMEOUT_S: Final = 1.0
@@ -32,7 +33,6 @@ NONCE_BYTES: Final = 16
 REQUEST_BYTES: Final = 320
 RATE: Final = 50
 """Requests answered in a second."""
-SUBSCRIBE_AGAIN_S: Final = 5.0
 
 Verify = Callable[[int, bytes, bytes, bytes], bool]
 
@@ -135,17 +135,9 @@ class Prober:
         sessions = tuple(f"broker/+/session/{role}/" for role in (*ROLES, "broker"))
         interest = Interest((*sessions, "node/+/attributes"), conflate=True, signals=False)
         async with asyncio.TaskGroup() as group:
-            while True:
-                try:
-                    async with self._bus.subscribe(interest) as batches:
-                        async for batch in batches:
-                            for delivery in batch:
-                                self._take(delivery)
-                            self._turn(group)
-                except DsmtError:
-                    await asyncio.sleep(SUBSCRIBE_AGAIN_S)
+            await listen(self._bus, interest, self._take, after=lambda: self._turn(group))
 
-    def _take(self, delivery: object) -> None:
+    def _take(self, delivery: Delivery) -> None:
         if not isinstance(delivery, Arrived):
             return
         event = delivery.signed.event

@@ -63,7 +63,8 @@ def read_patterns(name: str) -> tuple[str, ...]:
     role, _, rest = name.partition("/")
     if role == "agent":
         service = rest.split("/")[1]
-        return ("broker/", "config/", f"node/{rest.split('/')[0]}/", f"service/{service}/", f"app/{service}/")
+        node, below = rest.split("/")[0], (f"service/{service}/", f"app/{service}/", f"tombstone/service/{service}")
+        return ("broker/", "config/", f"node/{node}/", *below)
     if role == "monitor":
         return ("broker/", "config/", "node/")
     return ("/",)

@@ -4,6 +4,8 @@ import asyncio
 import signal
 from typing import Any
 
+import pytest
+
 from dsmt.agents.container import IDENTITY, SlotName
 from dsmt.agents.container_manager import ContainerManager
 from dsmt.event.records import Tombstone, to_data
@@ -15,9 +17,13 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as TrustRealm
 from dsmt.trust.store import TrustStore
 
-from .world import Node, Realm, in_virtual_time, node_config
+from .world import Node, Realm, in_virtual_time, node_config, wants
 
 SLOT = SlotName("web", "app", "0")
+
+
+def buried() -> dict[str, Any]:
+    return to_data(Tombstone(by="operator/op", reason="removed"))
 
 
 class Managed:
@@ -112,6 +118,74 @@ def test_an_older_fact_that_comes_late_makes_no_container() -> None:
         await asyncio.sleep(10)
         assert at.manager is not None
         assert at.manager.slots == ()
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_manager_reads_and_keeps_nothing_of_the_slots_of_others() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        for number in range(20):
+            other = at.node.agents.site(SlotName("web", "app", str(number + 1)))
+            other.assign(at.site.spec_of(), node="n2", to=("node/n2",))
+        await asyncio.sleep(10)
+        assert at.manager is not None
+        assert set(at.manager._known) == {SLOT}
+        (interest,) = [interest for interest, source, _ in at.realm.readers if source == "node/n1"]
+        others = [signed.event for signed in at.realm.facts.values() if signed.event.to == ("node/n2",)]
+        assert len(others) == 20
+        assert not [event for event in others if wants(interest, "node/n1", event)]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_winner_that_was_never_addressed_to_this_node_ends_its_copy_for_good() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec, version=8)
+        await at.site.until("running")
+        at.site.assign(spec, version=9, node="n3", to=("node/n3",))
+        await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        assert at.told("container")[-1]["generation"] == 9
+        await asyncio.sleep(60)
+        assert at.states("container")[-1] == "gone"
+        assert at.manager is not None
+        assert at.manager.slots == ()
+        assert not at.node.machine.alive
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("tombstone_first", [True, False])
+def test_a_service_that_is_applied_again_after_its_removal_starts(tombstone_first: bool) -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        at.site.assign(spec, version=2, desired="gone")
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        await asyncio.sleep(1)
+        tombstone = at.site.spec_bus.seal(Draft("tombstone/service/web", buried(), version=1))
+        await asyncio.sleep(1)
+        if tombstone_first:
+            at.realm.publish(tombstone)
+        else:
+            at.realm.facts.clear()  # another broker: it has not heard of the second fact, nor of the tombstone
+        at.site.place()
+        await asyncio.sleep(10)
+        at.realm.publish(tombstone)
+        await at.site.until("running", 10)
+        await at.realm.until(lambda: at.told("container")[-1]["generation"] == 1)
         at.end()
 
     in_virtual_time(main)
@@ -290,8 +364,7 @@ def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> None:
         spec = at.site.spec()
         at.site.assign(spec)
         await at.site.until("running")
-        buried = to_data(Tombstone(by="operator/op", reason="removed"))
-        at.site.spec_bus.emit(Draft("tombstone/service/web", buried, version=1))
+        at.site.spec_bus.emit(Draft("tombstone/service/web", buried(), version=1))
         await at.realm.until(lambda: at.told("container")[-1]["orphan"])
         await asyncio.sleep(30)
         assert len(at.node.machine.alive) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -17,11 +18,11 @@ from dsmt.agents.container import (
 )
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import EventId
-from dsmt.event.records import Command, Previous, to_data
+from dsmt.event.records import Command, Previous, Tombstone, to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 
-from .world import WEB, Bus, Realm, Site, in_virtual_time
+from .world import WEB, Bus, MemoryFiles, Realm, Site, in_virtual_time
 
 Doing = Callable[[Site], Awaitable[None]]
 CHECKED = WEB + "    health: {http: {port: http, path: /}}\n"
@@ -252,6 +253,32 @@ def test_an_agent_killed_at_any_time_leaves_at_most_one_program_and_ends_with_on
         in_virtual_time(main)
 
 
+class FullDisk(MemoryFiles):
+    full = True
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if self.full:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        super().write(path, content, mode=mode)
+
+
+def test_nothing_is_started_of_which_no_record_can_be_kept() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        disk, around = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.around
+        site.around = lambda: replace(around(), quick=disk)  # type: ignore[method-assign]
+        site.place()
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "fetch.no_space"
+        assert not site.machine.programs
+        disk.full = False
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -460,6 +487,28 @@ def test_an_older_fact_changes_nothing() -> None:
         site.assign(spec, version=4, desired="gone")
         await asyncio.sleep(60)
         assert len(site.machine.alive) == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_slot_that_begins_anew_after_its_service_was_removed_is_obeyed_whatever_its_version() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(version=5)
+        agent = site.start()
+        await site.until("running")
+        await asyncio.sleep(1)
+        site.spec_bus.emit(Draft("tombstone/service/web", to_data(Tombstone(by="op", reason="")), version=1))
+        await asyncio.sleep(30)
+        assert len(site.machine.alive) == 1
+        site.place(WEB.replace("forever", "anew"))
+        await site.realm.until(lambda: [p.launch.argv[1] for p in site.machine.alive] == ["anew"])
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 1 and site.state() == "running")
+        agent.kill()
+        agent = site.start()
+        await asyncio.sleep(30)
+        assert [p.launch.argv[1] for p in site.machine.alive] == ["anew"]
         agent.kill()
 
     in_virtual_time(main)

@@ -15,7 +15,7 @@ from dsmt.agents.surroundings import NodeSurroundings, Surroundings
 from dsmt.errors import DsmtError, FailedError, TransportError
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
-from dsmt.event.order import newer
+from dsmt.event.order import hides, newer
 from dsmt.event.records import Slot, SpecFact, to_data
 from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
@@ -152,6 +152,8 @@ class Realm:
             if held is not None and not newer(event, held.event):
                 return
             self.facts[event.topic] = signed
+            for topic in [topic for topic, fact in self.facts.items() if hides(event, fact.event)]:
+                del self.facts[topic]
         for interest, source, queue in self.readers:
             if wants(interest, source, event):
                 queue.put_nowait([Arrived(signed, len(self.log), live=True)])
@@ -479,7 +481,8 @@ class Site:
         data = to_data(SpecFact(spec=plain, by="operator/op", reason=""))
         return self.spec_bus.emit(Draft(topic, data, version=version)).signed
 
-    def assign(self, spec: SignedEvent, *, version: int = 1, **about: Any) -> SignedEvent:
+    def assign(self, spec: SignedEvent, *, version: int = 1, to: tuple[str, ...] | None = None, **about: Any) -> SignedEvent:
+        """A controller's word; `to` None names all the nodes that A1 says."""
         slot = Slot(
             **{
                 "node": self.node,
@@ -489,7 +492,9 @@ class Site:
                 **about,
             }
         )
-        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version)).signed
+        nodes = {self.node, slot.node, None if slot.previous is None else slot.previous.node}
+        told = tuple(sorted(f"node/{node}" for node in nodes if node is not None)) if to is None else to
+        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version, to=told)).signed
 
     def spec_of(self) -> SignedEvent:
         """The spec fact that holds now."""

@@ -26,7 +26,7 @@ ROOMS = {
 
 MIXED = {
     "dsmt.agents": {
-        3: "reconcile supervision container",
+        3: "reconcile supervision container greatest",
         5: "delegation endings launching output",
     },
     "dsmt.bus": {
@@ -47,8 +47,8 @@ PURE = {
 """Modules of mixed rooms that are held to the rules below the line."""
 
 SHELLS = {
-    "dsmt.agents": "commanding container_manager deployment_agent facts installing keeper memory reporting running serving"
-                   " steps stopping surroundings voice watching",
+    "dsmt.agents": "commanding container_keeper container_manager deployment_agent facts installing memory reporting running"
+                   " serving steps stopping surroundings voice watching",
     "dsmt.bus": "asking attaching broker client emission publisher readings subscription uplink",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",

@@ -187,9 +187,23 @@ def test_what_somebody_else_needs_is_not(parent, name):
 
 def test_an_agent_and_a_monitor_read_what_concerns_them_only():
     agent = read_patterns(AGENT)
-    for topic in ("service/web/spec", "service/web/slot/app/1", "config/brake", "app/web/x", "broker/b1/stats"):
+    for topic in (
+        "service/web/spec",
+        "service/web/slot/app/1",
+        "config/brake",
+        "app/web/x",
+        "broker/b1/stats",
+        "tombstone/service/web",
+    ):
         assert may(agent, topic)
-    for topic in ("service/db/spec", "app/db/x", "node/n2/attributes", "user/x", "trust/certificate/x"):
+    for topic in (
+        "service/db/spec",
+        "app/db/x",
+        "node/n2/attributes",
+        "user/x",
+        "trust/certificate/x",
+        "tombstone/service/db",
+    ):
         assert not may(agent, topic)
     assert may(read_patterns("monitor/n1"), "node/n2/attributes")
     assert not may(read_patterns("monitor/n1"), "service/web/spec")

@@ -1,9 +1,10 @@
-"""Keeper: one container of a node: its directory, its agent's identity, its agent's process (DESIGN 6).
+"""Container keeper: one container of a node: its directory, its agent's identity, its agent's process (DESIGN 6).
 
 Rule 1: a container is made only for a fact that names this node, and removed only when its agent says that it is gone.
 Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
 Rule 3: an agent that lives is taken over, never started a second time.
-Rule 4: it may be killed at any await; the next keeper sees from the directory where it stood.
+Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1).
+Rule 5: it may be killed at any await; the next keeper sees from the directory where it stood.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from dsmt.agents import container as c
 from dsmt.agents import endings
 from dsmt.agents.delegation import delegated
+from dsmt.agents.greatest import Greatest
 from dsmt.agents.memory import read_event
 from dsmt.agents.reconcile import Task, task
 from dsmt.agents.supervision import JITTER, Again, Supervision
@@ -48,12 +50,12 @@ SPAWNER_AGAIN_S: Final = (0.05, 2.0)
 KILL_S: Final = 5.0
 
 
-class Keeper:
+class ContainerKeeper:
     """Keeps one container. `run` returns when the container is gone, or the manager closes."""
 
-    def __init__(self, slot: c.SlotName, config: c.NodeConfig, around: NodeSurroundings) -> None:
+    def __init__(self, slot: c.SlotName, greatest: Greatest, config: c.NodeConfig, around: NodeSurroundings) -> None:
         self.slot = slot
-        self.signed: SignedEvent | None = None
+        self._greatest = greatest
         self._fact: Slot | None = None
         self._config = config
         self._around = around
@@ -64,12 +66,21 @@ class Keeper:
         self._process: Process | None = None
         self._closing = False
         self._orphan = False
-        kept = read_event(self._files, c.SLOT)
-        if kept is not None:
-            self.take(kept)
+        self._take_kept()
+        self._read()
 
     def __repr__(self) -> str:
-        return f"<Keeper {self.slot}: {self._agent.monitor.state}>"
+        return f"<ContainerKeeper {self.slot}: {self._agent.monitor.state}>"
+
+    @property
+    def signed(self) -> SignedEvent | None:
+        """The greatest slot fact known."""
+        return self._greatest.held
+
+    @property
+    def acts_on(self) -> SignedEvent | None:
+        """The slot fact that says what is to be here; None for an orphan."""
+        return None if self._greatest.buried else self._greatest.held
 
     @property
     def generation(self) -> int:
@@ -83,17 +94,39 @@ class Keeper:
 
     def take(self, signed: SignedEvent) -> None:
         """Take in a slot fact; the greatest counts."""
-        if self.signed is not None and not newer(signed.event, self.signed.event):
+        if self._greatest.take(signed):
+            self._obey()
+
+    def bury(self, tombstone: SignedEvent) -> None:
+        """Take in a tombstone: what it hides orders nothing any more, and stops nothing (A5)."""
+        if not self._greatest.bury(tombstone):
             return
-        try:
-            self._fact = from_data(Slot, signed.event.data)
-        except UnusableEventError:
-            return
-        self.signed = signed
+        if self._greatest.buried:
+            self._fact = None
+            self.orphaned()
+        else:
+            self._obey()
+
+    def _obey(self) -> None:
+        """Another fact is the greatest."""
+        self._read()
         self._orphan = False
         if self._agent.monitor.status is not None:
             self._container.note(generation=self.generation, orphan=False)
             self._agent.note(generation=self.generation, orphan=False)
+
+    def _read(self) -> None:
+        signed = self.acts_on
+        self._fact = None
+        if signed is not None:
+            with contextlib.suppress(UnusableEventError):
+                self._fact = from_data(Slot, signed.event.data)
+
+    def _take_kept(self) -> None:
+        """Take in the fact that the agent obeyed last (rule 4)."""
+        kept = read_event(self._files, c.SLOT)
+        if kept is not None:
+            self.take(kept)
 
     def orphaned(self) -> None:
         """No fact asks for this container: say so, and change nothing (A5)."""
@@ -136,6 +169,7 @@ class Keeper:
         """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
         outcome = self._outcome()
         if outcome == "gone":
+            self._take_kept()
             self._remove()
             if task(self._config.node, self._fact, exists=False) is not Task.CREATE:
                 return True

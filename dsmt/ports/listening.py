@@ -1,0 +1,32 @@
+"""Listening: take what a subscription delivers for as long as a process lives, whatever happens to the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.errors import DsmtError
+from dsmt.ports.bus import Bus, Delivery, Interest
+
+AGAIN_S: Final = 5.0
+"""How long after a subscription was refused the next one is tried."""
+
+
+def _nothing() -> None:
+    pass
+
+
+async def listen(
+    bus: Bus, interest: Interest, take: Callable[[Delivery], None], *, after: Callable[[], None] = _nothing
+) -> None:
+    """Hand each delivery to `take`, and call `after` at the end of each batch, for ever."""
+    while True:
+        try:
+            async with bus.subscribe(interest) as batches:
+                async for batch in batches:
+                    for delivery in batch:
+                        take(delivery)
+                    after()
+        except DsmtError:
+            await asyncio.sleep(AGAIN_S)
