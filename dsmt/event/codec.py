@@ -42,7 +42,7 @@ _OVERHEAD: Final = 1024
 
 
 class Signing(Protocol):
-    """What `seal` needs of a signer; `ports.signer.Signer` fulfils it."""
+    """What `seal` needs of a signer; `trust.keys.SecretKey` fulfils it."""
 
     @property
     def algorithm(self) -> int:
