@@ -19,7 +19,8 @@ from dsmt.agents.container import NodeConfig
 from dsmt.agents.container_manager import ContainerManager
 from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.surroundings import NodeSurroundings
-from dsmt.programs.node_process import client, data_root, on_signals, outside, read_node, run
+from dsmt.programs.node_process import client, data_root, outside, read_node
+from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import SpawnedProcesses, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, open_pidfd

@@ -17,7 +17,8 @@ from dsmt.agents.node_artifacts import NodeArtifacts
 from dsmt.agents.surroundings import Surroundings
 from dsmt.monitors.checks import RealChecks
 from dsmt.programs.configuration import read_identity
-from dsmt.programs.node_process import client, on_signals, outside, run
+from dsmt.programs.node_process import client, outside
+from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
 from dsmt.system.logs import DiskLogs
 from dsmt.system.processes import SpawnedProcesses

@@ -5,9 +5,7 @@ Its identity is delegated by the node's, and kept in `monitor.identity`. SIGTERM
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,7 +14,8 @@ from dsmt.agents.delegation import delegated
 from dsmt.agents.drivers import DRIVERS
 from dsmt.event.records import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
-from dsmt.programs.node_process import client, on_signals, outside, read_node, run
+from dsmt.programs.node_process import client, outside, read_node
+from dsmt.programs.running import run_until_signalled
 from dsmt.system.datagrams import UdpDatagrams
 from dsmt.system.files import DiskFiles
 from dsmt.system.machine import LinuxMachine
@@ -30,10 +29,10 @@ IDENTITY: Final = "monitor.identity"
 
 def main(directory: str) -> int:
     """Monitor a node until a signal; the exit code."""
-    return run(lambda: _serve(Path(directory).absolute()))
+    return run_until_signalled(lambda: _serve(Path(directory).absolute()))
 
 
-async def _serve(directory: Path) -> int:
+async def _serve(directory: Path) -> None:
     told, node = read_node(directory)
     around = outside()
     files = DiskFiles(str(directory))
@@ -70,12 +69,7 @@ async def _serve(directory: Path) -> int:
                 attachment=lambda: bus.attachment,
             ),
         )
-        running = asyncio.ensure_future(monitor.run())
-        on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel})
-        await asyncio.wait((running,))
-        if not running.cancelled():
-            running.result()
-    return 0
+        await monitor.run()
 
 
 def _drivers() -> dict[str, DriverAttributes]:

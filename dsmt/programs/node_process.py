@@ -1,12 +1,10 @@
-"""Node processes: what the three programs of a node have in common: their files, their client, their signals."""
+"""Node processes: what the three programs of a node have in common: their files and their client."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +13,14 @@ import structlog  # noqa: F401 - warm in the spawner, so that its forks share it
 
 from dsmt.bus.client import About, BusClient
 from dsmt.bus.zeromq import ZmqNetwork
-from dsmt.errors import DsmtError
-from dsmt.logs import Logger, to_stderr
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import NodeFile, read_config, read_identity
-from dsmt.system.clock import LinuxClock, new_event_loop
+from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 from dsmt.version import __version__
-
-CONFIG_EXIT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +75,3 @@ async def client(
             running.cancel()
     finally:
         network.close()
-
-
-def run(serve: Callable[[], Awaitable[int]]) -> int:
-    """Run a program's coroutine on the boot-time loop; its exit code.
-
-    A `DsmtError` is told in one line, and the code is 2; anything else is a bug: it crashes, and is restarted.
-    """
-    to_stderr()
-    code = CONFIG_EXIT
-
-    async def outermost() -> int:
-        return await serve()
-
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            code = runner.run(outermost())
-    except* DsmtError as group:
-        for error in _leaves(group):
-            Logger().error("cannot go on", code=error.code, reason=str(error))
-        sys.stderr.flush()
-    return code
-
-
-def _leaves(group: BaseExceptionGroup[DsmtError]) -> list[DsmtError]:
-    found: list[DsmtError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
-
-
-def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:
-    """Have signals call functions on the running loop."""
-    loop = asyncio.get_running_loop()
-    for number, call in calls.items():
-        loop.add_signal_handler(number, call)

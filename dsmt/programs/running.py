@@ -1,49 +1,64 @@
-"""Running a program: one asyncio loop, ended by SIGTERM or SIGINT, logs to stderr, one exit code."""
+"""Running a program: one loop on the boot-time clock, its signals, logs to stderr, one exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger, to_stderr
+from dsmt.system.clock import new_event_loop
 
-CONFIG_EXIT = 2
+CONFIG_EXIT: Final = 2
 
 
-def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> int:
-    """Run `serve` until it ends or the process is asked to end; the exit code.
+def run(serve: Callable[[], Awaitable[int]]) -> int:
+    """Run a program's coroutine; its exit code.
 
-    A `DsmtError` becomes one line on stderr and its exit code; anything else is a bug and crashes.
+    A `DsmtError` is told in one line, and the code is 2; anything else is a bug: it crashes, and is restarted.
     """
     to_stderr()
-    code = 0
+    code = CONFIG_EXIT
+
+    async def outermost() -> int:
+        return await serve()
+
     try:
-        asyncio.run(_serve(serve))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(outermost())
     except* DsmtError as group:
         for error in _leaves(group):
-            Logger().error("cannot go on", code=getattr(error, "code", ""), reason=str(error))
-            sys.stderr.flush()
-        code = CONFIG_EXIT
+            Logger().error("cannot go on", code=error.code, reason=str(error))
+        sys.stderr.flush()
     return code
 
 
-async def _serve(serve: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.ensure_future(serve())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
+def run_until_signalled(serve: Callable[[], Awaitable[None]]) -> int:
+    """`run` a program that ends well by SIGTERM or SIGINT."""
+
+    async def main() -> int:
+        task = asyncio.ensure_future(serve())
+        on_signals({signal.SIGTERM: task.cancel, signal.SIGINT: task.cancel})
+        await asyncio.wait((task,))
         if not task.cancelled():
-            raise
+            task.result()
+        return 0
+
+    return run(main)
 
 
-def _leaves(group: BaseExceptionGroup[DsmtError]) -> list[BaseException]:
-    found: list[BaseException] = []
+def on_signals(calls: Mapping[signal.Signals, Callable[[], object]]) -> None:
+    """Have signals call functions on the running loop."""
+    loop = asyncio.get_running_loop()
+    for number, call in calls.items():
+        loop.add_signal_handler(number, call)
+
+
+def _leaves(group: BaseExceptionGroup[DsmtError]) -> list[DsmtError]:
+    found: list[DsmtError] = []
     for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
