@@ -88,9 +88,7 @@ def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 def common_options() -> list[click.Parameter]:
     """The options that every command has."""
     return [
-        click.Option(
-            ["--json"], is_flag=True, expose_value=False, callback=_into("json"), help="Print JSON, for programs."
-        ),
+        click.Option(["--json"], is_flag=True, expose_value=False, callback=_into("json"), help="Print JSON, for programs."),
         click.Option(
             ["--bus"],
             expose_value=False,

@@ -156,5 +156,3 @@ def wait(seat: Seat, target: str, state: str, timeout: str | None) -> None:
     else:
         where = ", ".join(f"{row.instance} on {row.node}" for row in done.instances if row.node is not None)
         print(f"{target} is {state}{f': {where}' if where else ''}")
-
-

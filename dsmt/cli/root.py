@@ -52,9 +52,7 @@ class LazyGroup(click.Group):
         command.help = command.help or _sentence(entry.help)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a wrong verb is never guessed."""
         if args[0] not in self._table and not args[0].startswith("-"):
             path = ctx.command_path
@@ -80,6 +78,7 @@ def root() -> click.Group:
         params=common_options(),
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""

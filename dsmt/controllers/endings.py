@@ -24,9 +24,7 @@ Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
 
 
-def end_slots(
-    fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Iterable[tuple[str, int]], outcome: Outcome
-) -> None:
+def end_slots(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Iterable[tuple[str, int]], outcome: Outcome) -> None:
     """Tell slots that are not wanted to be gone."""
     for component, index in places:
         slot, key = entry.slots[component, index], SlotKey(entry.name, component, index)

@@ -47,9 +47,7 @@ class Report:
         return sum(finding.outcome == outcome for finding in self.findings)
 
 
-def replay(
-    rows: Iterable[tuple[int, SignedEvent]], decisions: Iterable[SignedEvent], *, store: str | None = None
-) -> Report:
+def replay(rows: Iterable[tuple[int, SignedEvent]], decisions: Iterable[SignedEvent], *, store: str | None = None) -> Report:
     """Replay decision events over the rows of one store, in order from its base.
 
     `store` is the id of that store: decisions on another one's rows have incomplete inputs. None trusts the rows.

@@ -98,9 +98,7 @@ def _silent(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]], *, ma
     failed = [(observer, probe) for observer, probe in probes if probe.record.result == "failed"]
     if len(failed) < len(probes) or (not failed and fleet.speaking):
         return None
-    witnesses = (
-        f"probes by {', '.join(observer for observer, _ in failed)} failed" if failed else "no other node is left"
-    )
+    witnesses = f"probes by {', '.join(observer for observer, _ in failed)} failed" if failed else "no other node is left"
     message = f"{node} has been silent for {(fleet.now_ms - heard) / 1000:.1f} s; {witnesses}"
     return _verdict(
         fleet, node, road="silent", since_ms=heard, words=words, probes=[probe for _, probe in failed], message=message

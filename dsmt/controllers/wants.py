@@ -73,9 +73,7 @@ def want(case: Case, key: SlotKey) -> Want | None:
     if fact.record.desired != desired:
         return Want(key, "release", said, f"{control.by or 'nobody'} holds it no more")
     if control.restart > fact.record.restart:
-        return Want(
-            key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
-        )
+        return Want(key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running")
     behind = fact.record.spec != case.spec_id
     if (behind or case.whole) and fact.record.spec != case.basis[0]:
         return _renew(case, key, entry, fact)

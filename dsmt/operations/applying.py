@@ -177,9 +177,7 @@ async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
     return [difference(sight, spec) for spec in specs]
 
 
-async def apply(
-    bus: Bus, declared: list[Declared], *, by: str, reason: str, plans: tuple[str, ...] = ()
-) -> list[Applied]:
+async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, plans: tuple[str, ...] = ()) -> list[Applied]:
     """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `FailedError` (`plan.changed`)."""
     sight = await look(bus)
     dry = [await stage(one, None) for one in declared]
@@ -203,9 +201,7 @@ async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reaso
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         before = entry.spec.record
         if before.spec == fact.spec:
-            return Applied(
-                service=spec.service, revision=base, plan=identity, outcome="unchanged", ready=0, wanted=wanted
-            )
+            return Applied(service=spec.service, revision=base, plan=identity, outcome="unchanged", ready=0, wanted=wanted)
     revision = await say_spec(bus, sight, fact, spec.service)
     return Applied(service=spec.service, revision=revision, plan=identity, outcome="applied", ready=0, wanted=wanted)
 

@@ -71,9 +71,7 @@ def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotContro
     return msgspec.structs.replace(before, **{**about, "by": by, "reason": reason})
 
 
-async def _control(
-    bus: Bus, sight: Sight, target: Target, action: str, will: Callable[[SlotControl], SlotControl]
-) -> Done:
+async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Callable[[SlotControl], SlotControl]) -> Done:
     keys = _slots(sight, target)
     drafts, touched, same = [], [], []
     for key in keys:
@@ -154,9 +152,7 @@ async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: st
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
 
-async def _respec(
-    bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str
-) -> Applied:
+async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:
     wanted = sum(component.instances or 0 for component in after.components.values())
     held = sight.view.services[after.service].spec
     revision = 0 if held is None else held.version

@@ -84,9 +84,7 @@ async def _fetch(bus: Bus, ids: list[EventId]) -> list[SignedEvent]:
         return await bus.fetch(ids)
 
 
-async def _collect(
-    bus: Bus, begin: list[SignedEvent], depth: int
-) -> tuple[dict[EventId, SignedEvent], set[EventId]]:
+async def _collect(bus: Bus, begin: list[SignedEvent], depth: int) -> tuple[dict[EventId, SignedEvent], set[EventId]]:
     found = {signed.id: signed for signed in begin}
     missing: set[EventId] = set()
     level = begin

@@ -34,8 +34,7 @@ MIXED = {
         5: "admission delivery depot frames handshake ingest outgoing reader receipts routing witness",
     },
     "dsmt.controllers": {
-        3: "agenda brake case completeness decide endings intents placement ranking replacing replay roads service"
-           " wants",
+        3: "agenda brake case completeness decide endings intents placement ranking replacing replay roads service wants",
     },
     "dsmt.monitors": {
         3: "health install silence",

@@ -189,9 +189,7 @@ class Realm:
         record = r.Probe(result=result, reason="", round_trip_s=None)  # type: ignore[arg-type]
         return self.say(f"monitor/{observer}", f"node/{node}/probe/{observer}", record)
 
-    def verdict(
-        self, node: str, *, road: str = "closed", since_ms: int | None = None, state: str = "dead"
-    ) -> SignedEvent:
+    def verdict(self, node: str, *, road: str = "closed", since_ms: int | None = None, state: str = "dead") -> SignedEvent:
         """A verdict, without any road having been walked."""
         sources = self.view.nodes[node].sources
         record = r.NodeVerdict(

@@ -83,9 +83,7 @@ class Life:
         return [name for name in self.names if name in self.realm.view.nodes and not self.realm.dead(name)]
 
     def die(self) -> None:
-        for name in self.chance.sample(
-            self.open_nodes(), min(len(self.open_nodes()), self.chance.choice((1, 1, 1, 2, 4)))
-        ):
+        for name in self.chance.sample(self.open_nodes(), min(len(self.open_nodes()), self.chance.choice((1, 1, 1, 2, 4)))):
             self.realm.close(name)
 
     def silence(self) -> None:
@@ -109,9 +107,7 @@ class Life:
         )
 
     def status(self) -> None:
-        keys = [
-            key for key in self.keys() if (slot := self.realm.view.slot(key)) and slot.fact and slot.fact.record.node
-        ]
+        keys = [key for key in self.keys() if (slot := self.realm.view.slot(key)) and slot.fact and slot.fact.record.node]
         if keys:
             key = self.chance.choice(keys)
             slot = self.realm.view.slot(key)

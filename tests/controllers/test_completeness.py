@@ -67,9 +67,7 @@ def test_a_new_attachment_begins_the_watch_anew_and_waits_for_its_bookmark() -> 
 def test_every_controller_has_one_rank_for_a_subject() -> None:
     names = ["c1", "c2", "c3"]
     assert sorted(rank("service/web", name, names) for name in names) == [0, 1, 2]
-    first = {
-        subject: min(names, key=lambda n: rank(subject, n, names)) for subject in (f"service/s{i}" for i in range(30))
-    }
+    first = {subject: min(names, key=lambda n: rank(subject, n, names)) for subject in (f"service/s{i}" for i in range(30))}
     assert set(first.values()) == set(names)
 
 

@@ -74,9 +74,7 @@ def test_what_a_broker_says_was_declared_or_trimmed_is_no_gap(kind: str) -> None
     recording = whole()
     place = place_of(recording, "user/count", 1)
     number = recording.events[place].event.sequence
-    notice = BrokerNotice(
-        kind=kind, source="operator/alice", topic="user/count", first=2, last=2, message="", unit="number"
-    )
+    notice = BrokerNotice(kind=kind, source="operator/alice", topic="user/count", first=2, last=2, message="", unit="number")
     recording.say("broker/b1", "broker/b1/notice", to_data(notice))
     sequence = BrokerNotice(kind=kind, source="operator/alice", topic=None, first=number, last=number, message="")
     recording.say("broker/b1", "broker/b1/notice", to_data(sequence))
@@ -187,14 +185,13 @@ def test_what_a_revoked_broker_explained_is_a_gap() -> None:
     recording = whole()
     place = place_of(recording, "user/count", 1)
     for topic, unit in (("user/count", "number"), (None, "sequence")):
-        notice = BrokerNotice(
-            kind="declared", source="operator/alice", topic=topic, first=1, last=99, message="", unit=unit
-        )
+        notice = BrokerNotice(kind="declared", source="operator/alice", topic=topic, first=1, last=99, message="", unit=unit)
         recording.say("broker/b1", "broker/b1/notice", to_data(notice))
     revoke(recording, "broker/b1")
-    assert Gap(source="operator/alice", topic="user/count", first=2, last=2) in verify(
-        recording.raw({place}), recording.trust
-    ).gaps
+    assert (
+        Gap(source="operator/alice", topic="user/count", first=2, last=2)
+        in verify(recording.raw({place}), recording.trust).gaps
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])

@@ -105,8 +105,6 @@ def test_a_removed_node_has_left_until_it_attaches_again() -> None:
     assert liveness(realm, "n1") == "alive"
 
 
-@pytest.mark.parametrize(
-    ("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)]
-)
+@pytest.mark.parametrize(("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)])
 def test_larger_realms_wait_longer(nodes: int, ms: int) -> None:
     assert dead_after_ms(nodes) == ms

@@ -56,9 +56,7 @@ def node(realm: Realm) -> str:
         ([(C, State.GONE), (A, State.GONE)], {}, Shown.GONE),
     ],
 )
-def test_the_layers_words_are_folded_into_one(
-    layers: list[tuple[Layer, State]], about: dict[str, Any], word: Shown
-) -> None:
+def test_the_layers_words_are_folded_into_one(layers: list[tuple[Layer, State]], about: dict[str, Any], word: Shown) -> None:
     realm = placed()
     for layer, state in layers:
         realm.status(KEY, node(realm), state, layer=layer, **about)
