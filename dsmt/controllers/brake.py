@@ -23,6 +23,7 @@ from dsmt.event.envelope import EventId
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import NodeVerdict
 from dsmt.view import Fleet, Held, View
+from dsmt.view.sessions import is_closed
 
 LEAST: Final = 2
 PERCENT: Final = 20
@@ -146,9 +147,7 @@ def _falling(fleet: Fleet) -> list[str]:
     for node in sorted(suspects):
         if fleet.state(node) != "suspect":
             continue
-        words = fleet.words(node)
-        closed = all(word.state == "closed" and word.held.record.how == "peer" for word in words)
-        if not closed and _owns(fleet.view, node):
+        if not is_closed(fleet.words(node)) and _owns(fleet.view, node):
             found.append(node)
     return found
 
