@@ -143,6 +143,10 @@ class BusClient:
         self._publisher.say(emission)
         return emission
 
+    def flush(self) -> None:
+        """Sign and send now what was emitted in this turn."""
+        self._publisher.flush()
+
     async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
         """`emit`, then wait for the acknowledgement."""
         return await self.emit(draft, level=level).acknowledged()

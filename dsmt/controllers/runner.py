@@ -6,7 +6,9 @@ Rule 1: it folds whatever arrives, and decides only where the view ends at a fre
 Rule 2: of the controllers with the highest ruleset the one of rank r for a service waits r x `RANK_S` before it says
     what it wants said; mostly somebody else has then said it. Those below that ruleset only watch (A10).
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
-Rule 4: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
+Rule 4: what is decided is sent in the same turn. What a stopped controller had stamped and not sent would come late, and
+    win over what others said meanwhile: of two siblings the earlier wins (A3).
+Rule 5: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
     view is what one store held.
 Rule 5: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
 """
@@ -244,6 +246,7 @@ class ControllerRunner:
             self._bus.emit(Draft(f"controller/{self._name}/decision", data, subject=self._name))
         if not emissions:
             return
+        self._bus.flush()
         self.decisions += 1
         group.create_task(self._await_answers(emissions))
 

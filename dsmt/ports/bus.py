@@ -188,6 +188,10 @@ class Bus(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Sign and send now what was emitted in this turn: a process that is stopped before says it late, with old times."""
+        ...
+
     async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
         """`emit`, then wait for the acknowledgement."""
         ...

@@ -321,6 +321,9 @@ class HandBus:
     def now_ms(self) -> int:
         return START_MS + int(self._clock.now * 1000)
 
+    def flush(self) -> None:
+        pass
+
     def emit(self, draft: Draft) -> HandEmission:
         if draft.topic in self.too_big:
             raise InputError("event.too_big", f"event on {draft.topic} is too big")
