@@ -312,7 +312,8 @@ def test_without_the_root_key_what_is_there_runs_and_what_would_need_it_says_so(
             error = (await dsmt(root, "node", "run", "n3", "--json", code=5)).error
             assert f"{root}/nodes/n3 holds no identity" in error["message"]
             assert error["next"]
-            await dsmt(root, "up", "--nodes", str(NODES), "--detach")  # nothing new is needed
+            await dsmt(root, "node", "run", "n1")  # it has an identity, and runs already
+            await dsmt(root, "up", "--nodes", str(NODES), "--detach")
             assert len((await dsmt(root, "nodes", "--json")).json) == NODES
         finally:
             shutil.move(kept, root / "root.key")
