@@ -10,7 +10,7 @@ Rule 4: what is decided is sent in the same turn. What a stopped controller had 
     win over what others said meanwhile: of two siblings the earlier wins (A3).
 Rule 5: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
     view is what one store held.
-Rule 5: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
+Rule 6: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
 """
 
 from __future__ import annotations
