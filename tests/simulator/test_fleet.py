@@ -17,6 +17,7 @@ import dsmt.agents.facts as facts_module
 import dsmt.controllers.brake as brake_module
 import dsmt.controllers.runner as runner_module
 from dsmt.agents.container_manager import ContainerManager
+from dsmt.bus.client import BusClient
 from dsmt.controllers import placement
 from dsmt.controllers.completeness import Completeness
 from dsmt.event import order
@@ -236,6 +237,30 @@ def test_a_stale_controller_that_wins_moves_slots_back(monkeypatch: pytest.Monke
     contentious_controllers(monkeypatch)
     if defect:
         stale_writers_win(monkeypatch)
+    reports = [play(seed, scenario="stopped", scale=SMALL, seconds=90) for seed in range(1, 5)]
+    assert any(broken(report, "12.6") for report in reports) == defect
+
+
+def stop_as_it_speaks(play: Play, controller: SimController) -> None:
+    """SIGSTOP to a controller in the very turn in which it moves slots."""
+    bus, process = controller.bus, controller.kept.process
+
+    def said(topic: str) -> None:
+        if "/slot/" in topic:
+            bus.tap = None
+            process.sim.pause()
+
+    bus.tap = said
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_what_a_controller_stamps_and_does_not_send_at_once_moves_slots_back(
+    monkeypatch: pytest.MonkeyPatch, defect: bool
+) -> None:
+    monkeypatch.setattr(scenarios, "_stop_at_an_await", stop_as_it_speaks)
+    contentious_controllers(monkeypatch)
+    if defect:
+        monkeypatch.setattr(BusClient, "flush", lambda _self: None)
     reports = [play(seed, scenario="stopped", scale=SMALL, seconds=90) for seed in range(1, 5)]
     assert any(broken(report, "12.6") for report in reports) == defect
 
