@@ -33,11 +33,15 @@ class Stat:
     session: int
     started: int
     """Clock ticks since boot."""
+    threads: int
 
     @property
     def dead(self) -> bool:
-        """Whether it has ended and only waits to be reaped."""
-        return self.state in "ZXx"
+        """Whether it has ended and only waits to be reaped.
+
+        A process whose first thread has ended looks like a zombie, but holds its ports and files until the last one has.
+        """
+        return self.state in "ZXx" and self.threads <= 1
 
 
 @cache
@@ -54,7 +58,7 @@ def stat_of(pid: int) -> Stat | None:
             fields = file.read().rpartition(b")")[2].split()
     except _GONE:
         return None
-    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), int(fields[17]))
 
 
 def identity_of(pid: int) -> Identity | None:

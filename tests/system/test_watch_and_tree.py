@@ -90,6 +90,27 @@ def mark(tmp_path):
     return str(tmp_path)
 
 
+def test_a_process_is_alive_until_its_last_thread_has_ended():
+    code = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start();"
+        "print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    identity = identity_of(child.pid)
+    try:
+        assert child.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 10
+        while stat_of(child.pid).state != "Z" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stat_of(child.pid).state == "Z"
+        assert is_alive(identity)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert not is_alive(identity)
+
+
 def test_an_identity_tells_a_process_from_a_later_one_with_its_pid(start):
     child = start("input()", stdin=subprocess.PIPE)
     identity = identity_of(child.pid)
