@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import dsmt.agents.container_manager as manager_module
 import dsmt.agents.facts as facts_module
 import dsmt.controllers.brake as brake_module
 import dsmt.controllers.runner as runner_module
@@ -108,7 +107,6 @@ def test_the_order_of_a_set_somewhere_changes_the_history() -> None:
 
 def no_own_slot_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes follow their inboxes only, not the topics of their slots (A1)."""
-    monkeypatch.setattr(manager_module, "SLOTS", "nodeset/none/")
     made = facts_module.Facts.__init__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -211,8 +209,10 @@ def stale_writers_win(monkeypatch: pytest.MonkeyPatch) -> None:
             return rank(event)
         return (-event.version, -event.time, 0, event.source, event.incarnation, event.sequence)
 
-    monkeypatch.setattr(order, "rank", later_first)
-    monkeypatch.setattr(manager_module, "rank", later_first)
+    users = [module for name, module in sys.modules.items() if name.startswith("dsmt.")]
+    for module in users:
+        if getattr(module, "rank", None) is rank:
+            monkeypatch.setattr(module, "rank", later_first)
     monkeypatch.setattr(Completeness, "beat", lambda *_: 0.0)
     monkeypatch.setattr(Completeness, "attached", lambda *_: None)
     monkeypatch.setattr(Completeness, "folded", lambda *_: None)
