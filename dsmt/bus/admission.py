@@ -2,7 +2,8 @@
 
 Rule 1: the greater certificate of one name stays; two processes that take turns under one name are both kept out.
 Rule 2: an incarnation is above all that the store or this broker knows of the name, unless the process's own disk
-    knows the last one; an attachment number is above all before.
+    knows the last one; an attachment number is above all before, and at least the realm's ms: a broker forgets who
+    is away for long, a verdict that judged them does not.
 Rule 3: a certificate is kept in the store when its holder attaches, or when a fact of its holder is re-offered (R5).
 Rule 4: a fact on `trust/revoked/<key id in hex>` ends that key for good.
 """
@@ -90,7 +91,7 @@ class Admission:
         session.name, session.certificate, session.claimed = hello.name, certificate, hello.incarnation
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
-        session.attachment = max(hello.attachment, presence.attachment_of(hello.name) + 1)
+        session.attachment = max(hello.attachment, presence.attachment_of(hello.name) + 1, now_ms)
         session.nonce = nonce
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         return f.Welcome(
