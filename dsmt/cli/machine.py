@@ -15,7 +15,8 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations import machine
 from dsmt.operations.connection import connect
 from dsmt.operations.home import Home
-from dsmt.operations.watching import watching
+from dsmt.operations.sight import Sight
+from dsmt.operations.waiting import until
 
 PATIENCE_S = 30.0
 
@@ -60,15 +61,14 @@ async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -
 
 async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
     started = await machine.up(home, wanted)
-    async with (
-        connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection,
-        watching(connection.bus) as watch,
-    ):
-        await watch.until(
-            f"{counted(wanted.nodes, 'node')} to attach",
-            lambda: all(n in watch.view.nodes and watch.view.nodes[n].attributes for n in started.nodes),
-            PATIENCE_S,
-        )
+
+    def attached(sight: Sight) -> bool | None:
+        known = sight.view.nodes
+        return all(node in known and known[node].attributes for node in started.nodes) or None
+
+    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
+        what = f"{counted(wanted.nodes, 'node')} attached"
+        await until(connection.bus, attached, limit_s=PATIENCE_S, what=what)
     if seat.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import sys
 import tarfile
@@ -23,18 +24,23 @@ from typing import Final
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
+from dsmt.monitors.http import try_http
 from dsmt.operations.applying import apply, read_files
 from dsmt.operations.connection import Connection, connect
 from dsmt.operations.explaining import why
 from dsmt.operations.home import Home
+from dsmt.operations.instances import Row, instances, is_ready
 from dsmt.operations.machine import Wanted, down, up
+from dsmt.operations.members import processes
 from dsmt.operations.recording import record
+from dsmt.operations.targets import Target
 from dsmt.operations.verifying import verify
 from dsmt.operations.watching import Seen, Watch, watching
-from dsmt.view.entries import Instance
+from dsmt.spec.records import HttpCheck
 
 SERVICE: Final = "web"
-COMPONENT: Final = "app"
+TARGET: Final = Target(SERVICE)
+CHECK: Final = HttpCheck(port="http", path="/", scheme="http", method="GET", status=((200, 200),), headers={}, contains=None)
 INSTANCES: Final = 3
 PATIENCE_S: Final = 30.0
 SPEC: Final = """\
@@ -100,7 +106,7 @@ async def demo(report: Report, *, hold: Callable[[Home], Awaitable[None]] | None
         began = time.monotonic()
         ended = await down(home)
         if stage.result.ok:
-            _remove(home.root)
+            shutil.rmtree(home.root)
         left = sum(len(files) for _, _, files in os.walk(home.root)) if home.root.exists() else 0
         took = f"{time.monotonic() - began:.1f} s"
         stage.say("clean up", f"{len(ended.stuck)} processes, {left} files left", took, ok=not ended.stuck)
@@ -130,22 +136,21 @@ async def _declare(stage: _Stage, connection: Connection, watch: Watch) -> None:
     path = directory / "web.yaml"
     path.write_text(SPEC % sys.executable)
     await apply(connection.bus, read_files([str(path)]), by=connection.by, reason="demo")
-    ready = await watch.until("three ready instances", lambda: _ready(watch, INSTANCES), PATIENCE_S)
-    for instance in ready.values():
-        await _answers(instance)
+    ready = await watch.until("three ready instances", lambda: _ready(watch), PATIENCE_S)
+    for row in ready:
+        await _answers(row)
     took = f"{time.monotonic() - began:.1f} s"
     stage.say("declare", f"{SERVICE}: {INSTANCES} instances of python -m http.server", took, ok=True)
-    places = "   ".join(f"{COMPONENT}/{index} {node}:{_port(instance)}" for (index, node), instance in sorted(ready.items()))
+    places = "   ".join(f"{row.component}/{row.index} {row.node}:{_port(row)}" for row in ready)
     stage.say("", places)
     stage.say("", "GET / on all three: 200")
 
 
 async def _kill_instance(stage: _Stage, watch: Watch) -> None:
-    (index, node), instance = sorted(_ready(watch, INSTANCES).items())[1]
-    pid = _pid(instance)
-    target = f"{SERVICE}/{COMPONENT}/{index}"
-    topic = f"service/{SERVICE}/status/{COMPONENT}/{index}/{node}/application"
-    stage.say("kill -9", f"pid {pid} ({target})")
+    row = _ready(watch)[1]
+    pid = row.pid or 0
+    topic = f"service/{row.service}/status/{row.component}/{row.index}/{row.node}/application"
+    stage.say("kill -9", f"pid {pid} ({row.instance})")
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     died = await watch.until(
@@ -156,14 +161,15 @@ async def _kill_instance(stage: _Stage, watch: Watch) -> None:
     started = await watch.until("its restart", lambda: watch.first(began, lambda e: _started(e, topic, pid)), PATIENCE_S)
     stage.result.instance_restart_ms = round((started.at - began) * 1000, 1)
     stage.say("", f"exec'd again, pid {started.signed.event.data['pid']}", _after(started, began))
-    await watch.until("three ready instances", lambda: _ready(watch, INSTANCES, but=pid), PATIENCE_S)
-    await _answers(_ready(watch, INSTANCES)[index, node])
+    ready = await watch.until("three ready instances", lambda: _ready(watch, but=pid), PATIENCE_S)
+    await _answers(ready[row.index])
     stage.say("", "GET / 200", f"+{(time.monotonic() - began) * 1000:.0f} ms", ok=True)
 
 
 async def _kill_node(stage: _Stage, watch: Watch) -> str:
-    index, node = max(_ready(watch, INSTANCES))
-    pids = _pids_of(watch, node)
+    row = _ready(watch)[-1]
+    node = row.node or ""
+    pids = [process.pid for process in processes(watch.sight(), watch.view.nodes[node])]
     stage.say("kill -9", f"all {len(pids)} processes of node {node}, its spawner first")
     began = time.monotonic()
     for pid in pids:
@@ -180,17 +186,16 @@ async def _kill_node(stage: _Stage, watch: Watch) -> str:
         "the verdict", lambda: watch.first(began, lambda e: e.event.topic == f"node/{node}/verdict"), PATIENCE_S
     )
     stage.say("", f"declared dead, {dead.signed.event.source}: {dead.signed.event.data['message']}", _after(dead, began))
-    slot = f"service/{SERVICE}/slot/{COMPONENT}/{index}"
+    slot = f"service/{row.service}/slot/{row.component}/{row.index}"
     placed = await watch.until("a new place", lambda: watch.first(began, lambda e: e.event.topic == slot), PATIENCE_S)
     stage.say("", f"placed on {placed.signed.event.data['node']}", _after(placed, began))
-    await watch.until("three ready instances", lambda: _ready(watch, INSTANCES, without=node), PATIENCE_S)
-    now_at = next(key for key in _ready(watch, INSTANCES, without=node) if key[0] == index)
-    moved = _ready(watch, INSTANCES, without=node)[now_at]
+    ready = await watch.until("three ready instances", lambda: _ready(watch, without=node), PATIENCE_S)
+    moved = ready[row.index]
     await _answers(moved)
     stage.result.node_repair_ms = round((time.monotonic() - began) * 1000, 1)
-    text = f"GET / 200   {SERVICE}/{COMPONENT}/{index} at {now_at[1]}:{_port(moved)}"
+    text = f"GET / 200   {moved.instance} at {moved.node}:{_port(moved)}"
     stage.say("", text, f"+{stage.result.node_repair_ms / 1000:.2f} s", ok=True)
-    return f"{SERVICE}/{COMPONENT}/{index}"
+    return moved.instance
 
 
 async def _prove(stage: _Stage, connection: Connection, moved: str) -> None:
@@ -214,30 +219,17 @@ async def _prove(stage: _Stage, connection: Connection, moved: str) -> None:
 # --- looking at the view ------------------------------------------------------------------------------------------
 
 
-def _ready(watch: Watch, count: int, *, but: int = 0, without: str = "") -> dict[tuple[int, str], Instance]:
-    """The ready instances by (index, node); empty while there are fewer than `count`."""
-    service = watch.view.services.get(SERVICE)
-    found = {}
-    for (_, index), slot in ({} if service is None else service.slots).items():
-        node = None if slot.fact is None else slot.fact.record.node
-        instance = slot.instances.get(node) if node is not None else None
-        if node is not None and node != without and instance is not None and _is_ready(instance, but):
-            found[index, node] = instance
-    return found if len(found) >= count else {}
+def _ready(watch: Watch, *, but: int = 0, without: str = "") -> list[Row]:
+    """The instances in order, once all are ready, none of them the pid `but` or on the node `without`; else none."""
+    sight = watch.sight()
+    if SERVICE not in watch.view.services:
+        return []
+    rows = [row for row in instances(sight, TARGET) if is_ready(sight, row) and row.pid != but and row.node != without]
+    return rows if len(rows) >= INSTANCES else []
 
 
-def _is_ready(instance: Instance, but: int) -> bool:
-    running = instance.application is not None and instance.application.record.state is State.RUNNING
-    ready = instance.health is not None and instance.health.record.health == "ready"
-    return running and ready and instance.endpoint is not None and _pid(instance) != but
-
-
-def _pid(instance: Instance) -> int:
-    return 0 if instance.application is None else instance.application.record.pid or 0
-
-
-def _port(instance: Instance) -> int:
-    return 0 if instance.endpoint is None else instance.endpoint.record.ports["http"]
+def _port(row: Row) -> int:
+    return row.ports["http"]
 
 
 def _state(signed: SignedEvent) -> State:
@@ -253,33 +245,15 @@ def _after(seen: Seen, began: float) -> str:
     return f"+{(seen.at - began) * 1000:.1f} ms"
 
 
-def _pids_of(watch: Watch, node: str) -> list[int]:
-    entry = watch.view.nodes[node]
-    if entry.attributes is None:
-        return []
-    told = entry.attributes.record
-    pids = [told.spawner_pid, told.manager_pid, told.monitor_pid]
-    for service in watch.view.services.values():
-        for slot in service.slots.values():
-            instance = slot.instances.get(node)
-            if instance is not None:
-                pids += [None if held is None else held.record.pid for held in (instance.agent, instance.application)]
-    return list(dict.fromkeys(pid for pid in pids if pid))
-
-
-async def _answers(instance: Instance) -> None:
+async def _answers(row: Row) -> None:
     """GET / until it is 200, at most as long as anything else is waited for."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", _port(instance))
-            writer.write(b"GET / HTTP/1.0\r\nHost: demo\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
-            if b" 200 " in status:
+        with suppress(OSError):
+            if (await try_http(CHECK, "127.0.0.1", _port(row))).passed:
                 return
         if time.monotonic() > deadline:
-            raise FailedError("demo.http", f"no answer on port {_port(instance)}")
+            raise FailedError("demo.http", f"no answer on port {_port(row)}")
         await asyncio.sleep(0.005)
 
 
@@ -289,12 +263,3 @@ def _write_site(path: Path) -> None:
         entry = tarfile.TarInfo("index.html")
         entry.size, entry.mode = len(page), 0o644
         archive.addfile(entry, io.BytesIO(page))
-
-
-def _remove(directory: Path) -> None:
-    for where, directories, files in os.walk(directory, topdown=False):
-        for name in files:
-            (Path(where) / name).unlink()
-        for name in directories:
-            (Path(where) / name).rmdir()
-    directory.rmdir()

@@ -16,6 +16,7 @@ from typing import TypeVar
 from dsmt.bus.client import BusClient
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
+from dsmt.operations.sight import Sight, short
 from dsmt.ports.bus import Arrived, Complete, Interest, Notice
 from dsmt.view import View
 
@@ -33,11 +34,14 @@ class Seen:
 class Watch:
     """What was seen since the watch began, live events only, and the view of all facts."""
 
-    def __init__(self) -> None:
+    def __init__(self, bus: BusClient) -> None:
         self.view = View()
         self.seen: list[Seen] = []
         self.gaps: list[Notice] = []
         self.complete = False
+        self._bus = bus
+        self._as_of_ms = 0
+        self._whole = False
         self._changed = asyncio.Condition()
 
     async def until(self, what: str, condition: Callable[[], Found | None], patience_s: float) -> Found:
@@ -50,13 +54,17 @@ class Watch:
         except TimeoutError as error:
             raise TimedOutError("wait.timeout", f"waited {patience_s:.0f} s for {what}") from error
 
+    def sight(self) -> Sight:
+        """What the other operations read: the view as it is now."""
+        return Sight(self.view, self._bus.now_ms(), self._as_of_ms, short(self._bus.broker), self._whole)
+
     def first(self, since: float, matching: Callable[[SignedEvent], bool]) -> Seen | None:
         """The first event that came after a time and matches."""
         return next((seen for seen in self.seen if seen.at >= since and matching(seen.signed)), None)
 
-    async def follow(self, bus: BusClient, interest: Interest) -> None:
+    async def follow(self) -> None:
         """Take in deliveries until cancelled."""
-        async with bus.subscribe(interest) as deliveries:
+        async with self._bus.subscribe(Interest(("/",))) as deliveries:
             async for batch in deliveries:
                 now = time.monotonic()
                 for delivery in batch:
@@ -65,8 +73,8 @@ class Watch:
                             self.view.apply(signed)
                             if live:
                                 self.seen.append(Seen(signed, now))
-                        case Complete():
-                            self.complete = True
+                        case Complete(cursor=cursor, whole=whole):
+                            self.complete, self._as_of_ms, self._whole = True, cursor.time_ms, whole
                         case Notice(type="dsmt.notice.gap"):
                             self.gaps.append(delivery)
                         case _:
@@ -76,10 +84,10 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(bus: BusClient, patterns: tuple[str, ...] = ("/",)) -> AsyncIterator[Watch]:
-    """Watch topics for the length of a block; it begins with all retained facts in the view."""
-    watch = Watch()
-    task = asyncio.create_task(watch.follow(bus, Interest(patterns)))
+async def watching(bus: BusClient) -> AsyncIterator[Watch]:
+    """Watch the realm for the length of a block; it begins with all retained facts in the view."""
+    watch = Watch(bus)
+    task = asyncio.create_task(watch.follow())
     try:
         await watch.until("the retained facts", lambda: watch.complete, 10.0)
         yield watch

@@ -19,6 +19,7 @@ from dsmt.event.status import State
 from dsmt.operations.connection import Connection, connect
 from dsmt.operations.home import Home
 from dsmt.operations.machine import Wanted, down, keeper_directory, up
+from dsmt.operations.members import processes
 from dsmt.operations.watching import Watch, watching
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Identity
@@ -135,16 +136,7 @@ class Fleet:
 
     def processes_of_node(self, node: str) -> list[int]:
         """Every process of a node, the spawner first."""
-        entry = self.watch.view.nodes[node]
-        assert entry.attributes is not None
-        told = entry.attributes.record
-        pids = [told.spawner_pid, told.manager_pid, told.monitor_pid]
-        for service in self.watch.view.services.values():
-            for slot in service.slots.values():
-                instance = slot.instances.get(node)
-                if instance is not None:
-                    pids += [None if h is None else h.record.pid for h in (instance.agent, instance.application)]
-        return list(dict.fromkeys(pid for pid in pids if pid))
+        return [process.pid for process in processes(self.watch.sight(), self.watch.view.nodes[node])]
 
     async def kill_node(self, node: str) -> None:
         for pid in self.processes_of_node(node):
