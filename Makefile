@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench docs sim sim-long wheel clean environment tools
+.PHONY: demo test lint operate soak bench docs sim sim-long wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -32,7 +32,18 @@ lint: tools
 	$(BIN)/pytest -q tests/architecture
 
 sim: tools
-	$(BIN)/python -m dsmt.simulator --seeds 50 --seconds 120 --nodes 100 --jobs 2
+	$(BIN)/python -m dsmt.simulator --seeds 50 --jobs 2
+	$(BIN)/python -m dsmt.simulator --scenario storm --seeds 4 --seconds 120 --nodes 100 --jobs 2
+
+sim-long: tools
+	$(BIN)/python -m dsmt.simulator --seeds 1000 --jobs 2
+
+operate: tools
+	./scripts/test-needs operate
+	$(BIN)/python -m tests.operate $(OPERATE)
+
+soak: tools
+	$(BIN)/python -m tests.operate.soak $(SOAK)
 
 bench: tools
 	$(BIN)/pip install --quiet --editable '.[bench]'

@@ -1,6 +1,6 @@
 """P3, first half: all processes of a node die at once -> its instance runs elsewhere; beside it serf, which only notices.
 
-Each round has a service of its own: a slot that is moved again and again waits ever longer (SEMANTICS A10).
+Each round has a service of its own: a slot that is moved again and again waits ever longer (rule A10).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class DsmtError(Exception):
 
     exit: ClassVar[int] = 1
 
-    def __init__(self, code: str, message: str, *, next: str = "", **fields: Any) -> None:  # noqa: A002 - the field's name in INTERFACE 1
+    def __init__(self, code: str, message: str, *, next: str = "", **fields: Any) -> None:  # noqa: A002 - the field's name in the error object
         super().__init__(message)
         self.code = code
         self.message = message

@@ -34,6 +34,8 @@ def topics() -> str:
 def _duration(ms: int | None) -> str:
     if ms is None:
         return "-"
+    if ms % 60_000:
+        return f"{ms // 1000} s"
     minutes = ms // 60_000
     return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"
 

@@ -145,7 +145,7 @@ class _Unpacking:
         parts = entry.parts(self._strip)
         if not parts:
             return
-        self._placed += 1
+        self._placed += entry.kind is not Kind.DIRECTORY
         place = os.path.join(self._room, *parts)
         try:
             self._place(entry, place)
@@ -155,7 +155,7 @@ class _Unpacking:
     def finish(self, archive: str) -> None:
         """Make the links and see where they lead (rule 3). Raises `FailedError`."""
         if not self._placed:
-            raise failed("install.unpack", file=archive, error=f"nothing is left of it after strip {self._strip}")
+            raise failed("install.unpack", file=archive, error=_empty(self._strip))
         for place, entry in self._links.items():
             try:
                 os.symlink(entry.link, place)
@@ -208,6 +208,10 @@ class _Unpacking:
                             )
                         file.write(chunk)
             os.fchmod(file.fileno(), entry.mode & 0o755 | 0o600)
+
+
+def _empty(strip: int) -> str:
+    return "it holds no file" if not strip else f"nothing is left of it after strip {strip}"
 
 
 def _remove_file(place: str) -> None:

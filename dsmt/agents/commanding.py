@@ -1,8 +1,10 @@
-"""Commanding: what a deployment agent does at a command (SEMANTICS A7).
+"""Commanding: what a deployment agent does at a command (rule A7).
 
 Rule 1: a command is executed once, if its generation is the current one and its id is not among the last 256.
-Rule 2: a command is no lasting will: a hold by STOP ends with the generation.
-Rule 3: LOGS is answered to its asker, on the log topics, the last line marked.
+Rule 2: a command that came while the agent was away is read from the history when it is back; one whose time to live has
+    passed in realm time is not executed, and its status says that it expired.
+Rule 3: a command is no lasting will: a hold by STOP ends with the generation.
+Rule 4: LOGS is answered to its asker, on the log topics, the last line marked.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.logs import STREAMS
 
 REMEMBERED: Final = 256
+LONGEST_TTL_MS: Final = 10 * 60_000
+"""How far back an agent looks for commands, and how long one that names no time to live is good."""
 LINES: Final = 100
 """Lines of an answer when none were asked for."""
 MOST_BYTES: Final = 1024 * 1024
@@ -34,6 +38,12 @@ _LOOK_EACH_S: Final = 0.5
 def is_due(record: InstanceRecord, command: Command, generation: int) -> bool:
     """Whether a command is to be executed (rule 1)."""
     return command.generation == generation and command.id not in record.commands
+
+
+def is_late(signed: SignedEvent, now_ms: int) -> bool:
+    """Whether a command's time to live has passed (rule 2)."""
+    until = signed.event.expires_ms
+    return now_ms > (signed.event.time_ms + LONGEST_TTL_MS if until is None else until)
 
 
 def remembered(record: InstanceRecord, command: Command) -> tuple[str, ...]:

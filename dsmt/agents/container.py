@@ -6,8 +6,8 @@ Layout, below the node's `containers/<service>/<component>/<index>/`:
 |---|---|---|
 | `agent.cbor` | `AgentConfig` | the container manager |
 | `identity` | the agent's delegated identity (`dsmt.trust.identity.dump`) | the container manager |
-| `slot.event` | the slot fact obeyed, as signed | the manager at creation, then the agent |
-| `spec.event` | the spec fact that slot names, as signed | the agent |
+| `slot.event` | the slot fact obeyed, as signed, and its signer's certificates | the manager at creation, then the agent |
+| `spec.event` | the spec fact that slot names, in the same way | the agent |
 | `instance.json` | `InstanceRecord` | the agent |
 | `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
 | `agent.json` | which process the agent is (`Identity`) | the container manager |
@@ -28,7 +28,7 @@ import msgspec
 from dsmt.agents.supervision import History
 from dsmt.errors import InputError
 from dsmt.event.codec import canonical
-from dsmt.event.records import LastExit
+from dsmt.event.records import Good, LastExit
 from dsmt.event.status import Layer, State
 
 EXIT_GONE: Final = 0
@@ -52,7 +52,7 @@ KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
 
 @dataclass(frozen=True, slots=True, order=True)
 class SlotName:
-    """A slot, and what its topics are called (INTERFACE 3)."""
+    """A slot, and what its topics are called (docs/reference/topics.md)."""
 
     service: str
     component: str
@@ -171,21 +171,30 @@ class Process(msgspec.Struct, frozen=True):
     boot: str
 
 
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy that is still served while its successor starts, and its ports."""
+
+    process: Process
+    ports: dict[str, int]
+
+
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
 
-    `generation` is the one obeyed. `process` is what runs, with `run_key`, `install_key`, `run_generation` and
-    `run_restart` it was started under; `ready` and `started` are its health. `installed` are the keys of complete
-    installations. `held` is the generation in which a STOP command came, 0 for none.
+    `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, with `run_key`,
+    `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its health.
+    `installed` are the keys of complete installations. `held` is the generation in which a STOP command came, 0 for none.
     """
 
     boot: str
+    epoch: int = 0
     generation: int = 0
     revision: int = 0
     state: State | None = None
     attempt: int = 0
     since_ms: int = 0
     process: Process | None = None
+    outgoing: Outgoing | None = None
     driver: str = ""
     run_key: str = ""
     install_key: str = ""
@@ -195,7 +204,6 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     started: bool = False
     ready: bool = False
     began_s: float = 0.0
-    began_ms: int = 0
     output: dict[str, int] = {}
     before: dict[str, tuple[bool, int, int]] = {}
     """The output of the run before: for each stream whether it is in the rotated file, its start and end."""
@@ -208,6 +216,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     step: str = ""
     history: History = History()
     last_exit: LastExit | None = None
+    good: Good | None = None
     commands: tuple[str, ...] = ()
     last_command: str | None = None
     held: int = 0
@@ -218,6 +227,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
     """What of a record a new container inherits: counters, ports and words, no process and no files."""
     return InstanceRecord(
         boot=record.boot,
+        epoch=record.epoch,
         generation=record.generation,
         revision=record.revision,
         state=record.state,
@@ -229,6 +239,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         not_before_s=record.not_before_s,
         history=record.history,
         last_exit=record.last_exit,
+        good=record.good,
         commands=record.commands,
         last_command=record.last_command,
         held=record.held,

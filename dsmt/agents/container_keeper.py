@@ -1,4 +1,4 @@
-"""Container keeper: one container of a node: its directory, its agent's identity, its agent's process (DESIGN 6).
+"""Container keeper: one container of a node: its directory, its agent's identity, its agent's process.
 
 Rule 1: a container is made only for a fact that names this node, and removed only when its agent says that it is gone.
 Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
@@ -20,7 +20,7 @@ from dsmt.agents import container as c
 from dsmt.agents import endings
 from dsmt.agents.delegation import delegated
 from dsmt.agents.greatest import Greatest
-from dsmt.agents.memory import read_event
+from dsmt.agents.kept import keep, kept
 from dsmt.agents.reconcile import Task, task
 from dsmt.agents.supervision import JITTER, Again, Supervision
 from dsmt.agents.surroundings import NodeSurroundings
@@ -99,13 +99,10 @@ class ContainerKeeper:
 
     def bury(self, tombstone: SignedEvent) -> None:
         """Take in a tombstone: what it hides orders nothing any more, and stops nothing (A5)."""
-        if not self._greatest.bury(tombstone):
-            return
-        if self._greatest.buried:
+        self._greatest.bury(tombstone)
+        if self._greatest.buried and self._fact is not None:
             self._fact = None
             self.orphaned()
-        else:
-            self._obey()
 
     def _obey(self) -> None:
         """Another fact is the greatest."""
@@ -124,9 +121,9 @@ class ContainerKeeper:
 
     def _take_kept(self) -> None:
         """Take in the fact that the agent obeyed last (rule 4)."""
-        kept = read_event(self._files, c.SLOT)
-        if kept is not None:
-            self.take(kept)
+        fact = kept(self._files, c.SLOT, self._around.bus)
+        if fact is not None:
+            self.take(fact)
 
     def orphaned(self) -> None:
         """No fact asks for this container: say so, and change nothing (A5)."""
@@ -171,7 +168,7 @@ class ContainerKeeper:
         if outcome == "gone":
             self._take_kept()
             self._remove()
-            if task(self._config.node, self._fact, exists=False) is not Task.CREATE:
+            if task(self._config.node, self._fact, exists=False, key=self._around.node_key) is not Task.CREATE:
                 return True
         elif outcome == "recreate":
             self._recreate()
@@ -190,7 +187,7 @@ class ContainerKeeper:
         self._container.tell(State.INSTALLING, cause=cause, **about)
         self._files = self._around.files.below(self.slot.directory)
         if self.signed is not None:
-            self._files.write(c.SLOT, self.signed.raw)
+            keep(self._files, c.SLOT, self.signed, self._around.bus)
         self._files.write(c.CONFIG, c.dump_config(self._config.for_agent(self.slot)))
         self._container.tell(State.INSTALLED, cause=cause, **about)
 
@@ -244,7 +241,7 @@ class ContainerKeeper:
         if told.boot != self._around.boot:
             why = reason("node.rebooted", node=self._config.node, time=f"boot {self._around.boot[:8]}")
         else:
-            why = self._why_ended(await self._around.ended(told), 0.0)
+            why = self._why_ended(await self._around.ended(told), 0.0, watched=False)
         self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None)
 
     def _record(self) -> Identity | None:
@@ -285,9 +282,9 @@ class ContainerKeeper:
 
     def _prepare(self) -> None:
         """See that the agent finds the greatest fact, what it is told, and an identity that is good."""
-        kept = read_event(self._files, c.SLOT)
-        if self.signed is not None and (kept is None or newer(self.signed.event, kept.event)):
-            self._files.write(c.SLOT, self.signed.raw)
+        before = kept(self._files, c.SLOT, self._around.bus)
+        if self.signed is not None and (before is None or newer(self.signed.event, before.event)):
+            keep(self._files, c.SLOT, self.signed, self._around.bus)
         told = c.dump_config(self._config.for_agent(self.slot))
         if self._files.read(c.CONFIG) != told:
             self._files.write(c.CONFIG, told)
@@ -326,10 +323,10 @@ class ContainerKeeper:
             return msgspec.structs.replace(told, message=error.message)
         return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
 
-    def _why_ended(self, ended: Exit, lived_s: float) -> Reason:
+    def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
         if ended.code is not None and ended.code != c.EXIT_STOPPED:
             return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
-        code, fields = endings.ending(ended, lived_s, started=True)
+        code, fields = endings.ending(ended, lived_s, started=True, watched=watched)
         return reason(code, target=str(self.slot), node=self._config.node, **fields)
 
     # -- the end of the node

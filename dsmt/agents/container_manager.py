@@ -1,4 +1,4 @@
-"""The container manager: one per node; makes of slot facts containers with agents in them (DESIGN 6, A1, A5, R5).
+"""The container manager: one per node; makes of slot facts containers with agents in them (A1, A5, R5).
 
 Rule 1: it reads what is addressed to its node, and tombstones; the topic of a slot of which anything is here is followed
     by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
@@ -19,6 +19,7 @@ from dsmt.agents.reconcile import Task, task
 from dsmt.agents.surroundings import NodeSurroundings
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.fold import Fold
 from dsmt.event.records import Slot, from_data
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
 from dsmt.ports.listening import listen
@@ -39,6 +40,8 @@ class ContainerManager:
         self._running: dict[SlotName, asyncio.Task[None]] = {}
         self._known: dict[SlotName, Greatest] = {}
         """What is known of the slots of which there is, or was to be, a container here."""
+        self._fold = Fold()
+        """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
         self._group: asyncio.TaskGroup | None = None
         self._ended = asyncio.Event()
         self._closing = False
@@ -121,13 +124,13 @@ class ContainerManager:
             fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
             return
-        if task(self._config.node, fact, exists=False) is Task.CREATE:
+        if task(self._config.node, fact, exists=False, key=self._around.node_key) is Task.CREATE:
             self._keep(slot)
 
     # -- facts
 
     def _greatest(self, slot: SlotName) -> Greatest:
-        return self._known.setdefault(slot, Greatest())
+        return self._known.setdefault(slot, Greatest(slot.topic, self._fold))
 
     def _take(self, delivery: Delivery) -> None:
         match delivery:
@@ -135,7 +138,7 @@ class ContainerManager:
                 slot = SlotName.of_topic(signed.event.topic)
                 if slot is not None:
                     self._take_slot(slot, signed)
-                elif signed.event.buries:
+                elif signed.event.ends:
                     self._take_tombstone(signed)
             case Complete(cursor, whole):
                 self._take_complete(known=whole and self._store in ("", cursor.store))
@@ -153,12 +156,9 @@ class ContainerManager:
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
-        for slot, known in list(self._known.items()):
-            keeper = self._keepers.get(slot)
-            if keeper is not None:
-                keeper.bury(signed)
-            elif known.bury(signed):
-                self._create(slot)
+        self._fold.take(signed)
+        for keeper in self._keepers.values():
+            keeper.bury(signed)
 
     def _take_complete(self, *, known: bool) -> None:
         """All facts have come; say everything again where it may not be `known`."""

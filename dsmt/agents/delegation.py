@@ -1,4 +1,4 @@
-"""Delegation: the identities that a node issues below its own, for its agents and its monitor (DESIGN.md 5)."""
+"""Delegation: the identities that a node issues below its own, for its agents and its monitor."""
 
 from __future__ import annotations
 

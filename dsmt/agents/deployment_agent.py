@@ -1,4 +1,4 @@
-"""The deployment agent: one container's process; makes of a slot's facts a running instance (DESIGN 6).
+"""The deployment agent: one container's process; makes of a slot's facts a running instance.
 
 Rule 1: it acts on what is in its directory before, and without, any word from the bus; it never waits for a broker.
 Rule 2: it obeys the greatest fact of its slot (A1) and implements exactly the spec that fact names (A12).
@@ -34,13 +34,14 @@ from dsmt.agents.reconcile import (
     next_act,
 )
 from dsmt.agents.reporting import EMIT_RATE_S, SETTLE_S, Reporter
-from dsmt.agents.running import Run, Runner
+from dsmt.agents.run import Run
+from dsmt.agents.running import Runner
 from dsmt.agents.steps import Steps
 from dsmt.agents.surroundings import Surroundings
 from dsmt.agents.watching import Watching
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
-from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
 from dsmt.ports.listening import listen
 
 FOREVER: Final = float("inf")
@@ -93,6 +94,8 @@ class DeploymentAgent:
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
         self._restart_asked = False
+        self._hears = False
+        """Whether commands are listened to: from the first attachment on, which tells realm time."""
         self._begins = around.clock.boottime()
         self._background: list[asyncio.Task[None]] = []
         self._group: asyncio.TaskGroup | None = None
@@ -111,9 +114,9 @@ class DeploymentAgent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._runner.resume(self._facts.plan(Duty.KEEP))
-            self._around.bus.on_attached(self._facts.offer)
-            self._facts.offer()
-            interest = Interest(self._facts.patterns, inbox=True, conflate=True)
+            self._around.bus.on_attached(self._attached)
+            self._attached()
+            interest = Interest(self._facts.patterns, conflate=True)
             self._start(listen(self._around.bus, interest, self._take))
             self._start(self._beat())
             code = await self._converge()
@@ -153,6 +156,7 @@ class DeploymentAgent:
                 async with asyncio.timeout(EMIT_RATE_S):
                     await self._reporter.said.wait()
                 await asyncio.sleep(SETTLE_S)
+                self._reporter.renew_facts()
             except TimeoutError:
                 self._reporter.renew()
                 run = self._runner.run
@@ -161,11 +165,8 @@ class DeploymentAgent:
 
     def _take(self, delivery: Delivery) -> None:
         match delivery:
-            case Arrived(signed, _, live):
-                if signed.event.topic == self._slot.command_topic:
-                    if live:
-                        self._command(signed)
-                elif self._facts.take(signed):
+            case Arrived(signed):
+                if self._facts.take(signed):
                     self._wake.set()
             case Complete(cursor, whole):
                 self._begins = 0.0
@@ -178,6 +179,20 @@ class DeploymentAgent:
 
     # -- commands
 
+    def _attached(self) -> None:
+        """There is a broker: it may lack what this agent acts on, and have commands that came while nobody was here."""
+        self._facts.offer()
+        self._reporter.renew_facts()
+        if self._around.bus.attached and not self._hears:
+            self._hears = True
+            since = self._around.bus.now_ms() - commanding.LONGEST_TTL_MS
+            interest = Interest((self._slot.command_topic,), start=Start.HISTORY, since=since)
+            self._start(listen(self._around.bus, interest, self._take_command))
+
+    def _take_command(self, delivery: Delivery) -> None:
+        if isinstance(delivery, Arrived):
+            self._command(delivery.signed)
+
     def _command(self, signed: SignedEvent) -> None:
         """Execute a command, once."""
         node, cause = self._config.node, signed.id
@@ -186,6 +201,10 @@ class DeploymentAgent:
             return
         record = self._memory.record
         if not commanding.is_due(record, command, self._facts.generation):
+            return
+        if commanding.is_late(signed, self._around.bus.now_ms()):
+            self._memory.save(commands=commanding.remembered(record, command))
+            self._reporter.note(expired_command=command.id)
             return
         self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
         if command.verb != "LOGS":
@@ -231,6 +250,9 @@ class DeploymentAgent:
             configured=record.configured,
             condemned=run is not None and run.condemned is not None,
             restart_asked=self._restart_asked,
+            outgoing=self._runner.handover.wanted,
+            ready=run is not None and run.health.is_ready,
+            overlaps=plan is not None and plan.component.overlaps,
             held=record.held != 0 and record.held == self._facts.generation,
             finished=record.finished,
             reinstall=record.step == "reinstall",
@@ -273,6 +295,7 @@ class DeploymentAgent:
                     if await self._leave():
                         return EXIT_GONE
                 case Do.RECREATE:
+                    await self._runner.handover.end()
                     self._end_with("recreate")
                     return EXIT_RECREATE
                 case Do.STOP:
@@ -282,7 +305,14 @@ class DeploymentAgent:
                     await self._runner.fail()
                 case Do.RESTART:
                     self._restart_asked = False
-                    await self._runner.stop(generation=self._facts.generation)
+                    await self._runner.stop(generation=self._facts.generation, before=False)
+                case Do.HAND_OVER:
+                    self._runner.hand_over()
+                case Do.RETIRE if plan is not None:
+                    await self._runner.handover.retire()
+                    self._steps.tidy(plan)
+                case Do.TAKE_BACK:
+                    await self._runner.take_back()
                 case Do.TAKE_OVER if plan is not None:
                     self._runner.take_over(plan)
                 case Do.INSTALL if plan is not None:
@@ -300,16 +330,17 @@ class DeploymentAgent:
     def _obey(self) -> None:
         """Take note of a generation that is new: its fact is the trigger, and earlier failures are forgotten.
 
-        It is not always greater: after a service was removed its slots begin anew.
+        Its number is not always greater: after a service was removed its slots begin anew, in another epoch.
         """
-        generation = self._facts.generation
-        if generation == self._memory.record.generation or self._facts.cause is None:
+        epoch, generation, record = self._facts.epoch, self._facts.generation, self._memory.record
+        if (epoch, generation) == (record.epoch, record.generation) or self._facts.cause is None:
             return
         if self._facts.owed().duty is Duty.KEEP:
             return
         self._reporter.trigger = (self._facts.cause,)
         self._forget_failures()
-        self._memory.save(generation=generation, revision=self._facts.revision, trigger=self._reporter.trigger_ids())
+        revision, trigger = self._facts.revision, self._reporter.trigger_ids()
+        self._memory.save(epoch=epoch, generation=generation, revision=revision, trigger=trigger)
 
     def _seek_spec(self) -> None:
         """Have somebody ask for the spec that the slot names, if it has not come by itself."""

@@ -24,10 +24,13 @@ def words(seconds: float) -> str:
     return f"{seconds:.1f}s" if seconds < 10 else format_duration(float(round(seconds)))
 
 
-def ending(ended: Exit, ran_s: float, *, started: bool) -> tuple[str, dict[str, Any]]:
-    """The reason code and its fields for a program that ended by itself; `started`: its start-up phase was over."""
+def ending(ended: Exit, ran_s: float, *, started: bool, watched: bool = True) -> tuple[str, dict[str, Any]]:
+    """The reason code and its fields for a program that ended by itself.
+
+    `started`: its start-up phase was over. `watched`: somebody was there when it ended.
+    """
     if not ended.seen:
-        return "run.vanished", {}
+        return ("run.unseen", {"time": words(ran_s)}) if watched else ("run.vanished", {})
     took = words(ran_s)
     name = None if ended.signal is None else signal_name(ended.signal)
     if not started:

@@ -8,8 +8,9 @@ from typing import Final
 
 from dsmt.agents.container import SLOT, SPEC, AgentConfig
 from dsmt.agents.greatest import Greatest
+from dsmt.agents.kept import keep, kept
 from dsmt.agents.launching import Plan, plan_of
-from dsmt.agents.memory import Memory, read_event
+from dsmt.agents.memory import Memory
 from dsmt.agents.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.surroundings import Surroundings
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
@@ -29,15 +30,18 @@ class Facts:
         self._around = around
         self._memory = memory
         self._wake = wake
-        self._greatest = Greatest(read_event(around.files, SLOT))
+        self._greatest = Greatest(config.slot.topic)
+        obeyed = kept(around.files, SLOT, around.bus)
+        if obeyed is not None:
+            self._greatest.take(obeyed)
         self._slot = None if self._signed is None else _slot(self._signed)
-        self._spec = read_event(around.files, SPEC)
+        self._spec = kept(around.files, SPEC, around.bus)
         self._seen: SignedEvent | None = None
         self._plan: Plan | None = None
         self._healths: dict[str, Health] = {}
         slot = config.slot
         self._health_topic = f"service/{slot.service}/health/{slot.component}/{slot.index}/"
-        self.patterns = (slot.topic, slot.spec_topic, slot.command_topic, self._health_topic, slot.tombstone_topic)
+        self.patterns = (slot.topic, slot.spec_topic, self._health_topic, slot.tombstone_topic)
         """What the agent subscribes to."""
 
     @property
@@ -51,6 +55,13 @@ class Facts:
         if self._signed is None or self._slot is None:
             return self._memory.record.generation
         return self._signed.event.version or 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the slot fact that is obeyed; the one that the record knows when there is no fact."""
+        if self._signed is None or self._slot is None:
+            return self._memory.record.epoch
+        return self._signed.event.epoch or 0
 
     @property
     def revision(self) -> int:
@@ -95,8 +106,9 @@ class Facts:
         topic = signed.event.topic
         if topic == self._config.slot.topic:
             return self._take_slot(signed)
-        if signed.event.buries:
-            return self._greatest.bury(signed) and not self._greatest.buried and self._read_slot()
+        if signed.event.ends:
+            self._greatest.bury(signed)
+            return False
         if topic == self._config.slot.spec_topic:
             self._seen = signed
             return self.take_spec(signed)
@@ -110,7 +122,7 @@ class Facts:
             return False
         if self.owed().duty not in (Duty.RUN, Duty.STOP):
             return False
-        self._around.files.write(SPEC, signed.raw)
+        keep(self._around.files, SPEC, signed, self._around.bus)
         self._spec, self._plan = signed, None
         return True
 
@@ -148,7 +160,7 @@ class Facts:
         """Another slot fact is to be obeyed."""
         if self._signed is None:
             return False
-        self._around.files.write(SLOT, self._signed.raw)
+        keep(self._around.files, SLOT, self._signed, self._around.bus)
         self._slot = _slot(self._signed)
         if self._seen is not None:
             self.take_spec(self._seen)
@@ -173,6 +185,7 @@ class Facts:
                 made = plan_of(
                     from_plain(fact.spec),
                     self._config.component,
+                    spec_id=str(self._spec.id),
                     revision=self._spec.event.version or 0,
                     generation=generation,
                     restart=restart,

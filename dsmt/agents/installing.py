@@ -67,6 +67,8 @@ class Installer:
             if error.code in REASONS:
                 raise
             raise _unreachable(url, error.message) from error
+        if component.user is not None:
+            self._files.give(plan.place, component.user)
         if component.install is not None:
             await self._step("install", component.install, plan, site)
 
@@ -76,9 +78,16 @@ class Installer:
             content = file.content or ""
             if file.template:
                 content = expand(content, site.values)
-            self._files.write(f"{plan.place}/{file.to}", content.encode(), mode=int(file.mode, 8) & 0o777)
+            self._write(plan, file.to, content.encode(), int(file.mode, 8) & 0o777)
         if plan.component.configure is not None:
             await self._step("configure", plan.component.configure, plan, site)
+
+    def _write(self, plan: Plan, to: str, content: bytes, mode: int) -> None:
+        """Write a small file into the instance's directory, where the service's own user may have been before."""
+        if plan.component.user is None:
+            self._files.write(f"{plan.place}/{to}", content, mode=mode)
+        else:
+            self._files.write_given(plan.place, to, content, user=plan.component.user, mode=mode)
 
     async def uninstall(self, plan: Plan, site: Site) -> FailedError | None:
         """Run `uninstall`; its failure is told and blocks nothing."""
@@ -121,7 +130,7 @@ class Installer:
             raise refused(plan.component.driver, "this node has no such driver")
         place = working_directory(plan.component, site.directory) if log != "install" else site.directory
         path = self._logs.path(log)
-        instance = driver.start(Launch(argv, place, site.env, path, path))
+        instance = driver.start(Launch(argv, place, site.env, path, path, user=plan.component.user or ""))
         try:
             async with asyncio.timeout(timeout_s):
                 return await instance.wait()

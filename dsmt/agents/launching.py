@@ -1,4 +1,4 @@
-"""Launching: from a spec to the command line, environment and ports of one instance (OPERATOR 1)."""
+"""Launching: from a spec to the command line, environment and ports of one instance (docs/reference/service-file.md)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from dsmt.spec.records import ComponentSpec, FromFile, Port, ServiceSpec
 FIRST_PORT: Final = 20000
 PORTS: Final = 10000
 """`auto` is FIRST_PORT .. FIRST_PORT + PORTS - 1."""
+OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
+"""What a program of another user never inherits; the driver tells it its own."""
 _KEY_SHOWN: Final = 16
 
 
@@ -29,6 +31,8 @@ class Plan:
 
     component: ComponentSpec
     labels: Mapping[str, str]
+    spec: str
+    """The id of the spec event."""
     revision: int
     wanted: Wanted
 
@@ -56,13 +60,13 @@ def place_of(key: str) -> str:
     return f"files/{key[:_KEY_SHOWN]}"
 
 
-def plan_of(spec: ServiceSpec, component: str, *, revision: int, generation: int, restart: int) -> Plan:
+def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, generation: int, restart: int) -> Plan:
     """The plan for a component of a spec. Raises `FailedError` (`start.driver`) when the spec has none of that name."""
     found = spec.components.get(component)
     if found is None:
         raise refused("process", f"revision {revision} of the spec has no component {component}")
     wanted = Wanted(install_key(found), run_key(found), generation, restart)
-    return Plan(found, spec.labels, revision, wanted)
+    return Plan(found, spec.labels, spec_id, revision, wanted)
 
 
 def refused(driver: str, error: str) -> FailedError:
@@ -101,7 +105,8 @@ def environment(
     Raises `FailedError` (`start.driver`) when a file that an `env` key names cannot be read.
     """
     component = plan.component
-    env = {name: inherited[name] for name in component.inherit_env if name in inherited}
+    kept = [name for name in component.inherit_env if component.user is None or name not in OF_THE_USER]
+    env = {name: inherited[name] for name in kept if name in inherited}
     env |= {f"DSMT_{name.upper()}": values[name] for name in ("service", "component", "index", "instance", "node")}
     env["DSMT_REVISION"] = values["revision"]
     if component.data:
@@ -142,6 +147,7 @@ def launch_of(
         stdout=stdout,
         stderr=stderr,
         limits=limits,
+        user=component.user or "",
     )
 
 

@@ -8,9 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.agents.container import RECORD, InstanceRecord, dump_record, load_record
-from dsmt.errors import FailedError, UnusableEventError
-from dsmt.event.codec import decode
-from dsmt.event.envelope import SignedEvent
+from dsmt.errors import FailedError
 from dsmt.event.records import Status
 from dsmt.event.status import Layer, State
 from dsmt.ports.files import Files
@@ -103,15 +101,5 @@ class Memory:
             last_exit=record.last_exit,
             last_command=record.last_command,
             revision=record.revision,
+            good=record.good,
         )
-
-
-def read_event(files: Files, path: str) -> SignedEvent | None:
-    """A signed event that was kept; None when it is not there or damaged. It was verified when it came."""
-    raw = files.read(path)
-    if raw is None:
-        return None
-    try:
-        return decode(raw)[0]
-    except UnusableEventError:
-        return None

@@ -1,10 +1,11 @@
-"""Reconcile: what a node does about a slot, and what an agent does next (SEMANTICS A1, A5, A8, A12, A13, A15).
+"""Reconcile: what a node does about a slot, and what an agent does next (rule A1, A5, A8, A12, A13, A15).
 
 Rule 1: only a signed fact starts, stops or moves anything; absence keeps what is (A5).
 Rule 2: the greatest fact in fact order is obeyed; the caller brings it (`dsmt.event.order.newer`).
 Rule 3: who is named nowhere leaves; the `previous` keeps its copy until the new one is ready, or the deadline (A8).
 Rule 4: contents are compared, not ids: what already is so needs no action (A13).
-Rule 5: an update installs beside what runs, and stops it only when the new is installed.
+Rule 5: an update installs beside what runs, and stops it only when the new is installed; where two copies may be, only
+    when the new is ready (`handover`).
 """
 
 from __future__ import annotations
@@ -74,11 +75,17 @@ class Task(StrEnum):
     NOTHING = "nothing"
 
 
-def task(node: str, slot: Slot | None, *, exists: bool) -> Task:
-    """What a node's manager does by a slot's greatest fact, given whether it has a container of it."""
+def task(node: str, slot: Slot | None, *, exists: bool, key: str = "") -> Task:
+    """What a node's manager does by a slot's greatest fact, given whether it has a container of it.
+
+    `key` is the id of the node's key: a slot that is pinned to another machine of this name starts nothing here.
+    """
     if exists:
         return Task.WATCH if slot is not None else Task.ORPHAN
     if slot is not None and slot.node == node and slot.desired != "gone":
+        home = slot.home
+        if home is not None and home.key and key and home.key != key:
+            return Task.NOTHING
         return Task.CREATE
     return Task.NOTHING
 
@@ -108,6 +115,12 @@ class Situation:
     condemned: bool = False
     """What runs is to be ended as failed: not live, or not ready in time."""
     restart_asked: bool = False
+    outgoing: Wanted | None = None
+    """The copy before, which is served until what runs is ready."""
+    ready: bool = False
+    """What runs is ready."""
+    overlaps: bool = False
+    """What is wanted may be started beside what runs."""
     held: bool = False
     """A STOP command of this generation."""
     finished: bool = False
@@ -131,6 +144,12 @@ class Do(StrEnum):
     """Stop, in order to start again."""
     FAIL = "fail"
     """End what is condemned; supervision says what then."""
+    HAND_OVER = "hand_over"
+    """Let what runs go on beside its successor."""
+    RETIRE = "retire"
+    """The successor is ready: stop the copy before."""
+    TAKE_BACK = "take_back"
+    """The copy before is wanted again: end its successor."""
     TAKE_OVER = "take_over"
     """The new generation asks for nothing new of what runs."""
     RECREATE = "recreate"
@@ -143,6 +162,11 @@ def next_act(at: Situation) -> Do:
         return Do.LEAVE
     if at.duty is Duty.STOP or (at.held and at.duty is Duty.RUN):
         return Do.STOP
+    if at.outgoing is not None:
+        if at.running is not None and at.ready:
+            return Do.RETIRE
+        if at.duty is Duty.RUN and _is_same(at.wanted, at.outgoing):
+            return Do.TAKE_BACK
     if at.running is not None:
         return _while_running(at, at.running)
     if at.finished:
@@ -166,8 +190,14 @@ def _while_running(at: Situation, running: Wanted) -> Do:
     wanted = at.wanted
     if wanted is None or at.duty is Duty.KEEP or wanted == running:
         return Do.REST
-    if wanted.run_key == running.run_key and wanted.restart == running.restart:
+    if _is_same(wanted, running):
         return Do.TAKE_OVER
     if wanted.install_key not in at.installed:
         return Do.REST if at.now < at.not_before else Do.INSTALL
+    if at.overlaps and at.ready and wanted.restart == running.restart:
+        return Do.HAND_OVER
     return Do.RESTART
+
+
+def _is_same(wanted: Wanted | None, running: Wanted) -> bool:
+    return wanted is not None and wanted.run_key == running.run_key and wanted.restart == running.restart

@@ -2,7 +2,8 @@
 
 Rule 1: what follows from a trigger (a slot fact, a failure, a command) names it as its cause; a failure names the
     status before it, and is the trigger of what comes after.
-Rule 2: facts are renewed each half of their time to live, and said again to a broker that has lost its view.
+Rule 2: facts are renewed each half of their time to live, endpoints each third of theirs, and said again to a broker
+    that has lost its view.
 Rule 3: a heartbeat each `EMIT_RATE_S`, and a second after something was said.
 """
 
@@ -19,6 +20,7 @@ from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
 from dsmt.event.reason import REASONS, Reason, reason
 from dsmt.event.records import Progress, Status, to_data
+from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.monitors.install import TTL_MS, InstallMonitor
 from dsmt.ports.bus import Bus, Draft, Emission
@@ -110,11 +112,15 @@ class Reporter:
 
     def renew(self) -> None:
         """Say once more what has lived half of its time."""
-        now_ms = self._bus.now_ms()
-        for status in self.monitor.renew(now_ms):
+        for status in self.monitor.renew(self._bus.now_ms()):
             self._say_status(status, self.trigger)
+        self.renew_facts()
+
+    def renew_facts(self) -> None:
+        """Say health and endpoint once more before they die; nothing while no broker hears."""
+        now_ms = self._bus.now_ms()
         for topic, (draft, said_ms) in list(self._facts.items()):
-            if now_ms - said_ms >= TTL_MS // 2:
+            if self._bus.attached and now_ms - said_ms >= _renewed_after_ms(topic):
                 self._facts[topic] = (draft, now_ms)
                 self._emit(draft)
 
@@ -144,3 +150,10 @@ class Reporter:
     def _emit(self, draft: Draft) -> Emission:
         self.said.set()
         return self._bus.emit(draft)
+
+
+def _renewed_after_ms(topic: str) -> int:
+    """How old a fact may be before it is said again: half of its time to live, a third if that is short."""
+    match = lookup(topic)
+    ttl_ms = TTL_MS if match is None or match.row.ttl_ms is None else match.row.ttl_ms
+    return ttl_ms // 2 if ttl_ms >= TTL_MS else ttl_ms // 3

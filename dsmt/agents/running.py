@@ -1,4 +1,4 @@
-"""Running: one instance's program: start, watch, restart at once, take over, stop (DESIGN 6).
+"""Running: one instance's program: start, watch, restart at once, take over, stop.
 
 Rule 1: a death is answered in the handler that hears of it: the next program is started and written down, then the word
     of the death is sent, and only then anything else is done.
@@ -12,45 +12,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dsmt.agents import endings, stopping
 from dsmt.agents.container import AgentConfig, Process
+from dsmt.agents.handover import HandOver
 from dsmt.agents.installing import Installer
 from dsmt.agents.launching import Plan, Site, refused
 from dsmt.agents.memory import Memory
 from dsmt.agents.output import Output
 from dsmt.agents.reconcile import Wanted
 from dsmt.agents.reporting import Reporter
+from dsmt.agents.run import Run
 from dsmt.agents.serving import Serving
 from dsmt.agents.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.agents.surroundings import Surroundings, launch_at, site_of
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
-from dsmt.event.records import LastExit
+from dsmt.event.records import Good, LastExit
 from dsmt.event.status import State
 from dsmt.monitors.health import Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
 from dsmt.ports.driver import Instance, Launch
 from dsmt.ports.processes import Exit, Identity
 
 UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One life of the program. `plan`, `site`, `launch` are None when it was taken over and its spec is not known."""
-
-    instance: Instance
-    wanted: Wanted
-    began: float
-    health: HealthMonitor
-    plan: Plan | None = None
-    site: Site | None = None
-    launch: Launch | None = None
-    condemned: Reason | None = None
-    stopping: bool = False
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
 class Runner:
@@ -77,6 +62,7 @@ class Runner:
         self.supervision = Supervision(UNKNOWN_POLICY, memory.record.history)
         self.output = Output(around.logs, memory)
         self.serving = Serving(config.address, around.bus, memory, reporter)
+        self.handover = HandOver(memory, self.serving, installer, reporter)
         self._config = config
         self._around = around
         self._memory = memory
@@ -153,6 +139,7 @@ class Runner:
             "parked": False,
             "last_exit": record.last_exit,
             "last_command": record.last_command,
+            "good": record.good,
         }
 
     # -- taking over
@@ -164,8 +151,14 @@ class Runner:
         if plan is not None and before is not None:
             self.supervision.policy = plan.component.restart
         if self._memory.rebooted:
+            self._memory.note(outgoing=None)
             if before is not None:
                 self._tell_rebooted()
+            return
+        if record.outgoing is not None:
+            await self.sweep()
+            self._memory.save(process=None, outgoing=None, ready=False, configured="")
+            self.serving.absent("its agent ended while it was handed over")
             return
         identity = None if before is None else Identity(before.pid, before.started, before.boot)
         driver = self._around.drivers.get(record.driver)
@@ -221,7 +214,7 @@ class Runner:
         """What ran has ended while no agent was there."""
         now, record = self._around.clock.boottime(), self._memory.record
         ran = max(0.0, now - record.began_s)
-        why = self._why(ended, ran, started=record.started, turned=False)
+        why = self._why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
         self._note(verdict, now, died=True)
         self._memory.note(process=None)
@@ -232,6 +225,7 @@ class Runner:
         run = self.run
         if run is None:
             return
+        self._note_good(run)
         self.supervision.policy = plan.component.restart
         self._memory.save(run_generation=plan.wanted.generation, run_restart=plan.wanted.restart)
         before, run.wanted = run.plan, plan.wanted
@@ -241,19 +235,41 @@ class Runner:
             now = self._around.clock.boottime()
             run.health = self._monitor(plan, now, resumed=ready if run.health.started else None)
             self._watch(run)
-        self._reporter.note(**self._about(run))
+        self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
         if ready:
             checked = plan.component.health is not None
             self.serving.ready(check="none", evidence="nothing of it has changed since it was ready", checked=checked)
+
+    def hand_over(self) -> None:
+        """Let what runs go on beside its successor, which is not started yet."""
+        run, self.run = self.run, None
+        if run is not None:
+            self._note_good(run)
+            self.handover.begin(run)
+
+    async def take_back(self) -> None:
+        """What was let go is wanted again: end its successor."""
+        new = self.run
+        if new is not None:
+            new.silence()
+            await self._end(new)
+        self.run = run = self.handover.take_back()
+        if run is not None:
+            self.supervision.started()
+            self.supervision.healthy(self._around.clock.boottime())
+            self._watch(run)
 
     # -- failing
 
     async def died(self, run: Run, ended: Exit) -> None:
         """The program has ended by itself (rule 1)."""
         if run.stopping or run is not self.run:
+            if not run.stopping and self.handover.died(run):
+                self._wake()
             return
         self._last = run.instance
         now = self._around.clock.boottime()
+        self._note_good(run)
         self.run = None
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
         self._note(verdict, now, died=True)
@@ -268,7 +284,8 @@ class Runner:
                 failure = error
         ran = now - run.began
         why = self._why(ended, ran, started=run.health.started, turned=new is not None or failure is not None)
-        self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._around.bus.now_ms()))
+        last = endings.last_exit(ended, ran, why, self._around.bus.now_ms())
+        self._tell_failed(why, verdict, last, run.wanted.generation)
         await asyncio.sleep(0)
         if new is not None and self.run is new and not new.stopping:
             self._tell_start(new)
@@ -279,6 +296,8 @@ class Runner:
     def failed(self, error: FailedError) -> None:
         """An installation or a start has failed; supervision says when it is tried again."""
         now = self._around.clock.boottime()
+        if self.run is not None:
+            self._note_good(self.run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
         self._note(verdict, now, died=False)
         self._tell_failed(self._reporter.why_failed(error), verdict, self._memory.record.last_exit)
@@ -294,8 +313,11 @@ class Runner:
             restarts=self._memory.record.restarts + (1 if died and delay_s is not None else 0),
         )
 
-    def _tell_failed(self, why: Reason, verdict: Verdict, last: LastExit | None) -> None:
-        """Withdraw it, say that it failed and what comes next, and write that down."""
+    def _tell_failed(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
+        """Say that it failed and what comes next, and write that down; what runs on is not withdrawn.
+
+        `generation` is that of the run that failed, if it was a run.
+        """
         step, delay_s, parked = endings.follows(verdict)
         if not isinstance(verdict, Again | Finished) and endings.is_flapping(why):
             why = self._reporter.why(
@@ -308,25 +330,37 @@ class Runner:
                 exit_code=why.exit_code,
                 signal=why.signal,
             )
-        record = self._memory.record
-        self.serving.withdraw("it has failed")
+        record, run = self._memory.record, self.run
+        runs_on = run is not None and run.condemned is None and run.health.is_ready
+        if not runs_on:
+            self.serving.withdraw("it has failed")
         self._reporter.tell(
             State.FAILED,
             why=endings.with_step(why, step),
-            generation=record.generation,
+            generation=record.generation if generation is None else generation,
             revision=record.revision,
-            pid=None if self.run is None or self.run.condemned is None else self.run.instance.identity.pid,
+            pid=run.instance.identity.pid if run is not None and (runs_on or run.condemned is not None) else None,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._around.clock.boottime()),
             next_try_ms=None if delay_s is None else self._around.bus.now_ms() + int(delay_s * 1000),
             parked=parked,
             last_exit=last,
             last_command=record.last_command,
+            good=record.good,
         )
-        self._memory.save_soon(last_exit=last, ready=False, trigger=self._reporter.trigger_ids())
+        self._memory.save_soon(last_exit=last, ready=record.ready and runs_on, trigger=self._reporter.trigger_ids())
 
-    def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool) -> Reason:
-        code, fields = endings.ending(ended, ran_s, started=started)
+    def _note_good(self, run: Run) -> None:
+        """Remember the revision of a run that has been ready for long enough, before that is over."""
+        since, plan = self.supervision.healthy_since, run.plan
+        if since is None or plan is None:
+            return
+        began = since if plan.component.health is not None else run.began
+        if self._around.clock.boottime() - began >= plan.component.update.healthy_after_s:
+            self._memory.note(good=Good(spec=plan.spec, revision=plan.revision))
+
+    def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
+        code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
         return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
 
     def _jitter(self) -> float:
@@ -346,8 +380,11 @@ class Runner:
                 case Ready(check, evidence, checked):
                     self.supervision.healthy(self._around.clock.boottime())
                     self.serving.ready(check=check, evidence=evidence, checked=checked)
+                    self._wake()
                 case Unready(check, evidence, failures):
+                    self._note_good(run)
                     self.supervision.unhealthy()
+                    self._reporter.note(good=self._memory.record.good)
                     self.serving.unready(check=check, evidence=evidence, failures=failures)
                 case Broken(check, error):
                     self.serving.broken(check=check, error=error)
@@ -366,17 +403,20 @@ class Runner:
         run = self.run
         if run is None or run.condemned is None:
             return
-        self._silence(run)
+        run.silence()
         now = self._around.clock.boottime()
+        self._note_good(run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
         self._note(verdict, now, died=True)
-        self._tell_failed(run.condemned, verdict, self._memory.record.last_exit)
+        self._tell_failed(run.condemned, verdict, self._memory.record.last_exit, run.wanted.generation)
         ended, _ = await self._end(run)
         last = endings.last_exit(ended, now - run.began, run.condemned, self._around.bus.now_ms())
         self._memory.save(process=None, last_exit=last)
 
-    async def stop(self, *, generation: int) -> None:
-        """Stop what runs, if anything does, and say so."""
+    async def stop(self, *, generation: int, before: bool = True) -> None:
+        """Stop what runs, if anything does, and say so; with `before` also the copy that hands over."""
+        if before:
+            await self.handover.end()
         run = self.run
         about: dict[str, Any] = {"generation": generation, "pid": None, "next_try_ms": None, "parked": False}
         about["last_command"] = self._memory.record.last_command
@@ -389,7 +429,9 @@ class Runner:
                 self._reporter.tell(State.STOPPED, **about)
             self._memory.save()
             return
-        self._silence(run)
+        run.silence()
+        self._note_good(run)
+        about["good"] = self._memory.record.good
         self._reporter.tell(State.TERMINATED, generation=generation)
         self.serving.withdraw("it is being stopped")
         ended, why = await self._end(run)
@@ -402,12 +444,6 @@ class Runner:
     async def sweep(self) -> None:
         """End whatever of this container runs and is not known; nothing that is known may run."""
         await stopping.sweep(self._around.drivers, self._reporter)
-
-    def _silence(self, run: Run) -> None:
-        """From now on its end is ours, and its checks say nothing."""
-        run.stopping = True
-        for one in run.tasks:
-            one.cancel()
 
     async def _end(self, run: Run) -> tuple[Exit, Reason | None]:
         ended, why = await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)

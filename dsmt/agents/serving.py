@@ -22,6 +22,8 @@ class Serving:
         self._memory = memory
         self._reporter = reporter
         self._served = False
+        self._held = False
+        """What is served is the copy before, whatever becomes of the present one."""
         self._healthy = False
         self._told: tuple[Word, int] | None = None
 
@@ -34,6 +36,7 @@ class Serving:
         """Serve it. Without any check its health is `none`."""
         self._memory.save_soon(ready=True)
         self._healthy = True
+        self._held = False
         self._say("ready" if checked else "none", check=check, evidence=evidence)
         self._served = True
         self._endpoint(ready=True)
@@ -58,8 +61,27 @@ class Serving:
             self._healthy = False
             self._say("unready", check="none", evidence=why)
 
+    def hold(self) -> None:
+        """From now on what is served is the copy before."""
+        self._held, self._healthy = self._served, False
+
+    def let_go(self, why: str) -> None:
+        """The copy before ends: nothing is served, unless the present one is."""
+        if self._held:
+            self._held = False
+            self.withdraw(why)
+
+    def absent(self, why: str) -> None:
+        """Whatever an earlier agent has said, nothing is served."""
+        self._served = self._healthy = True
+        self.withdraw(why)
+
+    def resume(self) -> None:
+        """The copy before is the present one again."""
+        self._held, self._healthy = False, True
+
     def _end_serving(self) -> None:
-        if self._served:
+        if self._served and not self._held:
             self._served = False
             self._endpoint(ready=False)
 

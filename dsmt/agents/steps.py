@@ -74,6 +74,11 @@ class Steps:
         except FailedError as error:
             self._runner.failed(error)
             return
+        if self._runner.handover.run is None:
+            self.tidy(plan)
+
+    def tidy(self, plan: Plan) -> None:
+        """Remove the installations that are not needed any more."""
         if self._memory.record.installed != (plan.wanted.install_key,):
             self._memory.save(installed=(plan.wanted.install_key,))
             for name in self._around.files.names(FILES):

@@ -1,4 +1,4 @@
-"""Stopping: how a run is ended on purpose (OPERATOR 1, `stop`).
+"""Stopping: how a run is ended on purpose (docs/reference/service-file.md, `stop`).
 
 Rule 1: wait `delay` with the endpoint withdrawn, ask by command, signal, wait `grace`, kill the whole tree.
 Rule 2: what no record names is swept up by its mark alone, and at once: nobody knows how it wants to be asked.

@@ -1,4 +1,4 @@
-"""Supervision: when a failed instance is tried again, how, and when it is parked (OPERATOR 1, `restart`).
+"""Supervision: when a failed instance is tried again, how, and when it is parked (`restart` of a service file).
 
 Rule 1: the first failure after a run that was healthy is answered at once; else the first delay is `first`, and each
     further one `factor` times the last, at most `cap`; the caller brings the jitter.
@@ -101,6 +101,11 @@ class Supervision:
         """A run has begun."""
         self._healthy_since = None
         self._was_healthy = False
+
+    @property
+    def healthy_since(self) -> float | None:
+        """Since when the present run has been ready; None when it is not."""
+        return self._healthy_since
 
     def healthy(self, now: float) -> None:
         """The instance is ready."""

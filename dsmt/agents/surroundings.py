@@ -67,6 +67,11 @@ class NodeSurroundings:
     ended: Callable[[Identity], Awaitable[Exit]]
     boot: str
 
+    @property
+    def node_key(self) -> str:
+        """The id of the node's key."""
+        return self.identity.key.key_id.hex()
+
 
 def site_of(plan: Plan, config: AgentConfig, around: Surroundings, ports: Mapping[str, int]) -> Site:
     """Where and how a plan's steps and program run; `ports` has a number for each of its ports.
@@ -75,6 +80,8 @@ def site_of(plan: Plan, config: AgentConfig, around: Surroundings, ports: Mappin
     """
     directory = f"{around.files.root}/{plan.place}"
     data = around.data.below(str(config.slot)).root if plan.component.data else ""
+    if plan.component.data and plan.component.user is not None:
+        around.data.give(str(config.slot), plan.component.user)
     numbers = {port.name: ports[port.name] for port in plan.component.ports}
     values = values_of(plan, config, ports=numbers, directory=directory, data=data)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec.structs import replace
 
 from dsmt.agents.launching import working_directory
-from dsmt.agents.running import Run
+from dsmt.agents.run import Run
 from dsmt.agents.surroundings import Surroundings
 from dsmt.errors import InputError
 from dsmt.monitors.health import FOREVER, Effect, Try
@@ -66,7 +66,10 @@ class Watching:
             address = plan.component.port(how.port).bind or address
         ports = {port.name: int(site.values[f"port.{port.name}"]) for port in plan.component.ports}
         directory = working_directory(plan.component, site.directory)
-        return await self._around.checks.run(check, address=address, ports=ports, env=site.env, directory=directory)
+        user = plan.component.user or ""
+        return await self._around.checks.run(
+            check, address=address, ports=ports, env=site.env, directory=directory, user=user
+        )
 
 
 def _filled(check: Check, values: Mapping[str, str]) -> Check:

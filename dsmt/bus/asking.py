@@ -15,12 +15,13 @@ from typing import Any, Final, TypeVar
 from dsmt.bus import frames as f
 from dsmt.errors import FailedError, NotFoundError, TransportError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.ports.bus import HistoryPage
 
 CHUNK_BYTES: Final = 256 * 1024
 
 Parts = tuple[bytes, ...]
-Question = f.Fetch | f.BlobAsked | f.ChunkAsked | f.ChunkPut | f.BlobFinished
-Answer = TypeVar("Answer", f.BlobIs, f.Chunk, f.Fetched)
+Question = f.Fetch | f.HistoryAsked | f.HeadAsked | f.BlobAsked | f.ChunkAsked | f.ChunkPut | f.BlobFinished
+Answer = TypeVar("Answer", f.BlobIs, f.Chunk, f.Fetched, f.HistoryIs, f.HeadIs)
 
 
 class Asking:
@@ -73,6 +74,21 @@ class Asking:
             _, parts = await self._ask(f.Fetched, f.Fetch(id=self._number(), ids=some))
             found.extend(opened(raw) for raw in parts)
         return found
+
+    async def history(self, after: int, store: Callable[[], str]) -> HistoryPage:
+        """What of the store stands behind a row."""
+        told, parts = await self._ask(f.HistoryIs, f.HistoryAsked(id=self._number(), after=after))
+        if len(parts) != len(told.rows):
+            raise TransportError("bus.frame", f"the broker sent {len(parts)} events for {len(told.rows)} rows")
+        rows = tuple((row, arrived_ms, raw) for (row, arrived_ms), raw in zip(told.rows, parts, strict=True))
+        return HistoryPage(store(), rows, told.nodes, told.lost)
+
+    async def head(self) -> bytes:
+        """The broker's stats with the head of its store, signed now."""
+        _, parts = await self._ask(f.HeadIs, f.HeadAsked(id=self._number()))
+        if len(parts) != 1:
+            raise TransportError("bus.frame", "the broker sent no signed head")
+        return parts[0]
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""

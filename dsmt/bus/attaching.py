@@ -1,4 +1,4 @@
-"""Attaching: a client's half of the handshake, and the realm time that is measured on the way (SEMANTICS F1, A11, J4)."""
+"""Attaching: a client's half of the handshake, and the realm time that is measured on the way (rule F1, A11, J4)."""
 
 from __future__ import annotations
 
@@ -28,18 +28,31 @@ class About:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """What a broker grants to who said hello, and three measurements of its clock."""
-
-    welcome: f.Welcome
-    samples: list[Sample]
+async def measure(link: Link, clock: Clock) -> list[Sample]:
+    """Three round trips to the broker's clock, before anything is said: what is claimed then is of realm time."""
+    samples: list[Sample] = []
+    while len(samples) < ROUND_TRIPS:
+        sent = clock.boottime()
+        link.send(f.pack(f.Time(sent=sent)))
+        answer, _ = await _expect(link, f.TimeIs)
+        samples.append(Sample(sent, clock.boottime(), answer.realm_ms))
+    return samples
 
 
 async def greet(
-    link: Link, identity: Identity, trust: TrustStore, clock: Clock, about: About, *, incarnation: int, attachment: int
-) -> Welcomed:
-    """Say hello; the broker's welcome. `incarnation` 0: none is known yet. Raises `RefusedError`, `TransportError`."""
+    link: Link,
+    identity: Identity,
+    trust: TrustStore,
+    about: About,
+    *,
+    incarnation: int,
+    attachment: int,
+    reads: bool = False,
+) -> f.Welcome:
+    """Say hello; the broker's welcome. `incarnation` 0: none is known yet; `reads`: it is no source, and only reads.
+
+    Raises `RefusedError`, `TransportError`.
+    """
     hello = f.Hello(
         protocol=f.PROTOCOL,
         realm=trust.realm.name,
@@ -50,18 +63,12 @@ async def greet(
         pid=about.pid,
         version=about.version,
         address=about.address,
+        reads=reads,
     )
-    sent = clock.boottime()
     link.send(f.pack(hello, *(signed.raw for signed in identity.chain)))
     welcome, parts = await _expect(link, f.Welcome)
-    samples = [Sample(sent, clock.boottime(), welcome.realm_ms)]
     trust.add_all(parts)
-    while len(samples) < ROUND_TRIPS:
-        sent = clock.boottime()
-        link.send(f.pack(f.Time(sent=sent)))
-        answer, _ = await _expect(link, f.TimeIs)
-        samples.append(Sample(sent, clock.boottime(), answer.realm_ms))
-    return Welcomed(welcome, samples)
+    return welcome
 
 
 def sign_attachment(link: Link, identity: Identity, welcome: f.Welcome) -> None:

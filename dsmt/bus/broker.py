@@ -2,12 +2,15 @@
 
 Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/reference/frames.md). One that is
     not attached within `ATTACH_S` is closed.
-Rule 2: everything that arrives in one turn of the loop is stored in one commit before anything of it is acknowledged.
+Rule 2: sessions take turns (`turns`); everything of one turn is stored in one commit before any of it is acknowledged.
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
-Rule 4: `whole` (SEMANTICS A4): at once if the store held something or the realm was born in it, else after 5 s.
+Rule 4: while the store is not whole (`wholeness`) readers are told so with each bookmark (rule A4).
 Rule 5: while the disk is full who publishes is closed and who attaches refused, with `store.full`; nothing is lost, for
     sources keep what is not acknowledged. Readers stay.
-Rule 6: a fact on `trust/revoked/<key id in hex>` ends that key here, at once and for good (J3).
+Rule 6: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
+    who attaches hears of all before anything else (J3).
+Rule 7: who only reads is no source: nobody is told of it, and whatever it publishes is refused (D2).
+Rule 8: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
 """
 
 from __future__ import annotations
@@ -16,46 +19,62 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus import depot
 from dsmt.bus import frames as f
 from dsmt.bus.admission import Admission
+from dsmt.bus.broker_time import BrokerTime, accepted
 from dsmt.bus.delivery import Deliveries, Session
+from dsmt.bus.depot import Depot
 from dsmt.bus.ingest import Ingest
+from dsmt.bus.judged import judged, must_attach_anew
 from dsmt.bus.outgoing import Outgoing
 from dsmt.bus.presence import How
-from dsmt.bus.realm_time import RealmTime
+from dsmt.bus.quota import Rates
 from dsmt.bus.receipts import acked, nacked
+from dsmt.bus.requests import Requests
+from dsmt.bus.turns import TURN, TURN_SYNCED, Turns
+from dsmt.bus.wholeness import Wholeness
 from dsmt.bus.witness import Self, Witness
 from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
-from dsmt.ports.network import Arrival, Closed, Network, Peer, Received
+from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
 from dsmt.ports.store import Row, Store
-from dsmt.trust.grants import may
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 
 TICK_S: Final = 0.25
 EXPIRE_S: Final = 60.0
-WHOLE_AFTER_S: Final = 5.0
 ATTACH_S: Final = 10.0
 REFUSED_S: Final = 0.2
 """How long a refused session has to read why, before it is closed."""
-TRIM_ROWS: Final = 5000
+TRIM_ROWS: Final = 1500
+REVOCATIONS: Final = 256
+"""How many revocations one message holds."""
+KEEP_TIME_S: Final = 5.0
+TIME: Final = "time"
+"""Under it the store keeps the broker's realm time for its next start."""
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
-Published = list[tuple[Session, tuple[bytes, ...]]]
+TOKEN_BYTES: Final = 8
+_TALLIED: Final = f.pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
+PAUSE_S: Final = 0.01
+"""How soon those are looked at again who may have nothing done now."""
+
+Published = dict[tuple[Session, f.Publish], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """What a broker is told at its start. `born`: a birth record of the realm, signed by its root, is in its directory."""
+    """What a broker is told at its start. `born`: the realm was born in its store, as a record of its root says."""
 
     address: str
     born: bool
     pid: int | None
     version: str
+    depot_bytes: int = 4 * 1024**3
+    boot: str = ""
+    """The machine's boot; empty when that is not known."""
 
 
 class Broker:
@@ -75,21 +94,47 @@ class Broker:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
         now = clock.boottime()
-        self._time = RealmTime(clock.wall_ms() - now * 1000)
+        self._time = BrokerTime(
+            config.boot, clock.wall_ms(), now, kept=store.get_meta(TIME), last_ms=_last_arrival_ms(store)
+        )
+        self._told_far, self._keep_time_at = False, now
         self._started = now
-        self._whole_at = now if config.born or store.head > 0 else now + WHOLE_AFTER_S
+        self._wholeness = Wholeness(store, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
-        self._outgoing = Outgoing(self._disconnect)
+        self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
+        self._rates = Rates()
+        self._turns: Turns[Session] = Turns(
+            self._rates,
+            turn=TURN_SYNCED if store.synced else TURN,
+            payer=lambda one: one.payer,
+            held=lambda one: self._outgoing.is_full(one.peer),
+        )
+        self._to_work = asyncio.Event()
+        self._depot = Depot(store, limit=config.depot_bytes, now_ms=self.now_ms)
+        self._to_step = asyncio.Event()
+        self._pausing: asyncio.TimerHandle | None = None
         self._to_pump = asyncio.Event()
         self.ready = asyncio.Event()
         self.address = config.address
         self._lag = 0.0
-        self._told_trimmed = store.trimmed
         self._admission = Admission(identity, trust, store)
         self._ingest = Ingest(identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation())
         self._witness = Witness(Self(identity.name, config.pid, config.version), store, self._ingest, now)
         self._deliveries = Deliveries(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
+        self._requests = Requests(
+            store,
+            clock,
+            deliveries=self._deliveries,
+            ingest=self._ingest,
+            admission=self._admission,
+            depot=self._depot,
+            rates=self._rates,
+            send=self._send,
+            head=self._signed_head,
+            pump=self._to_pump.set,
+            step=self._to_step.set,
+        )
         self._log = Logger(broker=identity.name)
 
     @property
@@ -112,7 +157,9 @@ class Broker:
             self.ready.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive())
+                group.create_task(self._work())
                 group.create_task(self._pump())
+                group.create_task(self._step())
                 group.create_task(self._tick())
         finally:
             self._outgoing.listener = None
@@ -134,11 +181,12 @@ class Broker:
                 self._witness.restore(row, now, now_ms)
             self._obey_revocations(rows)
         self._witness.started()
+        self._witness.trimmed()
         self._witness.stats(lag=0.0, sessions=0, address=self.address)
         self._commit()
 
     def _whole(self) -> bool:
-        return self._clock.boottime() >= self._whole_at
+        return self._wholeness.at(self._clock.boottime())
 
     def _admit(self, key: bytes) -> bool:
         return len(key) == 32
@@ -147,29 +195,75 @@ class Broker:
 
     async def _receive(self) -> None:
         while self._outgoing.listener is not None:
-            published: Published = []
             for arrival in await self._outgoing.listener.receive():
-                self._arrived(arrival, published)
-            self._store_published(published)
+                self._arrived(arrival)
+            self._turn()
 
-    def _arrived(self, arrival: Arrival, published: Published) -> None:
-        match arrival:
-            case Received(peer, key, message):
-                session = self._sessions.get(peer)
-                if session is None:
-                    session = self._sessions[peer] = Session(peer, key, self._clock.boottime())
-                if session.refused:
-                    return
-                try:
-                    frame, parts = f.unpack(message)
-                    if isinstance(frame, f.Publish) and session.attached:
-                        published.append((session, parts))
-                    else:
-                        self._handle(session, frame, parts)
-                except DsmtError as error:
-                    self._refuse(session, error)
-            case Closed(peer, _, how):
-                self._closed(peer, _HOW[how.value])
+    async def _work(self) -> None:
+        """Look at what is left when nothing more arrives."""
+        while True:
+            await self._to_work.wait()
+            self._to_work.clear()
+            await asyncio.sleep(0)
+            self._turn()
+
+    def _arrived(self, arrival: Arrival) -> None:
+        session = self._sessions.get(arrival.peer)
+        if isinstance(arrival, Closed):
+            self._outgoing.forget(arrival.peer)
+            if session is not None:
+                session.gone = True
+                self._turns.add(session, arrival)
+            return
+        if session is None:
+            payer = arrival.peer.hex()  # until its certificate tells who pays
+            session = self._sessions[arrival.peer] = Session(arrival.peer, arrival.key, self._clock.boottime(), payer=payer)
+        if session.refused:
+            return
+        if session.attached:
+            self._heard(session)
+        if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:  # it does not wait behind what it makes room for
+            self._outgoing.tallied(arrival.peer, arrival.message[0][-TOKEN_BYTES:])
+            self._to_pump.set()
+            self._to_work.set()
+            return
+        try:
+            self._turns.add(session, arrival.message)
+        except DsmtError as error:
+            self._refuse(session, error)
+
+    def _turn(self) -> None:
+        """Look at what is due, and store it (rule 2)."""
+        published: Published = {}
+        closed: list[tuple[Session, Closed]] = []
+        taken = self._turns.take(self._clock.boottime())
+        for session, message in taken:
+            if isinstance(message, Closed):
+                closed.append((session, message))
+            elif not session.refused:
+                self._look(session, message, published)
+        self._store_published(published)
+        for session, arrival in closed:
+            self._closed(session, _HOW[arrival.how.value])
+        if self._turns:
+            if taken:
+                self._to_work.set()
+            elif self._pausing is None:
+                self._pausing = asyncio.get_running_loop().call_later(PAUSE_S, self._paused)
+
+    def _paused(self) -> None:
+        self._pausing = None
+        self._to_work.set()
+
+    def _look(self, session: Session, message: Message, published: Published) -> None:
+        try:
+            frame, parts = f.unpack(message)
+            if isinstance(frame, f.Publish) and session.attached and not session.reads:
+                published.setdefault((session, frame), []).extend(parts)
+            else:
+                self._handle(session, frame, parts)
+        except DsmtError as error:
+            self._refuse(session, error)
 
     def _handle(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
         match frame:
@@ -182,35 +276,10 @@ class Broker:
             case _ if not session.attached:
                 raise RefusedError("bus.order", "attach first")
             case _:
-                self._heard(session)
-                self._serve(session, frame, parts)
-
-    def _serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
-        match frame:
-            case f.Keepalive():
-                pass
-            case f.Consumed(id=number, count=count):
-                self._deliveries.consumed(session, number, count)
-                self._to_pump.set()
-            case f.Subscribe():
-                self._deliveries.subscribe(session, frame)
-                self._to_pump.set()
-            case f.Unsubscribe(id=number):
-                self._deliveries.unsubscribe(session, number)
-            case f.Repair():
-                self._deliveries.repair(session, frame)
-            case f.Certificates():
-                self._admission.introduced(session, parts)
-            case f.Fetch():
-                self._fetch(session, frame)
-            case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):
-                said = f"{session.name} may not put blobs into the depot"
-                self._send(session, f.BlobIs(id=frame.id, size=None, ok=False, message=said))
-            case _:
-                self._send(session, *depot.serve(self._store, frame, parts))
+                self._requests.serve(session, frame, parts)
 
     def _heard(self, session: Session) -> None:
-        if self._witness.heard(session, self._clock.boottime(), self.now_ms()):
+        if not session.reads and self._witness.heard(session, self._clock.boottime(), self.now_ms()):
             self._commit()
 
     # --- sessions ------------------------------------------------------------------------------------------------
@@ -229,7 +298,10 @@ class Broker:
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        self._admission.attach(session, attach)
+        self._admission.attach(session, attach, self._witness.presence, self.now_ms())
+        self._tell_revocations(session, self._admission.revocations, complete=True)
+        if session.reads:
+            return
         earlier, self._names[session.name] = self._names.get(session.name), session
         self._witness.opened(session, self._clock.boottime(), self.now_ms())
         if earlier is not None:
@@ -245,16 +317,14 @@ class Broker:
     def _full(self) -> RefusedError:
         return RefusedError("store.full", f"the store of {self._identity.name} is full", next="free space on its disk")
 
-    def _closed(self, peer: Peer, how: How) -> None:
-        session = self._sessions.pop(peer, None)
-        self._outgoing.forget(peer)
-        if session is None:
-            return
+    def _closed(self, session: Session, how: How) -> None:
+        self._sessions.pop(session.peer, None)
+        self._outgoing.forget(session.peer)
         self._deliveries.unsubscribe(session)
         if self._names.get(session.name) is session:
             del self._names[session.name]
             self._ingest.forget_source(session.name)
-        if session.attached:
+        if session.attached and not session.reads:
             self._witness.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
@@ -263,6 +333,7 @@ class Broker:
         self._log.warning("refused", session=session.name, code=error.code, reason=error.message)
         self._send(session, f.Refused(code=error.code[:512], message=error.message[:4096], next=error.next[:4096]))
         session.refused = True
+        self._turns.drop(session)
         self._deliveries.unsubscribe(session)
         asyncio.get_running_loop().call_later(REFUSED_S, self._disconnect, session.peer)
 
@@ -274,16 +345,23 @@ class Broker:
 
     def _store_published(self, published: Published) -> None:
         outcomes = []
-        for session, parts in published:
-            self._heard(session)
-            outcomes.append((session, self._ingest.offered(session.name, parts)))
+        for (session, frame), parts in published.items():
+            outcome = self._ingest.offered(session.name, parts, again=frame.offered, granted=session.incarnation)
+            outcomes.append((session, outcome))
         if not self._commit():
             for session, _ in outcomes:
                 self._refuse(session, self._full())
             return
+        if any(outcome.refilled for _, outcome in outcomes):
+            self._wholeness.refilled(self._clock.boottime())
+        if any(outcome.early for _, outcome in outcomes):
+            self._wholeness.early(self._clock.boottime())
         for session, outcome in outcomes:
             if outcome.accepted:
                 self._send(session, acked(outcome.accepted, self._store, self.now_ms()))
+            wanted = self._ingest.wanted(session.name)
+            if wanted is not None:
+                self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]))
             for refusal in outcome.refused:
                 error = refusal.error
                 self._log.warning("event refused", session=session.name, code=error.code, reason=error.message)
@@ -302,24 +380,48 @@ class Broker:
             self._witness.stored(rows)
             self._obey_revocations(rows)
             self._deliveries.routed(rows)
+            self._obey_verdicts(rows)
+            self._obey_clock(rows)
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
-        if self._admission.revoked(rows):
-            for session in list(self._sessions.values()):
-                if self._admission.is_revoked(session):
-                    self._refuse(session, RefusedError("trust.revoked", f"{session.name} was revoked"))
+        found = self._admission.revoked(rows)
+        for session in list(self._sessions.values()) if found else ():
+            if session.attached:
+                self._tell_revocations(session, found)
+            if self._admission.is_revoked(session):
+                said = f"{session.name} was revoked"
+                self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
 
-    def _fetch(self, session: Session, asked: f.Fetch) -> None:
-        granted = () if session.certificate is None else session.certificate.read
-        found = (self._store.event(*one) for one in asked.ids)
-        rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
+    def _tell_revocations(self, session: Session, rows: list[Row], *, complete: bool = False) -> None:
+        """Rule 6; the last message says that these were all."""
         self._deliveries.introduce(session, rows)
-        self._send(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
+        for first in range(0, len(rows), REVOCATIONS):
+            self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
+        if complete:
+            self._send(session, f.Revocations(all=True))
+
+    def _obey_verdicts(self, rows: list[Row]) -> None:
+        for node, verdict in judged(rows):
+            said = f"{node} was judged dead by this attachment"
+            error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")
+            for session in list(self._names.values()):
+                if must_attach_anew(node, verdict, session.name, session.attachment):
+                    self._refuse(session, error)
+
+    def _signed_head(self) -> bytes:
+        """A signed head of now, for who exports."""
+        if self._witness.is_stale(self._clock.boottime()):
+            self._commit()
+            self._witness.stats(lag=self._lag, sessions=len(self._names), address=self.address)
+            self._commit()
+        return self._witness.signed_head
 
     # --- outward -------------------------------------------------------------------------------------------------
 
     def _send(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...] = ()) -> bool:
+        if session.gone:
+            return False
         return self._outgoing.send(session.peer, frame, parts)
 
     def _writable(self, peer: Peer) -> None:
@@ -334,6 +436,16 @@ class Broker:
                 self._to_pump.set()
                 await asyncio.sleep(0)
 
+    async def _step(self) -> None:
+        """What takes the depot long, a little at a time."""
+        self._to_step.set()
+        while True:
+            await self._to_step.wait()
+            self._to_step.clear()
+            if self._depot.step():
+                self._to_step.set()
+                await asyncio.sleep(0)
+
     # --- time passes ---------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
@@ -343,13 +455,19 @@ class Broker:
             now = self._clock.boottime()
             self._lag = max(0.0, now - before - TICK_S)
             before = now
-            self._time.measured(self._clock.wall_ms() - now * 1000, now)
+            self._look_at_the_wall_clock(now)
             self._close_strangers(now)
             try:
+                self._wholeness.note(now)
                 self._say_due(now)
+                self._ingest.overdue()
                 if now >= expire_at:
                     self._ingest.expire()
+                    self._rates.forget(now)
+                    self._depot.expire()
+                    self._to_step.set()
                     expire_at = now + (0.0 if self._trim() else EXPIRE_S)
+                self._admission.let_go(self._names, now)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -358,27 +476,61 @@ class Broker:
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
+    def _look_at_the_wall_clock(self, now: float) -> None:
+        self._time.seen(self._clock.wall_ms(), now)
+        if self._time.is_far != self._told_far:
+            self._told_far = self._time.is_far
+            ahead_s = self._time.ahead_s
+            off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} realm time, and is not followed"
+            said = f"the clock of {self._identity.name}'s machine is {off}" if self._told_far else "it is right again"
+            self._ingest.notice("clock", self._identity.name, said)
+            self._witness.say_stats_soon()
+
+    def _obey_clock(self, rows: list[Row]) -> None:
+        """Take the machine's clock for realm time, because an operator says so (J4)."""
+        ahead_s = accepted(rows, self._identity.name)
+        if ahead_s is not None:
+            before_ms = self.now_ms()
+            self._time.seen(self._clock.wall_ms(), self._clock.boottime())
+            if self._time.accept(ahead_s) and self.now_ms() < before_ms:
+                self._ingest.set_back()
+            self._witness.say_stats_soon()
+            self._store.put_meta(TIME, self._time.kept)
+
     def _trim(self) -> bool:
-        """Trim a part of what is due, and say how far it went (B6); whether there is more."""
+        """Trim a part of what is due, and say what went (B6); whether there is more."""
         more = self._store.trim(self.now_ms(), TRIM_ROWS)
-        last = self._store.trimmed
-        if not more and last > self._told_trimmed:
-            self._ingest.trimmed(self._told_trimmed + 1, last)
-            self._told_trimmed = last
+        self._witness.trimmed()
         return more
 
     def _say_due(self, now: float) -> None:
         beats = self._witness.tick(
-            now, self.now_ms(), expected=TICK_S, lag=self._lag, sessions=len(self._names), address=self.address
+            now,
+            self.now_ms(),
+            expected=TICK_S,
+            lag=self._lag,
+            sessions=len(self._names),
+            address=self.address,
+            clock_ahead_s=self._time.ahead_s,
         )
+        if now >= self._keep_time_at and self._ingest.full is None:
+            self._keep_time_at = now + KEEP_TIME_S
+            self._store.put_meta(TIME, self._time.kept)
         if beats:
-            for session in self._names.values():
-                self._send(session, _KEEPALIVE)
+            for session in self._sessions.values():
+                if session.attached and not session.refused:
+                    self._send(session, _KEEPALIVE)
 
     def _close_strangers(self, now: float) -> None:
         for session in list(self._sessions.values()):
             if not session.attached and now - session.since > ATTACH_S:
                 self._disconnect(session.peer)
+
+
+def _last_arrival_ms(store: Store) -> int:
+    """When the last row was stored (realm ms)."""
+    rows = store.rows(max(0, store.head - 1), 1)
+    return rows[-1].arrived_ms if rows else 0
 
 
 _KEEPALIVE: Final = f.Keepalive()

@@ -5,7 +5,10 @@ Rule 1: it holds one link to one broker at a time; when that is lost it tries ot
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
     realm time with three round trips, then once a minute.
 Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
-Rule 4: a link from which nothing came for `SILENT_S` of its own running time is lost.
+Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
+    certificate that has ended, asks again only now and then (J3).
+Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
+Rule 6: a link from which nothing came for `SILENT_S` of its own running time is lost.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from typing import Any, Final
 
 from dsmt.bus import frames as f
 from dsmt.bus.asking import Asking
-from dsmt.bus.attaching import About, greet, sign_attachment
-from dsmt.bus.emission import ClientEmission, cause_of
+from dsmt.bus.attaching import About, greet, measure, sign_attachment
+from dsmt.bus.backoff import Backoff
+from dsmt.bus.emission import ClientEmission, cause_of, followed
+from dsmt.bus.ended_keys import EndedKeys
 from dsmt.bus.publisher import Publisher
 from dsmt.bus.readings import Readings
 from dsmt.bus.realm_time import RealmTime, Sample, offset_of
@@ -28,7 +33,7 @@ from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventEr
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ack, Draft, Interest, Level
+from dsmt.ports.bus import Ack, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -44,7 +49,6 @@ KEEPALIVE_S: Final = 1.0
 SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
-BACKOFF_S: Final = (0.02, 2.0)
 INCARNATION_FILE: Final = "incarnation"
 
 
@@ -65,16 +69,17 @@ class BusClient:
         entropy: Entropy,
         about: About,
         kept: Files | None = None,
+        reads: bool = False,
     ) -> None:
         self._identity, self._trust, self._brokers = identity, trust, list(brokers)
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
-        self._kept = kept
+        self._kept, self._reads = kept, reads
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._uplink: Uplink | None = None
         self._attachment = 0
         self._attached = asyncio.Event()
         self._asking = Asking(self._post, self._attached)
-        kept_incarnation = self._remembered()
+        self._kept_incarnation = kept_incarnation = self._remembered()
         self._publisher = Publisher(
             identity, trust, about.version, now_ms=self.now_ms, began=self._began, previous=kept_incarnation
         )
@@ -88,6 +93,7 @@ class BusClient:
         self.refusal: RefusedError | None = None
         """Why the last attachment was refused, until one succeeds."""
         self._log = Logger(source=identity.name)
+        self._ended_keys = EndedKeys(trust, self._log)
         trust.add_all([signed.raw for signed in identity.chain])
         if kept_incarnation is not None:
             self._publisher.begin(max(kept_incarnation + 1, clock.wall_ms()))
@@ -103,6 +109,16 @@ class BusClient:
     def attached(self) -> bool:
         """Whether a broker holds our attachment now."""
         return self._attached.is_set()
+
+    @property
+    def identity(self) -> Identity:
+        """Who this is."""
+        return self._identity
+
+    @property
+    def trust(self) -> TrustStore:
+        """What this process knows about who may say what."""
+        return self._trust
 
     @property
     def attachment(self) -> int:
@@ -124,11 +140,14 @@ class BusClient:
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
         """Sign and send, without waiting. Raises `InputError` when the draft is not valid for its topic."""
+        if self._reads:
+            raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
         del level  # a lone broker stores everything before it answers, which is what any level asks at most
-        replaces = draft.replaces
-        version = draft.version
-        if replaces is not None and version is None:
-            version = (replaces.event.version or 0) + 1
+        replaces = None if draft.replaces is None else followed(draft.replaces)
+        version, epoch = draft.version, draft.epoch
+        if replaces is not None:
+            version = version or replaces.version + 1
+            epoch = epoch or replaces.epoch
         saying = self._publisher.speaker.saying(
             draft.topic,
             dict(draft.data),
@@ -136,8 +155,9 @@ class BusClient:
             cause=tuple([cause_of(c) for c in draft.cause]),
             ttl=draft.ttl_ms,
             to=draft.to,
+            epoch=epoch,
             version=version,
-            replaces=None if replaces is None else replaces.id,
+            replaces=None if replaces is None else replaces.name,
         )
         emission = ClientEmission(saying)
         self._publisher.say(emission)
@@ -152,8 +172,25 @@ class BusClient:
         return await self.emit(draft, level=level).acknowledged()
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
-        """Re-offer signed facts of anybody (SEMANTICS R5)."""
+        """Re-offer signed facts of anybody (rule R5)."""
         self._publisher.offer(signed)
+
+    @property
+    def early_s(self) -> float:
+        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0."""
+        return self._publisher.early_s
+
+    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
+        """The certificates of who signed a fact, up to the root's."""
+        return tuple(one.raw for one in self._trust.chain(signed.key_id, signed.event.source))
+
+    def introduce(self, certificates: Sequence[bytes]) -> None:
+        """Take in certificates that were kept with a fact; those above come after those that they have signed."""
+        for raw in reversed(certificates):
+            try:
+                self._trust.add(raw)
+            except UnusableEventError as error:
+                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source; before the first attachment there are none."""
@@ -177,6 +214,14 @@ class BusClient:
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
         return await self._asking.fetch(ids, lambda raw: self._trust.open(raw)[0])
+
+    async def history(self, after: int) -> HistoryPage:
+        """What of the broker's store stands behind a row."""
+        return await self._asking.history(after, lambda: self._store)
+
+    async def head(self) -> SignedEvent:
+        """The broker's stats with the head of its store, signed now."""
+        return self._trust.open(await self._asking.head())[0]
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
@@ -211,10 +256,10 @@ class BusClient:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        delay = BACKOFF_S[0]
+        backoff = Backoff()
         while True:
             broker = self._brokers[int(self._entropy.uniform(0, len(self._brokers)))]
-            refused = False
+            delay = 0.0
             try:
                 link = await self._network.connect(
                     broker.address, self._identity.key.link_secret(), server_key=link_key(broker.public)
@@ -225,15 +270,14 @@ class BusClient:
                     self._detached()
                     await link.close()
             except DsmtError as error:
-                refused = isinstance(error, RefusedError)
                 if isinstance(error, RefusedError):
                     self.refusal = error
+                elif self._heard:
+                    backoff.attached()
                 self._log.info("not attached", broker=broker.address, reason=str(error))
-            if self._heard and not refused:
-                delay = BACKOFF_S[0]
+                delay = backoff.failed(error)
             self._heard = 0.0
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
-            delay = min(delay * 2, BACKOFF_S[1])
 
     def _detached(self) -> None:
         self._uplink = None
@@ -252,32 +296,43 @@ class BusClient:
         await _until_one_fails(uplink.run(), self._receive(link), self._keep_alive())
 
     async def _attach(self, link: Link) -> None:
-        welcomed = await greet(
+        self._learn_time(offset_of(await measure(link, self._clock)))
+        welcome = await greet(
             link,
             self._identity,
             self._trust,
-            self._clock,
             self._about,
             incarnation=self._publisher.speaker.incarnation,
             attachment=self._attachment + 1,
+            reads=self._reads,
         )
-        welcome = welcomed.welcome
-        guessed_ms = self.now_ms()
-        self._time.measured(offset_of(welcomed.samples), self._clock.boottime())
-        wrong = self._attachment == 0 and abs(self.now_ms() - guessed_ms) > BOUND_MS
         if welcome.incarnation != self._publisher.speaker.incarnation:
             self._publisher.begin(welcome.incarnation)
         self._attachment = welcome.attachment
         sign_attachment(link, self._identity, welcome)
-        if wrong:  # what was said by the machine's own clock, before anybody could hear it, is said by realm time (J4)
-            self._publisher.restart(max(welcome.incarnation + 1, self.now_ms()), backwards=True, unheard=True)
         self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
+
+    def _learn_time(self, offset_ms: float) -> None:
+        """Take in the broker's time, before anything is claimed.
+
+        What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
+        incarnation that is ahead of realm time is given up: no broker takes it (A11).
+        """
+        now, guessed_ms, speaker = self._clock.boottime(), self.now_ms(), self._publisher.speaker
+        self._time.measured(offset_ms, now)
+        realm_ms, heard = int(now * 1000 + offset_ms), self._attachment > 0
+        wrong = not heard and abs(self.now_ms() - guessed_ms) > BOUND_MS
+        if speaker.chain is not None and (wrong or speaker.incarnation > realm_ms + BOUND_MS):
+            kept = 0 if self._kept_incarnation is None else self._kept_incarnation + 1
+            incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
+            self._publisher.restart(incarnation, backwards=True, unheard=not heard)
 
     def _begin_link(self, uplink: Uplink) -> None:
         self._uplink = uplink
         self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
+        self._ended_keys.attached()
         self._publisher.attached(uplink)
         self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
         for call in self._on_attached:
@@ -299,11 +354,25 @@ class BusClient:
                 self._publisher.acked(frame)
             case f.Nacked():
                 self._nacked(frame)
+            case f.Missing(incarnation=incarnation, ranges=ranges):
+                gone = self._publisher.missing(incarnation, ranges)
+                if gone:
+                    self._post(f.Gone(incarnation=incarnation, ranges=gone))
             case f.Certificates():
                 self._certificates(parts)
+            case f.Revocations():
+                self._revocations(frame, parts)
+            case f.Tally(token=token):
+                self._try_post(f.Tallied(token=token))
             case f.TimeIs(sent=sent, realm_ms=realm_ms):
                 self._measure(Sample(sent, self._clock.boottime(), realm_ms))
-            case f.Fetched(id=number) | f.BlobIs(id=number) | f.Chunk(id=number):
+            case (
+                f.Fetched(id=number)
+                | f.BlobIs(id=number)
+                | f.Chunk(id=number)
+                | f.HistoryIs(id=number)
+                | f.HeadIs(id=number)
+            ):
                 self._asking.answered(number, frame, parts)
             case f.Refused(code=code, message=message, next=follow):
                 raise RefusedError(code, message, next=follow)
@@ -316,16 +385,28 @@ class BusClient:
         except UnusableEventError as error:
             self._log.warning("certificate refused", reason=str(error))
 
+    def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
+        self._ended_keys.told(raws)
+        missing = self._ended_keys.missing() if frame.all and not self._reads else []
+        if missing:
+            self.offer(missing)
+
     def _nacked(self, frame: f.Nacked) -> None:
         identity = EventId(frame.source, frame.incarnation, frame.sequence)
         self._log.warning("event refused", refused=str(identity), code=frame.code, reason=frame.message)
-        if frame.source != self.source or frame.incarnation != self._publisher.speaker.incarnation:
+        self._publisher.not_taken(identity, frame.code, frame.realm_ms)
+        if frame.source != self.source:
+            self._publisher.flush_soon()
             return
-        if frame.restart or frame.code == "clock_ahead":
+        current = frame.incarnation == self._publisher.speaker.incarnation
+        if current and (frame.restart or frame.code == "clock_ahead"):
             ahead = frame.code == "clock_ahead"
             if ahead:
                 self._time = RealmTime(frame.realm_ms - self._clock.boottime() * 1000)
-            self._publisher.restart(max(frame.incarnation + 1, self.now_ms()), backwards=ahead)
+            incarnation, now_ms = max(frame.incarnation + 1, self.now_ms()), self.now_ms()
+            if incarnation > now_ms + BOUND_MS:  # a broker takes that only if it has granted it
+                raise TransportError("link.time", "realm time went back", next="it attaches anew")
+            self._publisher.restart(incarnation, backwards=ahead)
         else:
             self._publisher.refused(identity, RefusedError(frame.code, frame.message, next=frame.next))
 
@@ -349,6 +430,7 @@ class BusClient:
             if now - self._heard > SILENT_S:
                 raise TransportError("link.silent", f"nothing came from {self.broker} for {SILENT_S:.0f} s")
             self._post(f.Keepalive())
+            self._publisher.probe(now)
             if now - measured >= MEASURE_S:
                 measured, self._samples = now, []
                 for _ in range(3):

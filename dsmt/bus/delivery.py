@@ -1,7 +1,8 @@
 """Delivery: a broker's outward side: live rows are pushed, everything else is read from the store, page by page.
 
 Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
-Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; readers take turns.
+Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; sessions take turns, and in each
+    its subscriptions. Between two pages the loop does what else is due.
 Rule 3: the certificates of a signer go to a session before the first event of that signer.
 Rule 4: a reader that reads behind the horizon of trimming is told so.
 """
@@ -19,6 +20,8 @@ from dsmt.bus.frames import (
     CompleteFrame,
     Deliver,
     Frame,
+    HistoryAsked,
+    HistoryIs,
     Repair,
     Repaired,
     Subscribe,
@@ -26,20 +29,30 @@ from dsmt.bus.frames import (
 )
 from dsmt.bus.routing import Router, Subscription
 from dsmt.errors import RefusedError
+from dsmt.event.codec import decode
+from dsmt.event.registry import lookup
+from dsmt.event.rowtree import Node
 from dsmt.event.topic import check_pattern, covers, matches
 from dsmt.ports.bus import Start
 from dsmt.ports.network import Peer
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Lost, Row, Store
 from dsmt.trust.certificate import Certificate
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import Signer, TrustStore
 
-PAGE_ROWS: Final = 512
+PAGE_ROWS: Final = 256
+REPAIR_ROWS: Final = 512
+PAGES: Final = 8
+"""How many pages are remembered for others who read the same."""
+SUBSCRIPTION_ROWS: Final = 8
+"""What looking at a reader costs, in rows."""
 MESSAGE_BYTES: Final = 256 * 1024
 MAX_SUBSCRIPTIONS: Final = 64
 """How many a session may have: with their credit, this bounds what waits for it."""
 MAX_CREDIT: Final = 4 * 1024 * 1024
 OVERLAP_MS: Final = 60_000
-"""How far a cursor of another store is rewound (SEMANTICS D3)."""
+"""How far a cursor of another store is rewound (rule D3)."""
+LATE_MS: Final = 1_000
+"""How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,13 +70,21 @@ class Session:
     attachment: int = 0
     nonce: bytes = b""
     attached: bool = False
+    reads: bool = False
+    """It only reads: it is no source (D2)."""
     refused: bool = False
     """It has been told to go: nothing of it is listened to any more."""
     pid: int | None = None
     version: str = ""
     address: str = ""
-    known: set[bytes] = field(default_factory=set)
-    """Key ids whose certificates it has been sent."""
+    payer: str = ""
+    """Who pays for its work: the ancestor of its certificate (rule D2)."""
+    gone: bool = False
+    """Its connection has ended; what it had sent is still looked at."""
+    served: int = 0
+    """When a page was last read for it, in pages."""
+    known: set[Signer] = field(default_factory=set)
+    """Whose certificates it has been sent."""
 
 
 Sub = Subscription[Session]
@@ -80,6 +101,7 @@ class Deliveries:
         self._now_ms, self._whole = now_ms, whole
         self._pages: dict[tuple[int, bool, bool], list[Row]] = {}
         self._router: Router[Session] = Router()
+        self._served = 0
         self._frame = Deliver(id=0, rows=(), live=False)
 
     # --- what readers ask ----------------------------------------------------------------------------------------
@@ -109,17 +131,27 @@ class Deliveries:
             snapshot=start is Start.FACTS,
         )
         self._router.add(subscription)
+        if subscription.bookmarks and asked.store == self._store.identity and subscription.after < (asked.row or 0):
+            self._mark_at(subscription, subscription.after)  # what it has read since is not of this store
 
     def _begin(self, asked: Subscribe, start: Start, head: int) -> int:
         if start is Start.LIVE:
             return head
         if start is Start.FACTS:
             return 0
-        if asked.row is not None and asked.store == self._store.identity:
-            return min(asked.row, head)
+        if asked.row is not None and asked.store == self._store.identity and self._had(asked.row, asked.time_ms, head):
+            return asked.row
         if asked.time_ms is None:
             return 0
         return self._store.row_at(asked.time_ms - (OVERLAP_MS if asked.row is not None else 0))
+
+    def _had(self, row: int, time_ms: int | None, head: int) -> bool:
+        """Whether a reader can have had a row of this store, and not of a copy of it that went further.
+
+        One that is not here yet, or arrived only after the reader's time, it cannot: an old copy has come back, and numbers
+        its rows as the one did that is lost.
+        """
+        return row <= head and (time_ms is None or row <= self._store.row_at(time_ms + LATE_MS))
 
     def unsubscribe(self, session: Session, number: int | None = None) -> None:
         """End one subscription of a session, or all."""
@@ -131,6 +163,14 @@ class Deliveries:
         if subscription is not None:
             subscription.consumed(count)
 
+    def mark(self, session: Session, number: int, token: int) -> None:
+        """A reader asks to hear this token back when it has everything that is here now."""
+        subscription = self._router.get(session, number)
+        if subscription is not None:
+            subscription.token = token
+            if subscription.live:
+                self._mark(subscription)
+
     def repair(self, session: Session, asked: Repair) -> None:
         """Send what is stored of a part of a chain, to a subscription that takes the topic."""
         subscription = self._router.get(session, asked.id)
@@ -139,13 +179,13 @@ class Deliveries:
         found: list[Row] = []
         size = 0
         for row in self._store.chain(
-            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=PAGE_ROWS
+            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
         ):
             size += len(row.raw)
             if found and size > MESSAGE_BYTES:
                 break
             found.append(row)
-        closing: Closing = "more" if size > MESSAGE_BYTES or len(found) == PAGE_ROWS else self._closing(asked)
+        closing: Closing = "more" if size > MESSAGE_BYTES or len(found) == REPAIR_ROWS else self._closing(asked)
         self._introduce(session, found)
         frame = Repaired(
             id=asked.id,
@@ -157,16 +197,45 @@ class Deliveries:
         )
         self._send(session, frame, tuple(row.raw for row in found))
 
+    def history(self, session: Session, asked: HistoryAsked) -> None:
+        """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""
+        granted = () if session.certificate is None else session.certificate.read
+        if not any(covers(wide, "/") for wide in granted):
+            raise RefusedError("trust.denied", f"{session.name} may not read everything, so it cannot export")
+        rows: list[Row] = []
+        nodes: list[tuple[int, int, bytes]] = []
+        lost: list[tuple[int, int]] = []
+        size = 0
+        for one in self._store.history(asked.after, PAGE_ROWS):
+            if size >= MESSAGE_BYTES:
+                break
+            match one:
+                case Row():
+                    rows.append(one)
+                    size += len(one.raw)
+                case Node():
+                    nodes.append((one.first, one.level, one.hash))
+                case Lost():
+                    lost.append((one.first, one.last))
+        self._introduce(session, rows)
+        numbers = tuple((row.row, row.arrived_ms) for row in rows)
+        frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
+        self._send(session, frame, tuple(row.raw for row in rows))
+
     def _closing(self, asked: Repair) -> Closing:
-        """Why what is not in the store is not: it was trimmed if the event before it is behind the horizon, or gone."""
+        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
         before = self._store.event(asked.source, asked.incarnation, asked.after)
-        row = 0 if before is None else before.row
-        return "trimmed" if row <= self._store.trimmed and self._store.trimmed else "lost"
+        behind = self._store.event(asked.source, asked.incarnation, asked.before)
+        match = lookup(asked.topic)
+        first, last = 0 if before is None else before.row, self._store.head if behind is None else behind.row
+        went = 0 if match is None else self._store.trimmed_between(match.row.budget, first, last)
+        return "trimmed" if went else "lost"
 
     # --- rows go out ---------------------------------------------------------------------------------------------
 
     def routed(self, rows: Sequence[Row]) -> None:
         """Push rows that have just been stored to the readers that are live."""
+        self._pages.clear()
         parcels: dict[Sub, list[Row]] = {}
         for row in rows:
             for subscription in self._router.readers(row):
@@ -179,26 +248,35 @@ class Deliveries:
                 subscription.live = False
 
     def pump(self) -> bool:
-        """Read one page for every reader that is behind and has credit; whether there is more to do."""
+        """Read about one page for readers that are behind and have credit, in turns; whether there is more to do."""
         behind = [s for s in self._router.all() if not s.live and s.credit > 0]
-        self._pages.clear()
-        more = [self._page(subscription) for subscription in behind]
-        self._pages.clear()
-        return any(more)
+        behind.sort(key=lambda one: (one.owner.served, one.served))
+        left, more = PAGE_ROWS, False
+        for at, subscription in enumerate(behind):
+            if left <= 0:
+                return more or at < len(behind)
+            self._served += 1
+            subscription.served = subscription.owner.served = self._served
+            left -= SUBSCRIPTION_ROWS + len(self._rows(subscription))
+            more = self._page(subscription) or more
+        return more
 
     def _rows(self, subscription: Sub) -> list[Row]:
         """Its next page; many that begin at once, as after a restart, read the same ones, which are fetched once."""
         page = (subscription.after, subscription.winners_only, subscription.signals_too)
         rows = self._pages.get(page)
         if rows is None:
+            if len(self._pages) >= PAGES:
+                self._pages.clear()
             after, winners_only, signals = page
             rows = self._pages[page] = self._store.rows(after, PAGE_ROWS, winners_only=winners_only, signals=signals)
         return rows
 
     def bookmark_all(self) -> None:
         """Send bookmarks to all that asked for them and have everything."""
+        self._pages.clear()
         for subscription in self._router.all():
-            if subscription.bookmarks and subscription.live:
+            if subscription.live and (subscription.bookmarks or subscription.token is not None):
                 self._mark(subscription)
 
     def _page(self, subscription: Sub) -> bool:
@@ -228,6 +306,8 @@ class Deliveries:
             subscription.completed = self._mark(subscription, complete=True)
             if not subscription.completed:
                 return True  # its queue is full: `pump` is called when there is room
+            if subscription.token is not None:
+                self._mark(subscription)
         elif subscription.bookmarks:
             self._mark(subscription)
         subscription.live = True
@@ -277,27 +357,39 @@ class Deliveries:
         return self._frame
 
     def _introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
-        strangers = {row.key_id for row in parcel if row.key_id not in session.known}
+        strangers = {signer for row in parcel if (signer := self._signer(row)) not in session.known}
         if not strangers:
             return True
-        raws = dict.fromkeys(signed.raw for key_id in sorted(strangers) for signed in reversed(self._trust.chain(key_id)))
+        raws = dict.fromkeys(signed.raw for signer in sorted(strangers) for signed in reversed(self._trust.chain(*signer)))
         session.known.update(strangers)
         return self._send(session, Certificates(), tuple(raws))
+
+    def _signer(self, row: Row) -> Signer:
+        """Who signed a row; its event is read only where its key has several names."""
+        name = self._trust.sole_name(row.key_id)
+        return row.key_id, decode(row.raw)[0].event.source if name is None else name
 
     def introduce(self, session: Session, rows: Sequence[Row]) -> None:
         """Send a session the certificates of those who signed these rows, if it has not had them."""
         self._introduce(session, rows)
 
     def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
-        frame = CompleteFrame if complete else BookmarkFrame
-        return self._send(
-            subscription.owner,
-            frame(
-                id=subscription.id,
-                store=self._store.identity,
-                row=self._store.head,
-                time_ms=self._now_ms(),
-                whole=self._whole(),
-            ),
-            (),
+        if complete:
+            number, store, row, time_ms = subscription.id, self._store.identity, self._store.head, self._now_ms()
+            frame = CompleteFrame(id=number, store=store, row=row, time_ms=time_ms, whole=self._whole())
+            return self._send(subscription.owner, frame, ())
+        sent = self._mark_at(subscription, self._store.head, subscription.token)
+        if sent:
+            subscription.token = None
+        return sent
+
+    def _mark_at(self, subscription: Sub, row: int, token: int | None = None) -> bool:
+        frame = BookmarkFrame(
+            id=subscription.id,
+            store=self._store.identity,
+            row=row,
+            time_ms=self._now_ms(),
+            whole=self._whole(),
+            token=token,
         )
+        return self._send(subscription.owner, frame, ())

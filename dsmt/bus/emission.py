@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from dsmt.bus.speaker import Saying
 from dsmt.errors import DsmtError
@@ -38,7 +39,7 @@ class ClientEmission:
             self._done.set()
 
     async def acknowledged(self) -> Ack:
-        """Wait for the acknowledgement. Raises `RefusedError` when the door said no."""
+        """Wait for the acknowledgement. Raises `RefusedError`, `FailedError` (see the port)."""
         if self.acked is None and self.error is None:
             self._done = self._done or asyncio.Event()
             await self._done.wait()
@@ -49,10 +50,30 @@ class ClientEmission:
         return self.acked
 
 
+class Followed(NamedTuple):
+    """The fact that another one follows: what it is called, and where it stands in fact order."""
+
+    name: EventId | Saying
+    epoch: int
+    version: int
+
+
+def followed(fact: SignedEvent | Emission) -> Followed:
+    """What a draft names as the fact that it follows, as the speaker takes it."""
+    if isinstance(fact, SignedEvent):
+        return Followed(fact.id, fact.event.epoch or 0, fact.event.version or 0)
+    saying = _own(fact).saying
+    return Followed(saying, saying.epoch or 0, saying.version or 0)
+
+
 def cause_of(cause: EventId | Emission) -> EventId | Saying:
     """What a draft names as its cause, as the speaker takes it."""
     if isinstance(cause, EventId):
         return cause
-    if not isinstance(cause, ClientEmission):
-        raise TypeError("a cause is an event id or an emission of this very bus")
-    return cause.saying
+    return _own(cause).saying
+
+
+def _own(emission: Emission) -> ClientEmission:
+    if not isinstance(emission, ClientEmission):
+        raise TypeError("only an emission of this very bus can be named by another one")
+    return emission

@@ -3,7 +3,9 @@
 Rule 1: a message is one CBOR map with the key `t` that names its kind, followed by raw parts (events, certificates, chunks).
     On ZeroMQ a message is one ZMTP frame, each part behind its length in 4 bytes, big-endian.
 Rule 2: a message that cannot be read closes its connection; nothing of it is used.
-Rule 3: a client speaks `hello` and `attach` first; before that only `time` is answered.
+Rule 3: a message has at most `MAX_PARTS` parts beside a map of at most `MAX_HEAD` bytes without tags; what has more is
+    refused before anything of it is looked at (D2).
+Rule 4: a client speaks `hello` and `attach` first; before that only `time` is answered.
 """
 
 from __future__ import annotations
@@ -15,19 +17,25 @@ import msgspec
 from msgspec import Meta
 
 from dsmt.errors import UnusableEventError
+from dsmt.event.codec import load_plain
 from dsmt.ports.network import Message
 
 PROTOCOL: Final = 1
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
-FETCH_IDS: Final = 15
-"""How many events one `fetch` may ask for: their answer is one message of less than 1 MiB."""
+FETCH_IDS: Final = 4
+"""How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
+
+MAX_PARTS: Final = 1024
+MAX_HEAD: Final = 64 * 1024
+"""The longest map of a message, in bytes."""
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 """A number that a store and a calculation can hold."""
 Name = Annotated[str, Meta(max_length=512)]
 Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Token = Annotated[bytes, Meta(max_length=16)]
 Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
 Level = Literal["spooled", "stored", "safe"]
 Closing = Literal["lost", "trimmed", "more"]
@@ -50,6 +58,8 @@ class Hello(_Frame, frozen=True):
     pid: Count | None
     version: Name
     address: Name
+    reads: bool = False
+    """I only read: give me no incarnation and no number, and say nothing of me."""
 
 
 class Welcome(_Frame, frozen=True):
@@ -95,7 +105,26 @@ class Keepalive(_Frame, frozen=True):
 
 
 class Publish(_Frame, frozen=True):
-    """Client: events to be stored. Parts: signed events."""
+    """Client: events to be stored. Parts: signed events. `offered`: facts that were stored elsewhere before (R5)."""
+
+    offered: bool = False
+
+
+Ranges = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=64)]
+
+
+class Missing(_Frame, frozen=True):
+    """Broker: of your incarnation these sequences have not come (B2). What you hold, say again; what not, is `gone`."""
+
+    incarnation: Count
+    ranges: Ranges
+
+
+class Gone(_Frame, frozen=True):
+    """Client: these of my sequences that you miss I have no more."""
+
+    incarnation: Count
+    ranges: Ranges
 
 
 class Acked(_Frame, frozen=True):
@@ -152,6 +181,13 @@ class Consumed(_Frame, frozen=True):
     count: Count
 
 
+class Mark(_Frame, frozen=True):
+    """Client: tell me, by a bookmark that carries this token, when the subscription has all that is here now (A4)."""
+
+    id: Count
+    token: Count
+
+
 class Deliver(_Frame, frozen=True):
     """Broker: events of a subscription in store order. Parts: signed events."""
 
@@ -162,6 +198,12 @@ class Deliver(_Frame, frozen=True):
 
 class Certificates(_Frame, frozen=True):
     """Either: who signed what comes next, also when it is re-offered (R5). Parts: certificates."""
+
+
+class Revocations(_Frame, frozen=True):
+    """Broker: keys that have ended: all at the attachment, before anything else, then each at once. Parts: signed facts."""
+
+    all: bool = False
 
 
 class CompleteFrame(_Frame, tag="complete", frozen=True):
@@ -175,17 +217,18 @@ class CompleteFrame(_Frame, tag="complete", frozen=True):
 
 
 class BookmarkFrame(_Frame, tag="bookmark", frozen=True):
-    """Broker: a subscription has everything up to here."""
+    """Broker: a subscription has everything up to here. `token`: that of the newest `mark`, which this answers."""
 
     id: Count
     store: Name
     row: Count
     time_ms: Count
     whole: bool
+    token: Count | None = None
 
 
 class Told(_Frame, frozen=True):
-    """Broker: a notice about a subscription, as its fields; `type` is one of INTERFACE 2's `dsmt.notice.` words."""
+    """Broker: a notice about a subscription, as its fields; `type` is a `dsmt.notice.` word."""
 
     id: Count
     type: Name
@@ -215,6 +258,18 @@ class Repaired(_Frame, frozen=True):
     closing: Closing
 
 
+class Tally(_Frame, frozen=True):
+    """Broker: give this back: so far you have read. Nobody can give back what they have not read (D2)."""
+
+    token: Token
+
+
+class Tallied(_Frame, frozen=True):
+    """Client: the token of a `tally`."""
+
+    token: Token
+
+
 class Fetch(_Frame, frozen=True):
     """Client: these events, by (source, incarnation, sequence)."""
 
@@ -224,6 +279,37 @@ class Fetch(_Frame, frozen=True):
 
 class Fetched(_Frame, frozen=True):
     """Broker: those of them that are here. Parts: signed events."""
+
+    id: Count
+
+
+class HistoryAsked(_Frame, frozen=True):
+    """Client: what of the store stands behind a row, to export it (J3). Who may not read everything is refused."""
+
+    id: Count
+    after: Count
+
+
+class HistoryIs(_Frame, frozen=True):
+    """Broker: the next page of it. Parts: the signed events of `rows`, which say (row, arrived).
+
+    `nodes` stand over what was trimmed: (first row, level, hash); `lost` are rows that are gone without a word.
+    """
+
+    id: Count
+    rows: tuple[tuple[Count, Count], ...]
+    nodes: tuple[tuple[Count, Count, Digest], ...]
+    lost: tuple[tuple[Count, Count], ...]
+
+
+class HeadAsked(_Frame, frozen=True):
+    """Client: sign the head of your store, now."""
+
+    id: Count
+
+
+class HeadIs(_Frame, frozen=True):
+    """Broker: its stats with the head. One part: the signed event."""
 
     id: Count
 
@@ -283,20 +369,30 @@ Frame = (
     | TimeIs
     | Keepalive
     | Publish
+    | Missing
+    | Gone
     | Acked
     | Nacked
     | Subscribe
     | Unsubscribe
     | Consumed
+    | Mark
     | Deliver
     | Certificates
+    | Revocations
     | CompleteFrame
     | BookmarkFrame
     | Told
     | Repair
     | Repaired
+    | Tally
+    | Tallied
     | Fetch
     | Fetched
+    | HistoryAsked
+    | HistoryIs
+    | HeadAsked
+    | HeadIs
     | BlobAsked
     | BlobIs
     | ChunkAsked
@@ -317,8 +413,11 @@ def pack(frame: Frame, *parts: bytes) -> Message:
 
 def unpack(message: Message) -> tuple[Frame, tuple[bytes, ...]]:
     """A frame and its parts. Raises `UnusableEventError` for anything else."""
+    if len(message) > 1 + MAX_PARTS or len(message[0]) > MAX_HEAD:
+        said = f"a message has at most {MAX_PARTS} parts behind a map of {MAX_HEAD} bytes"
+        raise UnusableEventError("bus.frame", said)
     try:
-        told = cbor2.loads(message[0])
+        told = load_plain(message[0], text_keys=True)
         frame = msgspec.convert(told, KINDS[told["t"]], builtin_types=(bytes,))
     except Exception as error:
         raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error

@@ -2,35 +2,43 @@
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
-Rule 3: a hole in a source's sequence is noticed (`dsmt.notice` of kind `gap`), for what comes over its own session.
+Rule 3: a hole in a source's sequence (`marks`), for what comes over its own session, is asked of it; what it cannot give is
+    noticed (`dsmt.notice` of kind `gap`).
 Rule 4: what the broker says itself is signed with the commit, as one burst; of a fact, a heartbeat and its stats only
-    the newest waits.
+    the newest waits; notices and trim records all do.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from dsmt.bus.door import Admitted, Door
+from dsmt.bus.authority import check_runs
+from dsmt.bus.door import NOWHERE, Admitted, Door, Standing
+from dsmt.bus.early import CODES
+from dsmt.bus.marks import Hole, Marks
+from dsmt.bus.quota import Live, charged, over_live, over_own
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import decode, prepare, protected_header, sign_burst
-from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent
+from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
 from dsmt.event.hlc import HybridClock
+from dsmt.event.order import is_over
 from dsmt.event.records import BrokerNotice, to_data
 from dsmt.event.registry import Match, lookup
-from dsmt.ports.store import Append, Row, Store
+from dsmt.ports.store import ROW_BYTES, Append, Row, Store
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 _WINNERS_REMEMBERED: Final = 8192
 _NOTICES_WAITING: Final = 1000
+_WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ class Outcome:
 
     accepted: list[EventId] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    refilled: bool = False
+    """Whether a fact that was offered again is a winner that was not here."""
+    early: bool = False
+    """Whether what somebody decided was offered again, and refused because it is ahead of the clock here."""
 
 
 class Ingest:
@@ -66,10 +78,14 @@ class Ingest:
         self._unsaid_notices = 0
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
-        self._marks: dict[str, tuple[int, int]] = {}
+        self._marks = Marks(store.high_mark)
         self._reoffered: set[str] = set()
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
-        self._live_facts: dict[str, int] = {}
+        self._live: dict[str | None, Live] = {}
+        """Retained facts on the accounts of those who said some since the last commit; None: of all."""
+        self._counts: dict[str, int] = {}
+        """Retained facts of delegates who said some since the last commit."""
+        self._payers: dict[Signer, Certificate] = {}
         self.dropped = 0
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
@@ -90,10 +106,10 @@ class Ingest:
         if match is None:
             raise AssertionError(topic)
         key = (topic, 0)
-        if match.row.event_type == "dsmt.notice":
-            if len(self._unsaid) > _NOTICES_WAITING:
-                self.dropped += 1
-                return
+        if match.row.event_type == "dsmt.notice" and len(self._unsaid) > _NOTICES_WAITING:
+            self.dropped += 1
+            return
+        if match.row.event_type in ("dsmt.notice", "dsmt.trimmed"):
             self._unsaid_notices += 1
             key = (topic, self._unsaid_notices)
         self._unsaid.pop(key, None)
@@ -129,17 +145,22 @@ class Ingest:
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
-    def offered(self, session: str, raws: Sequence[bytes]) -> Outcome:
-        """Take in what a session published."""
+    def offered(self, session: str, raws: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
+        """Take in what a session published, which was granted an incarnation.
+
+        `again`: facts that were stored elsewhere before, its own among them (R5).
+        """
         outcome, now_ms = Outcome(), self._now_ms()
         for raw in raws:
             identity: EventId | None = None
             try:
-                signed, match, fact = self._door.open(raw, session=session, now_ms=now_ms)
+                signed, match, fact = self._door.open(raw, session=session, granted=granted, now_ms=now_ms)
                 identity = signed.id
                 held_leaf = self._leaf(identity, session)
                 if held_leaf is None:
-                    self._admit(signed, match, fact=fact, session=session, now_ms=now_ms)
+                    own = signed.event.source == session and not again
+                    won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
+                    outcome.refilled = outcome.refilled or (again and won)
                     outcome.accepted.append(identity)
                 elif held_leaf == signed.leaf:
                     outcome.accepted.append(identity)
@@ -148,55 +169,86 @@ class Ingest:
             except UnusableEventError as error:
                 self.dropped += 1
                 identity = identity or _claimed(raw)
-                if identity is not None and identity.source == session:
+                if identity is not None and identity.source == session and not again:
                     self._refused(identity)
                 outcome.refused.append(Refusal(identity, error))
+                if again and error.code in CODES and identity is not None:  # its signature is good
+                    outcome.early = outcome.early or identity.source.split("/")[0] in _WHO_DECIDE
         return outcome
 
     def _leaf(self, identity: EventId, session: str) -> bytes | None:
         if identity.source == session and session not in self._reoffered:
-            mark = self._marks.get(session)
+            mark = self._marks.high(session)
             if mark is not None and identity[1:] > mark:
                 return None
         pending = self._pending.get(identity)
         return self._store.leaf(*identity) if pending is None else pending.signed.leaf
 
-    def _admit(self, signed: SignedEvent, match: Match, *, fact: bool, session: str, now_ms: int) -> None:
+    def _admit(self, signed: SignedEvent, match: Match, *, fact: bool, own: bool, now_ms: int) -> bool:
+        """Take one in, to be stored with the next commit; whether it is its topic's winner."""
         event = signed.event
-        held = self._held(event.topic) if fact else None
+        check_runs(event, self._held)
+        at = self._standing(event) if fact else NOWHERE
         admitted = self._door.admit(
             signed,
             match,
             fact=fact,
-            held=held,
-            buried_until=self._buried_until(event) if fact else 0,
-            within_quota=not fact or held is not None or self._within_quota(signed),
+            at=at,
+            own=own,
             now_ms=now_ms,
         )
-        if event.source == session:
-            self._watch_sequence(event)
+        if admitted.winner and not event.ends and revoked_by(event.topic) is None:  # what ends something always may
+            self._check_quota(admitted, at.winner)
+        if own:
+            self._watch_sequence(event, now_ms)
         else:
             self._reoffered.add(event.source)
         self._pending[signed.id] = self._append(admitted, now_ms)
+        return admitted.winner
 
     def _append(self, admitted: Admitted, now_ms: int) -> Append:
         signed, event = admitted.signed, admitted.signed.event
+        payer = self._payer(signed).subject
         if admitted.winner:
             self._remember(event.topic, signed)
-        return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms)
+        return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer)
 
-    def _within_quota(self, signed: SignedEvent) -> bool:
-        """Whether its source may have one more live fact (A14); it counts as had."""
+    def _payer(self, signed: SignedEvent) -> Certificate:
+        """To whose account an event goes (rule D2)."""
+        signer = (signed.key_id, signed.event.source)
+        payer = self._payers.get(signer)
+        if payer is None:
+            payer = charged(self._trust.chain(*signer)) or self._identity.certificate
+            self._payers[signer] = payer
+        return payer
+
+    def _check_quota(self, admitted: Admitted, held: SignedEvent | None) -> None:
+        """Raises `UnusableEventError` for a retained fact for which there is no room; what it adds counts at once."""
+        signed, limit = admitted.signed, self._store.limit_bytes
+        payer = self._payer(signed)
+        mine = held is not None and self._payer(held).subject == payer.subject
+        adds, size = (0, len(signed.raw) - len(held.raw)) if held and mine else (1, len(signed.raw) + ROW_BYTES)
+        own, every = self._live_of(payer.subject), self._live_of(None)
+        why = over_live(payer, own, every, size=size, adds=adds, limit=limit) or self._over_own(signed, payer, adds)
+        if why:
+            raise UnusableEventError("quota", why, next="end facts that are not needed any more")
+        for whose, live in ((payer.subject, own), (None, every)):
+            self._live[whose] = Live(live.facts + adds, live.bytes + size)
+
+    def _over_own(self, signed: SignedEvent, payer: Certificate, adds: int) -> str:
+        """Why a delegate may have no more facts, beside what its ancestor may have; empty when it may."""
         source = signed.event.source
-        holder = self._trust.certificate(signed.key_id)
-        quota = 0 if holder is None else holder.certificate.quota
-        count = self._live_facts.get(source, quota)
-        if count >= quota:  # what is remembered only grows; the store knows how many are left
-            count = self._store.live_facts(source) + sum(
-                one.winner and one.signed.event.source == source for one in self._pending.values()
-            )
-        self._live_facts[source] = count + 1
-        return count < quota
+        holder = self._trust.certificate(signed.key_id, source)
+        if not adds or holder is None or holder.certificate.quota >= payer.quota:
+            return ""
+        count = self._counts.get(source, 0) or self._store.live_facts(source)
+        self._counts[source] = count + adds
+        return over_own(holder.certificate, count)
+
+    def _live_of(self, payer: str | None) -> Live:
+        if payer not in self._live:
+            self._live[payer] = Live(*self._store.live(payer))
+        return self._live[payer]
 
     def _held(self, topic: str) -> SignedEvent | None:
         if topic in self._winners:
@@ -213,57 +265,54 @@ class Ingest:
         if len(self._winners) > _WINNERS_REMEMBERED:
             self._winners.popitem(last=False)
 
-    def _buried_until(self, event: Event) -> int:
-        if event.version is None or event.buries:
-            return 0
-        tombstone = self._held(TOMBSTONE + "/".join(event.topic.split("/")[:2]))
-        return 0 if tombstone is None else tombstone.event.time
+    def _standing(self, event: Event) -> Standing:
+        """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""
+        held = self._held(event.topic)
+        if event.epoch is None:
+            return Standing(held)
+        if event.ends:  # one of the same epoch may follow it: its signer may have been revoked (J3)
+            return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
+        tombstone = self._held(TOMBSTONE + thing_of(event.topic))
+        ended = 0 if tombstone is None else tombstone.event.epoch or 0
+        hidden = held is not None and is_over(held.event, ended)
+        return Standing(None if hidden else held, ended)
 
     # --- holes ---------------------------------------------------------------------------------------------------
 
-    def _mark(self, source: str) -> tuple[int, int]:
-        mark = self._marks.get(source)
-        if mark is None:
-            mark = self._marks[source] = self._store.high_mark(source) or (0, 0)
-        return mark
+    def _watch_sequence(self, event: Event, now_ms: int) -> None:
+        """What is missing before an event that came over its source's own session, or of the incarnation before (B2, B3)."""
+        source, incarnation = event.source, event.incarnation
+        holes = []
+        if event.type == "dsmt.source.started" and event.data.get("previous_incarnation") is not None:
+            before = (event.data["previous_incarnation"], event.data.get("previous_sequence") or 0)
+            holes += self._marks.ended(source, *before)
+        holes += self._marks.came(source, incarnation, event.sequence, now_ms)
+        if event.type == "dsmt.heartbeat" and event.data.get("incarnation") == incarnation:
+            holes += self._marks.vouched(source, incarnation, event.data["sequence"], now_ms)
+        self._tell_holes(holes)
 
-    def _watch_sequence(self, event: Event) -> None:
-        mark = self._mark(event.source)
-        if event.incarnation < mark[0]:
-            return
-        if event.incarnation == mark[0]:
-            self._missing(event, mark[1] + 1, event.sequence - 1)
-        else:
-            self._watch_start(event, mark)
-        self._marks[event.source] = max(mark, (event.incarnation, event.sequence))
-
-    def _watch_start(self, event: Event, mark: tuple[int, int]) -> None:
-        """A new incarnation: what is missing of it, and what it says of the end of the one before (B3)."""
-        self._missing(event, 1, event.sequence - 1)
-        told = event.data if event.type == "dsmt.source.started" else {}
-        if told.get("previous_incarnation") == mark[0]:
-            self._missing(event, mark[1] + 1, told.get("previous_sequence") or 0)
-
-    def _missing(self, event: Event, first: int, last: int) -> None:
-        if first > last:
-            return
-        declared = event.declares is not None
-        self._notice(
-            BrokerNotice(
-                kind="declared" if declared else "gap",
-                source=event.source,
-                topic=event.topic if declared else None,
-                first=first,
-                last=last,
-                message=f"{event.source} #{first}..#{last} did not come",
+    def _tell_holes(self, holes: Iterable[Hole]) -> None:
+        for source, _, first, last in holes:
+            said = f"{source} #{first}..#{last} did not come"
+            self._notice(
+                BrokerNotice(kind="gap", source=source, topic=None, first=first, last=last, message=said, unit="sequence")
             )
-        )
+
+    def wanted(self, source: str) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+        """What is to be asked of a source now: its incarnation, and ranges of its sequence."""
+        return self._marks.wanted(source)
+
+    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
+        """A source has what it was asked for no more."""
+        self._tell_holes(self._marks.gone(source, incarnation, ranges))
+
+    def overdue(self) -> None:
+        """Tell what was asked for and has not come."""
+        self._tell_holes(self._marks.overdue(self._now_ms()))
 
     def _refused(self, identity: EventId) -> None:
         """What was refused is no hole: its source has been told."""
-        mark = self._mark(identity.source)
-        if identity.incarnation == mark[0] and identity.sequence == mark[1] + 1:
-            self._marks[identity.source] = (identity.incarnation, identity.sequence)
+        self._marks.refused(*identity)
 
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event
@@ -287,20 +336,14 @@ class Ingest:
         """Say a fault of the stream that was seen elsewhere in the broker."""
         self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
 
-    def trimmed(self, first: int, last: int) -> None:
-        """Say which rows are not whole any more (B6)."""
-        said = f"the history up to row {last} is not whole any more"
-        self._notice(
-            BrokerNotice(
-                kind="trimmed", source=self._identity.name, topic=None, first=first, last=last, message=said, unit="row"
-            )
-        )
+    def set_back(self) -> None:
+        """Realm time went back, by an operator's word: what is said from now on is said at that time."""
+        self._clock.last = 0
 
     def forget_source(self, source: str) -> None:
         """A source has left: what is remembered of it is read from the store when it returns."""
-        self._marks.pop(source, None)
+        self._marks.forget(source)
         self._reoffered.discard(source)
-        self._live_facts.pop(source, None)
 
     # --- storing -------------------------------------------------------------------------------------------------
 
@@ -309,6 +352,8 @@ class Ingest:
         self._say()
         batch = [*self._own.values(), *self._pending.values()]
         self._pending.clear()
+        self._live.clear()
+        self._counts.clear()
         if not batch:
             return []
         try:
@@ -316,7 +361,6 @@ class Ingest:
         except FailedError as error:
             self._winners.clear()
             self._marks.clear()
-            self._live_facts.clear()
             self.full = error
             raise
         self._own.clear()
@@ -325,12 +369,13 @@ class Ingest:
         for number, one in zip(numbers, batch, strict=True):
             event = one.signed.event
             rows.append(Row(number, one.arrived_ms, event.topic, event.to, one.fact, one.signed.key_id, one.signed.raw))
-            if event.buries and one.winner:
+            if event.ends and one.winner:
                 self._winners.clear()
         return rows
 
     def expire(self) -> None:
-        """Let dead facts die."""
+        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed."""
+        self._payers.clear()
         if self._store.expire(self._now_ms()):
             self._winners.clear()
 

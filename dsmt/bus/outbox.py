@@ -1,10 +1,10 @@
-"""The outbox: what a source has said and no broker has acknowledged yet (SEMANTICS D1-D3).
+"""The outbox: what a source has said and no broker has acknowledged yet (rules D1, D2).
 
 Rule 1: events leave in order, at most `WINDOW_EVENTS` or about `WINDOW_BYTES` of them unacknowledged at a time.
 Rule 2: after a new attachment everything unacknowledged is sent again; the broker drops what it has.
 Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
     `LOW_WATER` of the limit. The newest event on each topic stays, what is on its way stays, and evidence is never dropped.
-Rule 4: what was dropped, and what the door refused, is declared by the next event on its topic.
+Rule 4: what was dropped, and what the door refused, is declared by the next event on its topic, in its own incarnation only.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Outbox:
         self._shrink_above = limit
         self._bytes = self._flying = self._flying_bytes = 0
         self._dropped: dict[str, tuple[int, int]] = {}
+        self._declared_since = 0
+        """Of earlier incarnations nothing is declared: the chains of this one do not hold it."""
         self._unsent: OrderedDict[EventId, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -86,6 +88,38 @@ class Outbox:
         self._unsent = OrderedDict.fromkeys(self._kept)
         self._flying = self._flying_bytes = 0
 
+    def before(self, incarnation: int, last: int) -> int:
+        """The sequence up to which all of an incarnation was answered; `last` is the last one that was given."""
+        return min((i.sequence for i in self._kept if i.incarnation == incarnation), default=last + 1) - 1
+
+    def goes_first(self, incarnation: int) -> None:
+        """What is kept of an incarnation is sent before all else; nothing is on its way."""
+        for identity in [i for i in self._kept if i.incarnation != incarnation]:
+            self._kept.move_to_end(identity)
+        self.again()
+
+    def declare_from(self, incarnation: int) -> None:
+        """Another incarnation begins, with chains of its own: what is dropped of those before needs no word in it."""
+        self._declared_since = incarnation
+        self._dropped.clear()
+
+    def unanswered(self) -> list[EventId]:
+        """The shared facts that a broker may have got, or may have been about to get."""
+        return [identity for identity, kept in self._kept.items() if kept.signed.event.version is not None]
+
+    def resend(self, source: str, incarnation: int, first: int, last: int) -> list[int]:
+        """Let what is kept of a range of sequences be sent again, first of all; which they are."""
+        held = self.waiting(source, incarnation, first, last)
+        for identity in reversed(held):
+            kept = self._kept[identity]
+            if kept.sent:
+                kept.sent = False
+                self._flying -= 1
+                self._flying_bytes -= len(kept.signed.raw)
+            self._unsent[identity] = None
+            self._unsent.move_to_end(identity, last=False)
+        return [identity.sequence for identity in held]
+
     def settled(self, identity: EventId) -> SignedEvent | None:
         """An event was acknowledged; None when it was not waiting."""
         kept = self._kept.pop(identity, None)
@@ -112,6 +146,8 @@ class Outbox:
         return [i for i in ids if i in self._kept]
 
     def _drop(self, signed: SignedEvent) -> None:
+        if signed.event.incarnation < self._declared_since:
+            return
         number = signed.event.chain.number
         first, last = self._dropped.get(signed.event.topic, (number, number))
         self._dropped[signed.event.topic] = (min(first, number), max(last, number))

@@ -1,4 +1,4 @@
-"""Presence: what a broker says of the sessions it holds (SEMANTICS F1, F2, F3).
+"""Presence: what a broker says of the sessions it holds (rule F1, F2, F3).
 
 Rule 1: an attachment is `open` until it is closed; one from which nothing was heard for `SILENT_AFTER` is `silent`,
     with the time of its last word, and `open` again when it speaks.
@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from dsmt.event.records import Session
+from dsmt.view.liveness import REATTACH_GRACE_MS
 
 SILENT_AFTER: Final = 3.0
-REATTACH_GRACE: Final = 10.0
+REATTACH_GRACE: Final = REATTACH_GRACE_MS / 1000
 STALL: Final = 0.5
 EXCHANGES: Final = 3
 EXCHANGE_WINDOW: Final = 60.0
@@ -59,6 +60,8 @@ class Presence:
     def __init__(self, now: float) -> None:
         self._known: dict[str, _Known] = {}
         self._granted: dict[str, int] = {}
+        self._numbered: dict[str, int] = {}
+        """The greatest attachment number that was granted, by name; whether it was attached with or not."""
         self._attached: dict[str, list[int]] = {}
         """The last incarnations that attached, by name."""
         self._exchanges: dict[str, list[float]] = {}
@@ -101,6 +104,12 @@ class Presence:
     def granted(self, source: str, incarnation: int) -> None:
         """A source was granted an incarnation: nobody else gets it, even if two said hello at once."""
         self._granted[source] = max(incarnation, self._granted.get(source, 0))
+
+    def grant(self, source: str, claimed: int, now_ms: int) -> int:
+        """An attachment number for a source: greater than all that it was granted or has attached with, here (A11)."""
+        number = max(claimed, now_ms, self.attachment_of(source) + 1, self._numbered.get(source, 0) + 1)
+        self._numbered[source] = number
+        return number
 
     def supersedes(self, source: str, issued: int) -> bool:
         """Whether a new attachment of a source with a certificate of that issue time replaces the one that is open."""
@@ -159,7 +168,7 @@ class Presence:
         known = self._known.get(source)
         if known is None or known.attachment != attachment or known.state == "closed":
             return None
-        if how == "peer" and known.state == "silent":
+        if known.state == "silent":
             how = "timeout"
         if how != "timeout":
             known.since_ms = now_ms
@@ -169,7 +178,7 @@ class Presence:
         return _record(known)
 
     def tick(self, now: float, now_ms: int, expected: float) -> list[tuple[str, Session]]:
-        """Find who has fallen silent, and who must be said again (rule 8); to be called each `expected` seconds."""
+        """Find who has fallen silent, and who must be said again (rule 9); to be called each `expected` seconds."""
         lag = now - self._ticked - expected
         self._ticked = now
         fallen = []
@@ -191,6 +200,7 @@ class Presence:
             self._attached.pop(source, None)
             self._exchanges.pop(source, None)
             self._granted.pop(source, None)
+            self._numbered.pop(source, None)
         return fallen
 
 

@@ -3,32 +3,42 @@
 Rule 1: the first thing that is said in a turn of the loop is signed and sent at once, all others as one burst after it.
 Rule 2: an event that is refused for good is declared by the next one on its topic; one refused for its time or its number
     begins a new incarnation, in which everything unacknowledged is said again (A11, J4).
-Rule 3: re-offered events of others go with the certificates of those who signed them, and wait for no acknowledgement.
+Rule 3: a fact that is refused as `stale` is no fault: another one was first, and who said it decides anew (A3).
+Rule 4: at the loss of a link the shared facts that are not acknowledged are given up: resent blindly, an old decision would
+    win as the earlier sibling. They leave holes in their incarnation, so another one begins, whose `started` says up to
+    where the one before is whole (B3); it is sent before what else of that is sent again, unchanged.
+Rule 5: re-offered facts go with the certificates of those who signed them, a few at a time, and wait for no acknowledgement;
+    each waits once, and those that a lost link leaves are dropped: who offers does so again at the next one (R5).
+    Those for which the broker's clock is behind are kept, and offered again (`early`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Final
 
 from dsmt.bus import frames as f
+from dsmt.bus.early import CODES, PROBE_S, Early
 from dsmt.bus.emission import ClientEmission
 from dsmt.bus.outbox import Outbox
-from dsmt.bus.speaker import Speaker, restate
+from dsmt.bus.speaker import Saying, Speaker, restate
 from dsmt.bus.uplink import Uplink
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 PUBLISH_EVENTS: Final = 64
 PUBLISH_BYTES: Final = 256 * 1024
+MISSING: Final = 64
+"""How many ranges one answer names; the broker gives up the others by itself."""
 OFFERS: Final = 512
-"""How many re-offered events are sent in one turn."""
+OFFER_BYTES: Final = 256 * 1024
+"""How many re-offered events, and bytes, are on their way: with the outbox's window, less than a broker takes."""
 
 
 class Publisher:
@@ -46,14 +56,18 @@ class Publisher:
     ) -> None:
         self.speaker = Speaker(identity.name, identity.key, version)
         self.outbox = Outbox()
-        self._own_key, self._trust, self._now_ms, self._began = identity.key.key_id, trust, now_ms, began
+        self._own, self._trust, self._now_ms, self._began = (identity.key.key_id, identity.name), trust, now_ms, began
         self._previous: tuple[int, int | None] | None = None if previous is None else (previous, None)
         self._emissions: dict[EventId, ClientEmission] = {}
         self._waiting: list[ClientEmission] = []
-        self._offers: deque[SignedEvent] = deque()
+        self._offers: dict[EventId, SignedEvent] = {}
+        self._offered: dict[EventId, SignedEvent] = {}
+        """Re-offers that the broker has not answered."""
+        self._early = Early()
+        self._probe_at = 0.0
         self._uplink: Uplink | None = None
-        self._introduced: set[bytes] = set()
-        """Key ids whose certificates the broker of this attachment has had from us."""
+        self._introduced: set[Signer] = set()
+        """Whose certificates the broker of this attachment has had from us."""
         self._flushing = False
 
     # --- saying --------------------------------------------------------------------------------------------------
@@ -68,9 +82,22 @@ class Publisher:
         self.flush_soon()
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
-        """Re-offer signed facts of anybody (rule 3)."""
-        self._offers.extend(signed)
+        """Re-offer signed facts of anybody (rule 5)."""
+        self._offers.update((one.id, one) for one in signed)
         self.flush_soon()
+
+    @property
+    def early_s(self) -> float:
+        """By how much what is re-offered is ahead of the broker's realm time, which refuses it for that; else 0."""
+        return self._early.ahead_s
+
+    def probe(self, now: float) -> None:
+        """Offer now and then the earliest of what the broker refuses for its time. `now` is boot-time seconds."""
+        if now >= self._probe_at:
+            self._probe_at = now + PROBE_S
+            first = self._early.earliest()
+            if first is not None and first.id not in self._offered:
+                self.offer([first])
 
     def begin(self, incarnation: int, *, unheard: bool = False) -> None:
         """Start an incarnation; what is not acknowledged is said again under it.
@@ -89,10 +116,29 @@ class Publisher:
         for emission in waiting:
             if emission.saying.id is not None:
                 self._emissions[emission.saying.id] = emission
+        fresh: dict[Saying, Saying] = {}
         for emission in again:
-            emission.saying = restate(emission.saying)
+            emission.saying = fresh[emission.saying] = restate(emission.saying, fresh)
             if self.speaker.say(emission.saying, self._now_ms()) and emission.saying.id is not None:
                 self._emissions[emission.saying.id] = emission
+
+    def _give_up(self) -> None:
+        """A link is lost: nobody knows whether shared facts that are not acknowledged were stored (rule 4)."""
+        self.flush()
+        lost, chain = self.outbox.unanswered(), self.speaker.chain
+        if not lost or chain is None:
+            return
+        self._previous = (chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence))
+        for identity in lost:
+            self.outbox.settled(identity)
+            said = f"the link was lost before {identity} was acknowledged: it may be stored or not"
+            self._settle(identity, None, FailedError("unanswered", said, next="look at what it says now, and try again"))
+        incarnation = max(chain.incarnation + 1, self._now_ms())
+        self.outbox.declare_from(incarnation)
+        self.speaker.begin(incarnation, self._now_ms(), previous=self._previous)
+        self._began(incarnation)
+        self.flush()
+        self.outbox.goes_first(incarnation)
 
     def restart(self, incarnation: int, *, backwards: bool, unheard: bool = False) -> None:
         """Start anew because the broker said so; `backwards`: the clock had run ahead (A2)."""
@@ -105,8 +151,14 @@ class Publisher:
 
     def attached(self, uplink: Uplink | None) -> None:
         """There is a new attachment, over which everything unacknowledged is sent again; None: it is lost."""
-        self._uplink = uplink
-        self._introduced = {self._own_key}
+        lost, self._uplink = self._uplink, uplink
+        self._introduced = {self._own}
+        if uplink is None:
+            self._offers.clear()
+            self._offered.clear()
+            self._early.clear()
+        if lost is not None and uplink is None:
+            self._give_up()
         self.outbox.again()
 
     def flush_soon(self) -> None:
@@ -133,28 +185,66 @@ class Publisher:
     def _send_due(self) -> None:
         if self._uplink is None or not self._uplink.clear:
             return
-        due = [self._offers.popleft() for _ in range(min(OFFERS, len(self._offers)))]
-        if due:
-            self._introduce(self._uplink, due)
-            self.flush_soon()
-        due.extend(self.outbox.due())
+        offers = self._due_offers()
+        if offers:
+            self._introduce(self._uplink, offers)
+            self._post(self._uplink, f.Publish(offered=True), offers)
+        self._post(self._uplink, f.Publish(), self.outbox.due())
+
+    @staticmethod
+    def _post(uplink: Uplink, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
+        """Post events in frames of bounded size."""
         parts: list[bytes] = []
         size = 0
         for signed in due:
             if len(parts) >= PUBLISH_EVENTS or size >= PUBLISH_BYTES:
-                self._uplink.post(f.Publish(), *parts)
+                uplink.post(frame, *parts)
                 parts, size = [], 0
             parts.append(signed.raw)
             size += len(signed.raw)
         if parts:
-            self._uplink.post(f.Publish(), *parts)
+            uplink.post(frame, *parts)
+
+    def _due_offers(self) -> list[SignedEvent]:
+        """Re-offers that may be sent now: those on their way were not answered yet (rule D2)."""
+        found: list[SignedEvent] = []
+        left = OFFER_BYTES - sum(len(signed.raw) for signed in self._offered.values())
+        while self._offers and len(self._offered) < OFFERS and left > 0:
+            signed = self._offers.pop(next(iter(self._offers)))
+            self._offered[signed.id] = signed
+            left -= len(signed.raw)
+            found.append(signed)
+        return found
+
+    def _taken(self, source: str, incarnation: int, first: int, last: int) -> None:
+        """A broker has taken what was re-offered."""
+        for identity in [one for one in self._offered if one[:2] == (source, incarnation) and first <= one[2] <= last]:
+            del self._offered[identity]
+            self._early.answered(identity)
+
+    def not_taken(self, identity: EventId, code: str, realm_ms: int) -> None:
+        """A broker has refused something: if it was re-offered, and is early, it waits."""
+        signed = self._offered.pop(identity, None)
+        if signed is not None and code in CODES:
+            self._early.wait(signed)
+        elif signed is not None:
+            self._early.answered(identity)
+        self._offer_due(realm_ms)
+
+    def _offer_due(self, realm_ms: int) -> None:
+        self._offers.update((one.id, one) for one in self._early.due(realm_ms))
 
     def _introduce(self, uplink: Uplink, signed: Sequence[SignedEvent]) -> None:
-        """Bring the certificates of those whose words are re-offered: the broker may be new and know nobody."""
-        strangers = {one.key_id for one in signed} - self._introduced
-        self._introduced |= strangers
-        raws = dict.fromkeys(one.raw for key_id in sorted(strangers) for one in reversed(self._trust.chain(key_id)))
-        known = list(raws)
+        """Bring the certificates of those whose words are re-offered: the broker may be new and know nobody.
+
+        Of a revocation also those of the key that it ends: who may end it depends on them.
+        """
+        ended = {key_id for one in signed if (key_id := revoked_by(one.event.topic)) is not None}
+        signers = {(one.key_id, one.event.source) for one in signed}
+        signers |= {(key_id, name) for key_id in ended for name in self._trust.names(key_id)}
+        chains = {signer: self._trust.chain(*signer) for signer in signers - self._introduced}
+        self._introduced |= {signer for signer, chain in chains.items() if chain}
+        known = list(dict.fromkeys(one.raw for signer in sorted(chains) for one in reversed(chains[signer])))
         for start in range(0, len(known), f.MAX_CERTIFICATES):
             uplink.post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
 
@@ -164,10 +254,22 @@ class Publisher:
         """A broker has stored these. Raises `TransportError` when the link is lost under what is sent next."""
         ack = Ack(Level(frame.level), frame.copies, frame.synced, Cursor(frame.store, frame.row, frame.time_ms))
         for source, incarnation, first, last in frame.ranges:
+            self._taken(source, incarnation, first, last)
             for identity in self.outbox.waiting(source, incarnation, first, last):
                 self.outbox.settled(identity)
                 self._settle(identity, ack, None)
+        self._offer_due(frame.time_ms)
         self._send_due()
+
+    def missing(self, incarnation: int, ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """A broker misses these sequences: what is kept is sent again; the ranges that are not."""
+        gone: list[tuple[int, int]] = []
+        for first, last in ranges:
+            held = self.outbox.resend(self.speaker.name, incarnation, first, last)
+            ends = [first - 1, *held, last + 1]
+            gone += [(low + 1, high - 1) for low, high in pairwise(ends) if high > low + 1]
+        self._send_due()
+        return tuple(gone[:MISSING])
 
     def refused(self, identity: EventId, error: RefusedError) -> None:
         """A broker will never store this one (rule 2)."""

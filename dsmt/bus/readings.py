@@ -2,7 +2,8 @@
 
 Rule 1: every event is checked here: signature, certificate, grant; a broker is not believed.
 Rule 2: what concerns a subscription that has ended is dropped.
-Rule 3: who reads a revocation (`trust/revoked/<key id in hex>`) believes nothing that its key signed from then on (J3).
+Rule 3: who reads a revocation believes nothing that its key signed from then on (J3); every client is told them all
+    (`client`), so this concerns who reads a history.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dsmt.bus.subscription import ClientSubscription
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.hlc import HybridClock
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.store import TrustStore
 
 Post = Callable[[f.Frame], None]
 Read = f.Deliver | f.Repaired | f.CompleteFrame | f.BookmarkFrame | f.Told
@@ -32,9 +33,9 @@ class Readings:
     def begin(self, interest: Interest) -> ClientSubscription:
         """A new subscription; it is asked for at once, or at the next attachment."""
         self._numbers += 1
-        subscription = ClientSubscription(self._numbers, interest, self._consumed)
+        subscription = ClientSubscription(self._numbers, interest, self._post)
         self._all[subscription.number] = subscription
-        self._post(subscription.ask(self._store))
+        subscription.begin(self._store)
         return subscription
 
     def end(self, subscription: ClientSubscription) -> None:
@@ -51,7 +52,7 @@ class Readings:
                 said = f"connection lost; attached to {broker} again"
                 fields = {"broker": broker, "store": store}  # a reader that folds begins anew with another store
                 subscription.notice(Notice("dsmt.notice.reconnected", said, fields))
-            self._post(subscription.ask(store))
+            subscription.begin(store)
             self._ask_wanted(subscription)
 
     def received(self, frame: Read, parts: tuple[bytes, ...], now: float, now_ms: int) -> None:
@@ -69,14 +70,11 @@ class Readings:
                 subscription.repaired(frame, arrived, now)
                 self._ask_wanted(subscription)
             case f.CompleteFrame(store=store, row=row, time_ms=time_ms, whole=whole):
-                subscription.mark(Complete(Cursor(store, row, time_ms), whole))
-            case f.BookmarkFrame(store=store, row=row, time_ms=time_ms, whole=whole):
-                subscription.mark(Bookmark(Cursor(store, row, time_ms), whole))
+                subscription.reached(Complete(Cursor(store, row, time_ms), whole))
+            case f.BookmarkFrame(store=store, row=row, time_ms=time_ms, whole=whole, token=token):
+                subscription.reached(Bookmark(Cursor(store, row, time_ms), whole, token))
             case f.Told(type=kind, message=message, fields=fields):
                 subscription.notice(Notice(kind, message, fields))
-
-    def _consumed(self, number: int, count: int) -> None:
-        self._post(f.Consumed(id=number, count=count))
 
     def _opened(
         self,
@@ -97,9 +95,7 @@ class Readings:
             except UnusableEventError as error:
                 subscription.notice(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
                 continue
-            ended = revoked_by(signed.event.topic)
-            if ended is not None:
-                self._trust.revoke(ended)
+            self._trust.revoke(signed)
             clock.merge(signed.event.time, now_ms)
             arrived.append(Arrived(signed, row, live))
         return arrived

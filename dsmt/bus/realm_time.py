@@ -1,4 +1,4 @@
-"""Realm time: the boot-time clock plus an offset that is slewed, so that it never goes back (SEMANTICS J4).
+"""Realm time: the boot-time clock plus an offset that is slewed, so that it never goes back (rule J4).
 
 Rule 1: the first measured offset is taken as it is, even if that is a step back; later ones are approached at 500 ppm.
 Rule 2: an offset that is more than 10 s later is taken at once (a first boot at 1970); one that is earlier never is.

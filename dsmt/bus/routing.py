@@ -8,6 +8,7 @@ Rule 2: with `FACTS` it first reads the retained facts up to the head at its beg
 Rule 3: a reader that conflates reads retained facts and signals only; what was superseded before it got there is skipped.
 Rule 4: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
     on from the store. No reader can block a publisher.
+Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4).
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Subscription(Generic[Owner]):
     live: bool = False
     completed: bool = False
     told_trimmed: bool = False
+    token: int | None = None
+    """What its reader asked to hear back as soon as it has everything; None when it waits for nothing (rule 5)."""
+    served: int = 0
+    """When its last page was read, in pages."""
     _exact: frozenset[str] = frozenset()
     _subtrees: tuple[str, ...] = ()
     _others: tuple[str, ...] = ()

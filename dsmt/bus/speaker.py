@@ -2,19 +2,20 @@
 
 Rule 1: nothing is signed before the incarnation is confirmed, or known to be greater from the source's own disk (A11).
 Rule 2: what is said in one turn of the loop is signed as one burst (B8); its ids are known at once.
-Rule 3: a new incarnation begins with `dsmt.source.started` (B3), and says again what nobody has acknowledged.
+Rule 3: a new incarnation begins with `dsmt.source.started` (B3).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_burst
-from dsmt.event.envelope import Event, EventId, SignedEvent
+from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.event.records import Heartbeat, Started, from_data, to_data
 from dsmt.event.registry import Match, lookup
@@ -30,8 +31,9 @@ class Saying:
     cause: tuple[EventId | Saying, ...]
     ttl: int | None
     to: tuple[str, ...]
+    epoch: int | None
     version: int | None
-    replaces: EventId | None
+    replaces: EventId | Saying | None
     fact: bool
     event_type: str
     evidence: bool
@@ -79,16 +81,19 @@ class Speaker:
         cause: tuple[EventId | Saying, ...] = (),
         ttl: int | None = None,
         to: tuple[str, ...] = (),
+        epoch: int | None = None,
         version: int | None = None,
-        replaces: EventId | None = None,
+        replaces: EventId | Saying | None = None,
     ) -> Saying:
         """Check a draft against its topic's row. Raises `InputError`."""
         match = lookup(topic)
         if match is None:
-            raise InputError("event.topic", f"there is no topic {topic}", next="INTERFACE 3 lists them")
+            raise InputError("event.topic", f"there is no topic {topic}", next="docs/reference/topics.md lists them")
         fact = version is not None if match.row.kind is None else match.row.kind == "fact"
         if fact and match.row.shared and version is None:
             version = 1
+        if version is not None and epoch is None:
+            epoch = FIRST_EPOCH
         self._check(match, data)
         return Saying(
             topic,
@@ -97,6 +102,7 @@ class Speaker:
             cause,
             ttl if ttl is not None else match.row.ttl_ms,
             to,
+            epoch,
             version,
             replaces,
             fact,
@@ -135,8 +141,9 @@ class Speaker:
             cause=tuple(i for i in (_id(c) for c in saying.cause) if i is not None),
             ttl=saying.ttl,
             to=saying.to,
+            epoch=saying.epoch,
             version=saying.version,
-            replaces=saying.replaces,
+            replaces=None if saying.replaces is None else _id(saying.replaces),
             declares=declares,
         )
         prepared = prepare(event, protected_header(self.signer.algorithm, self.signer.key_id))
@@ -147,8 +154,9 @@ class Speaker:
 
     def heartbeat(self, lag_s: float, emit_rate_s: float) -> dict[str, Any]:
         """The data of a heartbeat that vouches for everything said so far."""
-        sequence, digest = (0, bytes(32)) if self.chain is None else (self.chain.sequence, self.chain.digest)
-        return to_data(Heartbeat(sequence=sequence, digest=digest, lag_s=round(lag_s, 4), emit_rate_s=emit_rate_s))
+        sequence = 0 if self.chain is None else self.chain.sequence
+        beat = Heartbeat(incarnation=self.incarnation, sequence=sequence, lag_s=round(lag_s, 4), emit_rate_s=emit_rate_s)
+        return to_data(beat)
 
     def sign(self) -> list[Saying]:
         """Sign what was said since the last time, with one signature."""
@@ -165,7 +173,10 @@ def _id(cause: EventId | Saying) -> EventId | None:
     return cause.id if isinstance(cause, Saying) else cause
 
 
-def restate(saying: Saying) -> Saying:
-    """The same thing to be said anew under another incarnation."""
+def restate(saying: Saying, fresh: Mapping[Saying, Saying]) -> Saying:
+    """The same thing to be said anew under another incarnation; `fresh` are those before it that are said anew, too."""
     fields = {name: getattr(saying, name) for name in Saying.__slots__ if name not in ("id", "signed")}
+    fields["cause"] = tuple(fresh.get(one, one) if isinstance(one, Saying) else one for one in saying.cause)
+    if isinstance(saying.replaces, Saying):
+        fields["replaces"] = fresh.get(saying.replaces, saying.replaces)
     return Saying(**fields)

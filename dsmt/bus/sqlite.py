@@ -3,10 +3,17 @@
 Rule 1: one transaction for each batch. With `synced` it is on the disk when it returns (`synchronous=FULL`), else a crash
     of the process loses nothing but a power failure may lose the last moments.
 Rule 2: `winner` marks the retained fact of a topic; at most one row of a topic has it.
-Rule 3: a class is trimmed oldest first, by rows; retained facts stay (SEMANTICS B6, H3). Each class has a place up to which
-    it was trimmed, so that a step reads only what is behind it; an index for this would cost every append a page.
+Rule 3: trimming is `trimming`'s; retained facts stay (rule B6, H3). A class is trimmed by age, and when it is over its
+    budget by what each payer has above the common share (`shares`). Each class, and each payer in it, has a place up to
+    which it was trimmed, so that a step reads only what is behind it; an index for this would cost every append a page.
 Rule 4: the file is one process's: who opens it second is told so.
-Rule 5: what SQLite raises is translated here: `store.full` passes when there is room, `store.damaged` does not pass.
+Rule 5: a store has one id for as long as its rows are numbered in one way. One that a machine left, at its end, with rows
+    that may not have been on the disk has taken numbers that others know and will use them twice: it takes a new id.
+    `unsynced` names the boot in which rows were last stored without that: it is on the disk before the first of them, and
+    goes when the store is closed. A `synced` store has none.
+Rule 6: what SQLite raises is translated here: `store.full` passes when there is room, `store.damaged` does not pass.
+Rule 7: the tree over all rows (`event.rowtree`) is in memory; its edge is kept with each trimming, and from there it is
+    brought up to the last row at a start. What is trimmed stands before the kept edge.
 """
 
 from __future__ import annotations
@@ -14,78 +21,128 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from hashlib import sha256
 from typing import Any, Final
 
+from dsmt.bus import trimming
+from dsmt.bus.blobs import BLOB_TABLES, Blobs
+from dsmt.bus.shares import owed
+from dsmt.bus.tables import ACCOUNTS, BUDGETS, CLASSES, INSERT, ROW, SCHEMA, row_of, values_of
+from dsmt.bus.trimming import Candidate, Chosen, Trimmings, oldest_first
 from dsmt.errors import FailedError
-from dsmt.ports.store import Append, Row
+from dsmt.event.registry import Budget
+from dsmt.event.rowtree import Node, RowTree
+from dsmt.ports.store import Append, Lost, Row, Trim
 
 GIB: Final = 1024**3
-DAY_MS: Final = 24 * 3600 * 1000
-BUDGETS: Final = {"evidence": (0.70, 7 * DAY_MS), "signal": (0.20, 3600 * 1000), "log": (0.10, 7 * DAY_MS)}
-"""Share of the size, and age in ms, of each class of SEMANTICS B6."""
-ROW_BYTES: Final = 300
-"""What a row costs beside its event's bytes: columns and indexes."""
+CHECKPOINT_PAGES: Final = 4000
+"""The log is brought into the file, which waits for the disk, each 16 MiB: pages that are written again cost once."""
 PASS_MS: Final = 3600 * 1000
 """How often trimming begins at the first row again, for what has ceased to be a retained fact since it passed."""
-_CLASSES: Final = {name: number for number, name in enumerate(BUDGETS)}
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS events (
-    row INTEGER PRIMARY KEY, source TEXT NOT NULL, incarnation INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    topic TEXT NOT NULL, time INTEGER NOT NULL, arrived INTEGER NOT NULL, class INTEGER NOT NULL, size INTEGER NOT NULL,
-    addressed TEXT NOT NULL, fact INTEGER NOT NULL, shared INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
-    key_id BLOB NOT NULL, leaf BLOB NOT NULL, raw BLOB NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequence);
-CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
-CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
-CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
-CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
-CREATE TABLE IF NOT EXISTS certificates (key_id BLOB PRIMARY KEY, raw BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS chunks (digest BLOB, number INTEGER, chunk BLOB NOT NULL, PRIMARY KEY (digest, number));
-CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, chunks INTEGER NOT NULL, size INTEGER NOT NULL);
-"""
-_ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, raw FROM events"
-_INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+SCHEMA_VERSION: Final = 4
+"""The form of the tables; 1 had no number."""
 
 
-class SqliteStore:
-    """A broker's store. `path` may be `:memory:`; `identity` is used when the store is new: 16 hex digits."""
+class SqliteStore(Blobs):
+    """A broker's store. `path` may be `:memory:`; `boot` is the present boot id of the machine.
 
-    def __init__(self, path: str, *, identity: str, synced: bool = False, limit_bytes: int = GIB) -> None:
-        self._path, self._limit = path, limit_bytes
+    `identity`, 16 hex digits, is used when the store is new, or takes a new id.
+    """
+
+    def __init__(self, path: str, *, identity: str, synced: bool = False, boot: str = "", limit_bytes: int = GIB) -> None:
+        self._path, self.limit_bytes, self._boot = path, limit_bytes, boot
         self.synced = synced
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = self._open()
         except sqlite3.Error as error:
             raise self._translated(error) from error
         self._do("PRAGMA locking_mode=EXCLUSIVE")
         self._do("PRAGMA journal_mode=WAL")
-        self._do(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-        for statement in _SCHEMA.split(";"):
+        self._sync(always=synced)
+        self._do(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._check_version()
+        for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *BLOB_TABLES):
             self._do(statement)
-        kept = self.get_meta("identity")
-        if kept is None:
-            self.put_meta("identity", identity.encode())
-        self.identity = identity if kept is None else kept.decode()
-        self.head = int(self._one("SELECT coalesce(max(row), 0) FROM events")[0])
+        self._unsynced = self.get_meta("unsynced")
+        self.identity = self._identified(identity)
         trimmed = self.get_meta("trimmed")
         self.trimmed = 0 if trimmed is None else int(trimmed)
-        self._places = dict.fromkeys(_CLASSES.values(), 0)
-        self._passed_ms = dict.fromkeys(_CLASSES.values(), 0)
-        self._events, self._sizes = self._restored_totals()
+        self._places = dict.fromkeys(CLASSES.values(), 0)
+        """Up to which row the old were trimmed of each class."""
+        self._given: dict[tuple[int, str], int] = {}
+        """Up to which row a class was trimmed of a payer's rows."""
+        self._passed_ms = dict.fromkeys(CLASSES.values(), 0)
+        self._horizons = self._restored_horizons()
+        self._trimmings = Trimmings(self._do, tuple(CLASSES))
+        self._tree = self._restored_tree()
+        self.head = self._tree.rows
 
-    def _restored_totals(self) -> tuple[int, dict[int, int]]:
-        """How many rows there are, and the bytes of each class: as they were kept, and of the rows that came after."""
-        kept = self.get_meta("totals")
-        head, events, *sizes = [0, 0, *([0] * len(_CLASSES))] if kept is None else [int(one) for one in kept.split()]
-        for number, count, size in self._do(
-            "SELECT class, count(*), sum(size) FROM events WHERE row > ? GROUP BY class", (head,)
-        ):
-            events += count
-            sizes[number] += size
-        return events, dict(enumerate(sizes))
+    @property
+    def head_hash(self) -> bytes:
+        """The head of the tree over all rows."""
+        return self._tree.head
+
+    def _restored_tree(self) -> RowTree:
+        """The tree as its edge was kept, and the rows that came after; a row that was lost by damage has no leaf."""
+        kept = self.get_meta("tree")
+        tree = RowTree() if kept is None else RowTree.restored(kept)
+        while rows := self._do("SELECT row, arrived, leaf FROM events WHERE row > ? ORDER BY row LIMIT 1000", (tree.rows,)):
+            for row, arrived, leaf in rows:
+                while tree.rows < row - 1:
+                    tree.add(0, bytes(32))
+                tree.add(arrived, bytes(leaf))
+        return tree
+
+    def _restored_horizons(self) -> dict[int, int]:
+        kept = self.get_meta("horizons")
+        return dict(enumerate([0] * len(CLASSES) if kept is None else [int(one) for one in kept.split()]))
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
+    # --- what is on the disk (rule 5) ----------------------------------------------------------------------------
+
+    def _identified(self, identity: str) -> str:
+        """The store's id: the one that was kept, if it still holds all rows that it had under it."""
+        kept, boot = self.get_meta("identity"), self._boot.encode()
+        if kept is not None and self._unsynced in (None, boot):
+            identity = kept.decode()
+        else:
+            self._do("UPDATE trims SET record = NULL")  # a trim record names the store: all are said again
+            self._surely("INSERT OR REPLACE INTO meta VALUES ('identity', ?)", (identity.encode(),))
+        if self._unsynced is not None and (self.synced or self._unsynced != boot):
+            self._all_synced()
+        return identity
+
+    def _sync(self, *, always: bool) -> None:
+        self._do(f"PRAGMA synchronous={'FULL' if always else 'NORMAL'}")
+
+    def _surely(self, statement: str, values: Sequence[Any] = ()) -> None:
+        """A commit that is on the disk when this returns, with all before it."""
+        self._sync(always=True)
+        try:
+            self._do(statement, values)
+        finally:
+            self._sync(always=self.synced)
+
+    def _not_synced(self) -> None:
+        """Rows are about to be stored that may not be on the disk for a while."""
+        self._surely("INSERT OR REPLACE INTO meta VALUES ('unsynced', ?)", (self._boot.encode(),))
+        self._unsynced = self._boot.encode()
+
+    def _all_synced(self) -> None:
+        self._surely("DELETE FROM meta WHERE name = 'unsynced'")
+        self._unsynced = None
+
+    def _check_version(self) -> None:
+        version = int(self._one("PRAGMA user_version")[0])
+        if version != SCHEMA_VERSION and self._one("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
+            raise FailedError(
+                "store.version",
+                f"the store {self._path} was made by another version of dsmt: form {version}, not {SCHEMA_VERSION}",
+                next="start that version, or move the file away: nodes and controllers say again what they hold",
+            )
+        self._do(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     # --- statements ----------------------------------------------------------------------------------------------
 
@@ -131,23 +188,26 @@ class SqliteStore:
 
     def append(self, batch: Sequence[Append]) -> list[int]:
         """Store a batch in one commit; the row of each."""
+        if self._unsynced is None and not self.synced:
+            self._not_synced()
         numbers = list(range(self.head + 1, self.head + 1 + len(batch)))
         winning = {one.signed.event.topic: number for number, one in zip(numbers, batch, strict=True) if one.winner}
-        values = [_values(number, one, winning) for number, one in zip(numbers, batch, strict=True)]
+        values = [values_of(number, one, winning) for number, one in zip(numbers, batch, strict=True)]
         try:
             if len(values) > 1 or winning:
                 self._db.execute("BEGIN IMMEDIATE")
             if winning:
                 self._db.executemany(
-                    "UPDATE events SET winner = 0 WHERE topic = ? AND winner = 1", [(topic,) for topic in winning]
+                    "UPDATE events SET winner = 0, ended = ? WHERE topic = ? AND winner = 1",
+                    [(number, topic) for topic, number in winning.items()],
                 )
             if len(values) == 1:
-                self._db.execute(_INSERT, values[0])
+                self._db.execute(INSERT, values[0])
             else:
-                self._db.executemany(_INSERT, values)
+                self._db.executemany(INSERT, values)
             for one in batch:
-                if one.winner and one.signed.event.buries:
-                    self._hide(one.signed.event.buries, one.signed.event.time)
+                if one.winner and one.signed.event.ends:
+                    self._hide(one.signed.event.ends, one.signed.event.epoch or 0)
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -155,15 +215,15 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise self._translated(error) from error
         self.head += len(batch)
-        self._events += len(batch)
-        for row in values:
-            self._sizes[row[7]] += row[8]
+        for one in batch:
+            self._tree.add(one.arrived_ms, one.signed.leaf)
         return numbers
 
-    def _hide(self, subtree: str, until: int) -> None:
+    def _hide(self, thing: str, ended: int) -> None:
         self._db.execute(
-            "UPDATE events SET winner = 0 WHERE winner = 1 AND shared = 1 AND time <= ? AND topic >= ? AND topic < ?",
-            (until, subtree, subtree[:-1] + "0"),
+            "UPDATE events SET winner = 0, ended = ?"
+            " WHERE winner = 1 AND epoch <= ? AND (topic = ? OR (topic > ? AND topic < ?))",
+            (self.head + 1, ended, thing, f"{thing}/", f"{thing}0"),
         )
 
     def leaf(self, source: str, incarnation: int, sequence: int) -> bytes | None:
@@ -176,28 +236,28 @@ class SqliteStore:
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
-        found = self._one(f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
-        return None if found is None else _row(found)
+        found = self._one(f"{ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
+        return None if found is None else row_of(found)
 
     def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:
         """What a source said on a topic between two of its sequence numbers, in order."""
         found = self._do(
-            f"{_ROW} WHERE source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ?"
+            f"{ROW} WHERE source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ?"
             " ORDER BY sequence LIMIT ?",
             (source, incarnation, after, before, topic, limit),
         )
-        return [_row(one) for one in found]
+        return [row_of(one) for one in found]
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
-        found = self._one(f"{_ROW} WHERE topic = ? AND winner = 1", (topic,))
-        return None if found is None else _row(found)
+        found = self._one(f"{ROW} WHERE topic = ? AND winner = 1", (topic,))
+        return None if found is None else row_of(found)
 
     def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
         """Up to `limit` rows after a row number, in order."""
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
-        found = self._do(f"{_ROW} WHERE row > ? {only} ORDER BY row LIMIT ?", (after, limit))
-        return [_row(one) for one in found]
+        found = self._do(f"{ROW} WHERE row > ? {only} ORDER BY row LIMIT ?", (after, limit))
+        return [row_of(one) for one in found]
 
     def row_at(self, arrived_ms: int) -> int:
         """The last row that arrived before a time."""
@@ -219,6 +279,12 @@ class SqliteStore:
         )
         return None if found is None else (found[0], found[1])
 
+    def live(self, payer: str | None = None) -> tuple[int, int]:
+        """How many retained facts, and bytes of them, are on a payer's account; None: on everybody's."""
+        both = "SELECT coalesce(sum(live_facts), 0), coalesce(sum(live_bytes), 0) FROM accounts"
+        found = self._one(both) if payer is None else self._one(both + " WHERE payer = ?", (payer,))
+        return int(found[0]), int(found[1])
+
     def live_facts(self, source: str) -> int:
         """How many retained facts a source has."""
         return int(self._one("SELECT count(*) FROM events WHERE source = ? AND winner = 1", (source,))[0])
@@ -226,61 +292,101 @@ class SqliteStore:
     def expire(self, now_ms: int) -> int:
         """Let dead soft facts be winners no more; how many they were."""
         return self._changed(
-            "UPDATE events SET winner = 0 WHERE winner = 1 AND expires IS NOT NULL AND expires <= ?", (now_ms,)
+            "UPDATE events SET winner = 0, ended = ? WHERE winner = 1 AND expires IS NOT NULL AND expires <= ?",
+            (self.head, now_ms),
         )
 
     def trim(self, now_ms: int, limit: int = 5000) -> bool:
         """Keep each class within its share of the size and its age; whether there is more to do at once."""
         more = False
         for budget, (share, age_ms) in BUDGETS.items():
-            number = _CLASSES[budget]
-            excess = self._sizes[number] - int(self._limit * share)
-            if self._trim(number, excess, self.row_at(now_ms - age_ms), limit):
+            number = CLASSES[budget]
+            aged = self._trim_old(number, self.row_at(now_ms - age_ms), limit)
+            given = self._trim_owed(number, int(self.limit_bytes * share), limit)
+            if aged or given:
                 more = True
             elif now_ms - self._passed_ms[number] > PASS_MS:
                 self._passed_ms[number], self._places[number] = now_ms, 0
-        totals = (self.head, self._events, *self._sizes.values())
-        self.put_meta("totals", " ".join(map(str, totals)).encode())
+                self._given = {place: row for place, row in self._given.items() if place[0] != number}
+        self.put_meta("tree", self._tree.dump())
         return more
 
-    def _trim(self, number: int, excess: int, old: int, limit: int) -> bool:
-        """Trim one class of what is `old`, and of `excess` bytes, reading `limit` rows; whether there are more to read."""
-        taken, freed, place = 0, 0, self._places[number]
-        rows = self._do("SELECT row, class, winner, size FROM events WHERE row > ? ORDER BY row LIMIT ?", (place, limit))
-        more = len(rows) == limit
-        for row, of, winner, size in rows:
-            if row > old and freed >= excess:
-                more = False
-                break
-            place = row
-            if of == number and not winner:
-                taken, freed = taken + 1, freed + size
-        if taken:
-            self._delete(number, self._places[number], place)
-        self._places[number] = place
-        self._sizes[number] -= freed
-        self._events -= taken
-        return more
+    def _trim_old(self, number: int, old: int, limit: int) -> bool:
+        """Trim one class of what is old, reading `limit` rows; whether there are more to read."""
+        rows = self._candidates(self._places[number], limit)
+        chosen = self._chosen(number, rows, old=old, due={})
+        self._places[number] = max(self._places[number], chosen.place)
+        return len(rows) == limit and not chosen.stopped
 
-    def _delete(self, number: int, after: int, last: int) -> None:
+    def _trim_owed(self, number: int, budget: int, limit: int) -> bool:
+        """Trim the oldest rows of those payers who are over their share of a class that is over its budget."""
+        accounts = self._do("SELECT payer, bytes - live_bytes, live_bytes FROM accounts WHERE class = ?", (number,))
+        live = sum(one[2] for one in accounts)
+        due = owed({payer: size for payer, size, _ in accounts}, budget - live)
+        if not due:
+            return False
+        rows = self._candidates(min(self._given.get((number, payer), 0) for payer in due), limit)
+        chosen = self._chosen(number, rows, old=0, due=due)
+        for payer in due:
+            self._given[number, payer] = max(self._given.get((number, payer), 0), chosen.paid.get(payer, chosen.place))
+        return len(rows) == limit and not chosen.stopped
+
+    def _candidates(self, place: int, limit: int) -> list[Candidate]:
+        found = self._do(
+            "SELECT row, class, ended, size, arrived, leaf, payer FROM events WHERE row > ? ORDER BY row LIMIT ?",
+            (place, limit),
+        )
+        return [Candidate(*one) for one in found]
+
+    def _chosen(self, number: int, rows: Sequence[Candidate], *, old: int, due: dict[str, int]) -> Chosen:
+        """Delete what is to go among these; what that was."""
+        chosen = oldest_first(rows, number, due=due, old=old, horizon=self._horizons[number], pins=self._trimmings.pins)
+        self._horizons[number] = max(self._horizons[number], chosen.place)
+        if chosen.taken:
+            self._delete(number, chosen.taken)
+        return chosen
+
+    def _delete(self, number: int, taken: Sequence[Candidate]) -> None:
+        last = max(self.trimmed, *(one.row for one in taken))
         self._do("BEGIN IMMEDIATE")
         try:
-            self._do("DELETE FROM events WHERE row > ? AND row <= ? AND class = ? AND winner = 0", (after, last, number))
-            self.put_meta("trimmed", str(max(self.trimmed, last)).encode())
+            for one in taken:
+                self._do("DELETE FROM events WHERE row = ?", (one.row,))
+            self._trimmings.went(number, taken)
+            self.put_meta("trimmed", str(last).encode())
+            self.put_meta("horizons", " ".join(map(str, self._horizons.values())).encode())
+            self.put_meta("tree", self._tree.dump())
             self._do("COMMIT")
         except FailedError:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
-        self.trimmed = max(self.trimmed, last)
+        self.trimmed = last
+
+    def untold(self) -> list[Trim]:
+        """What was trimmed and no record says yet."""
+        return self._trimmings.untold()
+
+    def told(self, number: int, row: int) -> None:
+        """A record of the broker in this row says that trimming."""
+        self._trimmings.told(number, row)
+
+    def trimmed_between(self, budget: Budget, first: int, last: int) -> int:
+        """How many rows of a class were trimmed between two rows, both included."""
+        return self._trimmings.between(CLASSES[budget], first, last)
+
+    def history(self, after: int, limit: int) -> list[Row | Node | Lost]:
+        """What stands behind a row, in order and without a hole: rows, nodes over what was trimmed, and what was lost."""
+        rows, nodes = self.rows(after, limit), self._trimmings.nodes(after, limit)
+        return trimming.seamless(rows, nodes, after=after, limit=limit, head=self.head)
 
     def counts(self) -> dict[str, int]:
         """Events, facts, bytes on disk, first row and when it arrived."""
-        facts = self._one("SELECT count(*) FROM events WHERE winner = 1")[0]
+        events, facts = self._one("SELECT coalesce(sum(events), 0), coalesce(sum(live_facts), 0) FROM accounts")
         first = self._one("SELECT row, arrived FROM events ORDER BY row LIMIT 1") or (0, 0)
         pages, size = (self._one(f"PRAGMA {name}")[0] for name in ("page_count", "page_size"))
         return {
-            "events": self._events,
+            "events": int(events),
             "facts": int(facts),
             "bytes": pages * size,
             "first_row": first[0],
@@ -289,11 +395,15 @@ class SqliteStore:
 
     def put_certificate(self, key_id: bytes, raw: bytes) -> None:
         """Keep a certificate."""
-        self._do("INSERT OR REPLACE INTO certificates VALUES (?, ?)", (key_id, raw))
+        self._do("INSERT OR IGNORE INTO certificates VALUES (?, ?)", (raw, key_id))
+
+    def drop_certificate(self, raw: bytes) -> None:
+        """Keep a certificate no more."""
+        self._do("DELETE FROM certificates WHERE raw = ?", (raw,))
 
     def certificates(self) -> Iterable[tuple[bytes, bytes]]:
         """Every kept certificate."""
-        return [(bytes(k), bytes(r)) for k, r in self._do("SELECT key_id, raw FROM certificates ORDER BY key_id")]
+        return [(bytes(k), bytes(r)) for k, r in self._do("SELECT key_id, raw FROM certificates ORDER BY key_id, raw")]
 
     def get_meta(self, key: str) -> bytes | None:
         """A small named value."""
@@ -304,67 +414,9 @@ class SqliteStore:
         """Keep a small named value."""
         self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def put_chunk(self, digest: bytes, number: int, chunk: bytes) -> None:
-        """Keep a chunk of a blob that is being put."""
-        self._do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
-
-    def get_chunk(self, digest: bytes, number: int) -> bytes | None:
-        """One chunk of a complete blob."""
-        found = self._one(
-            "SELECT chunk FROM chunks JOIN blobs USING (digest) WHERE digest = ? AND number = ? AND number < blobs.chunks",
-            (digest, number),
-        )
-        return None if found is None else bytes(found[0])
-
-    def finish_blob(self, digest: bytes, chunks: int) -> bool:
-        """Check the sha256 of all chunks; keep the blob when it is right, drop it when it is not."""
-        whole, size = sha256(), 0
-        for number in range(chunks):
-            chunk = self._one("SELECT chunk FROM chunks WHERE digest = ? AND number = ?", (digest, number))
-            if chunk is None:
-                break
-            whole.update(chunk[0])
-            size += len(chunk[0])
-        if whole.digest() != digest:
-            self._do("DELETE FROM chunks WHERE digest = ?", (digest,))
-            return False
-        self._do("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?)", (digest, chunks, size))
-        return True
-
-    def blob_size(self, digest: bytes) -> int | None:
-        """Bytes of a complete blob, or None."""
-        found = self._one("SELECT size FROM blobs WHERE digest = ?", (digest,))
-        return None if found is None else int(found[0])
-
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what it holds is on the disk then."""
+        if self._unsynced is not None:
+            with suppress(FailedError):  # on a full disk it is left as after a kill
+                self._all_synced()
         self._db.close()
-
-
-def _values(number: int, one: Append, winning: dict[str, int]) -> tuple[Any, ...]:
-    signed, event = one.signed, one.signed.event
-    return (
-        number,
-        event.source,
-        event.incarnation,
-        event.sequence,
-        event.topic,
-        event.time,
-        one.arrived_ms,
-        _CLASSES[one.budget],
-        len(signed.raw) + ROW_BYTES,
-        "\n".join(event.to),
-        one.fact,
-        event.version is not None,
-        one.winner and winning[event.topic] == number,
-        one.expires_ms,
-        signed.key_id,
-        signed.leaf,
-        signed.raw,
-    )
-
-
-def _row(found: tuple[int, int, str, str, int, bytes, bytes]) -> Row:
-    row, arrived, topic, addressed, fact, key_id, raw = found
-    to = tuple(addressed.split("\n")) if addressed else ()
-    return Row(row, arrived, topic, to, bool(fact), key_id, raw)

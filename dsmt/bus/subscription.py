@@ -6,6 +6,8 @@ Rule 2: an unconflated one follows chains, asks for what is missing and reports 
 Rule 3: what came only because it is addressed to this source is in no chain that can be followed; it is known by its id.
 Rule 4: a completion or a bookmark waits until nothing before it is held back.
 Rule 5: what the reader has taken is told to the broker each quarter of its credit.
+Rule 6: the last token that the reader sent is sent again with each new asking: what is lost with a link is not awaited
+    for ever, and an answer that comes late is not taken for fresher than it is.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from dsmt.bus.frames import Repaired, Subscribe
+from dsmt.bus.frames import Consumed, Frame, Mark, Repaired, Subscribe
 from dsmt.bus.reader import Reader, Wanted
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import matches
@@ -27,10 +30,10 @@ MAIL: Final = 4096
 
 
 class ClientSubscription:
-    """One subscription of a client; an async iterator of batches of deliveries."""
+    """One subscription of a client; an async iterator of batches of deliveries. `post` sends a frame, or drops it."""
 
-    def __init__(self, number: int, interest: Interest, consumed: Callable[[int, int], None]) -> None:
-        self.number, self.interest, self._consumed = number, interest, consumed
+    def __init__(self, number: int, interest: Interest, post: Callable[[Frame], None]) -> None:
+        self.number, self.interest, self._post = number, interest, post
         self._queue: deque[tuple[list[Delivery], int]] = deque()
         self._here = asyncio.Event()
         self._reader = None if interest.conflate else Reader()
@@ -41,6 +44,18 @@ class ClientSubscription:
         self._marks: list[Complete | Bookmark] = []
         self._taken = 0
         self._complete_in = ""
+        self._token: int | None = None
+
+    def begin(self, store: str) -> None:
+        """Ask a broker, whose store is `store`, for it, now or again."""
+        self._post(self.ask(store))
+        if self._token is not None:
+            self.mark(self._token)
+
+    def mark(self, token: int) -> None:
+        """Have a bookmark carry this token when everything that the broker has now was delivered (A4)."""
+        self._token = token
+        self._post(Mark(id=self.number, token=token))
 
     def ask(self, store: str) -> Subscribe:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
@@ -112,7 +127,7 @@ class ClientSubscription:
         if self._reader is not None:
             self._read(self._reader.repaired(repair, arrived, now), 0)
 
-    def mark(self, mark: Complete | Bookmark) -> None:
+    def reached(self, mark: Complete | Bookmark) -> None:
         """Take in a completion or a bookmark; of completions in one store the first is told as such."""
         self.cursor = mark.cursor
         if isinstance(mark, Complete):
@@ -121,10 +136,11 @@ class ClientSubscription:
             else:
                 self.completed, self._complete_in = True, mark.cursor.store
         if self._reader is not None and self._reader.deadline is not None:
-            if not (isinstance(mark, Bookmark) and self._marks and isinstance(self._marks[-1], Bookmark)):
-                self._marks.append(mark)
+            last = self._marks[-1] if self._marks else None
+            if isinstance(mark, Bookmark) and isinstance(last, Bookmark):
+                self._marks[-1] = replace(mark, token=last.token if mark.token is None else mark.token)
             else:
-                self._marks[-1] = mark
+                self._marks.append(mark)
             return
         self._marked(mark)
 
@@ -187,6 +203,6 @@ class ClientSubscription:
             taken += size
         self._taken += taken
         if self._taken >= CREDIT // 4:
-            self._consumed(self.number, self._taken)
+            self._post(Consumed(id=self.number, count=self._taken))
             self._taken = 0
         return batch or await self.__anext__()

@@ -1,14 +1,15 @@
 """The witness: what a broker says itself, of its sessions, of its store and of its own life.
 
 Rule 1: session facts follow `presence`; a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
-Rule 2: the head is a chain over all rows: SHA-256(head before || raw event), kept with the row that it covers.
+Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.
+Rule 3: who exports is given a head of now; of many who ask, all within `FRESH_S` get one and the same.
+Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from dsmt.bus.delivery import Session
@@ -16,12 +17,14 @@ from dsmt.bus.ingest import Ingest
 from dsmt.bus.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
-from dsmt.event.records import BrokerStats, Heartbeat, Started, from_data
+from dsmt.event.records import BrokerStats, Heartbeat, Started, TrimRecord, from_data
 from dsmt.event.records import Session as SessionFact
+from dsmt.event.rowset import RowSet
 from dsmt.ports.store import Row, Store
 
 STATS_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
+FRESH_S: Final = 1.0
 PASSED_TTL_MS: Final = 600_000
 """How long the session of a command line is remembered after its end; each is a source of its own."""
 
@@ -42,7 +45,10 @@ class Witness:
         self._about, self._store, self._ingest = about, store, ingest
         self.presence = Presence(now)
         self._stats_at = self._beat_at = now
-        self._head_row, self._head_hash = _restored_head(store)
+        self._stats_topic, self._trimmed_topic = f"{about.name}/stats", f"{about.name}/trimmed"
+        self._asked_at = now - FRESH_S
+        self.signed_head = b""
+        """The newest stats, as they were signed."""
 
     # --- the beginning -------------------------------------------------------------------------------------------
 
@@ -113,38 +119,66 @@ class Witness:
     def stored(self, rows: Sequence[Row]) -> None:
         """Note what was stored."""
         for row in rows:
-            self._head_hash = sha256(self._head_hash + row.raw).digest()
-        if rows:
-            self._head_row = rows[-1].row
+            if row.topic == self._stats_topic:
+                self.signed_head = row.raw
+            elif row.topic == self._trimmed_topic:
+                self._store.told(from_data(TrimRecord, decode(row.raw)[0].event.data).number, row.row)
 
-    def tick(self, now: float, now_ms: int, *, expected: float, lag: float, sessions: int, address: str) -> bool:
+    def trimmed(self) -> None:
+        """Say what was trimmed and not said yet."""
+        for trim in self._store.untold():
+            record = TrimRecord(
+                store=self._store.identity,
+                number=trim.number,
+                budget=trim.budget,
+                first=trim.first,
+                last=trim.last,
+                count=len(RowSet.read(trim.rows)),
+                rows=trim.rows,
+            )
+            self._ingest.own(self._trimmed_topic, record)
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the signed head is too old for who exports now; if so it counts as renewed by asking."""
+        stale = now - self._asked_at >= FRESH_S
+        if stale:
+            self._asked_at = now
+        return stale
+
+    def tick(
+        self, now: float, now_ms: int, *, expected: float, lag: float, sessions: int, address: str, clock_ahead_s: float
+    ) -> bool:
         """Say what is due, `expected` seconds after the last time; whether a heartbeat was."""
         for source, record in self.presence.tick(now, now_ms, expected):
             self._say(source, record)
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
-            self.stats(lag=lag, sessions=sessions, address=address)
+            self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s)
         beats = now >= self._beat_at
         if beats:
             self._beat_at = now + HEARTBEAT_S
             chain = self._ingest.chain
             self._ingest.own(
                 f"{self._about.name}/heartbeat",
-                Heartbeat(sequence=chain.sequence, digest=chain.digest, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S),
+                Heartbeat(
+                    incarnation=chain.incarnation, sequence=chain.sequence, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S
+                ),
             )
         return beats
 
-    def stats(self, *, lag: float, sessions: int, address: str) -> None:
+    def say_stats_soon(self) -> None:
+        """Something has changed that an operator must see."""
+        self._stats_at = 0.0
+
+    def stats(self, *, lag: float, sessions: int, address: str, clock_ahead_s: float = 0.0) -> None:
         """Say how the broker is, with the head of its store."""
         counts = self._store.counts()
-        if self._ingest.full is None:
-            self._store.put_meta("head", f"{self._head_row} {self._head_hash.hex()}".encode())
         self._ingest.own(
-            f"{self._about.name}/stats",
+            self._stats_topic,
             BrokerStats(
                 store=self._store.identity,
-                head=self._head_row,
-                head_hash=self._head_hash,
+                head=self._store.head,
+                head_hash=self._store.head_hash,
                 sessions=sessions,
                 events=counts["events"],
                 facts=counts["facts"],
@@ -155,19 +189,6 @@ class Witness:
                 pid=self._about.pid,
                 version=self._about.version,
                 address=address,
+                clock_ahead_s=round(clock_ahead_s, 3),
             ),
         )
-
-
-def _restored_head(store: Store) -> tuple[int, bytes]:
-    """The head as it was last kept, brought up to the last row of the store."""
-    kept = store.get_meta("head")
-    row, digest = 0, bytes(32)
-    if kept is not None:
-        number, _, text = kept.partition(b" ")
-        row, digest = int(number), bytes.fromhex(text.decode())
-    while rows := store.rows(row, 1000):
-        for one in rows:
-            digest = sha256(digest + one.raw).digest()
-        row = rows[-1].row
-    return row, digest

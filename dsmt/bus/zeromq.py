@@ -8,7 +8,9 @@ Rule 3: ZMTP heartbeats are off: a starved peer must not look like a closed one.
 Rule 4: a ROUTER drops silently at its high-water mark; with ROUTER_MANDATORY it says so, and the sender keeps the message.
 Rule 5: a message is one ZMTP frame: each part behind its length in 4 bytes. One frame is encrypted, sent and received
     several times faster than many.
-Rule 6: a socket's descriptor signals edges only: after each send and each wake-up it is drained until it is dry.
+Rule 6: a message is parted no further than its bound, and so few are taken from the socket at once that the loop stays
+    free; the socket takes them from its peers by turns (rule D2).
+Rule 7: a socket's descriptor signals edges only: after each send and each wake-up it is drained until it is dry.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import Arrival, Closed, How, Message, Peer, Received
 
 SEND_HIGH_WATER: Final = 4096
-RECEIVE_HIGH_WATER: Final = 256
-MAX_FRAME: Final = 1024 * 1024
+RECEIVE_HIGH_WATER: Final = 16
+MAX_FRAME: Final = 512 * 1024
+MOST_PARTS: Final = 1 + 1024
+"""A message's map and its parts (`frames.MAX_PARTS`)."""
 HANDSHAKE_S: Final = 5.0
 LINGER_MS: Final = 1000
 RETRY_S: Final = 0.01
@@ -39,8 +43,49 @@ BATCH: Final = 1000
 _NOW, _MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _EVENTS, _RCVMORE, _POLLIN = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.POLLIN)
 """As plain numbers: arithmetic on enumerations costs more than the calls that take them."""
-WAITING: Final = 4 * BATCH
+AT_ONCE: Final = 64
+AT_ONCE_BYTES: Final = 1024 * 1024
+"""How many messages, and bytes, are taken from the ROUTER before others on the loop have their turn."""
+WAITING: Final = BATCH
 """How many arrivals wait in memory; beyond it TCP holds the peers back."""
+
+
+class _Edges:
+    """Has a socket, and those beside it, drained whenever something may have come (rule 7)."""
+
+    __slots__ = ("_drain", "_due", "_loop", "_main", "_sockets")
+
+    def __init__(self, drain: Callable[[], None], main: zmq.Socket[bytes], *beside: zmq.Socket[bytes]) -> None:
+        self._drain, self._main, self._sockets = drain, main, (main, *beside)
+        self._due = False
+        self._loop = asyncio.get_running_loop()
+
+    def begin(self) -> None:
+        """Listen for edges, and drain what is there already."""
+        for one in self._sockets:
+            self._loop.add_reader(_descriptor(one), self._run)
+        self._run()
+
+    def end(self) -> None:
+        """Listen no more; before the sockets are closed."""
+        for one in self._sockets:
+            self._loop.remove_reader(_descriptor(one))
+
+    def soon(self) -> None:
+        """Drain in the next turn of the loop."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._run)
+
+    def sent(self) -> None:
+        """Something was sent, which may have taken an edge with it."""
+        if not self._due and _readable(self._main):
+            self.soon()
+
+    def _run(self) -> None:
+        self._due = False
+        if not self._main.closed:
+            self._drain()
 
 
 class ZmqListener:
@@ -80,11 +125,9 @@ class ZmqListener:
         self._unknown: set[int] = set()
         self._blocked: dict[Peer, None] = {}
         self._closing: set[Peer] = set()
-        self._draining = False
         self._loop = asyncio.get_running_loop()
-        for one in (self._zap, self._router, self._monitor):
-            self._loop.add_reader(_descriptor(one), self._drain)
-        self._drain()
+        self._edges = _Edges(self._drain, self._router, self._zap, self._monitor)
+        self._edges.begin()
 
     async def receive(self) -> list[Arrival]:
         """Wait for at least one arrival; return all that are here, at most 1000."""
@@ -92,7 +135,7 @@ class ZmqListener:
             self._here.clear()
             await self._here.wait()
         if len(self._arrivals) >= WAITING:
-            self._drain_soon()
+            self._edges.soon()
         return [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
 
     def send(self, peer: Peer, message: Message) -> bool:
@@ -108,8 +151,7 @@ class ZmqListener:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-        if not self._draining and _readable(self._router):
-            self._drain_soon()
+        self._edges.sent()
         return True
 
     def disconnect(self, peer: Peer) -> None:
@@ -124,8 +166,7 @@ class ZmqListener:
 
     async def close(self) -> None:
         """Send what is queued (at most one second), then close every connection and the port."""
-        for one in (self._zap, self._router, self._monitor):
-            self._loop.remove_reader(_descriptor(one))
+        self._edges.end()
         self._close_sockets()
         await asyncio.to_thread(self._context.term)
 
@@ -140,22 +181,14 @@ class ZmqListener:
         for peer in blocked:
             self._writable(peer)
 
-    def _drain_soon(self) -> None:
-        if not self._draining:
-            self._draining = True
-            self._loop.call_soon(self._drain)
-
     def _drain(self) -> None:
-        self._draining = False
-        if self._router.closed:
-            return
         self._drain_zap()
         self._drain_monitor()
         if len(self._arrivals) < WAITING:
             if self._drain_router():
                 self._tell_closed()
             else:
-                self._drain_soon()
+                self._edges.soon()
         if self._arrivals:
             self._here.set()
 
@@ -182,7 +215,10 @@ class ZmqListener:
     def _drain_router(self) -> bool:
         """Take in messages; False when there may be more."""
         router, keys = self._router, self._keys
-        for _ in range(BATCH):
+        taken = 0
+        for _ in range(AT_ONCE):
+            if taken > AT_ONCE_BYTES:
+                break
             if not _readable(router):
                 return True
             peer = Peer(router.recv(_NOW))
@@ -192,6 +228,7 @@ class ZmqListener:
                 key, body = self._met(peer, first), first.bytes
             else:
                 body = router.recv()
+            taken += len(body)
             while router.getsockopt(_RCVMORE):
                 router.recv()
                 body = b""  # a peer that sends several frames speaks another protocol
@@ -234,11 +271,10 @@ class ZmqLink:
         self._here = asyncio.Event()
         self._room = asyncio.Event()
         self._shaken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lost = self._draining = False
+        self._lost = False
         self._loop = asyncio.get_running_loop()
-        for one in (dealer, monitor):
-            self._loop.add_reader(_descriptor(one), self._drain)
-        self._drain()
+        self._edges = _Edges(self._drain, dealer, monitor)
+        self._edges.begin()
 
     async def shaken(self) -> None:
         """Wait for the end of the handshake. Raises `TransportError`."""
@@ -269,8 +305,7 @@ class ZmqLink:
             self._room.clear()
             self._loop.call_later(RETRY_S, self._room.set)
             return False
-        if not self._draining and _readable(self._dealer):
-            self._drain_soon()
+        self._edges.sent()
         return True
 
     async def writable(self) -> None:
@@ -281,23 +316,14 @@ class ZmqLink:
         """Send what is queued (at most one second), then close."""
         if self._dealer.closed:
             return
-        for one in (self._dealer, self._monitor):
-            self._loop.remove_reader(_descriptor(one))
+        self._edges.end()
         self._dealer.disable_monitor()
         self._monitor.close(linger=0)
         self._dealer.close(linger=LINGER_MS)
         if not self._shaken.done():
             self._shaken.cancel()
 
-    def _drain_soon(self) -> None:
-        if not self._draining:
-            self._draining = True
-            self._loop.call_soon(self._drain)
-
     def _drain(self) -> None:
-        self._draining = False
-        if self._dealer.closed:
-            return
         while not self._lost and _readable(self._monitor):
             self._note(parse_monitor_message(self._monitor.recv_multipart())["event"])
         dealer = self._dealer
@@ -370,14 +396,17 @@ def _joined(message: Message) -> bytes:
 
 
 def _parted(body: bytes) -> Message:
-    """The message that a frame holds; a single empty part for what holds none."""
-    parts = []
+    """The message that a frame holds; a single empty part for what holds none.
+
+    Of one with too many parts just enough to see it (rule 6).
+    """
+    parts: list[bytes] = []
     at, end = 0, len(body)
-    while at < end:
+    while at < end and len(parts) <= MOST_PARTS:
         start = at + 4
         at = start + int.from_bytes(body[at:start], "big")
         parts.append(body[start:at])
-    return tuple(parts) if parts and at == end else (b"",)
+    return tuple(parts) if parts and (at == end or len(parts) > MOST_PARTS) else (b"",)
 
 
 def _descriptor(one: zmq.Socket[bytes]) -> int:

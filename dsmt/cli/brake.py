@@ -27,7 +27,7 @@ def hold(seat: Seat, reason: str) -> None:
     async def work(connection: Connection) -> Brake:
         return await braking.hold(connection.bus, by=connection.by, reason=reason)
 
-    _print(seat, seat.ask(work))
+    _print(seat, seat.act(work))
 
 
 @command()
@@ -38,7 +38,7 @@ def release(seat: Seat, reason: str) -> None:
     async def work(connection: Connection) -> Brake:
         return await braking.release(connection.bus, by=connection.by, reason=reason)
 
-    _print(seat, seat.ask(work))
+    _print(seat, seat.act(work))
 
 
 def _print(seat: Seat, brake: Brake) -> None:

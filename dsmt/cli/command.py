@@ -44,7 +44,14 @@ class Seat:
         return Home(Path(self.home_path).expanduser().absolute() if self.home_path else default_home())
 
     def ask(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Attach to the realm, do the work, detach."""
+        """Attach to the realm as one who only reads, do the work, detach."""
+        return self._attach(work, reads=True)
+
+    def act(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Attach to the realm as a source, which may say something, do the work, detach."""
+        return self._attach(work, reads=False)
+
+    def _attach(self, work: Callable[[Connection], Awaitable[Result]], *, reads: bool) -> Result:
         from dsmt.operations.connection import connect  # noqa: PLC0415 - only where a realm is asked
 
         home = self.home()
@@ -52,7 +59,7 @@ class Seat:
         brokers = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
-            async with connect(home.operator(), realm, brokers=brokers) as connection:
+            async with connect(home.operator(), realm, brokers=brokers, reads=reads) as connection:
                 return await work(connection)
 
         return asyncio.run(asked())

@@ -1,15 +1,18 @@
-"""`start`, `stop`, `restart`, `retry`, `scale`, `remove`, `wait`."""
+"""`start`, `stop`, `restart`, `move`, `retry`, `scale`, `remove`, `wait`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import click
 
 from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.listing import seen
 from dsmt.cli.printing import counted, document
-from dsmt.errors import InputError
+from dsmt.errors import InputError, TransportError
 from dsmt.operations import controlling, waiting
 from dsmt.operations.applying import Applied
 from dsmt.operations.connection import Connection
@@ -23,6 +26,7 @@ _SAID = {
     "start": "free to run",
     "restart": "to be restarted, a few at a time",
     "retry": "told to try again now",
+    "move": "to be moved",
 }
 
 
@@ -61,6 +65,18 @@ def retry(seat: Seat, target: str, reason: str) -> None:
     _act(seat, target, controlling.retry, reason=reason, wait=None, state="")
 
 
+@command()
+@click.argument("target")
+@click.option("--to", default=None, metavar="NODE", help="To this node; else to the one that fits best.")
+@click.option("--accept-data-loss", is_flag=True, help="Also what keeps data: it begins with none, the old is left behind.")
+@reason_option
+@wait_option
+def move(seat: Seat, target: str, *, to: str | None, accept_data_loss: bool, reason: str, wait: str | None) -> None:
+    """Have TARGET on another node."""
+    asked = partial(controlling.move, to=to, accept_data_loss=accept_data_loss)
+    _act(seat, target, asked, reason=reason, wait=wait, state="moved")
+
+
 def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, state: str) -> None:
     named, limit = Target.parse(target), seconds(wait)
 
@@ -68,11 +84,13 @@ def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, st
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         if wait is not None and state == "restarted":
             await waiting.restarted(connection.bus, named, limit_s=limit)
+        elif wait is not None and state == "moved":
+            await waiting.moved(connection.bus, named, limit_s=limit)
         elif wait is not None:
             await waiting.wait_for(connection.bus, named, state, limit_s=limit)
         return done
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
         return
@@ -96,7 +114,7 @@ def scale(seat: Seat, target: str, count: int, reason: str, wait: str | None) ->
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         return done if wait is None else await waiting.settled(connection.bus, done, limit_s=limit)
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
     else:
@@ -115,6 +133,8 @@ def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None
     if named.component is not None:
         raise InputError("target.form", f"{service} is no service", next="dsmt scale SERVICE/COMPONENT 0")
     if not yes:
+        with suppress(TransportError):  # where no broker answers, the question is asked as before
+            controlling.spec_of(seen(seat), service)
         _confirm(seat, service)
 
     async def work(connection: Connection) -> Done:
@@ -123,7 +143,7 @@ def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None
             await waiting.ended(connection.bus, service, limit_s=limit)
         return done
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
         return

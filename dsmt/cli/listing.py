@@ -1,6 +1,8 @@
-"""`ps`, `services`, `brokers`, `controllers`."""
+"""`ps`, `endpoints`, `services`, `brokers`, `controllers`."""
 
 from __future__ import annotations
+
+import sys
 
 import click
 
@@ -9,6 +11,7 @@ from dsmt.cli.command import Seat, command
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
 from dsmt.operations.connection import Connection
+from dsmt.operations.endpoints import endpoints as of_endpoints
 from dsmt.operations.instances import instances
 from dsmt.operations.members import brokers as of_brokers
 from dsmt.operations.members import controllers as of_controllers
@@ -46,6 +49,22 @@ def ps(seat: Seat, target: str | None, labels: tuple[str, ...], *, problems: boo
         document(rows)
     else:
         print(screens.ps(rows, sight))
+
+
+@command()
+@click.argument("target")
+def endpoints(seat: Seat, target: str) -> None:
+    """Where the instances of TARGET (a service, component or instance) can be reached now: one line for each port."""
+    found = of_endpoints(seen(seat), Target.parse(target))
+    if seat.json:
+        document(found)
+        return
+    if not any(one.ports for one in found):
+        said = f"{target} has no endpoint: no instance of it is ready and has ports; dsmt ps {target} shows them"
+        print(said, file=sys.stderr)  # who reads the lines gets none
+    for one in found:
+        for name, port in one.ports.items():
+            print(f"{one.instance}  {name}  {one.address}:{port}  {one.node}")
 
 
 @command()

@@ -15,6 +15,7 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations import machine
 from dsmt.operations.connection import connect
 from dsmt.operations.home import Home
+from dsmt.operations.members import revoked
 from dsmt.operations.sight import Sight
 from dsmt.operations.waiting import until
 
@@ -24,10 +25,10 @@ PATIENCE_S = 30.0
 @command()
 @click.option("--nodes", default=1, show_default=True, metavar="N", help="Nodes n1, n2, ... on this machine.")
 @click.option("--controllers", default=2, show_default=True, metavar="N", help="Controllers c1, c2, ...")
-@click.option("--port", default=None, type=int, metavar="P", help="The broker's port, when the realm is made.")
-@click.option("--name", default="local", show_default=True, help="The realm's name, when it is made.")
+@click.option("--port", default=None, type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
+@click.option("--name", default=None, help="The realm's name, when it is made; local if none is given.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
-def up(seat: Seat, nodes: int, controllers: int, port: int | None, name: str, *, detach: bool) -> None:
+def up(seat: Seat, nodes: int, controllers: int, port: int | None, name: str | None, *, detach: bool) -> None:
     """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
     home = seat.home()
     listen = None if port is None else f"127.0.0.1:{port}"
@@ -62,12 +63,19 @@ async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -
 async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
     started = await machine.up(home, wanted)
 
+    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+
     def attached(sight: Sight) -> bool | None:
         known = sight.view.nodes
+        for node in started.nodes:
+            ended = revoked(sight, known[node]) if node in known else None
+            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
+                said = f"the key of node/{node} was revoked: it cannot attach"
+                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
         return all(node in known and known[node].attributes for node in started.nodes) or None
 
-    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
-        what = f"{counted(wanted.nodes, 'node')} attached"
+    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
+        what = f"{counted(wanted.nodes, 'node')} to be attached"
         await until(connection.bus, attached, limit_s=PATIENCE_S, what=what)
     if seat.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
@@ -156,6 +164,7 @@ def broker_run(seat: Seat, name: str) -> int:
     from dsmt.programs import broker  # noqa: PLC0415 - lazily, for quick help
 
     directory = _directory(seat.home(), "brokers", name)
+    machine.check_alone(directory, "broker")
     machine.check_broker(seat.home(), name)
     return broker.main(directory)
 
@@ -169,7 +178,9 @@ def controller_run(seat: Seat, name: str) -> int:
 
     with suppress(NotFoundError):  # where the root key is not, the directory must be there
         ensure_controller(seat.home(), name)
-    return controller.main(_directory(seat.home(), "controllers", name))
+    directory = _directory(seat.home(), "controllers", name)
+    machine.check_alone(directory, "controller")
+    return controller.main(directory)
 
 
 @command("run")

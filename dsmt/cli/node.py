@@ -69,15 +69,18 @@ def _set(seat: Seat, node: str, mode: Mode, reason: str, wait: str | None) -> No
         done = await set_mode(connection.bus, node, mode, by=connection.by, reason=reason)
         return done if wait is None else await drained(connection.bus, node, limit_s=limit)
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
         return
     was = "" if done.changed else " already"
     match mode:
         case "draining":
-            left = f"{counted(done.instances, 'instance')} to move" if done.instances else "nothing is left there"
+            moving = done.instances - len(done.pinned)
+            left = f"{counted(moving, 'instance')} to move" if moving > 0 else "nothing is left to move there"
             print(f"{node} is {done.mode}{was}: {left}; dsmt node include {node} undoes it")
+            for key in done.pinned:
+                print(f"  {key} stays with its data; dsmt move {key} --accept-data-loss moves it without")
         case "excluded":
             print(f"{node} is excluded{was}: nothing more is placed there; dsmt node include {node} undoes it")
         case _:

@@ -50,7 +50,7 @@ def set_one(seat: Seat, name: str, expression: str) -> None:
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.define(connection.bus, name, expression, by=connection.by)
 
-    _print(seat, seat.ask(work))
+    _print(seat, seat.act(work))
 
 
 @command()
@@ -63,7 +63,7 @@ def use(seat: Seat, target: str, nodes: str, reason: str) -> None:
     async def work(connection: Connection) -> Applied:
         return await use_nodes(connection.bus, Target.parse(target), nodes, by=connection.by, reason=reason)
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
     else:
@@ -79,7 +79,7 @@ def remove(seat: Seat, name: str, *, yes: bool) -> None:
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.forget(connection.bus, name, by=connection.by, used=yes)
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.cli.printing import counted, table
+from dsmt.cli.printing import counted, one_line, table
 from dsmt.operations.planning import Difference, Plan
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
@@ -29,7 +29,10 @@ def screen(plan: Plan, files: str) -> str:
         ]
         lines += ["", *(f"  {line}" for line in table(header, laid).splitlines())]
     for one in plan.unplaced:
-        lines += ["", f"  {one.instance} has no place" + (f": {one.reason.message}" if one.reason is not None else "")]
+        lines += [
+            "",
+            f"  {one.instance} has no place" + (f": {one_line(one.reason.message)}" if one.reason is not None else ""),
+        ]
     if plan.base_revision:
         lines += ["", f"  never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"]
     lines += [f"  warning  {warning}" for warning in plan.warnings]

@@ -1,29 +1,89 @@
-"""Printing: JSON documents, tables of plain text, colour that only repeats what a word says."""
+"""Printing: JSON documents, tables of plain text, colour that only repeats what a word says.
+
+Rule 1: what others wrote never steers a terminal: all that is printed goes through `Escaping`, which shows control
+    characters as they are written in source code. Newlines and tabs pass it; in cells and sentences `one_line` shows them.
+Rule 2: JSON does not go through it: it is for programs, and has escapes of its own.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
 
 import msgspec
+
+from dsmt.errors import FailedError
 
 _COLOURS: Final = {
     **dict.fromkeys(("running", "ready", "ok", "alive", "yes"), "32"),
     **dict.fromkeys(("installing", "starting", "stopping", "draining", "unready", "suspect", "waiting"), "33"),
     **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "DOWN", "DEGRADED", "no"), "31"),
 }
+UNWRITTEN: Final = "output.unwritten"
+_COLOUR: Final = "\ud800"
+"""Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
+_SHOWN: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {0x0D: "\\r"}
+_IN_TEXT: Final = {code: shown for code, shown in _SHOWN.items() if chr(code) not in "\n\t"} | {0xD800: "\x1b["}
+_IN_LINE: Final = _SHOWN | {0x0A: "\\n", 0x09: "\\t"}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what keeps output from being written; a closed pipe is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise FailedError(UNWRITTEN, f"the output cannot be written: {said}", next="write it elsewhere") from error
+
+
+class Escaping:
+    """A stream of text that shows control characters instead of sending them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, newlines and tabs as they are. Raises `FailedError` when it cannot be written."""
+        return self.send(text.translate(_IN_TEXT))
+
+    def send(self, text: str) -> int:
+        """Write a text as it is. Raises `FailedError` when it cannot be written."""
+        with _told():
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        """Have all written. Raises `FailedError` when it cannot be."""
+        with _told():
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def one_line(text: str) -> str:
+    """A text as part of a line: newlines and all other control characters are shown, not sent."""
+    return text.translate(_IN_LINE)
+
+
+def _send(text: str) -> None:
+    stream: Any = sys.stdout
+    (stream.send if isinstance(stream, Escaping) else stream.write)(text)
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    _send(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def line(value: Any) -> None:
     """Print one JSON object on a line of its own."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    _send(msgspec.json.encode(value).decode() + "\n")
 
 
 def coloured() -> bool:
@@ -33,6 +93,7 @@ def coloured() -> bool:
 
 def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], *, right: Sequence[str] = ()) -> str:
     """A table as text: each row with the lines that stand below it, indented. Columns in `right` are set to the right."""
+    rows = [([one_line(cell) for cell in cells], [one_line(one) for one in below]) for cells, below in rows]
     widths = [max(len(str(cells[i])) for cells in (header, *(row for row, _ in rows))) for i in range(len(header))]
     colour = coloured()
 
@@ -57,7 +118,7 @@ def word(text: str) -> str:
 
 def _painted(text: str, cell: str) -> str:
     code = _COLOURS.get(cell)
-    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code else text
 
 
 def counted(number: int, thing: str) -> str:

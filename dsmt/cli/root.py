@@ -1,6 +1,6 @@
 """The root of the command line: finds the command, and turns every error into one sentence and an exit code.
 
-Rule 1: exit codes and the error object are those of INTERFACE 1.
+Rule 1: exit codes and the error object are those of docs/reference/commands.md.
 Rule 2: a closed pipe ends a command with 0 and no message; an interrupt with 130.
 Rule 3: no traceback reaches a user without `--debug`.
 """
@@ -8,16 +8,19 @@ Rule 3: no traceback reaches a user without `--debug`.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TextIO, cast
 
 import click
 import msgspec
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import Seat, common_options
+from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
 from dsmt.errors import DsmtError
 
 USAGE: Final = 2
@@ -56,7 +59,7 @@ class LazyGroup(click.Group):
         """Find the command; a wrong verb is never guessed."""
         if args[0] not in self._table and not args[0].startswith("-"):
             path = ctx.command_path
-            raise click.UsageError(f"there is no command `{path} {args[0]}`; `{path} --help` lists what there is", ctx)
+            raise click.UsageError(f"there is no command `{path} {args[0]}`", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,6 +85,16 @@ def root() -> click.Group:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
+    _any_text()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in streams)
+    try:
+        return _main(arguments)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _main(arguments: Sequence[str]) -> int:
     seat = Seat()
     try:
         code = _run(list(arguments), seat)
@@ -95,12 +108,24 @@ def main(arguments: Sequence[str]) -> int:
         print(error.ctx.get_help() if error.ctx is not None else error.format_message())
         return 0
     except click.ClickException as error:
-        return _tell(seat, arguments, code="usage", message=_usage(error), exit_code=USAGE)
+        context = getattr(error, "ctx", None)
+        advice = f"{context.command_path if context is not None else 'dsmt'} --help"
+        return _tell(seat, arguments, code="usage", message=_usage(error), advice=advice, exit_code=USAGE)
     except BaseExceptionGroup as group:
         return _failed(seat, arguments, _first(group))
     except Exception as error:  # noqa: BLE001 - the outermost frame
         return _failed(seat, arguments, error)
     return code if isinstance(code, int) else 0
+
+
+def _any_text() -> None:
+    """Have streams that take every text: one that is closed swallows it, one of a narrow encoding escapes it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str], seat: Seat) -> object:
@@ -124,6 +149,8 @@ def _failed(seat: Seat, arguments: Sequence[str], error: BaseException) -> int:
     if seat.debug or _DEBUG in arguments:
         raise error
     if isinstance(error, DsmtError):
+        if error.code == UNWRITTEN:
+            _close_pipe()
         lines = [_mistake(one) for one in error.fields.get("mistakes", ())]
         return _tell(
             seat,
@@ -162,12 +189,12 @@ def _tell(
             told["mistakes"] = fields["mistakes"]
         sys.stderr.write(msgspec.json.encode({"error": told}).decode() + "\n")
     elif lines:
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.write("".join(f"{one_line(line)}\n" for line in lines))
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
         sys.stderr.write(f"dsmt: {count}, nothing was done\n")
     else:
         said = message.rstrip(".")
-        sys.stderr.write(f"dsmt: {said}. Next: {advice}\n" if advice else f"dsmt: {said}\n")
+        sys.stderr.write(one_line(f"dsmt: {said}. Next: {advice}" if advice else f"dsmt: {said}") + "\n")
     return exit_code
 
 

@@ -1,15 +1,17 @@
-"""Screens: what people read: problem first, then what helps, and in the last line how fresh it is (OPERATOR 3)."""
+"""Screens: what people read: problem first, then what helps, and in the last line how fresh it is ."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dsmt.cli.printing import counted, table, word
+from dsmt.cli.printing import counted, one_line, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
+from dsmt.operations.clocks import FAR_S, difference
 from dsmt.operations.instances import Row, is_problem
 from dsmt.operations.members import Broker, Controller, Node, NodeShown, clock
+from dsmt.operations.revisions import in_words
 from dsmt.operations.sight import Sight
 from dsmt.operations.summaries import Service, Status
 from dsmt.operations.times import local, milliseconds, span, zone
@@ -81,9 +83,18 @@ def services(found: Sequence[Service], sight: Sight) -> str:
     for one in found:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}" + (f': "{one.note}"' if one.note else "")
-        laid.append(((one.service, ready, f"r{one.revision}", one.state, applied), _acting(one.reason)))
+        laid.append(((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason)]))
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else last
+
+
+def revisions(one: Service) -> str:
+    """What runs of a service, and what was refused."""
+    return in_words(one.running, one.refused, one.revision)
+
+
+def _refusal(one: Service) -> list[str]:
+    return [] if one.refused is None else _acting(one.refused.reason)
 
 
 def _acting(reason: Reason | None) -> list[str]:
@@ -164,8 +175,8 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
         "heard": f"{age(node.last_seen, sight.now_ms)} ago" if node.last_seen else None,
         "evidence": node.evidence,
     }
-    lines += [f"  {name:<10} {value}" for name, value in facts.items() if value is not None]
-    lines += [f"  {said}" for said in _node_below(node, sight.now_ms) if said != node.evidence]
+    lines += [f"  {name:<10} {one_line(str(value))}" for name, value in facts.items() if value is not None]
+    lines += [f"  {one_line(said)}" for said in _node_below(node, sight.now_ms) if said != node.evidence]
     if node.processes:
         laid = [((str(one.pid), one.role, one.instance or _NONE), ()) for one in node.processes]
         lines += ["", table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",))]
@@ -180,6 +191,9 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"{one.dropped} events were refused at its door since it started"] if one.dropped else []
+        if one.clock_ahead_s is not None and abs(one.clock_ahead_s) > FAR_S:
+            off = f"its machine's clock is {difference(one.clock_ahead_s)}, and is not followed"
+            below.append(f"{off}: set it, or dsmt clock accept {one.broker}")
         laid.append(
             (
                 (
@@ -223,20 +237,20 @@ def status(told: Status, sight: Sight) -> str:
     head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
     at = f"{local(sight.now_ms)} {zone()}"
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
-    lines += [f"  {name:<9} {said}" for name, said in _realm(told, sight.now_ms)]
+    lines += [f"  {name:<9} {one_line(said)}" for name, said in _realm(told, sight.now_ms)]
     if told.services:
         header = ("SERVICE", "READY", "REVISION", "STATE")
         laid = []
         for one in told.services:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            laid.append(((one.service, ready, f"r{one.revision}", state), _acting(one.reason)))
+            laid.append(((one.service, ready, revisions(one), state), [*_refusal(one), *_acting(one.reason)]))
         lines += ["", _indented(table(header, laid))]
     rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
     if rest:
         lines.append("")
         for alert in rest:
-            lines += [f"  {alert.target}: {alert.message}", f"    {alert.who}: {alert.next}"]
+            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {alert.who}: {alert.next}"]
     view = told.view
     gaps = counted(view.gaps, "gap") if view.gaps else "no gaps"
     seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"
@@ -255,7 +269,8 @@ def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     certs = told.certs
     if certs.next is not None and certs.expires is not None:
         left = span(milliseconds(certs.expires) - now_ms)
-        yield "certs", f"{'ok' if certs.ok else 'SOON'}    next to renew: {certs.next} in {left}"
+        said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
+        yield "certs", f"{said}    next to renew: {certs.next} in {left}"
     yield "brake", brake_line(told)
 
 

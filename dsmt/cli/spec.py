@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option
-from dsmt.cli.printing import document
+from dsmt.cli.printing import document, one_line
 from dsmt.errors import TimedOutError
 from dsmt.operations.connection import Connection
 
@@ -39,7 +39,7 @@ def apply(seat: Seat, files: tuple[str, ...], plans: tuple[str, ...], reason: st
                 return done, error
         return settled, None
 
-    done, late = seat.ask(work)
+    done, late = seat.act(work)
     if late is not None:
         raise late
     if seat.json:
@@ -103,21 +103,26 @@ def diff(seat: Seat, files: tuple[str, ...], *, exit_code: bool) -> int:
 @command()
 @click.argument("service")
 def get(seat: Seat, service: str) -> None:
-    """SERVICE's file, as it is applied."""
+    """SERVICE's file, as it was applied last; where that was refused, its first line says so."""
     from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.planning import base_of  # noqa: PLC0415 - with it
+    from dsmt.operations.revisions import refused, running  # noqa: PLC0415 - with it
     from dsmt.operations.sight import look  # noqa: PLC0415 - with it
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
     from dsmt.spec.writing import to_yaml  # noqa: PLC0415 - with it
 
-    async def work(connection: Connection) -> tuple[Any, Any, int]:
+    async def work(connection: Connection) -> tuple[Any, Any, int, Any]:
         sight = await look(connection.bus)
         spec, fact = applying.current(sight, service)
-        return spec, fact, base_of(sight.view, service)
+        return spec, fact, base_of(sight.view, service), sight.view.services[service]
 
-    spec, fact, revision = seat.ask(work)
+    spec, fact, revision, entry = seat.ask(work)
+    runs, denied = running(entry), refused(entry)
     if seat.json:
         told = {"service": service, "revision": revision, "by": fact.by, "reason": fact.reason}
-        document({**told, "spec": as_document(spec)})
+        document({**told, "running": runs, "refused": denied, "spec": as_document(spec)})
     else:
+        if denied is not None:
+            why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
+            sys.stdout.write(f"# this is r{revision}, which was refused{why}\n")
         sys.stdout.write(to_yaml(spec))

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.cli import screens
 from dsmt.cli.command import Seat, command
-from dsmt.cli.printing import counted, document, table, word
+from dsmt.cli.printing import counted, document, one_line, table, word
 from dsmt.errors import NotFoundError
 from dsmt.operations.connection import Connection
 from dsmt.operations.event_objects import event_object
@@ -80,7 +80,11 @@ def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Si
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
     lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone()}"]
     note = f': "{found.note}"' if found.note else ""
-    lines.append(f"  revision  r{found.revision}, {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}")
+    lines.append(
+        f"  revision  {screens.revisions(found)}, applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}"
+    )
+    if found.refused is not None and found.refused.reason is not None:
+        lines.append(f"  refused   {one_line(found.refused.reason.message)}")
     lines += [f"  owner     {found.owner}"] if found.owner else []
     lines += [f"  about     {found.description}"] if found.description else []
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
@@ -115,7 +119,7 @@ def _sick(row: Row, now_ms: int) -> list[str]:
     if why is None:
         return [f"  {name}: {row.state}", f"    you    | dsmt why {row.instance}"]
     recent = f", {counted(row.restarts_recent, 'restart')} lately" if row.restarts_recent else ""
-    lines = [f"  {name}: {why.message}{recent}   {why.code}"]
+    lines = [f"  {name}: {one_line(why.message)}{recent}   {why.code}"]
     output = why.last_output or (row.last_exit.reason.last_output if row.last_exit and row.last_exit.reason else None)
     lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-5:]]
     lines.append(f"    {why.who:<6} | {why.next or 'nothing need be done'}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import click
 
 from dsmt.cli.command import Seat, command, seconds
-from dsmt.cli.printing import document, line
+from dsmt.cli.printing import document, line, one_line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations import exporting
@@ -126,14 +126,14 @@ class _Printer:
         if self._seat.json:
             line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
         elif notice.type in _MARKS:
-            sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {notice.message}; not shown\n")
+            sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {one_line(notice.message)}; not shown\n")
         elif notice.type != CAUGHT_UP or self._wide:
-            sys.stdout.write(f"-- {notice.type.rsplit('.', 1)[1].upper()} {notice.message}\n")
+            sys.stdout.write(f"-- {notice.type.rsplit('.', 1)[1].upper()} {one_line(notice.message)}\n")
 
     def _event(self, arrived: Arrived) -> None:
         event = arrived.signed.event
         mark = "!" if needs_a_person(event) else "+"
-        said = predicate(event)
+        said = one_line(predicate(event))
         sys.stdout.write(
             f"{local(event.time_ms, milli=True)} {mark} {subject(event):<14} {said:<44} {speaker(event.source)}\n"
         )
@@ -159,7 +159,7 @@ def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) ->
         ttl_ms = None if lifetime is None else round(lifetime * 1000)
         return await say(connection.bus, topic, data, subject=subject, ttl_ms=ttl_ms)
 
-    done = seat.ask(work)
+    done = seat.act(work)
     if seat.json:
         document(done)
     else:
@@ -191,4 +191,4 @@ def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool, s
                     sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
             sys.stdout.flush()
 
-    seat.ask(work)
+    seat.act(work)

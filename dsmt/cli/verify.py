@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import Seat, command
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, NotFoundError
 from dsmt.operations import exporting
 from dsmt.operations.connection import Connection
-from dsmt.operations.verifying import Verified
-from dsmt.operations.verifying import verify as check
+from dsmt.operations.history import is_history
+from dsmt.operations.proving import verify as check
+from dsmt.operations.verifying import History, Verified
 from dsmt.trust.store import TrustStore
 
 
@@ -21,9 +22,9 @@ from dsmt.trust.store import TrustStore
 @click.argument("file")
 @click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
 def verify(seat: Seat, file: str, trust_file: str | None) -> int:
-    """Check a stream that `dsmt tail --raw` recorded: signatures, chains, sequences. `-` is standard input."""
-    trust = exporting.from_file(Path(trust_file)) if trust_file else _trust(seat)
-    found = check(_read(file), trust)
+    """Check what `dsmt export` or `dsmt tail --raw` wrote: signatures, chains, completeness. `-` is standard input."""
+    raw, trust = read_with_trust(seat, file, trust_file)
+    found = check(raw, trust)
     if seat.json:
         document(found)
     else:
@@ -31,23 +32,36 @@ def verify(seat: Seat, file: str, trust_file: str | None) -> int:
     return 0 if found.ok else 1
 
 
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
+def read_file(file: str) -> bytes:
+    """A file's bytes. Raises `NotFoundError` or `InputError`."""
     try:
-        return Path(file).read_bytes()
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt tail --raw > FILE records one") from error
+        raise NotFoundError("file.missing", f"{file} does not exist", next="dsmt export FILE writes one") from error
     except OSError as error:
         raise InputError("file.unreadable", f"{file} cannot be read: {error.strerror}") from error
+    if not raw:
+        raise InputError("history.form", f"{file} is empty: it is no history", next="dsmt export FILE writes one")
+    return raw
 
 
-def _trust(seat: Seat) -> TrustStore:
-    """What the home has kept; else what its realm knows."""
+def read_with_trust(seat: Seat, file: str, trust_file: str | None) -> tuple[bytes, TrustStore]:
+    """A file's bytes, and whom to believe: who stands in the named trust file, else whom the home knows."""
+    if trust_file is not None:
+        trust = exporting.from_file(Path(trust_file))
+        return read_file(file), trust
+    raw = read_file(file)
+    return raw, _known(seat, raw)
+
+
+def _known(seat: Seat, raw: bytes) -> TrustStore:
+    """What the home has kept, else its realm's root (for a history), else what that realm knows."""
     home = seat.home()
     kept = exporting.kept(home)
     if kept is not None:
         return kept
+    if is_history(raw):
+        return TrustStore(home.realm().realm)
 
     async def read(connection: Connection) -> TrustStore:
         await exporting.gather(connection.bus)
@@ -66,9 +80,13 @@ def _show(file: str, found: Verified) -> None:
         where = gap.topic or "its sequence, on a topic that does not show it"
         print(f"GAP         {gap.source}  {where}  #{gap.first}..#{gap.last} missing")
     for fault in found.faults:
-        print(f"{_WORDS.get(fault.code, 'BAD'):<11} {fault.event or '-'}  {fault.message}")
+        print(f"{_WORDS.get(fault.code, 'BAD'):<11} {fault.event or '-'}  {one_line(fault.message)}")
+    if found.history is not None:
+        _show_history(found.history)
     if found.ok:
         print("all verified, no gap")
+        for sentence in found.cannot_prove:
+            print(f"  it cannot prove {sentence}")
     else:
         counts = (
             (found.bad_signatures, "bad event"),
@@ -78,6 +96,19 @@ def _show(file: str, found: Verified) -> None:
             (found.equivocations, "equivocation"),
         )
         print(f"NOT VERIFIED: {', '.join(counted(number, thing) for number, thing in counts if number)}")
+
+
+def _show_history(history: History) -> None:
+    print(f"the history of {history.broker}: {counted(history.rows, 'row')}, signed {history.signed_at}")
+    for number, what in (
+        (history.trimmed, "trimmed, as their broker says"),
+        (history.left_out, "left out: of topics that were not wanted"),
+        (history.lost, "LOST: nobody says that they were trimmed"),
+    ):
+        if number:
+            print(f"  {counted(number, 'row')} {what}")
+    if history.never_came:
+        print(f"  {counted(history.never_came, 'event')} never came to the broker, as it says")
 
 
 _WORDS = {"trust.stranger": "STRANGER", "event.equivocation": "TWICE", "trust.unwitnessed": "UNWITNESSED"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import Seat, command
-from dsmt.cli.printing import counted, document, table
+from dsmt.cli.printing import counted, document, one_line, table
 from dsmt.operations import explaining, fitting
 from dsmt.operations.connection import Connection
 from dsmt.operations.explaining import Explained, Link
@@ -35,14 +35,14 @@ def why(seat: Seat, target: str, depth: int, *, events: bool) -> None:
 
 def screen(found: Explained, *, events: bool) -> list[str]:
     """A chain as people read it."""
-    lines = [f"{found.target}: {found.chain[0].says}" if found.chain else f"{found.target}: nothing is known", ""]
+    lines = [f"{found.target}: {one_line(found.chain[0].says)}" if found.chain else f"{found.target}: nothing is known", ""]
     for number, link in enumerate(found.chain):
         if number and _names(found.chain[:number], link):
             lines.append("  because")
         elif number:
             lines.append("  and")
         at = local(milliseconds(link.event["time"]), milli=True)
-        lines.append(f"  {at}  {link.says}")
+        lines.append(f"  {at}  {one_line(link.says)}")
         signed = f"signed {link.event['source']}"
         sequence = link.event["id"].rsplit("-", 1)[1]
         word = "verified" if link.event["verified"] else "NOT VERIFIED"
@@ -80,7 +80,7 @@ def why_not(seat: Seat, target: str, node: str | None) -> None:
         return
     print(f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}")
     if found.reason is not None:
-        print(f"it waits: {found.reason.message}   {found.reason.code}")
+        print(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:
         laid = [
             ((one.clause, f"{one.removes} of {found.nodes}", str(one.alone)), list(one.nodes.values()))

@@ -1,9 +1,9 @@
-"""The brake: nothing is replaced while too many nodes have gone silent at once (SEMANTICS F5).
+"""The brake: nothing is replaced while too many nodes have gone silent at once (rule F5).
 
 Rule 1: L = nodes dead by silence, or silent already and not judged yet, that still own slots which would be replaced;
     N = nodes with attributes, not left or excluded. The brake is on when |L| > max(2, 20 % of N). Nodes whose sessions
-    were closed do not count. (Many that fall silent at once are judged over a second: the first of them would be
-    replaced before the others counted.)
+    were closed do not count, unless too many were closed at once (`evidence`). (Many that fall silent at once are
+    judged over a second: the first of them would be replaced before the others counted.)
 Rule 2: while it is on, nothing is published for the nodes of L until some return, an operator releases those silent up
     to a time, or 5 min have passed since the newest of L.
 Rule 3: then they are replaced in order of loss, at most max(1, 2 % of N) nodes in 10 s; those already begun are told
@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from dsmt.controllers.evidence import Closes
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import due_ms, replaced
 from dsmt.event.envelope import EventId
@@ -141,13 +142,15 @@ def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
 
 
 def _falling(fleet: Fleet) -> list[str]:
-    """Those of L that are not judged yet: no session is open, and not all were closed by the node itself."""
+    """Those of L that are not judged yet: no session is open, and not all were closed by the node itself, or too many."""
+    closes = Closes(fleet)
     suspects = {*fleet.view.troubled, *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.seats.get(b, ()))}
     found = []
     for node in sorted(suspects):
         if fleet.state(node) != "suspect":
             continue
-        if not is_closed(fleet.words(node)) and _owns(fleet.view, node):
+        by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)
+        if not by_itself and _owns(fleet.view, node):
             found.append(node)
     return found
 

@@ -13,7 +13,8 @@ from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import running_since
 from dsmt.event.envelope import EventId
-from dsmt.event.records import Slot, SlotControl, SpecFact
+from dsmt.event.records import Good, Slot, SlotControl, SpecFact
+from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.rooms import need_of
@@ -78,9 +79,7 @@ class Case:
     @cached_property
     def refusal(self) -> Held[Slot] | None:
         """A slot fact that names the spec among its causes and implements an older one: it was rolled back."""
-        facts = [slot.fact for place, slot in sorted(self.entry.slots.items()) if place[0] == self.component.name]
-        refusing = (f for f in facts if f is not None and f.record.spec != self.spec_id and f.record.desired != "gone")
-        return next((f for f in refusing if self.spec.id in f.signed.event.cause), None)
+        return self.entry.refusal(self.component.name)
 
     @property
     def basis(self) -> tuple[str, int]:
@@ -89,16 +88,27 @@ class Case:
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
 
     @property
-    def before(self) -> tuple[str, int] | None:
-        """What to go back to: what slots of the component still implement, or else the spec before this one."""
-        own = [slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name]
-        facts = [fact.record for fact in own if fact is not None and fact.record.desired != "gone"]
-        older = [(f.revision, f.spec) for f in facts if f.spec != self.spec_id and f.revision < self.spec.version]
-        if older:
-            revision, spec = max(older)
-            return spec, revision
-        replaced = self.spec.signed.event.replaces
-        return None if replaced is None else (str(replaced), self.spec.version - 1)
+    def before(self) -> Good | None:
+        """What to go back to: the newest revision before this one that was good in a slot of the component."""
+        own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
+        known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
+        older = [good for good in known if good is not None and good.spec != self.spec_id]
+        before = (good for good in older if good.revision < self.spec.version)
+        return max(before, key=lambda good: (good.revision, good.spec), default=None)
+
+    def good(self, slot: SlotEntry) -> Good | None:
+        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries."""
+        fact = slot.fact
+        if fact is None:
+            return None
+        since = self.ready_since(slot)
+        if since is not None and since + round(self.component.update.healthy_after_s * 1000) <= self.now_ms:
+            return Good(spec=fact.record.spec, revision=fact.record.revision)
+        instance = slot.instances.get(fact.record.node or "")
+        said = None if instance is None or instance.application is None else instance.application.record
+        if said is not None and said.good is not None and said.generation >= fact.version:
+            return said.good
+        return fact.record.good
 
     @property
     def rolling(self) -> bool:
@@ -127,7 +137,7 @@ class Case:
         if fact is None or instance is None or instance.application is None:
             return False
         said = instance.application.record
-        return said.parked and said.generation >= fact.version
+        return said.state is State.FAILED and said.parked and said.generation >= fact.version
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -144,7 +154,7 @@ class Case:
 
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
-        return slot.control.record if slot.control is not None else SlotControl()
+        return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
 def slot_topic(key: SlotKey) -> str:

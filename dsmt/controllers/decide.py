@@ -1,4 +1,4 @@
-"""Decide: from a view and a time to the facts that move what is observed toward what is desired (SEMANTICS R6).
+"""Decide: from a view and a time to the facts that move what is observed toward what is desired (rule R6).
 
 Rule 1: it reads facts, the time, and what a decision event records beside them (the attached broker, `may_accuse`);
     nothing else. The view is as before when it returns.
@@ -13,27 +13,39 @@ from typing import Final
 
 from dsmt.controllers.brake import brake
 from dsmt.controllers.intents import Decided
+from dsmt.controllers.pinning import waits_for_home
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import replaced
 from dsmt.controllers.roads import verdicts
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
+from dsmt.trust.keys import verify
+from dsmt.trust.probing import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 2
+RULESET: Final = 4
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""
 
 
-def decide(view: View, now_ms: int, *, may_accuse: bool, broker: str = "", scope: Scope | None = None) -> Decided:
+def decide(
+    view: View,
+    now_ms: int,
+    *,
+    may_accuse: bool,
+    broker: str = "",
+    scope: Scope | None = None,
+    check: Verify = verify,
+) -> Decided:
     """The intents, in the order in which they are to be published, and when to look again.
 
     `may_accuse`: whether the reader has watched long enough to judge by silence (A4, iii). `broker`: the one that the
     reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at.
+    `check` verifies the signatures of those who answered probes (F4).
     """
     fleet = Fleet(view, now_ms, broker)
-    intents, wake = verdicts(fleet, may_accuse=may_accuse)
+    intents, wake = verdicts(fleet, may_accuse=may_accuse, check=check)
     held = brake(fleet)
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
@@ -62,6 +74,9 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     component = None if entry is None or entry.parsed is None else entry.parsed.components.get(key.component)
     if component is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
+    pinned = waits_for_home(fleet, key, component, slot)
+    if pinned is not None:
+        return pinned
     node = slot.fact.record.node
     if node is not None:
         if fleet.state(node) not in ("dead", "left") or replaced(view, key) is None:

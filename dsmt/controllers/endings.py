@@ -1,6 +1,6 @@
 """Endings: slots that are not wanted, what runs with no slot fact, and services that were removed.
 
-Rule 1: slots beyond the spec, and what nodes report with no slot fact and no spec, are told to be gone (SEMANTICS A5);
+Rule 1: slots beyond the spec, and what nodes report with no slot fact and no spec, are told to be gone (rule A5);
     the latter only while the brake is off.
 Rule 2: a removed service ends in one tombstone, when nothing of it is left on any node that may still live, and its
     slots have been gone for `BURIAL_MS`.
@@ -88,4 +88,5 @@ def remove(fleet: Fleet, brake: Brake, entry: ServiceEntry, outcome: Outcome) ->
     record = Tombstone(by=spec.record.by, reason=spec.record.reason)
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
     before = fleet.view.winner(topic)
-    outcome.intents.append(Intent(topic, record, before, (spec.id,), because, subject=entry.name))
+    epoch = spec.signed.event.epoch
+    outcome.intents.append(Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name))

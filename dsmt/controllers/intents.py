@@ -27,11 +27,13 @@ class Intent:
     because: str
     to: tuple[str, ...] = ()
     version: int | None = None
+    epoch: int | None = None
+    """That in which its thing is now, unless it is given."""
     subject: str = ""
 
     @property
     def data(self) -> dict[str, Any]:
-        """The record as the event's data: what two intents are compared by (SEMANTICS A13)."""
+        """The record as the event's data: what two intents are compared by (rule A13)."""
         return to_data(self.record)
 
     @property

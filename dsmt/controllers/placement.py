@@ -3,7 +3,7 @@
 Rule 1: a node fits when every clause of `CLAUSES` holds; they are tried in this order, and the first that fails is
     the answer to "why not there".
 Rule 2: among nodes that fit: fewest own instances (with `spread`), then fewest instances, then most unreserved memory;
-    ties by hash: the first round a ring of node names from the slot's place on it. Integers only (SEMANTICS H4).
+    ties by hash: the first round a ring of node names from the slot's place on it. Integers only (rule H4).
 Rule 3: `limit` in a node set takes nodes that already have an instance of the component first, then rendezvous order,
     so that a set keeps its members while they stay in it (A10).
 Rule 4: what this version cannot evaluate (`requires`, a node's `accepts`) never holds: it is not ignored.
@@ -24,10 +24,12 @@ from dsmt.view import Fleet
 from dsmt.view.rooms import RING, Room, SlotKey, need_of, place_on_ring
 
 CLAUSES: Final = (
-    "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "fence", "limits", "avoid", "apart",
+    "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",
+    "apart",
     "ports", "cpu", "disk", "memory", "spread",
 )  # fmt: skip
-"""In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there."""
+"""In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there;
+`data`: another node has its data (`pinning`)."""
 
 _KEY_LIMITS: Final = ("memory", "cpu", "disk")
 
@@ -147,6 +149,9 @@ class Chooser:
         if driver is None:
             yield Misfit("driver", f"{node} has no driver {component.driver}")
             return
+        if component.user is not None and not {"any", component.user} & {*driver.users}:
+            able = " or ".join(driver.users) or "its own user"
+            yield Misfit("user", f"{node} cannot run programs as {component.user}, only as {able}: it does not run as root")
         if component.on_partition == "at_most_one" and component.fence == "kernel" and driver.fence != "kernel":
             yield Misfit("fence", f"driver {component.driver} on {node} has no kernel fence")
         if component.limits.enforce == "required":

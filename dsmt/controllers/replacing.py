@@ -25,7 +25,7 @@ def replaced(view: View, key: SlotKey) -> ComponentSpec | None:
     component = None if parsed is None else parsed.components.get(key.component)
     if slot is None or slot.fact is None or component is None or slot.fact.record.desired != "running":
         return None
-    if slot.control is not None and slot.control.record.hold is not None:
+    if slot.hold is not None:
         return None
     if component.on_partition == "pinned" or component.instances is None or key.index >= component.instances:
         return None

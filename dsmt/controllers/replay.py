@@ -1,4 +1,4 @@
-"""Replay: fold what a controller had folded, decide again, and compare (SEMANTICS H2, H4, H5).
+"""Replay: fold what a controller had folded, decide again, and compare (rule H2, H4, H5).
 
 Rule 1: for each decision, the rows of its store up to its row are folded, and what had expired at its time is dropped.
 Rule 2: unless the digest of the winners is the one that it recorded, its inputs are incomplete, and nothing is compared.
@@ -17,6 +17,8 @@ from dsmt.controllers.intents import Intent
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Decision, from_data
+from dsmt.trust.keys import verify
+from dsmt.trust.probing import Verify
 from dsmt.view import View
 
 Outcome = Literal["same", "inputs incomplete", "different", "other ruleset"]
@@ -47,10 +49,17 @@ class Report:
         return sum(finding.outcome == outcome for finding in self.findings)
 
 
-def replay(rows: Iterable[tuple[int, SignedEvent]], decisions: Iterable[SignedEvent], *, store: str | None = None) -> Report:
+def replay(
+    rows: Iterable[tuple[int, SignedEvent]],
+    decisions: Iterable[SignedEvent],
+    *,
+    store: str | None = None,
+    check: Verify = verify,
+) -> Report:
     """Replay decision events over the rows of one store, in order from its base.
 
     `store` is the id of that store: decisions on another one's rows have incomplete inputs. None trusts the rows.
+    `check` verifies the signatures of those who answered probes.
     """
     kept = list(rows)
     produced = {str(signed.id): signed for _, signed in kept}
@@ -65,7 +74,7 @@ def replay(rows: Iterable[tuple[int, SignedEvent]], decisions: Iterable[SignedEv
         by_controller.setdefault(signed.event.source, []).append((record, signed))
     for source in sorted(by_controller):
         batch = sorted(by_controller[source], key=lambda each: (each[0].now_ms, each[1].event.sequence))
-        report.findings += _replay_one(kept, batch, produced, store)
+        report.findings += _replay_one(kept, batch, produced, store, check)
     return report
 
 
@@ -74,6 +83,7 @@ def _replay_one(
     batch: Sequence[tuple[Decision, SignedEvent]],
     produced: dict[str, SignedEvent],
     store: str | None,
+    check: Verify,
 ) -> list[Finding]:
     view, at = View(), 0
     found = []
@@ -85,11 +95,13 @@ def _replay_one(
             view.apply(rows[at][1])
             at += 1
         view.expire(decision.now_ms)
-        found.append(_compare(view, decision, signed, produced))
+        found.append(_compare(view, decision, signed, produced, check))
     return found
 
 
-def _compare(view: View, decision: Decision, signed: SignedEvent, produced: dict[str, SignedEvent]) -> Finding:
+def _compare(
+    view: View, decision: Decision, signed: SignedEvent, produced: dict[str, SignedEvent], check: Verify
+) -> Finding:
     if decision.ruleset != RULESET:
         return Finding(signed, "other ruleset", (f"it was made by ruleset {decision.ruleset}, this is {RULESET}",))
     missing = [name for name in decision.produced if name not in produced]
@@ -98,7 +110,7 @@ def _compare(view: View, decision: Decision, signed: SignedEvent, produced: dict
         if view.digest != decision.view_digest:
             said.append(f"the rows up to {decision.row} do not give the view that it was made from")
         return Finding(signed, "inputs incomplete", tuple(said))
-    decided = decide(view, decision.now_ms, may_accuse=decision.may_accuse, broker=decision.broker)
+    decided = decide(view, decision.now_ms, may_accuse=decision.may_accuse, broker=decision.broker, check=check)
     intents = {intent.topic: intent for intent in decided.intents}
     said_then = [produced[name] for name in decision.produced]
     details = [_difference(signed_then, intents.get(signed_then.event.topic)) for signed_then in said_then]

@@ -1,16 +1,20 @@
 """The runner: the loop in which a controller's decisions meet time and the bus.
 
-Rule 1: it folds whatever arrives, and decides only where the view ends at a fresh bookmark (R7, A4): when something
-    changed, or a wake is due. What it published it sees again as facts, and has no other memory of it than `ECHO_S`
-    of patience.
+Rule 1: it folds whatever arrives, and decides only where the view ends at a bookmark that covers it, and a token that it
+    sent at most a second ago has come back (R7, A4): when something changed, or a wake is due. What it
+    published it sees again as facts, and has no other memory of it than `ECHO_S` of patience.
 Rule 2: of the controllers with the highest ruleset the one of rank r for a service waits r x `RANK_S` before it says
     what it wants said; mostly somebody else has then said it. Those below that ruleset only watch (A10).
 Rule 3: each batch that said something is followed by decision events that name its inputs and products (H2).
-Rule 4: what is decided is sent in the same turn. What a stopped controller had stamped and not sent would come late, and
-    win over what others said meanwhile: of two siblings the earlier wins (A3).
-Rule 5: after it attached to another broker, or to one that has another store than before, it folds anew from there: its
-    view is what one store held.
-Rule 6: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
+Rule 4: what is decided is sent in the same turn, and thrown away when it was stopped meanwhile: all is decided again from
+    what it then sees. What a stopped controller had stamped and not sent would come late, and win over what others said
+    meanwhile: of two siblings the earlier wins (A3).
+Rule 5: after it attached to another broker, to one that has another store than before, or to a store that ends before
+    what was read of it, it folds anew from there: its view is what one store held. What it held before it brings to that
+    store first (`offering`, R5).
+Rule 6: what a revoked key signed, and this controller would leave as it is, it says again with the same content (J3): that
+    is no decision, and none is recorded.
+Rule 7: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
 """
 
 from __future__ import annotations
@@ -20,15 +24,32 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.controllers.agenda import Agenda
+from dsmt.controllers.completeness import ECHO_S as CURRENT_S
 from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
+from dsmt.controllers.resaying import Resaying, nobody
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import ControllerState, Decision, to_data
-from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Draft, Emission, Interest, Notice
+from dsmt.ports.bus import (
+    Arrived,
+    Bookmark,
+    Bus,
+    Complete,
+    Cursor,
+    Delivery,
+    Draft,
+    Emission,
+    Interest,
+    Notice,
+    Subscription,
+)
 from dsmt.ports.clock import Clock
+from dsmt.trust.keys import verify
+from dsmt.trust.probing import Verify
 from dsmt.view import PATTERNS, Fleet, View
 from dsmt.view.liveness import dead_after_ms
 
@@ -39,6 +60,9 @@ ECHO_S: Final = 5.0
 HEARTBEAT_S: Final = 30.0
 RENEW_S: Final = 12 * 3600.0
 """The state is said again after half its time to live."""
+_NOWHERE: Final = (0, 0)
+_DECIDE_ANEW: Final = frozenset({"stale", "unanswered"})
+"""Another fact was first, or nobody knows whether this one was stored: what is seen next decides (A3)."""
 PRODUCED_MOST: Final = 1_000
 """Ids that one decision event names, so that it fits into an event; a larger batch has several."""
 
@@ -46,7 +70,8 @@ PRODUCED_MOST: Final = 1_000
 class ControllerRunner:
     """One controller. `run` runs until it is cancelled.
 
-    `version` and `pid` are told in its state; `ruleset` is that of `decide`. `complain` hears of facts that did not get out.
+    `version` and `pid` are told in its state; `ruleset` is that of `decide`. `check` verifies the signatures of those who
+    answered probes. `complain` hears of facts that did not get out.
     """
 
     def __init__(
@@ -58,6 +83,8 @@ class ControllerRunner:
         pid: int | None = None,
         ruleset: int = RULESET,
         complain: Callable[[str], None] = lambda _sentence: None,
+        resaying: Resaying | None = None,
+        check: Verify = verify,
     ) -> None:
         self.view = View()
         self.decisions = 0
@@ -66,14 +93,19 @@ class ControllerRunner:
         self._bus, self._clock = bus, clock
         self._name = bus.source.removeprefix("controller/")
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
+        self._resaying = resaying or nobody()
         self._gate = Completeness(clock.boottime())
-        self._agenda = Agenda()
+        self._agenda, self._check = Agenda(), check
+        self._offering = Offering(bus.offer, complain)
+        self._subscription: Subscription | None = None
         self._broker = self._store = ""
+        self._row = 0
+        """Up to which row of that store anything was read."""
         self._could_accuse = False
         self._wanted: dict[str, float] = {}
         """By topic, since when (boot time) something is wanted there."""
-        self._echoes: dict[str, tuple[int, float]] = {}
-        """By topic, the version that was published, and until when (boot time) its return is awaited; oldest first."""
+        self._echoes: dict[str, tuple[tuple[int, int], float]] = {}
+        """By topic, what was published (epoch, version), and until when (boot time) its return is awaited; oldest first."""
         self._said: ControllerState | None = None
         self._said_at = 0.0
 
@@ -83,14 +115,19 @@ class ControllerRunner:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick(group))
             group.create_task(self._beat())
-            async with self._bus.subscribe(interest) as deliveries:
-                async for batch in deliveries:
-                    self._fold(batch)
+            while True:
+                async with self._bus.subscribe(interest) as deliveries:
+                    self._subscription = deliveries
                     self._turn(group)
+                    async for batch in deliveries:
+                        if not self._fold(batch):
+                            break
+                        self._turn(group)
 
     # --- what arrives --------------------------------------------------------------------------------------------
 
-    def _fold(self, batch: Sequence[Delivery]) -> None:
+    def _fold(self, batch: Sequence[Delivery]) -> bool:
+        """Take in what came; False when it ends before what was read before: all facts are to be read anew."""
         now = self._clock.boottime()
         for delivery in batch:
             match delivery:
@@ -98,22 +135,44 @@ class ControllerRunner:
                     if self.view.apply(signed):
                         self._gate.folded()
                         self._look_for_quarantine(signed.event.topic)
-                case Complete(cursor=cursor, whole=whole) | Bookmark(cursor=cursor, whole=whole):
-                    self._store = cursor.store
-                    self._gate.bookmark(Place(cursor.store, cursor.row), now, whole=whole)
+                case Complete(cursor=cursor, whole=whole):
+                    if not self._reached(cursor, None, now, whole=whole):
+                        return False
+                case Bookmark(cursor=cursor, whole=whole, token=token):
+                    if not self._reached(cursor, token, now, whole=whole):
+                        return False
                 case Notice(type="dsmt.notice.reconnected", fields=fields):
                     self._attached(str(fields["broker"]), str(fields["store"]), now)
                 case Notice():
                     pass
+        return True
+
+    def _reached(self, cursor: Cursor, token: int | None, now: float, *, whole: bool) -> bool:
+        """Everything up to a place was read; False when the store ends before what was read of it."""
+        if cursor.store == self._store and cursor.row < self._row:
+            self._begin(now)
+            return False
+        self._store, self._row = cursor.store, cursor.row
+        self._gate.bookmark(Place(cursor.store, cursor.row), token, whole=whole)
+        return True
 
     def _look_for_quarantine(self, topic: str) -> None:
         why = self.view.quarantined.get(topic)
         if why is not None:
             self._complain(f"the fact on {topic} cannot be read and is left alone: {why}")
 
+    def _begin(self, now: float) -> None:
+        """What is read now lacks what was read before: fold anew (rule 5)."""
+        self._offering.lost(self.view)
+        self.view, self._agenda, self._row = View(), Agenda(), 0
+        self._offering.attached()
+        self._gate.attached(now)
+
     def _attached(self, broker: str, store: str, now: float) -> None:
         if store != self._store:
-            self.view, self._agenda = View(), Agenda()
+            self._begin(now)
+        else:
+            self._offering.attached()
         self._broker, self._store = broker, store
         self._gate.attached(now)
         self._said = None
@@ -137,8 +196,12 @@ class ControllerRunner:
         """Decide if the view may be decided on, and something asks for it."""
         now = self._clock.boottime()
         self._gate.beat(now, TICK_S)
-        place = self._gate.place(now)
-        if place is None or not self._bus.attached:
+        token = None if self._subscription is None else self._gate.token(now)
+        if self._subscription is not None and token is not None:
+            self._subscription.mark(token)
+        place, early_s = self._gate.place(now), self._bus.early_s
+        self._offering.look(early_s)
+        if place is None or not self._bus.attached or not self._offering.is_over(self.view, now, early_s):
             return
         self._broker = self._broker or self._bus.broker
         self._say_state()
@@ -155,13 +218,29 @@ class ControllerRunner:
             self._could_accuse = may_accuse
             self._agenda.ask("")
         self._miss_echoes(now)
+        peers = [name for name, number in controllers.items() if number == self._ruleset]
+        self._decide(group, place, now, now_ms, peers, may_accuse=may_accuse)
+        self._say_again(group, now, peers)
+
+    def _decide(
+        self,
+        group: asyncio.TaskGroup,
+        place: Place,
+        now: float,
+        now_ms: int,
+        peers: Sequence[str],
+        *,
+        may_accuse: bool,
+    ) -> None:
         dirty = self.view.take_dirty()
         if not dirty and not self._agenda.due(now_ms):
             return
         scope = self._agenda.scope(self.view, dirty, now_ms)
-        decided = decide(self.view, now_ms, may_accuse=may_accuse, broker=self._broker, scope=scope)
+        decided = decide(self.view, now_ms, may_accuse=may_accuse, broker=self._broker, scope=scope, check=self._check)
+        if self._clock.boottime() - now > CURRENT_S:
+            self._agenda = Agenda()
+            return
         self._agenda.note(decided, scope)
-        peers = [name for name, number in controllers.items() if number == self._ruleset]
         due = self._due(decided, scope, peers, now)
         if due:
             self._publish(group, due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
@@ -190,12 +269,12 @@ class ControllerRunner:
     def _miss_echoes(self, now: float) -> None:
         """What did not come back in time is looked at again: it may have been refused, or lost."""
         while self._echoes:
-            topic, (version, until) = next(iter(self._echoes.items()))
+            topic, (said, until) = next(iter(self._echoes.items()))
             if now < until:
                 return
             del self._echoes[topic]
             winner = self.view.winner(topic)
-            if winner is None or (winner.event.version or 0) < version:
+            if winner is None or (winner.event.epoch or 0, winner.event.version or 0) < said:
                 self._ask(topic)
 
     def _ask(self, topic: str) -> None:
@@ -203,8 +282,14 @@ class ControllerRunner:
         self._agenda.ask(name if kind == "service" else "")
 
     def _awaits_echo(self, intent: Intent, now: float) -> bool:
-        version, until = self._echoes.get(intent.topic, (0, 0.0))
-        return intent.next_version <= version and now < until
+        said, until = self._echoes.get(intent.topic, (_NOWHERE, 0.0))
+        return self._place_of(intent) <= said and now < until
+
+    def _epoch(self, intent: Intent) -> int:
+        return intent.epoch or self.view.epoch(intent.topic)
+
+    def _place_of(self, intent: Intent) -> tuple[int, int]:
+        return self._epoch(intent), intent.next_version
 
     # --- saying --------------------------------------------------------------------------------------------------
 
@@ -222,6 +307,7 @@ class ControllerRunner:
 
     def _publish(self, group: asyncio.TaskGroup, intents: Sequence[Intent], inputs: Decision, now: float) -> None:
         emissions: list[Emission] = []
+        topics: list[str] = []
         for intent in intents:
             draft = Draft(
                 intent.topic,
@@ -231,12 +317,14 @@ class ControllerRunner:
                 to=intent.to,
                 replaces=intent.replaces,
                 version=intent.next_version,
+                epoch=self._epoch(intent),
             )
             self._wanted.pop(intent.topic, None)
             self._echoes.pop(intent.topic, None)
-            self._echoes[intent.topic] = (intent.next_version, now + ECHO_S)
+            self._echoes[intent.topic] = (self._place_of(intent), now + ECHO_S)
             try:
                 emissions.append(self._bus.emit(draft))
+                topics.append(intent.topic)
             except InputError as error:
                 self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
@@ -248,14 +336,35 @@ class ControllerRunner:
             return
         self._bus.flush()
         self.decisions += 1
-        group.create_task(self._await_answers(emissions))
+        group.create_task(self._await_answers(emissions, topics))
 
-    async def _await_answers(self, emissions: Sequence[Emission]) -> None:
-        for emission in emissions:
+    def _say_again(self, group: asyncio.TaskGroup, now: float, peers: Sequence[str]) -> None:
+        """Rule 6; what it wants to say otherwise, or has just said, stays as decided."""
+
+        def waits(topic: str) -> float:
+            return RANK_S * rank(subject_of(topic), self._name, peers)
+
+        emissions: list[Emission] = []
+        topics: list[str] = []
+        for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes}):
+            draft = Draft(
+                intent.topic, intent.data, subject=intent.subject, cause=intent.cause, to=intent.to, replaces=intent.replaces
+            )
+            emissions.append(self._bus.emit(draft))
+            topics.append(intent.topic)
+        if emissions:
+            self._bus.flush()
+            group.create_task(self._await_answers(emissions, topics))
+
+    async def _await_answers(self, emissions: Sequence[Emission], topics: Sequence[str]) -> None:
+        for emission, topic in zip(emissions, topics, strict=True):
             try:
                 await emission.acknowledged()
             except (RefusedError, FailedError) as error:
-                self._complain(f"{emission.id} was refused or dropped: {error}")
+                if error.code not in _DECIDE_ANEW:
+                    self._complain(f"{emission.id} was refused or dropped: {error}")
+                elif self._echoes.pop(topic, None) is not None:
+                    self._ask(topic)
 
     def _say_state(self, *, counting: bool = False) -> None:
         """Say who this controller is, at the start, when that changes, and now and then how much it decided."""

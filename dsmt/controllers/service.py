@@ -9,7 +9,7 @@ Rule 3: a move away from a node that lives is start-first: the old node is named
     is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
 Rule 4: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
     with its reason.
-Rule 5: a service with no spec that can be read is left alone: absence is never an order (R4).
+Rule 5: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import msgspec
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.case import Case, Outcome
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
+from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
 from dsmt.controllers.wants import Want, hold_reason, target_of, want
+from dsmt.event.reason import Reason, reason
 from dsmt.event.records import Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
@@ -216,7 +218,7 @@ def _slot(
 ) -> Slot:
     old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
     control = case.control(entry)
-    spec, revision = w.basis or case.basis
+    spec, revision = case.basis if w.basis is None else (w.basis.spec, w.basis.revision)
     return Slot(
         node=node,
         spec=spec,
@@ -227,6 +229,8 @@ def _slot(
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         restart=control.restart,
         reason=hold_reason(case, entry, w.key) or w.reason,
+        good=w.basis or case.good(entry),
+        home=settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost")),
     )
 
 
@@ -240,14 +244,14 @@ def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
 
 def _place(case: Case, w: Want, entry: SlotEntry) -> bool:
     node = case.nodes.get(w.key.index)
-    if node is None and w.target is not None and (entry.fact is None or case.chooser.misfit(w.target) is None):
+    if node is None and w.target is not None and _takes(case, w, entry):
         node = w.target
-    if node is None:
+    if node is None and not w.tied:
         node = case.chooser.choose(w.key)
     if node is not None:
         return case.write(w.key, _slot(case, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
     case.outcome.hungry = True
-    why = case.chooser.reason(w.key)
+    why = _away(case, w, entry) if w.tied else case.chooser.reason(w.key)
     slot = _slot(case, w, entry, node=None)
     told = entry.fact.record if entry.fact is not None else None
     same = told is not None and told.reason is not None and told.reason.code == why.code
@@ -255,6 +259,22 @@ def _place(case: Case, w: Want, entry: SlotEntry) -> bool:
         return False
     slot = msgspec.structs.replace(slot, reason=why)
     return case.write(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
+
+
+def _takes(case: Case, w: Want, entry: SlotEntry) -> bool:
+    """Whether a slot goes to the node that it is to go to: one that runs already is adopted where it is."""
+    home = None if entry.fact is None else entry.fact.record.home
+    if w.tied and home is not None and not is_there(case.fleet, home):
+        return False
+    return entry.fact is None or case.chooser.misfit(w.target or "") is None
+
+
+def _away(case: Case, w: Want, entry: SlotEntry) -> Reason:
+    """Why a pinned slot cannot come back to its home."""
+    told = waits_for_home(case.fleet, w.key, case.component, entry)
+    fault = case.chooser.misfit(w.target or "")
+    is_now = "does not take it" if fault is None else f"does not take it: {fault.says}"
+    return told or reason("wait.pinned", node=w.target, is_now=is_now, target=w.key)
 
 
 def _move(case: Case, w: Want, entry: SlotEntry) -> bool:

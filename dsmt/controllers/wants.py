@@ -1,26 +1,29 @@
-"""Wants: what one slot's facts ask for, before anything is chosen (SEMANTICS A8, A10).
+"""Wants: what one slot's facts ask for, before anything is chosen (rule A8, A10).
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
-    one, or with which it was parked in that time, is rolled back: the slot fact implements the revision before and
-    names the refused spec among its causes; all slots of the component follow, until there is another spec.
-Rule 5: a held slot is moved by an operator or a drain only.
+    one, or with which it was parked in that time, is rolled back: the slot fact implements the last revision that was
+    good in a slot of the component, and names the refused spec among its causes; all its slots follow, until there
+    is another spec. Where none was ever good there is nothing to go back to: it stays.
+Rule 5: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
+    its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dsmt.controllers.case import Case
+from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Slot
+from dsmt.event.records import Good, Slot
 from dsmt.view import Held, SlotEntry, SlotKey
 
 Kind = Literal["place", "lost", "move", "hold", "release", "restart", "renew", "rollback"]
@@ -42,8 +45,10 @@ class Want:
     forced: bool = False
     asked_ms: int = 0
     """When an operator asked for the move."""
-    basis: tuple[str, int] | None = None
-    """The spec event and revision to go back to."""
+    tied: bool = False
+    """It goes to its target or nowhere."""
+    basis: Good | None = None
+    """What to go back to."""
 
 
 def want(case: Case, key: SlotKey) -> Want | None:
@@ -65,7 +70,7 @@ def want(case: Case, key: SlotKey) -> Want | None:
     back = _rollback(case, key, entry, fact)
     if back is not None:
         return back
-    leaving = _asked_to_move(key, entry, fact) or _leaving(case, key, entry, fact)
+    leaving = _asked_to_move(case, key, entry, fact) or _leaving(case, key, entry, fact)
     if leaving is not None:
         case.outcome.hungry = True
         if leaving.at_ms > case.now_ms or target_of(case, leaving) is not None:
@@ -107,7 +112,7 @@ def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> W
     basis = case.before
     if basis is None or case.refusal is not None:
         return None
-    why = reason("rollout.rolled_back", rev=f"r{case.spec.version}", its=its, good=f"r{basis[1]}")
+    why = reason("rollout.rolled_back", rev=f"r{case.spec.version}", its=its, good=f"r{basis.revision}")
     cause = () if said is None else (said.id,)
     return Want(key, "rollback", (*cause, case.spec.id), why.message, reason=why, basis=basis)
 
@@ -117,6 +122,8 @@ def hold_reason(case: Case, entry: SlotEntry, key: SlotKey) -> Reason | None:
     hold = case.control(entry).hold
     if hold is None:
         return None
+    if entry.control is None and entry.fact is not None:
+        return entry.fact.record.reason
     return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason, target=key)
 
 
@@ -128,14 +135,20 @@ def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return Want(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
+    home = home_of(case.component, entry)
+    if home is not None and not lets_go(entry):
+        return Want(key, "place", tuple(cause), because, target=home.node, tied=True)
     target = case.control(entry).move
     return Want(key, "place", tuple(cause), because, target=target or None)
 
 
 def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
     component, verdict = case.component, case.fleet.verdict(node)
-    if component.each_node or component.on_partition == "pinned" or case.control(entry).hold is not None:
+    if component.each_node or case.control(entry).hold is not None:
         return None
+    if component.on_partition == "pinned":
+        asked = _asked_to_move(case, key, entry, fact)
+        return None if asked is None else replace(asked, kind="lost")
     if verdict is None or verdict.record.state == "left":
         cause = () if verdict is None else (verdict.id,)
         return Want(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
@@ -161,13 +174,15 @@ def target_of(case: Case, wanted: Want) -> str | None:
     return case.chooser.choose(wanted.key, wanted.avoid)
 
 
-def _asked_to_move(key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+def _asked_to_move(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
     """An operator's move that was said after the slot last moved, and so was not done yet."""
+    if home_of(case.component, entry) is not None and not lets_go(entry):
+        return None
     control = entry.control
     if control is None or control.record.move is None or control.time_ms <= (fact.record.moved_at_ms or 0):
         return None
     target, node = control.record.move, fact.record.node or ""
-    if target == node:
+    if target == node and (fact.record.home is None or is_there(case.fleet, fact.record.home)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return Want(
@@ -183,6 +198,8 @@ def _asked_to_move(key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | N
 
 def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
     node = fact.record.node or ""
+    if case.component.on_partition == "pinned":
+        return None
     on_the_way = fact.record.desired == "stopped"
     avoid = frozenset({node})
     cause: tuple[EventId, ...]
@@ -192,7 +209,7 @@ def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Wa
         why = reason("node.drained", node=node, by=control.record.by, their=control.record.reason)
         because = f"{node} is drained by {control.record.by}: {control.record.reason}"
         return Want(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
-    if case.component.each_node or case.component.on_partition == "pinned":
+    if case.component.each_node:
         return None
     if case.parked(entry) and any(step.action == "move" for step in case.component.restart.escalate):
         said = entry.instances[node].application

@@ -1,14 +1,12 @@
-"""Chains: what makes a missing event noticed (SEMANTICS B1, B2).
+"""Chains: what makes a missing event noticed (rule B1, B2).
 
 Rule 1: a source numbers all its events 1, 2, 3... in an incarnation, and those of each topic 1, 2, 3... beside it, each
     with the leaf hash of the one before on that topic (zeros for the first).
 Rule 2: a reader keeps (incarnation, number, hash) for each (source, topic) it reads, and says of each event what it is.
-Rule 3: D, the sum modulo 2^256 of SHA-256(topic, number, hash) over a source's heads, tells who holds all of them
-    whether something is missing.
-Rule 4: at most `MAX_MISSING` missing ranges are remembered for a pair; the oldest is then lost, and so is what an older
+Rule 3: at most `MAX_MISSING` missing ranges are remembered for a pair; the oldest is then lost, and so is what an older
     incarnation still owed when a newer one begins. What was given up and comes nevertheless is `old`.
-Rule 5: a missing range remembers the hashes at its edges, so that what fills it must link on both sides.
-Rule 6: at most `max_pairs` pairs are followed; the least recently read is forgotten and begins anew as a baseline (B7).
+Rule 4: a missing range remembers the hashes at its edges, so that what fills it must link on both sides.
+Rule 5: at most `max_pairs` pairs are followed; the least recently read is forgotten and begins anew as a baseline (B7).
 """
 
 from __future__ import annotations
@@ -16,18 +14,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from hashlib import sha256
 from typing import Final
 
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 
 MAX_MISSING: Final = 64
-_MODULUS: Final = 2**256
-
-
-def head_hash(topic: str, number: int, leaf: bytes) -> int:
-    """One head's part of D."""
-    return int.from_bytes(sha256(b"%s\0%d\0%s" % (topic.encode(), number, leaf)).digest(), "big")
 
 
 class SourceChain:
@@ -37,7 +28,6 @@ class SourceChain:
         self.incarnation = incarnation
         self.sequence = 0
         self._heads: dict[str, Link] = {}
-        self._sum = 0
 
     def next(self, topic: str) -> tuple[int, Link]:
         """The sequence and link of the next event on a topic; it takes effect by `signed`."""
@@ -47,17 +37,7 @@ class SourceChain:
     def signed(self, event: Event, leaf: bytes) -> None:
         """Note that an event was signed."""
         self.sequence = event.sequence
-        topic, number = event.topic, event.chain.number
-        before = self._heads.get(topic)
-        if before is not None:
-            self._sum -= head_hash(topic, before.number, before.previous)
-        self._sum = (self._sum + head_hash(topic, number, leaf)) % _MODULUS
-        self._heads[topic] = Link(number, leaf)
-
-    @property
-    def digest(self) -> bytes:
-        """D, 32 bytes."""
-        return self._sum.to_bytes(32, "big")
+        self._heads[event.topic] = Link(event.chain.number, leaf)
 
 
 class Verdict(StrEnum):
@@ -106,7 +86,7 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 4).
+    """What `ChainReader.judge` says: the verdict, the range that is missing (GAP), the range given up (rule 3).
 
     `abandoned` (BASELINE) are the ranges that the incarnation before still owed.
     """

@@ -37,6 +37,8 @@ _MAX_TTL_MS: Final = 2**53
 """A time of expiry, too, fits into 63 bits."""
 MAX_DEPTH: Final = 64
 """How deep lists and maps in an event's data may stand in each other."""
+_TAGS: Final = (*range(6), 25, *range(28, 31), *range(35, 38), 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+"""Tags that the decoder would build something of: regular expressions, shared values that grow when they are written."""
 _OVERHEAD: Final = 1024
 """Room for header, signature and inclusion path beside the payload, in bytes."""
 
@@ -79,6 +81,22 @@ class Envelope(msgspec.Struct, frozen=True):
         return sig_structure(self.protected, content)
 
 
+def _refuse_tag(*_: object) -> Any:
+    raise ValueError("a tag")
+
+
+_REFUSED_TAGS: Final = dict.fromkeys(_TAGS, _refuse_tag)
+
+
+def load_plain(raw: bytes, *, text_keys: bool = False) -> Any:
+    """CBOR without tags, at most twice `MAX_DEPTH` deep (rule 4): what it holds is never larger than its bytes tell.
+
+    `text_keys`: keys of maps are texts or bytes only; numbers can be chosen so that their hashes collide.
+    """
+    depth = 2 * MAX_DEPTH
+    return cbor2.loads(raw, semantic_decoders=_REFUSED_TAGS, max_depth=depth, strict_hashable_types=text_keys)
+
+
 def canonical(value: Any) -> bytes:
     """Deterministic CBOR of a value."""
     return cbor2.dumps(value, canonical=True)
@@ -113,6 +131,8 @@ def payload(event: Event) -> bytes:
         wire["ttl"] = event.ttl
     if event.to:
         wire["to"] = list(event.to)
+    if event.epoch is not None:
+        wire["epoch"] = event.epoch
     if event.version is not None:
         wire["version"] = event.version
     if event.replaces is not None:
@@ -216,9 +236,9 @@ def _path(value: Any) -> Path:
             raise UnusableEventError("event.path", "not an inclusion path")
 
 
-def _load(raw: bytes, what: str) -> Any:
+def _load(raw: bytes, what: str, *, text_keys: bool = False) -> Any:
     try:
-        return cbor2.loads(raw)
+        return load_plain(raw, text_keys=text_keys)
     except Exception as error:
         raise UnusableEventError("event.form", f"{what} is not CBOR: {error}") from error
 
@@ -226,12 +246,12 @@ def _load(raw: bytes, what: str) -> Any:
 def decode(raw: bytes) -> tuple[SignedEvent, Envelope]:
     """Read a signed event. Raises `UnusableEventError`; says nothing about its signature."""
     envelope = open_envelope(raw)
-    event = _event(_load(envelope.payload, "payload"))
+    event = _event(_load(envelope.payload, "payload", text_keys=True))
     return SignedEvent(event, raw, envelope.leaf(), envelope.key_id), envelope
 
 
 _REQUIRED: Final = frozenset({"source", "id", "chain", "type", "topic", "subject", "time", "data"})
-_OPTIONAL: Final = frozenset({"cause", "ttl", "to", "version", "replaces", "declares"})
+_OPTIONAL: Final = frozenset({"cause", "ttl", "to", "epoch", "version", "replaces", "declares"})
 
 
 def _event(wire: Any) -> Event:
@@ -254,6 +274,7 @@ def _event(wire: Any) -> Event:
             cause=tuple(EventId(*cause) for cause in wire.get("cause", ())),
             ttl=wire.get("ttl"),
             to=tuple(wire.get("to", ())),
+            epoch=wire.get("epoch"),
             version=wire.get("version"),
             replaces=None if replaces is None else EventId(*replaces),
             declares=None if declares is None else (declares[0], declares[1]),
@@ -279,9 +300,11 @@ def _fault(event: Event) -> str:
         return "a first event that links to another"
     if not is_topic(event.topic) or not all(is_topic(name) for name in (event.source, *event.to)):
         return "a source, topic or addressee outside the grammar"
-    optional = (event.ttl, event.version)
+    optional = (event.ttl, event.epoch, event.version)
     if not all(i is None or (type(i) is int and 0 < i <= _MAX_INT) for i in optional):
-        return "a ttl or version that is out of range"
+        return "a ttl, epoch or version that is out of range"
+    if (event.epoch is None) != (event.version is None):
+        return "an epoch without a version, or a version without an epoch,"
     if event.ttl is not None and event.ttl > _MAX_TTL_MS:
         return "a ttl that is out of range"
     if event.declares is not None and not all(type(i) is int and 0 < i <= _MAX_INT for i in event.declares):

@@ -1,9 +1,11 @@
-"""The envelope: what every event says of itself, with CloudEvents 1.0 names (DESIGN.md 3).
+"""The envelope: what every event says of itself, with CloudEvents 1.0 names.
 
 Rule 1: an invalid event cannot exist: `Event` is made by `codec.decode` or `codec.seal` only, which check it.
-Rule 2: a fact is owned or shared by its topic (`registry`); a shared one carries `version` and, but for the first,
-    `replaces`.
-Rule 3: a tombstone is a shared fact on `tombstone/TOPIC` that hides all shared facts below `TOPIC/` up to its own time.
+Rule 2: a fact is owned or shared by its topic (`registry`); a shared one carries `epoch`, `version` and, but for the first
+    of an epoch, `replaces`.
+Rule 3: a thing is what the first two levels of a topic name (`service/web`). Its shared facts carry its epoch: what is
+    made anew after a removal has the next one.
+Rule 4: a tombstone is a shared fact on `tombstone/<thing>`, whose own epoch is the one that it ends (rule A6).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ NO_LEAF: Final = bytes(32)
 
 TOMBSTONE: Final = "tombstone/"
 """How the topic of a tombstone begins."""
+FIRST_EPOCH: Final = 1
 
 _ID: Final = re.compile(r"([a-z0-9._-]+(?:/[a-z0-9._-]+)*)#([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
 
@@ -53,11 +56,16 @@ class Link(NamedTuple):
     previous: bytes
 
 
+def thing_of(topic: str) -> str:
+    """The thing that a topic is about: its first two levels."""
+    return "/".join(topic.split("/", 2)[:2])
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One statement of one source. `time` is a hybrid logical clock value, `ttl` milliseconds after its time.
 
     `subject` is what it is about, `cause` what it reacts to, `to` who is to have it besides the topic's readers.
-    `declares` is the range of its topic's chain that its source had to drop just before (SEMANTICS D2).
+    `declares` is the range of its topic's chain that its source had to drop just before (rule D2).
     """
 
     source: str
@@ -72,6 +80,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: tuple[EventId, ...] = ()
     ttl: int | None = None
     to: tuple[str, ...] = ()
+    epoch: int | None = None
     version: int | None = None
     replaces: EventId | None = None
     declares: tuple[int, int] | None = None
@@ -91,10 +100,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Realm time in ms at which it is dead, or None when it is durable."""
         return None if self.ttl is None else self.time_ms + self.ttl
 
+    def is_dead(self, now_ms: int) -> bool:
+        """Whether its time to live is over at a realm time in ms."""
+        return self.expires_ms is not None and self.expires_ms <= now_ms
+
     @property
-    def buries(self) -> str:
-        """The subtree that a tombstone hides, with its slash (`service/web/`); empty for any other event."""
-        return f"{self.topic[len(TOMBSTONE) :]}/" if self.topic.startswith(TOMBSTONE) else ""
+    def ends(self) -> str:
+        """The thing whose epoch a tombstone ends (`service/web`); empty for any other event."""
+        return self.topic[len(TOMBSTONE) :] if self.topic.startswith(TOMBSTONE) else ""
 
 
 class SignedEvent(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Merkle trees over a burst of events: one signature for many, each verifiable alone (SEMANTICS B8, RFC 9162 2.1).
+"""Merkle trees over a burst of events: one signature for many, each verifiable alone (rule B8, RFC 9162 2.1).
 
 Rule 1: leaf = SHA-256(0x00 || protected || payload), inner = SHA-256(0x01 || left || right).
 Rule 2: an odd node is promoted to the next level, never duplicated.

@@ -1,10 +1,10 @@
-"""Fact order: which of two facts of one topic is the retained one (SEMANTICS A1, A3; E3).
+"""Fact order: which of two facts of one topic is the retained one, and what a tombstone hides (rules A1, A3, A6, E3).
 
 Rule 1: owned (no version): the greater (incarnation, sequence) wins.
-Rule 2: shared: the greater version wins, then the EARLIER time, then the lower source, then the lower incarnation and
-    sequence. Among siblings of one version the stale writer is by nature the later one, so the first successor wins.
-Rule 3: a tombstone hides every shared fact below its subtree whose time is not after its own. Of two tombstones of
-    one subtree the LATER wins, whatever their versions: it hides all that the other does, and nothing comes back.
+Rule 2: shared: the greater (epoch, version) wins, then the EARLIER time, then the lower source, then the lower incarnation
+    and sequence. Among siblings of one version the stale writer is by nature the later one, so the first successor wins.
+Rule 3: a tombstone hides every shared fact of its thing whose epoch is not after its own. No clock takes part: a late
+    tombstone of an ended epoch changes nothing. What loses to a hidden fact is hidden with it, so no loser is ever kept.
 Rule 4: the order is total: two events with one id (an equivocation) are ordered by their bytes. So the fold over it is
     a join: any order, any number of times, one state.
 """
@@ -12,18 +12,16 @@ Rule 4: the order is total: two events with one id (an equivocation) are ordered
 from __future__ import annotations
 
 from dsmt.event.codec import payload
-from dsmt.event.envelope import Event
+from dsmt.event.envelope import Event, thing_of
 
 Key = tuple[int, int, int, str, int, int]
 
 
 def rank(event: Event) -> Key:
     """A key that is smaller for the fact that wins; equal only for events with one id."""
-    if event.version is None:
-        return (0, -event.incarnation, -event.sequence, event.source, 0, 0)
-    if event.buries:
-        return (-event.time, -event.version, 0, event.source, event.incarnation, event.sequence)
-    return (-event.version, event.time, 0, event.source, event.incarnation, event.sequence)
+    if event.version is None or event.epoch is None:
+        return (-event.incarnation, -event.sequence, 0, event.source, 0, 0)
+    return (-event.epoch, -event.version, event.time, event.source, event.incarnation, event.sequence)
 
 
 def newer(a: Event, b: Event) -> bool:
@@ -34,5 +32,10 @@ def newer(a: Event, b: Event) -> bool:
 
 def hides(tombstone: Event, fact: Event) -> bool:
     """Whether a tombstone ends a shared fact; an event that is no tombstone ends nothing."""
-    subtree = tombstone.buries
-    return subtree != "" and fact.version is not None and fact.topic.startswith(subtree) and fact.time <= tombstone.time
+    thing = tombstone.ends
+    return thing != "" and thing_of(fact.topic) == thing and is_over(fact, tombstone.epoch or 0)
+
+
+def is_over(fact: Event, ended: int) -> bool:
+    """Whether a fact is a shared one of an epoch that has ended, when `ended` is the last one of its thing that has."""
+    return fact.epoch is not None and fact.epoch <= ended

@@ -1,4 +1,4 @@
-"""Reason codes: the closed list of why something is not as it should be (OPERATOR.md 2).
+"""Reason codes: the closed list of why something is not as it should be (docs/reference/reasons.md).
 
 Rule 1: a code is stable for ever; its template's fields are named in angle brackets.
 Rule 2: `who` acts: `dsmt` repairs itself, `you` must do something, `world` waits for something outside.
@@ -60,6 +60,11 @@ REASONS: Final[Mapping[str, Template]] = {
         "limits: {enforce: best_effort}, or fix the node",
         "you",
     ),
+    "wait.pinned": Template(
+        "its data is on <node>, which <is_now>",
+        "bring <node> back, or dsmt move <target> --accept-data-loss",
+        "you",
+    ),
     "wait.brake": Template(
         "replacing is on hold: <k> of <n> nodes went silent at once",
         "dsmt nodes, then dsmt brake release",
@@ -90,6 +95,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "run.vanished": Template(
         "its process was gone when the agent came back; nobody saw how", "kernel log on <node>", "dsmt"
     ),
+    "run.unseen": Template("ended after <time>; nobody saw how", "kernel log on <node>", "dsmt"),
     "run.flapping": Template(
         "failed <n> times in <time>; parked, next try <when> or when <cause> changes",
         "dsmt why <target>, then dsmt restart <target>",

@@ -18,10 +18,14 @@ Record = TypeVar("Record", bound=msgspec.Struct)
 
 
 class DriverAttributes(msgspec.Struct, frozen=True):
-    """What a driver on a node can do: `fence` is `kernel` or `none` (C5), `enforces` names limits."""
+    """What a driver on a node can do.
+
+    `fence` is `kernel` or `none` (C5), `enforces` names limits, `users` as whom it runs programs (`any`: everybody).
+    """
 
     fence: str
     enforces: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
 
 class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +40,8 @@ class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     version: str
     boot_id: str
+    key: str = ""
+    """The id of the node's key, which a machine made anew under its name does not have."""
     labels: dict[str, str] = {}
     location: tuple[float, float] | None = None
     drivers: dict[str, DriverAttributes] = {}
@@ -51,10 +57,10 @@ class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A source's vouching for all its facts (B2): last sequence, D, and its own loop lag."""
+    """A source's vouching for all its facts (B2): how far it has said anything in this incarnation, and its own loop lag."""
 
+    incarnation: int
     sequence: int
-    digest: bytes
     lag_s: float
     emit_rate_s: float
 
@@ -68,12 +74,15 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """Another node's probe of a node (F4): only a signed answer to the nonce is `passed`."""
+    """Another node's probe of a node (F4): `passed` carries the signed answer to the nonce. It is said each `every_s`."""
 
     result: Literal["passed", "failed"]
     reason: str
     round_trip_s: float | None
     attachment: int | None = None
+    nonce: bytes = b""
+    answer: bytes = b""
+    every_s: float = 2.0
 
 
 class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +131,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker on itself, each 30 s and on start: the signed head of its store is the witness of J3."""
+    """A broker on itself, each 30 s, on start and when somebody exports: the signed head of its store is the witness of J3.
+
+    `head` is the last row that it stands over, `head_hash` the head of the tree over all of them (`event.rowtree`).
+    """
 
     store: str
     head: int
@@ -137,6 +149,8 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     version: str
     address: str
+    clock_ahead_s: float = 0.0
+    """Its machine's clock minus realm time."""
 
 
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,8 +183,17 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold | None = None
     restart: int = 0
     move: str | None = None
+    accept_data_loss: bool = False
+    """It is moved though its data stays behind."""
     by: str = ""
     reason: str = ""
+
+
+class Home(msgspec.Struct, frozen=True, kw_only=True):
+    """The node whose disk holds a pinned slot's data. `key` is the id of its key: another machine of that name is not it."""
+
+    node: str
+    key: str
 
 
 class Previous(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,8 +204,18 @@ class Previous(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: int
 
 
+class Good(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision with which an instance was ready for `update.healthy_after`; `spec` is the id of its spec event."""
+
+    spec: str
+    revision: int
+
+
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12)."""
+    """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
+
+    `good` is the last revision that was good in this slot: the only one to go back to. `home` is where its data is.
+    """
 
     node: str | None
     spec: str
@@ -193,10 +226,12 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     moved_at_ms: int | None = None
     restart: int = 0
     reason: Reason | None = None
+    good: Good | None = None
+    home: Home | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """One observer's word on one layer of an instance (INTERFACE 3)."""
+    """One observer's word on one layer of an instance (docs/reference/topics.md)."""
 
     state: State
     layer: Layer
@@ -215,7 +250,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     parked: bool = False
     last_exit: LastExit | None = None
     last_command: str | None = None
+    expired_command: str | None = None
+    """The last command that came too late, and was not executed (A7)."""
     revision: int = 0
+    good: Good | None = None
+    """Of the application: the last revision that was good here."""
 
 
 class LastExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,14 +338,39 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of all shared facts below a subtree, up to the tombstone's time (A6)."""
+    """The end of one epoch of a thing, which is the epoch of the fact itself (A6)."""
 
     by: str
     reason: str
 
 
+class Revoked(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the key that the topic names, and of all below it (J3). `name` is who had it."""
+
+    by: str
+    name: str = ""
+    reason: str = ""
+
+
+class KeeperReplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """A spawner, or the keeper of `up`, has died, and the source of this word has started another in its directory."""
+
+    directory: str
+    died: int
+    """The pid of the one that died."""
+    pid: int
+
+
+class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/clock/<broker>`: a broker's machine, whose clock is `ahead_s` ahead of realm time, is right (J4)."""
+
+    ahead_s: float
+    by: str
+    reason: str
+
+
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`.
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`, `clock`.
 
     `first` and `last` are in one `unit`: sequences of the source, numbers of the topic's chain, or rows of the store.
     """
@@ -320,10 +384,25 @@ class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
     unit: Literal["sequence", "number", "row"] = "sequence"
 
 
+class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a store its broker let go (B6): `count` rows of one class between two, as the bytes of a `RowSet`.
+
+    `number` is the store's own, for the broker to know that it has said it.
+    """
+
+    store: str
+    number: int
+    budget: Literal["evidence", "signal", "log"]
+    first: int
+    last: int
+    count: int
+    rows: bytes
+
+
 def to_data(record: msgspec.Struct) -> dict[str, Any]:
     """A record as the `data` of an event: text, numbers, bytes, lists and maps only.
 
-    It is equal to what a reader of the event decodes, so that contents can be compared (SEMANTICS A13).
+    It is equal to what a reader of the event decodes, so that contents can be compared (rule A13).
     """
     built: dict[str, Any] = _lists(msgspec.to_builtins(record, builtin_types=(bytes,)))
     return built

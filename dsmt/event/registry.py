@@ -1,4 +1,4 @@
-"""The registry of topics: what may be said where, by whom, and how it is kept (INTERFACE 3).
+"""The registry of topics: what may be said where, by whom, and how it is kept (docs/reference/topics.md).
 
 Rule 1: a topic that no row takes cannot be published.
 Rule 2: `owner` names the one source that may write an owned topic; `roles` the kinds of source that may write a
@@ -78,9 +78,12 @@ TOPICS: Final[tuple[Row, ...]] = (
         r.ControllerState,
         _DAY,
     ),
+    _signal("controller/<controller>/keeper", "dsmt.keeper", "controller/<controller>", r.KeeperReplaced, "evidence"),
+    _signal("node/<node>/keeper", "dsmt.keeper", "node/<node>", r.KeeperReplaced, "evidence"),
     _shared("node/<node>/control", "dsmt.node.control", ("operator",), r.NodeControl),
     _owned("broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", r.Session, _DAY),
     _signal("broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", r.BrokerStats, "evidence"),
+    _signal("broker/<broker>/trimmed", "dsmt.trimmed", "broker/<broker>", r.TrimRecord, "evidence"),
     _signal("broker/<broker>/notice", "dsmt.notice", "broker/<broker>", r.BrokerNotice, "evidence"),
     _signal("source/<source/>", "dsmt.source.started", "<source/>", r.Started, "evidence"),
     _shared("service/<service>/spec", "dsmt.service.spec", ("operator",), r.SpecFact),
@@ -120,7 +123,16 @@ TOPICS: Final[tuple[Row, ...]] = (
         "evidence",
     ),
     _owned("service/<service>/health/<component>/<index>/<node>", "dsmt.health", _AGENT, r.Health, _DAY),
-    _owned("service/<service>/endpoint/<component>/<index>/<node>", "dsmt.endpoint", _AGENT, r.Endpoint, _DAY),
+    Row(
+        "service/<service>/endpoint/<component>/<index>/<node>",
+        "dsmt.endpoint",
+        "fact",
+        _AGENT,
+        (),
+        r.Endpoint,
+        90_000,
+        "signal",
+    ),
     _owned(
         "service/<service>/barrier/<name>/arrived/<component>/<index>/<node>",
         "dsmt.barrier.arrived",
@@ -133,8 +145,11 @@ TOPICS: Final[tuple[Row, ...]] = (
     _signal("controller/<controller>/decision", "dsmt.decision", "controller/<controller>", r.Decision, "evidence"),
     _shared("tombstone/service/<service>", "dsmt.tombstone", ("operator", "controller"), r.Tombstone),
     _shared("tombstone/node/<node>", "dsmt.tombstone", ("operator",), r.Tombstone),
+    _shared("tombstone/nodeset/<name>", "dsmt.tombstone", ("operator",), r.Tombstone),
     _shared("config/brake", "dsmt.config.brake", ("operator",), r.Brake),
+    _shared("config/clock/<broker>", "dsmt.config.clock", ("operator",), r.ClockWord),
     _shared("config/<name/>", "dsmt.config", ("operator",), None),
+    _owned("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", r.Revoked, None),
     _shared("trust/<name/>", "dsmt.trust", ("root", "issuer", "operator"), None),
     Row("reaction/<id>", "dsmt.reaction", "fact", None, ("operator",), None, _DAY),
     Row("verdict/<id>", "dsmt.verdict", "fact", None, ("operator",), None, _DAY),

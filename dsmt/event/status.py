@@ -1,4 +1,4 @@
-"""Statuses: the words of LINEAGE.md 1 and the two machines of an instance's layers.
+"""Statuses: the words on the wire and the two machines of an instance's layers.
 
 Rule 1: every transition is in `CONTAINER` or `COMPONENT`; nothing else assigns a state.
 Rule 2: the container layer is the container manager's word; agent and application are install monitors' words.
@@ -40,7 +40,7 @@ class State(StrEnum):
 
 
 class Shown(StrEnum):
-    """The words that `ps` shows, folded from the layers' (INTERFACE 3)."""
+    """The words that `ps` shows, folded from the layers' (docs/reference/topics.md)."""
 
     WAITING = "waiting"
     INSTALLING = "installing"
@@ -71,8 +71,8 @@ CONTAINER: Final[Mapping[State | None, frozenset[State]]] = {
 COMPONENT: Final[Mapping[State | None, frozenset[State]]] = {
     None: frozenset({_S.REQUESTED}),
     _S.REQUESTED: frozenset({_S.INITIATED, _S.FAILED, _S.TERMINATED, _S.STOPPED}),
-    _S.INITIATED: frozenset({_S.INSTANTIATED, _S.FAILED, _S.TERMINATED}),
-    _S.INSTANTIATED: frozenset({_S.RUNNING, _S.FAILED, _S.TERMINATED}),
+    _S.INITIATED: frozenset({_S.INSTANTIATED, _S.FAILED, _S.TERMINATED, _S.REQUESTED}),
+    _S.INSTANTIATED: frozenset({_S.RUNNING, _S.FAILED, _S.TERMINATED, _S.REQUESTED}),
     _S.RUNNING: frozenset({_S.FAILED, _S.TERMINATED, _S.REQUESTED}),
     _S.FAILED: frozenset({_S.REQUESTED, _S.INITIATED, _S.INSTANTIATED, _S.TERMINATED, _S.STOPPED}),
     _S.TERMINATED: frozenset({_S.STOPPED, _S.FAILED}),

@@ -1,4 +1,4 @@
-"""Topics, names and patterns: the grammar of INTERFACE 3.
+"""Topics, names and patterns: the grammar of names (docs/reference/topics.md).
 
 Rule 1: a topic is 1 to 16 levels, at most 512 bytes, joined by `/`.
 Rule 2: a level is 1 to 63 of `a-z 0-9 - . _`, but not `.` or `..`: names become names of files.

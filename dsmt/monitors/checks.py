@@ -31,14 +31,21 @@ class RealChecks:
         become_subreaper()
 
     async def run(
-        self, check: Check, *, address: str, ports: Mapping[str, int], env: Mapping[str, str], directory: str
+        self,
+        check: Check,
+        *,
+        address: str,
+        ports: Mapping[str, int],
+        env: Mapping[str, str],
+        directory: str,
+        user: str = "",
     ) -> Result:
         """One try, at most `check.timeout_s` seconds."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(check.timeout_s):
-                result = await _try(check, _LOOPBACK.get(address, address), ports, env, directory)
+                result = await _try(check, _LOOPBACK.get(address, address), ports, env, (directory, user))
         except TimeoutError:
             result = _failed(f"{_target(check, address, ports)}: no answer within {check.timeout_s:g} s")
         except OSError as error:
@@ -47,11 +54,11 @@ class RealChecks:
         return replace(result, took_s=loop.time() - began)
 
 
-async def _try(check: Check, host: str, ports: Mapping[str, int], env: Mapping[str, str], directory: str) -> Result:
-    """One try by its kind. Raises OSError when the instance does not answer."""
+async def _try(check: Check, host: str, ports: Mapping[str, int], env: Mapping[str, str], where: tuple[str, str]) -> Result:
+    """One try by its kind, of a command in a directory and as a user. Raises OSError when the instance does not answer."""
     how = check.how
     if isinstance(how, ExecCheck):
-        return await try_exec(how.command, env, directory)
+        return await try_exec(how.command, env, *where)
     if isinstance(how, HttpCheck | TcpCheck):
         port = ports.get(how.port)
         if port is None:

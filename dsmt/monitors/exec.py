@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
+from dsmt.errors import FailedError
 from dsmt.ports.check import Result
 from dsmt.ports.processes import Exit
 from dsmt.system.tree import MARK, Tree, make_mark
+from dsmt.system.users import account_of, becoming, environment_of
 from dsmt.system.watch import Watch
 
 OUTPUT_LIMIT: Final = 4096
@@ -58,14 +60,14 @@ class _Output:
                 self._loop.remove_reader(self._read)
 
 
-async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str) -> Result:
+async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str, user: str = "") -> Result:
     """Run the command to its end. When cancelled, by a timeout too, nothing of it is left."""
     output = _Output()
     mark = make_mark("check", next(_numbers))
     try:
         try:
-            watched = _start(argv, {**env, MARK: mark}, directory, output)
-        except (OSError, ValueError) as error:
+            watched = _start(argv, {**env, MARK: mark}, directory, output, user)
+        except (OSError, ValueError, FailedError) as error:
             return Result(passed=False, evidence=f"{argv[0]} cannot be run: {error}", took_s=0.0, broken=True)
         try:
             ended = await watched.wait()
@@ -77,16 +79,18 @@ async def try_exec(argv: tuple[str, ...], env: Mapping[str, str], directory: str
     return Result(passed=ended.code == 0, evidence=_told(argv[0], ended, output.last_line()), took_s=0.0)
 
 
-def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output) -> Watch:
-    """Start the command. Raises OSError, ValueError."""
+def _start(argv: tuple[str, ...], env: Mapping[str, str], directory: str, output: _Output, user: str) -> Watch:
+    """Start the command. Raises OSError, ValueError, `FailedError` for a user that it cannot become."""
+    account = account_of(user)
     child = subprocess.Popen(
         argv,
         cwd=directory,
-        env=env,
+        env={**environment_of(user), **env},
         stdin=subprocess.DEVNULL,
         stdout=output.write_end,
         stderr=output.write_end,
         start_new_session=True,
+        **becoming(account),
     )
     child.returncode = 0  # or Popen would reap it and warn; the watch does that
     output.close_write_end()

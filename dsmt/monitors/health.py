@@ -1,4 +1,4 @@
-"""The health monitor: start-up, readiness and liveness of one run, from what its checks saw (OPERATOR 1, `health`).
+"""The health monitor: start-up, readiness and liveness of one run, from what its checks saw (`health` of a service file).
 
 Rule 1: until the start-up check has passed the others do not run; not passed by its deadline is a failed start.
 Rule 2: readiness turns after so many results in a row, either way; liveness only to `NotLive`, which ends the machine.

@@ -1,9 +1,10 @@
-"""The install monitor: one layer's status, said at each state that is passed (LINEAGE 1, SEMANTICS B6).
+"""The install monitor: one layer's status, said at each state that is passed (docs/reference/statuses.md, rule B6).
 
 Rule 1: states follow the tables of `dsmt.event.status`; what lies between two states is passed and said, never skipped.
-Rule 2: `failed` and `gone` are never passed on the way to another state: they are said only when they are so.
+Rule 2: `running`, `failed` and `gone` are never passed on the way to another state: they are said only when they are so.
 Rule 3: `attempt` counts the tries of a generation; `since` is when the state was entered.
-Rule 4: only the state that is aimed at carries the reason.
+Rule 4: only the state that is aimed at carries the reason, and only `failed` a next try, or that it is parked: neither
+    word outlives its failure.
 Rule 5: between changes a status is renewed each half of its time to live; heartbeats vouch for it meanwhile.
 """
 
@@ -21,7 +22,7 @@ from dsmt.event.records import Status
 from dsmt.event.status import Layer, State, transitions
 
 TTL_MS: Final = 24 * 3600 * 1000
-_NEVER_PASSED: Final = frozenset({State.FAILED, State.GONE})
+_NEVER_PASSED: Final = frozenset({State.RUNNING, State.FAILED, State.GONE})
 _TRIES: Final = frozenset({State.SELECTED, State.INSTALLING, State.REQUESTED, State.INITIATED, State.INSTANTIATED})
 _ENDS: Final = frozenset({State.FAILED, State.STOPPED, State.GONE, State.DESELECTED, State.INSTALLED})
 
@@ -126,5 +127,7 @@ class InstallMonitor:
         told = msgspec.structs.replace(
             before, **{**about, "state": state, "since_ms": now_ms, "reason": reason, "attempt": attempt}
         )
+        if state is not State.FAILED:
+            told = msgspec.structs.replace(told, parked=False, next_try_ms=None)
         self.status, self._said_ms = told, now_ms
         return told

@@ -1,4 +1,4 @@
-"""The node monitor: a node as seen from inside, as a fact; answers probes, and probes others (DESIGN 6, F4, J4).
+"""The node monitor: a node as seen from inside, as a fact; answers probes, and probes others (F4, J4).
 
 Rule 1: attributes are said at the start, each `SAY_S`, and at once when something has changed by more than 5 %.
 Rule 2: it looks each `LOOK_S`, and at each attachment, where it learns realm time; what it says of its clock is the
@@ -20,6 +20,7 @@ from dsmt.ports.datagrams import Datagrams
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.machine import Machine, Reading
 from dsmt.trust.keys import Key, verify
+from dsmt.trust.probing import Answered
 
 LOOK_S: Final = 5.0
 SAY_S: Final = 30.0
@@ -35,6 +36,8 @@ class MonitorConfig:
     node: str
     address: str
     version: str
+    key: str
+    """The id of the node's key."""
     labels: Mapping[str, str]
     drivers: Mapping[str, DriverAttributes]
     accepts: str | None = None
@@ -62,7 +65,9 @@ class NodeMonitor:
     def __init__(self, config: MonitorConfig, around: MonitorSurroundings) -> None:
         self._config = config
         self._around = around
-        self._responder = Responder(config.node, around.key, around.clock, around.attachment)
+        self._responder = Responder(
+            config.node, around.key, around.clock, lambda: Answered(around.attachment(), around.bus.now_ms())
+        )
         self._prober = Prober(
             config.node,
             bus=around.bus,
@@ -120,6 +125,7 @@ class NodeMonitor:
             address=config.address,
             version=config.version,
             boot_id=around.machine.boot_id,
+            key=config.key,
             labels=dict(config.labels),
             location=config.location,
             drivers=dict(config.drivers),

@@ -1,22 +1,23 @@
 """Probes: a node's monitor answers a nonce with its signature, and others ask it when it has fallen silent (F4).
 
 Rule 1: only the monitor's own signed answer to the nonce is `passed`: a stopped process still accepts connections.
-Rule 2: a request is as long as its answer, so that nobody can be flooded through us; above `RATE` none is answered.
+    `passed` carries that answer and the nonce, so that every reader can check it.
+Rule 2: above `RATE` in a second no request is answered.
 Rule 3: the asker trusts the key that signed the node's attributes, which the bus has checked.
-Rule 4: a result is published first in each episode of silence, whenever it changes, and each `AGAIN_S`: only one that is
-    later than the node's last word counts, which an agent may have said since then, and it lives for ten minutes.
+Rule 4: a result counts for two periods of the one who says it, and later than the node's last word only. So it is said
+    each `PROBE_S` in the first `EARLY_S` of an episode of silence, later each `LATE_PROBE_S` and whenever it changes; each
+    names its period.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import cbor2
+from msgspec.structs import replace
 
 from dsmt.errors import TransportError, UnusableEventError
-from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
 from dsmt.event.records import NodeAttributes, Probe, Session, from_data, to_data
 from dsmt.monitors.silence import ROLES, Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
@@ -24,71 +25,24 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.listening import listen
-from dsmt.trust.keys import Key, key_id_of, verify
+from dsmt.trust.keys import Key, verify
+from dsmt.trust.probing import NONCE_BYTES, Answered, Verify, answer, answered, request
+from dsmt.view.liveness import LATE_PROBE_S, PROBE_S
 
 TIMEOUT_S: Final = 1.0
-EACH_S: Final = 2.0
-AGAIN_S: Final = 60.0
-NONCE_BYTES: Final = 16
-REQUEST_BYTES: Final = 320
+EARLY_S: Final = 60.0
 RATE: Final = 50
 """Requests answered in a second."""
 
-Verify = Callable[[int, bytes, bytes, bytes], bool]
-
-
-def request(nonce: bytes) -> bytes:
-    """A request, padded to the length of its answer."""
-    bare = canonical({"nonce": nonce, "pad": b""})
-    return canonical({"nonce": nonce, "pad": bytes(max(0, REQUEST_BYTES - len(bare) - 2))})
-
-
-def answer(content: bytes, key: Key, node: str, attachment: int) -> bytes | None:
-    """The signed answer to a request (COSE_Sign1); None when it is none."""
-    if not REQUEST_BYTES - 8 <= len(content) <= REQUEST_BYTES + 8:
-        return None
-    nonce = _map(content).get("nonce")
-    if type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
-        return None
-    body = canonical({"nonce": nonce, "node": node, "attachment": attachment, "key": key.public})
-    protected = protected_header(key.algorithm, key.key_id)
-    return assemble(protected, body, key.sign(sig_structure(protected, body)))
-
-
-def attachment_in(content: bytes, nonce: bytes, target: Target, check: Verify) -> int | None:
-    """The attachment in an answer to our nonce by the target's own key; None when it is not that."""
-    try:
-        envelope = open_envelope(content)
-    except UnusableEventError:
-        return None
-    told = _map(envelope.payload)
-    public = told.get("key")
-    if envelope.key_id != target.key_id or type(public) is not bytes or key_id_of(public) != target.key_id:
-        return None
-    if told.get("nonce") != nonce or told.get("node") != target.node or type(told.get("attachment")) is not int:
-        return None
-    if not check(envelope.algorithm, public, envelope.to_be_signed(), envelope.signature):
-        return None
-    number: int = told["attachment"]
-    return number
-
-
-def _map(content: bytes) -> dict[str, Any]:
-    try:
-        told = cbor2.loads(content)
-    except (cbor2.CBORDecodeError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
 
 class Responder:
-    """Answers requests for one node. `attachment` tells the number of its monitor's present attachment."""
+    """Answers requests for one node. `said` is what it answers: its monitor's present attachment, and realm time."""
 
-    def __init__(self, node: str, key: Key, clock: Clock, attachment: Callable[[], int]) -> None:
+    def __init__(self, node: str, key: Key, clock: Clock, said: Callable[[], Answered]) -> None:
         self._node = node
         self._key = key
         self._clock = clock
-        self._attachment = attachment
+        self._said = said
         self._endpoint: Endpoint | None = None
         self._second = 0.0
         self._count = 0
@@ -110,7 +64,7 @@ class Responder:
         self._count += 1
         if self._count > RATE or self._endpoint is None:
             return
-        told = answer(content, self._key, self._node, self._attachment())
+        told = answer(content, self._key, self._key.public, self._node, self._said())
         if told is not None:
             self._endpoint.send(told, sender)
 
@@ -165,28 +119,30 @@ class Prober:
     async def _probe(self, target: Target) -> None:
         """Probe one node until its silence ends."""
         await asyncio.sleep(max(0.0, (target.since_ms - self._bus.now_ms()) / 1000))
-        before, again = None, 0.0
+        first, before, again = self._clock.boottime(), None, 0.0
         while True:
             began = self._clock.boottime()
             told = await self._once(target)
+            every = PROBE_S if began - first < EARLY_S else LATE_PROBE_S
             if told.result != before or began >= again:
-                before, again = told.result, began + AGAIN_S
+                before, again = told.result, began + every - PROBE_S / 2
                 topic = f"node/{target.node}/probe/{self._node}"
                 cause = () if target.cause is None else (target.cause,)
-                self._bus.emit(Draft(topic, to_data(told), subject=f"node/{target.node}", cause=cause))
-            await asyncio.sleep(max(0.0, EACH_S - (self._clock.boottime() - began)))
+                data = to_data(replace(told, every_s=every))
+                self._bus.emit(Draft(topic, data, subject=f"node/{target.node}", cause=cause))
+            await asyncio.sleep(max(0.0, PROBE_S - (self._clock.boottime() - began)))
 
     async def _once(self, target: Target) -> Probe:
         """One probe."""
         if target.address is None:
             return _failed("its monitor has named no port for probes")
         nonce = self._entropy.bytes(NONCE_BYTES)
-        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        answer_to: asyncio.Future[tuple[Answered, bytes]] = asyncio.get_running_loop().create_future()
 
         def receive(content: bytes, _sender: str) -> None:
-            number = attachment_in(content, nonce, target, self._check)
-            if number is not None and not answered.done():
-                answered.set_result(number)
+            told = answered(content, nonce, target.node, target.key_id, self._check)
+            if told is not None and not answer_to.done():
+                answer_to.set_result((told, content))
 
         began = self._clock.boottime()
         try:
@@ -196,14 +152,19 @@ class Prober:
         try:
             endpoint.send(request(nonce), target.address)
             async with asyncio.timeout(TIMEOUT_S):
-                attachment = await answered
+                said, content = await answer_to
         except TimeoutError:
             return _failed(f"no signed answer from {target.address} in {TIMEOUT_S:g} s")
         finally:
             endpoint.close()
         took = self._clock.boottime() - began
         return Probe(
-            result="passed", reason="signed answer to the nonce", round_trip_s=round(took, 6), attachment=attachment
+            result="passed",
+            reason="signed answer to the nonce",
+            round_trip_s=round(took, 6),
+            attachment=said.attachment,
+            nonce=nonce,
+            answer=content,
         )
 
 

@@ -1,4 +1,4 @@
-"""Silence: which nodes nobody hears any more, and whether this one is to probe them (SEMANTICS F1, F2, F4, F6).
+"""Silence: which nodes nobody hears any more, and whether this one is to probe them (rule F1, F2, F4, F6).
 
 Rule 1: which word on a source counts is told by the view's own function (`dsmt.view.sessions`), as controllers tell it.
 Rule 2: a node is unheard when neither its manager's nor its monitor's newest session is open. It is probed from then on;

@@ -20,8 +20,9 @@ import msgspec
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import SpecFact
 from dsmt.operations.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
+from dsmt.operations.revisions import refused
 from dsmt.operations.sight import Sight, look
-from dsmt.operations.writing import follow, say
+from dsmt.operations.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import read
@@ -59,6 +60,7 @@ def read_files(names: Iterable[str]) -> list[Declared]:
     """Read service files, directories of them, and `-`. Raises `SpecErrors` with everything that is wrong (rule 1)."""
     declared: list[Declared] = []
     mistakes: list[Mistake] = []
+    places: dict[str, str] = {}
     for name in names:
         for file, text in _texts(name):
             directory = Path.cwd() if file == STDIN else Path(file).parent
@@ -72,9 +74,10 @@ def read_files(names: Iterable[str]) -> list[Declared]:
                 mistakes += [Mistake(file, 1, 1, said, "remove it") for said in unsupported(spec)]
                 mistakes += _missing(spec, directory, file)
                 declared.append(Declared(spec, directory, warnings))
-    seen = [one.spec.service for one in declared]
-    twice = sorted({name for name in seen if seen.count(name) > 1})
-    mistakes += [Mistake("", 0, 0, f"the service `{name}` is declared twice", "keep one") for name in twice]
+                if spec.service in places:
+                    also = f"keep one; the other is in {places[spec.service]}"
+                    mistakes.append(Mistake(file, 1, 1, f"the service `{spec.service}` is declared twice", also))
+                places[spec.service] = file
     if mistakes:
         raise SpecErrors(mistakes)
     return declared
@@ -200,18 +203,26 @@ async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reaso
     fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         before = entry.spec.record
-        if before.spec == fact.spec:
+        if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
             return Applied(service=spec.service, revision=base, plan=identity, outcome="unchanged", ready=0, wanted=wanted)
     revision = await say_spec(bus, sight, fact, spec.service)
     return Applied(service=spec.service, revision=revision, plan=identity, outcome="applied", ready=0, wanted=wanted)
 
 
 async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
-    """Say a spec after the one that stands; its revision. Raises `FailedError` when another was first."""
+    """Say a spec after the one that stands; its revision. Raises `FailedError` when another was first.
+
+    A service that was removed is made anew, in the next epoch: what is left of the removal must not end it (rule A6).
+    """
     topic = f"service/{service}/spec"
-    draft = follow(sight.view, topic, fact, subject=service)
-    await say(bus, [draft])
-    return 1 + (0 if draft.replaces is None else draft.replaces.event.version or 0)
+    entry = sight.view.services.get(service)
+    before = None if entry is None else entry.spec
+    if before is not None and before.record.removed and not fact.removed:
+        grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
+        await say(bus, [grave, anew(sight.view, topic, fact, subject=service)])
+        return 1
+    await say(bus, [follow(sight.view, topic, fact, subject=service)])
+    return 1 + (0 if before is None else before.version)
 
 
 def current(sight: Sight, service: str) -> tuple[ServiceSpec, SpecFact]:

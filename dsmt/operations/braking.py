@@ -1,4 +1,4 @@
-"""The brake, by hand: hold all replacing, or release it for what is silent now (SEMANTICS F5)."""
+"""The brake, by hand: hold all replacing, or release it for what is silent now (rule F5)."""
 
 from __future__ import annotations
 

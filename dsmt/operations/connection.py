@@ -1,7 +1,8 @@
 """The command line's connection to a realm: an operator's own short-lived identity, and a view of the facts.
 
-Rule 1: each process speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
-    terminals of one operator never take each other's place.
+Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
+    terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own
+    certificate, says nothing, and leaves no trace (D2).
 Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from dsmt.bus.client import About, BusClient
 from dsmt.bus.zeromq import ZmqNetwork
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.operations.sentences import person
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.clock import LinuxClock
@@ -40,21 +42,48 @@ class Connection:
     trust: TrustStore
     realm: RealmConfig
     by: str
+    brokers: list[BrokerAddress]
 
 
 @asynccontextmanager
 async def connect(
-    operator: Identity, realm: RealmConfig, *, brokers: list[BrokerAddress] | None = None, patience_s: float = PATIENCE_S
+    operator: Identity,
+    realm: RealmConfig,
+    *,
+    brokers: list[BrokerAddress] | None = None,
+    patience_s: float = PATIENCE_S,
+    reads: bool = False,
 ) -> AsyncIterator[Connection]:
-    """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
+    """Attach to the realm for the length of a block; with `reads` nothing can be said.
+
+    Raises `TransportError`, or `RefusedError` that says why.
+    """
+    async with attached(operator if reads else _program(operator), realm, brokers, patience_s, reads=reads) as connection:
+        yield connection
+
+
+def _program(operator: Identity) -> Identity:
+    """The identity of this process, below its operator's (rule 1)."""
     entropy = SystemEntropy()
-    identity = delegate(
+    return delegate(
         f"{operator.name}.{entropy.bytes(4).hex()}",
         operator,
         key=SecretKey(entropy.bytes(32)),
         now_s=int(time.time()),
         serial=entropy.bytes(16),
     )
+
+
+@asynccontextmanager
+async def attached(
+    identity: Identity,
+    realm: RealmConfig,
+    brokers: list[BrokerAddress] | None = None,
+    patience_s: float = PATIENCE_S,
+    *,
+    reads: bool = False,
+) -> AsyncIterator[Connection]:
+    """Attach as this very identity, which nobody else uses at the same time unless it only reads. Raises as `connect`."""
     trust = TrustStore(realm.realm)
     try:
         trust.add_all([signed.raw for signed in identity.chain])
@@ -68,20 +97,21 @@ async def connect(
         brokers=reached,
         network=network,
         clock=LinuxClock(),
-        entropy=entropy,
+        entropy=SystemEntropy(),
         about=About(os.getpid(), __version__),
+        reads=reads,
     )
     running = asyncio.create_task(bus.run())
     try:
-        await _attached(bus, reached, patience_s)
-        yield Connection(bus, trust, realm, operator.name.split("/", 1)[1])
+        await _wait_attached(bus, reached, patience_s)
+        yield Connection(bus, trust, realm, person(identity.name), reached)
     finally:
         running.cancel()
         await asyncio.wait({running})
         network.close()
 
 
-async def _attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
+async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     refused = False

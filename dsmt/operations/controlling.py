@@ -1,4 +1,4 @@
-"""Controlling: start, stop, restart, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
+"""Controlling: start, stop, restart, move, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
 
 Rule 1: `stop` is a hold on each slot, with who, when and why; it survives apply and failover, and only `start` lifts it.
 Rule 2: `restart` raises each slot's restart number; controllers pace it.
@@ -13,18 +13,22 @@ from typing import Any
 
 import msgspec
 
+from dsmt.controllers.pinning import home_of
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
 from dsmt.operations.applying import Applied, changed, current, say_spec
+from dsmt.operations.instances import component_of
+from dsmt.operations.members import find
 from dsmt.operations.sight import Sight, look
 from dsmt.operations.targets import Target, slots_of
 from dsmt.operations.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.entropy import Entropy
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
-from dsmt.view import SlotKey
+from dsmt.view import Held, SlotEntry, SlotKey
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +71,37 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     return await _control(bus, sight, target, "restart", will)
 
 
+async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
+    """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
+
+    What keeps data leaves it behind, and is moved only when that is accepted.
+    """
+    sight = await look(bus)
+    if to is not None:
+        find(sight, to)
+    keys = _slots(sight, target)
+    for key in keys:
+        spec, slot = component_of(sight, key), sight.view.slot(key)
+        home = None if spec is None or slot is None else home_of(spec, slot)
+        if spec is not None and spec.each_node:
+            raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
+        if home is not None and not accept_data_loss:
+            raise InputError(
+                "move.data",
+                f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",
+                next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
+            )
+
+    def will(before: SlotControl) -> SlotControl:
+        return _will(before, by, reason, move=to or "", accept_data_loss=accept_data_loss)
+
+    return await _control(bus, sight, target, "move", will)
+
+
 def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
-    return msgspec.structs.replace(before, **{**about, "by": by, "reason": reason})
+    """The will that follows; a move is asked for once."""
+    once = {"move": None, "accept_data_loss": False}
+    return msgspec.structs.replace(before, **{**once, **about, "by": by, "reason": reason})
 
 
 async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Callable[[SlotControl], SlotControl]) -> Done:
@@ -76,7 +109,7 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Ca
     drafts, touched, same = [], [], []
     for key in keys:
         entry = sight.view.slot(key)
-        before = SlotControl() if entry is None or entry.control is None else entry.control.record
+        before = _before(entry)
         after = will(before)
         if after == before:
             same.append(str(key))
@@ -89,6 +122,13 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Ca
     return Done(action=action, target=str(target), instances=touched, unchanged=same)
 
 
+def _before(entry: SlotEntry | None) -> SlotControl:
+    """The will that a new one follows; of a hold whose control was lost the slot fact still knows."""
+    if entry is None:
+        return SlotControl()
+    return SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
+
+
 def _slots(sight: Sight, target: Target) -> list[SlotKey]:
     keys = slots_of(sight.view, target)
     if not keys:
@@ -96,13 +136,13 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
     return keys
 
 
-async def retry(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
+async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
     """Have the agents of a target try again at once. Raises `NotFoundError`."""
     del by, reason
     sight = await look(bus)
     drafts, touched, same = [], [], []
     for key in _slots(sight, target):
-        draft = command(bus, sight, key, "RETRY")
+        draft = command(bus, sight, key, "RETRY", entropy=entropy)
         if draft is None:
             same.append(str(key))
         else:
@@ -113,14 +153,16 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     return Done(action="retry", target=str(target), instances=touched, unchanged=same)
 
 
-def command(bus: Bus, sight: Sight, key: SlotKey, verb: Any, **arguments: Any) -> Draft | None:
+def command(
+    bus: Bus, sight: Sight, key: SlotKey, verb: Any, *, entropy: Entropy | None = None, **arguments: Any
+) -> Draft | None:
     """A command to the agent of a slot's present generation; None when it has no node."""
     entry = sight.view.slot(key)
     if entry is None or entry.fact is None or entry.fact.record.node is None:
         return None
     node = entry.fact.record.node
     record = Command(
-        id=SystemEntropy().bytes(8).hex(),
+        id=(entropy or SystemEntropy()).bytes(8).hex(),
         verb=verb,
         generation=entry.fact.version,
         asker=bus.source,
@@ -166,14 +208,20 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     return Applied(service=after.service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
 
 
-async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
-    """End a service. Raises `NotFoundError`."""
-    sight = await look(bus)
+def spec_of(sight: Sight, service: str) -> Held[SpecFact]:
+    """What was applied of a service last. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
         raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+    return entry.spec
+
+
+async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
+    """End a service. Raises `NotFoundError`."""
+    sight = await look(bus)
+    spec = spec_of(sight, service)
     names = [str(key) for key in slots_of(sight.view, Target(service))]
-    if entry.spec.record.removed:
+    if spec.record.removed:
         return Done(action="remove", target=service, instances=[], unchanged=names)
-    await say_spec(bus, sight, msgspec.structs.replace(entry.spec.record, by=by, reason=reason, removed=True), service)
+    await say_spec(bus, sight, msgspec.structs.replace(spec.record, by=by, reason=reason, removed=True), service)
     return Done(action="remove", target=service, instances=names, unchanged=[])

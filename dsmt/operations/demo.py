@@ -32,9 +32,9 @@ from dsmt.operations.home import Home
 from dsmt.operations.instances import Row, instances, is_ready
 from dsmt.operations.machine import Wanted, down, up
 from dsmt.operations.members import processes
+from dsmt.operations.proving import verify
 from dsmt.operations.recording import record
 from dsmt.operations.targets import Target
-from dsmt.operations.verifying import verify
 from dsmt.operations.watching import Seen, Watch, watching
 from dsmt.spec.records import HttpCheck
 

@@ -1,4 +1,4 @@
-"""Events as JSON: the CloudEvents 1.0 JSON format with the extensions of INTERFACE 2; and notices in the same form."""
+"""Events as JSON: the CloudEvents 1.0 JSON format with our extensions; and notices in the same form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dsmt.trust.store import TrustStore
 def event_object(signed: SignedEvent, trust: TrustStore) -> dict[str, Any]:
     """A verified event. `hlc` is text, since it does not fit into JSON's numbers everywhere."""
     event = signed.event
-    held = trust.certificate(signed.key_id)
+    held = trust.certificate(signed.key_id, event.source)
     return {
         "specversion": "1.0",
         "id": f"{event.incarnation}-{event.sequence}",

@@ -17,7 +17,7 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import Shown
 from dsmt.operations.event_objects import event_object
 from dsmt.operations.instances import health, instances, is_problem, see
-from dsmt.operations.members import find
+from dsmt.operations.members import find, revoked
 from dsmt.operations.sentences import sentence
 from dsmt.operations.sight import Sight, look, patience
 from dsmt.operations.targets import Target, slots_of
@@ -121,7 +121,9 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
 
 def _of_node(sight: Sight, name: str) -> list[SignedEvent]:
     entry = find(sight, name)
-    verdict = sight.fleet.verdict(name)
+    verdict, ended = sight.fleet.verdict(name), revoked(sight, entry)
+    if ended is not None:
+        return [ended] if verdict is None else [ended, verdict.signed]
     if verdict is not None:
         return [verdict.signed]
     found = []

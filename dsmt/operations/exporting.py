@@ -38,7 +38,8 @@ def keep(home: Home, trust: TrustStore) -> bytes:
         except InputError:
             merged = TrustStore(trust.realm)
         if merged.realm == trust.realm:
-            trust = _merged(merged, trust)
+            merged.merge(trust.export())
+            trust = merged
     exported = trust.export()
     if not path.exists() or path.read_bytes() != exported:
         _write(path, exported)
@@ -58,16 +59,6 @@ def from_file(path: Path) -> TrustStore:
     except OSError as error:
         raise InputError("trust.file", f"{path} cannot be read: {error.strerror}", next="dsmt trust export FILE") from error
     return TrustStore.from_export(raw)
-
-
-def _merged(into: TrustStore, other: TrustStore) -> TrustStore:
-    import cbor2  # noqa: PLC0415 - only here: an export is what both are read from
-
-    told = cbor2.loads(other.export())
-    into.add_all(told["certificates"])
-    for key_id in told["revoked"]:
-        into.revoke(key_id)
-    return into
 
 
 def _write(path: Path, content: bytes) -> None:

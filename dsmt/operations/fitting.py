@@ -8,14 +8,16 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pinning import home_of, is_there
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason
 from dsmt.operations.instances import component_of
-from dsmt.operations.members import find
+from dsmt.operations.members import find, revoked
 from dsmt.operations.sight import Sight
 from dsmt.operations.targets import Target, slots_of
 from dsmt.spec.quantities import size_in_words
+from dsmt.spec.records import ComponentSpec
 from dsmt.view import SlotKey
 
 _STATE: Final = ("left", "dead", "suspect", "mode")
@@ -54,13 +56,13 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
         find(sight, node)
     chooser = Chooser(sight.fleet, key.service, spec)
     names = list(sight.fleet.members) if node is None else [node]
-    faults = {name: list(_faults(chooser, name)) for name in names}
+    faults = {name: [*_tied(sight, key, spec, name), *_faults(chooser, name)] for name in names}
     return Fitting(
         target=str(key),
         fits=[name for name, found in faults.items() if not found],
         nodes=len(names),
         clauses=_clauses(faults),
-        suggestions=_suggestions(sight, chooser, faults),
+        suggestions=_suggestions(sight, chooser, faults, key),
         reason=waits_for(sight.fleet, key),
     )
 
@@ -73,6 +75,18 @@ def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
         if node is None or sight.fleet.state(node) in ("dead", "left"):
             return key
     return keys[0]
+
+
+def _tied(sight: Sight, key: SlotKey, spec: ComponentSpec, node: str) -> Iterator[Misfit]:
+    """What keeps a slot that has data off every node but its home."""
+    slot = sight.view.slot(key)
+    home = None if slot is None else home_of(spec, slot)
+    if home is None:
+        return
+    if node != home.node:
+        yield Misfit("data", f"its data is on {home.node}")
+    elif not is_there(sight.fleet, home):
+        yield Misfit("data", f"{node} is another machine than the one that has its data")
 
 
 def _faults(chooser: Chooser, node: str) -> Iterator[Misfit]:
@@ -94,22 +108,24 @@ def _clauses(faults: dict[str, list[Misfit]]) -> list[Clause]:
     return found
 
 
-def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]) -> list[str]:
+def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]], key: SlotKey) -> list[str]:
     """The smallest changes that give a place: for nodes that fail one clause only."""
     if any(not each for each in faults.values()):
         return []
     found: list[str] = []
     for node, each in faults.items():
         if len(each) == 1:
-            said = _suggestion(sight, chooser, node, each[0].clause)
+            said = _suggestion(sight, chooser, node, each[0].clause, key)
             if said is not None:
                 found.append(said)
     return list(dict.fromkeys(found))
 
 
-def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str) -> str | None:
+def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:
     free = chooser.rooms.room(node).free()
     match clause:
+        case "data":
+            return f"dsmt move {key} --accept-data-loss: another node fits, and begins with no data"
         case "memory":
             return f"reserve.memory <= {size_in_words(free.memory)}: {node} fits"
         case "cpu":
@@ -126,6 +142,8 @@ def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str) -> str |
         case "limits":
             return f"limits.enforce: best_effort: {node} fits"
         case _ if clause in _STATE:
+            if revoked(sight, find(sight, node)) is not None:
+                return f"dsmt cert rotate node/{node}: its key was revoked"
             return f"bring {node} back: it is {sight.fleet.state(node)}"
         case _:
             return None

@@ -19,19 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsmt.errors import FailedError, InputError, NotFoundError
+from dsmt.programs.birth import birth_record, open_store
 from dsmt.programs.configuration import (
     BrokerFile,
     ControllerFile,
     NodeFile,
     RealmConfig,
-    birth_record,
     read_config,
     read_identity,
     write_config,
 )
+from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump, root_issued
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import Key, SecretKey
 
 REALM_FILE = "realm.cbor"
 
@@ -67,6 +68,11 @@ class Home:
     def operator(self) -> Identity:
         """The operator whose word the command line gives."""
         return read_identity(self.root / "operator" / "identity")
+
+    @staticmethod
+    def identity(path: Path) -> Identity:
+        """The identity that a file of this home holds."""
+        return read_identity(path)
 
     def root_key(self) -> SecretKey:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""
@@ -111,22 +117,44 @@ def free_port(address: str = "127.0.0.1") -> int:
     raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 
 
+def check_name(name: str) -> None:
+    """Raise `InputError` for what cannot be a realm's name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        said = f"{name!r} is no name of a realm: at most 63 of a-z, 0-9, `.`, `_`, `-`, first and last a letter or digit"
+        raise InputError("home.name", said, next="name it another way: --name NAME")
+
+
+def _check_address(listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+        said = f"{listen!r} is no address to listen at: a port is a number from 1 to 65535"
+        raise InputError("home.address", said, next="write HOST:PORT")
+
+
 def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
-    """Make a realm: root key, one broker `b1`, the operator. Raises `InputError` when there is one already."""
+    """Make a realm: root key, one broker `b1` with the store in which it is born, the operator.
+
+    Raises `InputError` when there is one already, or the name or the address is none.
+    """
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
+    check_name(name)
+    if listen is not None:
+        _check_address(listen)
     entropy = SystemEntropy()
     root = SecretKey(entropy.bytes(32))
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _secret(home.root / "root.key", root.seed)
-    broker = _issue(root, "broker/b1")
+    write_secret(home.root / "root.key", root.seed)
+    broker = issue(root, "broker/b1")
     address = listen or f"127.0.0.1:{free_port()}"
     config = RealmConfig(name=name, roots=(root.public,), brokers=((address, broker.certificate.public),))
     directory = home.part("brokers", "b1")
     write_config(directory / "broker.cbor", BrokerFile(realm=config, address=address))
-    _secret(directory / "identity", dump(broker))
-    _secret(directory / "birth", birth_record(name, broker.name, root))
-    _secret(home.root / "operator" / "identity", dump(_issue(root, f"operator/{operator_name()}")))
+    write_secret(directory / "identity", dump(broker))
+    store = open_store(directory)
+    store.close()
+    write_secret(directory / "birth", birth_record(name, broker.name, store.identity, root))
+    write_secret(home.root / "operator" / "identity", dump(issue(root, f"operator/{operator_name()}")))
     write_config(home.root / REALM_FILE, config)
     return config
 
@@ -136,7 +164,7 @@ def ensure_controller(home: Home, name: str) -> Path:
     directory = home.part("controllers", name)
     if not (directory / "identity").exists():
         write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
-        _secret(directory / "identity", dump(_issue(home.root_key(), f"controller/{name}")))
+        write_secret(directory / "identity", dump(issue(home.root_key(), f"controller/{name}")))
     return directory
 
 
@@ -146,17 +174,22 @@ def ensure_node(home: Home, name: str, *, address: str = "127.0.0.1", labels: di
     if not (directory / "identity").exists():
         config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
         write_config(directory / "node.cbor", config)
-        _secret(directory / "identity", dump(_issue(home.root_key(), f"node/{name}")))
+        write_secret(directory / "identity", dump(issue(home.root_key(), f"node/{name}")))
+    if os.geteuid() == 0:  # users of services may pass, and look at nothing (`dsmt.system.giving`)
+        for place in (home.root, directory.parent, directory):
+            place.chmod(0o711)
     return directory
 
 
-def _issue(root: SecretKey, name: str) -> Identity:
+def issue(root: SecretKey, name: str, *, now_s: int | None = None, key: Key | None = None) -> Identity:
+    """A new identity under the root; with a new key unless one is given."""
     entropy = SystemEntropy()
-    key = SecretKey(entropy.bytes(32))
-    return root_issued(name, root, key=key, now_s=int(time.time()), serial=entropy.bytes(16))
+    key = key or SecretKey(entropy.bytes(32))
+    return root_issued(name, root, key=key, now_s=int(time.time()) if now_s is None else now_s, serial=entropy.bytes(16))
 
 
-def _secret(path: Path, content: bytes) -> None:
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600, on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,4 @@
-"""Instances: what `ps` shows, one row for each slot (INTERFACE 2)."""
+"""Instances: what `ps` shows, one row for each slot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.controllers.pinning import waits_for_home
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import LastExit, Status
@@ -22,6 +23,7 @@ from dsmt.view.sessions import word
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
 PROBLEMS: Final = frozenset({Shown.WAITING, Shown.BACKOFF, Shown.PARKED, Shown.LOST, Shown.FAILED, Shown.STOPPED})
+_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPED, Shown.STOPPING})
 _EMPTY: Final = SlotEntry()
 
 
@@ -130,7 +132,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
     seen = see(sight, key, node)
     application = None if instance is None or instance.application is None else instance.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
-    hold = None if entry.control is None else entry.control.record.hold
+    hold = entry.hold
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
     status = None if seen.status is None else seen.status.record
     return Row(
@@ -147,12 +149,12 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
         restarts=0 if application is None else application.restarts,
         restarts_recent=0 if application is None else application.restarts_recent,
         last_exit=_exit(None if application is None else application.last_exit),
-        next_try_at=None if status is None else rfc3339(status.next_try_ms),
+        next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
         held=None if hold is None else Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason),
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
         revision=0 if fact is None else fact.record.revision,
-        reason=_reason(sight, entry, node, seen),
+        reason=_reason(sight, key, entry, node, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
         stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
@@ -235,9 +237,13 @@ def _layers(instance: Instance | None) -> dict[str, str | None]:
     }
 
 
-def _reason(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
+def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
     """Why it is not as it should be; null when all is well."""
     told = None if entry.fact is None else entry.fact.record.reason
+    spec = component_of(sight, key)
+    pinned = None if spec is None or seen.state in _THERE else waits_for_home(sight.fleet, key, spec, entry)
+    if pinned is not None:
+        return pinned
     match seen.state:
         case Shown.LOST:
             verdict = None if node is None else sight.fleet.verdict(node)

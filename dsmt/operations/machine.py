@@ -2,7 +2,8 @@
 
 Rule 1: `up` may be repeated: what runs is left alone, what is missing is made and started.
 Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
-Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting),
+Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
+    keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
     so have heard of every end.
 Rule 4: after `down` no process is left and no container's directory; keys, history and `data` directories stay.
@@ -14,7 +15,6 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,14 +27,17 @@ from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.home import Home, ensure_controller, ensure_node, init
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config, write_config
-from dsmt.programs.keeper import KeeperFile
+from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.fork import log_path
-from dsmt.system.processes import SpawnedProcesses, detach
+from dsmt.system.processes import SOCKET, SpawnedProcesses, detach
 from dsmt.system.procfs import identity_of, is_alive, open_pidfd
-from dsmt.system.records import living, record_path, take_lock, write_record
+from dsmt.system.records import has_lock, living, record_path, take_lock, write_record
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
+MOST_NODES = 100
+MOST_CONTROLLERS = 9
+"""How many one machine takes: beyond that a number is a slip of the hand."""
 GRACE_S = 15.0
 """How long agents may take to stop their services before they are killed."""
 START_S = 30.0
@@ -42,11 +45,11 @@ START_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `up` was asked for. `name` and `listen` count only when the realm is made."""
+    """What `up` was asked for. `name` (`local` if None) and `listen` make the realm; one that is there must have them."""
 
     nodes: int = 1
     controllers: int = 2
-    name: str = "local"
+    name: str | None = None
     listen: str | None = None
 
 
@@ -77,19 +80,21 @@ async def up(home: Home, wanted: Wanted) -> Started:
     Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
     it does not answer in time.
     """
-    if wanted.nodes < 0 or wanted.controllers < 1:
-        raise InputError("up.count", "a realm needs at least one controller, and no negative number of nodes")
+    check_wanted(wanted)
     made = not home.exists
+    if not made:
+        _check_same(home, wanted)
     if made and wanted.listen is not None:
         check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
     for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
-        init(home, name=wanted.name, listen=wanted.listen)
+        init(home, name=wanted.name or "local", listen=wanted.listen)
     for number in range(1, wanted.controllers + 1):
         ensure_controller(home, f"c{number}")
     for number in range(1, wanted.nodes + 1):
         ensure_node(home, f"n{number}")
+        await asyncio.sleep(0)  # who interrupts is heard
     nodes = [f"n{number}" for number in range(1, wanted.nodes + 1)]
     await _start_keeper(home)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
@@ -103,12 +108,46 @@ async def up(home: Home, wanted: Wanted) -> Started:
     )
 
 
+def check_wanted(wanted: Wanted) -> None:
+    """Raise `InputError` for what no machine can start."""
+    if wanted.nodes < 0 or wanted.controllers < 1:
+        raise InputError(
+            "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
+        )
+    if wanted.nodes > MOST_NODES:
+        said = f"--nodes {wanted.nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
+        raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
+    if wanted.controllers > MOST_CONTROLLERS:
+        said = f"--controllers {wanted.controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
+        raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
+
+
+def _check_same(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` when the realm of this home has another name or address than was asked for."""
+    realm = home.realm()
+    if wanted.name is not None and wanted.name != realm.name:
+        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and a name is for good"
+        raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
+    addresses = [address for address, _ in realm.brokers]
+    if wanted.listen is not None and wanted.listen not in addresses:
+        said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
+        raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+
+
 def check_broker(home: Home, name: str) -> None:
     """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run."""
     directory = home.part("brokers", name)
     if living(record_path(str(directory), "broker")) is None:
         address = read_config(directory / "broker.cbor", BrokerFile).address
         check_free(address, f"broker {name}", then="stop it, then do this again")
+
+
+def check_alone(directory: str, program: str) -> None:
+    """Raise `FailedError` when a program runs from its directory already: two would contest each other's every word."""
+    running = living(record_path(directory, program))
+    if running is not None:
+        said = f"the {program} of {directory} runs already, pid {running.pid}"
+        raise FailedError("start.running", said, next="leave it, or dsmt down first")
 
 
 def check_free(address: str, who: str, *, then: str) -> None:
@@ -125,11 +164,12 @@ async def _start_keeper(home: Home) -> None:
     directory = keeper_directory(home)
     kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
-    write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept)))
+    nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
+    write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept), nodes=nodes))
     lock = take_lock(str(directory))
     if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
         try:
-            argv = [sys.executable, "-m", "dsmt.programs.keeper", str(directory), str(lock)]
+            argv = [*command_of(directory), str(lock)]
             keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
             if keeper is not None:
                 write_record(record_path(str(directory), "spawner"), keeper)
@@ -181,6 +221,8 @@ async def down(home: Home) -> Ended:
             stuck.extend(await kill_owned(str(container), deadline=5.0))
         killed += await _end(parts.brokers(), 5.0)
         killed += await _end_rest(parts, seen)
+        for directory in parts.homes_of_spawners():
+            (directory / SOCKET).unlink(missing_ok=True)
     finally:
         for lock in locks:
             os.close(lock)
@@ -192,7 +234,8 @@ async def down(home: Home) -> Ended:
 async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
     """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one.
 
-    Who holds a directory's lock is its spawner, from its birth on. The locks that are returned keep others from starting.
+    Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
+    ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
     """
     locks: dict[Path, int] = {}
     deadline = time.monotonic() + START_S
@@ -240,8 +283,9 @@ class _Parts:
         return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
 
     def homes_of_spawners(self) -> list[Path]:
-        """The directories in which a spawner may run."""
-        found = [keeper_directory(self._home), *(self._home.part("nodes", name) for name in self._home.names("nodes"))]
+        """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
+        nodes = (self._home.part("nodes", name) for name in self._home.names("nodes"))
+        found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
         return [directory for directory in found if directory.is_dir()]
 
     def controllers(self) -> list[Identity]:

@@ -1,12 +1,13 @@
-"""Members: nodes, brokers and controllers, as `nodes`, `node show`, `brokers` and `controllers` show them (INTERFACE 2)."""
+"""Members: nodes, brokers and controllers, as `nodes`, `node show`, `brokers` and `controllers` show them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from dsmt.errors import NotFoundError
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
@@ -18,6 +19,9 @@ from dsmt.operations.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
 from dsmt.view.sessions import word
+
+CLOSING_MS: Final = 10_000
+"""How long after a revocation the last session that it ends may have been closed."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     history_from: str | None
     disk_bytes: int | None
     dropped: int | None
+    clock_ahead_s: float | None
+    """Its machine's clock minus realm time."""
 
 
 class Controller(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +205,32 @@ def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
     return max(times, default=None)
 
 
+def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
+    """The revocation of a node's key that ended its sessions: it is not alive, and was not heard after that."""
+    if sight.fleet.state(entry.name) == "alive":
+        return None
+    name, seen = f"node/{entry.name}", last_seen_ms(sight, entry) or 0
+    for signed in sight.view.winners():
+        event = signed.event
+        ends = event.topic.startswith("trust/revoked/") and event.data.get("name") == name
+        if ends and seen <= event.time_ms + CLOSING_MS:
+            return signed
+    return None
+
+
+def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
+    ended = revoked(sight, entry)
+    if ended is None:
+        return None
+    by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
+    why = f': "{their}"' if their else ""
+    return f"its key was revoked by {by}{why}, and it cannot attach with it; next: dsmt cert rotate node/{entry.name}"
+
+
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
+    ended = _revocation(sight, entry)
+    if ended is not None:
+        return ended
     verdict = sight.fleet.verdict(entry.name)
     if verdict is not None:
         return verdict.record.message
@@ -212,7 +243,7 @@ def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
 
 
 def clock(found: Node) -> Reason | None:
-    """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (SEMANTICS J4)."""
+    """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (rule J4)."""
     offset_s = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
     if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:
         return None
@@ -240,6 +271,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
                 history_from=rfc3339(told.history_from_ms),
                 disk_bytes=told.disk_bytes,
                 dropped=told.dropped,
+                clock_ahead_s=told.clock_ahead_s,
             )
         )
     addresses = {broker.address for broker in found}

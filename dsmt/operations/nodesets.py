@@ -1,11 +1,9 @@
 """Node sets: named expressions over the nodes of the realm, as facts.
 
-Rule 1: a set that is removed is said once more with a short life: it dies everywhere with no tombstone (SEMANTICS R2).
+Rule 1: a set that is removed ends in a tombstone (rule A6).
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 import msgspec
 
@@ -15,11 +13,9 @@ from dsmt.event.topic import is_level
 from dsmt.operations.sentences import person
 from dsmt.operations.sight import Sight, look
 from dsmt.operations.times import rfc3339
-from dsmt.operations.writing import follow, say
+from dsmt.operations.writing import bury, follow, say
 from dsmt.ports.bus import Bus
 from dsmt.spec import nodeset
-
-REMOVED_TTL_MS: Final = 2_000
 
 
 class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,13 +34,13 @@ def every(sight: Sight) -> list[NodeSet]:
     """All named sets, sorted."""
     topics = sorted(signed.event.topic for signed in sight.view.winners() if signed.event.topic.startswith("nodeset/"))
     names = [topic.removeprefix("nodeset/") for topic in topics]
-    return [one(sight, name) for name in names if name in sight.view.nodesets and not _is_dying(sight, name)]
+    return [one(sight, name) for name in names if name in sight.view.nodesets]
 
 
 def one(sight: Sight, name: str) -> NodeSet:
     """One set, by its name or by an expression. Raises `NotFoundError`, `NodeSetError`."""
     signed = sight.view.winner(f"nodeset/{name}")
-    if signed is None or name not in sight.view.nodesets or _is_dying(sight, name):
+    if signed is None or name not in sight.view.nodesets:
         raise NotFoundError("nodeset.unknown", f"there is no node set {name}", next="dsmt nodeset list")
     fact = from_data(NodesetFact, signed.event.data)
     expression = sight.view.nodesets[name]
@@ -57,11 +53,6 @@ def one(sight: Sight, name: str) -> NodeSet:
         by=person(fact.by),
         at=rfc3339(signed.event.time_ms),
     )
-
-
-def _is_dying(sight: Sight, name: str) -> bool:
-    signed = sight.view.winner(f"nodeset/{name}")
-    return signed is not None and signed.event.ttl is not None
 
 
 def select(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:
@@ -82,7 +73,9 @@ def users(sight: Sight, name: str) -> list[str]:
 
 async def define(bus: Bus, name: str, expression: str, *, by: str) -> NodeSet:
     """Name an expression. Raises `InputError`, `NodeSetError` for one that is wrong or leads back to itself."""
-    if not is_level(name) or name in nodeset.RESERVED:
+    if name in nodeset.RESERVED:
+        raise InputError("nodeset.name", f"{name!r} means something of its own in every realm", next="choose another name")
+    if not is_level(name):
         raise InputError("nodeset.name", f"{name!r} is no name for a set", next="names are 1-63 of a-z 0-9 - . _")
     parsed = nodeset.parse(expression)
     sight = await look(bus)
@@ -100,6 +93,5 @@ async def forget(bus: Bus, name: str, *, by: str, used: bool) -> NodeSet:
     if found.used_by and not used:
         named = ", ".join(found.used_by)
         raise InputError("nodeset.used", f"{name} is used by {named}", next=f"dsmt nodeset remove {name} --yes")
-    record = NodesetFact(expression=found.expression, by=by)
-    await say(bus, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}", ttl_ms=REMOVED_TTL_MS)])
+    await say(bus, [bury(sight.view, f"nodeset/{name}", by=by, reason="")])
     return found

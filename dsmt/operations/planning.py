@@ -17,6 +17,8 @@ import msgspec
 
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.pinning import home_of
+from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.codec import canonical
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
@@ -131,7 +133,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
         unplaced=rehearsal.unplaced(),
         min_ready=rehearsal.min_ready,
         estimate_s=round(rehearsal.took_ms / 1000, 1),
-        warnings=[*warnings, *_best_effort(spec)],
+        warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec)],
     )
 
 
@@ -146,6 +148,28 @@ def _best_effort(spec: ServiceSpec) -> list[str]:
     limits = ((name, component.limits) for name, component in sorted(spec.components.items()))
     names = [name for name, one in limits if one.enforce == "best_effort" and one.memory_bytes]
     return [f"{name}: its memory limit is kept as well as a node can (best_effort)" for name in names]
+
+
+def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:
+    """What becomes of data: who stays with it where it should not be, and who may now lose it."""
+    told = []
+    for name, component in sorted(spec.components.items()):
+        before = None if live is None else live.components.get(name)
+        if component.data and component.on_partition != "pinned":
+            told += [f"{name}: an instance that moves leaves its data behind, and begins with none"]
+        entry = sight.view.services.get(spec.service)
+        if entry is None or before is None or component.on_partition != "pinned":
+            continue
+        chooser = Chooser(sight.fleet, spec.service, component)
+        for (other, index), slot in sorted(entry.slots.items()):
+            home = home_of(component, slot) if other == name else None
+            fault = None if home is None else chooser.stays(home.node)
+            if home is not None and fault is not None:
+                key = SlotKey(spec.service, name, index)
+                told.append(
+                    f"{key} stays on {home.node} with its data, though {fault.says}; dsmt move {key} --accept-data-loss"
+                )
+    return told
 
 
 @dataclass(slots=True)
@@ -205,7 +229,7 @@ class _Rehearsal:
             if action is not None:
                 self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=_because(intent)))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
-            down += in_place and action != "update" and self._is_ready(key)
+            down += in_place and not self._stays_up(key, action) and self._is_ready(key)
             version = intent.next_version
             self._say("controller/plan", intent.topic, intent.data, version=version)
         self.min_ready = min(self.min_ready, self._ready_before(down))
@@ -213,6 +237,11 @@ class _Rehearsal:
             if isinstance(intent.record, Slot):
                 self._obey(_key(intent), intent.record, intent.next_version, told[_key(intent)])
         self.now_ms += 1_000
+
+    def _stays_up(self, key: SlotKey, action: str | None) -> bool:
+        """Whether an instance is served all the while: what runs goes on, or its successor starts beside it."""
+        component = self.spec.components.get(key.component)
+        return action == "update" or (action == "replace" and component is not None and component.overlaps)
 
     def _runs_on(self, key: SlotKey) -> bool:
         """Whether the new spec is taken over by what runs, without a restart."""
@@ -275,6 +304,7 @@ class _Rehearsal:
             subject=topic,
             time=hlc(self.now_ms, self._sequence % 65_536),
             data=data,
+            epoch=None if version is None else self.view.epoch(topic),
             version=version,
             replaces=before.id if version is not None and before is not None else None,
         )

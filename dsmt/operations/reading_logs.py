@@ -1,4 +1,4 @@
-"""Logs: what instances have written, asked of their agents (LOGS, SEMANTICS A7), who answer to the asker's inbox.
+"""Logs: what instances have written, asked of their agents (LOGS, rule A7), who answer to the asker's inbox.
 
 Rule 1: the answer's end is marked by the agent; who does not answer within `ANSWER_S` is told as such.
 Rule 2: following is asked for again each time before the agent's own limit ends it.

@@ -81,6 +81,8 @@ def needs_a_person(event: Event) -> bool:
     """Whether somebody may have to act on it."""
     if event.type == "dsmt.node.verdict":
         return event.data.get("state") == "dead"
+    if event.type == "dsmt.keeper":
+        return True
     if event.type == "dsmt.notice":
         return event.data.get("kind") in _ALARMS
     reason = event.data.get("reason") if event.type in _WITH_REASONS else None
@@ -220,10 +222,24 @@ def _brake(_: Event, told: r.Brake) -> str:
     return f"{verb}, says {person(told.by)}{_their(told.reason)}"
 
 
+def _clock(event: Event, told: r.ClockWord) -> str:
+    broker = event.topic.rsplit("/", 1)[1]
+    return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{_their(told.reason)}"
+
+
 def _lines(_: Event, told: r.LogLines) -> str:
     if len(told.lines) > 1:
         return f"wrote {len(told.lines)} lines, the last: {told.lines[-1]}"
     return f"wrote: {told.lines[0]}" if told.lines else "wrote nothing more"
+
+
+def keeper_died(said: r.KeeperReplaced) -> str:
+    """What happened to a keeper."""
+    return f"its keeper, pid {said.died}, had died; pid {said.pid} took its place"
+
+
+def _revoked(event: Event, said: r.Revoked) -> str:
+    return f"ends the key of {said.name or event.topic.split('/')[2]}{_their(said.reason)}"
 
 
 _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
@@ -236,6 +252,8 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.session": _session,
     "dsmt.broker.stats": lambda _, said: f"holds {said.facts} facts, {said.events} events, {said.sessions} sessions",
     "dsmt.notice": lambda _, said: f"notices {said.kind}: {said.message}",
+    "dsmt.keeper": lambda _, said: f"{keeper_died(said)} ({said.directory})",
+    "dsmt.trimmed": lambda _, said: f"let {said.count} rows of {said.budget} go, between #{said.first} and #{said.last}",
     "dsmt.source.started": lambda event, said: f"began incarnation {event.incarnation}, version {said.version}",
     "dsmt.service.spec": _spec,
     "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}",
@@ -248,6 +266,8 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.endpoint": _endpoint,
     "dsmt.log": _lines,
     "dsmt.decision": lambda _, said: f"decided {len(said.produced)} facts from row {said.row} of {said.broker}",
+    "dsmt.trust.revoked": _revoked,
     "dsmt.tombstone": lambda _, said: f"is over, says {person(said.by)}{_their(said.reason)}",
     "dsmt.config.brake": _brake,
+    "dsmt.config.clock": _clock,
 }

@@ -8,7 +8,7 @@ Rule 3: no command waits for ever for a broker that does not answer: see `patien
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +16,15 @@ from typing import Final
 
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.records import BrokerNotice, BrokerStats, Heartbeat, from_data
+from dsmt.event.records import BrokerNotice, BrokerStats, Heartbeat, KeeperReplaced, from_data
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View
 
 PATIENCE_S: Final = 20.0
 STATS_MS: Final = 70_000
 """Brokers say their stats each 30 s."""
+KEEPER_MS: Final = 600_000
+"""How long `status` tells of the death of a keeper or spawner."""
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
 
@@ -46,6 +48,8 @@ class Passing:
     stats: dict[str, tuple[int, BrokerStats]] = field(default_factory=dict)
     """By broker: when, and what."""
     gaps: int = 0
+    keepers: dict[str, tuple[int, KeeperReplaced]] = field(default_factory=dict)
+    """By source: the last death of a keeper that it saw, and when."""
     heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
     """By source: when it was heard last."""
 
@@ -57,6 +61,8 @@ class Passing:
                 self.stats[levels[1]] = (event.time_ms, from_data(BrokerStats, event.data))
             elif event.type == "dsmt.notice":
                 self.gaps += from_data(BrokerNotice, event.data).kind in ("gap", "equivocation")
+            elif event.type == "dsmt.keeper":
+                self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
             elif event.type == "dsmt.heartbeat":
                 self.heard[event.source] = (event.time_ms, from_data(Heartbeat, event.data))
         except UnusableEventError:
@@ -111,6 +117,7 @@ async def _passing(bus: Bus, told: Passing) -> None:
     now_ms = bus.now_ms()
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
+        (("controller/+/keeper", "node/+/keeper"), KEEPER_MS),
         (("node/+/heartbeat", "broker/+/heartbeat", "controller/+/heartbeat"), HEARD_MS),
     )
     for patterns, window in windows:
@@ -122,7 +129,7 @@ async def _passing(bus: Bus, told: Passing) -> None:
                         told.take(delivery.signed.event)
 
 
-async def watch(bus: Bus) -> AsyncIterator[Sight]:
+async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
     """The view again after each change, and at least each quarter of a second, for as long as it is iterated."""
     view, whole, as_of_ms = View(), False, 0
     complete = False

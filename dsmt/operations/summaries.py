@@ -1,4 +1,4 @@
-"""Summaries: services and the realm, as `services` and `status` show them (INTERFACE 2)."""
+"""Summaries: services and the realm, as `services` and `status` show them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import msgspec
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
+from dsmt.operations.certificates import in_use, renew_at
+from dsmt.operations.clocks import FAR_S, difference
 from dsmt.operations.instances import Row, instances, is_problem, is_ready
-from dsmt.operations.members import Broker, Controller, Node, brokers, clock, controllers, nodes
-from dsmt.operations.sentences import person
+from dsmt.operations.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
+from dsmt.operations.revisions import Refused, refused, running
+from dsmt.operations.sentences import keeper_died, person
 from dsmt.operations.sight import Sight
 from dsmt.operations.targets import Target
 from dsmt.operations.times import rfc3339
@@ -24,7 +27,10 @@ _TRANSIENT: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING}
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance."""
+    """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
+
+    `revision` is what was applied last; `running` are those that its instances implement, the newest first.
+    """
 
     service: str
     state: str
@@ -38,6 +44,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     owner: str
     reason: Reason | None
+    running: list[int]
+    refused: Refused | None
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +91,10 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Certs(msgspec.Struct, frozen=True, kw_only=True):
-    """Certificates: whether none ends soon, and which ends first."""
+    """Certificates: whether none ends soon, whether one has half of its life behind it, and which ends first."""
 
     ok: bool
+    renew: bool
     next: str | None
     expires: str | None
 
@@ -151,6 +160,8 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
         description="" if parsed is None else parsed.description,
         owner="" if parsed is None else parsed.owner,
         reason=worst,
+        running=running(entry),
+        refused=refused(entry),
     )
 
 
@@ -186,11 +197,15 @@ def brake(sight: Sight) -> Brake:
 
 def certs(trust: TrustStore, now_ms: int) -> Certs:
     """The certificate in use that ends first, of those that this reader has met."""
-    ends = [(one.not_after, one.subject) for one in trust.certificates() if one.role not in ("operator", "agent")]
-    first = min(ends, default=None)
+    first = min(in_use(trust).values(), key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
-        return Certs(ok=True, next=None, expires=None)
-    return Certs(ok=first[0] * 1000 - now_ms > RENEW_SOON_MS, next=first[1], expires=rfc3339(first[0] * 1000))
+        return Certs(ok=True, renew=False, next=None, expires=None)
+    return Certs(
+        ok=first.not_after * 1000 - now_ms > RENEW_SOON_MS,
+        renew=now_ms >= renew_at(first) * 1000,
+        next=first.subject,
+        expires=rfc3339(first.not_after * 1000),
+    )
 
 
 def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Status:
@@ -250,13 +265,15 @@ def _realm_state(
 
 def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]) -> list[Alert]:
     """Everything that is not as it should be, what needs a person first."""
+    known = sight.view.nodes
+    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
     found = [
         Alert(
             target=f"node/{node.node}",
             code="node.lost",
             message=node.evidence or f"{node.node} is {node.liveness}",
-            next=f"dsmt why node/{node.node}",
-            who="dsmt",
+            next=f"dsmt cert rotate node/{node.node}" if node.node in ended else f"dsmt why node/{node.node}",
+            who="you" if node.node in ended else "dsmt",
         )
         for node in of_nodes
         if node.liveness in ("dead", "suspect")
@@ -265,6 +282,17 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
         Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
         for node in of_nodes
         if (why := clock(node)) is not None
+    ]
+    found += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.clock",
+            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
+            next=f"set it, or dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in sorted(sight.passing.stats.items())
+        if abs(told.clock_ahead_s) > FAR_S
     ]
     if of_services and not any(one.alive for one in of_controllers):
         found.append(
@@ -276,6 +304,10 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
                 who="you",
             )
         )
+    found += [
+        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
+        for source, (_, said) in sorted(sight.passing.keepers.items())
+    ]
     for one in of_services:
         for row in instances(sight, Target(one.service), problems=True):
             why = row.reason

@@ -1,6 +1,6 @@
 """Tail: the event stream as a reader has verified it.
 
-Rule 1: filters other than topic are applied after the chain was followed (SEMANTICS B1), here.
+Rule 1: filters other than topic are applied after the chain was followed (rule B1), here.
 Rule 2: the last N are found by reading back in growing windows; what is shown first joins the live tail without a hole.
 Rule 3: a notice is always shown.
 """

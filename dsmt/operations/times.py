@@ -16,7 +16,7 @@ _CLOCK: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 def rfc3339(ms: int | None) -> str | None:
-    """A realm time as INTERFACE 1 writes it; what is not known stays null."""
+    """A realm time as JSON has it; what is not known stays null."""
     return None if ms is None else hlc.rfc3339(ms)
 
 

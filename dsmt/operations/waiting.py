@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from dsmt.errors import InputError, TimedOutError, TransportError
 from dsmt.event.status import Shown
 from dsmt.operations.applying import Applied
 from dsmt.operations.instances import Row, instances, is_ready
+from dsmt.operations.revisions import refused
 from dsmt.operations.sight import Sight, watch
 from dsmt.operations.targets import Target, slots_of
 from dsmt.ports.bus import Bus
@@ -34,18 +36,18 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True):
 async def until(bus: Bus, seen: Callable[[Sight], Result | None], *, limit_s: float | None, what: str) -> Result:
     """What `seen` says of the view, as soon as it says anything. Raises `TimedOutError`."""
     try:
-        async with asyncio.timeout(limit_s):
-            async for sight in watch(bus):
+        async with asyncio.timeout(limit_s), aclosing(watch(bus)) as sights:
+            async for sight in sights:
                 found = seen(sight)
                 if found is not None:
                     return found
     except TimeoutError as error:
         raise TimedOutError(
             "wait.timeout",
-            f"not within {limit_s:g} s: {what}; what was asked for goes on",
+            f"waited {limit_s:g} s for {what}, and it is not so yet; what was asked for goes on",
             next="dsmt status shows how far it is",
         ) from error
-    raise TransportError("wait.ended", f"the view ended before this was so: {what}", next="try again")
+    raise TransportError("wait.ended", f"the view ended while waiting for {what}", next="try again")
 
 
 async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | None) -> Waited:
@@ -64,7 +66,7 @@ async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | Non
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} is {state}")
+    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be {state}")
 
 
 def _is(sight: Sight, row: Row, state: str) -> bool:
@@ -83,30 +85,21 @@ async def settled(bus: Bus, applied: Applied, *, limit_s: float | None) -> Appli
         entry = sight.view.services[applied.service]
         if entry.spec is not None and entry.spec.version > applied.revision:
             return msgspec.structs.replace(applied, outcome="superseded")
-        standing = [row for row in rows if row.revision == applied.revision and row.held is None]
+        free = [row for row in rows if row.held is None]
+        standing = [row for row in free if row.revision == applied.revision]
         current = [row for row in standing if not _behind(sight, row)]  # what still runs of an older one is not it
         ready = sum(is_ready(sight, row) for row in current)
-        wanted = sum(row.held is None for row in rows)
+        wanted = len(free)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted)
-        if _rolled_back(sight, applied):
-            return msgspec.structs.replace(told, outcome="rolled_back")
+        if refused(entry) is not None:
+            return msgspec.structs.replace(told, outcome="rolled_back", ready=sum(is_ready(sight, row) for row in free))
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
         if any(row.state is Shown.PARKED for row in current):
             return msgspec.structs.replace(told, outcome="parked")
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{applied.service} r{applied.revision} is ready")
-
-
-def _rolled_back(sight: Sight, applied: Applied) -> bool:
-    entry = sight.view.services[applied.service]
-    spec = entry.spec
-    if spec is None or spec.version != applied.revision:
-        return False
-    facts = (slot.fact for slot in entry.slots.values() if slot.fact is not None)
-    standing = (fact for fact in facts if fact.record.desired != "gone" and fact.record.spec != str(spec.id))
-    return any(spec.id in fact.signed.event.cause for fact in standing)
+    return await until(bus, seen, limit_s=limit_s, what=f"{applied.service} r{applied.revision} to be ready")
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:
@@ -137,7 +130,25 @@ async def restarted(bus: Bus, target: Target, *, limit_s: float | None) -> Waite
                 return None
         return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} is restarted and ready")
+    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be restarted and ready")
+
+
+async def moved(bus: Bus, target: Target, *, limit_s: float | None) -> Waited:
+    """Wait until every move that was asked for is done and ready. Raises `TimedOutError`."""
+
+    def seen(sight: Sight) -> Waited | None:
+        rows = instances(sight, target)
+        for row in rows:
+            entry = sight.view.slot(row.key)
+            asked = None if entry is None else entry.control
+            fact = None if entry is None else entry.fact
+            done = 0 if fact is None else fact.record.moved_at_ms or 0
+            there = asked is None or asked.record.move in (None, row.node)
+            if (asked is not None and not there and done < asked.time_ms) or not is_ready(sight, row) or _behind(sight, row):
+                return None
+        return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
+
+    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be moved and ready")
 
 
 def _behind(sight: Sight, row: Row) -> bool:
@@ -159,4 +170,4 @@ async def ended(bus: Bus, service: str, *, limit_s: float | None) -> Waited:
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{service} is gone")
+    return await until(bus, seen, limit_s=limit_s, what=f"{service} to be gone")

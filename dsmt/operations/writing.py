@@ -8,11 +8,10 @@ from typing import Final
 
 import msgspec
 
-from dsmt.errors import FailedError
-from dsmt.event.envelope import EventId
-from dsmt.event.records import to_data
-from dsmt.event.registry import lookup
-from dsmt.operations.sight import look, patience
+from dsmt.errors import DsmtError, FailedError
+from dsmt.event.envelope import TOMBSTONE, EventId
+from dsmt.event.records import Tombstone, to_data
+from dsmt.operations.sight import patience
 from dsmt.ports.bus import Bus, Draft, Emission
 from dsmt.view import View
 
@@ -31,37 +30,47 @@ def follow(
 ) -> Draft:
     """A draft of a shared fact that follows the one that the view holds."""
     before = view.winner(topic)
-    return Draft(topic, to_data(record), subject=subject, cause=cause, replaces=before, ttl_ms=ttl_ms)
+    epoch = view.epoch(topic)
+    return Draft(topic, to_data(record), subject=subject, cause=cause, replaces=before, ttl_ms=ttl_ms, epoch=epoch)
+
+
+def anew(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
+    """A draft of the first fact of a thing's next epoch."""
+    return Draft(topic, to_data(record), subject=subject, epoch=view.epoch(topic) + 1)
+
+
+def bury(view: View, thing: str, *, by: str, reason: str) -> Draft:
+    """A draft of the tombstone that ends the present epoch of a thing (`service/web`, `nodeset/good`; rule A6)."""
+    topic = f"{TOMBSTONE}{thing}"
+    record = Tombstone(by=by, reason=reason)
+    return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
 
 
 async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
-    """Publish, wait for every acknowledgement, and see that no other fact was first (SEMANTICS A3); the events' ids.
+    """Publish, and wait for every answer; the events' ids.
 
-    Raises `RefusedError`, `TransportError`, or `FailedError` (`conflict`) that names who was first, and where: all else
-    was said and stands.
+    What was acknowledged stands: the broker compared it where it was said (rule A3). Where the link was lost before the
+    answer came, the history says whether it was stored. Raises `RefusedError`, `TransportError`, or `FailedError`
+    (`conflict`) that names who was first, and where, and what was not stored: all else was said and stands.
     """
     emissions: list[Emission] = [bus.emit(draft) for draft in drafts]
     async with patience("the acknowledgement"):
-        await asyncio.gather(*(emission.acknowledged() for emission in emissions))
-    said = [(draft.topic, emission.id) for draft, emission in zip(drafts, emissions, strict=True) if emission.id is not None]
-    facts = [(topic, mine) for topic, mine in said if _is_fact(topic)]
-    if facts:
-        _check_races((await look(bus)).view, facts)
-    return [mine for _, mine in said]
-
-
-def _is_fact(topic: str) -> bool:
-    match = lookup(topic)
-    return match is not None and match.row.kind == "fact"
-
-
-def _check_races(view: View, said: Sequence[tuple[str, EventId]]) -> None:
-    """Raise `FailedError` when others have won topics over what was said; a fact that follows ours has not."""
-    lost = []
-    for topic, mine in said:
-        winner = view.winner(topic)
-        if winner is not None and mine not in (winner.id, winner.event.replaces):
-            lost.append(f"{winner.event.source} changed {topic} at the same moment, and was first")
+        answers = await asyncio.gather(*(emission.acknowledged() for emission in emissions), return_exceptions=True)
+        lost = []
+        for draft, emission, answer in zip(drafts, emissions, answers, strict=True):
+            if isinstance(answer, BaseException):
+                lost += await _came_to_nothing(bus, draft, emission, answer)
     if lost:
         more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
         raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="look at what it says now, and try again")
+    return [emission.id for emission in emissions if emission.id is not None]
+
+
+async def _came_to_nothing(bus: Bus, draft: Draft, emission: Emission, answer: BaseException) -> list[str]:
+    """What to say of a draft that was not acknowledged; nothing when it is stored all the same."""
+    if not isinstance(answer, DsmtError) or answer.code not in ("stale", "unanswered"):
+        raise answer
+    if answer.code == "stale":
+        return [answer.message]
+    stored = emission.id is not None and await bus.fetch([emission.id])
+    return [] if stored else [f"{draft.topic} was not stored: the connection was lost"]

@@ -1,6 +1,6 @@
 """Bus: publish and subscribe with proof, as a port; every transport fulfils it and one conformance suite says so.
 
-Contract (DESIGN.md 4):
+Contract:
 1. At least once, de-duplicated, in order per source.
 2. A gap is reported and closed as filled, declared, trimmed or lost; never hidden.
 3. A subscription's retained facts and its live tail meet without a hole; `Complete` marks where.
@@ -20,7 +20,7 @@ from dsmt.event.envelope import EventId, SignedEvent
 
 
 class Level(StrEnum):
-    """What an acknowledgement promises (SEMANTICS D1)."""
+    """What an acknowledgement promises (rule D1)."""
 
     SPOOLED = "spooled"
     STORED = "stored"
@@ -29,7 +29,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a store's history (SEMANTICS D3): store id, row, and the realm time there in ms."""
+    """A place in a store's history (rule D3): store id, row, and the realm time there in ms."""
 
     store: str
     row: int
@@ -50,8 +50,8 @@ class Ack:
 class Draft:
     """What is to be said, before it is numbered, chained and signed.
 
-    `ttl_ms` None takes the topic's default from the registry. A shared fact names in `replaces` the fact it follows.
-    `cause` holds event ids or earlier emissions of this very source.
+    `ttl_ms` None takes the topic's default from the registry. A shared fact names in `replaces` the fact that it follows,
+    and is refused as `stale` when another one is held. `cause` and `replaces` may hold earlier emissions of this source.
     """
 
     topic: str
@@ -60,9 +60,11 @@ class Draft:
     cause: tuple[EventId | Emission, ...] = ()
     ttl_ms: int | None = None
     to: tuple[str, ...] = ()
-    replaces: SignedEvent | None = None
+    replaces: SignedEvent | Emission | None = None
     version: int | None = None
-    """For a shared fact with nothing to replace that is still known: defaults to 1 + that of `replaces`."""
+    """For a shared fact: 1 + that of `replaces` unless it is given; 1 with nothing to replace."""
+    epoch: int | None = None
+    """For a shared fact: that of `replaces` unless it is given; the first with nothing to replace."""
 
 
 class Emission(Protocol):
@@ -79,7 +81,11 @@ class Emission(Protocol):
         ...
 
     async def acknowledged(self) -> Ack:
-        """Wait for the acknowledgement. Raises `RefusedError` when the door said no."""
+        """Wait for the acknowledgement.
+
+        Raises `RefusedError` when the door said no (`stale`: another fact was first), `FailedError` (`unanswered`) for a
+        shared fact of which nobody knows whether it was stored: it is not said again; look, and decide anew (A3).
+        """
         ...
 
 
@@ -97,7 +103,7 @@ class Arrived:
 class Complete:
     """All retained facts (or all history asked for) up to `cursor` have been delivered.
 
-    `whole` is the broker's word that its own view is complete (SEMANTICS A4); False from a broker that came up empty.
+    `whole` is the broker's word that its own view is complete (rule A4); False from a broker that came up empty.
     """
 
     cursor: Cursor
@@ -106,17 +112,21 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """Everything stored up to `cursor` that this subscription takes has been delivered."""
+    """Everything stored up to `cursor` that this subscription takes has been delivered.
+
+    `token`: the newest that its reader had sent with `mark` when the broker said this; None when that was told before.
+    """
 
     cursor: Cursor
     whole: bool
+    token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something a reader must know that is no event: a gap, its closing, a bad signature, a lost connection.
 
-    `type` is one of INTERFACE 2's `dsmt.notice.` words.
+    `type` is a `dsmt.notice.` word.
     """
 
     type: str
@@ -159,6 +169,40 @@ class Interest:
     """False ends the subscription at `Complete`."""
 
 
+class Subscription(Protocol):
+    """What a subscription delivers, in batches."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delivery]]:
+        """Iterate over the batches."""
+        ...
+
+    async def __anext__(self) -> Sequence[Delivery]:
+        """The next batch."""
+        ...
+
+    def mark(self, token: int) -> None:
+        """Have a bookmark carry this token, in the order of the stream, when all that the broker has now was delivered.
+
+        Tokens grow; without a broker it is asked at the next attachment. Only an echo tells how old a view is: what
+        waited in a buffer while a process was stopped looks as fresh as what was just sent (rule A4).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A part of a broker's store as it stands, for an export: every row behind one is in exactly one of the three.
+
+    `rows` are (row, arrived ms, signed bytes), `nodes` (first row, level, hash) stand over what was trimmed, `lost` are
+    ranges that are gone without a word. None of them: there is no more.
+    """
+
+    store: str
+    rows: tuple[tuple[int, int, bytes], ...]
+    nodes: tuple[tuple[int, int, bytes], ...]
+    lost: tuple[tuple[int, int], ...]
+
+
 class Bus(Protocol):
     """One source's connection to the realm."""
 
@@ -178,11 +222,11 @@ class Bus(Protocol):
         ...
 
     def now_ms(self) -> int:
-        """Realm time in ms (SEMANTICS J4): slewed, never back."""
+        """Realm time in ms (rule J4): slewed, never back."""
         ...
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> Emission:
-        """Sign and send, without waiting. `level` None takes the topic's own (SEMANTICS D1).
+        """Sign and send, without waiting. `level` None takes the topic's own (rule D1).
 
         Raises `InputError` when the draft is not valid for its topic (schema, size over 64 KiB).
         """
@@ -197,15 +241,39 @@ class Bus(Protocol):
         ...
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
-        """Re-offer signed facts of anybody that this process holds and acts on (SEMANTICS R5)."""
+        """Re-offer signed facts of anybody that this process holds and acts on (rule R5)."""
         ...
 
-    def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Delivery]]]:
+    @property
+    def early_s(self) -> float:
+        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0.
+
+        It is offered again by itself when it is in time.
+        """
+        ...
+
+    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
+        """The certificates of who signed a fact, up to the root's: who keeps the fact keeps them with it (rule R5)."""
+        ...
+
+    def introduce(self, certificates: Sequence[bytes]) -> None:
+        """Take in certificates that were kept with a fact; what cannot be used is left out."""
+        ...
+
+    def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[Subscription]:
         """Deliveries in batches, in store order, over reconnections, until the block is left."""
         ...
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id; those that are not there are missing from the answer."""
+        ...
+
+    async def history(self, after: int) -> HistoryPage:
+        """What of the broker's store stands behind a row."""
+        ...
+
+    async def head(self) -> SignedEvent:
+        """The broker's stats with the head of its store (rule J3), signed now."""
         ...
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
@@ -217,7 +285,7 @@ class Bus(Protocol):
         ...
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
-        """Emit a heartbeat that vouches for all facts of this source (SEMANTICS B2, F3)."""
+        """Emit a heartbeat that vouches for all facts of this source (rule B2, F3)."""
         ...
 
     def on_attached(self, call: Callable[[], None]) -> None:

@@ -33,6 +33,7 @@ class Checks(Protocol):
         ports: Mapping[str, int],
         env: Mapping[str, str],
         directory: str,
+        user: str = "",
     ) -> Result:
         """One try, at most `check.timeout_s` seconds; never raises for what the service does."""
         ...

@@ -1,4 +1,4 @@
-"""Datagrams: small messages that may be lost (UDP), as a port: what probes are made of (SEMANTICS F4)."""
+"""Datagrams: small messages that may be lost (UDP), as a port: what probes are made of (rule F4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Driver: how an instance's program is run and contained, as a port (DESIGN.md 6).
+"""Driver: how an instance's program is run and contained, as a port.
 
 Contract:
 1. `start` returns only when the program has exec'd; what prevents it is a `FailedError` with a `start.` code.
@@ -32,6 +32,8 @@ class Launch:
     stdout: str
     stderr: str
     limits: Mapping[str, int] = field(default_factory=dict)
+    user: str = ""
+    """Whom it runs as: a name, or uid[:gid]; empty for the driver's own user."""
 
 
 class Instance(Protocol):
@@ -59,7 +61,7 @@ class Instance(Protocol):
 
 
 class Driver(Protocol):
-    """A way to run programs. `fence` is `kernel` or `none` (SEMANTICS C5)."""
+    """A way to run programs. `fence` is `kernel` or `none` (rule C5)."""
 
     @property
     def fence(self) -> str:
@@ -69,6 +71,11 @@ class Driver(Protocol):
     @property
     def enforces(self) -> tuple[str, ...]:
         """The limits it can enforce here: of `pids`, `files`, `memory`, `cpu`, `disk`."""
+        ...
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """As whom it can run programs here: `any`, or the names of its own user."""
         ...
 
     def start(self, launch: Launch) -> Instance:

@@ -22,7 +22,7 @@ Peer = NewType("Peer", bytes)
 
 
 class How(StrEnum):
-    """How a connection ended (SEMANTICS F2: only what the peer closed is evidence of its death)."""
+    """How a connection ended (rule F2: only what the peer closed is evidence of its death)."""
 
     PEER = "peer"
     """The peer's end was closed: FIN or RST."""

@@ -3,16 +3,23 @@
 Contract:
 1. Rows are numbered 1, 2, 3... in the order of `append`; a row never changes its event.
 2. `append` is all or nothing for its batch, and what it returned survives a crash of the process.
-3. The winner of a topic (SEMANTICS A1) is marked by the caller's decision and is never trimmed.
+3. The winner of a topic (rule A1) is marked by the caller's decision and is never trimmed; neither is its winner as of
+   the horizon of trimming (rule H3).
+4. Each row stands under the head (`event.rowtree`), also after it was trimmed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.registry import Budget
+from dsmt.event.rowtree import Node
+
+ROW_BYTES: Final = 300
+"""What a row costs in the store beside its event's bytes: columns and indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,44 @@ class Append:
 
     signed: SignedEvent
     arrived_ms: int
-    budget: str
-    """`evidence`, `signal` or `log`: the class of SEMANTICS B6 that pays for it."""
+    budget: Budget
+    """`evidence`, `signal` or `log`: the class of rule B6 that pays for it."""
     fact: bool
     winner: bool
     expires_ms: int | None
     """Realm time after which a retained fact is dead, or None for a durable one."""
+    payer: str = ""
+    """The ancestor to whose account it goes (rule D2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
+
+    digest: bytes
+    size: int
+    at_ms: int
+    payer: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Rows that are gone, both included, and that were not trimmed: the store was damaged."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Rows of one class that went, as a `RowSet` that lies between two rows; to be said by a signed record (rule B6)."""
+
+    number: int
+    budget: Budget
+    first: int
+    last: int
+    rows: bytes
 
 
 class Store(Protocol):
@@ -47,7 +86,7 @@ class Store(Protocol):
 
     @property
     def identity(self) -> str:
-        """The store id: made once with the store, part of every cursor (SEMANTICS D3)."""
+        """The store id: made once with the store, part of every cursor (rule D3)."""
         ...
 
     @property
@@ -58,6 +97,11 @@ class Store(Protocol):
     @property
     def head(self) -> int:
         """The greatest row number; 0 in an empty store."""
+        ...
+
+    @property
+    def head_hash(self) -> bytes:
+        """The head of the tree over all rows, the trimmed ones among them (rule J3)."""
         ...
 
     @property
@@ -73,7 +117,7 @@ class Store(Protocol):
         ...
 
     def leaf(self, source: str, incarnation: int, sequence: int) -> bytes | None:
-        """The leaf hash of a stored event, or None: this is the de-duplication key of SEMANTICS D2."""
+        """The leaf hash of a stored event, or None: this is the de-duplication key of rule D2."""
         ...
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
@@ -100,8 +144,17 @@ class Store(Protocol):
         """The greatest (incarnation, sequence) stored of a source."""
         ...
 
+    @property
+    def limit_bytes(self) -> int:
+        """How large the history and the retained facts may be together."""
+        ...
+
+    def live(self, payer: str | None = None) -> tuple[int, int]:
+        """How many retained facts, and bytes of them, are on a payer's account (rule D2); None: on everybody's."""
+        ...
+
     def live_facts(self, source: str) -> int:
-        """How many retained facts a source has (SEMANTICS A14)."""
+        """How many retained facts a source has (rule D2)."""
         ...
 
     def expire(self, now_ms: int) -> int:
@@ -109,9 +162,28 @@ class Store(Protocol):
         ...
 
     def trim(self, now_ms: int, limit: int = 5000) -> bool:
-        """Keep within the budgets of SEMANTICS B6, winners excepted; whether there is more to do at once.
+        """Keep within the budgets of rule B6, winners excepted; whether there is more to do at once.
 
         It looks at no more than `limit` rows for each class, so that nobody waits long for it.
+        """
+        ...
+
+    def untold(self) -> list[Trim]:
+        """What was trimmed and no record says yet; it is kept until `told`."""
+        ...
+
+    def told(self, number: int, row: int) -> None:
+        """A trim record that says it stands in this row."""
+        ...
+
+    def trimmed_between(self, budget: Budget, first: int, last: int) -> int:
+        """How many rows of a class were trimmed between two rows, both included."""
+        ...
+
+    def history(self, after: int, limit: int) -> list[Row | Node | Lost]:
+        """What stands behind a row, about `limit` pieces in order and without a hole.
+
+        Its first may be a node that begins before: what was trimmed meanwhile has met what had been.
         """
         ...
 
@@ -120,7 +192,11 @@ class Store(Protocol):
         ...
 
     def put_certificate(self, key_id: bytes, raw: bytes) -> None:
-        """Keep a certificate under the id of the key it names."""
+        """Keep a certificate beside the others of the key it names."""
+        ...
+
+    def drop_certificate(self, raw: bytes) -> None:
+        """Keep a certificate no more."""
         ...
 
     def certificates(self) -> Iterable[tuple[bytes, bytes]]:
@@ -135,20 +211,44 @@ class Store(Protocol):
         """Keep a small named value, durably."""
         ...
 
-    def put_chunk(self, digest: bytes, number: int, chunk: bytes) -> None:
+    def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put into the depot."""
         ...
 
+    def put_so_far(self, digest: bytes, number: int) -> bytes | None:
+        """One chunk of a blob that is being put."""
+        ...
+
+    def keep_blob(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
+        """A blob was put whole, and has its sha256."""
+        ...
+
     def get_chunk(self, digest: bytes, number: int) -> bytes | None:
-        """One chunk of a complete blob; None beyond its end or when it is unknown."""
+        """One chunk of a whole blob; None beyond its end or when it is unknown."""
         ...
 
-    def finish_blob(self, digest: bytes, chunks: int) -> bool:
-        """Check the sha256 of all chunks; keep the blob when it is right, drop it when it is not."""
+    def blob(self, digest: bytes) -> Blob | None:
+        """What is held of a blob."""
         ...
 
-    def blob_size(self, digest: bytes) -> int | None:
-        """Bytes of a complete blob, or None."""
+    def blobs(self) -> list[Blob]:
+        """What is held of every blob."""
+        ...
+
+    def forget_blob(self, digest: bytes) -> None:
+        """A blob is not held any more; its chunks remain to be removed."""
+        ...
+
+    def remove_chunks(self, digest: bytes, limit: int) -> bool:
+        """Remove so many chunks of a forgotten blob; whether there may be more."""
+        ...
+
+    def orphans(self) -> list[bytes]:
+        """Digests of which chunks are left that belong to no blob."""
+        ...
+
+    def named_blobs(self) -> set[bytes]:
+        """The digests that the live facts of services name."""
         ...
 
     def close(self) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from dsmt.bus.broker import Broker, BrokerConfig
-from dsmt.bus.sqlite import SqliteStore
 from dsmt.bus.zeromq import ZmqNetwork
-from dsmt.programs.configuration import BrokerFile, is_birth_record, read_config, read_identity
+from dsmt.programs.birth import is_birth_record, open_store
+from dsmt.programs.configuration import BrokerFile, read_config, read_identity
+from dsmt.programs.keeper import keep_keeper
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.procfs import boot
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
+
+KEEPER_PAUSE_S: Final = 1.0
+"""How long the keeper must be dead before a broker starts another: a controller does sooner, and says so."""
 
 
 def main(directory: str) -> int:
@@ -25,23 +32,24 @@ def main(directory: str) -> int:
 async def _serve(directory: Path) -> None:
     config = read_config(directory / "broker.cbor", BrokerFile)
     identity = read_identity(directory / "identity")
-    entropy = SystemEntropy()
     trust = TrustStore(config.realm.realm)
     birth = directory / "birth"
-    born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, trust)
-    store = SqliteStore(str(directory / "store.db"), identity=entropy.bytes(8).hex(), synced=config.synced)
+    store = open_store(directory, synced=config.synced)
+    born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, store.identity, trust)
     broker = Broker(
-        BrokerConfig(address=config.address, born=born, pid=os.getpid(), version=__version__),
+        BrokerConfig(address=config.address, born=born, pid=os.getpid(), version=__version__, boot=boot()),
         identity=identity,
         trust=trust,
         store=store,
         network=ZmqNetwork(),
         clock=LinuxClock(),
-        entropy=entropy,
+        entropy=SystemEntropy(),
     )
+    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S))
     try:
         await broker.run()
     finally:
+        keeping.cancel()
         store.close()
 
 

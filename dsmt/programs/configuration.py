@@ -2,7 +2,7 @@
 
 | program | directory holds |
 |---|---|
-| broker | `broker.cbor`, `identity`, `birth` (the realm was born here: signed by its root), `store.db` |
+| broker | `broker.cbor`, `identity`, `birth` (the realm was born in this store: signed by its root), `store.db` |
 | controller | `controller.cbor`, `identity` |
 | node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` |
 """
@@ -16,11 +16,10 @@ import cbor2
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.codec import canonical
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import Identity, load
-from dsmt.trust.keys import Key
-from dsmt.trust.store import Realm, TrustStore
+from dsmt.trust.store import Realm
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -90,16 +89,3 @@ def read_identity(path: Path) -> Identity:
         return load(path.read_bytes(), where=str(path))
     except FileNotFoundError as error:
         raise InputError("trust.identity", f"{path} does not exist", next="dsmt init makes a realm") from error
-
-
-def birth_record(realm: str, broker: str, root: Key) -> bytes:
-    """The root's word that a realm was born in a broker's store (SEMANTICS A4)."""
-    protected, body = protected_header(root.algorithm, root.key_id), canonical(["birth", realm, broker])
-    return assemble(protected, body, root.sign(sig_structure(protected, body)))
-
-
-def is_birth_record(raw: bytes, broker: str, trust: TrustStore) -> bool:
-    """Whether the bytes are such a word for this broker, by one of the realm's roots."""
-    envelope = open_envelope(raw)
-    right = envelope.payload == canonical(["birth", trust.realm.name, broker])
-    return right and any(trust.check(root, envelope) for root in trust.realm.roots)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from dsmt.bus.client import About, BusClient
 from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.logs import Logger
 from dsmt.programs.configuration import ControllerFile, read_config, read_identity
+from dsmt.programs.keeper import keep_keeper, keeper_teller
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.processes import PAUSE_S
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
@@ -37,11 +40,22 @@ async def _serve(directory: Path) -> None:
         about=About(os.getpid(), __version__),
     )
     log = Logger(source=bus.source)
-    runner = ControllerRunner(bus, clock, version=__version__, pid=os.getpid(), complain=log.warning)
+    trust = bus.trust
+    runner = ControllerRunner(
+        bus,
+        clock,
+        version=__version__,
+        pid=os.getpid(),
+        complain=log.warning,
+        resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(runner.run())
+            group.create_task(
+                keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=keeper_teller(bus, directory.parent.parent))
+            )
     finally:
         network.close()
 

@@ -33,8 +33,8 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: str) -> int:
-    files = DiskFiles(directory)
-    config = container.load_config(files.read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
+    config = container.load_config(DiskFiles(directory).read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
+    files = DiskFiles(directory, top=config.node_directory)
     identity = read_identity(Path(directory) / container.IDENTITY)
     around = outside()
     spawner = SpawnedProcesses(config.node_directory)
@@ -51,7 +51,7 @@ async def _serve(directory: str) -> int:
                 logs=DiskLogs(f"{directory}/{container.LOGS}"),
                 files=files,
                 quick=DiskFiles(directory, durable=False),
-                data=DiskFiles(config.data_root),
+                data=DiskFiles(config.data_root, top=config.node_directory),
                 host=DiskFiles("/"),
                 clock=around.clock,
                 entropy=around.entropy,

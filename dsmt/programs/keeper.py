@@ -3,19 +3,29 @@
 `python -m dsmt.programs.keeper DIRECTORY [LOCK]`, where `keeper.cbor` names what is to be kept alive, and LOCK is the
 descriptor of the directory's lock, if who started it took it. A node is not kept: who killed all of it meant it; on real
 hosts the init system starts a node's spawner.
+
+Rule 1: whom the keeper keeps keep the keeper: a controller starts another 0.1 s after its death and says so, signed; a
+    broker does after 1 s, when no controller has. Its lock lets only one of them.
+Rule 2: who was not started by a keeper starts none.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from dsmt.errors import InputError
+from dsmt.event.records import KeeperReplaced, to_data
+from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.processes import Identity
 from dsmt.programs import spawner
 from dsmt.programs.configuration import read_config
+from dsmt.system.processes import ignored, spawner_of, watch_spawner
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "broker": "dsmt.programs.broker:main",
@@ -27,15 +37,50 @@ PROGRAMS: Final[Mapping[str, str]] = {
 
 
 class KeeperFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`keeper.cbor`: the programs to keep alive, as (program, absolute directory)."""
+    """`keeper.cbor`: the programs to keep alive, as (program, absolute directory), and the nodes' directories."""
 
     kept: tuple[tuple[str, str], ...]
+    nodes: tuple[str, ...] = ()
 
 
 def main(directory: str, lock: int | None = None) -> int:
     """Keep what `keeper.cbor` names until told to stop; the exit code. `lock` is the spawner's, if it was inherited."""
     config = read_config(Path(directory) / "keeper.cbor", KeeperFile)
-    return spawner.main(directory, PROGRAMS, [spawner.Keep(*one) for one in config.kept], lock=lock)
+    return spawner.main(directory, PROGRAMS, [spawner.Keep(*one) for one in config.kept], lock=lock, nodes=config.nodes)
+
+
+async def keep_keeper(
+    program: str, directory: Path, *, pause_s: float, replaced: Callable[[Identity, Identity], object] = ignored
+) -> None:
+    """Start the keeper of this program again whenever it dies, until cancelled; returns at once when there is none."""
+    where = _keeper_of(program, directory)
+    if where is not None:
+        await watch_spawner(str(where), command_of(where), pause_s=pause_s, replaced=replaced)
+
+
+def _keeper_of(program: str, directory: Path) -> Path | None:
+    """The directory of the living keeper that keeps this program (rule 2)."""
+    where = directory.absolute().parent.parent / "keeper"
+    with suppress(InputError):
+        kept = read_config(where / "keeper.cbor", KeeperFile).kept
+        if (program, str(directory.absolute())) in kept and spawner_of(str(where)) is not None:
+            return where
+    return None
+
+
+def keeper_teller(bus: Bus, directory: Path) -> Callable[[Identity, Identity], None]:
+    """Says, signed, that who kept this directory's programs had died."""
+
+    def tell(dead: Identity, now: Identity) -> None:
+        record = KeeperReplaced(directory=str(directory), died=dead.pid, pid=now.pid)
+        bus.emit(Draft(f"{bus.source}/keeper", to_data(record)))
+
+    return tell
+
+
+def command_of(directory: Path) -> list[str]:
+    """The command line of a directory's keeper, to which the descriptor of its lock is added."""
+    return [sys.executable, "-m", "dsmt.programs.keeper", str(directory)]
 
 
 if __name__ == "__main__":

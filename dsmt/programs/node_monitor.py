@@ -55,6 +55,7 @@ async def _serve(directory: Path) -> None:
                 node=told.node,
                 address=told.address,
                 version=__version__,
+                key=node.key.key_id.hex(),
                 labels=told.labels,
                 drivers=_drivers(),
                 pid=os.getpid(),
@@ -75,7 +76,7 @@ async def _serve(directory: Path) -> None:
 def _drivers() -> dict[str, DriverAttributes]:
     """What each driver can do here."""
     made = {word: make("", nobody) for word, make in DRIVERS.items()}
-    return {word: DriverAttributes(fence=one.fence, enforces=one.enforces) for word, one in made.items()}
+    return {word: DriverAttributes(fence=one.fence, enforces=one.enforces, users=one.users) for word, one in made.items()}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Rule 1: synchronous, one thread, no event loop, no ZeroMQ context: what is forked from here starts clean.
 Rule 2: it is a subreaper: orphans of its children become its own, and it remembers how the last 1024 ended.
-Rule 3: the kept programs are started at once and restarted at once; after a life shorter than a second with a delay
-        of 0.1 s, doubled up to 5 s. One that an earlier spawner left alive is watched, not started a second time.
+Rule 3: when a kept program is started, started again and ended `dsmt.agents.keeping` decides. One that an earlier spawner
+        left alive is watched, not started a second time.
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
@@ -26,13 +26,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from dsmt.agents.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, Identity
+from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork
-from dsmt.system.processes import LONGEST_DELAY_S, SHORT_LIFE_S, SOCKET
+from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd
-from dsmt.system.records import living, record_path, take_lock, write_record
+from dsmt.system.records import living, make_lock, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
 
@@ -55,18 +57,17 @@ KEPT: Final = (Keep("container_manager"), Keep("node_monitor"))
 """The programs of the node itself, which it keeps alive."""
 
 EXITS_REMEMBERED: Final = 1024
-STOP_PATIENCE_S: Final = 3.0
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
 class Kept:
-    """A program that is kept alive: who runs it now, or when it is started next (boot-time seconds)."""
+    """A program that is kept alive, and who runs it now."""
 
     program: str
     directory: str
+    keeping: Keeping
     identity: Identity | None = None
-    due: float = 0.0
-    delay: float = 0.0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -83,25 +84,33 @@ class Request(msgspec.Struct, frozen=True):
 class Spawner:
     """The spawner of one directory; `run` returns when it was told to stop."""
 
-    def __init__(self, directory: str, programs: Mapping[str, Main], kept: Sequence[Keep], lock: int) -> None:
+    def __init__(
+        self, directory: str, programs: Mapping[str, Main], kept: Sequence[Keep], lock: int, nodes: Sequence[str]
+    ) -> None:
         self._directory = directory
         self._programs = programs
-        self._kept = [Kept(program, where or directory) for program, where in kept]
         self._children: dict[Identity, Program] = {}
         self._exits: OrderedDict[Identity, Exit] = OrderedDict()
         self._clock = LinuxClock()
+        now = self._clock.boottime()
+        self._kept = [Kept(program, where or directory, Keeping(now=now)) for program, where in kept]
         self._selector = selectors.DefaultSelector()
-        self._stop_by: float | None = None
+        self._stopping = False
         self._descriptors = {lock}
         self._wakeups = socket.socketpair()
+        self._wards = Wards(self._selector, self._descriptors, self._clock.boottime)
+        for node in nodes:
+            self._wards.add(node)
         self._catch_signals()
         self._socket = MessageSocket(directory, SOCKET, self._selector, self._answer)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code."""
         _record(record_path(self._directory, "spawner"), _own_identity())
-        while not self._finished():
-            self._start_due()
+        while not (self._stopping and all(kept.identity is None for kept in self._kept)):
+            for kept in self._kept:
+                self._do(kept, kept.keeping.tick(self._clock.boottime()))
+            self._wards.tick()
             for key, _events in self._selector.select(self._timeout()):
                 call: Callable[[], None] = key.data
                 call()
@@ -110,21 +119,34 @@ class Spawner:
 
     # -- the kept programs
 
+    def _do(self, kept: Kept, effects: Sequence[Effect]) -> None:
+        """Do what the machine of a kept program asks for."""
+        for effect in effects:
+            match effect:
+                case Effect.START:
+                    self._start(kept)
+                case Effect.ASK_TO_END:
+                    _send(kept.identity, signal.SIGTERM)
+                case Effect.KILL:
+                    _send(kept.identity, signal.SIGKILL)
+
     def _start(self, kept: Kept) -> None:
         """Watch the process that a spawner before this one left alive, or fork one."""
+        now = self._clock.boottime()
         identity = living(record_path(kept.directory, kept.program))
         descriptor = None if identity is None else open_pidfd(identity)
         if identity is not None and descriptor is not None:
             kept.identity = identity
             self._descriptors.add(descriptor)
             self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._adopted_ended(identity, descriptor))
+            self._do(kept, kept.keeping.started(now, began=identity.started / TICKS))
             return
         try:
             kept.identity = self._fork(kept.program, kept.directory, "")
+            self._do(kept, kept.keeping.started(now))
         except (DsmtError, OSError) as error:
-            kept.delay = min(LONGEST_DELAY_S, max(0.1, kept.delay * 2))
-            kept.due = self._clock.boottime() + kept.delay
-            _say(f"{kept.program} cannot be started: {error}; next try in {kept.delay:.1f} s")
+            kept.keeping.start_failed(now)
+            _say(f"{kept.program} cannot be started: {error}; next try in {kept.keeping.delay:.1f} s")
 
     def _adopted_ended(self, identity: Identity, descriptor: int) -> None:
         """A kept program that is no child of ours has ended; nobody can say how."""
@@ -135,44 +157,25 @@ class Spawner:
         self._kept_ended(identity)
 
     def _kept_ended(self, identity: Identity) -> None:
-        """Plan the next start (rule 3)."""
-        now = self._clock.boottime()
+        """Who was kept has ended; its machine plans the next start."""
         for kept in self._kept:
             if kept.identity == identity:
-                lived = now - identity.started / os.sysconf("SC_CLK_TCK")
-                short = lived < SHORT_LIFE_S
-                kept.delay = min(LONGEST_DELAY_S, max(0.1, kept.delay * 2)) if short else 0.0
-                kept.identity, kept.due = None, now + kept.delay
-                _say(f"{kept.program} (pid {identity.pid}) ended; next start in {kept.delay:.1f} s")
-
-    def _start_due(self) -> None:
-        """Start the kept programs whose time has come, and kill those that do not stop in time."""
-        now = self._clock.boottime()
-        for kept in self._kept:
-            if self._stop_by is None and kept.identity is None and kept.due <= now:
-                self._start(kept)
-            elif self._stop_by is not None and self._stop_by <= now and kept.identity is not None:
-                _send(kept.identity, signal.SIGKILL)
+                kept.identity = None
+                kept.keeping.ended(self._clock.boottime())
+                then = "it was to end" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
+                _say(f"{kept.program} (pid {identity.pid}) ended; {then}")
 
     def _timeout(self) -> float | None:
         """Seconds until something is due; None when nothing is."""
-        now = self._clock.boottime()
-        if self._stop_by is not None:
-            return max(0.05, self._stop_by - now)
-        dues = [kept.due for kept in self._kept if kept.identity is None]
-        return max(0.0, min(dues) - now) if dues else None
-
-    def _finished(self) -> bool:
-        """Whether it was told to stop and the kept programs have ended."""
-        return self._stop_by is not None and all(kept.identity is None for kept in self._kept)
+        known = (self._wards.due, *(kept.keeping.due for kept in self._kept))
+        dues = [due for due in known if due is not None]
+        return max(0.0, min(dues) - self._clock.boottime()) if dues else None
 
     def _stop(self) -> None:
         """Ask the kept programs to end (rule 5)."""
-        if self._stop_by is None:
-            self._stop_by = self._clock.boottime() + STOP_PATIENCE_S
-            for kept in self._kept:
-                if kept.identity is not None:
-                    _send(kept.identity, signal.SIGTERM)
+        self._stopping = True
+        for kept in self._kept:
+            self._do(kept, kept.keeping.stop(self._clock.boottime()))
 
     # -- children
 
@@ -187,6 +190,9 @@ class Spawner:
         if known is not None:
             return known
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        if name == "spawner":
+            make_lock(directory)
+            self._wards.add(directory)
         program = Program(name, main, directory, record)
         identity = fork(program, self._close)
         _record(record, identity)
@@ -317,8 +323,12 @@ def main(
     kept: Sequence[Keep] = KEPT,
     *,
     lock: int | None = None,
+    nodes: Sequence[str] = (),
 ) -> int:
-    """Be the spawner of a directory until told to stop; the exit code. `lock` is the lock, if it was inherited."""
+    """Be the spawner of a directory until told to stop; the exit code.
+
+    `lock` is the lock, if it was inherited; `nodes` are the directories of nodes to watch over (`dsmt.programs.wards`).
+    """
     where = os.path.abspath(directory)
     os.makedirs(where, mode=0o700, exist_ok=True)
     lock = take_lock(where) if lock is None else lock
@@ -330,7 +340,7 @@ def main(
     try:
         loaded = load(programs)
         become_subreaper()
-        spawner = Spawner(where, loaded, kept, lock)
+        spawner = Spawner(where, loaded, kept, lock, nodes)
         gc.collect()
         gc.freeze()
         return spawner.run()
@@ -360,9 +370,9 @@ def _as_json(identity: Identity) -> dict[str, Any]:
     return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}
 
 
-def _send(identity: Identity, number: int) -> None:
-    """Send a signal to this very process."""
-    descriptor = open_pidfd(identity)
+def _send(identity: Identity | None, number: int) -> None:
+    """Send a signal to this very process, if there is one."""
+    descriptor = None if identity is None else open_pidfd(identity)
     if descriptor is not None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, number)

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 
 from dsmt.simulator.fleet import Scale
-from dsmt.simulator.scenarios import SCENARIOS, Report, play
+from dsmt.simulator.play import Report
+from dsmt.simulator.scenarios import SCENARIOS, play
 
 SHOWN = 10
 """What is shown of a failing seed: sentences, and faults before the end."""
@@ -23,33 +25,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=50, help="how many seeds (50)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (1)")
     parser.add_argument("--seed", type=int, help="one seed only")
-    parser.add_argument("--seconds", type=float, default=120.0, help="simulated seconds of each (120)")
-    parser.add_argument("--nodes", type=int, default=100, help="nodes (100)")
-    parser.add_argument("--services", type=int, default=10, help="services (10)")
-    parser.add_argument("--scenario", choices=[*SCENARIOS], default="", help="what to play; else the seed says")
+    parser.add_argument("--seconds", type=float, help="simulated seconds of each (the scenario's own)")
+    parser.add_argument("--nodes", type=int, help="nodes (the scenario's own)")
+    parser.add_argument("--services", type=int, default=10, help="services, where nodes are given (10)")
+    parser.add_argument("--scenario", action="append", choices=[*SCENARIOS], help="what to play (each); may be repeated")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")
     parser.add_argument("--log", action="store_true", help="show every fault")
     told = parser.parse_args(argv)
     seeds = [told.seed] if told.seed is not None else list(range(told.first, told.first + told.seeds))
+    scale = Scale(nodes=told.nodes, services=told.services) if told.nodes else None
     began = time.monotonic()
-    failed = 0
-    one = partial(_one, told.scenario, Scale(nodes=told.nodes, services=told.services), told.seconds)
-    for report in _reports(one, seeds, told.jobs):
-        failed += bool(report.wrong)
+    sums: dict[str, Sum] = {}
+    games = [(scenario, seed) for scenario in told.scenario or SCENARIOS for seed in seeds]
+    for report in _reports(partial(_one, scale, told.seconds), games, told.jobs):
+        sums.setdefault(report.scenario, Sum()).add(report)
         _say(report, told)
-    sys.stdout.write(f"{len(seeds) - failed} of {len(seeds)} seeds held in {time.monotonic() - began:.0f} s\n")
+    failed = sum(len(one.failed) for one in sums.values())
+    for scenario, one in sums.items():
+        sys.stdout.write(f"{scenario:10} {one}\n")
+    sys.stdout.write(f"{len(games) - failed} of {len(games)} runs held in {time.monotonic() - began:.0f} s\n")
     return 1 if failed else 0
 
 
-def _reports(one: Callable[[int], Report], seeds: Sequence[int], jobs: int) -> Iterator[Report]:
-    if jobs == 1 or len(seeds) == 1:
-        yield from map(one, seeds)
+@dataclass(slots=True)
+class Sum:
+    """What the seeds of one scenario came to."""
+
+    runs: int = 0
+    cpu_s: float = 0.0
+    failed: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = f", FAILED {' '.join(map(str, self.failed))}" if self.failed else ""
+        return f"{self.runs - len(self.failed):4} of {self.runs} held, {self.cpu_s / self.runs:.2f} CPU s a seed{told}"
+
+    def add(self, report: Report) -> None:
+        """One more."""
+        self.runs += 1
+        self.cpu_s += report.cpu_s
+        if report.wrong:
+            self.failed.append(report.seed)
+
+
+Game = tuple[str, int]
+
+
+def _reports(one: Callable[[Game], Report], games: Sequence[Game], jobs: int) -> Iterator[Report]:
+    if jobs == 1 or len(games) == 1:
+        yield from map(one, games)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(one, seeds)
+        yield from pool.map(one, games)
 
 
-def _one(scenario: str, scale: Scale, seconds: float, seed: int) -> Report:
+def _one(scale: Scale | None, seconds: float | None, game: Game) -> Report:
+    scenario, seed = game
     return play(seed, scenario=scenario, scale=scale, seconds=seconds)
 
 
@@ -57,7 +87,7 @@ def _say(report: Report, told: argparse.Namespace) -> None:
     speed = report.seconds / max(0.001, report.cpu_s)
     held = "FAILED" if report.wrong else "held"
     counts = f"{report.slots} slots, {report.faults} faults, {report.decisions} decisions, {report.rows} rows"
-    head = f"seed {report.seed:4} {report.scenario:8} {held}: {report.seconds:.0f} s at {speed:.0f}x, {counts}"
+    head = f"seed {report.seed:4} {report.scenario:10} {held}: {report.seconds:.0f} s at {speed:.0f}x, {counts}"
     lines = [f"{head}, history {report.digest}"]
     if told.log:
         lines += [f"    {line}" for line in report.log]
@@ -66,8 +96,13 @@ def _say(report: Report, told: argparse.Namespace) -> None:
         lines += [f"    and {len(report.wrong) - SHOWN} more"] if len(report.wrong) > SHOWN else []
         lines += [f"    fault {line}" for line in report.log[-SHOWN:]] if not told.log else []
         lines.append(
-            f"    again: python -m dsmt.simulator --seed {report.seed} --scenario {report.scenario}"
-            f" --seconds {told.seconds:g} --nodes {told.nodes} --services {told.services} --log"
+            f"    again: python -m dsmt.simulator --seed {report.seed} --scenario {report.scenario}{_given(told)} --log"
         )
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _given(told: argparse.Namespace) -> str:
+    """The options that make a run another one."""
+    seconds = f" --seconds {told.seconds:g}" if told.seconds else ""
+    return seconds + (f" --nodes {told.nodes} --services {told.services}" if told.nodes else "")

@@ -51,6 +51,9 @@ class SimEndpoint:
         if self._process.host.udp.get(self.port) is self:
             del self._process.host.udp[self.port]
 
+    def forget(self) -> None:
+        """Its machine is without power, and has dropped every socket."""
+
 
 class SimDatagrams:
     """One process's way to UDP."""

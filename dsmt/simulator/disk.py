@@ -81,6 +81,13 @@ class SimFiles:
         """Replace a file."""
         self._disk.write(f"{self._root}/{path}", content)
 
+    def give(self, path: str, user: str) -> None:
+        """Nobody else is here to be kept out."""
+
+    def write_given(self, path: str, name: str, content: bytes, *, user: str, mode: int) -> None:  # noqa: ARG002
+        """Write a file below a directory that was given."""
+        self.write(f"{path}/{name}", content, mode=mode)
+
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted."""
         return self._disk.names(f"{self._root}/{path}")

@@ -2,39 +2,22 @@
 
 Rule 1: a kind is drawn by its weight, a victim among those that can suffer it, in the order in which they were made.
 Rule 2: what is broken is mended after a while, and all of it by `mend`; what nobody mends is restarted by its keeper.
+Rule 3: each kind is a function of `kinds`; what several of them do, and scenarios too, stands here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.members import Kept, SimController, SimNode
-from dsmt.simulator.programs import SimInstance
 
-SMALL: Final[Mapping[str, int]] = {"crash": 6, "kill agent": 3, "kill manager": 2, "kill monitor": 1}
-"""What changes nothing but processes of one node."""
-STORM: Final[Mapping[str, int]] = {
-    **SMALL,
-    "pause manager": 2,
-    "pause agent": 1,
-    "spawner": 1,
-    "kill node": 2,
-    "power off": 2,
-    "cut": 3,
-    "kill controller": 2,
-    "pause controller": 2,
-    "kill broker": 1,
-    "pause broker": 1,
-    "clock": 2,
-    "scale": 2,
-    "update": 1,
-}
 DOWN_MOST: Final = 0.1
 """The share of nodes that are down or cut off at one time at most: the brake has a scenario of its own."""
+Kind = Callable[["Faults"], "str | None"]
 
 
 class Faults:
@@ -45,42 +28,23 @@ class Faults:
         self.stream = fleet.world.stream.stream("faults")
         self.log: list[str] = []
         self._mending: list[Callable[[], None]] = []
-        self._revisions: dict[str, int] = {}
-        self._kinds: dict[str, Callable[[], str | None]] = {
-            "crash": self._crash,
-            "kill agent": self._kill_agent,
-            "kill manager": lambda: self._kill(self._node().manager),
-            "kill monitor": lambda: self._kill(self._node().monitor),
-            "pause manager": lambda: self._pause(self._node().manager.process, 8.0),
-            "pause agent": lambda: self._pause(self._agent(), 8.0),
-            "spawner": self._spawner,
-            "kill node": self._kill_node,
-            "power off": self._power_off,
-            "cut": self._cut,
-            "kill controller": lambda: self._kill(self._controller().kept),
-            "pause controller": lambda: self._pause(self._controller().kept.process, 20.0),
-            "kill broker": lambda: self._kill(self.fleet.broker.kept),
-            "pause broker": lambda: self._pause(self.fleet.broker.kept.process, 4.0),
-            "clock": self._clock,
-            "scale": self._scale,
-            "update": self._update,
-        }
+        self.revisions: dict[str, int] = {}
 
-    async def run(self, kinds: Mapping[str, int], each_s: float, seconds: float) -> None:
+    async def run(self, kinds: Mapping[Kind, int], each_s: float, seconds: float) -> None:
         """Break something about each `each_s`, for so many seconds."""
         until = self.world.loop.time() + seconds
-        names = [name for name, weight in kinds.items() for _ in range(weight)]
+        drawn = [kind for kind, weight in kinds.items() for _ in range(weight)]
         while True:
             await asyncio.sleep(self.stream.exponential(each_s))
             if self.world.loop.time() >= until:
                 return
-            self.inflict(self.stream.choice(names))
+            self.inflict(self.stream.choice(drawn))
 
-    def inflict(self, kind: str) -> None:
+    def inflict(self, kind: Kind) -> None:
         """Break one thing."""
-        done = self._kinds[kind]()
+        done = kind(self)
         if done is not None:
-            self.note(f"{kind}: {done}")
+            self.note(f"{kind.__name__.replace('_', ' ')}: {done}")
 
     def note(self, text: str) -> None:
         """Say what was done."""
@@ -93,7 +57,8 @@ class Faults:
             one()
         self.note("all is mended")
 
-    def _later(self, seconds: float, mend: Callable[[], None]) -> None:
+    def later(self, seconds: float, mend: Callable[[], None]) -> None:
+        """Mend something in so many seconds."""
         self._mending.append(mend)
         self.world.later(seconds, self._mend, mend)
 
@@ -104,21 +69,26 @@ class Faults:
 
     # --- victims -------------------------------------------------------------------------------------------------
 
-    def _node(self) -> SimNode:
+    def node(self) -> SimNode:
+        """A node that is up."""
         return self.stream.choice(self.up())
 
     def up(self) -> list[SimNode]:
         """The nodes that have power, a network and a manager."""
-        return [node for node in self.fleet.nodes.values() if node.host.on and not node.host.cut and node.manager.wanted]
+        nodes = self.fleet.nodes.values()
+        return [node for node in nodes if node.host.on and not (node.host.cut or node.host.filtered) and node.manager.wanted]
 
-    def _may_lose_one(self) -> bool:
+    def may_lose_one(self) -> bool:
+        """Whether one more node may be down."""
         nodes = self.fleet.nodes
         return len(nodes) - len(self.up()) < max(1, int(len(nodes) * DOWN_MOST))
 
-    def _controller(self) -> SimController:
+    def controller(self) -> SimController:
+        """A controller."""
         return self.stream.choice(list(self.fleet.controllers.values()))
 
-    def _agent(self) -> HostProcess | None:
+    def agent(self) -> HostProcess | None:
+        """An agent that lives."""
         agents = [
             process
             for node in self.up()
@@ -127,92 +97,69 @@ class Faults:
         ]
         return self.stream.choice(agents) if agents else None
 
-    # --- kinds ---------------------------------------------------------------------------------------------------
+    # --- what several kinds do -----------------------------------------------------------------------------------
 
-    def _crash(self) -> str | None:
-        programs = [one for node in self.up() for one in node.host.programs.values() if isinstance(one, SimInstance)]
-        if not programs:
-            return None
-        victim = self.stream.choice(programs)
-        victim.crash()
-        return f"{victim.slot} on {victim.host.name}"
-
-    def _kill_agent(self) -> str | None:
-        agent = self._agent()
-        if agent is None:
-            return None
-        agent.sim.kill()
-        return agent.sim.name
-
-    def _kill(self, kept: Kept) -> str | None:
+    def kill(self, kept: Kept) -> str | None:
+        """SIGKILL to what its keeper starts again."""
         if not kept.alive:
             return None
         kept.kill()
         return f"{kept.host.name}:{kept.name}"
 
-    def _pause(self, process: HostProcess | None, most_s: float) -> str | None:
+    def pause(self, process: HostProcess | None, most_s: float) -> str | None:
+        """SIGSTOP for a while."""
         if process is None or process.sim.state != "running":
             return None
         seconds = self.stream.uniform(0.2, most_s)
-        process.sim.pause()
-        self._later(seconds, process.sim.resume)
+        self.stall([process], seconds)
         return f"{process.sim.name} for {seconds:.1f} s"
 
-    def _spawner(self) -> str:
-        node = self._node()
+    def stall(self, processes: Sequence[HostProcess | None], seconds: float) -> list[HostProcess]:
+        """SIGSTOP to several at once, for so long; those that were stopped."""
+        stopped = [process for process in processes if process is not None and process.sim.state == "running"]
+        for process in stopped:
+            process.sim.pause()
+
+        def resume() -> None:
+            for process in stopped:
+                process.sim.resume()
+
+        self.later(seconds, resume)
+        return stopped
+
+    def stall_node(self, node: SimNode, seconds: float) -> None:
+        """All of dsmt's processes of a node stand still, its spawner with them; what they started runs on."""
+        self.stall(node.running, seconds)
+        self.lose_spawner(node, seconds)
+
+    def lose_spawner(self, node: SimNode, seconds: float) -> None:
+        """A node's spawner does not answer."""
+
+        def back() -> None:
+            node.processes.gone = False
+
         node.processes.gone = True
-        self._later(self.stream.uniform(0.2, 3.0), lambda: self._spawner_back(node))
-        return node.name
+        self.later(seconds, back)
 
-    @staticmethod
-    def _spawner_back(node: SimNode) -> None:
-        node.processes.gone = False
+    def cut(self, host: Host, seconds: float) -> None:
+        """A host is cut off from all others."""
+        self.world.cut(host)
+        self.later(seconds, lambda: self.world.heal(host))
 
-    def _kill_node(self) -> str | None:
-        if not self._may_lose_one():
-            return None
-        node, seconds = self._node(), self.stream.uniform(3.0, 40.0)
-        self.kill_node(node)
-        self._later(seconds, node.start)
-        return f"{node.name} for {seconds:.1f} s"
+    def middlebox(self, nodes: Sequence[SimNode], seconds: float) -> None:
+        """A middlebox ends all links of these nodes at once, and lets none be made for so long; datagrams pass."""
+        for node in nodes:
+            node.host.filtered = True
+            self.world.reset(node.host)
+
+        def passes() -> None:
+            for node in nodes:
+                node.host.filtered = False
+
+        self.later(seconds, passes)
 
     @staticmethod
     def kill_node(node: SimNode) -> None:
         """All of a node's processes die at once, and nobody starts them again; its kernel lives."""
         node.manager.wanted = node.monitor.wanted = False
         node.host.kill_all()
-
-    def _power_off(self) -> str | None:
-        if not self._may_lose_one():
-            return None
-        node, seconds = self._node(), self.stream.uniform(3.0, 40.0)
-        node.host.power_off()
-        self._later(seconds, node.boot)
-        return f"{node.name} for {seconds:.1f} s"
-
-    def _cut(self) -> str | None:
-        if not self._may_lose_one():
-            return None
-        node, seconds = self._node(), self.stream.uniform(0.5, 25.0)
-        self.world.cut(node.host)
-        self._later(seconds, lambda: self.world.heal(node.host))
-        return f"{node.name} for {seconds:.1f} s"
-
-    def _clock(self) -> str:
-        host: Host = self._node().host
-        host.clock.offset_s = self.stream.uniform(-9.0, 9.0)
-        return f"{host.name} by {host.clock.offset_s:.1f} s"
-
-    def _scale(self) -> str:
-        service = self.stream.choice(list(self.fleet.specs))
-        low, high = self.fleet.scale.instances
-        instances = low + self.stream.below(high - low + 1)
-        self.fleet.apply(service, instances=instances, revision=self._revisions.get(service, 1))
-        return f"{service} to {instances}"
-
-    def _update(self) -> str:
-        service = self.stream.choice(list(self.fleet.specs))
-        self._revisions[service] = revision = self._revisions.get(service, 1) + 1
-        instances = self.fleet.specs[service]["components"]["app"]["instances"]
-        self.fleet.apply(service, instances=instances, revision=revision)
-        return f"{service} to revision {revision}"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.status import State
-from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
+from dsmt.simulator.members import SimBroker, SimController, SimNode
+from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits, SimInstance
 from dsmt.simulator.rng import Stream
+from dsmt.simulator.will import Will
 from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
+from dsmt.view import Fleet as Liveness
 from dsmt.view import SlotKey, View
 
 PAGE: Final = 2000
@@ -41,7 +44,7 @@ class Scale:
 
 
 class Fleet:
-    """The realm. `specs` is what is wanted, by service; `view` folds what the broker has stored."""
+    """The realm. `specs` is what was asked for last, by service; `view` folds what the broker has stored."""
 
     def __init__(self, world: World, scale: Scale) -> None:
         self.world, self.scale = world, scale
@@ -49,7 +52,6 @@ class Fleet:
         self.complaints: list[str] = []
         self.specs: dict[str, dict[str, Any]] = {}
         self.broker = SimBroker(world, "b1", "10.0.0.1")
-        self.broker.born = True
         self.controllers = {
             f"c{number}": SimController(world, f"c{number}", f"10.0.1.{number}", self.complaints)
             for number in range(1, scale.controllers + 1)
@@ -81,22 +83,51 @@ class Fleet:
             low, high = self.scale.instances
             self.apply(f"s{number}", instances=low + self.stream.below(high - low + 1))
 
-    def apply(self, service: str, *, instances: int, revision: int = 1) -> None:
-        """The operator applies a service of one component, which differs from service to service, but not by chance."""
+    @property
+    def will(self) -> Will:
+        """What the operator was told is so."""
+        return self.operator.will
+
+    def apply(self, service: str, *, instances: int, revision: int = 1, more: Mapping[str, str] | None = None) -> None:
+        """The operator applies a service of one component, which differs from service to service, but not by chance.
+
+        `more` are other keys of the component, as they stand in a service file.
+        """
         checked = self.stream.stream("service", service).chance(0.7)
-        lines = [
-            f"service: {service}",
-            "components:",
-            "  app:",
-            "    run: ./app",
-            f"    instances: {instances}",
-            f"    env: {{REVISION: '{revision}'}}",
-            "    update: {healthy_after: 2s, deadline: 60s}",
-            *(["    ports: {http: auto}", "    health: {http: {path: /}}"] if checked else []),
-        ]
+        keys = {
+            "run": "./app",
+            "instances": str(instances),
+            "env": f"{{REVISION: '{revision}'}}",
+            "update": "{healthy_after: 2s, deadline: 60s}",
+            **({"ports": "{http: auto}", "health": "{http: {path: /}}"} if checked else {}),
+            **(more or {}),
+        }
+        lines = [f"service: {service}", "components:", "  app:", *(f"    {key}: {value}" for key, value in keys.items())]
         plain = to_plain(parse("\n".join(lines), file=f"{service}.yaml")[0])
         self.specs[service] = plain
-        self.operator.apply(plain, reason="a simulation")
+        self.operator.apply(plain)
+
+    def remove(self, service: str) -> None:
+        """The operator removes a service."""
+        self.specs.pop(service, None)
+        self.operator.remove(service)
+
+    async def say_again(self) -> None:
+        """The operator says again all that is to be so: what it was told may be lost with a machine."""
+        for _ in range(100):  # a process tells the world nothing
+            if self.operator.idle:
+                break
+            await asyncio.sleep(0.25)
+        will = self.will
+        for service in sorted({*will.specs, *self.view().services}):
+            if service in self.specs:
+                self.operator.apply(self.specs[service])
+            else:
+                self.operator.remove(service)
+        for slot in list(self.wanted()):
+            (self.operator.hold if slot in will.held else self.operator.unhold)(slot)
+        for node in self.nodes:
+            self.operator.use(node, will.mode(node))
 
     async def until_settled(self, seconds: float) -> list[str]:
         """Wait until all is as it should be, at most so long; what is not."""
@@ -110,11 +141,14 @@ class Fleet:
     # --- what is so ----------------------------------------------------------------------------------------------
 
     def wanted(self) -> Iterator[str]:
-        """Every slot that is to run."""
-        for service, spec in self.specs.items():
-            for component, one in spec["components"].items():
-                for index in range(one["instances"]):
-                    yield f"{service}/{component}/{index}"
+        """Every slot that is to exist, as far as the operator was told."""
+        return self.will.slots()
+
+    def in_order(self, node: SimNode) -> bool:
+        """Whether a node is there for everybody: it has power, a network and what its spawner keeps."""
+        host = node.host
+        paused = any(process.sim.state == "paused" for process in node.running)
+        return host.on and not host.cut and not host.filtered and node.manager.wanted and not paused
 
     def running(self) -> dict[str, list[str]]:
         """By slot, the nodes on which a program of it runs, as their kernels know it."""
@@ -134,18 +168,46 @@ class Fleet:
                     found[f"{service}/{component}/{index}"] = slot.fact.record.node
         return found
 
+    def moves(self) -> dict[str, int]:
+        """By slot, how often its fact came to name another node, in the present store."""
+        found: dict[str, int] = {}
+        last: dict[str, str] = {}
+        for slot, _, node in self.named_in_turn():
+            if node is not None and last.setdefault(slot, node) != node:
+                last[slot] = node
+                found[slot] = found.get(slot, 0) + 1
+        return found
+
+    def named_in_turn(self) -> Iterator[tuple[str, SignedEvent, str | None]]:
+        """Every slot fact of the present store in order: its slot, itself, and the node that it names."""
+        for _, signed in self.rows():
+            if signed.event.type == "dsmt.slot":
+                _, service, _, component, index = signed.event.topic.split("/")
+                yield f"{service}/{component}/{index}", signed, signed.event.data["node"]
+
     def amiss(self) -> list[str]:
-        """What is not as it should be: a slot not running once, on the node that its winner names (12.2), and said to."""
+        """What is not as the operator was told, and as the winners of its facts name it (12.2)."""
         running, named, wanted = self.running(), self.named(), list(self.wanted())
-        wrong = []
+        wrong = [f"the operator waits: {text}; {self.operator.refused}" for text in self.will.asked[:1]]
         for slot in wanted:
-            there, node = running.get(slot, []), named.get(slot)
-            if there != [node]:
-                wrong.append(f"{slot} runs on {there}, its fact names {node}")
-            elif (said := self.said(slot, node or "")) != State.RUNNING:
-                wrong.append(f"{slot} runs on {node}, its status there is {said}")
+            wrong += self._slot_amiss(slot, running.get(slot, []), named.get(slot))
         known = frozenset(wanted)
         wrong += [f"{slot} runs on {there} and is not wanted" for slot, there in running.items() if slot not in known]
+        liveness = Liveness(self.view(), self.world.now_ms, self.broker.name)
+        states = {name: liveness.state(name) for name, node in self.nodes.items() if self.in_order(node)}
+        return wrong + [f"{name} lives, and is said to be {state}" for name, state in states.items() if state != "alive"]
+
+    def _slot_amiss(self, slot: str, there: list[str], node: str | None) -> list[str]:
+        will = self.will
+        if slot in will.held or (slot in will.either and not there):
+            return [f"{slot} is held, and runs on {there}"] if there else []
+        if there != [node]:
+            return [f"{slot} runs on {there}, its fact names {node}"]
+        wrong = []
+        if will.mode(node or "") == "draining":
+            wrong.append(f"{slot} runs on {node}, which is drained")
+        if (said := self.said(slot, node or "")) != State.RUNNING:
+            wrong.append(f"{slot} runs on {node}, its status there is {said}")
         return wrong
 
     def said(self, slot: str, node: str) -> State | None:

@@ -8,6 +8,8 @@ Rule 3: what a process raises is a bug of the code under simulation: it is kept 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, Protocol
 
 from dsmt.ports.processes import Exit, Identity
@@ -24,11 +26,26 @@ TICKS: Final = 100
 UNSEEN: Final = Exit(None, None)
 
 
+@dataclass(slots=True)
+class Life:
+    """A program of an instance as its kernel knew it: from when to when (virtual s). `revision` is its environment's."""
+
+    pid: int
+    slot: str
+    revision: str
+    began: float
+    ended: float = inf
+
+
 class Opened(Protocol):
     """Something a kernel holds for a process: a socket."""
 
     def vanish(self) -> None:
         """The process is gone."""
+        ...
+
+    def forget(self) -> None:
+        """The machine is without power: nobody hears of it."""
         ...
 
 
@@ -80,14 +97,14 @@ class HostProcess:
 
 
 class Host:
-    """One machine. `cut`: its network is partitioned from everybody's. `on`: it has power."""
+    """One machine. `cut`: it is partitioned from all others; `filtered`: no link can be made. `on`: it has power."""
 
     def __init__(self, loop: SimLoop, name: str, address: str, stream: Stream, crashes: list[str]) -> None:
         self.loop, self.name, self.address, self.crashes = loop, name, address, crashes
         self.stream = stream
         self.clock = SimClock(loop)
         self.disk = Disk()
-        self.on, self.cut = True, False
+        self.on, self.cut, self.filtered = True, False, False
         self.boots = 0
         self.processes: dict[int, HostProcess] = {}
         self.exits: dict[Identity, Exit] = {}
@@ -95,6 +112,10 @@ class Host:
         self.wires: dict[Any, None] = {}
         self.programs: dict[int, Any] = {}
         """The running instances' programs by pid (`dsmt.simulator.programs.SimInstance`)."""
+        self.mended = False
+        """Whether what makes commands fail here has been mended."""
+        self.lives: list[Life] = []
+        """Every program of an instance that was ever started here."""
         self.orders: list[str] = []
         """The signals that agents and managers sent to instances that ran."""
         self._next_pid = FIRST_PID
@@ -133,6 +154,8 @@ class Host:
         for one in opened:
             if self.on:
                 one.vanish()
+            else:
+                one.forget()
 
     async def exit_of(self, identity: Identity) -> Exit:
         """How a process ended that is no child of the asker, as the spawner remembers it."""

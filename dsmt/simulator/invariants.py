@@ -1,6 +1,7 @@
-"""Invariants: what must hold of every run (SEMANTICS 12); each answers with sentences that say what does not.
+"""Invariants: what must hold of every run (docs/rules/invariants.md); each answers with sentences that say what does not.
 
-Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `Watch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`.
+Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `Watch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`; what
+    was acknowledged is kept (`kept`), and what is signed of programs is so (`truth`).
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
 """
 
@@ -14,7 +15,9 @@ from dsmt.controllers.replay import replay
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Decision, from_data
 from dsmt.event.registry import is_fact
+from dsmt.simulator.contention import speaking_for
 from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.keys import verify
 from dsmt.simulator.rng import Stream
 from dsmt.view import View
 
@@ -94,6 +97,13 @@ def stopped(orders: Sequence[str]) -> list[str]:
     return [f"12.4: an empty broker came, and an instance was stopped: {order}" for order in orders]
 
 
+def verdicts(fleet: Fleet, since_ms: int) -> list[str]:
+    """The verdicts on nodes that came since then."""
+    told = [signed.event for _, signed in fleet.rows() if signed.event.type == "dsmt.node.verdict"]
+    late = [event for event in told if event.time_ms > since_ms]
+    return [f"{event.subject} was called dead: {event.data['message']}" for event in late]
+
+
 def replayed(fleet: Fleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
     wrong: list[str] = []
@@ -103,13 +113,18 @@ def replayed(fleet: Fleet) -> list[str]:
         identity = fleet.broker.stores[number].identity
         there = frozenset(str(signed.id) for _, signed in rows)
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
-        report = replay(rows, of_this, store=identity)
-        wrong += [
-            f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}"
-            for finding in report.findings
-            if finding.outcome != "same"
-        ]
+        for speaker in sorted({signed.event.source for signed in of_this}):
+            with speaking_for(speaker.removeprefix("controller/")):
+                wrong += _replayed(rows, [signed for signed in of_this if signed.event.source == speaker], identity)
     return wrong
+
+
+def _replayed(rows: list[tuple[int, SignedEvent]], decisions: list[SignedEvent], store: str) -> list[str]:
+    return [
+        f"12.10: {finding.decision.id} is {finding.outcome}: {'; '.join(finding.details)[:300]}"
+        for finding in replay(rows, decisions, store=store, check=verify).findings
+        if finding.outcome not in ("same", "other ruleset")  # what another one decided is not ours to decide again
+    ]
 
 
 def _is_decision(signed: SignedEvent) -> bool:

@@ -322,8 +322,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._halts = True
 
     def release(self, process: Owner) -> None:
-        """Make ready what was held of a process, in the order in which it came due."""
-        self._ready.extend(process.held)
+        """Make ready what was held of a process, in the order in which it came due: before what comes due only now."""
+        self._ready.extendleft(reversed(process.held))
         process.held.clear()
 
     def bury(self, tasks: list[SimTask]) -> None:

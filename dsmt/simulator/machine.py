@@ -83,6 +83,7 @@ class SimChecks:
         ports: Mapping[str, int],  # noqa: ARG002
         env: Mapping[str, str],
         directory: str,  # noqa: ARG002
+        user: str = "",  # noqa: ARG002
     ) -> Result:
         """One try."""
         took = self._host.stream.uniform(*CHECK_S)

@@ -1,4 +1,4 @@
-"""The members of a simulated realm: brokers, controllers, nodes and an operator, each the real program in a process.
+"""The members of a simulated realm: brokers, controllers and nodes, each the real program in a process.
 
 Rule 1: what ends and is wanted is started again by its keeper after a moment, as `up`'s keeper and the spawner do.
 Rule 2: a broker's store and a node's disk belong to their machines, and survive processes and reboots.
@@ -17,13 +17,11 @@ from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.surroundings import NodeSurroundings, Surroundings
 from dsmt.bus.broker import Broker, BrokerConfig
 from dsmt.bus.client import BusClient
-from dsmt.bus.emission import ClientEmission
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.controllers.decide import RULESET
+from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
-from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import DriverAttributes, SpecFact, to_data
+from dsmt.event.records import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
-from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.datagrams import SimDatagrams
 from dsmt.simulator.disk import SimFiles, SimLogs
@@ -33,6 +31,7 @@ from dsmt.simulator.machine import SimArtifacts, SimChecks, SimMachine, SimProce
 from dsmt.simulator.network import SimNetwork
 from dsmt.simulator.process import current_process
 from dsmt.simulator.programs import Habits, SimDriver
+from dsmt.simulator.stores import SimStore, copy_rows
 from dsmt.simulator.world import REALM, TappedClient, World
 from dsmt.version import __version__
 
@@ -89,32 +88,84 @@ class Kept:
 
 
 class SimBroker:
-    """A broker. `store` is its disk's; `stores` are all that it has had."""
+    """A broker. `store` is its disk's; `stores` are all that it has had. The realm is born in the first one.
+
+    What happens to its disk happens while it does not run: `new_store` loses all of it, or the store alone; `old_store`
+    brings an earlier copy back; `cut_power` leaves what was synced, `lose_tail` all but some rows. `birth` is the id of the
+    store that the birth record names; empty when there is none.
+    """
 
     def __init__(self, world: World, name: str, address: str) -> None:
         self.world, self.name = world, name
         self.host = world.host(name, address)
         self.identity = world.identity(f"broker/{name}")
         self.address = f"{address}:{BROKER_PORT}"
-        self.stores: list[SqliteStore] = []
+        self.stores: list[SimStore] = []
+        self._left: SimStore | None = None
+        """What a power cut has left on its disk."""
+        self.birth = ""
         self.new_store()
-        self.born = True
+        self.birth = self.store.identity
         self.kept = Kept(self.host, "broker", self._main)
         world.brokers.append(BrokerAddress(self.address, self.identity.key.public))
 
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> SimStore:
         """The store that it has now."""
         return self.stores[-1]
 
-    def new_store(self) -> None:
-        """Its disk is lost: it has an empty one."""
-        self.stores.append(SqliteStore(":memory:", identity=self.host.entropy("store").bytes(8).hex()))
-        self.born = False
+    @property
+    def born(self) -> bool:
+        """Whether the realm was born in the store that it has now."""
+        return self.birth == self.store.identity
+
+    def new_store(self, *, kept_birth: bool = True) -> None:
+        """Its store is lost, with its other files or without: it has an empty one, with another id."""
+        self.stores.append(SimStore(identity=self._new_id(), boot=self.host.boot))
+        if not kept_birth:
+            self.birth = ""
+
+    def copied(self) -> SimStore:
+        """A copy of its store as it is now."""
+        return self.store.copy(identity=self.store.identity, boot=self.host.boot)
+
+    def old_store(self, copy: SimStore) -> None:
+        """It finds an older copy of its store in place of what it had."""
+        self.stores.append(copy.copy(identity=self._new_id(), boot=self.host.boot))
+
+    def cut_power(self, copy: SimStore) -> None:
+        """Its machine loses its power: what its disk has is this copy, which it opens when it has booted."""
+        self.host.power_off()
+        self._left = copy
+
+    def lose_tail(self, rows: int) -> None:
+        """The power is cut before the last `rows` rows were on the disk; `boot` starts it again."""
+        before = self.store
+        copy = SimStore(identity=before.identity, boot=self.host.boot)
+        copy_rows(before, copy, up_to=max(0, before.head - rows))
+        self.cut_power(copy)
+
+    def boot(self) -> None:
+        """The power is back."""
+        if not self.host.on:
+            self.host.power_on()
+        left, self._left = self._left, None
+        if left is not None:
+            self.old_store(left)
+        self.kept.start()
+
+    def _new_id(self) -> str:
+        return self.host.entropy("store").bytes(8).hex()
 
     async def _main(self, process: HostProcess) -> None:
         broker = Broker(
-            BrokerConfig(address=self.address, born=self.born, pid=process.identity.pid, version=__version__),
+            BrokerConfig(
+                address=self.address,
+                born=self.born,
+                pid=process.identity.pid,
+                version=__version__,
+                boot=self.host.boot,
+            ),
             identity=self.identity,
             trust=self.world.trust(),
             store=self.store,
@@ -126,7 +177,9 @@ class SimBroker:
 
 
 class SimController:
-    """A controller; `runner` is the one of its present process."""
+    """A controller; `runner` is the one of its present process, `ruleset` that of its version."""
+
+    ruleset = RULESET
 
     def __init__(self, world: World, name: str, address: str, complaints: list[str]) -> None:
         self.world, self.name, self._complaints = world, name, complaints
@@ -139,7 +192,14 @@ class SimController:
     async def _main(self, process: HostProcess) -> None:
         self.bus = bus = self.world.client(process, self.identity)
         self.runner = runner = ControllerRunner(
-            bus, self.host.clock, version=__version__, pid=process.identity.pid, complain=self._complain
+            bus,
+            self.host.clock,
+            version=__version__,
+            pid=process.identity.pid,
+            ruleset=self.ruleset,
+            complain=self._complain,
+            resaying=Resaying(bus.source, bus.trust.disowns, lambda: bus.trust.revocations),
+            check=verify,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
@@ -163,6 +223,11 @@ class SimNode:
         self.manager = Kept(self.host, "container_manager", self._manager)
         self.monitor = Kept(self.host, "monitor", self._monitor)
         self.heartbeat_s = heartbeat_s
+
+    @property
+    def running(self) -> list[HostProcess]:
+        """Its processes that live."""
+        return [process for process in self.host.processes.values() if process.alive]
 
     def start(self) -> None:
         """Start what its spawner keeps."""
@@ -222,6 +287,7 @@ class SimNode:
                 node=self.name,
                 address=host.address,
                 version=__version__,
+                key=self.identity.key.key_id.hex(),
                 labels={},
                 drivers={"process": DriverAttributes(fence=SimDriver.fence, enforces=SimDriver.enforces)},
                 pid=process.identity.pid,
@@ -269,39 +335,6 @@ class SimNode:
         if here is not None:
             here.on_signal(signal.SIGTERM, agent.shutdown)
         return await _beside(bus, agent.run())
-
-
-class SimOperator:
-    """Somebody who applies service files. `applied` holds, by service, what was signed last."""
-
-    def __init__(self, world: World, name: str, address: str) -> None:
-        self.world, self.name = world, name
-        self.host = world.host(name, address)
-        self.identity = world.identity(f"operator/{name}")
-        self.applied: dict[str, ClientEmission] = {}
-        self._bus: BusClient | None = None
-        self.kept = Kept(self.host, "operator", self._main)
-
-    async def _main(self, process: HostProcess) -> None:
-        self._bus = self.world.client(process, self.identity)
-        await self._bus.run()
-
-    def apply(self, spec: dict[str, Any], *, reason: str, removed: bool = False) -> None:
-        """Apply a spec, as plain values; it is signed and sent as soon as there is a broker."""
-        process = self.kept.process
-        if process is None:
-            raise RuntimeError("the operator does not run")
-        self.world.loop.call_in(process.sim, self._apply, spec, reason, removed)
-
-    def _apply(self, spec: dict[str, Any], reason: str, removed: bool) -> None:
-        if self._bus is None:
-            raise RuntimeError("the operator is not connected")
-        service = spec["service"]
-        before = self.applied.get(service)
-        replaces: SignedEvent | None = None if before is None else before.signed
-        record = SpecFact(spec=spec, by=self.name, reason=reason, removed=removed)
-        draft = Draft(f"service/{service}/spec", to_data(record), subject=service, replaces=replaces)
-        self.applied[service] = self._bus.emit(draft)
 
 
 async def _beside(bus: BusClient, work: Coroutine[Any, Any, T]) -> T:

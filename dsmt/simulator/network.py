@@ -6,6 +6,8 @@ Rule 2: while a host is cut off, what is sent to or from it is held, and arrives
     retransmissions do; nobody is told of the cut.
 Rule 3: a process's end closes its links (`closed`, by the peer); a machine without power closes nothing, and resets
     them when it has booted again.
+Rule 4: a middlebox may end all links of a host, each end believing that the other did it, and let none be made for a
+    while (`filtered`); datagrams pass it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 
 from dsmt.bus.memory import Fabric, MemoryLink, MemoryListener
 from dsmt.errors import FailedError, TransportError
-from dsmt.ports.network import Peer
+from dsmt.ports.network import Message, Peer
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.keys import link_public
 from dsmt.simulator.loop import SimLoop
@@ -28,6 +30,8 @@ LOSS_S: Final = 0.2
 CONNECT_S: Final = 5.0
 RECOVERY_S: Final = (0.05, 0.8)
 """How long after a cut the first retransmission comes."""
+BATCH: Final = 8
+"""Messages that are taken from a link at once."""
 PRUNE_EACH: Final = 512
 _LOOK_S: Final = 0.1
 
@@ -63,6 +67,16 @@ class SimLink(MemoryLink):
 
     wire: Wire
 
+    async def receive(self) -> list[Message]:
+        """What is here, but not more at once than a socket's reader takes: a backlog comes in several turns."""
+        if self._messages:
+            await asyncio.sleep(0)
+        messages = await super().receive()
+        rest = messages[BATCH:]
+        self._messages.extendleft(reversed(rest))
+        self.inward += len(rest)
+        return messages[:BATCH]
+
     @property
     def closed(self) -> bool:
         """Whether this end is closed."""
@@ -72,6 +86,9 @@ class SimLink(MemoryLink):
         """Close it. A dead process closes nothing itself: its kernel does."""
         self.wire.client.host.loop.require_alive()
         super().vanish()
+
+    def forget(self) -> None:
+        """Its machine is without power: its peer hears of that when it has booted."""
 
 
 class SimListener(MemoryListener):
@@ -83,6 +100,10 @@ class SimListener(MemoryListener):
         """Close the port and all that is connected to it."""
         self.process.host.loop.require_alive()
         super().vanish()
+
+    def forget(self) -> None:
+        """Its machine is without power: the port is free, and nobody is told."""
+        self._fabric.listeners.pop(self.address, None)
 
 
 class Wire:
@@ -141,6 +162,14 @@ class Wire:
             self.link.lost()
         else:
             self.link.vanish()
+
+    def torn(self) -> None:
+        """Something between the two ends it (rule 4)."""
+        for held in self._held:
+            held.clear()
+        if self.link is not None and not self.link.closed and not self.broken:
+            self.link.vanish()
+            self.link.has_room.set()
 
     @property
     def needed(self) -> bool:
@@ -217,7 +246,7 @@ class SimNetwork:
             await asyncio.sleep(4 * self._fabric.hosts.latency(here, there))
         until = here.loop.time() + CONNECT_S
         while here.loop.time() < until:
-            if there is not None and Hosts.reachable(here, there):
+            if there is not None and Hosts.reachable(here, there) and not (here.filtered or there.filtered):
                 listener = self._fabric.listeners.get(address)
                 if not isinstance(listener, SimListener):
                     return None

@@ -119,7 +119,7 @@ class SimProcess(Owner):
             self._loop.note_halt()
 
     def resume(self) -> None:
-        """SIGCONT: what came due meanwhile is ready now, in that order, after what is ready already."""
+        """SIGCONT: what came due meanwhile is ready now, in that order, before what comes due only now."""
         if self.halted and not self.dead:
             self.halted = False
             self._loop.release(self)

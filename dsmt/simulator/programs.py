@@ -3,6 +3,7 @@
 Rule 1: a program belongs to its machine: it outlives the agent that started it, and ends with the machine's power.
 Rule 2: most end by themselves some time, some of them by a signal; most obey SIGTERM, some only SIGKILL.
 Rule 3: who started or adopted it learns how it ended.
+Rule 4: one whose command says `fails` ends with 1: a step when it has run its time, a program after `SHORT_S`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from dsmt.ports.driver import Launch
 from dsmt.ports.processes import Exit, Identity
-from dsmt.simulator.host import Host
+from dsmt.simulator.host import Host, Life
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Habits:
 
 STEP_S: Final = (0.01, 0.3)
 """How long a step's command (`install`, `configure`) takes."""
+SHORT_S: Final = 0.05
+FAILS: Final = "fails"
 _DEADLY: Final = (signals.SIGSEGV, signals.SIGKILL, signals.SIGABRT)
 
 
@@ -48,9 +51,13 @@ class SimInstance:
         self._waiters: list[asyncio.Future[Exit]] = []
         self._habits = habits
         self._stubborn = host.stream.chance(habits.stubborn)
-        if self.slot and any(one.slot == self.slot for one in host.programs.values()):
+        beside = [one for one in host.programs.values() if self.slot and one.slot == self.slot]
+        if any(one.launch.env == launch.env for one in beside):  # an update may start the new one first
             host.crashes.append(f"[{host.loop.time():.3f} s] {host.name} runs two copies of {self.slot}")
         host.programs[self.identity.pid] = self
+        self._life = Life(self.identity.pid, self.slot, launch.env.get("REVISION", ""), self.began)
+        if self.slot:
+            host.lives.append(self._life)
         ends, how = self._fate()
         host.loop.call_in_at(None, host.loop.time() + ends, self._end, how)
 
@@ -63,9 +70,11 @@ class SimInstance:
         return [int(value) for name, value in self.launch.env.items() if name.startswith("PORT_")]
 
     def _fate(self) -> tuple[float, Exit]:
-        stream = self.host.stream
+        stream, fails = self.host.stream, FAILS in self.launch.argv and not self.host.mended
         if not self.slot:
-            return stream.uniform(*STEP_S), Exit(0, None)
+            return stream.uniform(*STEP_S), Exit(int(fails), None)
+        if fails:
+            return SHORT_S, Exit(1, None)
         signalled = stream.chance(self._habits.by_signal)
         how = Exit(None, stream.choice(_DEADLY)) if signalled else Exit(stream.below(3), None)
         return stream.exponential(self._habits.life_s), how
@@ -108,6 +117,7 @@ class SimInstance:
         if self.exit is not None:
             return
         self.exit = how
+        self._life.ended = self.host.loop.time()
         self.host.programs.pop(self.identity.pid, None)
         self.host.exits[self.identity] = how
         if how.code != 0:
@@ -123,6 +133,7 @@ class SimDriver:
 
     fence = "none"
     enforces: tuple[str, ...] = ("memory", "pids", "files")
+    users: tuple[str, ...] = ("any",)
 
     def __init__(self, host: Host, owner: str, habits: Habits) -> None:
         self._host, self._owner, self._habits = host, owner, habits

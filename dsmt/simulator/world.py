@@ -35,10 +35,14 @@ class TappedClient(BusClient):
     """The real client; `tap`, when there is one, hears of each topic that something was just said on."""
 
     tap: Callable[[str], None] | None = None
+    said: list[ClientEmission] | None = None
+    """What was said, by all of the realm's clients; None while nobody wants to know."""
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
         """Sign and send, without waiting."""
         emission = super().emit(draft, level=level)
+        if self.said is not None:
+            self.said.append(emission)
         if self.tap is not None:
             self.tap(draft.topic)
         return emission
@@ -56,6 +60,8 @@ class World:
         self.fabric = SimFabric(self.net, self.stream.stream("links"))
         self.crashes: list[str] = []
         """What programs raised and did not catch: bugs."""
+        self.said: list[ClientEmission] | None = []
+        """What was said; None in runs that are too long for that."""
         self.brokers: list[BrokerAddress] = []
         self.decode = lru_cache(maxsize=1 << 16)(decode)
         self._keys = self.stream.stream("keys")
@@ -95,7 +101,7 @@ class World:
 
     def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> TappedClient:
         """A connection to the realm for a process."""
-        return TappedClient(
+        client = TappedClient(
             identity=identity,
             trust=self.trust(),
             brokers=self.brokers,
@@ -105,6 +111,8 @@ class World:
             about=About(process.identity.pid, __version__, process.host.address),
             kept=kept,
         )
+        client.said = self.said
+        return client
 
     def cut(self, host: Host) -> None:
         """Partition a host from all others."""
@@ -115,6 +123,11 @@ class World:
         host.cut = False
         for wire in list(host.wires):
             wire.healed()
+
+    def reset(self, host: Host) -> None:
+        """A middlebox ends all links of a host."""
+        for wire in list(host.wires):
+            wire.torn()
 
     def later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
         """Do something in so many seconds, outside of all processes."""

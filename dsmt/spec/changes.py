@@ -19,9 +19,9 @@ from dsmt.spec.writing import document
 
 Action = Literal["none", "restart", "reinstall", "rescale"]
 
-_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image"})
+_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image", "user"})
 _RESTART: Final = frozenset({
-    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "files", "user", "limits", "ports",
+    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "files", "limits", "ports",
     "kind", "pre", "post", "timeout",
 })  # fmt: skip
 _RESCALE: Final = frozenset({

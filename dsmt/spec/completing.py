@@ -29,20 +29,21 @@ def complete_component(name: str, said: Mapping[str, Any], service_kind: str) ->
     kind = said["kind"] or service_kind
     ports = _ports(said["ports"], said["sockets"] or [])
     data = said["data"]
+    said = {**said, "on_partition": said["on_partition"] or usual_partition(said)}
     out = {key: value for key, value in said.items() if key not in {"sockets", *JOB_FIELDS}}
     out.update(
         name=name,
         kind=kind,
         driver=said["driver"] or ("podman" if said["image"] else "process"),
         artifacts=[_artifact(artifact) for artifact in said["artifacts"]],
-        data=data is True or (not isinstance(data, bool) and data is not None),
+        data=has_data(said),
         data_bytes=None if isinstance(data, bool) else data,
         reserve=_reserve(said["reserve"], said["limits"]),
         ports=ports,
         health=_health(said["health"], ports),
         restart=_restart(said["restart"], kind, said["on_partition"]),
         stop={**said["stop"], "grace_s": _grace(said)},
-        update={**said["update"], "order": said["update"]["order"] or _order(said["on_partition"], ports)},
+        update={**said["update"], "order": said["update"]["order"] or _order(said, ports)},
         job={key: said[key] for key in JOB_FIELDS} if kind == "job" else None,
     )
     if out["job"] is not None and out["job"]["parallel"] is None:
@@ -78,9 +79,19 @@ def _grace(said: Mapping[str, Any]) -> float:
     return DEFAULT_GRACE_S
 
 
-def _order(on_partition: str, ports: list[dict[str, Any]]) -> str:
-    fixed = any(port["port"] is not None for port in ports)
-    return "stop_first" if fixed or on_partition in {"at_most_one", "pinned"} else "start_first"
+def has_data(said: Mapping[str, Any]) -> bool:
+    """Whether a component keeps data: `true`, or any size."""
+    return said["data"] is True or (not isinstance(said["data"], bool) and said["data"] is not None)
+
+
+def usual_partition(said: Mapping[str, Any]) -> str:
+    """What a component is that does not say: one with data stays where its data is."""
+    return "pinned" if has_data(said) else "at_least_one"
+
+
+def _order(said: Mapping[str, Any], ports: list[dict[str, Any]]) -> str:
+    alone = any(port["port"] is not None for port in ports) or has_data(said) or said["on_partition"] != "at_least_one"
+    return "stop_first" if alone else "start_first"
 
 
 def _restart(said: Mapping[str, Any], kind: str, on_partition: str) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def _partition(case: Case) -> Iterator[Wrong]:
     c = case.component
     if not case.trusted("on_partition"):
         return
+    if c["data"] and case.said("update", "order") and c["update"]["order"] == "start_first":
+        message = "`data` forbids two copies at a time: both would write the same directory"
+        yield ("update", "order"), message, "stop_first, or no `data`"
     if c["on_partition"] != "at_most_one":
         for key in ("term", "fence"):
             if case.said(key):
@@ -100,7 +103,9 @@ def _partition(case: Case) -> Iterator[Wrong]:
         moves = any(step["action"] == "move" for step in c["restart"]["escalate"])
         if c["on_partition"] == "pinned" and moves and case.said("restart", "escalate"):
             message = "`pinned` never moves, and `restart.escalate` says `move`"
-            yield ("restart", "escalate"), message, "remove `move`"
+            if not case.said("on_partition"):
+                message = "what has `data` is pinned to its node, and `restart.escalate` says `move`"
+            yield ("restart", "escalate"), message, "remove `move`, or on_partition: at_least_one to lose the data"
         return
     if c["update"]["order"] == "start_first" and case.trusted("update"):
         yield ("update", "order"), "`at_most_one` cannot be updated with `start_first`", "stop_first"

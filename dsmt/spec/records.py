@@ -329,6 +329,12 @@ class ComponentSpec(Record, frozen=True):
         """Whether one instance runs on each node that fits."""
         return self.instances is None
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether an update on one node starts the new copy beside the old one: nothing forbids two at a time."""
+        free = all(port.port is None for port in self.ports)
+        return self.update.order == "start_first" and self.on_partition == "at_least_one" and free and not self.data
+
     def port(self, name: str) -> Port:
         """Return a port by its name; KeyError when there is none."""
         for port in self.ports:

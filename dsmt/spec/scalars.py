@@ -219,8 +219,8 @@ def _address(node: Node, _: Scalar) -> str:
 
 
 def _user(node: Node, _: Scalar) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?", node.text):
-        raise WrongValueError(f"`{show(node)}` is neither a user name nor a uid", "as in www-data, 1000 or auto")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?|[0-9]{1,9}:[0-9]{1,9}", node.text):
+        raise WrongValueError(f"`{show(node)}` is neither a user name nor a uid", "as in www-data, 1000 or 1000:100")
     return node.text
 
 

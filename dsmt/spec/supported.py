@@ -20,7 +20,7 @@ from dsmt.spec.writing import document
 
 _NOT_BUILT: Final = frozenset({
     "service.barriers", "service.expires", "service.keep_revisions",
-    "component.image", "component.secrets", "component.user", "component.requires", "component.rank",
+    "component.image", "component.secrets", "component.requires", "component.rank",
     "component.apart", "component.near", "component.lost_after", "component.term", "component.fence",
     "component.sockets", "component.reload", "component.after",
     "component.retries", "component.abort_on", "component.success_on", "component.checkpoint_exit_code",
@@ -37,7 +37,7 @@ _BUILT_VALUES: Final[Mapping[str, tuple[object, ...]]] = {
     "component.kind": ("service",),
     "component.driver": ("process",),
     "component.data": (True, False),
-    "component.on_partition": ("at_least_one",),
+    "component.on_partition": ("at_least_one", "pinned"),
     "spread.by": ("node", "none"),
 }
 
@@ -52,6 +52,8 @@ def unsupported(spec: ServiceSpec) -> list[str]:
     plain = to_plain(spec)
     for name, component in spec.components.items():
         limits = component.limits
+        if component.user == "auto":
+            found.append(f"components.{name}.user: `auto` is not built yet, only a name or a uid")
         if limits.memory_bytes is not None and limits.enforce == "required":
             place = f"components.{name}.limits.memory"
             found.append(f"{place}: only `enforce: best_effort` is built yet, as a limit of the address space")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 
 from dsmt.spec.commands import join_command
-from dsmt.spec.completing import complete_component
+from dsmt.spec.completing import complete_component, usual_partition
 from dsmt.spec.keys import GROUPS, JOB_KEYS, Key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.quantities import format_duration, format_percent, format_size
@@ -22,7 +22,7 @@ from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Shape, Steps
 
 _ABSENT: Final = object()
 _COMPUTED: Final = {  # keys whose default depends on other keys; below a component
-    ("kind",), ("driver",), ("reserve", "memory_bytes"), ("reserve", "cpu"), ("reserve", "disk_bytes"),
+    ("kind",), ("driver",), ("on_partition",), ("reserve", "memory_bytes"), ("reserve", "cpu"), ("reserve", "disk_bytes"),
     ("restart", "when"), ("restart", "escalate"), ("stop", "grace_s"), ("update", "order"), ("parallel",),
 }  # fmt: skip
 _TIMING: Final = ("interval_s", "timeout_s", "passes", "failures", "deadline_s")
@@ -81,7 +81,11 @@ def _drop_computed(said: dict[str, Any], name: str, service_kind: str) -> None:
     before = {path: _at(said, path) for path in _COMPUTED}
     for path in _COMPUTED:
         _at(said, path[:-1])[path[-1]] = None
-    usual = {("kind",): service_kind, ("driver",): "podman" if said["image"] else "process"}
+    usual = {
+        ("kind",): service_kind,
+        ("driver",): "podman" if said["image"] else "process",
+        ("on_partition",): usual_partition(said),
+    }
     for path, value in usual.items():
         said[path[0]] = before[path] if before[path] != value else None
     computed = complete_component(name, {**said, "health": None}, service_kind)

@@ -1,4 +1,4 @@
-"""Failures: foreign errors told in the sentences of the reason list (OPERATOR.md 2)."""
+"""Failures: foreign errors told in the sentences of the reason list (docs/reference/reasons.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ import shutil
 from itertools import count
 
 from dsmt.errors import InputError
+from dsmt.system import giving
 from dsmt.system.failures import DISK_IS_FULL, no_space
+from dsmt.system.users import account_of
 
 _numbers = count()
 
@@ -20,13 +22,15 @@ _numbers = count()
 class DiskFiles:
     """The `Files` port over one directory, made when missing (mode 0700).
 
-    `durable` False leaves out fsync: for what is worthless after a power cut, such as which processes run.
+    `durable` False leaves out fsync: for what is worthless after a power cut, such as which processes run. `top` is the
+    directory from which the way is opened to what is given to a user, empty for the root.
     """
 
-    def __init__(self, root: str, *, durable: bool = True) -> None:
+    def __init__(self, root: str, *, durable: bool = True, top: str = "") -> None:
         self._root = os.path.abspath(root)
         self._durable = durable
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        self._top = os.path.abspath(top) if top else self._root
+        make_directories(self._root)
 
     @property
     def root(self) -> str:
@@ -45,12 +49,28 @@ class DiskFiles:
         """Replace the file atomically. Raises `FailedError` with code `fetch.no_space` on a full disk."""
         place = self._place(path, follow=False)
         try:
-            os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+            make_directories(os.path.dirname(place))
             write_atomically(place, content, mode=mode, durable=self._durable)
         except OSError as error:
             if error.errno in DISK_IS_FULL:
                 raise no_space(place, len(content)) from error
             raise
+
+    def give(self, path: str, user: str) -> None:
+        """Give a directory with all in it to a user. Raises `FailedError` for one that this machine does not have."""
+        account = account_of(user)
+        if account is not None:
+            place = self._place(path)
+            giving.open_way(place, self._top)
+            giving.give(place, account)
+
+    def write_given(self, path: str, name: str, content: bytes, *, user: str, mode: int) -> None:
+        """Write a file below a directory that was given to a user. Raises `FailedError` when a link is in its way."""
+        account = account_of(user)
+        if account is None:
+            self.write(f"{path}/{name}", content, mode=mode)
+        else:
+            giving.write(self._place(path), name, content, account, mode)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty when there is none."""
@@ -73,7 +93,7 @@ class DiskFiles:
 
     def below(self, path: str) -> DiskFiles:
         """The same port rooted at a directory below this one (made when missing)."""
-        return DiskFiles(self._place(path), durable=self._durable)
+        return DiskFiles(self._place(path), durable=self._durable, top=self._top)
 
     def _place(self, path: str, *, follow: bool = True) -> str:
         """The absolute place of a path (rule 1). Without `follow` its last part may be any link: it is not followed."""
@@ -85,6 +105,14 @@ class DiskFiles:
         if not is_within(resolved, os.path.realpath(self._root)):
             raise InputError("files.path", f"{path!r} follows a link out of {self._root}", path=path)
         return place
+
+
+def make_directories(place: str) -> None:
+    """Make a directory and all that lead to it, for ourselves only (os.makedirs would open the ones between)."""
+    if not os.path.isdir(place):
+        make_directories(os.path.dirname(place))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(place, mode=0o700)
 
 
 def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:

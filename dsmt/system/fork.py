@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Identity
-from dsmt.system.procfs import identity_of, set_name
+from dsmt.system.procfs import identity_of, set_name, set_title
 from dsmt.system.records import write_record
 
 Main = Callable[[str], int]
@@ -79,6 +79,7 @@ def _be(program: Program, close: Callable[[], None]) -> NoReturn:
         close()
         _redirect(log_path(program.directory, program.name))
         set_name(f"dsmt-{program.name}")
+        set_title(f"dsmt-{program.name} {program.directory}")
         _own_record(program.record)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         code = program.main(program.directory)

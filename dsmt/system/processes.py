@@ -12,12 +12,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Never
 
 import msgspec
 
+from dsmt.agents.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.system.fork import log_path
@@ -45,8 +46,12 @@ SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0
 """How long an answer may take: a fork on a starved machine included."""
 
-SHORT_LIFE_S: Final = 1.0
-LONGEST_DELAY_S: Final = 5.0
+PAUSE_S: Final = 0.1
+"""How long who watches a spawner waits before it starts another, also after a long life."""
+
+
+def ignored(_dead: Identity, _now: Identity) -> None:
+    """Tell nobody that a spawner was replaced."""
 
 
 class SpawnedProcesses:
@@ -175,7 +180,7 @@ def start_spawner(directory: str, argv: Sequence[str] | None = None) -> Identity
 
 def detach(command: Sequence[str], log: str, lock: int) -> int:
     """Start a program that outlives us, in a session of its own, and hand a lock down to it; its pid. Raises OSError."""
-    with open(log, "ab") as output:
+    with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as output:
         child = subprocess.Popen(
             command,
             cwd="/",
@@ -189,20 +194,37 @@ def detach(command: Sequence[str], log: str, lock: int) -> int:
     return child.pid
 
 
-async def watch_spawner(directory: str, argv: Sequence[str] | None = None) -> Never:
-    """Keep a spawner alive in a node's directory until cancelled: its death is answered by a new one.
+async def watch_spawner(
+    directory: str,
+    argv: Sequence[str] | None = None,
+    *,
+    pause_s: float = PAUSE_S,
+    replaced: Callable[[Identity, Identity], object] = ignored,
+) -> Never:
+    """Keep a spawner alive in a directory until cancelled: its death is answered by a new one (`dsmt.agents.keeping`).
 
-    Each start waits 0.1 s: who ends a node kills its spawner first and us right after, and a spawner that we had started
-    in between would bring the node back. After a life shorter than a second it waits twice as long each time, up to 5 s.
+    Each start waits `pause_s`: who ends a node kills its spawner first and us right after, and a spawner that we had started
+    in between would bring the node back. `replaced` is told of who has died and of whom we started in its place.
     """
-    delay = 0.0
     loop = asyncio.get_running_loop()
+    keeping = Keeping(Policy(pause_s=pause_s), now=loop.time())
+    dead: Identity | None = None
     while True:
-        began = loop.time()
-        identity = spawner_of(directory) or start_spawner(directory, argv)
+        await asyncio.sleep(0 if keeping.due is None else keeping.due - loop.time())
+        if not keeping.tick(loop.time()):
+            continue
+        try:
+            known = spawner_of(directory)
+            identity = known or start_spawner(directory, argv)
+        except (FailedError, OSError):  # a full table of processes or files: later
+            known = identity = None
         watched = None if identity is None else watch(identity)
-        if watched is not None:
-            await watched.wait()
-        short = loop.time() - began < SHORT_LIFE_S
-        delay = min(LONGEST_DELAY_S, max(0.1, delay * 2)) if short else 0.1
-        await asyncio.sleep(delay)
+        if identity is None or watched is None:
+            keeping.start_failed(loop.time())
+            continue
+        keeping.started(loop.time())
+        if dead is not None and known is None:
+            replaced(dead, identity)
+        await watched.wait()
+        dead = identity
+        keeping.ended(loop.time())

@@ -156,6 +156,16 @@ def set_name(name: str) -> None:
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
 
 
+def set_title(title: str) -> None:
+    """Write what `ps` shows as this process's command line over the one it inherited, as far as there is room."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    room = end - start - 1  # the last byte stays 0: without it the kernel would read on into the environment
+    if start and room > 0:
+        ctypes.memmove(start, title.encode()[:room].ljust(room, b"\0"), room)
+
+
 def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
     """Call prctl(2). Raises `FailedError` with code `start.driver`."""
     libc = ctypes.CDLL(None, use_errno=True)

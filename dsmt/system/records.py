@@ -46,11 +46,24 @@ def living(path: str) -> Identity | None:
 
 def take_lock(directory: str) -> int | None:
     """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
-    path = os.path.join(directory, "spawner.lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(_lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def make_lock(directory: str) -> None:
+    """Make the directory's lock, and take it not: who looks at it now knows that a spawner may be on its way."""
+    os.close(os.open(_lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def has_lock(directory: str) -> bool:
+    """Whether there ever was a spawner, or one is on its way."""
+    return os.path.exists(_lock_path(directory))
+
+
+def _lock_path(directory: str) -> str:
+    return os.path.join(directory, "spawner.lock")

@@ -12,11 +12,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-import cbor2
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import Signing, assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.codec import Signing, assemble, canonical, load_plain, open_envelope, protected_header, sig_structure
 from dsmt.event.topic import check_pattern, is_topic
 from dsmt.trust.keys import key_id_of
 
@@ -27,7 +26,7 @@ QUOTA: Final = -70_004
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a key, what it may do, and who says so. Times: seconds since 1970; `quota`: live facts (A14)."""
+    """Who holds a key, what it may do, and who says so. Times: seconds since 1970; `quota`: live facts (D2)."""
 
     issuer: str
     subject: str
@@ -90,7 +89,7 @@ def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
     if envelope.path is not None:
         raise UnusableEventError("trust.certificate", "a certificate is signed alone, not in a burst")
     try:
-        certificate = _claims(cbor2.loads(envelope.payload))
+        certificate = _claims(load_plain(envelope.payload))
     except UnusableEventError:
         raise
     except Exception as error:

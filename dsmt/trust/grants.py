@@ -5,7 +5,9 @@ Rule 2: a node's grant also holds what it may delegate: its monitor's and its ag
 Rule 3: a grant is a list of patterns; a delegated one must be covered by its parent's (`subset`).
 Rule 4: a grant alone lets nobody write: `may_write` asks the topic's row, so what a node, an issuer or an operator
     holds only to delegate it, it cannot publish itself.
-Rule 5: a name is one of `NAME_LEVELS`, and who may be named by whom is `may_name`.
+Rule 5: an agent writes of its own service only, whatever its node's certificate has room for; that the node runs the
+    agent's slot is for a broker to see, who knows the slots.
+Rule 6: a name is one of `NAME_LEVELS`, and who may be named by whom is `may_name`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dsmt.event.topic import covers, is_topic, matches
 from dsmt.trust.certificate import Certificate
 
 DEPTHS: Final = {"root": 3, "issuer": 2, "node": 1, "operator": 1}
-"""How many further delegations a role's certificate allows (DESIGN.md 5)."""
+"""How many further delegations a role's certificate allows."""
 QUOTAS: Final = {"agent": 64, "monitor": 1_000, "node": 100_000}
 """Live facts a certificate may hold; any other role: `DEFAULT_QUOTA`."""
 DEFAULT_QUOTA: Final = 1_000_000
@@ -33,7 +35,7 @@ NAME_LEVELS: Final = {
     "monitor": 2,
     "agent": 5,
 }
-"""The kinds of source, and how many levels their names have (INTERFACE 3)."""
+"""The kinds of source, and how many levels their names have (docs/reference/topics.md)."""
 
 
 def is_name(name: str) -> bool:
@@ -49,7 +51,7 @@ def publish_patterns(name: str) -> tuple[str, ...]:
         if role in row.roles:
             patterns.add(as_pattern(row.template, _agent(name)))
     if role == "operator":
-        patterns.add("source/operator/+")
+        patterns |= {"source/operator/+", "trust/revoked/+/operator/+"}
     if role == "node":
         node = name.split("/", 1)[1]
         patterns |= {*_own(f"monitor/{node}"), *publish_patterns(f"agent/{node}/+/+/+")}
@@ -90,7 +92,11 @@ def may_write(name: str, topic: str) -> bool:
     if match is None:
         return False
     owner = owner_of(topic)
-    return name.split("/", 1)[0] in match.row.roles if owner is None else owner == name
+    if owner is not None:
+        return owner == name
+    levels = match.levels
+    own = all(levels.get(level, value) == value for level, value in _agent(name).items())
+    return own and name.split("/", 1)[0] in match.row.roles
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""The trust store: which certificates are good, and what an event's signature is worth (DESIGN.md 5).
+"""The trust store: which certificates are good, and what an event's signature is worth.
 
 Rule 1: a certificate is good if its issuer's is, up to the realm's root; what it grants and its depth lie within its
     issuer's; and its signature is the issuer's key's.
@@ -6,14 +6,17 @@ Rule 2: an event is good if its signing key has a good certificate whose subject
     valid at the event's own time and was not revoked. So a renewal keeps the certificates before it.
 Rule 3: a topic that is owned is written by its owner only, a shared one by the roles of its row, and every topic only
     within the certificate's grant.
-Rule 4: revocations only grow, and end every certificate below (J3) that nobody else has signed.
-Rule 5: the answer for one burst's root is remembered: its signature is checked once.
-Rule 6: who has signed a key's first certificate has named it: only the root gives a known key another name.
+Rule 4: certificates are kept by key and name: who certifies a key that others know by another name displaces nothing, and
+    a signature counts for the name that its event claims. Of one key, each issuer fills its own places only (J3).
+Rule 5: a key ends by the word of the root, or of a key above it. A certificate stands while one way up to the root stands
+    on which no key was revoked by a key above it, nor by the root. So an issuer ends what it issued and all below, a node
+    its monitor and agents, an operator its programs; what the root has signed, only the root ends.
+Rule 6: the answer for one burst's root is remembered: its signature is checked once.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -28,23 +31,17 @@ from dsmt.trust.certificate import Certificate, SignedCertificate
 from dsmt.trust.grants import is_name, may, may_write, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
+from dsmt.trust.revocations import REVOKED, Revocations, revoked_by
+
+__all__ = ["REVOKED", "Realm", "Signer", "TrustStore", "revoked_by"]
 
 Verify = Callable[[int, bytes, bytes, bytes], bool]
 Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
-REVOKED: Final = "trust/revoked/"
-"""Below it a fact on `<key id in hex>` ends that key."""
+Signer = tuple[bytes, str]
+"""A key's id and the name that it signs as."""
 _ROOTS_REMEMBERED: Final = 4096
-_KEPT_PER_KEY: Final = 64
-
-
-def revoked_by(topic: str) -> bytes | None:
-    """The id of the key that a fact on this topic ends; None for a topic that ends none."""
-    if not topic.startswith(REVOKED):
-        return None
-    try:
-        return bytes.fromhex(topic.removeprefix(REVOKED))
-    except ValueError:
-        return None
+_KEPT_PER_ISSUER: Final = 64
+"""How many certificates of one key are kept that one issuer has signed."""
 
 
 class Realm(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +63,16 @@ class TrustStore:
         self._roots = {key_id_of(root): root for root in realm.roots}
         self._good: dict[bytes, list[SignedCertificate]] = {}
         """By the id of the key that they name, newest first."""
-        self._revoked: set[bytes] = set()
+        self._revocations = Revocations(self._roots)
+        self._standing: dict[bytes, bool] = {}
+        """Whether a certificate stands (rule 5), as far as it was asked since the last change."""
         self._bursts: OrderedDict[bytes, None] = OrderedDict()
+
+    def fresh(self) -> TrustStore:
+        """A store of the same realm that knows nobody yet but its roots."""
+        return TrustStore(self.realm, verify=self._verify, decode=self._decode)
+
+    # --- certificates --------------------------------------------------------------------------------------------
 
     def add(self, raw: bytes) -> Certificate:
         """Take in a certificate whose issuer is known. Raises `UnusableEventError` that says why not."""
@@ -78,15 +83,32 @@ class TrustStore:
         held = self._good.get(certificate.key_id, [])
         if any(one.raw == raw for one in held):
             return certificate
-        by_root = signed.issuer_key_id in self._roots
-        if not by_root and any(one.certificate.subject != certificate.subject for one in held):
-            raise UnusableEventError("trust.name", f"the key of {certificate.subject} is another's already")
         if not self._verify(algorithm, self._issuer_key(signed), message, signature):
             raise UnusableEventError("trust.signature", f"certificate of {certificate.subject}: bad signature")
-        kept = [one for one in held if one.certificate.subject == certificate.subject or self._is_by_root(one)]
-        kept = sorted([*kept, signed], key=lambda one: (one.certificate.issued, one.raw), reverse=True)
-        self._good[certificate.key_id] = kept[:_KEPT_PER_KEY]
+        self._good[certificate.key_id] = _bounded([*held, signed])
+        self._standing.clear()
         return certificate
+
+    def delegates(self) -> list[Signer]:
+        """Keys and names that the root has not certified itself, and that have certified nobody here."""
+        above = {one.issuer_key_id for held in self._good.values() for one in held}
+        return [
+            (key_id, name)
+            for key_id, held in self._good.items()
+            if key_id not in above and not any(map(self._is_by_root, held))
+            for name in self.names(key_id)
+        ]
+
+    def forget(self, key_id: bytes, name: str) -> list[SignedCertificate]:
+        """Let go of what certifies a key under a name; what that was. Whoever needs it is shown it again."""
+        held = self._good.get(key_id, [])
+        left = [one for one in held if one.certificate.subject != name]
+        if left:
+            self._good[key_id] = left
+        else:
+            self._good.pop(key_id, None)
+        self._standing.clear()
+        return [one for one in held if one.certificate.subject == name]
 
     def _is_by_root(self, signed: SignedCertificate) -> bool:
         return signed.issuer_key_id in self._roots
@@ -116,43 +138,123 @@ class TrustStore:
             raise UnusableEventError(
                 "trust.stranger", f"{certificate.subject} has a certificate by nobody known in realm {self.realm.name}"
             )
-        if self._above(signed) is None:
+        if not self._issuers(signed):
             raise UnusableEventError("trust.widened", widens(issuers[0].certificate, certificate))
         return issuers[0].certificate.public
 
-    def _above(self, signed: SignedCertificate) -> SignedCertificate | None:
+    def _issuers(self, signed: SignedCertificate) -> list[SignedCertificate]:
+        """The certificates that hold up another, newest first; none for one by the root."""
         issuers = [] if self._is_by_root(signed) else self._good.get(signed.issuer_key_id, [])
-        return next((one for one in issuers if not widens(one.certificate, signed.certificate)), None)
+        return [one for one in issuers if not widens(one.certificate, signed.certificate)]
 
-    def revoke(self, key_id: bytes) -> None:
-        """End a key and all that it has signed, for good."""
-        self._revoked.add(key_id)
+    def holds(self, raw: bytes, key_id: bytes) -> bool:
+        """Whether this very certificate of a key is among those that are kept."""
+        return any(one.raw == raw for one in self._good.get(key_id, ()))
 
-    def certificate(self, key_id: bytes) -> SignedCertificate | None:
-        """The newest good certificate of a key."""
-        held = self._good.get(key_id)
-        return held[0] if held else None
+    def names(self, key_id: bytes) -> list[str]:
+        """The names that a key is known by, in order; mostly one."""
+        return sorted({one.certificate.subject for one in self._good.get(key_id, ())})
+
+    def sole_name(self, key_id: bytes) -> str | None:
+        """The name that a key is known by; None when there are several, or none."""
+        held = self._good.get(key_id, ())
+        name = held[0].certificate.subject if held else None
+        return name if len(held) <= 1 or all(one.certificate.subject == name for one in held) else None
+
+    def certificate(self, key_id: bytes, name: str) -> SignedCertificate | None:
+        """The newest good certificate of a key under a name; one that stands before one that does not."""
+        own = [one for one in self._good.get(key_id, ()) if one.certificate.subject == name]
+        return next((one for one in own if self._stands(one)), own[0] if own else None)
 
     def certificates(self) -> list[Certificate]:
-        """The newest good certificate of each key."""
-        return [held[0].certificate for held in self._good.values()]
+        """The newest good certificate of each key and name."""
+        newest: dict[tuple[bytes, str], Certificate] = {}
+        for key_id, held in self._good.items():
+            for one in held:
+                newest.setdefault((key_id, one.certificate.subject), one.certificate)
+        return list(newest.values())
 
-    def chain(self, key_id: bytes) -> list[SignedCertificate]:
-        """A key's certificate and those above it, the root's excepted: what a stranger needs to believe it."""
-        found = []
-        signed = self.certificate(key_id)
-        while signed is not None:
-            found.append(signed)
-            signed = self._above(signed)
+    def chain(self, key_id: bytes, name: str) -> list[SignedCertificate]:
+        """A key's certificate under a name and those above it, the root's excepted: what a stranger needs to believe it."""
+        signed = self.certificate(key_id, name)
+        return [] if signed is None else [signed, *self.above(signed)]
+
+    def above(self, signed: SignedCertificate) -> list[SignedCertificate]:
+        """The certificates above one that is kept or only shown, nearest first, the root's excepted."""
+        found: list[SignedCertificate] = []
+        while issuers := self._issuers(found[-1] if found else signed):
+            found.append(next((one for one in issuers if self._stands(one)), issuers[0]))
         return found
 
-    def is_revoked(self, key_id: bytes) -> bool:
-        """Whether a key, or all that stand above it, were revoked."""
-        if key_id in self._revoked:
-            return True
-        if key_id in self._roots or key_id not in self._good:
+    # --- revocations ---------------------------------------------------------------------------------------------
+
+    def revoke(self, signed: SignedEvent) -> bool:
+        """Take in a fact that was opened: whether it is a revocation that ends something known. Those only grow."""
+        key_id = self._revocations.key_of(signed.event)
+        if key_id is None:
             return False
-        return all(self.is_revoked(one.issuer_key_id) for one in self._good[key_id])
+        self._end(key_id, signed.key_id)
+        return self.may_revoke(signed.key_id, key_id)
+
+    def _end(self, key_id: bytes, by: bytes) -> None:
+        if self._revocations.add(key_id, by):
+            self._standing.clear()
+
+    def may_revoke(self, by: bytes, key_id: bytes) -> bool:
+        """Whether a key may end another (rule 5)."""
+        if key_id in self._roots:
+            return False
+        return by in self._roots or any(by in self._above(one) for one in self._good.get(key_id, ()))
+
+    def _above(self, signed: SignedCertificate) -> set[bytes]:
+        """The ids of all keys above a certificate, the root's excepted."""
+        issuers = self._issuers(signed)
+        found = {one.certificate.key_id for one in issuers}
+        return found.union(*[self._above(one) for one in issuers])
+
+    def _stands(self, signed: SignedCertificate) -> bool:
+        if not self._revocations:
+            return True
+        stands = self._standing.get(signed.raw)
+        if stands is None:
+            stands = self._standing[signed.raw] = self._leads_up(signed, frozenset())
+        return stands
+
+    def _leads_up(self, signed: SignedCertificate, ended_by: frozenset[bytes]) -> bool:
+        """Whether a way from here to the root stands; `ended_by` are the keys that have revoked one further down on it."""
+        key_id = signed.certificate.key_id
+        if key_id in ended_by:
+            return False
+        ended_by |= self._revocations.of(key_id)
+        if self._is_by_root(signed):
+            return not any(by in self._roots for by in ended_by)
+        return any(self._leads_up(one, ended_by) for one in self._issuers(signed))
+
+    def is_revoked(self, key_id: bytes, name: str | None = None) -> bool:
+        """Whether a key has ended, or all that stand above it, under one name or under all."""
+        if any(by in self._roots for by in self._revocations.of(key_id)):
+            return True
+        held = [one for one in self._good.get(key_id, ()) if name is None or one.certificate.subject == name]
+        return bool(held) and not any(self._stands(one) for one in held)
+
+    @property
+    def revocations(self) -> int:
+        """How many revocations are known; they only grow."""
+        return len(self._revocations)
+
+    def without(self, key_id: bytes) -> TrustStore:
+        """As it would judge if the root had ended a key."""
+        after = TrustStore(self.realm, verify=self._verify, decode=self._decode)
+        after.merge(self.export())
+        for root in self._roots:
+            after._end(key_id, root)
+        return after
+
+    def disowns(self, signed: SignedEvent) -> bool:
+        """Whether the key of an event that was opened once has been revoked since."""
+        return self.is_revoked(signed.key_id, signed.event.source)
+
+    # --- events --------------------------------------------------------------------------------------------------
 
     def open(self, raw: bytes) -> tuple[SignedEvent, Envelope]:
         """Read an event and check who signed it and that they may. Raises `UnusableEventError` that says why not."""
@@ -161,10 +263,11 @@ class TrustStore:
         held = self._good.get(envelope.key_id)
         if not held:
             raise UnusableEventError("trust.stranger", f"{event.source} signed with a key that nobody here knows")
-        own = [one.certificate for one in held if one.certificate.subject == event.source]
-        if not own:
+        known = [one for one in held if one.certificate.subject == event.source]
+        if not known:
             raise UnusableEventError("trust.name", f"{held[0].certificate.subject} signed as {event.source}")
-        if self._revoked and self.is_revoked(envelope.key_id):
+        own = [one.certificate for one in known if self._stands(one)]
+        if not own:
             raise UnusableEventError("trust.revoked", f"{event.source} was revoked")
         valid = [one for one in own if one.not_before <= event.time_ms // 1000 <= one.not_after]
         if not valid:
@@ -199,9 +302,19 @@ class TrustStore:
                 "realm": self.realm.name,
                 "roots": list(self.realm.roots),
                 "certificates": sorted(signed.raw for held in self._good.values() for signed in held),
-                "revoked": sorted(self._revoked),
+                "revoked": [list(pair) for pair in self._revocations],
             }
         )
+
+    def merge(self, exported: bytes) -> None:
+        """Take in what `export` wrote. Raises `InputError`."""
+        try:
+            told = cbor2.loads(exported)
+            self.add_all(told["certificates"])
+            for key_id, by in told["revoked"]:
+                self._end(bytes(key_id), bytes(by))
+        except (UnusableEventError, cbor2.CBORDecodeError, LookupError, TypeError, ValueError) as error:
+            raise _no_trust_file(error) from error
 
     @classmethod
     def from_export(cls, raw: bytes, *, verify: Verify = verify_ed25519) -> TrustStore:
@@ -209,11 +322,22 @@ class TrustStore:
         try:
             told = cbor2.loads(raw)
             store = cls(Realm(name=told["realm"], roots=tuple(told["roots"])), verify=verify)
-            store.add_all(told["certificates"])
-            for key_id in told["revoked"]:
-                store.revoke(key_id)
-        except (UnusableEventError, cbor2.CBORDecodeError, LookupError, TypeError, ValueError) as error:
-            raise InputError(
-                "trust.file", f"the trust file cannot be used: {error}", next="make a new one with dsmt trust export"
-            ) from error
+        except (cbor2.CBORDecodeError, LookupError, TypeError, ValueError) as error:
+            raise _no_trust_file(error) from error
+        store.merge(raw)
         return store
+
+
+def _no_trust_file(error: Exception) -> InputError:
+    return InputError("trust.file", f"the trust file cannot be used: {error}", next="make a new one with dsmt trust export")
+
+
+def _bounded(held: list[SignedCertificate]) -> list[SignedCertificate]:
+    """Certificates of one key, newest first, without what one issuer has signed beyond its places."""
+    signed_by: Counter[bytes] = Counter()
+    kept = []
+    for one in sorted(held, key=lambda one: (one.certificate.issued, one.raw), reverse=True):
+        signed_by[one.issuer_key_id] += 1
+        if signed_by[one.issuer_key_id] <= _KEPT_PER_ISSUER:
+            kept.append(one)
+    return kept

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dsmt.event.records import (
     Endpoint,
     Health,
+    Hold,
     NodeAttributes,
     NodeControl,
     NodeVerdict,
@@ -57,7 +58,7 @@ class Instance:
 
     @property
     def orphan(self) -> Held[Status] | None:
-        """The status that says that this runs with no slot fact (SEMANTICS A5), if one does."""
+        """The status that says that this runs with no slot fact (rule A5), if one does."""
         return next((held for held in self.statuses if held.record.orphan and self.left), None)
 
 
@@ -75,6 +76,19 @@ class SlotEntry:
     def empty(self) -> bool:
         """Whether nothing at all is known of it."""
         return self.fact is None and self.control is None and not self.instances and not self.quarantined
+
+    @property
+    def hold(self) -> Hold | None:
+        """The hold on it: its control's or, where no control is known, the one by which its slot fact stopped it.
+
+        Absence is never an order (A5, R5): a control that was lost, or has not come yet, starts nothing.
+        """
+        if self.control is not None:
+            return self.control.record.hold
+        told = None if self.fact is None else self.fact.record
+        if told is None or told.desired != "stopped" or told.reason is None or told.reason.code != "hold.operator":
+            return None
+        return Hold(by="an operator", at_ms=self.fact.time_ms if self.fact is not None else 0, reason=told.reason.message)
 
     @property
     def holders(self) -> list[str]:
@@ -96,6 +110,15 @@ class ServiceEntry:
     spec: Held[SpecFact] | None = None
     parsed: ServiceSpec | None = None
     slots: dict[tuple[str, int], SlotEntry] = field(default_factory=dict)
+
+    def refusal(self, component: str | None = None) -> Held[Slot] | None:
+        """A slot fact that names the spec among its causes and implements another one; of one component, if named."""
+        spec = self.spec
+        if spec is None:
+            return None
+        facts = [slot.fact for place, slot in sorted(self.slots.items()) if component in (None, place[0])]
+        others = (f for f in facts if f is not None and f.record.spec != str(spec.id) and f.record.desired != "gone")
+        return next((f for f in others if spec.id in f.signed.event.cause), None)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ Rule 2: an entry that says nothing any more is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ class Index:
         self.roaming: set[str] = set()
         """Services whose slots follow the set of nodes: `each_node`, or a node set other than `all_nodes`."""
         self.orphans: set[SlotKey] = set()
-        """Slots of which a node reports something with no slot fact (SEMANTICS A5)."""
+        """Slots of which a node reports something with no slot fact (rule A5)."""
         self.judged: set[str] = set()
         """Nodes on which there is a verdict, standing or undone."""
         self.troubled: set[str] = set()
@@ -65,6 +65,7 @@ class Index:
             "nodeset": self._nodeset,
             "brake": self._brake,
             "tombstone": lambda _levels, _held, _dirty: None,
+            "revoked": lambda _levels, _held, _dirty: None,
         }
 
     def put(
@@ -82,16 +83,6 @@ class Index:
         """One slot, or None when nothing is known of it."""
         service = self.services.get(key.service)
         return None if service is None else service.slots.get((key.component, key.index))
-
-    def shared_topics(self, subtree: str) -> Iterator[str]:
-        """The topics on which shared facts may stand below `service/<service>/` or `node/<node>/`."""
-        kind, name = subtree.split("/")[:2]
-        if kind == "node":
-            yield from (f"{subtree}verdict", f"{subtree}control")
-        elif name in self.services:
-            yield f"{subtree}spec"
-            for component, index in self.services[name].slots:
-                yield from (f"{subtree}{word}/{component}/{index}" for word in ("slot", "control"))
 
     # --- nodes ---------------------------------------------------------------------------------------------------
 

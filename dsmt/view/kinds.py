@@ -1,4 +1,4 @@
-"""Kinds: which facts the view folds, told from the levels of a topic (INTERFACE 3); all else passes by."""
+"""Kinds: which facts the view folds, told from the levels of a topic (docs/reference/topics.md); all else passes by."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dsmt.event import records as r
 
 PATTERNS: Final = (
     "node/+/attributes", "node/+/probe/+", "node/+/verdict", "node/+/control", "broker/+/session/",
-    "controller/+/state", "nodeset/+", "config/brake", "tombstone/", "service/+/spec", "service/+/control/",
-    "service/+/slot/", "service/+/status/", "service/+/health/", "service/+/endpoint/",
+    "controller/+/state", "nodeset/+", "config/brake", "tombstone/", "trust/revoked/", "service/+/spec",
+    "service/+/control/", "service/+/slot/", "service/+/status/", "service/+/health/", "service/+/endpoint/",
 )  # fmt: skip
 """What to subscribe to for a whole view: exactly the topics that `kind_of` takes."""
 
@@ -46,6 +46,8 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _NODESET: Final = Kind("nodeset", r.NodesetFact, 2)
 _BRAKE: Final = Kind("brake", r.Brake, 2)
 _TOMBSTONE: Final = Kind("tombstone", r.Tombstone, 3)
+_REVOKED: Final = Kind("revoked", r.Revoked, 3, more=True)
+"""Says nothing to decisions; who holds it brings it to a store that has lost it (R5)."""
 
 
 def kind_of(topic: str, levels: list[str]) -> Kind | None:
@@ -53,6 +55,8 @@ def kind_of(topic: str, levels: list[str]) -> Kind | None:
     first = levels[0]
     if first == "tombstone":
         kind: Kind | None = _TOMBSTONE
+    elif first == "trust":
+        kind = _REVOKED if levels[1:2] == ["revoked"] else None
     elif len(levels) == 2:
         kind = _NODESET if first == "nodeset" else _BRAKE if topic == "config/brake" else None
     else:

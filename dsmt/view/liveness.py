@@ -1,11 +1,10 @@
-"""Liveness: whether a node is alive, suspect, dead or left, told from facts and the time (SEMANTICS F1, F2, F4).
+"""Liveness: whether a node is alive, suspect, dead or left, told from facts and the time (rule F1, F2, F4).
 
 Rule 1: `dead` and `left` are facts: a node's verdict, until one of its sources has a greater attachment than judged.
 Rule 2: else a node is `alive` while an attachment of any of its sources is open, or became unknown (its broker was
     lost) less than `REATTACH_GRACE_MS` ago; otherwise it is `suspect`: nobody places anything there, nothing is moved.
 Rule 3: its sources are its manager, its monitor, and the agents of containers that are not gone: what is left of the
     session of an agent that left says nothing, unless it is open.
-Rule 4: a node that an operator removed has `left`, unless it spoke or attached after its tombstone.
 """
 
 from __future__ import annotations
@@ -24,6 +23,10 @@ from dsmt.view.view import View
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
+PROBE_S: Final = 2.0
+"""A probe's period while a silence is young (F4)."""
+LATE_PROBE_S: Final = 60.0
+"""That of an old one, and the longest that counts."""
 NAMED_MOST: Final = 128
 """Attachments that a verdict names: with the longest names they fit into an event."""
 
@@ -75,19 +78,9 @@ class Fleet:
         verdict = self.verdict(entry.name)
         if verdict is not None:
             return verdict.record.state
-        if self._removed(entry):
-            return "left"
         words = self.words(entry.name)
         alive = is_open(words) or any(self.in_grace(w) for w in words)
         return "alive" if alive else "suspect"
-
-    def _removed(self, entry: NodeEntry) -> bool:
-        until = self.view.buried(f"node/{entry.name}/")
-        if not until:
-            return False
-        spoke = 0 if entry.attributes is None else entry.attributes.signed.event.time
-        attached = [source.newest[1].signed.event.time for source in entry.sources.values() if source.newest]
-        return max([spoke, *attached]) <= until
 
     def words(self, node: str) -> list[Word[Held[Session]]]:
         """What counts of each of a node's sources (rule 3), the manager's first."""

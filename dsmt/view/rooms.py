@@ -28,7 +28,7 @@ class SlotKey(NamedTuple):
 
     service: str
     component: str
-    index: int  # type: ignore[assignment]  # INTERFACE's word for it; nobody looks up values in a key
+    index: int  # type: ignore[assignment]  # the word that operators read; nobody looks up values in a key
 
     def __str__(self) -> str:
         return f"{self.service}/{self.component}/{self.index}"

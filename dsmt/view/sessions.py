@@ -1,4 +1,4 @@
-"""Sessions: which of several brokers' words on a source's attachments counts (SEMANTICS F1).
+"""Sessions: which of several brokers' words on a source's attachments counts (rule F1).
 
 Rule 1: of all words on a source the one on the greatest attachment decides, whoever wrote it; between two on one
     attachment the later, then the one of the lower broker.

@@ -1,4 +1,4 @@
-"""Shown: the layers' words on an instance folded into the one word that operators see (INTERFACE 3).
+"""Shown: the layers' words on an instance folded into the one word that operators see (docs/reference/topics.md).
 
 Rule 1: a slot with no node, or whose node has not said anything of it, is `waiting`; what is said of an older
     generation counts only while something still runs of it.

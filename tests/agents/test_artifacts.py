@@ -250,6 +250,7 @@ def test_what_comes_out_is_bounded_by_entries(put):
         (PLAIN, {"how": "tar"}),
         (b"\x28\xb5\x2f\xfd" + bytes(100), {}),
         (tar_of(("a/b", b"", {})), {"strip": 2}),
+        (tar_of(("site", tarfile.DIRTYPE, {"mode": 0o755})), {}),
         (PLAIN, {"mode": "rwx"}),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_agents_identity_is_delegated_and_believed() -> None:
         assert identity.name == "agent/n1/web/app/0"
         trust = TrustStore(TrustRealm(name="test", roots=(SecretKey(b"r" * 32).public,)))
         trust.add_all([signed.raw for signed in identity.chain])
-        assert trust.certificate(identity.key.key_id) is not None
+        assert trust.certificate(identity.key.key_id, identity.name) is not None
         at.end()
 
     in_virtual_time(main)
@@ -181,7 +181,7 @@ def test_a_service_that_is_applied_again_after_its_removal_starts(tombstone_firs
             at.realm.publish(tombstone)
         else:
             at.realm.facts.clear()  # another broker: it has not heard of the second fact, nor of the tombstone
-        at.site.place()
+        at.site.place(epoch=2)
         await asyncio.sleep(10)
         at.realm.publish(tombstone)
         await at.site.until("running", 10)
@@ -368,7 +368,7 @@ def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> None:
         await at.realm.until(lambda: at.told("container")[-1]["orphan"])
         await asyncio.sleep(30)
         assert len(at.node.machine.alive) == 1
-        at.site.assign(spec, version=2, desired="gone", node=None)
+        at.site.assign(spec, version=2, desired="gone", node=None, epoch=2)
         await at.realm.until(lambda: at.states("container")[-1] == "gone")
         assert not at.node.machine.alive
         at.end()

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -300,12 +302,15 @@ def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> No
 def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> None:
     async def main() -> None:
         site = Site(Realm())
-        site.place()
+        one_by_one = WEB + "    update: {order: stop_first}\n"
+        site.place(one_by_one)
         agent = site.start()
         await site.until("running")
         old = site.machine.alive[0]
         site.artifacts.takes_s = 5.0
-        text = WEB.replace("    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze")
+        text = one_by_one.replace(
+            "    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze"
+        )
         site.assign(site.spec(text, version=2), version=2)
         await site.until("initiated")
         await asyncio.sleep(4)
@@ -320,6 +325,186 @@ def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> 
         assert (status["generation"], status["revision"]) == (2, 2)
         passed = ["requested", "initiated", "terminated", "stopped", "initiated", "instantiated", "running"]
         assert site.states()[-7:] == passed
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+PARKS = (
+    "    restart: {first: 100ms, factor: 1, park: {after: 3}, escalate: [{restart: 9}]}\n    update: {healthy_after: 1s}\n"
+)
+FAILS = WEB + PARKS + "    install: 'false'\n"
+
+
+DOZES = CHECKED.replace("    run: sleep", "    run: doze")
+
+
+async def served(site: Site, text: str = CHECKED) -> Any:
+    """An instance that is ready; its program, which holds its port."""
+    site.place(text)
+    await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+    (program,) = site.machine.alive
+    site.machine.held[int(program.launch.env["PORT"])] = "the program"
+    return program
+
+
+def test_an_update_starts_the_new_copy_beside_the_old_one_which_is_served_until_the_new_one_is_ready() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        await asyncio.sleep(3)
+        new = site.machine.alive[1]
+        assert new.launch.argv[0] == "doze"
+        before, after = int(old.launch.env["PORT"]), int(new.launch.env["PORT"])
+        assert before != after
+        assert site.endpoint() == {"address": "127.0.0.1", "ports": {"http": before}, "generation": 1, "ready": True}
+        site.checks.passed = True
+        await site.realm.until(lambda: site.machine.alive == [new])
+        told = site.realm.told(site.slot.on("endpoint", site.node))
+        assert [one["ready"] for one in told] == [True, True], "it was never withdrawn"
+        assert (told[-1]["ports"], told[-1]["generation"]) == ({"http": after}, 2)
+        assert "terminated" not in site.states()
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going_back_restarts_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site, CHECKED + PARKS)
+        site.machine.steps["doze"] = Exit(1, None)
+        site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert site.endpoint()["ready"]
+        site.assign(site.spec(CHECKED + PARKS, version=3), version=3)
+        await site.realm.until(lambda: site.state() == "running" and site.statuses()[-1]["generation"] == 3)
+        assert site.machine.alive == [old]
+        assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node)))
+        assert site.endpoint()["ports"] == {"http": int(old.launch.env["PORT"])}
+        old.end(Exit(None, 9))
+        await site.realm.until(lambda: len(site.machine.alive) == 1 and old not in site.machine.alive)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_old_copy_that_ends_while_it_is_handed_over_is_served_no_more() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        old.end(Exit(None, 9))
+        await site.realm.until(lambda: not site.endpoint()["ready"])
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"])
+        assert len(site.machine.alive) == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_killed_while_it_hands_over_is_followed_by_one_that_leaves_one_copy() -> None:
+    for step in range(1, 40):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            agent = site.start()
+            await served(site)
+            site.assign(site.spec(DOZES, version=2), version=2)
+            await asyncio.sleep(step * 0.003)
+            agent.kill()
+            agent = site.start()
+            await site.realm.until(lambda: site.state() == "running" and site.endpoint()["generation"] == 2)
+            await site.realm.until(lambda: len(site.machine.alive) == 1)
+            (program,) = site.machine.alive
+            assert program.launch.argv[0] == "doze"
+            assert site.endpoint()["ports"] == {"http": int(program.launch.env["PORT"])}
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+def test_a_slot_that_leaves_while_it_hands_over_leaves_nothing_running() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        await served(site)
+        site.checks.passed = False
+        spec = site.spec(DOZES, version=2)
+        site.assign(spec, version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        site.assign(spec, version=3, desired="gone")
+        await site.until("gone")
+        assert not site.machine.alive
+        assert not site.endpoint()["ready"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_fix_to_a_parked_instance_is_not_said_to_be_parked() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["false"] = Exit(1, None)
+        site.machine.steps["true"] = Exit(0, None)
+        site.place(FAILS)
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        site.assign(site.spec(FAILS.replace("false", "true"), version=2), version=2)
+        await site.realm.until(lambda: site.health() == "none")
+        fixed = [status for status in site.statuses() if status["generation"] == 2]
+        assert [status["state"] for status in fixed] == ["initiated", "instantiated", "running"]
+        assert not any(status["parked"] or status["next_try_ms"] for status in fixed)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_whose_installation_fails_leaves_what_runs_served_and_going_back_says_that_it_runs() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["false"] = Exit(1, None)
+        site.place(WEB + PARKS)
+        agent = site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        (program,) = site.machine.alive
+        await asyncio.sleep(5)
+        first = str(site.spec_of().id)
+        site.assign(site.spec(FAILS, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert site.endpoint()["ready"], "nothing of what is served has failed"
+        assert site.machine.alive == [program]
+        assert site.statuses()[-1]["good"] == {"spec": first, "revision": 1}
+        site.assign(site.spec(WEB + PARKS, version=3), version=3)
+        await site.until("running")
+        assert site.machine.alive == [program]
+        assert site.statuses()[-1]["generation"] == 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_that_comes_while_the_first_start_is_not_over_never_says_that_it_runs() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.checks.passed = False
+        site.place(CHECKED)
+        agent = site.start()
+        await site.until("instantiated")
+        text = CHECKED.replace("    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.realm.until(lambda: site.machine.alive and site.machine.alive[0].launch.argv[0] == "doze")
+        await site.until("instantiated")
+        assert "running" not in site.states()
         agent.kill()
 
     in_virtual_time(main)
@@ -502,7 +687,7 @@ def test_a_slot_that_begins_anew_after_its_service_was_removed_is_obeyed_whateve
         site.spec_bus.emit(Draft("tombstone/service/web", to_data(Tombstone(by="op", reason="")), version=1))
         await asyncio.sleep(30)
         assert len(site.machine.alive) == 1
-        site.place(WEB.replace("forever", "anew"))
+        site.place(WEB.replace("forever", "anew"), epoch=2)
         await site.realm.until(lambda: [p.launch.argv[1] for p in site.machine.alive] == ["anew"])
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 1 and site.state() == "running")
         agent.kill()
@@ -682,6 +867,54 @@ def test_an_instance_that_is_not_live_is_restarted_and_that_is_told() -> None:
     in_virtual_time(main)
 
 
+def test_what_is_ready_and_not_live_is_served_no_more_when_that_is_told() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        each = ", ".join(f"{role}: {{http: {{port: http, path: /{role[0]}}}}}" for role in ("readiness", "liveness"))
+        site.place(f"{WEB}    health: {{{each}}}\n")
+        checks, run = site.checks, site.checks.run
+
+        async def only_readiness(check: Any, **where: Any) -> Any:
+            checks.passed = not dead or check.how.path == "/r"
+            return await run(check, **where)
+
+        dead: list[bool] = []
+        checks.run = only_readiness  # type: ignore[method-assign]
+        agent = site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        served: list[bool] = []
+        publish = site.realm.publish
+
+        def watched(signed: Any) -> None:
+            publish(signed)
+            if signed.event.type == "dsmt.status" and signed.event.data["state"] == "failed":
+                served.append(site.endpoint()["ready"])
+
+        site.realm.publish = watched  # type: ignore[method-assign]
+        dead.append(True)
+        await site.realm.until(lambda: served)
+        assert served == [False]
+        assert [one["reason"]["code"] for one in site.statuses() if one["reason"]] == ["health.not_live"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_has_no_check_is_good_once_it_has_lived_for_long_enough_to_be_ready() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        (program,) = site.machine.alive
+        program.end(Exit(None, 9))
+        await site.realm.until(lambda: "failed" in site.states())
+        assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_instance_that_is_never_ready_is_restarted_at_its_deadline() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -714,9 +947,11 @@ def test_shutdown_stops_the_instance_and_leaves_no_process() -> None:
     in_virtual_time(main)
 
 
-def command(site: Site, verb: str, id_: str = "c1", generation: int = 1, **arguments: object) -> None:
+def command(
+    site: Site, verb: str, id_: str = "c1", generation: int = 1, ttl_ms: int | None = None, **arguments: object
+) -> None:
     told = Command(id=id_, verb=verb, generation=generation, asker="operator/op", arguments=arguments)  # type: ignore[arg-type]
-    site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",)))
+    site.spec_bus.emit(Draft(site.slot.command_topic, to_data(told), to=("node/n1",), ttl_ms=ttl_ms))
 
 
 def test_a_command_is_executed_once_and_only_in_its_generation() -> None:
@@ -737,6 +972,45 @@ def test_a_command_is_executed_once_and_only_in_its_generation() -> None:
         asked = next(s for s in site.realm.log if s.event.type == "dsmt.command" and s.event.data["generation"] == 1)
         terminated = next(s for s in site.realm.log if s.event.data.get("state") == "terminated")
         assert terminated.event.cause == (asked.id,)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_command_said_while_the_agent_was_away_is_executed_once_when_it_is_back() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        command(site, "RESTART", ttl_ms=60_000)
+        await asyncio.sleep(30)
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        agent.kill()
+        agent = site.start()
+        await asyncio.sleep(30)
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_command_that_comes_after_its_time_is_not_executed_and_said_to_have_expired() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        command(site, "RESTART", ttl_ms=60_000)
+        await asyncio.sleep(61)
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses()[-1]["expired_command"] == "c1")
+        await asyncio.sleep(30)
+        assert len(site.machine.programs) == 1
+        assert site.statuses()[-1]["last_command"] is None
         agent.kill()
 
     in_virtual_time(main)
@@ -894,6 +1168,22 @@ def test_causes_are_ids_of_events_that_exist() -> None:
         ids = {signed.id for signed in site.realm.log}
         for signed in site.realm.log:
             assert all(isinstance(cause, EventId) and cause in ids for cause in signed.event.cause)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_endpoint_is_renewed_before_it_dies() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(site.endpoint)
+        topic = site.slot.on("endpoint", site.node)
+        await asyncio.sleep(600)
+        told = [signed.event.time_ms for signed in site.realm.log if signed.event.topic == topic]
+        assert max(after - before for before, after in pairwise(told)) < 90_000
+        assert 10 <= len(told) <= 22
         agent.kill()
 
     in_virtual_time(main)

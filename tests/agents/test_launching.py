@@ -27,7 +27,7 @@ class Taken:
 
 def plan(text: str) -> Plan:
     spec = parse(f"service: web\nlabels: {{team: a}}\ncomponents:\n  app:\n{text}", file="t")[0]
-    return plan_of(spec, "app", revision=3, generation=7, restart=0)
+    return plan_of(spec, "app", spec_id="s", revision=3, generation=7, restart=0)
 
 
 def env(made: Plan, ports: dict[str, int], **files: bytes) -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_every_port_taken_is_told_not_waited_for() -> None:
 def test_a_component_that_the_spec_does_not_have_is_told() -> None:
     spec = parse("service: web\ncomponents:\n  app: {run: serve}\n", file="t")[0]
     with pytest.raises(FailedError, match="no component other"):
-        plan_of(spec, "other", revision=1, generation=1, restart=0)
+        plan_of(spec, "other", spec_id="s", revision=1, generation=1, restart=0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_component_that_the_spec_does_not_have_is_told() -> None:
         (Exit(None, 9), True, "run.signal", {"signal": "SIGKILL"}),
         (Exit(1, None), False, "start.exited", {"code": "code 1"}),
         (Exit(None, 11), False, "start.exited", {"code": "SIGSEGV"}),
-        (Exit(None, None), True, "run.vanished", {}),
+        (Exit(None, None), True, "run.unseen", {"time": "1.5s"}),
         (Exit(None, 63), True, "run.signal", {"signal": "signal 63"}),
     ],
 )

@@ -1,7 +1,6 @@
 """The process driver, against real programs."""
 
 import asyncio
-import errno
 import os
 import resource
 import signal
@@ -16,11 +15,12 @@ import msgspec
 import pytest
 
 from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers.limits import Limits
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Driver, Instance, Launch
 from dsmt.ports.processes import Exit, Identity
-from dsmt.system.procfs import become_subreaper, children, identity_of, is_alive, open_pidfd, stat_of
+from dsmt.system.procfs import become_subreaper, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import Tree, kill_owned
 from dsmt.system.watch import nobody
 
@@ -68,6 +68,13 @@ def launch(tmp_path, leaves_nothing):
         )
 
     return make
+
+
+def written(path, text, mode):
+    """A file with this text."""
+    path.write_text(text + "\n")
+    path.chmod(mode)
+    return path
 
 
 @pytest.fixture
@@ -175,48 +182,84 @@ def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
     asyncio.run(main())
 
 
-def test_limits_are_set_but_never_raised(launch, said):
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def agent_like(launch, code, tmp_path, **limits):
+    """Start a program from a process of its own, as an agent does, and wait for it: what it holds stays with it."""
+    program = f"""
+import asyncio, sys
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.ports.driver import Launch
+
+async def main():
+    ended = await ProcessDriver().start({launch(code, limits=limits)!r}).wait()
+    assert ended.code == 0, ended
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path, env=dict(os.environ))
+
+
+LIMITED = "import resource as r; print([r.getrlimit(k) for k in (r.RLIMIT_NOFILE, r.RLIMIT_NPROC, r.RLIMIT_AS)])"
+
+
+@pytest.mark.parametrize("files", [100, 300], ids=["set by prlimit", "held by the agent"])
+def test_limits_hold_before_the_programs_first_instruction_and_cannot_be_raised(launch, said, tmp_path, files):
+    agent_like(launch, LIMITED, tmp_path, files=files, pids=50, memory=1 << 30, cpu=1, disk=1)
+    assert said() == f"[({files}, {files}), (50, 50), ({1 << 30}, {1 << 30})]\n"
+
+
+def test_limits_are_never_above_those_that_hold_already(launch, said, tmp_path):
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    agent_like(launch, LIMITED, tmp_path, files=files * 2)
+    assert said().startswith(f"[({files}, {files}), ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes its user")
+def test_a_program_that_changes_its_user_at_once_starts_each_time_with_its_limits(launch, said, tmp_path):
+    argv = ("setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", "ulimit -Hn; ulimit -n")
+    for files in (65536 // 64, 100):
+        for _ in range(10):
+            (tmp_path / "out").unlink(missing_ok=True)
+            agent_like(lambda _, limits: launch(argv=argv, limits=limits), "", tmp_path, files=files, pids=4096)
+            assert said() == f"{files}\n{files}\n"
+
+
+def test_an_agent_that_must_hold_more_than_it_has_left_ends_so_that_its_successor_can(monkeypatch):
+    ended = []
+
+    def refuse(_kind, _limits):
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(os, "kill", lambda pid, number: ended.append((pid, number)))
+    Limits._hold(resource.RLIMIT_NOFILE, 12345)
+    assert ended == [(os.getpid(), signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda d: d / "missing", "not found"),
+        (lambda d: d, "not executable"),
+        (lambda d: written(d / "plain", "#!/bin/sh", 0o644), "not executable"),
+        (lambda d: written(d / "noise", "noise", 0o755), "wrong machine type"),
+        (lambda d: written(d / "lost", "#!/no/such", 0o755), "interpreter"),
+    ],
+)
+def test_a_program_with_limits_that_cannot_be_executed_says_why_as_any_other(launch, tmp_path, make, word):
+    argv = [str(make(tmp_path))]
 
     async def main():
-        code = """
-            import resource
-            kinds = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_AS)
-            while (now := [resource.getrlimit(kind) for kind in kinds])[0][0] != 100 or now[2][0] != 1 << 30:
-                pass
-            print(now)
-        """
-        limits = {"files": 100, "pids": 50, "memory": 1 << 30, "cpu": 1, "disk": 1}
-        assert await ProcessDriver().start(launch(code, limits=limits)).wait() == Exit(0, None)
-        instance = ProcessDriver().start(launch("import time; time.sleep(600)", limits={"files": hard * 2}))
-        assert resource.prlimit(instance.identity.pid, resource.RLIMIT_NOFILE) == (hard, hard)
-        assert await instance.kill(deadline=10) == ()
+        for limits in ({}, {"files": 100}):
+            with pytest.raises(FailedError, match=word) as caught:
+                ProcessDriver().start(launch(argv=argv, limits=limits))
+            assert caught.value.code == "start.cannot_exec"
 
     asyncio.run(main())
-    assert said() == f"[(100, 100), (50, 50), ({1 << 30}, {1 << 30})]\n"
-
-
-def test_a_program_whose_limits_cannot_be_set_does_not_run(launch, monkeypatch):
-    async def main():
-        def refuse(*_):
-            raise PermissionError(errno.EPERM, "refused")
-
-        monkeypatch.setattr(resource, "prlimit", refuse)
-        with pytest.raises(FailedError) as caught:
-            ProcessDriver().start(launch("import time; time.sleep(600)", limits={"files": 10}))
-        assert caught.value.code == "start.driver"
-
-    before = set(children(os.getpid()))
-    asyncio.run(main())
-    assert set(children(os.getpid())) <= before
 
 
 def test_memory_beyond_the_limit_is_not_given(launch):
     async def main():
         code = """
-            import resource
-            while resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-                pass
             try:
                 bytearray(2 << 30)
             except MemoryError:

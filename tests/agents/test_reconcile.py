@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dsmt.agents.reconcile import (
     Do,
@@ -18,7 +19,7 @@ from dsmt.agents.reconcile import (
     owed,
     task,
 )
-from dsmt.event.records import Health, Previous, Slot
+from dsmt.event.records import Health, Home, Previous, Slot
 
 
 def slot(node: str | None = "n1", desired: str = "running", previous: Previous | None = None) -> Slot:
@@ -177,3 +178,9 @@ def test_nothing_is_started_that_is_not_installed_configured_and_owed(situation:
 def test_what_is_kept_is_never_stopped_but_for_its_own_faults(situation: Situation) -> None:
     if situation.duty is Duty.KEEP and not (situation.condemned or situation.restart_asked):
         assert next_act(situation) not in (Do.STOP, Do.RESTART, Do.LEAVE, Do.FAIL)
+
+
+def test_a_slot_that_is_pinned_to_another_machine_of_this_name_starts_nothing_here() -> None:
+    pinned = replace(slot(node="n1"), home=Home(node="n1", key="old"))
+    assert task("n1", pinned, exists=False, key="old") is Task.CREATE
+    assert task("n1", pinned, exists=False, key="new") is Task.NOTHING

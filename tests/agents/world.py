@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from dsmt.event.order import hides, newer
 from dsmt.event.records import Slot, SpecFact, to_data
 from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
-from dsmt.ports.bus import Ack, Arrived, Complete, Cursor, Draft, Interest, Level
+from dsmt.ports.bus import Ack, Arrived, Complete, Cursor, Draft, Interest, Level, Start
 from dsmt.ports.check import Result
 from dsmt.ports.driver import Launch
 from dsmt.ports.logs import Begun
@@ -107,6 +107,12 @@ class MemoryFiles:
         self.moment()
         self.content[self._place(path)] = content
         self.moment()
+
+    def give(self, path: str, user: str) -> None:
+        pass
+
+    def write_given(self, path: str, name: str, content: bytes, *, user: str, mode: int) -> None:
+        self.write(f"{path}/{name}", content, mode=mode)
 
     def names(self, path: str) -> list[str]:
         prefix = self._place(path) + "/"
@@ -196,6 +202,7 @@ class Bus:
         self.sequence = 0
         self.beats = 0
         self.offered: list[SignedEvent] = []
+        self.introduced: set[bytes] = set()
         self.calls: list[Callable[[], None]] = []
 
     @property
@@ -227,8 +234,9 @@ class Bus:
             time=self.now_ms() << 16 | self.sequence & 0xFFFF,
             data=dict(draft.data),
             cause=cause,
-            ttl=match.row.ttl_ms,
+            ttl=match.row.ttl_ms if draft.ttl_ms is None else draft.ttl_ms,
             to=draft.to,
+            epoch=None if version is None else draft.epoch or 1,
             version=version,
             replaces=None if draft.replaces is None else draft.replaces.id,
         )
@@ -245,12 +253,21 @@ class Bus:
     def offer(self, signed: list[SignedEvent]) -> None:
         self.offered += signed
 
+    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
+        return (b"certificate of " + signed.event.source.encode(),)
+
+    def introduce(self, certificates: Sequence[bytes]) -> None:
+        self.introduced |= set(certificates)
+
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> Any:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         await self.realm.up.wait()
         reader = (interest, self.source, queue)
-        for signed in list(self.realm.facts.values()):
+        history = interest.start is Start.HISTORY
+        since = interest.since if isinstance(interest.since, int) else 0
+        kept = [s for s in self.realm.log if s.event.time_ms >= since] if history else list(self.realm.facts.values())
+        for signed in kept:
             if wants(interest, self.source, signed.event):
                 queue.put_nowait([Arrived(signed, 1, live=False)])
         queue.put_nowait([Complete(Cursor("s", len(self.realm.log), 0), whole=True)])
@@ -380,6 +397,7 @@ class Driver:
 
     fence = "none"
     enforces = ("files",)
+    users = ("any",)
 
     def __init__(self, machine: Machine, owner: str) -> None:
         self.machine = machine
@@ -475,13 +493,15 @@ class Site:
 
     # what operators and controllers say
 
-    def spec(self, text: str = WEB, *, version: int = 1) -> SignedEvent:
+    def spec(self, text: str = WEB, *, version: int = 1, epoch: int = 1) -> SignedEvent:
         plain = to_plain(parse(text, file="test.yaml")[0])
         topic = f"service/{self.slot.service}/spec"
         data = to_data(SpecFact(spec=plain, by="operator/op", reason=""))
-        return self.spec_bus.emit(Draft(topic, data, version=version)).signed
+        return self.spec_bus.emit(Draft(topic, data, version=version, epoch=epoch)).signed
 
-    def assign(self, spec: SignedEvent, *, version: int = 1, to: tuple[str, ...] | None = None, **about: Any) -> SignedEvent:
+    def assign(
+        self, spec: SignedEvent, *, version: int = 1, to: tuple[str, ...] | None = None, epoch: int = 1, **about: Any
+    ) -> SignedEvent:
         """A controller's word; `to` None names all the nodes that A1 says."""
         slot = Slot(
             **{
@@ -494,7 +514,7 @@ class Site:
         )
         nodes = {self.node, slot.node, None if slot.previous is None else slot.previous.node}
         told = tuple(sorted(f"node/{node}" for node in nodes if node is not None)) if to is None else to
-        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version, to=told)).signed
+        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version, to=told, epoch=epoch)).signed
 
     def spec_of(self) -> SignedEvent:
         """The spec fact that holds now."""

@@ -1,4 +1,4 @@
-"""The table of floors (DESIGN.md 2): where each module of dsmt stands, and what that lets it do.
+"""The table of floors: where each module of dsmt stands, and what that lets it do.
 
 To add a module: a module of a room that stands on one floor needs nothing. A module of a mixed room (`agents`, `bus`,
 `controllers`, `monitors`) takes one word in `PURE`, `SHELLS` or `ADAPTERS`, whichever it is:
@@ -19,22 +19,24 @@ ROOMS = {
     "dsmt.errors": GROUND, "dsmt.version": GROUND,
     "dsmt.event": 0, "dsmt.trust": 1, "dsmt.spec": 1, "dsmt.view": 2,
     "dsmt.ports": 4, "dsmt.logs": 4, "dsmt.system": 5,
-    "dsmt.programs": 6, "dsmt.simulator": 7, "dsmt.operations": 8, "dsmt.console": 9, "dsmt.sdk": 9,
+    "dsmt.programs": 6, "dsmt.operations": 7, "dsmt.simulator": 8, "dsmt.console": 9, "dsmt.sdk": 9,
     "dsmt.cli": 10, "dsmt.__main__": 11,
 }  # fmt: skip
 """Rooms on one floor."""
 
 MIXED = {
     "dsmt.agents": {
-        3: "reconcile supervision container greatest",
+        3: "reconcile supervision container greatest keeping",
         5: "delegation endings launching output",
     },
     "dsmt.bus": {
-        3: "door outbox presence realm_time speaker",
-        5: "admission delivery depot frames handshake ingest outgoing reader receipts routing witness",
+        3: "authority backoff door early marks outbox presence quota realm_time shares speaker",
+        5: "admission broker_time delivery depot ended_keys frames handshake ingest judged outgoing passed reader receipts"
+        " requests routing turns wholeness witness",
     },
     "dsmt.controllers": {
-        3: "agenda brake case completeness decide endings intents placement ranking replacing replay roads service wants",
+        3: "agenda brake case completeness decide endings evidence intents offering pinning placement ranking replacing"
+        " replay resaying roads service wants",
     },
     "dsmt.monitors": {
         3: "health install silence",
@@ -46,15 +48,15 @@ PURE = {
 """Modules of mixed rooms that are held to the rules below the line."""
 
 SHELLS = {
-    "dsmt.agents": "commanding container_keeper container_manager deployment_agent facts installing memory reporting running"
-                   " serving steps stopping surroundings voice watching",
+    "dsmt.agents": "commanding container_keeper container_manager deployment_agent facts handover installing kept memory"
+                   " reporting run running serving steps stopping surroundings voice watching",
     "dsmt.bus": "asking attaching broker client emission publisher readings subscription uplink",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",
 }  # fmt: skip
 ADAPTERS = {
     "dsmt.agents": "archive artifacts drivers node_artifacts",
-    "dsmt.bus": "memory sqlite zeromq",
+    "dsmt.bus": "blobs memory sqlite tables trimming zeromq",
     "dsmt.monitors": "checks exec http tcp",
 }
 

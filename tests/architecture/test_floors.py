@@ -1,4 +1,4 @@
-"""The house as it stands: code imports from below and from its own room, never upwards, never in a circle (DESIGN.md 2)."""
+"""The house as it stands: code imports from below and from its own room, never upwards, never in a circle."""
 
 from .floors import ADAPTERS, MIXED, PURE, SHELLS, names_of
 from .rules import circle, impure, sources, undocumented, unordered, upwards

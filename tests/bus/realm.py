@@ -18,6 +18,7 @@ from dsmt.bus import frames as f
 from dsmt.bus.attaching import greet, sign_attachment
 from dsmt.bus.broker import Broker, BrokerConfig
 from dsmt.bus.client import About, BusClient
+from dsmt.bus.emission import ClientEmission
 from dsmt.bus.memory import Fabric, MemoryNetwork
 from dsmt.bus.sqlite import SqliteStore
 from dsmt.bus.zeromq import ZmqNetwork
@@ -26,9 +27,10 @@ from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import hlc
+from dsmt.event.records import Slot, to_data
 from dsmt.event.registry import lookup
 from dsmt.operations.home import free_port
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Interest, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
@@ -104,6 +106,7 @@ class Reading:
     __test__ = False
     batches: list[list[Any]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    mark: Callable[[int], None] = lambda _token: None
 
     @property
     def all(self) -> list[Any]:
@@ -152,6 +155,7 @@ async def reading(client: BusClient, *patterns: str, wait: bool = True, **intere
 
     async def collect() -> None:
         async with client.subscribe(Interest(patterns, **interest)) as deliveries:
+            got.mark = deliveries.mark
             async for batch in deliveries:
                 got.batches.append(list(batch))
                 got.changed.set()
@@ -166,6 +170,24 @@ async def reading(client: BusClient, *patterns: str, wait: bool = True, **intere
         await asyncio.wait({task})
         if not task.cancelled() and task.exception() is not None:
             raise task.exception()  # type: ignore[misc]
+
+
+class Facts:
+    """Shared facts of one client: each replaces the one that it said last on its topic."""
+
+    def __init__(self, client: BusClient) -> None:
+        self._client = client
+        self._last: dict[str, ClientEmission] = {}
+
+    def emit(self, topic: str, data: dict[str, Any], **about: Any) -> ClientEmission:
+        emission = self._client.emit(Draft(topic, data, replaces=self._last.get(topic), **about))
+        self._last[topic] = emission
+        return emission
+
+    async def publish(self, topic: str, data: dict[str, Any], **about: Any) -> ClientEmission:
+        emission = self.emit(topic, data, **about)
+        await emission.acknowledged()
+        return emission
 
 
 class Pen:
@@ -191,6 +213,8 @@ class Pen:
             "time": hlc(int((time.time() + ahead_s) * 1000)),
             "data": data,
         }
+        if "version" in more:
+            values["epoch"] = 1
         event = Event(**{**values, **more})
         signer = key or self.identity.key
         prepared = prepare(event, protected_header(signer.algorithm, signer.key_id))
@@ -249,6 +273,8 @@ class TestRealm:
 
     def identity(self, name: str, *, parent: Identity | None = None, now_s: int | None = None) -> Identity:
         key, now = SecretKey(os.urandom(32)), int(time.time()) if now_s is None else now_s
+        if name == "root":
+            key = self.root
         if parent is not None:
             return delegate(name, parent, key=key, now_s=now, serial=os.urandom(16))
         return root_issued(name, self.root, key=key, now_s=now, serial=os.urandom(16))
@@ -297,7 +323,9 @@ class TestRealm:
         name = identity.name.split("/")[1]
         return await self.broker(name, identity=identity, address=address, **more)
 
-    async def raw(self, name: str, *, identity: Identity | None = None, attach: bool = True) -> RawSession:
+    async def raw(
+        self, name: str, *, identity: Identity | None = None, attach: bool = True, reads: bool = False
+    ) -> RawSession:
         """A session by hand, attached."""
         identity, broker = identity or self.identity(name), self.brokers[-1]
         link = await self.network.connect(broker.address, identity.key.link_secret(), server_key=link_key(broker.public))
@@ -305,8 +333,8 @@ class TestRealm:
         session = RawSession(link)
         if attach:
             about = About(1, "raw", "")
-            welcomed = await greet(link, identity, self.trust(), TestClock(), about, incarnation=0, attachment=1)
-            sign_attachment(link, identity, welcomed.welcome)
+            welcome = await greet(link, identity, self.trust(), about, incarnation=0, attachment=1, reads=reads)
+            sign_attachment(link, identity, welcome)
         return session
 
     async def client(
@@ -318,6 +346,7 @@ class TestRealm:
         wait: bool = True,
         brokers: list[BrokerAddress] | None = None,
         kept: Files | None = None,
+        reads: bool = False,
     ) -> BusClient:
         client = BusClient(
             identity=identity or self.identity(name),
@@ -328,11 +357,21 @@ class TestRealm:
             entropy=TestEntropy(),
             about=About(os.getpid(), "test", "127.0.0.1"),
             kept=kept,
+            reads=reads,
         )
         self.tasks[client] = asyncio.get_running_loop().create_task(client.run())
         if wait:
             await asyncio.wait_for(client.wait_attached(), 10)
         return client
+
+    async def placed(self, agent: str) -> BusClient:
+        """A controller that has placed the slot of an agent on its node."""
+        _, node, service, component, index = agent.split("/")
+        controller = await self.client("controller/placer")
+        slot = Slot(node=node, spec="operator/a@1-1", revision=1, desired="running")
+        topic = f"service/{service}/slot/{component}/{index}"
+        await asyncio.wait_for(controller.publish(Draft(topic, to_data(slot), version=1)), 10)
+        return controller
 
     async def stop(self, part: object) -> None:
         task = self.tasks.pop(part)

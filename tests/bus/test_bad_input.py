@@ -20,6 +20,7 @@ from dsmt.event.codec import assemble, canonical, payload, protected_header, sig
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey, link_key
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, TestRealm, reading, realm, scenario, until
 
 # --- events --------------------------------------------------------------------------------------------------------------
@@ -55,6 +56,10 @@ BAD_EVENTS = {
     "outside its grant": ("trust.denied", lambda pen, _: pen.write("controller/c1/state", {}).raw),
     "a topic that does not exist": ("trust.denied", lambda pen, _: pen.write("nowhere/at/all", {}).raw),
     "over 64 KiB": ("event.too_big", lambda pen, _: _big(pen)),
+    "values that grow when they are written": (
+        "event.form",
+        lambda pen, _: _signed_anyhow(pen, canonical(_fields(pen)).replace(b"\x61n\x01", b"\x61n" + _shared(60))),
+    ),
     "no bytes": ("event.form", lambda _pen, _other: b""),
     "random bytes": ("event.form", lambda _pen, _other: os.urandom(300)),
     "keys in another order": (
@@ -96,8 +101,10 @@ def test_an_event_that_is_not_good_is_refused_by_name(network_kind, tmp_path, na
             nacked, _ = await raw.next(f.Nacked)
             assert nacked.code == code
             assert nacked.message
-            acked, _ = await raw.next(f.Acked)
-            assert sum(last - first + 1 for _, _, first, last in acked.ranges) == 2
+            acknowledged = 0
+            while acknowledged < 2:
+                acked, _ = await raw.next(f.Acked)
+                acknowledged += sum(last - first + 1 for _, _, first, last in acked.ranges)
             await got.until(lambda g: [d["n"] for d in g.of("user/t")] == [1, 2])
             await alice.publish(Draft("user/alice", {}))
             assert broker._ingest.dropped == 1
@@ -124,7 +131,7 @@ async def test_a_replayed_fact_does_not_come_back(r: TestRealm):
     await r.broker()
     alice = await r.client("operator/alice")
     old = alice.emit(Draft("user/f", {"n": 1}, version=1))
-    await alice.publish(Draft("user/f", {"n": 2}, version=2))
+    await alice.publish(Draft("user/f", {"n": 2}, replaces=old))
     eve = await r.raw("operator/eve")
     eve.send(f.Publish(), old.signed.raw)
     await eve.next(f.Acked)
@@ -140,16 +147,21 @@ async def test_a_source_has_a_quota_of_live_facts(r: TestRealm):
     node = r.identity("node/n1")
     agent = r.identity("agent/n1/web/app/0", parent=node)
     raw, alice = await r.raw(agent.name, identity=agent), await r.client("operator/alice")
+    await r.placed(agent.name)
     pen = Pen(agent)
     quota = agent.certificate.quota
-    for n in range(quota):
+    first = pen.write("app/web/t0", {}, version=1)
+    raw.send(f.Publish(), first.raw)
+    for n in range(1, quota):
         raw.send(f.Publish(), pen.write(f"app/web/t{n}", {}, version=1).raw)
-    for _ in range(quota):
-        await raw.next(f.Acked)
+    acknowledged = 0
+    while acknowledged < quota:
+        acked, _ = await raw.next(f.Acked)
+        acknowledged += sum(last - first + 1 for _, _, first, last in acked.ranges)
     raw.send(f.Publish(), pen.write("app/web/more", {}, version=1).raw)
     nacked, _ = await raw.next(f.Nacked)
     assert nacked.code == "quota"
-    raw.send(f.Publish(), pen.write("app/web/t0", {}, version=2).raw, pen.write("app/web/signal", {}).raw)
+    raw.send(f.Publish(), pen.write("app/web/t0", {}, version=2, replaces=first.id).raw, pen.write("app/web/signal", {}).raw)
     await raw.next(f.Acked)
     await alice.publish(Draft("tombstone/service/web", {"by": "a", "reason": ""}, version=1))
     await alice.publish(Draft("user/t", {}))
@@ -179,11 +191,11 @@ async def test_an_expired_certificate_signs_nothing_more(r: TestRealm):
 async def test_a_revoked_key_is_out_at_once_and_for_good(r: TestRealm):
     broker = await r.broker()
     identity = r.identity("node/n1")
-    raw, alice = await r.raw("node/n1", identity=identity), await r.client("operator/alice")
+    raw, root = await r.raw("node/n1", identity=identity), await r.client("root")
     agent = r.identity("agent/n1/web/app/0", parent=identity)
     below = await r.raw(agent.name, identity=agent)
-    held = Pen(identity).write("node/n1/heartbeat", {"sequence": 0, "digest": bytes(32), "lag_s": 0.0, "emit_rate_s": 1.0})
-    await alice.publish(Draft(f"trust/revoked/{identity.key.key_id.hex()}", {"by": "alice"}, version=1))
+    held = Pen(identity).write("node/n1/heartbeat", {"incarnation": 1, "sequence": 0, "lag_s": 0.0, "emit_rate_s": 1.0})
+    await root.publish(Draft(topic_of(identity.key.key_id, "root"), {"by": "alice"}))
     for session in (raw, below):
         refused, _ = await session.next(f.Refused)
         assert refused.code == "trust.revoked"
@@ -265,6 +277,14 @@ def _map(kind: str, **fields) -> bytes:
     return cbor2.dumps({"t": kind, **fields})
 
 
+def _shared(depth: int) -> bytes:
+    """A list of two that are one list of two, and so on: 2^depth values in a few bytes."""
+    value = b"\xd8\x1c\x81\x00"
+    for above in range(depth):
+        value = b"\xd8\x1c\x82" + value + b"\xd8\x1d" + cbor2.dumps(depth - above)
+    return value
+
+
 BAD_FRAMES = {
     "no cbor": (b"\xff\xff\xff",),
     "no bytes": (b"",),
@@ -287,6 +307,10 @@ BAD_FRAMES = {
         _map("acked", ranges=[], level="safe", copies=9, synced=True, store="", row=1, time_ms=1),
     ),
     "certificates without end": (_map("certificates"), *([b"x"] * 100)),
+    "more parts than a message has": (_map("publish"), *([b"x"] * 2000)),
+    "a map over its bound": (_map("subscribe", id=1, patterns=["user/" + "a" * 500] * 200, start="live"),),
+    "shared values that would grow without end": (b"\xa2\x61t\x64told\x61x" + _shared(60),),
+    "a regular expression": (b"\xa2\x61t\x64told\x61x" + b"\xd8\x23\x61a",),
     "a second hello": (
         _map(
             "hello",
@@ -356,6 +380,23 @@ async def test_a_session_has_a_bounded_number_of_subscriptions(r: TestRealm):
         raw.send(f.Subscribe(id=number, patterns=("user/",), start="live"))
     told, _ = await raw.next(f.Refused)
     assert told.code == "quota"
+
+
+@scenario
+async def test_a_node_that_mints_names_without_end_is_refused(r: TestRealm):
+    broker = await r.broker()
+    broker._admission._certified._most = 3
+    node = r.identity("node/n1")
+    raw = await r.raw(node.name, identity=node)
+    made = [r.identity(f"agent/n1/web/app/{n}", parent=node) for n in range(4)]
+    raw.send(f.Certificates(), *(one.chain[0].raw for one in made[:2]))
+    raw.send(f.Certificates(), made[0].chain[0].raw)
+    raw.send(f.Publish(), Pen(node).write("user/t", {}).raw)
+    raw.send(f.Certificates(), made[2].chain[0].raw)
+    told, _ = await raw.next(f.Refused)
+    assert told.code == "quota"
+    assert "node/n1" in told.message
+    await r.client("node/n2")
 
 
 @scenario

@@ -11,10 +11,10 @@ import pytest
 
 from dsmt.bus import frames as f
 from dsmt.errors import FailedError, NotFoundError, RefusedError
-from dsmt.event.chain import head_hash
 from dsmt.event.envelope import EventId
+from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Arrived, Draft, Interest, Level, Start
-from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
 
 
 def user(n: int, **more):
@@ -83,11 +83,11 @@ async def test_a_refused_event_says_why_and_the_next_one_declares_it(r: TestReal
     await r.broker()
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
     async with reading(bob, "user/", start=Start.LIVE) as got:
-        await alice.publish(Draft("user/s", {"n": 1}, version=1))
+        first = alice.emit(Draft("user/s", {"n": 1}, version=1))
         with pytest.raises(RefusedError) as refused:
-            await alice.publish(Draft("user/s", {"n": 2}, version=2**40))
+            await alice.publish(Draft("user/s", {"n": 2}, replaces=first, version=2**40))
         assert refused.value.code == "event.version"
-        await alice.publish(Draft("user/s", {"n": 3}, version=2))
+        await alice.publish(Draft("user/s", {"n": 3}, replaces=first))
         await got.until(lambda g: len(g.arrived) >= 2)
         assert numbers(got, "user/s") == [1, 3]
         assert got.types() == ["declared"]
@@ -103,16 +103,17 @@ async def test_a_refused_event_says_why_and_the_next_one_declares_it(r: TestReal
 async def test_retained_facts_come_first_then_what_is_live(r: TestRealm):
     await r.broker()
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    facts = Facts(alice)
     for n in range(5):
-        await alice.publish(Draft("user/a", {"n": n}, version=n + 1))
-    await alice.publish(Draft("user/b", {"n": 10}, version=1))
+        await facts.publish("user/a", {"n": n}, version=n + 1)
+    await facts.publish("user/b", {"n": 10}, version=1)
     await alice.publish(Draft("user/signal", {"n": 11}))
     async with reading(bob, "user/") as got:
         assert [(d.signed.event.topic, d.signed.event.data["n"], d.live) for d in got.arrived] == [
             ("user/a", 4, False),
             ("user/b", 10, False),
         ]
-        await alice.publish(Draft("user/a", {"n": 5}, version=6))
+        await facts.publish("user/a", {"n": 5}, version=6)
         await got.until(lambda g: len(g.arrived) == 3)
         assert got.arrived[-1].live
         assert got.completes[0].whole
@@ -128,11 +129,12 @@ def test_snapshot_and_tail_meet_without_a_hole_while_many_publish(network_kind, 
         done = asyncio.Event()
 
         async def publish(number: int) -> None:
+            facts = Facts(publishers[number])
             for version in range(1, rounds + 1):
                 for topic in range(topics):
-                    publishers[number].emit(Draft(f"user/p{number}/t{topic}", {"n": version}, version=version))
+                    facts.emit(f"user/p{number}/t{topic}", {"n": version}, version=version)
                 await asyncio.sleep(0)
-            await publishers[number].publish(Draft(f"user/p{number}/end", {"n": 0}, version=1))
+            await facts.publish(f"user/p{number}/end", {"n": 0}, version=1)
 
         async def all_publish() -> None:
             await asyncio.gather(*(publish(n) for n in range(3)))
@@ -181,16 +183,18 @@ async def test_a_fact_superseded_while_the_snapshot_is_read_is_there_before_comp
     def rows(after, limit, **more):
         found = page(after, limit, **more)
         if not moved and more.get("winners_only") and after == 0 and len(found) == limit:
-            moved.append(alice.emit(Draft("user/t1199", {"n": 1}, version=2)))
+            moved.append(alice.emit(Draft("user/t1199", {"n": 1}, replaces=last)))
         return found
 
     broker._store.rows = rows
-    for conflate in (True, False):
+    for conflate in (False, True):
         moved.clear()
         async with reading(bob, "user/", conflate=conflate) as got:
             before = got.all[: next(i for i, d in enumerate(got.all) if not isinstance(d, Arrived))]
             assert {d.signed.event.topic for d in before} >= {f"user/t{n}" for n in range(1200)}
         assert moved
+        last = moved[0]
+        await last.acknowledged()
 
 
 @scenario
@@ -329,8 +333,9 @@ async def test_a_subscription_survives_a_restart_of_the_broker_without_a_gap(r: 
 async def test_everything_acknowledged_is_in_the_history_after_a_restart(r: TestRealm):
     broker = await r.broker()
     alice = await r.client("operator/alice")
+    facts = Facts(alice)
     for n in range(20):
-        await alice.publish(Draft(f"user/t{n % 3}", {"n": n}, version=n + 1))
+        await facts.publish(f"user/t{n % 3}", {"n": n}, version=n + 1)
     await r.restarted(broker)
     bob = await r.client("operator/bob")
     async with reading(bob, "user/", start=Start.HISTORY) as got:
@@ -435,20 +440,44 @@ async def test_trimmed_history_is_called_trimmed(r: TestRealm):
     broker = await r.broker()
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
     await alice.publish(Draft("user/s", {"n": 0}))
-    await alice.publish(Draft("user/keep", {"n": 0}, version=1))
+    facts = Facts(alice)
+    await facts.publish("user/keep", {"n": 0}, version=1)
     for n in range(1, 5):
         await alice.publish(Draft("user/s", {"n": n}))
     broker._store.trim(alice.now_ms() + 2 * 3600 * 1000)
     await alice.publish(Draft("user/s", {"n": 5}))
-    await alice.publish(Draft("user/keep", {"n": 1}, version=2))
+    await facts.publish("user/keep", {"n": 1})
     async with reading(bob, "user/", start=Start.HISTORY) as got:
         assert got.types() == ["trimmed"]
         assert numbers(got, "user/s") == [5]
         assert numbers(got, "user/keep") == [0, 1]
     broker._trim()
     await alice.publish(Draft("user/s", {"n": 6}))
-    async with reading(bob, "broker/+/notice", start=Start.HISTORY) as told:
-        assert [(n["kind"], n["unit"]) for n in told.of("broker/b1/notice")] == [("trimmed", "row")]
+    async with reading(bob, "broker/+/trimmed", start=Start.HISTORY) as told:
+        (record,) = told.of("broker/b1/trimmed")
+        assert (record["budget"], record["store"]) == ("signal", broker._store.identity)
+        assert record["count"] == len(RowSet.read(record["rows"])) >= 5
+
+
+@scenario
+async def test_evidence_that_is_gone_is_lost_though_signals_beside_it_were_trimmed(r: TestRealm):
+    broker = await r.broker()
+    controller = await r.client("controller/c1")
+    data = {"version": "x", "ruleset": 1, "pid": None, "decisions": 0}
+    for n in range(5):
+        await controller.publish(Draft("controller/c1/state", data | {"decisions": n}))
+        controller.heartbeat("controller/c1/heartbeat", 1.0)
+    await controller.publish(Draft("controller/c1/state", data | {"decisions": 5}))
+    while broker._store.trim(broker.now_ms() + 2 * 3600 * 1000):
+        pass
+    assert broker._store.trimmed_between("signal", 1, broker._store.head) >= 5
+    rows = [row.row for row in broker._store.rows(0, 1000) if row.topic == "controller/c1/state"]
+    broker._store._do("DELETE FROM events WHERE row = ?", (rows[2],))
+    bob = await r.client("operator/bob")
+    async with reading(bob, "controller/", start=Start.HISTORY) as got:
+        await got.until(lambda g: "lost" in g.types())
+        assert [one.fields["topic"] for one in got.notices if one.type == "dsmt.notice.lost"] == ["controller/c1/state"]
+        assert not any(one.fields.get("topic") == "controller/c1/state" for one in got.notices if "trimmed" in one.type)
 
 
 @scenario
@@ -549,7 +578,7 @@ async def test_a_restarted_source_is_a_baseline_not_a_gap(r: TestRealm):
 
 
 @scenario
-async def test_the_heartbeats_digest_is_that_of_everything_a_reader_has_read(r: TestRealm):
+async def test_a_heartbeat_vouches_for_everything_said_before_it(r: TestRealm):
     await r.broker()
     node = await r.client("node/n1")
     bob = await r.client("operator/bob")
@@ -559,15 +588,74 @@ async def test_the_heartbeats_digest_is_that_of_everything_a_reader_has_read(r: 
                 node.emit(Draft(f"service/web/status/app/{index}/n1/container", _status(n)))
         node.heartbeat("node/n1/heartbeat", 1.0)
         await got.until(lambda g: g.of("node/n1/heartbeat"))
-        heads, total = {}, 0
-        for one in got.arrived:
-            event = one.signed.event
-            if event.source == "node/n1" and event.topic != "node/n1/heartbeat":
-                heads[event.topic] = head_hash(event.topic, event.chain.number, one.signed.leaf)
-        total = sum(heads.values()) % 2**256
         beat = got.of("node/n1/heartbeat")[0]
-        assert beat["sequence"] == 13  # 12 statuses after dsmt.source.started
-        assert int.from_bytes(beat["digest"], "big") == total
+        incarnation = node._publisher.speaker.incarnation
+        assert (beat["incarnation"], beat["sequence"]) == (incarnation, 13)  # 12 statuses after dsmt.source.started
+
+
+@scenario
+async def test_what_a_source_still_holds_comes_when_it_is_missing_and_nobody_is_told_of_a_hole(r: TestRealm):
+    await r.broker()
+    bob, session = await r.client("operator/bob"), await r.raw("operator/eve", identity=(eve := r.identity("operator/eve")))
+    pen = Pen(eve)
+    async with reading(bob, "/", start=Start.HISTORY) as got:
+        said = [pen.write(f"user/{n}", {"n": n}) for n in range(1, 6)]
+        session.send(f.Publish(), said[0].raw, said[3].raw)
+        asked, _ = await session.next(f.Missing)
+        assert (asked.incarnation, asked.ranges) == (pen.chain.incarnation, ((2, 3),))
+        session.send(f.Publish(), said[1].raw, said[2].raw, said[4].raw)
+        await got.until(lambda g: sum(one.signed.event.source == "operator/eve" for one in g.arrived) == 5)
+    assert not [one for one in got.arrived if one.signed.event.type == "dsmt.notice"]
+
+
+@scenario
+async def test_what_a_source_has_no_more_is_told_as_a_gap_of_its_sequence(r: TestRealm):
+    await r.broker()
+    bob, session = await r.client("operator/bob"), await r.raw("operator/eve", identity=(eve := r.identity("operator/eve")))
+    pen = Pen(eve)
+    async with reading(bob, "broker/b1/notice", start=Start.HISTORY) as got:
+        said = [pen.write(f"user/{n}", {"n": n}) for n in range(1, 7)]
+        session.send(f.Publish(), said[0].raw, said[3].raw)
+        asked, _ = await session.next(f.Missing)
+        session.send(f.Gone(incarnation=asked.incarnation, ranges=((2, 2),)))
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        await got.until(lambda g: len(g.of("broker/b1/notice")) == 2)
+        told = [(one["kind"], one["unit"], one["source"], one["first"], one["last"]) for one in got.of("broker/b1/notice")]
+        assert told == [("gap", "sequence", "operator/eve", 2, 2), ("gap", "sequence", "operator/eve", 3, 3)]
+
+
+@scenario
+async def test_a_heartbeat_shows_what_is_missing_at_the_end(r: TestRealm):
+    """Nothing comes after it: before, only the next event on the topic could show it."""
+    await r.broker()
+    session = await r.raw("node/n1", identity=(node := r.identity("node/n1")))
+    pen = Pen(node)
+    first = pen.write("source/node/n1", {"previous_incarnation": None, "previous_sequence": None, "version": "x"})
+    beat = pen.write(
+        "node/n1/heartbeat", {"incarnation": pen.chain.incarnation, "sequence": 9, "lag_s": 0.0, "emit_rate_s": 1.0}
+    )
+    session.send(f.Publish(), first.raw, beat.raw)
+    asked, _ = await session.next(f.Missing)
+    assert asked.ranges == ((3, 9),)
+
+
+@scenario
+async def test_a_client_sends_again_what_its_outbox_holds_and_says_what_it_has_no_more(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    emissions = [alice.emit(Draft("user/t", {"n": n})) for n in range(3)]
+    for one in emissions:
+        await one.acknowledged()
+    alice._uplink = alice._publisher._uplink
+    alice._publisher._uplink = None
+    waiting = alice.emit(Draft("user/t", {"n": 3}))
+    assert alice._publisher.missing(waiting.id.incarnation, [(1, waiting.id.sequence + 2)]) == (
+        (1, waiting.id.sequence - 1),
+        (waiting.id.sequence + 1, waiting.id.sequence + 2),
+    )
+    alice._publisher._uplink = alice._uplink
+    alice.flush()
+    await waiting.acknowledged()
 
 
 def _status(n):
@@ -595,9 +683,9 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(netw
             bob.subscribe(Interest(("user/",), conflate=conflate)) as stuck,
             reading(eve, "user/", conflate=True) as got,
         ):
-            last = None
+            facts = Facts(alice)
             for n in range(1, 1201):
-                last = alice.emit(Draft("user/big", {"n": n, "pad": payload}, version=n))
+                last = facts.emit("user/big", {"n": n, "pad": payload}, version=n)
                 if n % 100 == 0:
                     await last.acknowledged()
             await got.until(lambda g: numbers(g, "user/big")[-1:] == [1200])
@@ -727,12 +815,15 @@ async def test_anybody_may_bring_back_a_fact_but_not_a_signal(r: TestRealm):
 async def test_the_greater_version_wins_whatever_comes_last(r: TestRealm):
     await r.broker()
     identity = r.identity("operator/alice")
-    raw = await r.raw("operator/alice", identity=identity)
+    raw = await r.raw("operator/eve")
+    raw.send(f.Certificates(), *(signed.raw for signed in identity.chain))
     pen = Pen(identity)
     for version in (1, 5, 3, 4):
         raw.send(f.Publish(), pen.write("user/f", {"n": version}, version=version).raw)
-    for _ in range(4):
-        await raw.next(f.Acked)
+    acknowledged = 0
+    while acknowledged < 4:
+        acked, _ = await raw.next(f.Acked)
+        acknowledged += sum(last - first + 1 for _, _, first, last in acked.ranges)
     bob = await r.client("operator/bob")
     async with reading(bob, "user/f") as got:
         assert numbers(got, "user/f") == [5]
@@ -759,7 +850,10 @@ async def test_a_tombstone_hides_the_facts_below_it_for_good(r: TestRealm):
     bob.offer([old[0]])
     await bob.publish(user(1))
     assert await shown() == ["service/webx/spec"]
-    await alice.publish(Draft("service/web/spec", {"spec": {}, "by": "alice", "reason": "again"}, version=1))
+    with pytest.raises(RefusedError) as refused:
+        await alice.publish(Draft("service/web/spec", {"spec": {}, "by": "alice", "reason": "again"}, version=1))
+    assert refused.value.code == "stale"
+    await alice.publish(Draft("service/web/spec", {"spec": {}, "by": "alice", "reason": "again"}, epoch=2))
     assert await shown() == ["service/webx/spec", "service/web/spec"]
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from dsmt.bus import depot, frames
+from dsmt.bus import frames
 from dsmt.bus.presence import RENEW_AFTER, Presence
 from dsmt.errors import DsmtError
 from dsmt.ports.bus import Draft
@@ -44,9 +44,13 @@ def test_only_an_operator_puts_blobs_and_a_whole_blob_stays_as_it_is(tmp_path):
             agent = await made.client("agent/n1/evil/app/0")
             with pytest.raises(DsmtError):
                 await asyncio.wait_for(agent.put_blob(pieces(b"x"), sha256(b"x").digest()), 10)
-            finished = depot.serve(broker._store, frames.BlobFinished(id=1, digest=digest, chunks=0), ())
-            overwritten = depot.serve(broker._store, frames.ChunkPut(id=2, digest=digest, number=0), (b"bad",))
-            assert [finished[0].ok, overwritten[0].ok] == [True, True]
+            answers: list[frames.BlobIs] = []
+            for frame, parts in (
+                (frames.BlobFinished(id=1, digest=digest, chunks=0), ()),
+                (frames.ChunkPut(id=2, digest=digest, number=0), (b"bad",)),
+            ):
+                broker._depot.put(frame, parts, "operator/alice", answers.append)
+            assert [answer.ok for answer in answers] == [True, True]
             assert b"".join([c async for c in operator.get_blob(digest)]) == b"onetwo"
 
     asyncio.run(main())

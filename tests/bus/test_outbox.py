@@ -1,4 +1,4 @@
-"""The outbox: bounded, in order, and evidence is never lost (SEMANTICS D2)."""
+"""The outbox: bounded, in order, and evidence is never lost (rule D2)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Presence: open, silent, closed; a stalled broker does not accuse (SEMANTICS F1, F2)."""
+"""Presence: open, silent, closed; a stalled broker does not accuse (rule F1, F2)."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.presence import FORGET_AFTER, REATTACH_GRACE, SILENT_AFTER, Presence
+from dsmt.bus.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, SILENT_AFTER, Presence
 
 TICK = 0.25
 
@@ -65,6 +65,26 @@ def test_a_restored_session_has_time_to_come_back():
     assert [state for _, state in said] == ["silent"]
     assert said[0][0] - 100.0 > REATTACH_GRACE
     assert presence.attachment_of("operator/a") == 7
+
+
+def test_a_restored_session_that_was_heard_again_has_no_more_time_than_any_other():
+    record = opened(Presence(0.0), 0.0)
+    presence = Presence(100.0)
+    presence.restore("node/n1", record, 100.0, 100_000)
+    assert presence.heard("node/n1", 101.0, 101_000) is None
+    said = ticks(presence, 100.0, 120.0)
+    assert [state for _, state in said] == ["silent"]
+    assert said[0][0] - 101.0 <= SILENT_AFTER + 2 * TICK
+
+
+def test_who_stays_attached_is_said_again_twice_a_day_and_not_more_often():
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    said = []
+    for now in (RENEW_AFTER - 1, RENEW_AFTER + 1, RENEW_AFTER + 2, 2 * RENEW_AFTER + 2):
+        presence.heard("node/n1", now, 0)
+        said += [(now, record.state) for _, record in presence.tick(now, 0, now)]
+    assert said == [(RENEW_AFTER + 1, "open"), (2 * RENEW_AFTER + 2, "open")]
 
 
 def test_an_old_attachment_cannot_close_a_newer_one():

@@ -1,4 +1,4 @@
-"""A reader of chains: every event once, in order, and no hole that is not said (SEMANTICS B1, B4)."""
+"""A reader of chains: every event once, in order, and no hole that is not said (rule B1, B4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Realm time is measured once, then slewed, and never goes back (SEMANTICS J4)."""
+"""Realm time is measured once, then slewed, and never goes back (rule J4)."""
 
 from __future__ import annotations
 

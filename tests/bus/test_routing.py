@@ -31,8 +31,8 @@ class Shelf:
     def head(self):
         return len(self.kept)
 
-    def put(self, topic, *, fact, to=()):
-        row = Row(self.head + 1, 0, topic, to, fact, b"k", b"x" * 100)
+    def put(self, topic, *, fact, to=(), at_ms=0):
+        row = Row(self.head + 1, at_ms, topic, to, fact, b"k", b"x" * 100)
         self.kept.append(row)
         if fact:
             self.winners[topic] = row.row
@@ -44,12 +44,15 @@ class Shelf:
             : min(limit, 512)
         ]
 
-    def row_at(self, _ms):
-        return 0
+    def row_at(self, ms):
+        return sum(row.arrived_ms < ms for row in self.kept)
 
 
 class Nobody:
-    def chain(self, _key_id):
+    def sole_name(self, _key_id):
+        return ""
+
+    def chain(self, _key_id, _name):
         return []
 
 
@@ -62,7 +65,7 @@ class Wire:
     """What goes to one reader; `room` messages may be under way."""
 
     def __init__(self):
-        self.shelf, self.room, self.got, self.marks = Shelf(), 10**9, [], []
+        self.shelf, self.room, self.got, self.marks, self.echoes, self.places = Shelf(), 10**9, [], [], [], []
         self.deliveries = Deliveries(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
@@ -79,6 +82,10 @@ class Wire:
             self.unread += sum(map(len, parts))
         elif isinstance(frame, CompleteFrame):
             self.marks.append((len(self.got), frame.row))
+        elif isinstance(frame, BookmarkFrame):
+            self.places.append((len(self.got), frame.row))
+            if frame.token is not None:
+                self.echoes.append((len(self.got), frame.token))
         return True
 
     def subscribe(self, **interest):
@@ -206,3 +213,54 @@ def test_a_router_knows_its_readers_by_topic_and_address():
     assert router.get(one, a.id) is a
     router.remove(one, a.id)
     assert list(router.all()) == []
+
+
+def test_a_token_comes_back_when_its_reader_has_everything_and_not_before():
+    wire = Wire()
+    for _ in range(3):
+        wire.shelf.put("user/c", fact=True)
+    wire.subscribe(start="history")
+    wire.deliveries.mark(wire.session, 1, 7)
+    assert wire.echoes == []
+    wire.room = 0
+    wire.pump()
+    assert wire.echoes == []
+    wire.room = 10**9
+    wire.pump()
+    assert wire.echoes == [(3, 7)]
+    wire.deliveries.mark(wire.session, 1, 8)
+    assert wire.echoes == [(3, 7), (3, 8)], "a live reader hears it at once"
+
+
+def test_a_token_that_could_not_be_told_is_told_with_the_next_bookmark():
+    wire = Wire()
+    wire.subscribe(start="live")
+    wire.pump()
+    wire.room = 0
+    wire.deliveries.mark(wire.session, 1, 7)
+    wire.room = 1
+    wire.deliveries.bookmark_all()
+    wire.deliveries.bookmark_all()
+    assert wire.echoes == [(0, 7)]
+
+
+def test_a_row_that_arrived_after_a_cursor_s_time_is_another_one_of_its_number_and_is_read() -> None:
+    """An old copy of a store has come back: it numbers anew from row 4."""
+    wire = Wire()
+    for at_ms in (100_000, 101_000, 102_000, 180_000, 181_000, 182_000):
+        wire.shelf.put("user/a", fact=False, at_ms=at_ms)
+    for row, told in ((3, []), (5, [(0, 3)]), (9, [(0, 3)])):
+        wire.got, wire.places = [], []
+        wire.subscribe(id=row, start="history", store="s", row=row, time_ms=162_500, bookmarks=True, credit=10**6)
+        wire.pump()
+        assert [number for number, _ in wire.got] == [4, 5, 6]
+        assert [place for place in wire.places if place[0] == 0] == told, "it is told where it stands in this store"
+
+
+def test_a_row_that_arrived_a_moment_after_its_event_was_made_is_had() -> None:
+    wire = Wire()
+    for at_ms in (100_000, 100_400, 103_000):
+        wire.shelf.put("user/a", fact=False, at_ms=at_ms)
+    wire.subscribe(start="history", store="s", row=2, time_ms=100_000, bookmarks=True, credit=10**6)
+    wire.pump()
+    assert [number for number, _ in wire.got] == [3]

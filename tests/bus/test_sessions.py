@@ -1,4 +1,4 @@
-"""What a broker says of who is attached: session facts, attachment numbers, superseding, silence (SEMANTICS A11, F1-F3)."""
+"""What a broker says of who is attached: session facts, attachment numbers, superseding, silence (rule A11, F1-F3)."""
 
 from __future__ import annotations
 
@@ -186,8 +186,8 @@ async def test_an_incarnation_is_above_all_that_the_broker_knows_of_the_name(r: 
     now = int(time.time() * 1000)
     _, fresh = await _welcomed(r, identity)
     assert now - 1000 < fresh.incarnation < now + 60_000, "realm time in ms, when nothing greater is known"
-    _, kept = await _welcomed(r, identity, incarnation=now + 5_000_000, firm=True)
-    assert kept.incarnation == now + 5_000_000, "what its own disk knows is used as it is"
+    _, kept = await _welcomed(r, identity, incarnation=now + 5_000, firm=True)
+    assert kept.incarnation == now + 5_000, "what its own disk knows is used as it is"
     eve = await r.client("operator/eve", identity=identity)
     await eve.publish(Draft("user/t", {}))
     known = eve._publisher.speaker.incarnation

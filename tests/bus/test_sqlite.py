@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import os
+import random
+import sqlite3
 import time
+from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
-from dsmt.bus.sqlite import BUDGETS, SqliteStore
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.tables import BUDGETS
+from dsmt.bus.trimming import RECORDS
 from dsmt.errors import FailedError
 from dsmt.event.envelope import Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.ports.store import Append
+from dsmt.event.rowset import RowSet
+from dsmt.event.rowtree import RowTree
+from dsmt.ports.store import Append, Lost, Row
 
 
 def append(
-    n: int, *, topic="user/t", source="operator/a", budget="signal", winner=False, version=None, arrived=1000, size=100
+    n: int,
+    *,
+    topic="user/t",
+    source="operator/a",
+    budget="signal",
+    winner=False,
+    version=None,
+    epoch=1,
+    arrived=1000,
+    size=100,
 ):
     event = Event(
         source=source,
@@ -27,6 +44,7 @@ def append(
         subject=topic,
         time=hlc(n),
         data={},
+        epoch=None if version is None else epoch,
         version=version,
     )
     signed = SignedEvent(event, os.urandom(size), os.urandom(32), b"k" * 16)
@@ -70,8 +88,23 @@ def test_one_row_of_a_topic_is_its_winner_even_within_a_batch(store):
 def test_a_tombstone_hides_what_is_below_it_in_the_same_commit(store):
     store.append([append(1, topic="service/web/spec", winner=True, version=1)])
     store.append([append(2, topic="service/webx/spec", winner=True, version=1)])
-    store.append([append(9, topic="tombstone/service/web", winner=True, version=1)])
-    assert [row.topic for row in store.rows(0, 9, winners_only=True)] == ["service/webx/spec", "tombstone/service/web"]
+    anew = append(10, topic="service/web/control/app/0", winner=True, version=1, epoch=2)
+    store.append([append(9, topic="tombstone/service/web", winner=True, version=1), anew])
+    assert [row.topic for row in store.rows(0, 9, winners_only=True)] == [
+        "service/webx/spec",
+        "tombstone/service/web",
+        "service/web/control/app/0",
+    ]
+
+
+def test_a_store_of_another_version_is_refused_by_name(tmp_path):
+    path = str(tmp_path / "old.db")
+    with sqlite3.connect(path) as old:
+        old.execute("CREATE TABLE events (row INTEGER PRIMARY KEY)")
+    old.close()
+    with pytest.raises(FailedError, match=r"old\.db was made by another version of dsmt") as told:
+        SqliteStore(path, identity="a" * 16)
+    assert told.value.code == "store.version"
 
 
 def test_a_part_of_a_chain_is_found_by_its_neighbours(store):
@@ -106,26 +139,197 @@ def test_a_class_over_its_share_loses_its_oldest_and_no_other_class_does(tmp_pat
     assert len(signals) * 1000 <= 100_000 * BUDGETS["signal"][0] + 1000
     assert signals == list(range(signals[0], 101, 2))
     assert [row for row in left if row % 2 == 0] == list(range(2, 101, 2))
-    totals = store._events, dict(store._sizes)
+    assert store.counts()["events"] == len(left)
     store.close()
     again = SqliteStore(str(tmp_path / "s.db"), identity="b" * 16)
-    assert (again._events, again._sizes) == totals
+    assert again.counts()["events"] == len(left)
     assert again.identity == "a" * 16
     assert again.trimmed > 0
     again.close()
 
 
-def test_what_ceases_to_be_a_retained_fact_is_trimmed_after_all(store):
+def test_one_partys_evidence_does_not_evict_anothers(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, limit_bytes=100_000)
+    store.append([replace(append(1, source="node/n2", budget="evidence", size=700), payer="node/n2")])
+    for n in range(2, 302):
+        store.append([replace(append(n, source="agent/n1/a", budget="evidence", size=700), payer="node/n1")])
+    while store.trim(2000):
+        pass
+    left = [row.row for row in store.rows(0, 1000)]
+    assert left[0] == 1
+    assert left[1:] == list(range(left[1], 302))
+    assert 60 <= len(left) <= 71
+    store.close()
+
+
+def test_accounts_are_exact_whatever_becomes_of_the_rows(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
+
+    def exact() -> bool:
+        counted = store._one("SELECT count(*), coalesce(sum(size), 0) FROM events WHERE winner = 1")
+        every = store._one("SELECT coalesce(sum(bytes), 0) FROM accounts")[0]
+        return store.live() == tuple(counted) and every == store._one("SELECT coalesce(sum(size), 0) FROM events")[0]
+
+    facts = [append(n, topic=f"user/t{n % 3}", budget="evidence", winner=True, size=50 * n) for n in range(1, 10)]
+    for n, fact in enumerate(facts):
+        store.append([replace(fact, payer=f"operator/{'ab'[n % 2]}", expires_ms=500 if n == 8 else None)])
+        assert exact()
+    assert store.live("operator/a")[0] + store.live("operator/b")[0] == 3
+    assert store.expire(1000) == 1
+    assert exact()
+    while store.trim(8 * 24 * 3600 * 1000):
+        pass
+    assert exact()
+    assert store.live()[0] == 2
+    store.close()
+
+
+def trimmed(store, now_ms, limit=5000):
+    """Trim all there is to trim; the second pass begins an hour later."""
+    for at in (now_ms, now_ms + 3_700_000, now_ms + 3_700_001):
+        while store.trim(at, limit):
+            pass
+    return [row.row for row in store.rows(0, 100_000)]
+
+
+def test_the_winner_at_the_horizon_stays_and_goes_when_the_horizon_has_passed_its_successor(store):
     day = 24 * 3600 * 1000
     store.append([append(1, budget="evidence", winner=True, arrived=1000), append(2, budget="evidence", arrived=1000)])
-    while store.trim(8 * day):
-        pass
-    assert [row.row for row in store.rows(0, 10)] == [1]
-    store.append([append(3, budget="evidence", winner=True, arrived=8 * day)])
-    store.trim(8 * day + 3_700_000)
-    while store.trim(8 * day + 3_700_001):
-        pass
-    assert [row.row for row in store.rows(0, 10)] == [3]
+    store.append([append(3, budget="evidence", winner=True, arrived=5 * day), append(4, budget="evidence", arrived=5 * day)])
+    assert trimmed(store, 8 * day) == [1, 3, 4]
+    assert trimmed(store, 13 * day) == [3]
+
+
+def test_what_was_hidden_or_has_expired_stays_until_the_horizon_has_passed_that(store):
+    day = 24 * 3600 * 1000
+    store.append([append(1, budget="evidence", topic="service/web/spec", winner=True, version=1, arrived=1000)])
+    soft = append(2, topic="user/soft", winner=True, arrived=1000)
+    store.append([Append(soft.signed, 1000, "evidence", fact=True, winner=True, expires_ms=500)])
+    store.append([append(9, budget="evidence", topic="tombstone/service/web", winner=True, version=1, arrived=5 * day)])
+    store.expire(5 * day)
+    assert trimmed(store, 8 * day) == [1, 2, 3]
+    assert trimmed(store, 13 * day) == [3]
+
+
+def head_of(store):
+    """The head, from what there is in the store."""
+    tree = RowTree()
+    for piece in store.history(0, 100_000):
+        if isinstance(piece, Row):
+            leaf = store._one("SELECT leaf FROM events WHERE row = ?", (piece.row,))[0]
+            tree.add(piece.arrived_ms, leaf)
+        else:
+            tree.add_node(piece.level, piece.hash)
+    return tree.head
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_head_over_what_was_trimmed_is_the_head_of_all_rows(store, seed):
+    rng, whole, gone = random.Random(seed), RowTree(), set()
+    number = 0
+    for turn in range(1, 16):
+        for _ in range(rng.randrange(80)):
+            number += 1
+            one = append(
+                number,
+                topic=f"user/{rng.randrange(20)}",
+                budget=rng.choice(["evidence", "signal", "log"]),
+                winner=rng.random() < 0.3,
+                arrived=turn * 600_000,
+            )
+            store.append([one])
+            whole.add(one.arrived_ms, one.signed.leaf)
+        store.trim(turn * 600_000, limit=rng.choice([7, 64, 5000]))
+        for trim in store.untold():
+            rows = RowSet.read(trim.rows)
+            assert not gone & {row for first, last in rows.runs for row in range(first, last + 1)}, "said twice"
+            gone |= {row for first, last in rows.runs for row in range(first, last + 1)}
+            store.told(trim.number, 0)
+        assert store.head_hash == whole.head == head_of(store)
+        assert gone == set(range(1, number + 1)) - {row.row for row in store.rows(0, 100_000)}
+    assert gone
+
+
+def test_a_restarted_store_has_its_head_and_counts_on_though_its_last_rows_were_trimmed(tmp_path):
+    path = str(tmp_path / "s.db")
+    store = SqliteStore(path, identity="a" * 16)
+    store.append([append(n, budget="signal", arrived=1000) for n in range(1, 50)])
+    store.append([append(50, budget="evidence", arrived=1000), append(51, budget="signal", arrived=1000)])
+    trimmed(store, 2 * 3600 * 1000)
+    head = store.head_hash
+    store.close()
+    again = SqliteStore(path, identity="b" * 16)
+    assert (again.head, again.head_hash) == (51, head)
+    assert again.append([append(60)]) == [52]
+    again.close()
+
+
+def test_a_start_reads_only_the_rows_behind_the_kept_edge(tmp_path):
+    path, asked = str(tmp_path / "s.db"), []
+    store = SqliteStore(path, identity="a" * 16)
+    store.append([append(n) for n in range(1, 3000)])
+    store.trim(1)
+    store.append([append(3000)])
+    head = store.head_hash
+    store.close()
+    with patch.object(
+        SqliteStore, "_do", lambda self, *a, _do=SqliteStore._do: asked.append(found := _do(self, *a)) or found
+    ):
+        again = SqliteStore(path, identity="a" * 16)
+        assert again.head_hash == head
+    assert max(map(len, asked)) < 100
+    again.close()
+
+
+def test_what_was_trimmed_is_told_until_a_record_says_it(tmp_path):
+    path = str(tmp_path / "s.db")
+    store = SqliteStore(path, identity="a" * 16)
+    store.append([append(n, budget="signal", arrived=1000) for n in range(1, 10)])
+    trimmed(store, 2 * 3600 * 1000)
+    store.close()
+    again = SqliteStore(path, identity="a" * 16)
+    (trim,) = again.untold()
+    assert (trim.budget, RowSet.read(trim.rows).runs) == ("signal", ((1, 9),))
+    again.told(trim.number, 10)
+    assert again.untold() == []
+    assert (again.trimmed_between("signal", 3, 5), again.trimmed_between("evidence", 1, 9)) == (3, 0)
+    again.close()
+
+
+def test_a_store_that_takes_a_new_id_says_again_what_was_trimmed(tmp_path):
+    path = str(tmp_path / "s.db")
+    store = SqliteStore(path, identity="a" * 16, boot="one")
+    store.append([append(n, budget="signal", arrived=1000) for n in range(1, 10)])
+    trimmed(store, 2 * 3600 * 1000)
+    store.told(store.untold()[0].number, 10)
+    store._db.close()  # as at a power cut: it is not closed in order
+    again = SqliteStore(path, identity="b" * 16, boot="two")
+    assert again.identity == "b" * 16
+    assert [RowSet.read(trim.rows).runs for trim in again.untold()] == [((1, 9),)]
+    again.close()
+
+
+def test_many_trim_records_are_put_together_and_the_one_that_is_needed_is_not_trimmed(store):
+    for turn in range(1, 400):
+        store.append(
+            [append(2 * turn, budget="signal", arrived=turn), append(2 * turn + 1, budget="evidence", arrived=turn)]
+        )
+        store.trim(3600 * 1000 + turn + 1)
+        for trim in store.untold():
+            (row,) = store.append([append(100_000 + trim.number, budget="evidence", arrived=turn)])
+            store.told(trim.number, row)
+    assert store._one("SELECT count(*) FROM trims")[0] <= RECORDS + 2
+    assert store.trimmed_between("signal", 1, store.head) == 399
+    left = trimmed(store, 9 * 24 * 3600 * 1000)
+    assert {row for (row,) in store._do("SELECT record FROM trims WHERE record IS NOT NULL")} <= set(left)
+
+
+def test_rows_that_are_gone_and_were_not_trimmed_are_lost_and_never_told_as_trimmed(store):
+    store.append([append(n, budget=("evidence", "signal")[n % 2], arrived=1000) for n in range(1, 21)])
+    trimmed(store, 2 * 3600 * 1000)
+    store._do("DELETE FROM events WHERE row = 10")
+    assert [piece for piece in store.history(0, 100) if isinstance(piece, Lost)] == [Lost(10, 10)]
+    assert store.trimmed_between("evidence", 1, 20) == 0
 
 
 def test_a_place_in_the_history_is_found_by_time(store):
@@ -165,3 +369,69 @@ def test_trimming_keeps_up_with_a_long_history(store):
     assert turns <= 5
     assert store.rows(0, 10) == []
     assert time.monotonic() - began < 10
+
+
+def reopened(tmp_path, boot: str, *, synced: bool = False, identity: str = "b" * 16) -> SqliteStore:
+    return SqliteStore(str(tmp_path / "s.db"), identity=identity, boot=boot, synced=synced)
+
+
+def killed(store: SqliteStore) -> None:
+    """Its process dies: nothing is tidied up."""
+    store._db.close()
+
+
+def test_a_store_that_was_closed_keeps_its_id_in_another_boot(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    store.close()
+    again = reopened(tmp_path, "boot-2")
+    assert (again.identity, again.head) == ("a" * 16, 1)
+    again.close()
+    assert reopened(tmp_path, "boot-3").identity == "a" * 16, "nothing was stored in the boot before"
+
+
+def test_a_store_whose_process_was_killed_keeps_its_id_in_the_same_boot(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    killed(store)
+    again = reopened(tmp_path, "boot-1")
+    assert (again.identity, again.head) == ("a" * 16, 1)
+    again.close()
+    assert reopened(tmp_path, "boot-2").identity == "a" * 16
+
+
+def test_a_store_that_its_machine_left_with_rows_not_on_the_disk_takes_a_new_id(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    store.append([append(1)])
+    killed(store)
+    again = reopened(tmp_path, "boot-2")
+    assert (again.identity, again.head) == ("b" * 16, 1)
+    killed(again)
+    third = reopened(tmp_path, "boot-3", identity="c" * 16)
+    assert third.identity == "b" * 16, "nothing was stored since"
+    third.append([append(2)])
+    killed(third)
+    assert reopened(tmp_path, "boot-4", identity="c" * 16).identity == "c" * 16
+
+
+def test_that_rows_may_not_be_on_the_disk_is_there_before_the_first_of_them(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
+    said = []
+    store._db.set_trace_callback(said.append)
+    store.append([append(1)])
+    store.append([append(2)])
+    store._db.set_trace_callback(None)
+    words = [one.split()[0] + (" FULL" if "FULL" in one else "") for one in said]
+    assert words[:3] == ["PRAGMA FULL", "INSERT", "PRAGMA"]
+    assert "'unsynced'" in said[1]
+    assert words.count("PRAGMA FULL") == 1, "once, not for each commit"
+    store.close()
+
+
+def test_a_synced_store_keeps_its_id_whatever_happens_to_its_machine(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1", synced=True)
+    store.append([append(1)])
+    killed(store)
+    again = reopened(tmp_path, "boot-2", synced=True)
+    assert again.identity == "a" * 16
+    again.close()

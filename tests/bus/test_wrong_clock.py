@@ -1,4 +1,4 @@
-"""A process on a machine whose clock is wrong: what it says before it reaches a broker is not lost (SEMANTICS J4)."""
+"""A process on a machine whose clock is wrong: what it says before it reaches a broker is not lost (rule J4)."""
 
 import os
 import time

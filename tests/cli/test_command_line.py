@@ -78,6 +78,44 @@ def test_all_mistakes_of_all_files_come_at_once(tmp_path: Path) -> None:
             assert part in told, part
 
 
+def test_a_service_that_is_declared_twice_is_said_with_both_files(tmp_path: Path) -> None:
+    for name in ("one.yaml", "two.yaml"):
+        (tmp_path / name).write_text("service: w\ncomponents: {a: {run: sleep 5}}\n")
+    done = run("apply", str(tmp_path))
+    assert done.returncode == 2
+    assert f"{tmp_path}/two.yaml:1:1: the service `w` is declared twice" in done.stderr
+    assert f"the other is in {tmp_path}/one.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("file", ["", "/", "."])
+def test_an_export_to_what_names_no_file_is_a_mistake_and_no_internal_error(file: str) -> None:
+    done = run("export", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "names no file. Next: name the file to write" in done.stderr
+
+
+def test_a_closed_output_and_a_narrow_encoding_are_no_internal_errors() -> None:
+    narrow = {**os.environ, "DSMT_HOME": "/nonexistent", "PYTHONIOENCODING": "ascii:strict"}
+    for shell in ('"$0" -m dsmt example >&-', '"$0" -m dsmt example; "$0" -m dsmt verify /nonexistent/\u2603'):
+        done = subprocess.run(
+            ["sh", "-c", shell, sys.executable], capture_output=True, text=True, timeout=30, check=False, env=narrow
+        )
+        assert done.returncode in {0, 5}
+        assert "internal error" not in done.stderr
+
+
+def test_an_interrupt_before_the_command_line_is_imported_is_no_traceback() -> None:
+    code = (
+        "import sys, builtins; import dsmt.__main__ as m; real = builtins.__import__\n"
+        "def ends(name, *rest):\n"
+        "    if name == 'dsmt.cli.root': raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = ends; sys.exit(m.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_an_error_is_one_object_on_stderr_with_json(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(BAD)
@@ -142,3 +180,33 @@ def test_verify_tells_what_it_cannot_read(tmp_path: Path) -> None:
     done = run("verify", str(tmp_path / "x"), "--trust", str(tmp_path / "trust"))
     assert done.returncode == 2
     assert "trust export" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("version", "--json"), ("--help",)], ids=" ".join)
+def test_an_output_that_takes_nothing_is_said_in_a_sentence(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dsmt", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "the output cannot be written: no space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("verify", "/dev/null"), ("verify", "-")], ids=" ".join)
+def test_an_empty_file_is_no_history(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, text="")
+    assert done.returncode == 2
+    assert "is empty: it is no history" in done.stderr
+
+
+def test_a_mistake_in_the_command_line_names_the_help_that_fits() -> None:
+    assert run("status", "--nope").stderr.rstrip().endswith("Next: dsmt status --help")
+    assert run("nosuch").stderr == "dsmt: there is no command `dsmt nosuch`. Next: dsmt --help\n"
+    assert json.loads(run("node", "nosuch", "--json").stderr)["error"]["next"] == "dsmt node --help"
+    assert run("up", "--port", "65536").returncode == 2

@@ -314,3 +314,48 @@ def test_a_service_ends_with_nothing_left(operator: Operator) -> None:
     assert not Path(f"/proc/{row['pid']}").exists()
     assert operator.run("ps", "small").returncode == 5
     assert [one["service"] for one in operator.json("services")] == ["web"]
+
+
+def test_commands_that_only_look_leave_no_source_behind(operator: Operator) -> None:
+    def known() -> set[str]:
+        told = operator.lines("tail", "source/operator/", "broker/+/session/operator/", "--no-follow", "-n", "1000")
+        return {f"{one['type']} {one['subject']}" for one in told if "source" in one}
+
+    before = known()
+    for arguments in (
+        ("ps",),
+        ("status",),
+        ("nodes",),
+        ("services",),
+        ("get", "web"),
+        ("why", "web/app/0"),
+        ("cert", "list"),
+    ):
+        operator.ok(*arguments)
+    assert known() == before
+    operator.ok("publish", "user/x", "{}")
+    assert len(known()) > len(before)
+
+
+def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None:
+    listed = {one["name"]: one for one in operator.json("cert", "list")}
+    assert {"broker/b1", "controller/c1", "controller/c2", "node/n1", "node/n2"} <= set(listed)
+    assert {one["state"] for one in listed.values()} == {"valid"}
+    (own,) = [name for name in listed if name.startswith("operator/")]
+    before = operator.json("ps")
+    done = operator.run("cert", "revoke", own, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stderr)["error"]["code"] == "cert.decide"
+    assert operator.run("cert", "revoke", own, "--keep").returncode == 4, "its own key would end"
+    rotated = operator.json("cert", "rotate", own)
+    ended = operator.json("cert", "revoke", rotated["before"], "--keep", "--reason", "stolen")
+    assert "service/web/spec" in ended["kept"]
+    assert ended["left"] == []
+    assert operator.json("cert", "revoke", "controller/c1")["left"] == []
+    states = {(one["name"], one["key"]): one["state"] for one in operator.json("cert", "list")}
+    assert states[own, rotated["key"]] == "valid"
+    assert states["controller/c1", listed["controller/c1"]["key"]] == "revoked"
+    after = operator.json("ps")
+    assert [(one["instance"], one["pid"], one["node"]) for one in after] == [
+        (one["instance"], one["pid"], one["node"]) for one in before
+    ]

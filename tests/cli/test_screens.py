@@ -3,6 +3,8 @@
 `DSMT_REWRITE=1` writes them anew; the diff is the review.
 """
 
+import io
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,9 +14,12 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.cli.plan_screen import screen as plan_screen
+from dsmt.cli.printing import Escaping, document
+from dsmt.cli.root import main
 from dsmt.cli.why import screen as why_screen
+from dsmt.errors import InputError, NotFoundError
 from dsmt.event.reason import reason
-from dsmt.event.records import Endpoint, Health, Slot, SpecFact, to_data
+from dsmt.event.records import Endpoint, Health, Hold, Slot, SpecFact, to_data
 from dsmt.event.status import State
 from dsmt.operations.event_objects import event_object
 from dsmt.operations.explaining import Explained, Link
@@ -142,9 +147,71 @@ def test_why_names_signers_and_causes_newest_first() -> None:
 def test_colour_only_repeats_what_a_word_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
     seen = sight(trouble())
-    coloured = screens.ps(instances(seen), seen)
+    coloured = as_sent(screens.ps(instances(seen), seen))
     assert "\x1b[31m" in coloured
     plain = coloured
     for code in ("\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"):
         plain = plain.replace(code, "")
     check("ps", plain)
+
+
+def as_sent(text: str) -> str:
+    """What the terminal gets of a text that is printed."""
+    sent = io.StringIO()
+    Escaping(sent).write(text)
+    return sent.getvalue()
+
+
+def test_what_others_wrote_never_steers_the_terminal() -> None:
+    theirs = "a\nb\x1b[31m\x9bc\rd\x7f"
+    assert as_sent(theirs) == "a\nb\\x1b[31m\\x9bc\\rd\\x7f"
+    realm = running_one()
+    realm.control(key(0), hold=Hold(by="alice", at_ms=realm.now_ms, reason=theirs))
+    realm.settle()
+    seen = sight(realm)
+    shown = screens.ps(instances(seen), seen)
+    assert "a\\nb\\x1b[31m\\x9bc\\rd\\x7f" in shown
+    assert as_sent(shown) == shown
+
+
+def running_one() -> Realm:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.settle()
+    return realm
+
+
+def test_json_keeps_what_others_wrote_and_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = io.StringIO()
+    monkeypatch.setattr("sys.stdout", Escaping(sent))
+    document({"said": "a\x9b\x1b\n"})
+    assert json.loads(sent.getvalue()) == {"said": "a\x9b\x1b\n"}
+
+
+def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:
+    realm = running_one()
+    realm.status(key(0), "n1", State.FAILED, parked=True, next_try_ms=realm.now_ms + 600_000)
+    realm.close("n1")
+    realm.after(0.3).step()
+    seen = sight(realm)
+    assert "lost" in screens.ps(instances(seen), seen)
+    assert "next try" not in screens.ps(instances(seen), seen)
+
+
+def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dsmt.cli.control.seen", lambda _: sight(running_one()))
+    assert main(["remove", "nosuch"]) == NotFoundError.exit
+    assert "there is no service nosuch" in capsys.readouterr().err
+    assert main(["remove", "web", "--json"]) == InputError.exit
+    assert "nobody said yes" in capsys.readouterr().err
+
+
+def test_a_service_without_endpoints_is_said_to_have_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dsmt.cli.listing.seen", lambda _: sight(running_one()))
+    assert main(["endpoints", "web"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)

@@ -18,6 +18,8 @@ from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
+from dsmt.trust.keys import key_id_of
+from dsmt.trust.probing import Answered, answer, request
 from dsmt.view import SlotKey, View
 
 START_MS = 1_700_000_000_000
@@ -28,10 +30,16 @@ class HashSigner:
     """Signs with a hash: quick, worthless, and the same in every run."""
 
     algorithm = -65537
-    key_id = b"k" * 16
+    public = b"p" * 32
+    key_id = key_id_of(public)
 
     def sign(self, message: bytes) -> bytes:
         return sha256(message).digest()
+
+
+def check(_algorithm: int, _public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether it is the hash that `HashSigner` makes."""
+    return signature == sha256(message).digest()
 
 
 def signed(
@@ -43,6 +51,7 @@ def signed(
     time_ms: int = START_MS,
     counter: int = 0,
     version: int | None = None,
+    epoch: int = 1,
     incarnation: int = START_MS,
     cause: tuple[EventId, ...] = (),
     replaces: EventId | None = None,
@@ -64,6 +73,7 @@ def signed(
         cause=cause,
         ttl=ttl,
         to=to,
+        epoch=None if version is None else epoch,
         version=version,
         replaces=replaces,
     )
@@ -100,6 +110,8 @@ class Realm:
         """Publish a fact; shared ones follow the winner."""
         match = lookup(topic)
         assert match is not None
+        if match.row.shared:
+            about.setdefault("epoch", self.view.epoch(topic))
         if match.row.shared and "version" not in about:
             winner = self.view.winner(topic)
             about["version"] = 1 if winner is None else (winner.event.version or 0) + 1
@@ -185,8 +197,13 @@ class Realm:
             for source in sorted(self.view.nodes[name].sources):
                 self.session(source, "silent", broker=broker, since_ms=self.now_ms)
 
-    def probe(self, node: str, observer: str, result: str) -> SignedEvent:
-        record = r.Probe(result=result, reason="", round_trip_s=None)  # type: ignore[arg-type]
+    def probe(self, node: str, observer: str, result: str, **about: Any) -> SignedEvent:
+        """A probe; one that passed carries the node's own answer of now, unless `about` says otherwise."""
+        nonce = b"n" * 16
+        if result == "passed":
+            told = answer(request(nonce), HashSigner(), HashSigner.public, node, Answered(1, self.now_ms))
+            about = {"nonce": nonce, "answer": told} | about
+        record = r.Probe(result=result, reason="", round_trip_s=None, **about)  # type: ignore[arg-type]
         return self.say(f"monitor/{observer}", f"node/{node}/probe/{observer}", record)
 
     def verdict(self, node: str, *, road: str = "closed", since_ms: int | None = None, state: str = "dead") -> SignedEvent:
@@ -295,7 +312,7 @@ class Realm:
 
     def decide(self, *, may_accuse: bool = True, **about: Any) -> Decided:
         self.view.expire(self.now_ms)
-        return decide(self.view, self.now_ms, may_accuse=may_accuse, broker=self.broker, **about)
+        return decide(self.view, self.now_ms, may_accuse=may_accuse, broker=self.broker, **({"check": check} | about))
 
     def publish(self, intents: Iterable[Intent], *, controller: str = "c1") -> list[SignedEvent]:
         """A controller publishes what was decided."""
@@ -305,6 +322,7 @@ class Realm:
                 intent.topic,
                 intent.record,
                 version=intent.next_version,
+                epoch=intent.epoch or self.view.epoch(intent.topic),
                 replaces=None if intent.replaces is None else intent.replaces.id,
                 cause=intent.cause,
                 to=intent.to,

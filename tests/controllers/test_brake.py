@@ -68,6 +68,20 @@ def test_closed_losses_do_not_count() -> None:
     assert len(moved(realm)) == 5
 
 
+def test_nodes_that_were_closed_in_a_mass_count_before_they_are_judged_and_after() -> None:
+    realm = realm_of(10)
+    names = [f"n{i:02}" for i in range(5)]
+    realm.after(60).close(*names)
+    lose(realm, 2, first=5)
+    assert stand(realm).on, "two are dead by silence, five may be"
+    realm.after(9)
+    for name in names:
+        realm.probe(name, "n09", "failed")
+    realm.after(1).step()
+    assert set(stand(realm).silent) >= set(names)
+    assert moved(realm) == set()
+
+
 def test_closed_losses_are_replaced_while_the_brake_holds_the_silent_ones() -> None:
     realm = realm_of(10)
     lose(realm, 4)

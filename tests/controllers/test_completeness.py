@@ -10,42 +10,85 @@ from .build import Realm
 HERE = Place("s1", 7)
 
 
+def echoed(gate: Completeness, now: float, place: Place = HERE, *, whole: bool = True) -> None:
+    """A token is sent, and comes back at once."""
+    token = gate.token(now)
+    assert token is not None
+    gate.bookmark(place, token, whole=whole)
+
+
 def test_nothing_may_be_published_before_a_bookmark_of_a_whole_broker() -> None:
     gate = Completeness(0.0)
     assert gate.place(0.0) is None
-    gate.bookmark(HERE, 1.0, whole=False)
+    echoed(gate, 1.0, whole=False)
     assert gate.place(1.0) is None
-    gate.bookmark(HERE, 1.5, whole=True)
+    echoed(gate, 1.5)
     assert gate.place(1.5) == HERE
 
 
 def test_a_broker_that_is_not_whole_any_more_closes_the_gate() -> None:
     gate = Completeness(0.0)
-    gate.bookmark(HERE, 1.0, whole=True)
-    gate.bookmark(Place("s1", 8), 1.1, whole=False)
+    echoed(gate, 1.0)
+    gate.bookmark(Place("s1", 8), None, whole=False)
     assert gate.place(1.1) is None
 
 
-def test_a_bookmark_is_good_for_one_second() -> None:
+def test_a_bookmark_without_a_token_says_nothing_of_its_age() -> None:
     gate = Completeness(0.0)
-    gate.bookmark(HERE, 5.0, whole=True)
+    gate.bookmark(HERE, None, whole=True)
+    assert gate.place(0.0) is None
+
+
+def test_a_view_is_current_for_one_second_after_the_token_was_sent_not_after_it_came_back() -> None:
+    gate = Completeness(0.0)
+    token = gate.token(5.0)
+    gate.bookmark(HERE, token, whole=True)
     assert gate.place(6.0) == HERE
     assert gate.place(6.01) is None
+    late = gate.token(6.01)
+    gate.bookmark(HERE, late, whole=True)
+    assert gate.place(7.02) is None
+
+
+def test_a_token_that_was_never_sent_proves_nothing() -> None:
+    gate = Completeness(0.0)
+    token = gate.token(5.0)
+    assert token is not None
+    gate.bookmark(HERE, token + 1, whole=True)
+    assert gate.place(5.0) is None
+
+
+def test_of_several_tokens_the_newest_that_came_back_counts() -> None:
+    gate = Completeness(0.0)
+    first, second = gate.token(5.0), gate.token(5.25)
+    assert (first, second) == (1, 2)
+    gate.bookmark(HERE, second, whole=True)
+    gate.bookmark(HERE, first, whole=True)
+    assert gate.place(6.25) == HERE
+
+
+def test_a_token_is_due_each_quarter_of_a_second_and_at_once_after_an_attachment() -> None:
+    gate = Completeness(0.0)
+    assert gate.token(0.0) == 1
+    assert gate.token(0.2) is None
+    assert gate.token(0.25) == 2
+    gate.attached(0.3)
+    assert gate.token(0.3) == 3
 
 
 def test_what_was_folded_after_the_bookmark_waits_for_the_next() -> None:
     gate = Completeness(0.0)
-    gate.bookmark(HERE, 1.0, whole=True)
+    echoed(gate, 1.0)
     gate.folded()
     assert gate.place(1.0) is None
-    gate.bookmark(Place("s1", 8), 1.2, whole=True)
+    gate.bookmark(Place("s1", 8), None, whole=True)
     assert gate.place(1.2) == Place("s1", 8)
 
 
 def test_a_stall_closes_the_gate_and_begins_the_watch_anew() -> None:
     gate = Completeness(0.0)
     gate.beat(9.9, 10.0)
-    gate.bookmark(HERE, 10.0, whole=True)
+    echoed(gate, 10.0)
     assert gate.may_accuse(10.0, 5.0)
     assert gate.beat(10.6, 0.25) < 0.5
     assert gate.place(10.6) == HERE
@@ -55,9 +98,21 @@ def test_a_stall_closes_the_gate_and_begins_the_watch_anew() -> None:
     assert gate.may_accuse(45.7, 5.0)
 
 
-def test_a_new_attachment_begins_the_watch_anew_and_waits_for_its_bookmark() -> None:
+def test_a_token_that_was_sent_before_a_stall_or_a_new_attachment_counts_for_nothing() -> None:
     gate = Completeness(0.0)
-    gate.bookmark(HERE, 10.0, whole=True)
+    token = gate.token(0.0)
+    gate.beat(0.6)
+    gate.bookmark(HERE, token, whole=True)
+    assert gate.place(0.6) is None
+    token = gate.token(0.6)
+    gate.attached(0.7)
+    gate.bookmark(HERE, token, whole=True)
+    assert gate.place(0.7) is None
+
+
+def test_a_new_attachment_begins_the_watch_anew_and_waits_for_its_echo() -> None:
+    gate = Completeness(0.0)
+    echoed(gate, 10.0)
     gate.attached(10.1)
     assert gate.place(10.1) is None
     assert not gate.may_accuse(15.0, 5.0)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dsmt.controllers.placement import Chooser
 from dsmt.event import records as r
+from dsmt.event.status import State
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
@@ -127,6 +128,18 @@ def make_unfit(realm: Realm, case: str) -> None:
             realm.verdict("n1")
 
 
+def test_only_a_node_that_can_run_programs_as_the_wanted_user_is_taken_and_the_others_say_why() -> None:
+    realm = Realm("n1", "n2")
+    realm.attributes("n1", drivers={"process": r.DriverAttributes(fence="none", users=("dsmt", "1000"))})
+    realm.attributes("n2", drivers={"process": r.DriverAttributes(fence="none", users=("any",))})
+    realm.apply(web(2, component="user: www-data"))
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == {"n2"}
+    realm.attributes("n2", drivers={"process": r.DriverAttributes(fence="none", users=("www-data", "33"))})
+    realm.settle(seconds=1)
+    assert set(realm.nodes_of()) == {"n2"}
+
+
 @pytest.mark.parametrize("case", ["mode", "driver", "accepts", "memory", "cpu", "suspect", "dead"])
 def test_a_node_that_fails_a_clause_is_not_taken_and_is_told_by_it(case: str) -> None:
     realm = Realm("n1", "n2")
@@ -232,3 +245,14 @@ def test_a_slot_with_nowhere_to_go_says_nothing_about_the_next() -> None:
     chosen = chooser(realm)
     assert chosen.choose(key(0), avoid=("n1", "n2")) is None
     assert chosen.choose(key(1)) in ("n1", "n2")
+
+
+def test_where_a_parked_instance_is_gone_the_component_is_parked_no_more() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    node = realm.slot(0).node or ""
+    realm.status(key(0), node, State.FAILED, parked=True)
+    assert chooser(realm).parked == {node}
+    realm.status(key(0), node, State.GONE, parked=True)
+    assert chooser(realm).parked == set()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.case import gone, slot_intent
 from dsmt.event.status import Layer, State
 
@@ -127,6 +128,20 @@ def test_the_count_of_moves_begins_anew_after_a_stable_minute() -> None:
         realm.settle(seconds=1)
         assert realm.slot(0).moves == 1
         realm.after(61)
+
+
+def test_after_a_stable_minute_nothing_is_waited_for_however_long_the_last_wait_was() -> None:
+    realm = running(1, *(f"n{i}" for i in range(12)), ran_s=0)
+    for _ in range(7):
+        kill(realm, realm.slot(0).node)
+        realm.now_ms = max(realm.now_ms, realm.decide().wake_ms or 0)
+        realm.settle()
+    assert realm.slot(0).moves == 7, "the next one would wait for two minutes"
+    node = realm.slot(0).node
+    kill(realm.after(61), node)
+    realm.step()
+    assert realm.slot(0).node != node
+    assert realm.slot(0).moves == 1
 
 
 def test_a_node_that_left_is_left_at_once() -> None:
@@ -294,6 +309,36 @@ def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_
     assert realm.after(1000).step() == []
 
 
+@pytest.mark.parametrize("component", ["", "restart: {escalate: [restart: 5]}"], ids=["moves", "stays"])
+@pytest.mark.parametrize("parkings", [1, 2, 3, 12])
+def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_move_is_due(
+    component: str, parkings: int
+) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    agenda = Agenda()
+
+    def look() -> None:
+        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+        decided = realm.decide(scope=scope)
+        agenda.note(decided, scope)
+        realm.publish(list(decided.intents))
+
+    for _ in range(parkings):
+        park(realm)
+        look()
+        while (wake := agenda.wake_ms) is not None:
+            realm.after((wake - realm.now_ms) / 1000)
+            look()
+    node = realm.slot(0).node
+    realm.close(node)
+    look()
+    for _ in range(4):
+        if agenda.wake_ms is not None:
+            realm.after(max(0, agenda.wake_ms - realm.now_ms) / 1000)
+        look()
+    assert realm.slot(0).node not in (node, None)
+
+
 def test_a_parked_instance_stays_when_its_escalation_has_no_move() -> None:
     realm = running(1, "n1", "n2", component="restart: {escalate: [restart: 5]}")
     park(realm)
@@ -319,6 +364,28 @@ def test_a_hold_stops_and_only_its_end_starts_again() -> None:
     realm.control(key(0))
     realm.step()
     assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
+
+
+def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() -> None:
+    before = running(1, "n1", "n2")
+    before.hold(key(0))
+    before.settle(seconds=1)
+    realm = Realm()
+    realm.now_ms, realm._sequences = before.now_ms, before._sequences
+    for _, event in before.rows:
+        if "/control/" not in event.event.topic:
+            realm.view.apply(event)
+    assert realm.after(60).settle(seconds=1) == []
+    realm.apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).revision) == ("stopped", 2)
+    assert realm.slot(0).reason == before.slot(0).reason
+    realm.control_node(realm.slot(0).node, "draining")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).reason) == ("stopped", before.slot(0).reason), "it moves, held"
+    realm.control(key(0))
+    realm.step()
+    assert realm.slot(0).desired == "running", "only an operator's word starts it"
 
 
 def test_a_restart_is_a_new_generation_on_the_same_node_once() -> None:

@@ -5,9 +5,10 @@ import pytest
 from dsmt.event.envelope import MAX_EVENT_BYTES
 from dsmt.event.records import NodeVerdict
 from dsmt.event.status import Layer, State
+from dsmt.trust import probing
 from dsmt.view import Fleet
 
-from .build import Realm, key
+from .build import START_MS, HashSigner, Realm, key
 
 
 def verdicts(realm: Realm, *, may_accuse: bool = True) -> dict[str, NodeVerdict]:
@@ -95,11 +96,63 @@ def test_a_broker_that_died_did_not_close_anybody() -> None:
     assert verdicts(realm.after(1)) == {}
 
 
-def test_a_firewall_flush_is_no_massacre() -> None:
+def flushed(*names: str) -> Realm:
+    """A middlebox forgets the connections of these of ten nodes."""
     realm = fleet(10)
-    realm.close("n1", "n2", "n3")
+    realm.after(60).close(*names)
+    return realm
+
+
+def test_a_firewall_flush_is_no_massacre() -> None:
+    realm = flushed("n1", "n2", "n3", "n4", "n5")
     assert verdicts(realm.after(9.9)) == {}
-    assert set(verdicts(realm.after(0.1))) == {"n1", "n2", "n3"}
+    assert verdicts(realm.after(600)) == {}, "nobody has probed them"
+
+
+def test_of_many_that_were_closed_at_once_those_are_dead_that_answer_no_probe() -> None:
+    realm = flushed("n1", "n2", "n3")
+    realm.after(9.5)
+    for node, result in (("n1", "failed"), ("n2", "passed"), ("n3", "failed")):
+        realm.probe(node, "n9", result)
+    assert verdicts(realm) == {}, "they have time to attach anew"
+    said = verdicts(realm.after(0.5))
+    assert {node: record.road for node, record in said.items()} == {"n1": "silent", "n3": "silent"}
+    assert verdicts(flushed("n1", "n2", "n3").after(60), may_accuse=False) == {}
+
+
+def test_those_that_came_back_at_once_still_make_a_mass() -> None:
+    realm = flushed("n1", "n2", "n3", "n4", "n5")
+    realm.after(0.1).attach("n1")
+    for node in ("n2", "n3", "n4"):
+        realm.after(0.05).attach(node)
+    assert verdicts(realm.after(60)) == {}
+
+
+def test_the_last_of_a_mass_to_come_back_is_no_more_dead_than_the_others() -> None:
+    realm = flushed("n1", "n2", "n3", "n4", "n5")
+    realm.after(19)
+    for node in ("n1", "n2", "n3", "n4"):
+        realm.after(0.05).attach(node)
+        assert verdicts(realm.after(0.3)) == {}
+
+
+def test_those_that_came_back_and_were_closed_again_still_make_a_mass() -> None:
+    realm = flushed("n1", "n2", "n3", "n4", "n5")
+    realm.after(15)
+    for node in ("n1", "n2", "n3", "n4"):
+        realm.session(f"node/{node}", "open", attachment=realm.now_ms)
+    realm.after(5).close("n1", "n2", "n3", "n4")
+    assert verdicts(realm.after(0.3)) == {}
+
+
+def test_those_of_a_mass_that_are_at_another_broker_by_now_still_make_one() -> None:
+    realm = Realm(brokers=("b1", "b2"))
+    for number in range(1, 11):
+        realm.node(f"n{number}", broker="b1")
+    realm.after(60).close("n1", "n2", "n3", "n4", "n5")
+    for node in ("n1", "n2", "n3", "n4"):
+        realm.after(0.02).attach(node, broker="b2")
+    assert verdicts(realm.after(0.3)) == {}
 
 
 def test_two_nodes_at_once_are_no_mass() -> None:
@@ -201,7 +254,7 @@ def test_a_silent_node_whose_connections_then_end_is_dead_by_the_probes_made_bef
 
 
 def test_silence_counts_only_for_those_who_watched() -> None:
-    realm = silent(fleet(3)).after(10)
+    realm = silent(fleet(3)).after(3)
     assert verdicts(realm, may_accuse=False) == {}
     assert set(verdicts(realm)) == {"n1"}
 
@@ -219,11 +272,68 @@ def test_silence_is_enough_when_no_other_node_is_left() -> None:
 
 
 def test_a_probe_that_passed_since_then_acquits() -> None:
-    realm = silent(fleet(3))
+    realm = silent(fleet(3)).after(2)
+    realm.probe("n1", "n2", "failed")
     realm.probe("n1", "n3", "passed")
-    assert verdicts(realm.after(60)) == {}
+    assert verdicts(realm) == {}
     realm.probe("n1", "n3", "failed")
     assert set(verdicts(realm)) == {"n1"}
+
+
+def test_what_passed_is_evidence_for_two_periods_and_so_is_what_failed() -> None:
+    realm = silent(fleet(3), witness=None).after(2)
+    realm.probe("n1", "n3", "passed")
+    realm.after(1).probe("n1", "n2", "failed")
+    assert verdicts(realm.after(2.9)) == {}
+    assert realm.decide().wake_ms == realm.now_ms + 100
+    assert set(verdicts(realm.after(0.1))) == {"n1"}
+    assert verdicts(realm.after(1)) == {}, "what failed is too old by now"
+
+
+def test_a_probe_of_an_old_silence_counts_for_two_of_its_longer_periods_and_no_longer() -> None:
+    for every_s in (60.0, 1e9):
+        realm = silent(fleet(3), witness=None).after(600)
+        realm.probe("n1", "n3", "failed", every_s=every_s)
+        assert set(verdicts(realm.after(119))) == {"n1"}
+        assert verdicts(realm.after(1)) == {}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"answer": b""},
+        {"answer": b"rubbish"},
+        {"nonce": b"another nonce..."},
+        {
+            "answer": probing.answer(
+                probing.request(b"n" * 16), HashSigner(), b"q" * 32, "n1", probing.Answered(1, START_MS * 2)
+            )
+        },
+    ],
+    ids=["none", "rubbish", "to another nonce", "by another key"],
+)
+def test_a_passed_without_the_nodes_own_answer_vetoes_nothing(forged: dict[str, bytes]) -> None:
+    realm = silent(fleet(3)).after(2)
+    realm.probe("n1", "n3", "passed", **forged)
+    realm.probe("n1", "n2", "failed")
+    assert set(verdicts(realm)) == {"n1"}
+
+
+def test_an_answer_of_before_the_silence_that_is_brought_again_acquits_nobody() -> None:
+    realm = fleet(3)
+    old = realm.probe("n1", "n3", "passed").event.data
+    silent(realm.after(60)).after(2)
+    realm.probe("n1", "n3", "passed", nonce=old["nonce"], answer=old["answer"])
+    assert set(verdicts(realm)) == {"n1"}
+
+
+def test_an_answer_that_is_brought_again_later_acquits_for_no_longer_than_the_first_time() -> None:
+    realm = silent(fleet(3), witness=None)
+    said = realm.probe("n1", "n3", "passed").event.data
+    realm.after(3).probe("n1", "n3", "passed", nonce=said["nonce"], answer=said["answer"])
+    realm.probe("n1", "n2", "failed")
+    assert verdicts(realm.after(0.9)) == {}
+    assert set(verdicts(realm.after(0.1))) == {"n1"}
 
 
 def test_a_probe_that_failed_before_the_silence_is_no_evidence() -> None:
@@ -235,7 +345,7 @@ def test_a_probe_that_failed_before_the_silence_is_no_evidence() -> None:
 def test_a_probe_that_passed_before_the_silence_does_not_acquit() -> None:
     realm = fleet(3)
     realm.probe("n1", "n3", "passed")
-    assert set(verdicts(silent(realm.after(1)).after(60))) == {"n1"}
+    assert set(verdicts(silent(realm.after(1)).after(2))) == {"n1"}
 
 
 def test_a_node_cannot_witness_against_or_for_itself() -> None:
@@ -261,8 +371,8 @@ def test_nodes_of_a_lost_broker_are_accused_only_after_the_grace_and_a_failed_pr
     realm.node("n1", broker="b2")
     realm.node("n2", broker="b1")
     realm.session("broker/b2", "closed", broker="b1")
-    realm.after(4).probe("n1", "n2", "failed")
-    assert verdicts(realm.after(5.9)) == {}
+    realm.after(8).probe("n1", "n2", "failed")
+    assert verdicts(realm.after(1.9)) == {}
     assert realm.decide().wake_ms == realm.now_ms + 100
     assert verdicts(realm.after(0.1))["n1"].road == "silent"
 
@@ -294,5 +404,6 @@ def test_any_of_thousands_of_agents_that_attaches_anew_undoes_the_verdict(index:
 
 def test_larger_realms_wait_longer() -> None:
     realm = silent(fleet(100))
-    assert verdicts(realm.after(4.9)) == {}
+    realm.after(2).probe("n1", "n2", "failed")
+    assert verdicts(realm.after(2.9)) == {}
     assert set(verdicts(realm.after(0.1))) == {"n1"}

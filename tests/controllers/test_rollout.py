@@ -1,6 +1,7 @@
 """A new revision goes through the slots at the pace of its spec, and back when it is bad."""
 
 from dsmt.event.reason import reason
+from dsmt.event.records import Good
 from dsmt.event.status import State
 
 from .build import Realm, key, web
@@ -247,6 +248,62 @@ def test_the_first_revision_has_nothing_to_go_back_to() -> None:
     realm.step()
     realm.status(key(0), "n1", State.FAILED, parked=True)
     assert realm.after(600).step() == []
+
+
+def test_a_fix_to_a_parked_instance_is_tried_and_never_goes_back_to_what_never_worked() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True)
+    realm.after(60).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    assert revisions(realm) == [2]
+    assert realm.slot(0).good is None
+    realm.status(key(0), "n1", State.INITIATED, parked=True)
+    assert realm.after(0.036).step() == []
+    realm.status(key(0), "n1", State.FAILED, parked=True)
+    assert realm.after(600).step() == []
+    assert revisions(realm) == [2], "r1 never was ready: there is nothing to go back to"
+    realm.apply(web(1, component=POLICY + "env: {A: c}"))
+    realm.settle(seconds=5)
+    assert revisions(realm) == [3]
+
+
+def test_what_is_said_of_a_parking_before_does_not_condemn_the_next_revision() -> None:
+    realm = running(1, component=POLICY)
+    realm.apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.INITIATED, parked=True)
+    assert realm.step() == [], "only a failure is parked"
+
+
+def test_it_goes_back_over_revisions_that_never_were_ready_to_the_last_good_one() -> None:
+    realm = running(1, component=POLICY)
+    first = realm.slot(0).spec
+    for number in ("b", "c"):
+        realm.apply(web(1, component=POLICY + f"update: {{rollback: false}}\nenv: {{A: {number}}}"))
+        realm.step()
+        realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True)
+        assert realm.after(1).step() == []
+    realm.apply(web(1, component=POLICY + "env: {A: d}"))
+    realm.step()
+    assert revisions(realm) == [4]
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True)
+    realm.step()
+    assert (realm.slot(0).spec, realm.slot(0).revision) == (first, 1)
+
+
+def test_what_an_agent_says_was_good_is_gone_back_to_though_it_failed_since() -> None:
+    realm = Realm("n1")
+    applied = realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=Good(spec=str(applied.id), revision=1))
+    realm.after(60).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    assert realm.slot(0).good == Good(spec=str(applied.id), revision=1)
+    realm.status(key(0), "n1", State.FAILED, parked=True)
+    realm.step()
+    assert revisions(realm) == [1]
 
 
 def test_a_silent_node_does_not_bring_a_revision_down_and_has_its_turn_last() -> None:

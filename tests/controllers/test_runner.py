@@ -1,26 +1,40 @@
 """The run loop, in virtual time, with real brokers, controllers, managers, monitors and agents around it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dsmt.bus.client import BusClient
-from dsmt.controllers.decide import RULESET
+from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.ranking import rank
 from dsmt.controllers.replay import replay
 from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import ControllerState, Decision, DriverAttributes, NodeAttributes, SpecFact, from_data, to_data
+from dsmt.event.records import (
+    ControllerState,
+    Decision,
+    DriverAttributes,
+    Hold,
+    NodeAttributes,
+    NodeControl,
+    SlotControl,
+    SpecFact,
+    from_data,
+    to_data,
+)
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Notice
-from dsmt.simulator.host import HostProcess
-from dsmt.simulator.members import SimBroker, SimController, SimNode, SimOperator
+from dsmt.simulator.members import SimBroker, SimController, SimNode
+from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits
 from dsmt.simulator.run import run
 from dsmt.simulator.world import World
+from dsmt.view import Fleet as Judged
 from dsmt.view import View
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 
@@ -49,13 +63,6 @@ class OtherRuleset(SimController):
 
     ruleset = RULESET + 1
 
-    async def _main(self, process: HostProcess) -> None:
-        bus = self.world.client(process, self.identity)
-        self.runner = ControllerRunner(bus, self.host.clock, version="next", pid=1, ruleset=self.ruleset)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(bus.run())
-            group.create_task(self.runner.run())
-
 
 class Fleet:
     """A broker, some controllers and nodes, and an operator."""
@@ -64,7 +71,7 @@ class Fleet:
         self.world = World(seed)
         self.complaints: list[str] = []
         self.broker = SimBroker(self.world, "b1", "10.0.0.1")
-        self.broker.born = born
+        self.broker.birth = self.broker.birth if born else ""
         self.controllers = [self.controller(SimController, f"c{i + 1}") for i in range(controllers)]
         self.nodes = [SimNode(self.world, f"n{i}", f"10.0.2.{i}", Habits(life_s=1e9)) for i in range(1, nodes + 1)]
         self.operator = SimOperator(self.world, "alice", "10.0.3.1")
@@ -86,8 +93,14 @@ class Fleet:
         slots = sorted(entry.slots.items()) if entry is not None else []
         return [s.fact.record.node for _, s in slots if s.fact is not None and s.fact.record.desired == "running"]
 
-    def running(self) -> int:
-        entry = self.view.services.get("web")
+    def copies(self, service: str) -> int:
+        """How many instances run, wherever they are."""
+        slots = [] if (entry := self.view.services.get(service)) is None else entry.slots.values()
+        said = [i.application.record for slot in slots for i in slot.instances.values() if i.application is not None]
+        return sum(one.state == "running" for one in said)
+
+    def running(self, service: str = "web") -> int:
+        entry = self.view.services.get(service)
         count = 0
         for slot in entry.slots.values() if entry is not None else ():
             node = slot.fact.record.node if slot.fact is not None else None
@@ -230,6 +243,51 @@ def test_a_controller_that_was_stopped_for_a_minute_moves_nothing_back() -> None
     simulate(scenario)
 
 
+@pytest.mark.parametrize("seconds", [4, 8, 15, 40])
+def test_a_node_that_was_stopped_and_goes_on_is_whole_within_five_seconds_of_its_return(seconds: int) -> None:
+    """All of its processes are stopped, and none of its links ends; its slots are moved meanwhile, but for one."""
+
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3)
+        fleet.operator.apply(spec(web("each_node", service="each")), reason="one on each node")
+        await fleet.until(lambda: fleet.running("each") == 3, 20)
+        node = next(n for n in fleet.nodes if n.name == fleet.nodes_of()[0])
+        stopped = [p.sim for p in node.host.processes.values()]
+        for process in stopped:
+            process.pause()
+        await asyncio.sleep(seconds)
+        for process in stopped:
+            process.resume()
+
+        def whole() -> bool:
+            lives = Judged(fleet.view, fleet.world.now_ms, "b1").state(node.name) == "alive"
+            return lives and fleet.running("each") == 3 and fleet.running() == 3 and fleet.copies("web") == 3
+
+        await fleet.until(whole, 5)
+        await asyncio.sleep(20)
+        assert whole()
+        assert len(Rows(fleet.broker).on("/verdict")) == (0 if seconds < 5 else 1)
+
+    simulate(scenario)
+
+
+def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_ten_seconds_makes_nobody_suspect() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3)
+        fleet.broker.host.clock.offset_s = 26 * 3600.0
+        await asyncio.sleep(10)
+        fleet.broker.host.clock.offset_s = 0.0
+        for _ in range(70):
+            await asyncio.sleep(1)
+            nodes = Judged(fleet.view, fleet.world.now_ms, "b1")
+            assert {nodes.state(node.name) for node in fleet.nodes} == {"alive"}
+        fleet.operator.apply(spec(web(5)), reason="more")
+        await fleet.until(lambda: fleet.running() == 5, 20)
+        assert [event.event.data["kind"] for event in Rows(fleet.broker).on("broker/b1/notice")] == ["clock", "clock"]
+
+    simulate(scenario)
+
+
 def test_a_controller_of_a_lower_ruleset_only_watches_while_a_higher_one_lives() -> None:
     async def scenario(fleet: Fleet) -> None:
         newer = fleet.controller(OtherRuleset, "c9")
@@ -273,6 +331,130 @@ def test_a_broker_that_is_killed_and_comes_back_changes_nothing() -> None:
     simulate(scenario)
 
 
+def say(fleet: Fleet, topic: str, record: Any) -> None:
+    """The operator says a shared fact that follows what the controllers see."""
+    bus = fleet.operator.bus
+    draft = Draft(topic, to_data(record), replaces=fleet.view.winner(topic))
+    fleet.world.loop.call_in(fleet.operator.kept.process.sim, bus.emit, draft)
+
+
+async def held_excluded_and_removed(fleet: Fleet) -> tuple[str, str]:
+    """A fleet with a held instance, an excluded node and a removed service; the held slot's node, and the excluded one."""
+    await fleet.up(2, component="restart: always")
+    fleet.operator.apply(spec(web(1, service="old")), reason="a test")
+    await fleet.until(lambda: fleet.view.winner("service/old/slot/app/0"), 20)
+    fleet.operator.remove("old")
+    hold = Hold(by="alice", at_ms=START_MS, reason="maintenance")
+    say(fleet, "service/web/control/app/0", SlotControl(hold=hold, by="alice", reason="maintenance"))
+    node = next(n.name for n in fleet.nodes if n.name not in fleet.nodes_of())
+    say(fleet, f"node/{node}/control", NodeControl(mode="excluded", by="alice", reason="broken"))
+    await fleet.until(lambda: fleet.view.winner("tombstone/service/old"), 60)
+    await fleet.until(lambda: _desired(fleet) == ("stopped", "hold.operator") and fleet.running() == 1, 20)
+    return fleet.view.slot(key(0)).fact.record.node, node
+
+
+def _desired(fleet: Fleet) -> tuple[str, str] | None:
+    slot = fleet.view.slot(key(0))
+    if slot is None or slot.fact is None:
+        return None
+    told = slot.fact.record
+    return told.desired, "" if told.reason is None else told.reason.code
+
+
+def kept(fleet: Fleet, topics: Iterable[str]) -> dict[str, EventId]:
+    """Which facts win on topics in the broker's store."""
+    rows = {topic: fleet.broker.store.winner(topic) for topic in topics}
+    return {topic: decode(row.raw)[0].id for topic, row in rows.items() if row is not None}
+
+
+def starts(fleet: Fleet) -> int:
+    return sum(int(program.slot == "web/app/0") for node in fleet.nodes for program in node.host.programs.values())
+
+
+def test_what_operators_decided_outlives_the_brokers_store() -> None:
+    """Its `store.db` alone is lost: the birth record is still there, and names another store."""
+
+    async def scenario(fleet: Fleet) -> None:
+        at, excluded = await held_excluded_and_removed(fleet)
+        before = {s.event.topic: s.id for s in fleet.view.winners() if s.event.expires_ms is None}
+        fleet.broker.kept.stop()
+        fleet.broker.new_store()
+        fleet.broker.kept.start()
+        told: list[int] = []
+        for _ in range(1500):
+            await asyncio.sleep(0.02)
+            told.append(starts(fleet))
+        assert set(told) == {0}, "it was never started"
+        assert fleet.view.slot(key(0)).fact.record.node == at
+        after = {s.event.topic: s.id for s in fleet.view.winners() if s.event.expires_ms is None}
+        assert {topic: identity for topic, identity in after.items() if topic in before} == before
+        assert fleet.view.nodes[excluded].mode == "excluded"
+        assert "old" not in {name for name, entry in fleet.view.services.items() if entry.spec is not None}
+        assert Rows(fleet.broker).slots(), "the new store has the slots again"
+        assert {e.id for e in Rows(fleet.broker).slots()} <= set(before.values()), "and nothing was decided anew"
+
+    simulate(scenario)
+
+
+def test_a_held_instance_stays_held_when_only_the_nodes_know_of_it() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await held_excluded_and_removed(fleet)
+        for member in (fleet.broker, *fleet.controllers):
+            member.kept.stop()
+        fleet.broker.new_store()
+        before = [controller.runner for controller in fleet.controllers]
+        for member in (fleet.broker, *fleet.controllers):
+            member.kept.start()
+        await fleet.until(lambda: all(c.runner not in before for c in fleet.controllers) and _desired(fleet), 20)
+        for _ in range(1500):
+            await asyncio.sleep(0.02)
+            assert starts(fleet) == 0
+            assert _desired(fleet) == ("stopped", "hold.operator")
+        assert fleet.view.services.keys() == {"web"}
+
+    simulate(scenario)
+
+
+def test_a_power_cut_that_takes_the_last_rows_loses_no_decision() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await held_excluded_and_removed(fleet)
+        before = {s.event.topic: s.id for s in fleet.view.winners() if s.event.expires_ms is None}
+        store, control = fleet.broker.store.identity, fleet.broker.store.winner("service/web/control/app/0")
+        fleet.broker.lose_tail(fleet.broker.store.head - control.row + 1)
+        fleet.broker.boot()
+        assert fleet.broker.store.identity != store
+        assert fleet.broker.store.winner("service/web/control/app/0") is None
+        await fleet.until(lambda: kept(fleet, before) == before, 30)
+        assert starts(fleet) == 0
+
+    simulate(scenario)
+
+
+def test_a_controller_that_was_cut_off_meanwhile_brings_what_the_others_lost() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        _, excluded = await held_excluded_and_removed(fleet)
+        first, second = fleet.controllers
+        fleet.world.cut(first.host)
+        fleet.broker.kept.stop()
+        second.kept.stop()
+        fleet.broker.new_store()
+        before = second.runner
+        fleet.broker.kept.start()
+        second.kept.start()
+        await fleet.until(lambda: second.runner not in (None, before) and second.runner.view.slot(key(0)), 30)
+        await asyncio.sleep(30)
+        assert "node/" + excluded + "/control" not in {s.event.topic for s in second.runner.view.winners()}
+        said = len(Rows(fleet.broker).slots())
+        fleet.world.heal(first.host)
+        for topic in (f"node/{excluded}/control", "service/web/control/app/0", "tombstone/service/old"):
+            await fleet.until(lambda topic=topic: second.runner.view.winner(topic), 30)
+        await asyncio.sleep(10)
+        assert len(Rows(fleet.broker).slots()) == said, "nothing is decided anew"
+        assert starts(fleet) == 0
+
+    simulate(scenario)
+
+
 def test_a_controller_says_who_it_is_and_that_it_lives() -> None:
     async def scenario(fleet: Fleet) -> None:
         await asyncio.sleep(65)
@@ -311,10 +493,12 @@ class HandBus:
     """Keeps what is emitted. On the topics of `too_big` nothing is, on those of `dropped` nothing is acknowledged."""
 
     source, broker, attached = "controller/c1", "b1", True
+    early_s = 0.0
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
         self.said: list[Draft] = []
+        self.offered: list[SignedEvent] = []
         self.too_big: set[str] = set()
         self.dropped: set[str] = set()
 
@@ -324,12 +508,25 @@ class HandBus:
     def flush(self) -> None:
         pass
 
+    def offer(self, signed: list[SignedEvent]) -> None:
+        self.offered += signed
+
     def emit(self, draft: Draft) -> HandEmission:
         if draft.topic in self.too_big:
             raise InputError("event.too_big", f"event on {draft.topic} is too big")
         self.said.append(draft)
         dropped = FailedError("outbox.full", "it was dropped") if draft.topic in self.dropped else None
         return HandEmission(len(self.said), dropped)
+
+
+class HandSubscription:
+    """Keeps the newest token."""
+
+    def __init__(self) -> None:
+        self.token: int | None = None
+
+    def mark(self, token: int) -> None:
+        self.token = token
 
 
 class Hand:
@@ -340,6 +537,7 @@ class Hand:
         self.bus = HandBus(self.clock)
         self.heard: list[str] = []
         self.runner = ControllerRunner(self.bus, self.clock, version="0.1", complain=self.heard.append)  # type: ignore[arg-type]
+        self.subscription = self.runner._subscription = HandSubscription()  # type: ignore[assignment]
         self._row = 0
 
     def give(self, *events: SignedEvent) -> None:
@@ -353,14 +551,25 @@ class Hand:
         for _ in range(max(1, round(seconds / 0.25))):
             self.clock.now += 0.25 if seconds else 0.0
             self.runner._gate.beat(self.clock.now)
-        self.runner._fold([Bookmark(Cursor("s1", self._row, 0), whole=True)])
+        self.turn()
+        self.bookmark()
+        self.turn()
+        return [draft.topic for draft in self.bus.said[before:] if "/slot/" in draft.topic]
+
+    def bookmark(self) -> None:
+        """The broker answers: everything up to here."""
+        self.runner._fold([Bookmark(Cursor("s1", self._row, 0), whole=True, token=self.subscription.token)])
+
+    def turn(self) -> list[str]:
+        """One turn of the loop; the topics on which something was said."""
+        before = len(self.bus.said)
 
         async def turn() -> None:
             async with asyncio.TaskGroup() as group:
                 self.runner._turn(group)
 
         asyncio.run(turn())
-        return [draft.topic for draft in self.bus.said[before:] if "/slot/" in draft.topic]
+        return [draft.topic for draft in self.bus.said[before:]]
 
 
 def applied(instances: int = 2) -> Hand:
@@ -427,15 +636,10 @@ def test_a_batch_names_its_inputs_and_products() -> None:
 
 def test_nothing_is_decided_between_an_event_and_its_bookmark() -> None:
     hand = applied()
-    hand.runner._fold([Bookmark(Cursor("s1", hand._row, 0), whole=True)])
+    hand.turn()
+    hand.bookmark()
     hand.give(signed("operator/alice", "nodeset/a", {"expression": "all_nodes", "by": "alice"}, version=1))
-
-    async def turn() -> None:
-        async with asyncio.TaskGroup() as group:
-            hand.runner._turn(group)
-
-    asyncio.run(turn())
-    assert hand.bus.said == []
+    assert hand.turn() == []
     assert hand.slots() == SLOTS
 
 
@@ -489,3 +693,33 @@ def test_a_fact_that_cannot_be_read_is_complained_of_and_stops_nobody() -> None:
     hand.give(bad, good)
     assert "service/web/slot/app/0" in hand.heard[0]
     assert set(hand.runner.view.nodesets) == {"a"}
+
+
+def test_what_waited_in_the_buffer_of_a_stopped_controller_is_not_taken_for_fresh() -> None:
+    """`remove`, SIGSTOP, another buries, `apply` again, SIGCONT: all that it reads first is of before."""
+    hand = applied()
+    before = hand.subscription.token
+    hand.turn()
+    hand.clock.now += 25.0
+    for _ in range(4):  # bookmarks that the broker sent while it was stopped, each in a turn of its own
+        hand.runner._fold([Bookmark(Cursor("s1", hand._row, 0), whole=True, token=before)])
+        assert hand.turn() == []
+        hand.runner._fold([Bookmark(Cursor("s1", hand._row, 0), whole=True)])
+        assert hand.turn() == []
+        hand.clock.now += 0.01
+    assert hand.slots() == SLOTS
+
+
+def test_what_was_decided_before_a_stop_and_not_sent_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = applied()
+
+    def stopped(*told: Any, **about: Any) -> Any:
+        hand.clock.now += 25.0
+        return decide(*told, **about)
+
+    monkeypatch.setattr("dsmt.controllers.runner.decide", stopped)
+    hand.turn()
+    hand.bookmark()
+    assert [topic for topic in hand.turn() if topic in SLOTS] == []
+    monkeypatch.undo()
+    assert hand.slots() == SLOTS

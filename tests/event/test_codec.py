@@ -28,8 +28,10 @@ plain = st.recursive(
     max_leaves=8,
 )
 links = st.just(Link(1, NO_LEAF)) | st.builds(Link, st.integers(2, 2**63 - 1), st.binary(min_size=32, max_size=32))
+orders = st.just((None, None)) | st.tuples(positive, positive)
 events = st.builds(
-    Event,
+    lambda order, **fields: Event(epoch=order[0], version=order[1], **fields),
+    orders,
     source=topics,
     incarnation=positive,
     sequence=positive,
@@ -42,7 +44,6 @@ events = st.builds(
     cause=st.lists(ids, max_size=3).map(tuple),
     ttl=st.none() | st.integers(1, 2**53),
     to=st.lists(topics, max_size=3).map(tuple),
-    version=st.none() | positive,
     replaces=st.none() | ids,
     declares=st.none() | st.tuples(positive, positive),
 )

@@ -34,6 +34,7 @@ EVENT = Event(
     cause=(EventId("operator/alice", 3, 4), EventId("agent/n1/web/app/0", 5, 6)),
     ttl=86_400_000,
     to=("node/n1", "node/n2"),
+    epoch=8,
     version=9,
     replaces=EventId("controller/c2", 1_600_000_000_000, 1),
     declares=(5, 6),

@@ -1,4 +1,4 @@
-"""Fact order: total, and the fold over it a join (SEMANTICS A1, A3, A6, E3)."""
+"""Fact order: total, and the fold over it a join (rule A1, A3, A6, E3)."""
 
 import msgspec
 import pytest
@@ -9,7 +9,7 @@ from dsmt.event.envelope import NO_LEAF, Event, Link
 from dsmt.event.order import hides, newer
 
 
-def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, incarnation=1, sequence=1, data=None):
+def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, epoch=1, incarnation=1, sequence=1, data=None):
     return Event(
         source=source,
         incarnation=incarnation,
@@ -20,6 +20,7 @@ def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, inca
         subject="",
         time=at,
         data=data or {},
+        epoch=None if version is None else epoch,
         version=version,
     )
 
@@ -34,6 +35,7 @@ shared = st.builds(
     source=sources,
     at=st.integers(1, 4),
     version=small,
+    epoch=small,
     incarnation=small,
     sequence=small,
     data=contents,
@@ -106,13 +108,17 @@ def test_folds_merge_in_any_grouping(a, b, c):
 @given(facts, facts)
 def test_what_a_tombstone_hides_no_later_event_of_before_brings_back(first, then):
     """More facts of the same topics may win; nothing that a held tombstone hides is ever seen."""
-    tombstones = [event for event in [*first, *then] if event.buries]
+    tombstones = [event for event in [*first, *then] if event.ends]
     for event in seen(fold([*first, *then])).values():
         assert not any(hides(tombstone, event) for tombstone in tombstones)
 
 
 def test_a_greater_version_wins_over_a_later_clock():
     assert newer(fact(version=2, at=1), fact(version=1, at=9))
+
+
+def test_a_later_epoch_wins_over_any_version_and_clock():
+    assert newer(fact(epoch=2, version=1, at=9), fact(epoch=1, version=900, at=1))
 
 
 def test_the_first_successor_of_a_version_wins():
@@ -133,9 +139,9 @@ def test_of_two_events_with_one_id_all_readers_keep_the_same():
     assert fold([a, b]) == fold([b, a])
 
 
-def test_of_two_tombstones_the_later_wins_so_that_nothing_it_hid_comes_back():
-    early, late = fact("tombstone/service/web", at=3, version=2), fact("tombstone/service/web", at=5, version=1)
-    spec = fact(at=4)
+def test_of_two_tombstones_that_of_the_later_epoch_wins_so_that_nothing_it_hid_comes_back():
+    early, late = fact("tombstone/service/web", epoch=1, version=2, at=9), fact("tombstone/service/web", epoch=2, at=1)
+    spec = fact(epoch=2)
     assert fold([early, late, spec]) == fold([late, early, spec])
     assert "service/web/spec" not in seen(fold([late, early, spec]))
 
@@ -143,19 +149,25 @@ def test_of_two_tombstones_the_later_wins_so_that_nothing_it_hid_comes_back():
 @pytest.mark.parametrize(
     ("event", "hidden"),
     [
-        (fact(at=5), True),
-        (fact(at=4), True),
-        (fact(at=6), False),
-        (fact("service/web/slot/app/0", at=1, version=900), True),
-        (fact("service/web", at=1), False),
-        (fact("service/webs/spec", at=1), False),
-        (fact("nodeset/web", at=1), False),
-        (fact("tombstone/service/web", at=1), False),
-        (fact("service/web/status/app/0/n1/agent", at=1, version=None), False),
+        (fact(epoch=2), True),
+        (fact(epoch=1), True),
+        (fact(epoch=2, at=9), True),
+        (fact(epoch=3, at=1), False),
+        (fact("service/web/slot/app/0", epoch=1, version=900), True),
+        (fact("service/web", epoch=1), True),
+        (fact("service/webs/spec", epoch=1), False),
+        (fact("nodeset/web", epoch=1), False),
+        (fact("tombstone/service/web", epoch=1), False),
+        (fact("service/web/status/app/0/n1/agent", version=None), False),
     ],
 )
-def test_a_tombstone_hides_the_shared_facts_of_its_subtree_up_to_its_time(event, hidden):
-    assert hides(fact("tombstone/service/web", at=5), event) == hidden
+def test_a_tombstone_hides_the_shared_facts_of_its_thing_up_to_its_epoch_whatever_the_clocks_say(event, hidden):
+    assert hides(fact("tombstone/service/web", epoch=2, at=5), event) == hidden
+
+
+def test_the_tombstone_of_a_node_set_hides_the_set_itself():
+    assert hides(fact("tombstone/nodeset/good"), fact("nodeset/good"))
+    assert not hides(fact("tombstone/nodeset/good"), fact("nodeset/goods"))
 
 
 @given(shared, shared)

@@ -30,6 +30,7 @@ def events(count):
             time=hlc(1_700_000_000_000, i),
             data={"hello": ["wörld", 1.5, None, b"\x00", {"a": -1}]},
             cause=(EventId("node/n1", 3, 4),),
+            epoch=1,
             version=i,
         )
         for i in range(1, count + 1)

@@ -19,7 +19,7 @@ ONE_OF_EACH = [
         boot_id="b", labels={"zone": "z"}, location=(52.5, 13.4), drivers={"process": r.DriverAttributes("none", ("cpu",))},
         attachments={"node/n1": 3},
     ),
-    r.Heartbeat(sequence=3, digest=bytes(32), lag_s=0.0, emit_rate_s=1.0),
+    r.Heartbeat(sequence=3, incarnation=1, lag_s=0.0, emit_rate_s=1.0),
     r.Started(previous_incarnation=None, previous_sequence=None, version="1"),
     r.Probe(result="passed", reason="", round_trip_s=0.1),
     r.NodeVerdict(

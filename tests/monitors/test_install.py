@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dsmt.errors import InputError
 from dsmt.event.reason import reason
-from dsmt.event.status import Layer, State, allowed
+from dsmt.event.status import Layer, State, allowed, transitions
 from dsmt.monitors.install import TTL_MS, InstallMonitor, path
 
 S = State
@@ -37,6 +37,20 @@ def monitor(layer: Layer = Layer.APPLICATION) -> InstallMonitor:
 )
 def test_the_way_from_state_to_state(layer: Layer, before: State | None, after: State, passed: list[State]) -> None:
     assert list(path(layer, before, after)) == passed
+
+
+@pytest.mark.parametrize("before", [None, *transitions(Layer.APPLICATION)])
+def test_running_is_never_said_on_the_way_to_another_state(before: State | None) -> None:
+    for after in transitions(Layer.APPLICATION):
+        if after not in (before, None):
+            assert S.RUNNING not in path(Layer.APPLICATION, before, after)[:-1]
+
+
+def test_that_it_is_parked_and_its_next_try_are_not_said_of_what_follows_the_failure() -> None:
+    machine = monitor()
+    machine.pass_to(S.FAILED, 1, reason=reason("run.exited", exit_code=1), generation=1, parked=True, next_try_ms=9)
+    (said,) = machine.pass_to(S.INITIATED, 2, generation=2)
+    assert (said.generation, said.parked, said.next_try_ms) == (2, False, None)
 
 
 def test_there_is_no_way_to_a_word_of_another_layer() -> None:

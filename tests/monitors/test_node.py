@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from dsmt.errors import TransportError
 from dsmt.event.records import Session, to_data
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
-from dsmt.monitors.probe import RATE, Responder, answer, attachment_in, request
-from dsmt.monitors.silence import Target
+from dsmt.monitors.probe import RATE, Responder
 from dsmt.ports.bus import Draft
 from dsmt.ports.datagrams import MAX_BYTES
 from dsmt.ports.machine import Reading
 from dsmt.simulator.process import SimProcess
 from dsmt.trust.keys import SecretKey, verify
+from dsmt.trust.probing import Answered, answer, answered, request
 
 from ..agents.world import KEY, Bus, Clock, Entropy, Realm, in_virtual_time  # noqa: TID252 - tests are no package
 
@@ -97,7 +97,7 @@ class World:
 
         async def main() -> int:
             monitor = NodeMonitor(
-                MonitorConfig(node=node, address=address, version="1", labels={"a": "b"}, drivers={}, pid=3),
+                MonitorConfig(node=node, address=address, version="1", key="k", labels={"a": "b"}, drivers={}, pid=3),
                 MonitorSurroundings(
                     bus=self.buses[node],
                     key=KEY,
@@ -178,10 +178,16 @@ def test_a_silent_node_whose_monitor_answers_has_passed() -> None:
             at.start(node)
         await asyncio.sleep(1)
         at.silence("n3")
-        await asyncio.sleep(10)
+        await asyncio.sleep(1.5)
         assert sorted(at.probes("n3")) == [("n1", "passed"), ("n2", "passed")]
+        await asyncio.sleep(8)
+        assert len(at.probes("n3")) == 10, "each says it each 2 s: a result counts for two periods"
         told = next(s.event for s in at.realm.log if s.event.type == "dsmt.node.probe")
         assert told.data["attachment"] == 7
+        assert told.data["every_s"] == 2.0
+        said = answered(told.data["answer"], told.data["nonce"], "n3", KEY.key_id, verify)
+        assert said is not None
+        assert said.attachment == 7
         assert told.data["round_trip_s"] > 0
         assert told.cause[0].source == "broker/b1"
         at.end()
@@ -199,13 +205,15 @@ def test_a_silent_node_that_does_not_answer_has_failed_and_change_is_told() -> N
         at.silence("n2")
         await asyncio.sleep(1.5)
         assert at.probes("n2") == [("n1", "failed")]
-        await asyncio.sleep(50)
-        assert at.probes("n2") == [("n1", "failed")]
-        await asyncio.sleep(10)
-        assert at.probes("n2") == [("n1", "failed")] * 2
+        await asyncio.sleep(58)
+        early = len(at.probes("n2"))
+        assert early == 30
+        await asyncio.sleep(120)
+        assert len(at.probes("n2")) == early + 2, "an old silence is told of more rarely"
+        assert {s.event.data["every_s"] for s in at.realm.log if s.event.type == "dsmt.node.probe"} == {2.0, 60.0}
         at.network.deaf.clear()
         await asyncio.sleep(3)
-        assert at.probes("n2")[2:] == [("n1", "passed")]
+        assert at.probes("n2")[early + 2 :] == [("n1", "passed")]
         at.silence("n2", "open", 2)
         await asyncio.sleep(1)
         bound = len(at.network.bound)
@@ -214,45 +222,48 @@ def test_a_silent_node_that_does_not_answer_has_failed_and_change_is_told() -> N
         at.network.deaf.add("10.0.0.2")
         at.silence("n2", "silent", 2)
         await asyncio.sleep(5)
-        assert at.probes("n2")[3:] == [("n1", "failed")]
+        assert at.probes("n2")[early + 3 :] == [("n1", "failed")] * 2
         at.end()
 
     in_virtual_time(main)
 
 
-TARGET = Target("n2", "10.0.0.2:1", KEY.key_id, None, 1, 0)
 NONCE = b"n" * 16
+
+
+def signed_by(key: SecretKey, node: str = "n2") -> bytes | None:
+    return answer(request(NONCE), key, key.public, node, Answered(4, 99))
 
 
 def test_only_the_signed_answer_of_the_right_key_to_this_nonce_is_believed() -> None:
     other = SecretKey(b"o" * 32)
-    good = answer(request(NONCE), KEY, "n2", 4)
+    good = signed_by(KEY)
     assert good is not None
-    assert attachment_in(good, NONCE, TARGET, verify) == 4
-    assert attachment_in(good, b"m" * 16, TARGET, verify) is None
+    assert answered(good, NONCE, "n2", KEY.key_id, verify) == (4, 99)
+    assert answered(good, b"m" * 16, "n2", KEY.key_id, verify) is None
     for key, node in ((other, "n2"), (KEY, "n3")):
-        wrong = answer(request(NONCE), key, node, 4)
+        wrong = signed_by(key, node)
         assert wrong is not None
-        assert attachment_in(wrong, NONCE, TARGET, verify) is None
+        assert answered(wrong, NONCE, "n2", KEY.key_id, verify) is None
 
 
 @given(st.integers(0, 10_000), st.integers(0, 7))
 def test_no_flipped_bit_of_an_answer_is_believed(place: int, bit: int) -> None:
-    good = answer(request(NONCE), KEY, "n2", 4)
+    good = signed_by(KEY)
     assert good is not None
     bad = bytearray(good)
     bad[place % len(bad)] ^= 1 << bit
-    assert attachment_in(bytes(bad), NONCE, TARGET, verify) is None
+    assert answered(bytes(bad), NONCE, "n2", KEY.key_id, verify) is None
 
 
 @given(st.binary(max_size=400))
 def test_rubbish_is_neither_answered_nor_believed(content: bytes) -> None:
-    assert answer(content, KEY, "n2", 1) is None
-    assert attachment_in(content, NONCE, TARGET, verify) is None
+    assert answer(content, KEY, KEY.public, "n2", Answered(1, 1)) is None
+    assert answered(content, NONCE, "n2", KEY.key_id, verify) is None
 
 
 def test_an_answer_is_no_longer_than_its_request_and_both_fit_into_a_packet() -> None:
-    told = answer(request(NONCE), KEY, "a-node.with-a-name.example", 2**40)
+    told = answer(request(NONCE), KEY, KEY.public, "a-node.with-a-name.example", Answered(2**41, 2**41))
     assert told is not None
     assert len(told) <= len(request(NONCE)) <= MAX_BYTES
 
@@ -261,7 +272,7 @@ def test_a_flood_of_requests_is_answered_at_the_rate() -> None:
     async def main() -> None:
         network = Network()
         answers: list[bytes] = []
-        responder = Responder("n2", KEY, Clock(), lambda: 1)
+        responder = Responder("n2", KEY, Clock(), lambda: Answered(1, 1))
         port = await responder.bind(network.at("10.0.0.2"), "10.0.0.2")
         asker = await network.at("10.0.0.1").bind("10.0.0.1", 0, lambda content, _sender: answers.append(content))
         for _ in range(500):

@@ -39,7 +39,8 @@ class Recording:
                 self.source(node)
             identity = delegate(name, self._speakers[node][1], key=key(), now_s=now_s, serial=serial)
         else:
-            identity = root_issued(name, self.root, key=key(), now_s=now_s, serial=serial)
+            own = self.root if name == "root" else key()
+            identity = root_issued(name, self.root, key=own, now_s=now_s, serial=serial)
         if known:
             self.trust.add_all([one.raw for one in identity.chain])
         speaker = Speaker(name, identity.key, "0.1")

@@ -6,7 +6,8 @@ from pathlib import Path
 from dsmt.operations import exporting
 from dsmt.operations.home import Home
 from dsmt.ports.bus import Draft
-from dsmt.trust.store import TrustStore
+from dsmt.trust.revocations import topic_of
+from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import memory_network, realm
 
 
@@ -17,7 +18,8 @@ def test_an_export_holds_every_signer_and_every_revocation_of_the_history(tmp_pa
             eve = made.identity("operator/eve")
             alice, mallory = await made.client("operator/alice"), await made.client("operator/eve", identity=eve)
             await mallory.publish(Draft("user/t", {"n": 1}))
-            await alice.publish(Draft(f"trust/revoked/{eve.key.key_id.hex()}", {"by": "alice"}, version=1))
+            root = await made.client("root")
+            await root.publish(Draft(topic_of(eve.key.key_id, "root"), {"by": "alice"}))
             carol = await made.client("operator/carol")
             await exporting.gather(carol)
             (tmp_path / "home").mkdir()
@@ -28,3 +30,13 @@ def test_an_export_holds_every_signer_and_every_revocation_of_the_history(tmp_pa
         assert not trust.is_revoked(alice._identity.key.key_id)
 
     asyncio.run(main())
+
+
+def test_what_a_home_has_kept_of_another_realm_is_not_mixed_into_this_ones_export(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    before, now = (TrustStore(Realm(name="test", roots=(root * 32,))) for root in (b"a", b"b"))
+    exporting.keep(home, before)
+    assert TrustStore.from_export(exporting.keep(home, now)).realm == now.realm
+    kept = exporting.kept(home)
+    assert kept is not None
+    assert kept.realm == now.realm

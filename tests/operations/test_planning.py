@@ -50,9 +50,16 @@ def test_a_changed_command_replaces_one_after_the_other() -> None:
     realm = running()
     found = plan(sight(realm), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
     assert [(step.instance, step.action) for step in found.steps] == [(f"web/app/{i}", "replace") for i in range(3)]
-    assert (found.base_revision, found.revision, found.min_ready) == (1, 2, 2)
+    assert (found.base_revision, found.revision, found.min_ready) == (1, 2, 3)
     assert found.estimate_s >= 20
     assert [change.key for change in found.changes] == ["env.LOG"]
+
+
+def test_where_two_copies_are_forbidden_one_is_down_at_a_time() -> None:
+    realm = running()
+    one_by_one = "env: {LOG: debug}\nupdate: {order: stop_first}\n"
+    found = plan(sight(realm), spec(web(3, component=one_by_one)), by="alice", warnings=[])
+    assert found.min_ready == 2
 
 
 def test_scaling_down_removes_and_up_adds() -> None:

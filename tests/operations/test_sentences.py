@@ -83,5 +83,5 @@ def test_a_death_needs_a_person_and_a_heartbeat_does_not() -> None:
     realm = Realm("n1")
     realm.close("n1")
     assert needs_a_person(realm.verdict("n1").event)
-    beat = r.Heartbeat(sequence=1, digest=bytes(32), lag_s=0.0, emit_rate_s=1.0)
+    beat = r.Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
     assert not needs_a_person(signed("node/n1", "node/n1/heartbeat", beat, time_ms=START_MS).event)

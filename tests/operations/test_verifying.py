@@ -4,7 +4,10 @@ import pytest
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.records import BrokerNotice, to_data
-from dsmt.operations.verifying import Gap, items, verify
+from dsmt.operations.followed import Gap
+from dsmt.operations.items import items
+from dsmt.operations.proving import verify
+from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
 
 from .recorded import Recording, whole
@@ -151,7 +154,7 @@ def test_two_events_with_one_number_are_an_equivocation() -> None:
 
 def revoke(recording: Recording, name: str) -> None:
     key_id = recording._speakers[name][1].key.key_id
-    recording.say("operator/alice", f"trust/revoked/{key_id.hex()}", {"by": "alice"}, version=1)
+    recording.say("root", topic_of(key_id, "root"), {"by": "alice"})
 
 
 def test_what_a_revoked_key_signed_is_unwitnessed_wherever_its_revocation_stands() -> None:
@@ -176,7 +179,8 @@ def test_a_revocation_ends_whom_the_key_has_signed_and_nobody_else() -> None:
 def test_a_revocation_that_was_exported_counts_for_a_stream_without_it() -> None:
     recording = whole()
     raw = recording.raw()
-    recording.trust.revoke(recording._speakers["node/n1"][1].key.key_id)
+    revoke(recording, "node/n1")
+    recording.trust.revoke(recording.events[-1])
     found = verify(raw, TrustStore.from_export(recording.trust.export()))
     assert (found.ok, found.unwitnessed) == (False, 4)
 

@@ -14,10 +14,10 @@ from dsmt.event import records as r
 from dsmt.operations import braking, controlling, node_control, nodesets
 from dsmt.operations.sight import look
 from dsmt.operations.targets import Target
-from dsmt.operations.writing import follow
+from dsmt.operations.writing import anew, bury, follow
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm, until
-from tests.controllers.build import spec, web
+from tests.controllers.build import Realm, spec, web
 
 ATTRIBUTES = r.NodeAttributes(
     cpus=4, memory_bytes=2**33, memory_free_bytes=2**33, disk_bytes=2**33, disk_free_bytes=2**33, load=0.0, address="::1",
@@ -138,3 +138,12 @@ def test_a_command_that_nobody_races_is_done(tmp_path: Path, command: str) -> No
         assert winner.event.source == "operator/alice"
 
     run(tmp_path, test)
+
+
+def test_what_is_made_anew_is_said_in_the_epoch_after_the_one_that_its_tombstone_ends() -> None:
+    made = Realm("n1")
+    made.apply(web(1))
+    record = r.SpecFact(spec=spec(web(1)), by="alice", reason="", removed=False)
+    grave = bury(made.view, "service/web", by="alice", reason="over")
+    fresh = anew(made.view, "service/web/spec", record, subject="web")
+    assert (grave.epoch, fresh.epoch, fresh.replaces) == (1, 2, None)

@@ -22,7 +22,7 @@ from dsmt.bus.zeromq import ZmqNetwork
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Slot, SpecFact, to_data
 from dsmt.operations.home import Home, ensure_node, init
-from dsmt.ports.bus import Arrived, Draft, Interest
+from dsmt.ports.bus import Arrived, Draft, Emission, Interest
 from dsmt.ports.realm import BrokerAddress
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
@@ -61,6 +61,8 @@ class World:
         self.bus: BusClient | None = None
         self.operator: BusClient | None = None
         self.slot = "service/web/slot/app/0"
+        self.specified: Emission | None = None
+        self.assigned: Emission | None = None
 
     async def until(self, true: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + PATIENCE_S
@@ -89,7 +91,8 @@ class World:
     async def spec(self, text: str, version: int = 1) -> SignedEvent:
         assert self.operator is not None
         data = to_data(SpecFact(spec=to_plain(parse(text, file="web.yaml")[0]), by="operator/op", reason=""))
-        emission = self.operator.emit(Draft("service/web/spec", data, version=version))
+        emission = self.operator.emit(Draft("service/web/spec", data, version=version, replaces=self.specified))
+        self.specified = emission
         await emission.acknowledged()
         assert emission.signed is not None
         return emission.signed
@@ -97,7 +100,9 @@ class World:
     async def assign(self, spec: SignedEvent, version: int = 1, **about: Any) -> None:
         assert self.bus is not None
         told = {"node": "n1", "spec": str(spec.id), "revision": spec.event.version, "desired": "running", **about}
-        await self.bus.publish(Draft(self.slot, to_data(Slot(**told)), version=version, to=("node/n1",)))
+        draft = Draft(self.slot, to_data(Slot(**told)), version=version, to=("node/n1",), replaces=self.assigned)
+        self.assigned = self.bus.emit(draft)
+        await self.assigned.acknowledged()
 
     async def ready(self, after: int = 0) -> dict[str, Any]:
         await self.until(lambda: self.endpoint() and self.status()["restarts"] >= after, "the instance is served")

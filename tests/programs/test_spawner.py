@@ -314,6 +314,23 @@ def test_how_an_agent_ended_is_known_afterwards(node):
     asyncio.run(main())
 
 
+def command_line(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+
+
+def test_each_process_has_its_program_and_directory_for_a_command_line(node):
+    async def main():
+        directory = node.container("c", "idle")
+        node.start()
+        await node.up()
+        agent = await SpawnedProcesses(node.directory).start_agent(directory)
+        await until(lambda: command_line(agent.identity.pid) == f"dsmt-deployment_agent {directory}")
+        agent.signal(signal.SIGKILL)
+        await agent.wait()
+
+    asyncio.run(main())
+
+
 def test_a_start_that_is_asked_twice_is_one_start(node):
     async def main():
         node.start()

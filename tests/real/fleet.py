@@ -42,7 +42,7 @@ components:
 """
 
 
-def redis_spec(instances: int = 2, name: str = "store") -> str:
+def redis_spec(instances: int | str = 2, name: str = "store") -> str:
     assert shutil.which("redis-server"), "redis-server is missing: scripts/test-needs installs it"
     return REDIS.format(name=name, instances=instances)
 

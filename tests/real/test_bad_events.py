@@ -20,7 +20,6 @@ from dsmt.event.records import SpecFact, to_data
 from dsmt.ports.bus import Draft
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
-from dsmt.system.clock import LinuxClock
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore
@@ -50,8 +49,8 @@ async def by_hand(made: Fleet, identity: Identity, *, attach: bool = True) -> As
             if attach:
                 trust = TrustStore(realm.realm)
                 about = About(os.getpid(), "test")
-                welcomed = await greet(link, identity, trust, LinuxClock(), about, incarnation=0, attachment=1)
-                sign_attachment(link, identity, welcomed.welcome)
+                welcome = await greet(link, identity, trust, about, incarnation=0, attachment=1)
+                sign_attachment(link, identity, welcome)
             yield RawSession(link)
         finally:
             await link.close()

@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from dsmt.event.envelope import EventId
+from dsmt.operations import controlling
 from dsmt.operations.connection import connect
 from dsmt.operations.machine import Wanted, up
+from dsmt.operations.members import processes
+from dsmt.operations.node_control import set_mode
+from dsmt.operations.targets import Target
 from dsmt.operations.watching import watching
+from dsmt.ports.bus import Bus
 from dsmt.system.procfs import identity_of, is_alive
+from dsmt.view import View
 from tests.real.fleet import Fleet, eventually, fleet, processes_of, redis_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -34,7 +44,12 @@ def run(directory: Path, scenario, *, nodes: int = 3) -> None:
 
 def no_duplicates(made: Fleet) -> None:
     """Exactly one redis runs for each slot."""
-    assert sorted(redis_processes(made)) == sorted(made.pids("store").values())
+    assert sorted(redis_processes(made)) == running(made)
+
+
+def running(made: Fleet) -> list[int]:
+    """The pids that are told of all services, sorted."""
+    return sorted(pid for service in made.watch.view.services for pid in made.pids(service).values())
 
 
 def redis_processes(made: Fleet) -> list[int]:
@@ -44,9 +59,7 @@ def redis_processes(made: Fleet) -> list[int]:
 async def settled(made: Fleet, count: int = 2) -> None:
     """Wait until as many instances run as slots want, and no other process of the service is left."""
     await made.ready("store", count)
-    await eventually(
-        "one process for each slot", lambda: sorted(redis_processes(made)) == sorted(made.pids("store").values())
-    )
+    await eventually("one process for each slot", lambda: sorted(redis_processes(made)) == running(made))
 
 
 def test_a_killed_instance_is_running_again_in_its_place(tmp_path):
@@ -152,22 +165,71 @@ def test_a_killed_broker_comes_back_with_every_acknowledged_event_and_no_service
     run(tmp_path, scenario)
 
 
+async def lose(made: Fleet, *names: str) -> None:
+    """The broker's process ends, files of its are lost, and it comes up again."""
+    keeper, broker = made.record("keeper", "", "spawner"), made.record("brokers", "b1", "broker")
+    os.kill(keeper.pid, signal.SIGKILL)
+    os.kill(broker.pid, signal.SIGKILL)
+    await eventually("the broker's end", lambda: not is_alive(broker))
+    for path in [path for name in names for path in made.home.part("brokers", "b1").glob(name)]:
+        path.unlink()
+    await up(made.home, Wanted(nodes=3, controllers=2))
+    await made.replaced("brokers", "b1", "broker", broker)
+
+
+@asynccontextmanager
+async def command(made: Fleet) -> AsyncIterator[Bus]:
+    """What a command line speaks through: an identity that ends with it."""
+    async with connect(made.home.operator(), made.home.realm(), patience_s=60) as one:
+        yield one.bus
+
+
+def test_what_operators_decided_outlives_the_brokers_store(tmp_path):
+    """The store alone is lost: the birth record is still there, and names another one."""
+
+    async def main() -> None:
+        async with fleet(tmp_path) as made:
+            await made.apply(redis_spec(2))
+            await made.apply(redis_spec(1, "old"))
+            await made.ready("store", 2)
+            await made.ready("old", 1)
+            spare = ({"n1", "n2", "n3"} - {node for _, _, node in made.pids("store")}).pop()
+            async with command(made) as bus:
+                await controlling.stop(bus, Target("store", "kv", 0), by="test", reason="maintenance")
+            async with command(made) as bus:
+                await set_mode(bus, spare, "excluded", by="test", reason="broken")
+            async with command(made) as bus:
+                await controlling.remove(bus, "old", by="test", reason="enough")
+            await made.watch.until("the removal's end", lambda: made.watch.view.winner("tombstone/service/old"), 60)
+            await eventually("one process", lambda: len(redis_processes(made)) == 1 and len(made.pids("store")) == 1)
+            kept, before = decided(made.watch.view), made.pids("store")
+            await lose(made, "store.db*")
+            assert (made.home.part("brokers", "b1") / "birth").exists()
+            async with command(made) as bus, watching(bus) as anew:
+                await anew.until("all that was decided", lambda: decided(anew.view).items() >= kept.items(), 60)
+                await made.apply(redis_spec(1, "next"))
+                await made.ready("next", 1)  # decisions go on
+                assert decided(anew.view).items() >= kept.items(), "and none was taken again"
+                assert "service/old/spec" not in decided(anew.view)
+            assert made.pids("store") == before
+            assert sorted(redis_processes(made)) == sorted({**before, **made.pids("next")}.values())
+            assert spare not in {node for _, _, node in made.pids("next")}
+
+    asyncio.run(main())
+
+
+def decided(view: View) -> dict[str, EventId]:
+    """The durable facts, by topic."""
+    return {signed.event.topic: signed.id for signed in view.winners() if signed.event.expires_ms is None}
+
+
 def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_the_nodes(tmp_path):
     async def main() -> None:
         async with fleet(tmp_path) as made:
             await made.apply(redis_spec(2))
             await made.ready("store", 2)
             before = made.pids("store")
-            keeper = made.record("keeper", "", "spawner")
-            broker = made.record("brokers", "b1", "broker")
-            os.kill(keeper.pid, signal.SIGKILL)
-            os.kill(broker.pid, signal.SIGKILL)
-            directory = made.home.part("brokers", "b1")
-            await eventually("the broker's end", lambda: not is_alive(broker))
-            for path in [*directory.glob("store.db*"), directory / "birth"]:
-                path.unlink()
-            await up(made.home, Wanted(nodes=3, controllers=2))
-            await made.replaced("brokers", "b1", "broker", broker)
+            await lose(made, "store.db*", "birth")
             async with connect(made.home.operator(), made.home.realm(), patience_s=60) as other, watching(other.bus) as anew:
                 offered = ["service/store/spec", "service/store/slot/kv/0", "service/store/slot/kv/1"]
                 await anew.until("the nodes' offers", lambda: all(anew.view.winner(topic) for topic in offered), 60)
@@ -277,6 +339,35 @@ def test_a_silent_nodes_instances_run_elsewhere_and_its_own_end_when_it_returns(
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("seconds", [8, 15])
+def test_a_node_whose_processes_were_all_stopped_is_whole_within_five_seconds_of_their_return(tmp_path, seconds):
+    async def scenario(made: Fleet) -> None:
+        await made.apply(redis_spec("each_node", "each"))
+        await made.ready("each", 3)
+        node = next(iter(made.pids("store")))[2]
+        stopped = made.processes_of_node(node)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await made.watch.until("its death", lambda: made.watch.view.nodes[node].verdict is not None, 60)
+            await asyncio.sleep(seconds - 6)  # the length of the stop is what is tested
+        finally:
+            for pid in stopped[::-1]:
+                os.kill(pid, signal.SIGCONT)
+
+        def whole() -> bool:
+            sight = made.watch.sight()
+            alive = sight.fleet.state(node) == "alive"
+            return alive and len(made.instances("each")) == 3 and len(made.instances("store")) == 2
+
+        await made.watch.until("the node being whole", whole, 5)
+        roles = {process.role for process in processes(made.watch.sight(), made.watch.view.nodes[node])}
+        assert {"spawner", "manager", "monitor", "agent", "application"} <= roles
+        await eventually("one process for each slot", lambda: sorted(redis_processes(made)) == running(made))
+
+    run(tmp_path, scenario)
+
+
 def test_a_node_that_fell_silent_before_it_was_killed_is_replaced(tmp_path):
     async def scenario(made: Fleet) -> None:
         node = next(iter(made.pids("store")))[2]
@@ -306,3 +397,47 @@ def test_a_node_that_fell_silent_before_it_was_killed_is_replaced(tmp_path):
         await settled(made)
 
     run(tmp_path, scenario)
+
+
+FORKING = """
+import os, sys, time
+port = int(sys.argv[1])
+for daemon in (False, True):
+    if os.fork() == 0:
+        if daemon:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        time.sleep(600)
+import socket
+listening = socket.create_server(("127.0.0.1", port))
+while True:
+    listening.accept()[0].close()
+"""
+
+
+def test_a_killed_nodes_programs_leave_no_children(tmp_path):
+    script = tmp_path / "forking.py"
+    script.write_text(FORKING)
+    spec = f"""\
+service: forks
+components:
+  app:
+    run: [{sys.executable}, {script}, "{{port.tcp}}"]
+    ports: {{tcp: auto}}
+    health: {{tcp: {{port: tcp}}, interval: 200ms}}
+"""
+
+    async def main() -> None:
+        async with fleet(tmp_path, nodes=1) as made:
+
+            def living() -> list[int]:
+                return [pid for pid, command in processes_of(made.home.root).items() if str(script) in command]
+
+            await made.apply(spec)
+            await made.ready("forks", 1)
+            await eventually("a program, its child and its daemon", lambda: len(living()) == 3)
+            await made.kill_node("n1")
+            await eventually("nothing of it lives", lambda: not living(), 1.0)
+
+    asyncio.run(main())

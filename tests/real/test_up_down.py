@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +66,11 @@ async def whole(process: asyncio.subprocess.Process) -> None:
     assert process.stdout is not None
     told = await asyncio.wait_for(process.stdout.readuntil(b"}\n"), 60)
     assert b'"n2"' in told
+
+
+def name_of(pid: int) -> str:
+    """What `ps` calls a process."""
+    return Path(f"/proc/{pid}/comm").read_text("ascii").strip()
 
 
 MOMENTS = [
@@ -131,6 +138,7 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
         assert all(after.values())
         assert (await dsmt(home.root, "down", "--json")).json["processes"] == len(after)
         assert processes_of(home.root) == {}
+        assert not [*home.root.rglob("*.sock")]
         assert (await dsmt(home.root, "down", "--json")).json == {"processes": 0, "killed": 0, "stuck": []}
         await dsmt(home.root, "up", "--nodes", "2", "--detach")  # and keys and history are still there
         said = (await dsmt(home.root, "nodes", "--json")).json
@@ -199,5 +207,74 @@ def test_two_homes_side_by_side_do_not_touch_each_other(tmp_path):
         finally:
             if beside.exists:
                 await end(beside)
+
+    run(tmp_path, scenario)
+
+
+def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_final(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        before = everybody(home)
+        os.kill(before["keeper"].pid, signal.SIGKILL)
+        await gone(before["keeper"])
+        keeper = await eventually("a new keeper", at(home, "keeper", "", "spawner"))
+        os.kill(before["broker"].pid, signal.SIGKILL)
+        await gone(before["broker"])
+        await eventually("a new broker", at(home, "brokers", "b1", "broker"))
+        after = everybody(home)
+        assert {place: after[place] for place in after.keys() - {"keeper", "broker"}} == {
+            place: before[place] for place in before.keys() - {"keeper", "broker"}
+        }
+
+        async def told() -> list[str]:
+            said = (await dsmt(home.root, "status", "--json")).json
+            return [alert["message"] for alert in said["alerts"] if alert["code"] == "keeper.died"]
+
+        messages: list[str] = []
+        for _ in range(50):
+            messages = await told()
+            if messages:
+                break
+        assert messages == [f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"]
+
+    run(tmp_path, scenario)
+
+
+def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "0", "--detach")
+        before = everybody(home)
+        for place in ("keeper", "c1", "c2"):
+            os.kill(before[place].pid, signal.SIGKILL)
+        await gone(*(before[place] for place in ("keeper", "c1", "c2")))
+        for place in (("keeper", "", "spawner"), ("controllers", "c1", "controller"), ("controllers", "c2", "controller")):
+            await eventually(f"a new {place}", at(home, *place))
+        assert everybody(home)["broker"] == before["broker"]
+
+    run(tmp_path, scenario)
+
+
+def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_all(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        chance = random.Random(20)
+        for _ in range(19):
+            keeper = await eventually("a keeper", at(home, "keeper", "", "spawner"))
+            await asyncio.sleep(chance.uniform(0, 0.4))  # the moment is what is tried here
+            with suppress(ProcessLookupError):
+                os.kill(keeper.pid, signal.SIGKILL)
+            if chance.random() < 0.3:
+                broker = at(home, "brokers", "b1", "broker")()
+                if broker is not None:
+                    os.kill(broker.pid, signal.SIGKILL)
+        await eventually("everybody", lambda: all(everybody(home).values()))
+        names = Counter(map(name_of, processes_of(home.root)))
+        assert (names["dsmt-broker"], names["dsmt-controller"], names["dsmt-spawner"]) == (1, 2, 1)
+        keeper = at(home, "keeper", "", "spawner")()
+        assert keeper is not None
+        ending = asyncio.ensure_future(down(home))
+        os.kill(keeper.pid, signal.SIGKILL)
+        assert (await ending).stuck == ()
+        assert processes_of(home.root) == {}
 
     run(tmp_path, scenario)

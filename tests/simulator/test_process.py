@@ -229,6 +229,26 @@ def test_a_paused_process_holds_its_timers_and_deliveries_and_runs_them_in_order
     ]
 
 
+def test_what_comes_due_as_a_process_resumes_does_not_overtake_what_it_held() -> None:
+    seen: list[str] = []
+
+    async def sleeper() -> None:
+        await asyncio.sleep(20)
+
+    async def world() -> None:
+        process, loop = SimProcess("p"), current_loop()
+        process.start(sleeper())
+        await asyncio.sleep(1)
+        process.pause()
+        loop.call_later(4, process.resume)
+        loop.call_in_at(process, 3.0, seen.append, "sent first")
+        loop.call_in_at(process, 5.0, seen.append, "sent second")
+        await process.wait()
+
+    run(world())
+    assert seen == ["sent first", "sent second"]
+
+
 def test_other_processes_run_while_one_is_paused() -> None:
     paused: list[float] = []
     running: list[float] = []

@@ -105,6 +105,10 @@ def components(draw: st.DrawFn) -> dict[str, Any]:
     for key in ("stop", "limits", "update"):
         if draw(st.booleans()):
             out[key] = draw(mapping(key))
+    if out.get("data", False) is not False:
+        out.get("update", {}).pop("order", None)
+        if out.get("on_partition") != "at_least_one":
+            out.pop("restart", None)
     if "limits" not in out:
         out["reserve"] = draw(mapping("reserve"))
     if draw(st.booleans()):

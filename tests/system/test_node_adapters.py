@@ -35,10 +35,12 @@ def test_a_listening_port_names_its_holder_and_a_free_one_nobody() -> None:
 
 
 def test_a_udp_port_is_held_by_whoever_bound_it() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        tcp.bind(("127.0.0.1", 0))  # so that nobody else has the number: who is bound and does not listen holds nothing
+        port = tcp.getsockname()[1]
+        held.bind(("127.0.0.1", port))
         assert LinuxSockets().holder(port, "127.0.0.1", "udp") is not None
+        tcp.close()
         assert LinuxSockets().holder(port, "127.0.0.1", "tcp") is None
 
 

@@ -9,6 +9,7 @@ from dsmt.event.envelope import NO_LEAF, Event, Link
 from dsmt.event.hlc import hlc
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore
 
 NOW = 1_700_000_000
@@ -66,7 +67,22 @@ class RealmForTests:
             "source": source, "incarnation": 1, "sequence": sequence, "chain": Link(1, NO_LEAF), "type": "t",
             "topic": topic, "subject": "", "time": hlc(at * 1000), "data": {},
         }  # fmt: skip
+        if fields.get("version") is not None:
+            told["epoch"] = 1
         return Event(**{**told, **fields})
+
+    def speaker(self, name):
+        """The key that a name signs with; the root's own is that of the realm."""
+        return self.root if name == "root" else self.identities[name].key
+
+    def revocation(self, key_id, *, by, **more):
+        """The fact with which somebody revokes a key."""
+        event = self.event(topic_of(key_id, by), source=by, **more)
+        return seal([event], self.speaker(by))[0]
+
+    def revoke(self, store, name, *, by="root"):
+        """Have a store hear that somebody revokes the key of a name."""
+        store.revoke(self.revocation(self.identities[name].key.key_id, by=by))
 
     def says(self, name, topic, *, key=None, at=NOW + 100, source=None):
         """The bytes of an event that a source signed."""

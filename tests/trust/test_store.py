@@ -11,7 +11,7 @@ from dsmt.event.codec import assemble, canonical, protected_header, seal, sig_st
 from dsmt.trust.certificate import Certificate, issue, read
 from dsmt.trust.identity import dump, load
 from dsmt.trust.keys import SecretKey, link_key, verify
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import TrustStore, revoked_by
 
 AGENT, NODE = "agent/n1/web/app/0", "node/n1"
 STATUS = "service/web/status/app/0/n1/application"
@@ -221,24 +221,48 @@ def test_an_issuer_makes_nodes_that_make_agents_and_nothing_else(realm):
         assert refused(store, raw) == "trust.widened"
 
 
-def test_nobody_can_take_over_another_s_key_by_naming_it(realm):
-    """Public keys are public: a node that signs a newer certificate for a controller's key must change nothing."""
-    for victim in ("controller/c1", "node/n2", "agent/n2/db/app/0", NODE):
-        store = realm.store()
-        public = realm.identities[victim].key.public
-        theft = certificate(realm, AGENT, public=public, issued=realm.now + 1000, serial=b"3" * 16)
-        assert refused(store, issue(theft, realm.identities[NODE].key).raw) == "trust.name"
-        assert store.certificate(realm.identities[victim].key.key_id).certificate.subject == victim
-        assert store.chain(realm.identities[victim].key.key_id)[0].certificate.subject == victim
+THEFTS = ("controller/c1", "node/n2", "agent/n2/db/app/0", NODE)
 
 
-def test_the_root_s_word_on_a_key_stands_over_a_node_s(realm):
-    store, key = realm.store(realm.identities[NODE]), realm.identities["controller/c1"].key
-    early = certificate(realm, AGENT, public=key.public)
-    store.add(issue(early, realm.identities[NODE].key).raw)
-    store.add_all(c.raw for c in realm.identities["controller/c1"].chain)
-    assert store.certificate(key.key_id).certificate.subject == "controller/c1"
-    assert store.open(realm.says("controller/c1", "service/web/slot/app/0"))
+@pytest.mark.parametrize("victim", THEFTS)
+@pytest.mark.parametrize("first", ["thief", "owner"])
+def test_nobody_takes_another_s_key_by_naming_it_whoever_comes_first(realm, victim, first):
+    """Public keys are public: a node that certifies another's key under a name of its own must change nothing."""
+    identity, node = realm.identities[victim], realm.identities[NODE]
+    theft = certificate(realm, AGENT, public=identity.key.public, issued=realm.now + 1000, serial=b"3" * 16)
+    stolen = [issue(theft, node.key).raw]
+    own = [one.raw for one in identity.chain]
+    store = realm.store(node)
+    for raws in (stolen, own) if first == "thief" else (own, stolen):
+        store.add_all(raws)
+    key_id = identity.key.key_id
+    assert store.certificate(key_id, victim).raw == own[0]
+    assert [one.raw for one in store.chain(key_id, victim)] == own
+    assert store.names(key_id) == sorted([AGENT, victim])
+    heartbeat = {"controller/c1": "service/web/slot/app/0", "agent/n2/db/app/0": "service/db/status/app/0/n2/application"}
+    topic = heartbeat.get(victim, f"{victim}/heartbeat")
+    assert store.open(realm.says(victim, topic))
+    assert TrustStore.from_export(store.export()).open(realm.says(victim, topic)), "an export holds both"
+
+
+def test_others_certificates_of_a_key_push_out_none_of_the_root_s_nor_of_its_own_node(realm):
+    victim = realm.identities["agent/n2/db/app/0"]
+    store = realm.store(realm.identities[NODE], victim)
+    for i in range(200):
+        theft = certificate(realm, AGENT, public=victim.key.public, issued=realm.now + 1000 + i)
+        store.add(issue(theft, realm.identities[NODE].key).raw)
+    assert store.open(realm.says(victim.name, "service/db/status/app/0/n2/application"))
+    assert [one.raw for one in store.chain(victim.key.key_id, victim.name)] == [one.raw for one in victim.chain]
+    assert len(cbor2.loads(store.export())["certificates"]) == 64 + 3
+
+
+def test_a_thief_who_revokes_a_key_ends_only_what_it_has_certified_itself(realm):
+    victim = realm.identities["agent/n2/db/app/0"]
+    store = realm.store(realm.identities[NODE], victim)
+    store.add(issue(certificate(realm, AGENT, public=victim.key.public), realm.identities[NODE].key).raw)
+    realm.revoke(store, victim.name, by=NODE)
+    assert store.open(realm.says(victim.name, "service/db/status/app/0/n2/application"))
+    assert refusal(store, realm.says(AGENT, STATUS, key=victim.key)) == "trust.revoked"
 
 
 @pytest.mark.parametrize("name", ["node", "node/n1/x", "agent/n1", "agent/n1/web/app/0/x", "stranger/x", "root/x"])
@@ -260,7 +284,7 @@ def test_a_renewal_keeps_what_was_signed_before_it_good(realm):
         assert refusal(
             store, realm.says("controller/c1", "service/web/slot/app/0", at=realm.now + 16 * realm.day)
         ) == "trust.expired"  # fmt: skip
-        assert store.certificate(key.key_id).raw == new.chain[0].raw
+        assert store.certificate(key.key_id, "controller/c1").raw == new.chain[0].raw
 
 
 def test_a_child_of_an_older_certificate_stays_good_beside_the_renewed_one(realm):
@@ -271,7 +295,7 @@ def test_a_child_of_an_older_certificate_stays_good_beside_the_renewed_one(realm
         store = TrustStore(realm.realm)
         store.add_all(one.raw for one in order)
         assert store.open(realm.says(AGENT, STATUS))
-        shown = store.chain(realm.identities[AGENT].key.key_id)
+        shown = store.chain(realm.identities[AGENT].key.key_id, AGENT)
         fresh = TrustStore(realm.realm)
         fresh.add_all(one.raw for one in shown)
         assert fresh.open(realm.says(AGENT, STATUS)), "what is shown to a stranger is enough"
@@ -281,7 +305,7 @@ def test_a_key_keeps_a_bounded_number_of_certificates(realm):
     store = realm.store(realm.identities[NODE])
     for i in range(200):
         store.add(issue(certificate(realm, AGENT, issued=realm.now + i), realm.identities[NODE].key).raw)
-    newest = store.certificate(realm.identities[AGENT].key.key_id)
+    newest = store.certificate(realm.identities[AGENT].key.key_id, AGENT)
     assert newest.certificate.issued == realm.now + 199
     assert len(cbor2.loads(store.export())["certificates"]) <= 65
 
@@ -291,7 +315,7 @@ def test_certificates_are_taken_in_in_any_order_and_one_without_its_issuer_is_to
     for order in permutations(chain):
         store = TrustStore(realm.realm)
         store.add_all(order)
-        assert store.certificate(realm.identities["agent/n9/web/app/0"].key.key_id).raw == chain[0]
+        assert store.certificate(realm.identities["agent/n9/web/app/0"].key.key_id, "agent/n9/web/app/0").raw == chain[0]
     with pytest.raises(UnusableEventError) as caught:
         TrustStore(realm.realm).add_all([chain[0], chain[2]])
     assert caught.value.code == "trust.stranger"
@@ -340,7 +364,7 @@ def test_an_event_is_no_certificate_and_a_certificate_no_event(realm):
 
 def test_a_revoked_key_and_all_below_it_are_refused_and_nobody_else(realm):
     store = realm.store()
-    store.revoke(realm.identities[NODE].key.key_id)
+    realm.revoke(store, NODE)
     assert refusal(store, realm.says(NODE, "node/n1/heartbeat")) == "trust.revoked"
     assert refusal(store, realm.says(AGENT, STATUS)) == "trust.revoked"
     assert store.open(realm.says("node/n2", "node/n2/heartbeat"))
@@ -349,7 +373,7 @@ def test_a_revoked_key_and_all_below_it_are_refused_and_nobody_else(realm):
 
 def test_a_revoked_issuer_ends_its_nodes_and_their_agents(realm):
     store = realm.store()
-    store.revoke(realm.identities["issuer/i1"].key.key_id)
+    realm.revoke(store, "issuer/i1")
     assert refusal(store, realm.says("node/n9", "node/n9/heartbeat")) == "trust.revoked"
     raw = realm.says("agent/n9/web/app/0", "service/web/status/app/0/n9/application")
     assert refusal(store, raw) == "trust.revoked"
@@ -357,7 +381,7 @@ def test_a_revoked_issuer_ends_its_nodes_and_their_agents(realm):
 
 def test_a_revocation_counts_whenever_it_comes_and_a_new_certificate_does_not_lift_it(realm):
     store = TrustStore(realm.realm)
-    store.revoke(realm.identities[NODE].key.key_id)
+    realm.revoke(store, NODE)
     store.add_all(c.raw for c in realm.identities[AGENT].chain)
     store.add(realm.by_root(NODE, at=realm.now + 50).chain[0].raw)
     assert refusal(store, realm.says(AGENT, STATUS)) == "trust.revoked"
@@ -366,9 +390,27 @@ def test_a_revocation_counts_whenever_it_comes_and_a_new_certificate_does_not_li
 
 def test_a_node_whose_issuer_is_revoked_goes_on_when_the_root_has_signed_it_too(realm):
     store = realm.store()
-    store.revoke(realm.identities["issuer/i1"].key.key_id)
+    realm.revoke(store, "issuer/i1")
     store.add(realm.by_root("node/n9", at=realm.now + 5).chain[0].raw)
     assert store.open(realm.says("node/n9", "node/n9/heartbeat"))
+
+
+def test_of_two_certificates_under_one_name_the_one_that_stands_is_shown(realm):
+    node = realm.identities["node/n9"]
+    by_root = realm.by_root("node/n9", key=node.key, at=realm.now - realm.day)
+    store = realm.store(node, by_root)
+    assert [one.raw for one in store.chain(node.key.key_id, "node/n9")] == [one.raw for one in node.chain]
+    realm.revoke(store, "issuer/i1")
+    assert [one.raw for one in store.chain(node.key.key_id, "node/n9")] == [by_root.chain[0].raw]
+
+
+def test_who_had_ended_goes_on_when_another_way_to_the_root_becomes_known(realm):
+    node, agent = realm.identities["node/n9"], realm.identities["agent/n9/web/app/0"]
+    store = realm.store(agent)
+    realm.revoke(store, "node/n9", by="issuer/i1")
+    assert store.is_revoked(agent.key.key_id)
+    store.add(realm.by_root("node/n9", key=node.key).chain[0].raw)
+    assert not store.is_revoked(agent.key.key_id)
 
 
 def test_a_burst_that_was_remembered_is_refused_once_its_signer_is_revoked(realm):
@@ -376,8 +418,71 @@ def test_a_burst_that_was_remembered_is_refused_once_its_signer_is_revoked(realm
     events = [realm.event("service/web/slot/app/0", source=name, sequence=i) for i in (1, 2)]
     one, two = seal(events, realm.identities[name].key)
     store.open(one.raw)
-    store.revoke(realm.identities[name].key.key_id)
+    realm.revoke(store, name)
     assert refusal(store, two.raw) == "trust.revoked"
+
+
+WORDS = [
+    # who, whom, and whether that ends it
+    ("root", "controller/c1", True),
+    ("root", "issuer/i1", True),
+    ("root", AGENT, True),
+    ("issuer/i1", "node/n9", True),
+    ("issuer/i1", "agent/n9/web/app/0", True),
+    ("issuer/i1", "node/n1", False),
+    ("issuer/i1", "issuer/i1", False),
+    ("node/n9", "issuer/i1", False),
+    ("node/n9", "agent/n9/web/app/0", True),
+    (NODE, AGENT, True),
+    (NODE, "monitor/n1", True),
+    (NODE, "monitor/n2", False),
+    (NODE, "node/n2", False),
+    (AGENT, NODE, False),
+    ("operator/alice", "operator/alice.x7", True),
+    ("operator/alice.x7", "operator/alice", False),
+    ("operator/alice", "controller/c1", False),
+    ("operator/alice", NODE, False),
+]
+
+
+@pytest.mark.parametrize(("who", "whom", "ends"), WORDS, ids=[f"{who} {whom}" for who, whom, _ in WORDS])
+def test_a_key_is_ended_by_the_root_or_by_who_stands_above_it_and_by_nobody_else(realm, who, whom, ends):
+    store, key_id = realm.store(), realm.identities[whom].key.key_id
+    assert store.may_revoke(realm.speaker(who).key_id, key_id) == ends
+    realm.revoke(store, whom, by=who)
+    assert store.is_revoked(key_id) == ends
+    assert TrustStore.from_export(store.export()).is_revoked(key_id) == ends
+
+
+@pytest.mark.parametrize("who", ["root", "issuer/i1", "operator/alice", NODE])
+def test_a_key_of_the_root_is_ended_by_nobody(realm, who):
+    store = realm.store()
+    store.revoke(realm.revocation(realm.root.key_id, by=who))
+    assert not store.may_revoke(realm.speaker(who).key_id, realm.root.key_id)
+    for name in ("controller/c1", NODE, "issuer/i1"):
+        assert not store.is_revoked(realm.identities[name].key.key_id)
+
+
+def test_a_revocation_with_a_time_to_live_ends_nothing(realm):
+    store, key_id = realm.store(), realm.identities[NODE].key.key_id
+    assert not store.revoke(realm.revocation(key_id, by="root", ttl=1000))
+    assert not store.is_revoked(key_id)
+
+
+def test_what_a_revoked_node_had_revoked_has_ended_with_it_in_any_order(realm):
+    for order in permutations([("root", NODE), (NODE, AGENT)]):
+        store = realm.store()
+        for who, whom in order:
+            realm.revoke(store, whom, by=who)
+        assert store.is_revoked(realm.identities[AGENT].key.key_id)
+        assert not store.is_revoked(realm.identities["monitor/n2"].key.key_id)
+
+
+@pytest.mark.parametrize(
+    "topic", ["trust/revoked/00", f"trust/revoked/{'00' * 16}", "trust/revoked/xyz/root", f"trust/revoked/{'00' * 16}/x"]
+)
+def test_a_topic_that_names_no_key_or_no_revoker_is_no_revocation(topic):
+    assert revoked_by(topic) is None
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -385,7 +490,7 @@ def test_a_burst_that_was_remembered_is_refused_once_its_signer_is_revoked(realm
 
 def test_an_exported_store_judges_as_the_first_one_does(realm):
     store = realm.store()
-    store.revoke(realm.identities["node/n2"].key.key_id)
+    realm.revoke(store, "node/n2")
     again = TrustStore.from_export(store.export())
     assert again.export() == store.export()
     assert again.open(realm.says(AGENT, STATUS))

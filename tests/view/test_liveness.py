@@ -2,7 +2,6 @@
 
 import pytest
 
-from dsmt.event.records import Tombstone
 from dsmt.view import Fleet
 from dsmt.view.liveness import dead_after_ms
 from dsmt.view.sessions import word
@@ -92,16 +91,6 @@ def test_a_source_that_attached_for_the_first_time_after_the_verdict_undoes_it()
     realm.close("n1")
     realm.verdict("n1")
     realm.attach("n1", sources=["agent/n1/web/app/0"])
-    assert liveness(realm, "n1") == "alive"
-
-
-def test_a_removed_node_has_left_until_it_attaches_again() -> None:
-    realm = Realm("n1")
-    realm.close("n1")
-    realm.after(1)
-    realm.say("operator/alice", "tombstone/node/n1", Tombstone(by="alice", reason="sold"))
-    assert liveness(realm, "n1") == "left"
-    realm.after(1).attach("n1")
     assert liveness(realm, "n1") == "alive"
 
 

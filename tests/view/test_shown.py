@@ -1,4 +1,4 @@
-"""The one word that operators see, folded from the layers' words (INTERFACE 3)."""
+"""The one word that operators see, folded from the layers' words (docs/reference/topics.md)."""
 
 from typing import Any
 

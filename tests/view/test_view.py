@@ -22,14 +22,15 @@ GRAVE = "tombstone/service/web"
 
 
 def slot_fact(
-    version: int, time_ms: int, *, node: str = "n1", source: str = "controller/c1", topic: str = SLOT
+    version: int, time_ms: int, *, node: str = "n1", source: str = "controller/c1", topic: str = SLOT, epoch: int = 1
 ) -> SignedEvent:
     record = r.Slot(node=node, spec="operator/alice#1-1", revision=1, desired="running")
-    return signed(source, topic, record, version=version, time_ms=time_ms)
+    return signed(source, topic, record, version=version, time_ms=time_ms, epoch=epoch)
 
 
-def grave(time_ms: int, version: int = 1) -> SignedEvent:
-    return signed("operator/alice", GRAVE, r.Tombstone(by="alice", reason="x"), version=version, time_ms=time_ms)
+def grave(time_ms: int, version: int = 1, epoch: int = 1) -> SignedEvent:
+    record = r.Tombstone(by="alice", reason="x")
+    return signed("operator/alice", GRAVE, record, version=version, time_ms=time_ms, epoch=epoch)
 
 
 def folded(events: list[SignedEvent]) -> View:
@@ -59,8 +60,9 @@ facts = st.one_of(
         node=st.sampled_from(["n1", "n2"]),
         source=st.sampled_from(["controller/c1", "controller/c2"]),
         topic=st.sampled_from([SLOT, "service/web/slot/app/1", "service/db/slot/app/0"]),
+        epoch=st.integers(1, 3),
     ),
-    st.builds(grave, st.integers(START_MS, START_MS + 8), st.integers(1, 3)),
+    st.builds(grave, st.integers(START_MS, START_MS + 8), st.integers(1, 3), st.integers(1, 3)),
     st.builds(attributes_fact, st.integers(1, 4), st.integers(1, 3)),
     st.builds(
         lambda v, t: signed(
@@ -99,8 +101,8 @@ def rooms(view: View) -> dict:
 @given(st.lists(facts, max_size=14))
 def test_the_winner_is_the_greatest_of_those_that_no_tombstone_hides(events: list[SignedEvent]) -> None:
     view = folded(events)
-    until = max((e.event.time for e in events if e.event.topic == GRAVE), default=0)
-    seen = [e for e in events if e.event.topic == SLOT and e.event.time > until]
+    ended = max((e.event.epoch for e in events if e.event.topic == GRAVE), default=0)
+    seen = [e for e in events if e.event.topic == SLOT and e.event.epoch > ended]
     expected = None
     for event in seen:
         if expected is None or newer(event.event, expected.event):
@@ -124,24 +126,28 @@ def test_apply_says_whether_the_view_changed() -> None:
     assert view.apply(grave(START_MS + 1))
 
 
-def test_what_lost_returns_when_a_tombstone_hides_only_its_winner() -> None:
-    """A service that was removed and applied again begins at version 1, whatever came in which order."""
-    old, new = slot_fact(7, START_MS, node="n1"), slot_fact(1, START_MS + 2000, node="n2")
-    view = folded([old, new, grave(START_MS + 1000)])
-    assert view.winner(SLOT) == new
-    assert view.slot(key(0)).fact.record.node == "n2"
+def test_what_is_made_anew_stands_whatever_came_in_which_order_and_with_which_clock() -> None:
+    """A service that was removed and applied again begins at version 1 of the next epoch; a late tombstone harms nobody."""
+    old, new = slot_fact(7, START_MS, node="n1"), slot_fact(1, START_MS - 9000, node="n2", epoch=2)
+    for order in permutations([old, new, grave(START_MS + 300_000), grave(START_MS + 900_000, version=2)]):
+        view = folded(list(order))
+        assert view.winner(SLOT) == new
+        assert view.slot(key(0)).fact.record.node == "n2"
 
 
-def test_a_superseded_winner_that_is_later_than_its_successor_outlives_their_tombstone() -> None:
-    """The successor's writer has a slow clock; a tombstone between the two hides it alone, in whatever order."""
-    events = [slot_fact(1, START_MS + 5, node="n1"), slot_fact(2, START_MS + 3, node="n2"), grave(START_MS + 4)]
-    for order in permutations(events):
-        assert folded(list(order)).winner(SLOT) == events[0]
+def test_a_fact_is_said_in_the_epoch_of_its_thing_which_follows_the_last_that_ended() -> None:
+    view = View()
+    assert view.epoch(SLOT) == 1
+    view.apply(grave(START_MS, epoch=4))
+    assert view.epoch(SLOT) == view.epoch("service/web/spec") == 5
+    assert view.epoch("service/db/spec") == 1
+    view.apply(slot_fact(1, START_MS, epoch=7))
+    assert view.epoch("service/web/spec") == 7
 
 
 def test_signals_and_unknown_facts_pass_by() -> None:
     view = View()
-    beat = r.Heartbeat(sequence=1, digest=b"", lag_s=0.0, emit_rate_s=1.0)
+    beat = r.Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
     assert not view.apply(signed("node/n1", "node/n1/heartbeat", beat))
     assert not view.apply(signed("operator/alice", "user/x", {"a": 1}, version=1))
     assert len(view) == 0

@@ -1,8 +1,7 @@
 """Process driver: runs a program as a plain process in a session of its own, with resource limits.
 
-Rule 1: a start is vfork and exec with nothing of ours run between, so what is slow is only the kernel.
-        Limits are therefore set when it has exec'd: within 20 us, or a time slice on a starved machine, in which a
-        program can take more than it may have.
+Rule 1: a start is vfork and exec with nothing of ours run between, so what is slow is only the kernel; limits hold
+        before the program's first instruction (`dsmt.agents.drivers.limits`). Who becomes another user is forked (2 ms).
 Rule 2: the agent is a subreaper: whatever an instance forks stays among the agent's descendants.
 Rule 3: what belongs to an instance is told by session, ancestry and mark (`dsmt.system.tree`), so the agent's other
         children, health checks and install commands, are never killed for it.
@@ -15,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
+from dsmt.agents.drivers.limits import Limits
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Launch
 from dsmt.ports.processes import Exit, Identity
@@ -34,14 +33,8 @@ from dsmt.system.procfs import (
     stat_of,
 )
 from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark
+from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
 from dsmt.system.watch import Ask, Watch, nobody, watch
-
-LIMITS: Final[Mapping[str, int]] = {
-    "pids": resource.RLIMIT_NPROC,
-    "files": resource.RLIMIT_NOFILE,
-    "memory": resource.RLIMIT_AS,
-}
-"""The resource limit (setrlimit(2)) that stands for each limit of a launch."""
 
 _WRONG: Final[Mapping[int, str]] = {
     errno.ENOENT: "not found",
@@ -108,11 +101,12 @@ class ProcessDriver:
         self._ask = ask
         self._prefix = make_mark(owner, 0)[:-1]
         self._inherits = False
+        self._limits = Limits()
         self._orphans = Orphans()
 
     @property
     def fence(self) -> str:
-        """`none`: the program outlives its agent (SEMANTICS C5)."""
+        """`none`: the program outlives its agent (rule C5)."""
         return "none"
 
     @property
@@ -124,24 +118,22 @@ class ProcessDriver:
         """
         return ("files", "memory") if _is_exempt() else ("pids", "files", "memory")
 
+    @property
+    def users(self) -> tuple[str, ...]:
+        """As whom it can run programs: `any`, or this user's names."""
+        return users_here()
+
     def start(self, launch: Launch) -> ProcessInstance:
         """Start a program; returns when it has exec'd. Raises `FailedError` with a `start.` code."""
         if not self._inherits:
             become_subreaper()
             self._inherits = True
         mark = f"{self._prefix}{next(_numbers)}"
-        pid = _exec(launch, {**launch.env, MARK: mark})
+        pid = _exec(launch, mark, self._limits)
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError as error:
             raise failed("start.driver", driver="process", error=f"pid {pid} was reaped by somebody else") from error
-        try:
-            _limit(pid, launch.limits)
-        except (OSError, ValueError) as error:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            os.close(descriptor)
-            raise failed("start.driver", driver="process", error=f"its limits cannot be set: {error}") from error
         self._orphans.start()
         return ProcessInstance(Watch(pid, descriptor, ask=self._ask), mark, ours=True)
 
@@ -170,20 +162,24 @@ def _end_session(gone: Identity) -> None:
             os.close(descriptor)
 
 
-def _exec(launch: Launch, env: Mapping[str, str]) -> int:
+def _exec(launch: Launch, mark: str, limits: Limits) -> int:
     """Fork and exec; the pid. Raises `FailedError`: `start.cannot_exec` or `start.driver`."""
+    account = account_of(launch.user)
+    if account is not None:
+        check_way(launch.directory, account)
     try:
         with contextlib.ExitStack() as logs:
-            out = _open_log(launch.stdout, logs)
-            err = out if launch.stderr == launch.stdout else _open_log(launch.stderr, logs)
+            out = _open_log(launch.stdout, logs, account)
+            err = out if launch.stderr == launch.stdout else _open_log(launch.stderr, logs, account)
             child = subprocess.Popen(
-                launch.argv,
+                (*limits.prepare(launch), *launch.argv),
                 cwd=launch.directory,
-                env=env,
+                env={**environment_of(launch.user), **launch.env, MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                **becoming(account),
             )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise _not_started(launch, error) from error
@@ -191,10 +187,15 @@ def _exec(launch: Launch, env: Mapping[str, str]) -> int:
     return child.pid
 
 
-def _open_log(path: str, logs: contextlib.ExitStack) -> int:
-    """A log file for appending, closed here when the program has its own copy."""
+def _open_log(path: str, logs: contextlib.ExitStack, account: Account | None) -> int:
+    """A log file for appending, closed here when the program has its own copy.
+
+    Its directory stays ours, so a user's program can neither rename it nor put a link there; it may open it again.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     logs.callback(os.close, descriptor)
+    if account is not None:
+        os.fchown(descriptor, account.uid, account.gid)
     return descriptor
 
 
@@ -210,17 +211,6 @@ def _not_started(launch: Launch, error: Exception) -> FailedError:
     elif wrong == "not found" and os.path.exists(os.path.join(launch.directory, program)) and "/" in program:
         wrong = "not found: the interpreter that its first line names, or its loader"
     return failed("start.cannot_exec", program=program, dir=launch.directory, error=wrong)
-
-
-def _limit(pid: int, limits: Mapping[str, int]) -> None:
-    """Set resource limits, never above those that hold already. A program that has ended needs none."""
-    for name, number in limits.items():
-        kind = LIMITS.get(name)
-        if kind is not None:
-            with contextlib.suppress(ProcessLookupError):
-                hard = resource.prlimit(pid, kind)[1]
-                least = number if hard == resource.RLIM_INFINITY else min(number, hard)
-                resource.prlimit(pid, kind, (least, least))
 
 
 def _is_exempt() -> bool:

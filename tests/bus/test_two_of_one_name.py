@@ -1,4 +1,4 @@
-"""Two processes of one name (SEMANTICS A11): who takes the name back is another one, who was started anew is not."""
+"""Two processes of one name (rule A11): who takes the name back is another one, who was started anew is not."""
 
 from __future__ import annotations
 

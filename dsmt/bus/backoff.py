@@ -1,0 +1,32 @@
+"""Backoff: how long a client waits before it tries to attach again.
+
+Rule 1: each failure doubles the wait, up to the most; who was attached begins anew.
+Rule 2: who was revoked, or whose certificate has ended, waits longer: only an operator changes that (J3).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.errors import DsmtError
+
+WAIT_S: Final = (0.02, 2.0)
+ENDED_S: Final = (5.0, 60.0)
+_ENDED: Final = frozenset({"trust.revoked", "trust.expired"})
+
+
+class Backoff:
+    """The waits of one client, in seconds; the caller adds jitter."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def attached(self) -> None:
+        """It was attached, and not sent away."""
+        self._last = 0.0
+
+    def failed(self, error: DsmtError) -> float:
+        """It was not attached, or the link was lost: how long to wait now."""
+        least, most = ENDED_S if error.code in _ENDED else WAIT_S
+        self._last = min(max(least, self._last * 2), most)
+        return self._last

@@ -1,0 +1,45 @@
+"""Ended keys: the revocations that a client was told of, and what it tells a broker that has lost them (rule J3, R5).
+
+Rule 1: every client is told, whatever it may read: who verifies knows who may not be believed.
+Rule 2: each is checked as any event is, and ends what its signer may end (`trust.store`).
+Rule 3: what a broker does not tell and this client knows is re-offered to it: its disk may be new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.logs import Logger
+from dsmt.trust.store import TrustStore
+
+
+class EndedKeys:
+    """The revocations that one client knows, by topic."""
+
+    def __init__(self, trust: TrustStore, log: Logger) -> None:
+        self._trust, self._log = trust, log
+        self._known: dict[str, SignedEvent] = {}
+        self._told: set[str] = set()
+        """Topics of those that the broker of this attachment has told."""
+
+    def attached(self) -> None:
+        """There is a new attachment, whose broker has told nothing yet."""
+        self._told = set()
+
+    def told(self, raws: Sequence[bytes]) -> None:
+        """Take in what a broker tells (rule 2)."""
+        for raw in raws:
+            try:
+                signed, _ = self._trust.open(raw)
+            except UnusableEventError as error:
+                self._log.warning("revocation not believed", code=error.code, reason=error.message)
+                continue
+            self._trust.revoke(signed)
+            self._told.add(signed.event.topic)
+            self._known[signed.event.topic] = signed
+
+    def missing(self) -> list[SignedEvent]:
+        """What the broker has not told, after it has told all (rule 3)."""
+        return [signed for topic, signed in self._known.items() if topic not in self._told]

@@ -1,0 +1,44 @@
+"""Judged: which sessions must attach anew, because a verdict stands on the attachment that they have (rule F4).
+
+Rule 1: a verdict is undone by a greater attachment and by nothing else. A node that was only stopped speaks again under the
+    attachment that was judged: it would stay dead for ever while everybody hears it.
+Rule 2: so the broker ends each session that a verdict of death judged, when it stores the verdict, whatever the session's
+    state: who lives attaches anew, gets a greater number, and is alive; who does not has lost nothing.
+Rule 3: `left` is an operator's will: it ends no session, for a new attachment would undo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import decode
+from dsmt.event.records import NodeVerdict, from_data
+from dsmt.ports.store import Row
+
+NODE_ROLES = ("node", "monitor", "agent")
+
+
+def judged(rows: Iterable[Row]) -> list[tuple[str, NodeVerdict]]:
+    """The verdicts of death among stored rows: (node, verdict)."""
+    found = []
+    for row in rows:
+        kind, _, rest = row.topic.partition("/")
+        node, _, word = rest.partition("/")
+        if kind != "node" or word != "verdict":
+            continue
+        try:
+            record = from_data(NodeVerdict, decode(row.raw)[0].event.data)
+        except UnusableEventError:
+            continue  # of another version: nobody can obey it
+        if record.state == "dead":
+            found.append((node, record))
+    return found
+
+
+def must_attach_anew(node: str, verdict: NodeVerdict, source: str, attachment: int) -> bool:
+    """Whether a source's session is one that the verdict on `node` judged."""
+    role, _, name = source.partition("/")
+    if role not in NODE_ROLES or name.split("/")[0] != node:
+        return False
+    return attachment <= verdict.attachments.get(source, 0)

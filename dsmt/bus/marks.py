@@ -1,0 +1,183 @@
+"""Marks: how far each source's word has come, and what of it is missing (rule B2).
+
+Rule 1: of each source's newest incarnation: the highest sequence that came or that its heartbeat vouches for, and
+    exactly what of it is missing above the floor. When a source is first heard of, the store says how far it had come:
+    that is the floor.
+Rule 2: what is missing is asked of its source, once. What it has no more, what does not come within `ASK_MS`, and what
+    an older incarnation still owed when a newer begins, is a hole, and told; so is the oldest beyond `MAX_MISSING` ranges.
+Rule 3: what was refused has come: its source was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+MAX_MISSING: Final = 64
+ASK_MS: Final = 2000
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class Hole(NamedTuple):
+    """Sequences of a source that are not had, both ends included."""
+
+    source: str
+    incarnation: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Missing:
+    first: int
+    last: int
+    since_ms: int
+    asked: bool = False
+
+
+@dataclass(slots=True)
+class _Mark:
+    incarnation: int
+    high: int
+    missing: list[_Missing] = field(default_factory=list)
+    """Lowest first."""
+
+
+class Marks:
+    """The marks of all sources that are here. `stored` says the greatest (incarnation, sequence) in the store."""
+
+    def __init__(self, stored: Callable[[str], tuple[int, int] | None]) -> None:
+        self._stored = stored
+        self._marks: dict[str, _Mark] = {}
+        self._open: set[str] = set()
+        """Sources of which something is missing."""
+
+    def _mark(self, source: str) -> _Mark:
+        mark = self._marks.get(source)
+        if mark is None:
+            mark = self._marks[source] = _Mark(*(self._stored(source) or (0, 0)))
+        return mark
+
+    def high(self, source: str) -> tuple[int, int] | None:
+        """The greatest (incarnation, sequence) that came, if it is in memory: nothing greater is in the store."""
+        mark = self._marks.get(source)
+        return None if mark is None else (mark.incarnation, mark.high)
+
+    def came(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
+        """An event has come over its source's own session; what is thereby known to be a hole."""
+        mark = self._mark(source)
+        if incarnation < mark.incarnation:
+            return []
+        holes = self._begin(source, mark, incarnation)
+        if sequence > mark.high:
+            holes += self._lack(source, mark, mark.high + 1, sequence - 1, now_ms)
+            mark.high = sequence
+        elif mark.missing:
+            self._close(source, mark, sequence, sequence)
+        return holes
+
+    def refused(self, source: str, incarnation: int, sequence: int) -> None:
+        """An event was refused that says to be this one; it may be forged, so only its own place moves (rule 3)."""
+        mark = self._mark(source)
+        if incarnation != mark.incarnation:
+            return
+        if sequence == mark.high + 1:
+            mark.high = sequence
+        self._close(source, mark, sequence, sequence)
+
+    def vouched(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
+        """A heartbeat says how far its source has come."""
+        mark = self._mark(source)
+        if incarnation != mark.incarnation or sequence <= mark.high:
+            return []
+        holes = self._lack(source, mark, mark.high + 1, sequence, now_ms)
+        mark.high = sequence
+        return holes
+
+    def ended(self, source: str, incarnation: int, sequence: int) -> list[Hole]:
+        """The newer incarnation says that the one before had come so far; called before anything of the newer `came`."""
+        mark = self._mark(source)
+        if incarnation != mark.incarnation or sequence <= mark.high:
+            return []
+        return [Hole(source, incarnation, mark.high + 1, sequence)]
+
+    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> list[Hole]:
+        """The source has these no more; only what it was asked for counts."""
+        mark, holes = self._marks.get(source), []
+        if mark is None or mark.incarnation != incarnation:
+            return []
+        for first, last in ranges:
+            holes += self._close(source, mark, first, last)
+        return holes
+
+    def wanted(self, source: str) -> tuple[int, Ranges] | None:
+        """What is to be asked of a source now: its incarnation and ranges."""
+        if source not in self._open:
+            return None
+        mark = self._marks[source]
+        fresh = [one for one in mark.missing if not one.asked]
+        for one in fresh:
+            one.asked = True
+        return (mark.incarnation, tuple((one.first, one.last) for one in fresh)) if fresh else None
+
+    def overdue(self, now_ms: int) -> list[Hole]:
+        """What was asked for and has not come."""
+        holes: list[Hole] = []
+        for source in sorted(self._open):
+            mark = self._marks[source]
+            for one in [one for one in mark.missing if now_ms - one.since_ms > ASK_MS]:
+                holes += self._close(source, mark, one.first, one.last)
+        return holes
+
+    def forget(self, source: str) -> None:
+        """A source has left; what it owes is waited for all the same."""
+        if source not in self._open:
+            self._marks.pop(source, None)
+
+    def clear(self) -> None:
+        """Nothing that came was stored: the store knows best."""
+        self._marks.clear()
+        self._open.clear()
+
+    # --- ranges --------------------------------------------------------------------------------------------------
+
+    def _begin(self, source: str, mark: _Mark, incarnation: int) -> list[Hole]:
+        """A newer incarnation: what the one before owes is not waited for any more."""
+        if incarnation == mark.incarnation:
+            return []
+        holes = [Hole(source, mark.incarnation, one.first, one.last) for one in mark.missing]
+        mark.incarnation, mark.high, mark.missing = incarnation, 0, []
+        self._open.discard(source)
+        return holes
+
+    def _lack(self, source: str, mark: _Mark, first: int, last: int, now_ms: int) -> list[Hole]:
+        if first > last:
+            return []
+        mark.missing.append(_Missing(first, last, now_ms))
+        self._open.add(source)
+        if len(mark.missing) <= MAX_MISSING:
+            return []
+        oldest = mark.missing[0]
+        return self._close(source, mark, oldest.first, oldest.last)
+
+    def _close(self, source: str, mark: _Mark, first: int, last: int) -> list[Hole]:
+        """Take a range out of what is missing; the parts of it that were."""
+        left: list[_Missing] = []
+        closed = []
+        for one in mark.missing:
+            low, high = max(one.first, first), min(one.last, last)
+            if low > high:
+                left.append(one)
+                continue
+            closed.append(Hole(source, mark.incarnation, low, high))
+            left += [
+                _Missing(*part, one.since_ms, one.asked)
+                for part in ((one.first, low - 1), (high + 1, one.last))
+                if part[0] <= part[1]
+            ]
+        mark.missing = left
+        if not left:
+            self._open.discard(source)
+        return closed

@@ -1,0 +1,88 @@
+"""Tables: how a store's rows stand in SQLite, and the classes that pay for them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dsmt.event.registry import Budget
+from dsmt.ports.store import ROW_BYTES, Append, Row
+
+DAY_MS: Final = 24 * 3600 * 1000
+BUDGETS: Final[dict[Budget, tuple[float, int]]] = {
+    "evidence": (0.70, 7 * DAY_MS),
+    "signal": (0.20, 3600 * 1000),
+    "log": (0.10, 7 * DAY_MS),
+}
+"""Share of the size, and age in ms, of each class of rule B6."""
+CLASSES: Final = {name: number for number, name in enumerate(BUDGETS)}
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS events (
+    row INTEGER PRIMARY KEY, source TEXT NOT NULL, incarnation INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    topic TEXT NOT NULL, epoch INTEGER, arrived INTEGER NOT NULL, class INTEGER NOT NULL, size INTEGER NOT NULL,
+    addressed TEXT NOT NULL, fact INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
+    key_id BLOB NOT NULL, leaf BLOB NOT NULL, raw BLOB NOT NULL, ended INTEGER, payer TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequence);
+CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
+CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
+CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
+CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS certificates (raw BLOB PRIMARY KEY, key_id BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS accounts (
+    payer TEXT, class INTEGER, events INTEGER NOT NULL, bytes INTEGER NOT NULL, live_facts INTEGER NOT NULL,
+    live_bytes INTEGER NOT NULL, PRIMARY KEY (payer, class)) WITHOUT ROWID;
+"""
+ACCOUNTS: Final = (
+    """CREATE TRIGGER IF NOT EXISTS account_in AFTER INSERT ON events BEGIN
+    INSERT INTO accounts VALUES (new.payer, new.class, 1, new.size, new.winner, new.winner * new.size)
+    ON CONFLICT DO UPDATE SET events = events + 1, bytes = bytes + excluded.bytes,
+    live_facts = live_facts + excluded.live_facts, live_bytes = live_bytes + excluded.live_bytes; END""",
+    """CREATE TRIGGER IF NOT EXISTS account_live AFTER UPDATE OF winner ON events BEGIN
+    UPDATE accounts SET live_facts = live_facts + new.winner - old.winner,
+    live_bytes = live_bytes + (new.winner - old.winner) * new.size WHERE payer = new.payer AND class = new.class; END""",
+    """CREATE TRIGGER IF NOT EXISTS account_out AFTER DELETE ON events BEGIN
+    UPDATE accounts SET events = events - 1, bytes = bytes - old.size, live_facts = live_facts - old.winner,
+    live_bytes = live_bytes - old.winner * old.size WHERE payer = old.payer AND class = old.class; END""",
+)
+"""What each payer has of each class, exact at any time, whoever writes the rows."""
+ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, raw FROM events"
+INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+def values_of(number: int, one: Append, winning: dict[str, int]) -> tuple[Any, ...]:
+    """What is inserted for an event; `winning` is the row of each topic that wins in its batch."""
+    signed, event = one.signed, one.signed.event
+    return (
+        number,
+        event.source,
+        event.incarnation,
+        event.sequence,
+        event.topic,
+        event.epoch,
+        one.arrived_ms,
+        CLASSES[one.budget],
+        len(signed.raw) + ROW_BYTES,
+        "\n".join(event.to),
+        one.fact,
+        one.winner and winning[event.topic] == number,
+        one.expires_ms,
+        signed.key_id,
+        signed.leaf,
+        signed.raw,
+        _ended(number, one, winning),
+        one.payer,
+    )
+
+
+def _ended(number: int, one: Append, winning: dict[str, int]) -> int | None:
+    """The row behind which it is no retained fact any more: its own if it never was one, None while it is."""
+    winner = winning[one.signed.event.topic] if one.winner else number
+    return None if one.winner and winner == number else winner
+
+
+def row_of(found: tuple[int, int, str, str, int, bytes, bytes]) -> Row:
+    """What was selected, as a row."""
+    row, arrived, topic, addressed, fact, key_id, raw = found
+    to = tuple(addressed.split("\n")) if addressed else ()
+    return Row(row, arrived, topic, to, bool(fact), key_id, raw)

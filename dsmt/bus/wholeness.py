@@ -1,0 +1,53 @@
+"""Wholeness: when a broker may say that its view is whole, so that controllers act on it (rule A4).
+
+Rule 1: at once in a store that was whole before, or in which the realm was born. Both are said of the store's id: a store
+    that was made anew, or that has taken another id, is neither.
+Rule 2: else `AFTER_S` after the start: who was attached lately comes back in that time, and offers what it holds (R5). While
+    facts that were not here are still being offered it waits until `QUIET_S` after the last one, and `MOST_S` at most.
+Rule 3: while the words of the root, of operators and of controllers are being brought that it refuses because its clock is
+    behind them it waits on, `EARLY_S` after each, without end: they come when the clock is there, or was set right. A
+    node's own words hold nothing up: no node that is hostile keeps controllers from deciding.
+Rule 4: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.ports.store import Store
+
+AFTER_S: Final = 5.0
+QUIET_S: Final = 0.5
+MOST_S: Final = 15.0
+EARLY_S: Final = 10.0
+"""Longer than it takes who holds such words to bring one of them again."""
+_NOTED: Final = "whole"
+
+
+class Wholeness:
+    """Of one broker's store. `born`: the realm was born in this very store. `now` is boot-time seconds."""
+
+    def __init__(self, store: Store, *, born: bool, now: float) -> None:
+        self._store = store
+        self._noted = store.get_meta(_NOTED) == store.identity.encode()
+        self._whole = born or self._noted
+        self._due, self._latest = now + AFTER_S, now + MOST_S
+
+    def refilled(self, now: float) -> None:
+        """Facts that were not here have been offered."""
+        self._due = max(self._due, min(now + QUIET_S, self._latest))
+
+    def early(self, now: float) -> None:
+        """Facts have been offered that are ahead of the clock here (rule 3)."""
+        self._due = max(self._due, now + EARLY_S)
+
+    def at(self, now: float) -> bool:
+        """Whether the store is whole."""
+        self._whole = self._whole or now >= self._due
+        return self._whole
+
+    def note(self, now: float) -> None:
+        """Note it, once. Raises `FailedError` when that cannot be written."""
+        if not self._noted and self.at(now):
+            self._store.put_meta(_NOTED, self._store.identity.encode())
+            self._noted = True

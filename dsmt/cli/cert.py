@@ -1,0 +1,130 @@
+"""`cert list`, `show`, `rotate`, `revoke`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from dsmt.cli.command import Seat, command, reason_option
+from dsmt.cli.printing import counted, document, table
+from dsmt.errors import InputError, TransportError
+from dsmt.operations import certificates, revoking
+from dsmt.operations.certificates import Held
+from dsmt.operations.connection import Connection, attached
+from dsmt.operations.revoking import Claim, Ended
+from dsmt.trust.store import TrustStore
+
+_SHOWN = 20
+
+
+def _known(seat: Seat) -> list[Held]:
+    """What the home holds, with what the realm says when it answers."""
+    home = seat.home()
+
+    async def work(connection: Connection) -> TrustStore:
+        await revoking.shared_facts(connection.bus)
+        return connection.trust
+
+    try:
+        trust = seat.ask(work)
+    except TransportError:
+        trust = TrustStore(home.realm().realm)
+    return certificates.listing(trust, home, int(time.time()))
+
+
+@command("list")
+def list_all(seat: Seat) -> None:
+    """Every certificate of the realm that is met from here, and until when it counts."""
+    _print(seat, _known(seat))
+
+
+@command()
+@click.argument("name")
+def show(seat: Seat, name: str) -> None:
+    """The certificates of NAME, as node/n1, or of a key."""
+    _print(seat, certificates.one(_known(seat), name))
+
+
+def _print(seat: Seat, found: list[Held]) -> None:
+    if seat.json:
+        document(found)
+        return
+    rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
+    print(table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows))
+    due = [one.name for one in found if one.state in ("renew", "expired") and one.here]
+    for name in due:
+        print(f"next: dsmt cert rotate {name}")
+
+
+@command()
+@click.argument("name")
+def rotate(seat: Seat, name: str) -> None:
+    """Give NAME, which lives in this home, a new certificate; the old one stays good beside it."""
+    done = certificates.rotate(seat.home(), name)
+    if seat.json:
+        document(done)
+        return
+    own = name.startswith("operator/")
+    begins = "the next command uses it" if own else "it is used from its next start on"
+    print(f"{name} has a new certificate until {done.expires}; {begins}")
+    if done.before != done.key:
+        first = "" if own else f"start {name} anew, then "
+        print(f"next: {first}dsmt cert revoke {done.before} if the old key must not count any more")
+
+
+@command()
+@click.argument("what", metavar="NAME|KEY")
+@click.option("--keep", is_flag=True, help="Sign anew everything that the key has said and that is not dropped.")
+@click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which the key had applied.")
+@reason_option
+def revoke(seat: Seat, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
+    """End a key for good: nobody believes what it signed, nor those below it. Needs the root key in this home."""
+    root_key = seat.home().root_key()
+
+    async def look(connection: Connection) -> Claim:
+        certificates.learn(connection.trust, seat.home())
+        return await revoking.claim(connection, what)
+
+    found = seat.ask(look)
+    _confirm(seat, found, keep=keep, drop=drop)
+
+    async def work(connection: Connection) -> Ended:
+        kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
+        async with attached(certificates.root_identity(root_key), connection.realm, connection.brokers) as root:
+            await revoking.revoke(root, found, by=connection.by, reason=reason)
+        left = await revoking.wait_for_successors(connection.bus, found.theirs)
+        return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
+
+    _tell(seat, seat.act(work))
+
+
+def _confirm(seat: Seat, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:
+    """See that somebody has decided about each thing that the key has said. Raises `InputError`, `click.Abort`."""
+    open_ones = [topic for topic in found.ours if topic not in {f"service/{service}/spec" for service in drop}]
+    if keep or not open_ones:
+        return
+    said = f"{found.name or found.key} has said what {counted(len(open_ones), 'fact')} still say"
+    if seat.json or not sys.stdin.isatty():
+        raise InputError(
+            "cert.decide",
+            f"{said}: {', '.join(open_ones[:_SHOWN])}",
+            next="--keep signs them anew; --drop SERVICE ends a service",
+        )
+    print("\n".join([f"{said}:", *(f"  {topic}" for topic in open_ones)]))
+    click.confirm("Sign them anew as they are?", abort=True)
+
+
+def _tell(seat: Seat, done: Ended) -> None:
+    if seat.json:
+        document(done)
+        return
+    print(f"{done.name or done.key} is revoked")
+    if done.kept:
+        print(f"signed anew: {', '.join(done.kept[:_SHOWN])}")
+    if done.dropped:
+        print(f"ended: {', '.join(done.dropped)}")
+    if done.left:
+        print(f"not said again by any controller yet: {', '.join(done.left[:_SHOWN])}")
+        print("next: dsmt controllers; one that was attached before says them again when it is back")

@@ -1,0 +1,57 @@
+"""`export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dsmt.cli.command import Seat, command
+from dsmt.cli.printing import counted, document
+from dsmt.errors import InputError
+from dsmt.operations import exporting
+from dsmt.operations.connection import Connection
+from dsmt.operations.history import Exported
+from dsmt.operations.history import export as write_history
+from dsmt.operations.sight import patience
+
+READ_S = 3600.0
+
+
+@command()
+@click.argument("file")
+@click.argument("topics", nargs=-1)
+def export(seat: Seat, file: str, topics: tuple[str, ...]) -> None:
+    """Write the whole history of a broker to FILE, with what proves that it is whole; with TOPICS, only theirs.
+
+    `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
+    """
+    path, home = Path(file), seat.home()
+    if not path.name:
+        raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
+    beside = path.with_name(f"{path.name}.new")
+
+    async def read(connection: Connection) -> Exported:
+        async with patience("the whole history", READ_S):
+            with beside.open("wb") as written:
+                exported = await write_history(connection.bus, connection.trust, written.write, topics)
+        exporting.keep(home, connection.trust)
+        return exported
+
+    try:
+        done = seat.ask(read)
+        beside.replace(path)
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(
+            "file.unwritable", f"{file} cannot be written: {error.strerror}", next="name another file"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    if seat.json:
+        document({"file": file, "bytes": size, **done._asdict()})
+        return
+    print(
+        f"{file}: {counted(done.rows, 'event')} of {counted(done.head, 'row')} that {done.broker} has stored, {size} bytes"
+    )
+    print(f"check it with dsmt verify {file}")

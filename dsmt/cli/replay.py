@@ -1,0 +1,49 @@
+"""`replay`."""
+
+from __future__ import annotations
+
+import click
+
+from dsmt.cli.command import Seat, command
+from dsmt.cli.printing import counted, document
+from dsmt.cli.verify import read_with_trust
+from dsmt.controllers.decide import RULESET
+from dsmt.operations.replaying import Replayed
+from dsmt.operations.replaying import replay as decide_again
+
+
+@command()
+@click.argument("file")
+@click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
+def replay(seat: Seat, file: str, trust_file: str | None) -> int:
+    """Decide again what controllers decided in a history that `dsmt export` wrote, and say what differs.
+
+    Ends with 1 when a decision comes out different, or the history does not verify.
+    """
+    done = decide_again(*read_with_trust(seat, file, trust_file))
+    if seat.json:
+        document(done)
+    else:
+        _show(file, done)
+    return 0 if done.ok else 1
+
+
+def _show(file: str, done: Replayed) -> None:
+    for one in done.decisions:
+        if one.outcome != "same":
+            print(f"{_WORDS[one.outcome]:<11} {one.decision}  {'; '.join(one.details)}")
+    print(
+        f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
+    )
+    if not done.verified:
+        print("NOT VERIFIED: dsmt verify says what is wrong with the file; what follows from it is worth nothing")
+    counts = [
+        (done.same, "the same"),
+        (done.different, "different"),
+        (done.incomplete, "with incomplete inputs"),
+        (done.other_ruleset, "by another ruleset"),
+    ]
+    print(", ".join(f"{number} {what}" for number, what in counts if number) or "nothing was decided")
+
+
+_WORDS = {"different": "DIFFERENT", "inputs incomplete": "INCOMPLETE", "other ruleset": "OTHER RULES"}

@@ -1,0 +1,107 @@
+"""Offering: what a controller held of one store is brought to the next one, which may lack it (rule R5).
+
+Rule 1: a store lacks what was held if it is another one than was read before, or ends before the row that was read there:
+    it is one that was lost, or an old one that has come back.
+Rule 2: all durable winners are offered, what ends or restrains before what it ends or restrains: who is cut short leaves
+    no service running that was removed, no instance starting that was held, and no node in use that was excluded.
+Rule 3: nothing is decided before all of it has come back, or what wins over it, or the tombstone that ended it. What has
+    not come `PATIENCE_S` after the broker was whole was refused, or is over; it is complained of, and let go.
+    What the broker refuses because its clock is behind is not: it is waited for as long as it takes, and that is told.
+Rule 4: until then it is offered again at each attachment. It is no part of the view, which is what one store holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
+from dsmt.view import View
+
+PATIENCE_S: Final = 5.0
+_FIRST: Final = ("trust", "tombstone", "config", "node", "nodeset")
+"""The first levels of topics of what is offered before all services."""
+_OF_SERVICES: Final = ("control", "slot", "spec")
+NAMED_MOST: Final = 3
+BEHIND: Final = "behind what was known before"
+
+
+class Offering:
+    """What is yet to be taken over by the store that is read now. `offer` sends; `complain` hears what did not come back."""
+
+    def __init__(self, offer: Callable[[Sequence[SignedEvent]], None], complain: Callable[[str], None]) -> None:
+        self._offer, self._complain = offer, complain
+        self._held: View | None = None
+        self._missing: dict[str, SignedEvent] = {}
+        """By topic, what has not come back yet."""
+        self._whole_since: float | None = None
+        self._told_early = False
+
+    def lost(self, view: View) -> None:
+        """The store of a view is gone, or lacks some of it: the view's facts are held from now on."""
+        if self._held is None:
+            self._held = view
+        else:
+            for signed in view.winners():
+                self._held.apply(signed)
+
+    def attached(self) -> None:
+        """There is a new attachment: offer what is held (rule 4)."""
+        self._whole_since = None
+        if self._held is None:
+            return
+        durable = in_order(signed for signed in self._held.winners() if signed.event.expires_ms is None)
+        self._missing = {signed.event.topic: signed for signed in durable}
+        self._offer(durable)
+
+    def look(self, early_s: float) -> None:
+        """Tell, once, when the broker's realm time is `early_s` behind what is offered, so that it takes none of that."""
+        if not early_s:
+            self._told_early = False
+        elif self._held is not None and not self._told_early:
+            self._told_early = True
+            self._complain(
+                f"the clock of the broker's machine is {early_s:.0f} s {BEHIND}, so that its new store does not take "
+                "that: nothing is decided until it does. Set that clock right, and say `dsmt clock accept BROKER`"
+            )
+
+    def is_over(self, view: View, now: float, early_s: float = 0.0) -> bool:
+        """Whether nothing is waited for any more (rule 3); `view` is whole at `now` (boot-time seconds)."""
+        if self._held is None:
+            return True
+        self._missing = {topic: signed for topic, signed in self._missing.items() if not _stands(view, signed)}
+        if self._whole_since is None or early_s:
+            self._whole_since = now
+        if self._missing and now < self._whole_since + PATIENCE_S:
+            return False
+        if self._missing:
+            self._complain(f"{_named(sorted(self._missing))}: what was known there did not come back from the new store")
+        self._held, self._missing = None, {}
+        return True
+
+
+def in_order(facts: Iterable[SignedEvent]) -> list[SignedEvent]:
+    """Facts in the order in which they are offered (rule 2)."""
+    return sorted(facts, key=lambda signed: (_turn(signed.event.topic), signed.event.topic))
+
+
+def _turn(topic: str) -> int:
+    levels = topic.split("/")
+    if levels[0] in _FIRST:
+        return _FIRST.index(levels[0])
+    kind = levels[2] if levels[0] == "service" and len(levels) > 2 else ""
+    return len(_FIRST) + (_OF_SERVICES.index(kind) if kind in _OF_SERVICES else len(_OF_SERVICES))
+
+
+def _stands(view: View, signed: SignedEvent) -> bool:
+    """Whether a view holds a fact, or one that wins over it, or its epoch has ended there: nothing comes of it any more."""
+    if view.is_over(signed.event):
+        return True
+    winner = view.winner(signed.event.topic)
+    return winner is not None and not newer(signed.event, winner.event)
+
+
+def _named(topics: Sequence[str]) -> str:
+    more = f" and {len(topics) - NAMED_MOST} more" if len(topics) > NAMED_MOST else ""
+    return ", ".join(topics[:NAMED_MOST]) + more

@@ -1,0 +1,64 @@
+"""Pinning: a slot that keeps data stays with the disk that holds it (rule A11).
+
+Rule 1: the slot fact names its `home`: the node, and the id of that node's key. Another machine that comes up under the
+    node's name has an empty disk and another key: it is not home, and starts nothing.
+Rule 2: neither the death of its node, nor a drain, an exclusion or another node set moves it: it waits, and a person is
+    told. It moves when an operator asks for that and accepts the loss of the data.
+Rule 3: a slot that was ended and is wanted again comes back to its home.
+"""
+
+from __future__ import annotations
+
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import Home
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet, SlotEntry, SlotKey
+
+
+def key_of(fleet: Fleet, node: str) -> str:
+    """The id of a node's key; empty while it is not known."""
+    entry = fleet.view.nodes.get(node)
+    return "" if entry is None or entry.attributes is None else entry.attributes.record.key
+
+
+def home_of(component: ComponentSpec, slot: SlotEntry) -> Home | None:
+    """Where a pinned slot's data is; None for one that may be anywhere, or was nowhere yet."""
+    if component.on_partition != "pinned" or component.each_node or slot.fact is None:
+        return None
+    return slot.fact.record.home
+
+
+def is_there(fleet: Fleet, home: Home) -> bool:
+    """Whether the machine of a home's name is the one that has the data, as far as is known."""
+    key = key_of(fleet, home.node)
+    return key in ("", home.key) or not home.key
+
+
+def settled(fleet: Fleet, component: ComponentSpec, slot: SlotEntry, node: str | None, *, moves: bool) -> Home | None:
+    """The home that the next fact of a slot names; `moves` leaves the one before behind."""
+    if component.on_partition != "pinned":
+        return None
+    before = None if slot.fact is None else slot.fact.record.home
+    if node is None or (before is not None and before.node == node and not moves):
+        return before
+    return Home(node=node, key=key_of(fleet, node))
+
+
+def lets_go(slot: SlotEntry) -> bool:
+    """Whether the operator's word on a slot accepts the loss of its data."""
+    return slot.control is not None and slot.control.record.accept_data_loss
+
+
+def waits_for_home(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:
+    """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
+    home = home_of(component, slot)
+    if home is None or slot.fact is None or slot.fact.record.desired == "gone":
+        return None
+    state = fleet.state(home.node)
+    if not is_there(fleet, home):
+        is_now = "is another machine now, with another key"
+    elif state in ("dead", "left"):
+        is_now = "is dead" if state == "dead" else "has left"
+    else:
+        return None
+    return reason("wait.pinned", node=home.node, is_now=is_now, target=key)

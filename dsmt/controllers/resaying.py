@@ -1,0 +1,109 @@
+"""Resaying: what a revoked key signed lives on as somebody's successor, with the same content (rule J3).
+
+Rule 1: a reader that comes later believes nothing of a revoked key. So controllers say again each winner of theirs that
+    one has signed, before anything is decided anew: nothing moves, and nothing stops.
+Rule 2: only what a controller may write; what operators said is for an operator to keep or drop (`dsmt cert revoke`).
+Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.controllers.intents import Intent
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import from_data
+from dsmt.event.registry import lookup
+from dsmt.trust.grants import may_write
+from dsmt.view import View
+
+ECHO_S: Final = 5.0
+"""How long after a fact was said again it is not said once more, though it has not come back."""
+IsRevoked = Callable[[SignedEvent], bool]
+
+
+class Again(Intent):
+    """A fact said again: its data is the very same, also what this version does not know."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data of what it replaces."""
+        return {} if self.replaces is None else dict(self.replaces.event.data)
+
+
+def again(view: View, name: str, is_revoked: IsRevoked) -> list[Intent]:
+    """What a controller of this name says again, in order of the topics."""
+    found = [signed for signed in view.winners() if signed.event.version is not None and is_revoked(signed)]
+    return [
+        _successor(signed)
+        for signed in sorted(found, key=lambda signed: signed.event.topic)
+        if may_write(name, signed.event.topic)
+    ]
+
+
+def _successor(signed: SignedEvent) -> Intent:
+    event = signed.event
+    return Again(
+        topic=event.topic,
+        record=_record(event.topic, event.data),
+        replaces=signed,
+        cause=(signed.id,),
+        because=f"the key of {event.source}, who said this, was revoked",
+        to=event.to,
+        subject=event.subject,
+    )
+
+
+def _record(topic: str, data: dict[str, Any]) -> msgspec.Struct:
+    match = lookup(topic)
+    if match is None or match.row.record is None:
+        return _Unread()
+    try:
+        return from_data(match.row.record, data)
+    except UnusableEventError:
+        return _Unread()
+
+
+class _Unread(msgspec.Struct, frozen=True):
+    """The record of a fact that this version cannot read; it is said again as it is."""
+
+
+class Resaying:
+    """Rule 3, for one controller. `revocations` counts those that are known; `now` is boot-time seconds."""
+
+    def __init__(self, name: str, is_revoked: IsRevoked, revocations: Callable[[], int]) -> None:
+        self._name, self._is_revoked, self._revocations = name, is_revoked, revocations
+        self._settled = 0
+        self._since: dict[str, float] = {}
+        self._said_until: dict[str, float] = {}
+
+    def due(self, view: View, now: float, *, waits: Callable[[str], float], besides: Container[str]) -> list[Intent]:
+        """What is to be said again now: what is wanted since `waits` seconds of its topic, and not on its way.
+
+        `besides` are topics on which something else was decided.
+        """
+        known = self._revocations()
+        if known == self._settled:
+            return []
+        wanted = again(view, self._name, self._is_revoked)
+        if not wanted:
+            self._settled = known
+            self._since.clear()
+            self._said_until.clear()
+        due = []
+        for intent in wanted:
+            topic = intent.topic
+            since = self._since.setdefault(topic, now)
+            if topic not in besides and now >= since + waits(topic) and now >= self._said_until.get(topic, 0.0):
+                self._said_until[topic] = now + ECHO_S
+                due.append(intent)
+        return due
+
+
+def nobody() -> Resaying:
+    """For a controller that nobody tells of revocations."""
+    return Resaying("controller/-", lambda _signed: False, lambda: 0)

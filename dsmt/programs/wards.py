@@ -1,0 +1,132 @@
+"""Wards: nodes whose death the keeper of `up` notices, so that nothing of their programs outlives them.
+
+Rule 1: a node is dead when neither its spawner nor its container manager lives, 0.3 s after one of them has died: each
+    of them would have started the other by then.
+Rule 2: of a dead node all goes whose program and agent are dead: what that program had forked serves nobody's orders. A
+    program that lives is left for the agent that `up` brings back, as after every death of an agent.
+Rule 3: this looks again until two looks find nobody, since a look can miss who is being forked meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dsmt.agents.container import PROCESS, RECORD, load_record
+from dsmt.ports.processes import Identity
+from dsmt.system.procfs import is_alive, open_pidfd
+from dsmt.system.records import living, record_path
+from dsmt.system.tree import Tree, marked, owner_of
+
+GRACE_S: Final = 0.3
+LOOK_AGAIN_S: Final = 0.05
+
+
+@dataclass(slots=True)
+class Ward:
+    """A node, who is watched there, and when it is looked at next (boot-time seconds)."""
+
+    directory: str
+    due: float | None = None
+    watched: dict[Identity, int] = field(default_factory=dict)
+    empty_looks: int = 0
+
+
+class Wards:
+    """The nodes of one keeper. `descriptors` holds what is open, so that forks close it; `now` is the boot-time clock."""
+
+    def __init__(self, selector: selectors.BaseSelector, descriptors: set[int], now: Callable[[], float]) -> None:
+        self._selector = selector
+        self._descriptors = descriptors
+        self._wards: dict[str, Ward] = {}
+        self._now = now
+
+    @property
+    def due(self) -> float | None:
+        """When `tick` has something to do."""
+        return min((ward.due for ward in self._wards.values() if ward.due is not None), default=None)
+
+    def add(self, directory: str) -> None:
+        """Watch over a node, which runs or is being started."""
+        ward = self._wards.setdefault(directory, Ward(directory))
+        ward.due, ward.empty_looks = self._now() + GRACE_S, 0
+
+    def tick(self) -> None:
+        """Look at the nodes whose time has come."""
+        now = self._now()
+        for ward in self._wards.values():
+            if ward.due is not None and ward.due <= now:
+                self._look(ward)
+
+    def _look(self, ward: Ward) -> None:
+        """Watch who lives there, or end what the dead have left."""
+        found = [living(record_path(ward.directory, program)) for program in ("spawner", "container_manager")]
+        alive = [identity for identity in found if identity is not None]
+        for identity in alive:
+            self._watch(ward, identity)
+        if alive:
+            ward.due, ward.empty_looks = None, 0
+            return
+        left = left_behind(ward.directory)
+        _kill(left)
+        ward.empty_looks = 0 if left else ward.empty_looks + 1
+        ward.due = None if ward.empty_looks >= 2 else self._now() + LOOK_AGAIN_S
+
+    def _watch(self, ward: Ward, identity: Identity) -> None:
+        descriptor = None if identity in ward.watched else open_pidfd(identity)
+        if descriptor is not None:
+            ward.watched[identity] = descriptor
+            self._descriptors.add(descriptor)
+            self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._ended(ward, identity))
+
+    def _ended(self, ward: Ward, identity: Identity) -> None:
+        """Somebody has died: look when another had the time to start him again (rule 1)."""
+        descriptor = ward.watched.pop(identity)
+        self._selector.unregister(descriptor)
+        self._descriptors.discard(descriptor)
+        os.close(descriptor)
+        ward.due, ward.empty_looks = self._now() + GRACE_S, 0
+
+
+def left_behind(directory: str) -> set[Identity]:
+    """What programs of a node had forked whose agent and who themselves are dead (rule 2)."""
+    owners: set[str] = set()
+    found: set[Identity] = set()
+    for container in _containers(directory):
+        agents = (container / PROCESS, container / "run" / "deployment_agent.json")
+        if any(living(str(record)) is not None for record in agents):
+            continue
+        path = container / RECORD
+        record = load_record(path.read_bytes() if path.exists() else None)
+        root = None if record is None or record.process is None else _identity(record.process)
+        if root is not None and is_alive(root):
+            continue
+        owners.add(str(container))
+        if root is not None:
+            found |= Tree(root, "", ours=False).members()
+    return found | marked(lambda mark: owner_of(mark) in owners) if owners else found
+
+
+def _containers(directory: str) -> Iterable[Path]:
+    return sorted(Path(directory, "containers").glob("*/*/*"))
+
+
+def _identity(process: msgspec.Struct) -> Identity:
+    return msgspec.convert(msgspec.to_builtins(process), Identity)
+
+
+def _kill(members: set[Identity]) -> None:
+    for member in members:
+        descriptor = open_pidfd(member)
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)

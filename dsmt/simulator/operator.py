@@ -1,0 +1,202 @@
+"""A simulated operator: a person at the command line, who says one thing after the other by the real operations.
+
+Rule 1: what is not acknowledged is said again until it is, as a person does who was told that it failed; every operation
+    looks first, and one that is so already says nothing.
+Rule 2: what was acknowledged enters `will`, which is the truth of this realm for the invariants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dsmt.bus.client import BusClient
+from dsmt.errors import DsmtError, NotFoundError
+from dsmt.operations import applying, braking, controlling, node_control, waiting
+from dsmt.operations.targets import Target
+from dsmt.ports.bus import Bus
+from dsmt.simulator.host import HostProcess
+from dsmt.simulator.members import Kept
+from dsmt.simulator.will import Will
+from dsmt.simulator.world import World
+from dsmt.spec.plain import from_plain
+
+AGAIN_S: Final = 0.5
+"""How long somebody takes to read an error and to type it again."""
+GONE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Something to be said: in words, how, and what is so once it is acknowledged.
+
+    `once`: it is not said again. `moot`: whether there is nothing any more that it could be said of.
+    """
+
+    text: str
+    act: Callable[[Bus], Awaitable[object]]
+    then: Callable[[], None] = lambda: None
+    once: bool = False
+    moot: Callable[[], bool] = lambda: False
+
+
+class SimOperator:
+    """Somebody at a command line. `will` is what was acknowledged; `refused` says what went wrong last."""
+
+    def __init__(self, world: World, name: str, address: str) -> None:
+        self.world, self.name = world, name
+        self.host = world.host(name, address)
+        self.identity = world.identity(f"operator/{name}")
+        self.will = Will()
+        self.refused = ""
+        self.said = 0
+        self.bus: BusClient | None = None
+        self.kept = Kept(self.host, "operator", self._main)
+        self._wishes: deque[Wish] = deque()
+        self._some = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was asked for is acknowledged."""
+        return not self._wishes
+
+    async def _main(self, process: HostProcess) -> None:
+        self.bus = bus = self.world.client(process, self.identity)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run())
+            group.create_task(self._work(bus))
+
+    async def _work(self, bus: Bus) -> None:
+        while True:
+            while self._wishes:
+                await self._say(bus, self._wishes[0])
+            self._some.clear()
+            await self._some.wait()
+
+    async def _say(self, bus: Bus, wish: Wish) -> None:
+        try:
+            await wish.act(bus)
+        except DsmtError as error:
+            self.refused = f"{wish.text}: {error}"
+            await asyncio.sleep(AGAIN_S)
+            if not wish.once and not wish.moot():
+                return
+        else:
+            wish.then()
+            self.said += 1
+        self._wishes.popleft()
+        self.will.asked.pop(0)
+
+    def _ask(self, wish: Wish) -> None:
+        """Ask for something, from outside of all processes."""
+        process = self.kept.process
+        if process is None:
+            raise RuntimeError("the operator does not run")
+        self._wishes.append(wish)
+        self.will.asked.append(wish.text)
+        self.world.loop.call_in(process.sim, self._some.set)
+
+    # --- what can be asked for -----------------------------------------------------------------------------------
+
+    def apply(self, spec: dict[str, Any], *, reason: str = "a simulation") -> None:
+        """Apply a spec, as plain values."""
+        declared = applying.Declared(from_plain(spec), Path("/"), ())
+        service = spec["service"]
+        self._ask(
+            Wish(
+                f"apply {service}",
+                lambda bus: applying.apply(bus, [declared], by=self.name, reason=reason),
+                lambda: self.will.applied(service, spec),
+            )
+        )
+
+    def remove(self, service: str) -> None:
+        """Remove a service; one that is not there for `GONE_S` is removed."""
+        missing = 0
+
+        async def remove(bus: Bus) -> None:
+            nonlocal missing
+            try:
+                await controlling.remove(bus, service, by=self.name, reason="not needed")
+            except NotFoundError:
+                missing += 1
+                if missing * AGAIN_S < GONE_S:
+                    raise
+
+        self._ask(Wish(f"remove {service}", remove, lambda: self.will.removed(service)))
+
+    def await_end(self, service: str) -> None:
+        """Say nothing more before nothing is left of a service, for as long as somebody has patience."""
+
+        async def ended(bus: Bus) -> None:
+            await waiting.ended(bus, service, limit_s=20.0)
+
+        self._ask(Wish(f"wait for the end of {service}", ended, lambda: self.will.ended(service), once=True))
+
+    def hold(self, slot: str) -> None:
+        """Hold a slot."""
+        self._ask(
+            Wish(
+                f"stop {slot}",
+                lambda bus: controlling.stop(bus, Target.parse(slot), by=self.name, reason="a look at it"),
+                lambda: self.will.holds(slot, held=True),
+                moot=lambda: slot not in self.will.slots(),
+            )
+        )
+
+    def unhold(self, slot: str) -> None:
+        """Lift a slot's hold."""
+        self._ask(
+            Wish(
+                f"start {slot}",
+                lambda bus: controlling.start(bus, Target.parse(slot), by=self.name, reason="looked at"),
+                lambda: self.will.holds(slot, held=False),
+                moot=lambda: slot not in self.will.slots(),
+            )
+        )
+
+    def use(self, node: str, mode: node_control.Mode) -> None:
+        """Say how a node is to be used."""
+        self._ask(
+            Wish(
+                f"{mode} {node}",
+                lambda bus: node_control.set_mode(bus, node, mode, by=self.name, reason="a visit"),
+                lambda: self.will.used(node, mode, self.world.loop.time()),
+            )
+        )
+
+    def brake(self, *, held: bool) -> None:
+        """Hold the brake, or release it."""
+
+        def done() -> None:
+            self.will.brake_held = held
+
+        act = braking.hold if held else braking.release
+        self._ask(
+            Wish("hold the brake" if held else "release the brake", lambda bus: act(bus, by=self.name, reason=""), done)
+        )
+
+    def restart(self, target: str) -> None:
+        """Have instances restarted."""
+        self._ask(
+            Wish(
+                f"restart {target}",
+                lambda bus: controlling.restart(bus, Target.parse(target), by=self.name, reason="why not"),
+                once=True,
+            )
+        )
+
+    def retry(self, target: str) -> None:
+        """Have instances tried again at once: a command, not a lasting will."""
+        entropy = self.host.entropy("operator")
+        self._ask(
+            Wish(
+                f"retry {target}",
+                lambda bus: controlling.retry(bus, Target.parse(target), by=self.name, reason="", entropy=entropy),
+                once=True,
+            )
+        )

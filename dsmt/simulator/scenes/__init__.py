@@ -1,0 +1,1 @@
+"""Scenes: what happens in each scenario, by subject."""

@@ -1,0 +1,57 @@
+"""Stores: simulated brokers' disks, which can be copied as they are, come back later, and lose their last rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.event.codec import decode
+from dsmt.event.fold import Fold
+from dsmt.event.registry import lookup
+from dsmt.ports.store import Append, Row, Store
+
+PAGE: Final = 1000
+KEPT_META: Final = ("incarnation",)
+"""Small values that were on the disk long before."""
+
+
+class SimStore(SqliteStore):
+    """The real store in memory, of which copies can be made, as of a file."""
+
+    def __init__(self, *, identity: str, boot: str, content: sqlite3.Connection | None = None) -> None:
+        self._content = content
+        super().__init__(":memory:", identity=identity, boot=boot)
+        self._content = None
+
+    def _open(self) -> sqlite3.Connection:
+        db = super()._open()
+        if self._content is not None:
+            self._content.backup(db)
+        return db
+
+    def copy(self, *, identity: str, boot: str) -> SimStore:
+        """The same content now, opened in a boot; `identity` is its id if it takes a new one."""
+        return SimStore(identity=identity, boot=boot, content=self._db)
+
+
+def copy_rows(old: Store, new: Store, *, up_to: int) -> None:
+    """Store what one store has up to a row in another, empty one, with the winners of then."""
+    for key_id, raw in old.certificates():
+        new.put_certificate(key_id, raw)
+    for name in KEPT_META:
+        value = old.get_meta(name)
+        if value is not None:
+            new.put_meta(name, value)
+    fold, after = Fold(), 0
+    while rows := [row for row in old.rows(after, PAGE) if row.row <= up_to]:
+        after = rows[-1].row
+        new.append([_appended(fold, row) for row in rows])
+
+
+def _appended(fold: Fold, row: Row) -> Append:
+    signed = decode(row.raw)[0]
+    event, match = signed.event, lookup(row.topic)
+    wins = row.fact and not event.is_dead(row.arrived_ms) and any(change.after is signed for change in fold.take(signed))
+    budget = "evidence" if match is None else match.row.budget
+    return Append(signed, row.arrived_ms, budget, row.fact, wins, event.expires_ms)

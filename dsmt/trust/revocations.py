@@ -1,0 +1,66 @@
+"""Revocations: facts on `trust/revoked/<key id in hex>/<who says so>` that end a key, each its source's own (rule J3).
+
+Rule 1: each source says its own, so nobody's word can take the place of another's.
+Rule 2: it has no time to live, and the root's keys are ended by nobody.
+Rule 3: what is taken in here is a claim; what it ends is judged where certificates are (`store.TrustStore`), for those may
+    come later. They only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from dsmt.event.envelope import Event
+from dsmt.trust.grants import is_name
+
+REVOKED: Final = "trust/revoked/"
+KEY_ID_BYTES: Final = 16
+
+
+def topic_of(key_id: bytes, source: str) -> str:
+    """Where a source says that a key has ended."""
+    return f"{REVOKED}{key_id.hex()}/{source}"
+
+
+def revoked_by(topic: str) -> bytes | None:
+    """The id of the key that a fact on this topic ends; None for a topic that ends none."""
+    if not topic.startswith(REVOKED):
+        return None
+    key, _, source = topic.removeprefix(REVOKED).partition("/")
+    try:
+        key_id = bytes.fromhex(key)
+    except ValueError:
+        return None
+    return key_id if len(key_id) == KEY_ID_BYTES and is_name(source) else None
+
+
+class Revocations:
+    """Who has revoked which keys, by the ids of both."""
+
+    def __init__(self, roots: Collection[bytes]) -> None:
+        self._roots = roots
+        self._by: dict[bytes, frozenset[bytes]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by.values()))
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs of a revoked key and a key that has revoked it, in order."""
+        return iter(sorted((key_id, by) for key_id, revokers in self._by.items() for by in revokers))
+
+    def of(self, key_id: bytes) -> frozenset[bytes]:
+        """The keys that have revoked a key."""
+        return self._by.get(key_id, frozenset())
+
+    def add(self, key_id: bytes, by: bytes) -> bool:
+        """Take in that a key has revoked another; whether that is new."""
+        if key_id in self._roots or by in self.of(key_id):
+            return False
+        self._by[key_id] = self.of(key_id) | {by}
+        return True
+
+    @staticmethod
+    def key_of(event: Event) -> bytes | None:
+        """The key that an event ends; None for one that is no revocation (rule 2)."""
+        return revoked_by(event.topic) if event.ttl is None else None

@@ -1,0 +1,122 @@
+"""A broker's realm time: pulled slowly, stepped by an operator's word alone, and kept over restarts (rule J4)."""
+
+from __future__ import annotations
+
+import time as wallclock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.broker_time import FAR_MS, PULL, BrokerTime
+from dsmt.event.records import ClockWord, to_data
+from dsmt.ports.bus import Draft, Start
+from tests.bus.realm import TestClock, TestRealm, reading, scenario, until
+
+DAY_MS = 24 * 3_600_000
+START_MS = 1_700_000_000_000
+
+
+def begun(**about: object) -> BrokerTime:
+    return BrokerTime("boot", START_MS, 100.0, **about)  # type: ignore[arg-type]
+
+
+looks = st.lists(st.tuples(st.floats(0.0, 60.0), st.integers(-40 * DAY_MS, 40 * DAY_MS)), max_size=40)
+
+
+@given(looks)
+def test_no_wall_clock_makes_it_go_back_stand_still_or_run_faster_than_one_percent(script: list[tuple[float, int]]) -> None:
+    time, now, last = begun(), 100.0, START_MS
+    for passed, wrong_ms in script:
+        now += passed
+        time.seen(START_MS + int((now - 100.0) * 1000) + wrong_ms, now)
+        told = time.now_ms(now)
+        assert passed * 1000 * (1 - PULL) - 2 <= told - last <= passed * 1000 * (1 + PULL) + 2
+        last = told
+
+
+def test_a_small_difference_is_made_up_for_at_one_percent() -> None:
+    time = begun()
+    time.seen(START_MS + 500, 100.0)
+    assert time.now_ms(110.0) == START_MS + 10_000 + 100
+    assert time.now_ms(150.0) == START_MS + 50_000 + 500
+    assert time.now_ms(200.0) == START_MS + 100_000 + 500
+
+
+@pytest.mark.parametrize("hours", [26, -26])
+def test_a_wall_clock_that_is_far_off_is_told_and_not_followed_even_a_little(hours: int) -> None:
+    time = begun()
+    time.seen(START_MS + hours * 3_600_000, 100.0)
+    assert time.is_far
+    assert time.ahead_s == hours * 3600
+    assert time.now_ms(3_700.0) == START_MS + 3_600_000
+    time.seen(START_MS + 3_600_000, 3_700.0)
+    assert not time.is_far
+
+
+def test_an_operators_word_steps_it_by_the_difference_that_it_names_and_by_no_other() -> None:
+    time = begun()
+    time.seen(START_MS + DAY_MS, 100.0)
+    assert not time.accept(3600.0)
+    assert time.accept(86_395.0)
+    assert time.now_ms(100.0) == START_MS + DAY_MS
+    assert not time.accept(86_395.0), "said again it takes nothing"
+    assert time.now_ms(100.0) == START_MS + DAY_MS
+
+
+def test_a_broker_that_is_started_again_in_one_boot_goes_on_with_its_time() -> None:
+    before = begun()
+    again = BrokerTime("boot", START_MS + DAY_MS, 200.0, kept=before.kept)
+    assert again.now_ms(200.0) == START_MS + 100_000
+    assert again.is_far
+    rebooted = BrokerTime("another", START_MS + DAY_MS, 7.0, kept=before.kept)
+    assert rebooted.now_ms(7.0) == START_MS + DAY_MS
+    assert BrokerTime("", START_MS, 7.0, kept=BrokerTime("", 5, 1.0).kept).now_ms(7.0) == START_MS, "an unknown boot is none"
+
+
+def test_after_a_boot_it_is_never_before_what_it_has_stored() -> None:
+    time = BrokerTime("boot", 1_000, 5.0, last_ms=START_MS)
+    assert time.now_ms(5.0) == START_MS
+    assert time.is_far
+    assert FAR_MS == 10_000
+
+
+@scenario
+async def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_a_while_ends_no_fact(r: TestRealm):
+    clock = TestClock()
+    broker = await r.broker(clock=clock)
+    bob, node = await r.client("operator/bob"), await r.client("node/n1")
+    async with reading(bob, "broker/+/notice", "broker/+/session/") as got:
+        before = broker.now_ms() - clock.wall_ms()
+        clock.offset_s = 26 * 3600.0
+        await got.until(lambda g: [d for d in g.of("broker/b1/notice") if d["kind"] == "clock"])
+        assert "93600 s ahead of realm time" in got.of("broker/b1/notice")[-1]["message"]
+        broker._ingest.expire()
+        late = await r.client("operator/late")
+        async with reading(late, "broker/+/session/") as now:
+            assert now.of("broker/b1/session/node/n1")[-1]["state"] == "open", "it is still there"
+        clock.offset_s = 0.0
+        await got.until(lambda g: len([d for d in g.of("broker/b1/notice") if d["kind"] == "clock"]) == 2)
+        assert abs(broker.now_ms() - clock.wall_ms() - before) < 1_000
+        assert abs(node.now_ms() - clock.wall_ms()) < 1_000
+
+
+@pytest.mark.parametrize("hours", [26.0, -26.0])
+def test_an_operator_can_say_that_the_machine_is_right(network_kind, tmp_path, hours: float) -> None:
+    @scenario
+    async def run(r: TestRealm):
+        clock = TestClock()
+        days_ago = int(wallclock.time()) - 3 * 86_400
+        broker = await r.broker(clock=clock, identity=r.identity("broker/b1", now_s=days_ago))
+        bob = await r.client("operator/bob", identity=r.identity("operator/bob", now_s=days_ago), clock=clock)
+        async with reading(bob, "broker/+/notice", start=Start.LIVE) as got:
+            clock.offset_s = hours * 3600
+            await got.until(lambda g: g.of("broker/b1/notice"))
+            word = ClockWord(ahead_s=hours * 3600, by="bob", reason="it was set by hand")
+            await bob.publish(Draft("config/clock/b1", to_data(word)))
+            await until(lambda: abs(broker.now_ms() - clock.wall_ms()) < 1_000)
+            await bob.publish(Draft("user/t", {"after": True}))
+            again = await r.restarted(broker, clock=clock)
+            assert abs(again.now_ms() - clock.wall_ms()) < 2_000
+
+    run(network_kind, tmp_path)

@@ -1,0 +1,122 @@
+"""The depot (rule D2): bounded in bytes, keeps what a live fact names, and never holds the loop for long."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus.depot import UNFINISHED_MS, Depot
+from dsmt.bus.sqlite import SqliteStore
+from tests.bus.test_sqlite import append
+
+SIZE = 1000
+
+
+class Shelf:
+    """A depot of ten small blobs."""
+
+    def __init__(self, path) -> None:
+        self.store = SqliteStore(str(path / "s.db"), identity="a" * 16)
+        self.now_ms = 1
+        self.depot = Depot(self.store, limit=10 * SIZE, now_ms=lambda: self.now_ms)
+
+    def put(self, content: bytes, payer: str = "operator/a", *, finish: bool = True) -> f.BlobIs:
+        self.now_ms += 1
+        digest = sha256(content).digest()
+        answers: list[f.BlobIs] = []
+        self.depot.put(f.ChunkPut(id=1, digest=digest, number=0), (content,), payer, answers.append)
+        if finish and answers[-1].ok:
+            self.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), payer, answers.append)
+        while self.depot.step():
+            pass
+        return answers[-1]
+
+    def has(self, content: bytes) -> bool:
+        blob = self.store.blob(sha256(content).digest())
+        return blob is not None and blob.whole
+
+    def names(self, content: bytes) -> None:
+        one = append(self.store.head + 1, topic=f"service/s{content[0]}/spec", winner=True)
+        raw = b"..." + sha256(content).hexdigest().encode() + b"..."
+        object.__setattr__(one, "signed", type(one.signed)(one.signed.event, raw, one.signed.leaf, one.signed.key_id))
+        self.store.append([one])
+
+
+def content(n: int) -> bytes:
+    return bytes([n]) * SIZE
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    made = Shelf(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_for_room_the_oldest_goes_that_no_live_fact_names(shelf):
+    for n in range(10):
+        assert shelf.put(content(n), payer=f"operator/{n % 3}").ok
+        if n == 0:
+            shelf.names(content(0))
+    assert shelf.put(content(10), payer="operator/z").ok
+    assert [n for n in range(11) if not shelf.has(content(n))] == [1]
+    left = shelf.store._one("SELECT count(*) FROM chunks")[0]
+    assert left == 10
+
+
+def test_what_live_facts_name_is_never_given_for_room(shelf):
+    for n in range(10):
+        shelf.put(content(n), payer=f"operator/{n % 3}")
+        shelf.names(content(n))
+    refused = shelf.put(content(10), payer="operator/z")
+    assert not refused.ok
+    assert "live facts name all" in refused.message
+
+
+def test_one_operator_cannot_fill_it(shelf):
+    for n in range(5):
+        assert shelf.put(content(n)).ok
+    refused = shelf.put(content(5))
+    assert not refused.ok
+    assert "operator/a" in refused.message
+    assert shelf.put(content(6), payer="operator/b").ok
+
+
+def test_what_was_begun_and_not_gone_on_with_is_removed(shelf):
+    shelf.put(content(1), finish=False)
+    shelf.depot.expire()
+    assert shelf.store.blobs()
+    shelf.now_ms += UNFINISHED_MS + 10
+    shelf.depot.expire()
+    while shelf.depot.step():
+        pass
+    assert not shelf.store.blobs()
+    assert not shelf.store.orphans()
+
+
+def test_what_has_another_sha256_is_removed_and_said(shelf):
+    digest = bytes(32)
+    answers: list[f.BlobIs] = []
+    shelf.depot.put(f.ChunkPut(id=1, digest=digest, number=0), (b"x",), "operator/a", answers.append)
+    shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
+    assert len(answers) == 1
+    while shelf.depot.step():
+        pass
+    assert not answers[-1].ok
+    assert shelf.store.blob(digest) is None
+
+
+def test_hashing_goes_chunk_by_chunk(shelf):
+    digest = sha256(b"abc").digest()
+    answers: list[f.BlobIs] = []
+    for n, part in enumerate((b"a", b"b", b"c")):
+        shelf.depot.put(f.ChunkPut(id=n, digest=digest, number=n), (part,), "operator/a", answers.append)
+    shelf.depot.put(f.BlobFinished(id=9, digest=digest, chunks=3), (), "operator/a", answers.append)
+    steps = 0
+    while shelf.depot.step():
+        steps += 1
+    assert steps == 3
+    assert answers[-1].ok
+    assert answers[-1].size == 3

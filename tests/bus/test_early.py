@@ -1,0 +1,138 @@
+"""What is brought back to a new broker whose clock is behind: it comes when the clock is there, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus.early import Early
+from dsmt.bus.wholeness import AFTER_S
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.records import ClockWord, to_data
+from dsmt.ports.bus import Draft
+from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, scenario, until
+
+
+class StepClock(TestClock):
+    """A clock whose boot time is moved on by `on_s`."""
+
+    on_s = 0.0
+
+    def boottime(self) -> float:
+        return super().boottime() + self.on_s
+
+
+def at(signed) -> int:
+    return max(signed.event.time_ms, signed.event.incarnation)
+
+
+@pytest.fixture
+def some(tmp_path) -> list:
+    pen = Pen(TestRealm(memory_network(), tmp_path).identity("operator/alice"))
+    return [pen.write(f"user/t{n}", {"n": n}, version=1, ahead_s=60.0 * (n + 1)) for n in range(3)]
+
+
+def test_what_is_early_is_offered_when_the_brokers_time_is_there_and_in_that_order(some):
+    early = Early()
+    for signed in reversed(some):
+        early.wait(signed)
+    first, second, third = some
+    assert early.due(at(first) - BOUND_MS - 1) == []
+    assert early.ahead_s == (at(third) - at(first) + BOUND_MS + 1) / 1000
+    assert early.earliest() is first
+    assert early.due(at(second) - BOUND_MS) == [first, second]
+    assert early.due(at(third)) == [third]
+    assert (bool(early), early.ahead_s, early.earliest()) == (False, 0.0, None)
+
+
+def test_what_was_taken_or_refused_for_good_is_waited_for_no_more(some):
+    early = Early()
+    for signed in (*some, *some):
+        early.wait(signed)
+    early.answered(some[0].id)
+    assert early.earliest() is some[1]
+    assert early.due(at(some[2])) == some[1:]
+    early.wait(some[0])
+    early.clear()
+    assert not early
+
+
+def held(broker, words) -> int:
+    return sum(broker._store.winner(signed.event.topic) is not None for signed in words)
+
+
+async def brought(r: TestRealm, clock: TestClock):
+    """A blank broker behind its realm's time, a client that has brought it what it knew, and that."""
+    old_s = int(time.time()) - 3 * 3600
+    broker = await r.broker(identity=r.identity("broker/b1", now_s=old_s), born=False, clock=clock)
+    alice, bob = r.identity("operator/alice", now_s=old_s), r.identity("operator/bob", now_s=old_s)
+    pen = Pen(alice)
+    said = [pen.write(f"user/t{n}", {"n": n}, version=1) for n in range(3)]
+    client = await r.client(bob.name, identity=bob)
+    client.introduce([one.raw for one in alice.chain])
+    client.trust.add_all([one.raw for one in alice.chain])
+    client.offer(said)
+    await until(lambda: client.early_s)
+    return broker, client, said
+
+
+@scenario
+async def test_what_a_broker_whose_clock_is_behind_refuses_comes_back_when_its_clock_is_there(r: TestRealm):
+    clock = StepClock(-3600)
+    broker, client, said = await brought(r, clock)
+    assert held(broker, said) == 0
+    assert 3590 < client.early_s < 3610
+    clock.on_s = 3600.0 - BOUND_MS / 2000
+    await until(lambda: held(broker, said) == len(said))
+    await until(lambda: client.early_s == 0)
+
+
+@scenario
+async def test_an_operators_word_on_the_clock_brings_all_of_it_back(r: TestRealm):
+    clock = TestClock(-3600)
+    broker, client, said = await brought(r, clock)
+    clock.offset_s = 0.0
+    await until(lambda: broker._time.is_far)
+    word = ClockWord(ahead_s=broker._time.ahead_s, by="bob", reason="")
+    await client.publish(Draft("config/clock/b1", to_data(word)))
+    await until(lambda: held(broker, said) == len(said))
+
+
+@scenario
+async def test_a_broker_is_not_whole_while_what_was_decided_is_ahead_of_its_clock(r: TestRealm):
+    clock = StepClock(-3600)
+    broker, _, said = await brought(r, clock)
+    clock.on_s = AFTER_S + 1
+    assert not broker._whole()
+    clock.on_s = 3600.0
+    await until(lambda: held(broker, said) == len(said))
+    clock.on_s += 20.0
+    assert broker._whole()
+
+
+@scenario
+async def test_a_nodes_agents_words_from_the_future_keep_no_broker_from_being_whole(r: TestRealm):
+    clock = StepClock()
+    broker = await r.broker(born=False, clock=clock)
+    agent = r.identity("agent/n1/web/app/0", parent=r.identity("node/n1"))
+    raw = await r.raw(agent.name, identity=agent)
+    raw.send(f.Publish(offered=True), Pen(agent).write("app/web/x", {"n": 1}, version=1, ahead_s=3600).raw)
+    nacked, _ = await raw.next(f.Nacked)
+    assert nacked.code == "clock_ahead"
+    clock.on_s = AFTER_S + 1
+    assert broker._whole()
+
+
+@scenario
+async def test_an_incarnation_that_is_far_ahead_is_not_taken_when_it_is_offered_again_either(r: TestRealm):
+    broker = await r.broker(born=False)
+    alice = r.identity("operator/alice")
+    raw = await r.raw(alice.name, identity=alice)
+    far = Pen(alice, int(time.time() * 1000) + 3_600_000).write("user/x", {"n": 1}, version=1)
+    raw.send(f.Publish(offered=True), far.raw)
+    nacked, _ = await raw.next(f.Nacked)
+    assert nacked.code == "event.incarnation"
+    assert abs(broker.now_ms() - time.time() * 1000) < 5_000
+    assert broker._store.winner("user/x") is None

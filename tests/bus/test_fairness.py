@@ -1,0 +1,150 @@
+"""Whose messages a broker looks at next, and what it sends to who does not read (rule D2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
+from dsmt.bus.quota import BURST, Rates
+from dsmt.bus.turns import FEW_PARTS, TURN, WINDOW, Turns
+from dsmt.errors import RefusedError
+from dsmt.ports.network import Closed, How, Peer
+
+PUBLISH = f.pack(f.Publish())[0]
+
+
+class Sessions:
+    """Turns of sessions that pay for themselves."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self.turns: Turns[str] = Turns(Rates(), turn=TURN, payer=lambda who: who, held=lambda who: who in self.held)
+
+    def taken(self, now: float = 0.0) -> list[str]:
+        return [who for who, _ in self.turns.take(now)]
+
+
+def test_who_comes_with_one_event_is_in_the_next_turn_whatever_another_has_sent():
+    sessions = Sessions()
+    for _ in range(10):
+        sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
+    sessions.turns.add("alice", (PUBLISH, b"e"))
+    turn = sessions.turns.take(0.0)
+    assert ("alice", (PUBLISH, b"e")) in turn
+    assert sum(len(message) - 1 for _, message in turn) <= TURN
+
+
+def test_who_waits_alone_has_the_whole_turn_and_no_more():
+    sessions = Sessions()
+    sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
+    assert sum(len(message) - 1 for _, message in sessions.turns.take(0.0)) == TURN
+
+
+def test_everything_is_looked_at_in_the_order_in_which_it_came():
+    sessions = Sessions()
+    sent = [str(n).encode() for n in range(40)]
+    sessions.turns.add("a", (PUBLISH, *sent[:30]))
+    sessions.turns.add("a", (PUBLISH, *sent[30:]))
+    sessions.turns.add("a", Closed(Peer(b"a"), b"", How.PEER))
+    found = []
+    while sessions.turns:
+        found += [message for _, message in sessions.turns.take(0.0)]
+    assert isinstance(found.pop(), Closed)
+    assert [part for message in found for part in message[1:]] == sent
+
+
+def test_who_sends_more_than_its_window_without_an_answer_is_refused():
+    sessions = Sessions()
+    for _ in range(WINDOW[1] // 60_010):
+        sessions.turns.add("flood", (PUBLISH, bytes(60_000)))
+    with pytest.raises(RefusedError) as refused:
+        sessions.turns.add("flood", (PUBLISH, bytes(60_000)))
+    assert refused.value.code == "quota"
+    sessions.turns.drop("flood")
+    assert not sessions.turns
+
+
+def test_our_own_window_is_never_over_the_brokers():
+    sessions = Sessions()
+    for _ in range(2 * 1024 // 64):  # an incarnation, and all of it again under the next one
+        sessions.turns.add("ours", (PUBLISH, *([bytes(1000)] * 64)))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        (PUBLISH, *([b""] * 1025)),
+        (f.pack(f.Certificates())[0], *([b""] * 65)),
+        (b"\xbf" + PUBLISH[1:] + b"\xff", *([b""] * (FEW_PARTS + 1))),
+        (PUBLISH, bytes(200_000)),
+    ],
+)
+def test_parts_that_are_too_many_or_too_large_are_refused_before_they_are_looked_at(message):
+    with pytest.raises(RefusedError) as refused:
+        Sessions().turns.add("eve", message)
+    assert refused.value.code == "bus.frame"
+
+
+def test_who_has_spent_its_tokens_waits_and_others_do_not():
+    sessions = Sessions()
+    sessions.turns._rates.spend("flood", BURST, 0.0)
+    sessions.turns.add("flood", (PUBLISH, b"e"))
+    sessions.turns.add("alice", (PUBLISH, b"e"))
+    assert sessions.taken() == ["alice"]
+    assert sessions.taken() == []
+    assert sessions.taken(1.0) == ["flood"]
+
+
+def test_who_reads_no_answers_is_passed_over_until_it_is_gone():
+    sessions = Sessions()
+    sessions.held.add("deaf")
+    sessions.turns.add("deaf", (PUBLISH, b"e"))
+    assert sessions.taken() == []
+    sessions.turns.add("deaf", Closed(Peer(b"a"), b"", How.PEER))
+    assert sessions.taken() == ["deaf", "deaf"]
+    assert not sessions.turns
+
+
+class Wire:
+    """A listener whose network takes everything."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, ...]] = []
+
+    def send(self, _peer, message) -> bool:
+        self.sent.append(message)
+        return True
+
+
+def outgoing() -> tuple[Outgoing, Wire, list[Peer]]:
+    cut: list[Peer] = []
+    numbers = iter(range(10_000))
+    made, wire = Outgoing(cut.append, lambda: next(numbers).to_bytes(8, "big")), Wire()
+    made.listener = wire
+    return made, wire, cut
+
+
+def test_nothing_more_is_delivered_to_who_has_not_shown_to_have_read():
+    made, wire, cut = outgoing()
+    peer, sent = Peer(b"p"), 0
+    while made.send(peer, f.Deliver(id=1, rows=(1,), live=True), (bytes(50_000),)):
+        sent += 50_000
+        assert sent <= UNREAD_BYTES + 50_000
+    assert made.is_full(peer)
+    assert not cut
+    tallies = [frame for frame, _ in map(f.unpack, wire.sent) if isinstance(frame, f.Tally)]
+    assert abs(len(tallies) - UNREAD_BYTES // TALLY_BYTES) <= 2
+    made.tallied(peer, b"made up!")
+    assert made.is_full(peer)
+    made.tallied(peer, tallies[3].token)
+    assert not made.is_full(peer)
+    made.tallied(peer, tallies[-1].token)
+    assert made._ways[peer].unread < TALLY_BYTES + 60_000
+
+
+def test_who_stays_deaf_to_what_must_not_be_lost_is_cut_off():
+    made, _, cut = outgoing()
+    for _ in range(MOST_UNREAD_BYTES // 50_000 + 1):
+        assert made.send(Peer(b"p"), f.Fetched(id=1), (bytes(50_000),))
+    assert cut == [Peer(b"p")]

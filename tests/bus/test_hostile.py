@@ -1,0 +1,100 @@
+"""A hostile node with a good certificate harms nobody: others are acknowledged within twice their time (rule D2)."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dsmt.ports.bus import Draft
+from dsmt.trust.identity import dump
+from tests.bus.realm import TestRealm
+from tests.bus.test_kills import KilledBroker, run
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+WAYS = {
+    "flood": "operator/mallory",
+    "overflow": "operator/mallory",
+    "parts": "node/n1",
+    "unread": "operator/mallory",
+    "certificates": "node/n1",
+    "giants": "node/n1",
+    "subscriptions": "operator/mallory",
+    "blobs": "operator/mallory",
+    "bombs": "node/n1",
+}
+SAMPLES = 200
+FLOOR_S = 0.020
+"""What the machine's own unrest is allowed beside twice the time."""
+FLOOR_P99_S = 0.250
+ATTEMPTS = 3
+"""How often it is measured while something else may strain the machine; who harms others does so each time."""
+GROWTH = 64 * 1024 * 1024
+"""How much a broker may grow for one session: `docs/reference/bounds.md`."""
+
+
+@contextmanager
+def process(way: str, r: TestRealm, directory: Path) -> Iterator[None]:
+    broker = r.brokers[0]
+    keys = (broker.public.hex(), r.root.public.hex())
+    command = [sys.executable, "-m", "tests.bus.hostile", way, str(directory), broker.address, *keys]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"attached\n"
+        yield
+    finally:
+        started.kill()
+        started.wait()
+        if started.stdout is not None:
+            started.stdout.close()
+
+
+async def times(client) -> tuple[float, float]:
+    """Median and p99 of acknowledgements."""
+    found = []
+    for number in range(SAMPLES):
+        began = time.monotonic()
+        await asyncio.wait_for(client.publish(Draft("user/alice", {"n": number})), 20)
+        found.append(time.monotonic() - began)
+        await asyncio.sleep(0.003)
+    return statistics.median(found), statistics.quantiles(found, n=100)[98]
+
+
+def peak(broker: KilledBroker) -> int:
+    """The most memory that the broker's process ever had."""
+    assert broker.process is not None
+    status = Path(f"/proc/{broker.process.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hostile_session_neither_delays_others_nor_grows_the_broker(tmp_path, way):
+    async def scene(r: TestRealm, broker: KilledBroker) -> None:
+        (tmp_path / way).write_bytes(dump(r.identity(WAYS[way])))
+        alice = await r.client("operator/alice")
+        before = peak(broker)
+        for _ in range(ATTEMPTS):
+            with process("spin", r, tmp_path), process("spin", r, tmp_path):  # the strain on the machine, not on the broker
+                await times(alice)
+                median, late = await times(alice)
+            with process(way, r, tmp_path):
+                attacked, attacked_late = await times(alice)
+            said = f"{median * 1e3:.2f} -> {attacked * 1e3:.2f} ms, p99 {late * 1e3:.1f} -> {attacked_late * 1e3:.1f} ms"
+            in_time = attacked <= max(2 * median, FLOOR_S) and attacked_late <= max(2 * late, FLOOR_P99_S)
+            if in_time:
+                break
+        grown = peak(broker) - before
+        sys.stdout.write(f"{way}: {said}, grown {grown >> 20} MiB\n")
+        assert in_time, said
+        assert grown <= GROWTH
+
+    run(tmp_path, scene)

@@ -1,0 +1,118 @@
+"""A broker's inward side, batch by batch: what is remembered between commits, and what must not be (rules A3, B2, R5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dsmt.bus.ingest import Ingest
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.errors import FailedError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Slot, to_data
+from dsmt.trust.identity import Identity, root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm, TrustStore
+from tests.bus.realm import Pen
+
+ROOT = SecretKey(bytes(range(32)))
+GRAVE = {"by": "alice", "reason": "over"}
+
+
+class Inward:
+    """An ingest on a store in memory, and the identities that it knows."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.trust = store, TrustStore(Realm(name="test", roots=(ROOT.public,)))
+        self.now_ms = int(time.time() * 1000)
+        self.ingest = Ingest(
+            self.identity("broker/b1"), self.trust, store, now_ms=lambda: self.now_ms, incarnation=self.now_ms
+        )
+
+    def identity(self, name: str) -> Identity:
+        number = len(self.trust.certificates()) + 1
+        key = SecretKey(bytes([number]) * 32)
+        made = root_issued(name, ROOT, key=key, now_s=self.now_ms // 1000, serial=bytes([number]) * 16)
+        self.trust.add_all([one.raw for one in made.chain])
+        return made
+
+    def take(self, session: str, *signed: SignedEvent, again: bool = False) -> list[str]:
+        """What is refused, by code; the rest is pending."""
+        outcome = self.ingest.offered(session, [one.raw for one in signed], again=again)
+        return [one.error.code for one in outcome.refused]
+
+
+@pytest.fixture
+def inward() -> Iterator[Inward]:
+    store = SqliteStore(":memory:", identity="a" * 16)
+    yield Inward(store)
+    store.close()
+
+
+def test_what_came_and_could_not_be_stored_is_missing_again(inward, monkeypatch):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    first, second = pen.write("user/t", {}), pen.write("user/t", {})
+    assert inward.take("operator/alice", first, second) == []
+
+    def full(_batch: object) -> list[int]:
+        raise FailedError("store.full", "the disk is full", next="make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inward.store, "append", full)
+        with pytest.raises(FailedError):
+            inward.ingest.commit()
+    assert inward.take("operator/alice", second) == []
+    assert inward.ingest.wanted("operator/alice") == (7, ((1, 1),))
+    assert len(inward.ingest.commit()) == 1
+
+
+def test_what_another_has_brought_back_is_not_stored_again_when_its_source_says_it(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    first, second = pen.write("user/t", {}), pen.write("user/f", {}, version=1)
+    assert inward.take("operator/alice", first) == []
+    assert inward.take("operator/bob", second, again=True) == []
+    assert len(inward.ingest.commit()) == 2
+    assert inward.take("operator/alice", second) == []
+    assert inward.ingest.commit() == []
+
+
+def test_only_a_winner_that_was_not_here_refills_the_store(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    older, newer = pen.write("user/f", {}, version=1), pen.write("user/f", {}, version=2)
+    assert inward.ingest.offered("operator/bob", [newer.raw], again=True).refilled
+    assert not inward.ingest.offered("operator/bob", [older.raw], again=True).refilled
+    inward.ingest.commit()
+    assert not inward.ingest.offered("operator/bob", [newer.raw], again=True).refilled
+
+
+def test_a_tombstone_of_the_same_epoch_may_follow_another_and_one_of_an_earlier_may_not(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    grave = pen.write("tombstone/service/web", GRAVE, version=1, epoch=2)
+    again = pen.write("tombstone/service/web", GRAVE, version=2, epoch=2, replaces=grave.id)
+    late = pen.write("tombstone/service/web", GRAVE, version=3, epoch=1, replaces=again.id)
+    assert inward.take("operator/alice", grave) == []
+    assert inward.take("operator/alice", again) == []
+    assert inward.take("operator/alice", late) == ["stale"]
+
+
+def test_an_agent_says_nothing_more_on_its_service_once_that_is_buried(inward):
+    alice, agent = Pen(inward.identity("operator/alice"), 7), Pen(inward.identity("agent/n1/web/app/0"), 7)
+    controller = Pen(inward.identity("controller/c1"), 7)
+    slot = Slot(node="n1", spec="operator/alice#7-1", revision=1, desired="running")
+    placed = controller.write("service/web/slot/app/0", to_data(slot), version=1)
+    assert inward.take("controller/c1", placed) == []
+    inward.ingest.commit()
+    assert inward.take("agent/n1/web/app/0", agent.write("app/web/metrics", {})) == []
+    assert inward.take("operator/alice", alice.write("tombstone/service/web", GRAVE, version=1)) == []
+    inward.ingest.commit()
+    assert inward.take("agent/n1/web/app/0", agent.write("app/web/metrics", {})) == ["trust.denied"]
+
+
+def test_what_a_source_brings_back_of_its_own_and_is_refused_is_no_word_of_what_it_says(inward):
+    pen = Pen(inward.identity("operator/alice"), 7)
+    first, far, third = pen.write("user/t", {}), pen.write("user/f", {}, version=2**40), pen.write("user/t", {})
+    assert inward.take("operator/alice", first, third) == []
+    assert inward.take("operator/alice", far, again=True) == ["event.version"]
+    assert inward.ingest.wanted("operator/alice") == (7, ((2, 2),))

@@ -1,0 +1,52 @@
+"""Who is judged dead and lives attaches anew, so that the verdict ends (rule F4)."""
+
+from __future__ import annotations
+
+from dsmt.bus.judged import must_attach_anew
+from dsmt.event.records import NodeVerdict, to_data
+from dsmt.ports.bus import Draft
+from tests.bus.realm import TestRealm, reading, scenario, until
+
+SESSIONS = "broker/+/session/"
+
+
+def verdict(state: str = "dead", **attachments: int) -> NodeVerdict:
+    named = {source.replace("_", "/"): number for source, number in attachments.items()}
+    return NodeVerdict(state=state, road="silent", attachments=named, evidence=(), message="", since_ms=1)  # type: ignore[arg-type]
+
+
+def test_only_a_session_that_was_judged_must_be_begun_anew() -> None:
+    said = verdict(node_n1=7, monitor_n1=8)
+    assert must_attach_anew("n1", said, "node/n1", 7)
+    assert must_attach_anew("n1", said, "monitor/n1", 5)
+    assert not must_attach_anew("n1", said, "node/n1", 8)
+    assert not must_attach_anew("n1", said, "agent/n1/web/app/0", 7), "it was not judged"
+    assert not must_attach_anew("n1", verdict(node_n2=9, controller_n1=9), "node/n2", 9), "it is another node's"
+    assert not must_attach_anew("n1", verdict(controller_n1=9), "controller/n1", 9), "a verdict is on nodes"
+
+
+@scenario
+async def test_a_node_that_speaks_while_it_is_judged_dead_attaches_anew_once(r: TestRealm):
+    await r.broker()
+    bob, controller = await r.client("operator/bob"), await r.client("controller/c1")
+    node, other = await r.client("node/n1"), await r.client("node/n2")
+    before, others = node.attachment, other.attachment
+    async with reading(bob, SESSIONS, "node/") as got:
+        said = verdict(node_n1=before)
+        first = controller.emit(Draft("node/n1/verdict", to_data(said), subject="n1"))
+        await got.until(lambda g: g.of("broker/b1/session/node/n1")[-1]["attachment"] > before)
+        await until(lambda: node.attached and node.attachment > before)
+        again = node.attachment
+        await controller.publish(Draft("node/n1/verdict", to_data(said), subject="n1", replaces=first.signed))
+        await node.publish(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+        assert (node.attachment, other.attachment) == (again, others)
+
+
+@scenario
+async def test_a_node_that_an_operator_removed_is_not_asked_to_come_back(r: TestRealm):
+    await r.broker()
+    bob, node = await r.client("operator/bob"), await r.client("node/n1")
+    before = node.attachment
+    await bob.publish(Draft("node/n1/verdict", to_data(verdict("left", node_n1=before)), subject="n1"))
+    await node.publish(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+    assert node.attachment == before

@@ -1,0 +1,84 @@
+"""Marks: what is missing of a source's sequence is known exactly, asked for once, and told when it cannot be had."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.marks import ASK_MS, MAX_MISSING, Hole, Marks
+
+
+def marks(stored=None):
+    return Marks(lambda _: stored)
+
+
+def test_what_is_stored_is_the_floor_and_nothing_below_it_is_missing():
+    known = marks((5, 10))
+    assert known.came("a", 5, 11, 0) == []
+    assert known.wanted("a") is None
+    known.came("a", 5, 14, 0)
+    assert known.wanted("a") == (5, ((12, 13),))
+    assert known.wanted("a") is None
+
+
+@given(st.permutations(range(1, 40)), st.sets(st.integers(1, 39), max_size=30))
+def test_exactly_what_did_not_come_is_told_in_the_end(order, dropped):
+    known, holes = marks(), []
+    for sequence in order:
+        if sequence not in dropped:
+            holes += known.came("a", 1, sequence, 0)
+    holes += known.vouched("a", 1, 39, 0)
+    assert holes == []
+    told = {n for hole in known.overdue(ASK_MS + 1) for n in range(hole.first, hole.last + 1)}
+    assert told == (dropped if known.high("a") == (1, 39) else set())
+    assert known.overdue(10 * ASK_MS) == []
+
+
+def test_beyond_so_many_ranges_the_oldest_is_told():
+    known = marks((1, 1))
+    holes = [hole for n in range(MAX_MISSING + 1) for hole in known.came("a", 1, 3 + 2 * n, 0)]
+    assert holes == [Hole("a", 1, 2, 2)]
+
+
+def test_a_newer_incarnation_ends_the_wait_for_the_older_and_tells_its_tail():
+    known = marks((1, 4))
+    known.came("a", 1, 7, 0)
+    assert known.ended("a", 1, 9) == [Hole("a", 1, 8, 9)]
+    assert known.came("a", 2, 1, 0) == [Hole("a", 1, 5, 6)]
+    assert known.overdue(ASK_MS + 1) == []
+    known.forget("a")
+    assert known.high("a") is None, "nothing is waited for, so nothing is remembered"
+
+
+def test_what_was_asked_for_is_not_asked_again_when_a_part_of_it_comes():
+    known = marks((1, 4))
+    known.came("a", 1, 9, 0)
+    assert known.wanted("a") == (1, ((5, 8),))
+    known.came("a", 1, 6, 0)
+    assert known.wanted("a") is None
+    assert known.overdue(ASK_MS + 1) == [Hole("a", 1, 5, 5), Hole("a", 1, 7, 8)]
+
+
+def test_only_what_was_asked_for_can_be_given_up():
+    known = marks((1, 4))
+    known.came("a", 1, 9, 0)
+    assert known.gone("a", 1, [(1, 6)]) == [Hole("a", 1, 5, 6)]
+    assert known.gone("a", 2, [(7, 8)]) == []
+    assert known.wanted("a") == (1, ((7, 8),))
+
+
+def test_a_refused_event_moves_its_own_place_and_no_other():
+    known = marks((1, 4))
+    known.refused("a", 2**62, 1)
+    known.refused("a", 1, 2**40)
+    assert known.high("a") == (1, 4)
+    known.refused("a", 1, 5)
+    assert known.came("a", 1, 6, 0) == []
+    assert known.wanted("a") is None
+
+
+def test_who_left_with_something_missing_is_remembered_until_it_is_told():
+    known = marks((1, 4))
+    known.came("a", 1, 6, 0)
+    known.forget("a")
+    assert known.overdue(ASK_MS + 1) == [Hole("a", 1, 5, 5)]
+    known.forget("a")
+    assert known.high("a") is None

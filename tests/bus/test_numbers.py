@@ -1,0 +1,137 @@
+"""Incarnations and attachment numbers are bounded by realm time, and distinct (rule A11)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dsmt.bus import frames as f
+from dsmt.bus.handshake import statement
+from dsmt.bus.presence import Presence
+from dsmt.ports.bus import Draft
+from dsmt.system.files import DiskFiles
+from dsmt.trust.identity import Identity
+from tests.bus.realm import Pen, RawSession, TestRealm, reading, scenario, until
+
+FAR = 2**62
+SESSIONS = "broker/+/session/"
+
+
+async def hello(r: TestRealm, identity: Identity, **more: Any) -> RawSession:
+    raw = await r.raw(identity.name, identity=identity, attach=False)
+    values = {"incarnation": 0, "firm": False, "attachment": 1} | more
+    frame = f.Hello(
+        protocol=f.PROTOCOL, realm=r.name, name=identity.name, pid=1, version="", address="", **values
+    )  # fmt: skip
+    raw.send(frame, *(signed.raw for signed in identity.chain))
+    return raw
+
+
+def attach(raw: RawSession, identity: Identity, welcome: f.Welcome) -> None:
+    told = {"incarnation": welcome.incarnation, "attachment": welcome.attachment, "name": identity.name}
+    raw.send(f.Attach(statement=statement(identity.key, nonce=welcome.nonce, broker=welcome.broker, **told)))
+
+
+@scenario
+async def test_an_incarnation_far_ahead_is_refused_at_hello_and_harms_no_later_process_of_the_name(r: TestRealm):
+    await r.broker()
+    identity = r.identity("node/n1")
+    raw = await hello(r, identity, incarnation=FAR, firm=True)
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "bus.incarnation"
+    assert "node/n1 claims an incarnation that is" in refused.message
+    assert refused.next
+    node = await r.client("node/n1", identity=identity)
+    assert node._publisher.speaker.incarnation < time.time() * 1000 + 10_000
+
+
+@scenario
+async def test_an_incarnation_far_ahead_is_refused_in_an_event_and_harms_no_later_event_of_the_source(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/eve")
+    raw = await r.raw("operator/eve", identity=identity)
+    raw.send(f.Publish(), Pen(identity, FAR).write("user/t", {"n": 1}).raw)
+    refused, _ = await raw.next(f.Nacked)
+    assert (refused.code, refused.incarnation) == ("event.incarnation", FAR)
+    raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 2}).raw)
+    await raw.next(f.Acked)
+    eve = await r.client("operator/eve", identity=identity)
+    assert eve._publisher.speaker.incarnation < time.time() * 1000 + 10_000
+
+
+@scenario
+async def test_an_attachment_number_far_ahead_is_not_granted(r: TestRealm):
+    await r.broker()
+    identity = r.identity("node/n1")
+    welcome, _ = await (await hello(r, identity, attachment=FAR)).next(f.Welcome)
+    assert welcome.attachment < time.time() * 1000 + 11_000
+    node = await r.client("node/n1", identity=identity)
+    assert node.attachment > welcome.attachment
+
+
+@scenario
+async def test_a_process_whose_disk_remembers_an_incarnation_far_ahead_begins_one_of_realm_time(r: TestRealm):
+    await r.broker()
+    kept = DiskFiles(str(r.directory / "kept"))
+    kept.write("incarnation", str(FAR).encode())
+    node = await r.client("node/n1", kept=kept, wait=False)
+    emission = node.emit(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+    await emission.acknowledged()
+    assert emission.id is not None
+    assert emission.id.incarnation < time.time() * 1000 + 10_000
+
+
+@scenario
+async def test_two_hellos_at_once_get_two_attachment_numbers_and_one_that_ends_leaves_the_other(r: TestRealm):
+    await r.broker()
+    bob, identity = await r.client("operator/bob"), r.identity("node/n1")
+    async with reading(bob, SESSIONS) as got:
+        first, second = await hello(r, identity), await hello(r, identity)
+        one, _ = await first.next(f.Welcome)
+        other, _ = await second.next(f.Welcome)
+        assert one.attachment != other.attachment
+        attach(first, identity, one)
+        attach(second, identity, other)
+        refused, _ = await first.next(f.Refused)
+        assert refused.code == "trust.superseded"
+        await first.closed()
+        second.send(f.Keepalive())
+        await bob.publish(Draft("user/t", {}))
+        await until(lambda: len(got.of("broker/b1/session/node/n1")) == 2)
+        last = got.of("broker/b1/session/node/n1")[-1]
+        assert (last["state"], last["attachment"]) == ("open", max(one.attachment, other.attachment))
+
+
+@scenario
+async def test_two_hellos_at_once_that_claim_one_incarnation_get_two(r: TestRealm):
+    await r.broker()
+    identity, claimed = r.identity("node/n1"), int(time.time() * 1000) + 5_000
+    first, second = await hello(r, identity, incarnation=claimed), await hello(r, identity, incarnation=claimed)
+    one, _ = await first.next(f.Welcome)
+    other, _ = await second.next(f.Welcome)
+    assert sorted((one.incarnation, other.incarnation)) == [claimed, claimed + 1]
+
+
+@scenario
+async def test_who_attaches_late_with_the_lesser_of_two_numbers_is_refused(r: TestRealm):
+    await r.broker()
+    identity = r.identity("node/n1")
+    first = await hello(r, identity)
+    one, _ = await first.next(f.Welcome)
+    second = await hello(r, identity)
+    other, _ = await second.next(f.Welcome)
+    attach(second, identity, other)
+    second.send(f.Time(sent=1.0))
+    await second.next(f.TimeIs)
+    attach(first, identity, one)
+    refused, _ = await first.next(f.Refused)
+    assert refused.code == "trust.superseded"
+    second.send(f.Time(sent=2.0))
+    await second.next(f.TimeIs)
+
+
+def test_numbers_granted_in_one_millisecond_differ() -> None:
+    presence = Presence(0.0)
+    numbers = [presence.grant("node/n1", claimed, 1_000) for claimed in (1, 1, 5_000, 1)]
+    assert numbers == [1_000, 1_001, 5_000, 5_001]
+    assert presence.grant("node/n2", 1, 1_000) == 1_000

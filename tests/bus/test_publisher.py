@@ -1,0 +1,121 @@
+"""What a source says around a lost link: given up, declared, introduced anew (rules A3, B3, R5)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from dsmt.bus import frames as f
+from dsmt.bus.emission import ClientEmission
+from dsmt.bus.publisher import Publisher
+from dsmt.errors import RefusedError
+from dsmt.event.codec import decode
+from dsmt.event.envelope import SignedEvent
+from dsmt.ports.network import Message
+from tests.bus.realm import Pen, TestRealm, scenario
+
+
+class Uplink:
+    """A link that takes everything and keeps it."""
+
+    clear = True
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[f.Frame, tuple[bytes, ...]]] = []
+
+    def post(self, frame: f.Frame, *parts: bytes) -> None:
+        message: Message = f.pack(frame, *parts)
+        self.posted.append(f.unpack(message))
+
+    def certificates(self) -> list[bytes]:
+        return [part for frame, parts in self.posted if isinstance(frame, f.Certificates) for part in parts]
+
+    def events(self) -> list[SignedEvent]:
+        return [decode(part)[0] for frame, parts in self.posted if isinstance(frame, f.Publish) for part in parts]
+
+
+def attached(publisher: Publisher) -> Uplink:
+    link = Uplink()
+    publisher.attached(link)  # type: ignore[arg-type]
+    publisher.flush()
+    return link
+
+
+def publisher(r: TestRealm, name: str, *others: str) -> Publisher:
+    identity, trust = r.identity(name), r.trust()
+    for one in (identity, *map(r.identity, others)):
+        trust.add_all([signed.raw for signed in one.chain])
+    now_ms = int(time.time() * 1000)
+    made = Publisher(identity, trust, "test", now_ms=lambda: now_ms, began=lambda _: None, previous=None)
+    made.begin(now_ms)
+    return made
+
+
+async def said(made: Publisher, topic: str, **more: int) -> ClientEmission:
+    emission = ClientEmission(made.speaker.saying(topic, {}, **more))
+    made.say(emission)
+    await asyncio.sleep(0)
+    return emission
+
+
+@scenario
+async def test_what_was_refused_under_one_incarnation_is_not_declared_in_the_chains_of_the_next(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    attached(made)
+    refused = await said(made, "user/t")
+    assert refused.id is not None
+    made.refused(refused.id, RefusedError("trust.denied", "no", next="ask"))
+    await said(made, "user/f", version=1)
+    made.attached(None)
+    assert made.speaker.incarnation > refused.id.incarnation
+    again = await said(made, "user/t")
+    assert again.signed is not None
+    assert again.signed.event.declares is None
+    assert again.signed.event.chain.number == 1
+
+
+@scenario
+async def test_what_is_refused_late_of_an_earlier_incarnation_is_not_declared_in_the_chains_of_this_one(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    attached(made)
+    kept = [await said(made, "user/t") for _ in range(3)]
+    await said(made, "user/f", version=1)
+    made.attached(None)
+    attached(made)
+    assert kept[2].id is not None
+    assert made.speaker.incarnation > kept[2].id.incarnation
+    made.refused(kept[2].id, RefusedError("trust.denied", "no", next="ask"))
+    again = await said(made, "user/t")
+    assert again.signed is not None
+    assert (again.signed.event.chain.number, again.signed.event.declares) == (1, None)
+
+
+@scenario
+async def test_a_refused_event_is_declared_by_the_next_one_on_its_topic_while_the_incarnation_lasts(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    attached(made)
+    refused = await said(made, "user/t")
+    assert refused.id is not None
+    made.refused(refused.id, RefusedError("trust.denied", "no", next="ask"))
+    made.attached(None)
+    attached(made)
+    again = await said(made, "user/t")
+    assert again.signed is not None
+    assert again.signed.event.declares == (1, 1)
+
+
+@scenario
+async def test_each_broker_is_brought_the_certificates_of_those_whose_facts_are_re_offered_once(r: TestRealm):
+    made = publisher(r, "operator/alice")
+    bob = r.identity("operator/bob")
+    made._trust.add_all([one.raw for one in bob.chain])
+    pen = Pen(bob)
+    facts = [pen.write("user/f", {"n": n}, version=n) for n in (1, 2)]
+    for _ in range(2):
+        link = attached(made)
+        for fact in facts:
+            made.offer([fact])
+            await asyncio.sleep(0)
+        assert link.certificates() == [bob.chain[0].raw]
+        assert [one.id for one in link.events() if one.event.source == bob.name] == [one.id for one in facts]
+        made.attached(None)

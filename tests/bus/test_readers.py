@@ -1,0 +1,100 @@
+"""Who only reads is no source: it leaves no trace in a broker (rule D2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus import passed
+from dsmt.errors import RefusedError
+from dsmt.ports.bus import Draft
+from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+
+
+def traces(broker) -> tuple[object, ...]:
+    """What a broker remembers of sources: certificates in memory and on disk, sessions, and rows but its own pulse."""
+    store = broker._store
+    own = ("broker/b1/heartbeat", "broker/b1/stats")
+    rows = [row.topic for row in store.rows(0, 100_000) if row.topic not in own]
+    presence = broker._witness.presence
+    return (
+        len(broker._trust.certificates()),
+        len(store.certificates()),
+        sorted(presence._known),
+        sorted(presence._granted),
+        sorted(broker._names),
+        sorted(broker._ingest._marks._marks),
+        rows,
+    )
+
+
+@scenario
+async def test_two_hundred_looks_leave_no_trace(r: TestRealm):
+    broker = await r.broker()
+    alice = r.identity("operator/alice")
+    writer = await r.client("operator/alice.w", identity=r.identity("operator/alice.w", parent=alice))
+    await asyncio.wait_for(writer.publish(Draft("config/x", {"n": 1}, version=1)), 10)
+    before = traces(broker)
+    for _ in range(200):
+        client = await r.client(alice.name, identity=alice, reads=True)
+        async with reading(client, "config/", follow=False) as got:
+            assert got.of("config/x") == [{"n": 1}]
+        await r.stop(client)
+    await until(lambda: len(broker._sessions) == 1)
+    assert traces(broker) == before
+
+
+@scenario
+async def test_readers_of_one_name_stand_beside_each_other_and_beside_its_source(r: TestRealm):
+    broker = await r.broker()
+    alice = r.identity("operator/alice")
+    source = await r.client(alice.name, identity=alice)
+    readers = [await r.client(alice.name, identity=alice, reads=True) for _ in range(5)]
+    await asyncio.wait_for(source.publish(Draft("user/t", {"n": 1})), 10)
+    assert all(one.attached and one.refusal is None for one in [source, *readers])
+    assert broker._names[alice.name].attachment == source.attachment
+    for one in readers:
+        await r.stop(one)
+    await until(lambda: len(broker._sessions) == 1)
+    assert broker._witness.presence._known[alice.name].state == "open"
+
+
+@scenario
+async def test_a_reader_says_nothing(r: TestRealm):
+    await r.broker()
+    alice = r.identity("operator/alice")
+    client = await r.client(alice.name, identity=alice, reads=True)
+    with pytest.raises(RefusedError) as caught:
+        client.emit(Draft("user/t", {}))
+    assert caught.value.code == "bus.reads"
+    raw = await r.raw(alice.name, identity=alice, reads=True)
+    raw.send(f.Publish(), Pen(alice).write("user/t", {}).raw)
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "bus.reads"
+
+
+@scenario
+async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_left(r: TestRealm):
+    passed.ROUND_S, before = 0.3, passed.ROUND_S
+    try:
+        broker = await r.broker()
+        alice = r.identity("operator/alice")
+        silent, spoke = (r.identity(f"operator/alice.{n}", parent=alice) for n in ("silent", "spoke"))
+        client = await r.client(spoke.name, identity=spoke)
+        await asyncio.wait_for(client.publish(Draft("config/x", {"n": 1}, version=1)), 10)
+        introducer = await r.raw("operator/bob")
+        introducer.send(f.Certificates(), *(one.raw for one in silent.chain[::-1]))
+        await until(lambda: broker._trust.names(silent.key.key_id))
+        await r.stop(client)
+        await until(lambda: not broker._trust.names(silent.key.key_id))
+        kept = {raw for _, raw in broker._store.certificates()}
+        assert silent.chain[0].raw not in kept
+        assert {spoke.chain[0].raw, alice.chain[0].raw} <= kept
+        assert broker._trust.names(spoke.key.key_id) == [spoke.name]
+        reader = await r.client("operator/carol")
+        async with reading(reader, "config/") as got:
+            assert got.of("config/x") == [{"n": 1}]
+    finally:
+        passed.ROUND_S = before

@@ -1,0 +1,54 @@
+"""What trimming takes, and which of its records it lets go of (rule B6, H3)."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from dsmt.bus.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_first
+
+
+def row(number, *, ended=None, size=10, payer="node/n1", of=0):
+    return Candidate(number, of, ended, size, 0, b"leaf", payer)
+
+
+def taken(rows, **about):
+    values = {"due": {}, "old": 0, "horizon": 0, "pins": set()} | about
+    return [one.row for one in oldest_first(rows, 0, **values).taken]
+
+
+def test_a_fact_goes_only_when_what_superseded_it_stands_before_the_horizon():
+    rows = [row(1, ended=4), row(2, ended=9), row(3), row(4), row(5, ended=5)]
+    assert taken(rows, due={"node/n1": 1000}) == [1, 5]
+
+
+def test_what_was_superseded_before_an_earlier_horizon_goes_as_soon_as_it_is_looked_at():
+    rows = [row(1, ended=40), row(2, ended=2), row(3, ended=3)]
+    assert taken(rows, due={"node/n1": 10}, horizon=50) == [1]
+    assert taken(rows, due={"node/n1": 10}) == [2]
+
+
+def test_a_payer_gives_what_it_has_to_and_nobody_else_gives_in_its_place():
+    rows = [row(1, ended=1, payer="node/n2"), row(2, ended=2), row(3, ended=3), row(4, ended=4)]
+    chosen = oldest_first(rows, 0, due={"node/n1": 15}, old=0, horizon=0, pins=set())
+    assert [one.row for one in chosen.taken] == [2, 3]
+    assert (chosen.place, chosen.paid, chosen.stopped) == (3, {"node/n1": 3}, True)
+
+
+def test_what_is_too_old_goes_whoever_pays_and_pinned_rows_and_those_of_other_classes_stay():
+    rows = [row(1, ended=1, payer="node/n2"), row(2, ended=2), row(3, ended=3, of=1), row(4, ended=4)]
+    assert taken(rows, old=3, pins={2}) == [1]
+
+
+def test_the_rows_of_records_that_were_put_together_are_kept_no_longer():
+    db = sqlite3.connect(":memory:")
+    db.executescript(SCHEMA)
+    trimmings = Trimmings(lambda statement, values=(): db.execute(statement, values).fetchall(), ["signal"])
+    for number in range(1, RECORDS + 2):
+        trimmings.went(0, [row(number, ended=number)])
+        for trim in trimmings.untold():
+            trimmings.told(trim.number, 10_000 + number)
+    assert len(trimmings.pins) == RECORDS + 1
+    (together,) = trimmings.untold()
+    assert (together.first, together.last) == (1, RECORDS // 2 + 1)
+    kept = {record for (record,) in db.execute("SELECT record FROM trims WHERE record IS NOT NULL")}
+    assert trimmings.pins == kept == {10_000 + number for number in range(RECORDS // 2 + 2, RECORDS + 2)}

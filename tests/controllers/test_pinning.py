@@ -1,0 +1,136 @@
+"""What keeps data stays with the disk that holds it, until an operator lets that go."""
+
+from dsmt.controllers.decide import waits_for
+from dsmt.event import records as r
+from dsmt.event.status import State
+from dsmt.view import Fleet
+
+from .build import Realm, key, web
+
+DATA = "data: true\n"
+
+
+def kept(instances: int = 1, *, component: str = DATA) -> tuple[Realm, str]:
+    """A service with data on one of three nodes that have keys; and that node."""
+    realm = Realm()
+    for name in ("n1", "n2", "n3"):
+        realm.node(name, key=f"key of {name}")
+    realm.apply(web(instances, component=component))
+    realm.settle(seconds=1)
+    return realm.after(100), realm.slot(0).node or ""
+
+
+def other(node: str) -> str:
+    return "n2" if node != "n2" else "n3"
+
+
+def test_a_slot_with_data_names_the_node_and_the_key_that_have_it() -> None:
+    realm, node = kept()
+    assert realm.slot(0).home == r.Home(node=node, key=f"key of {node}")
+
+
+def test_what_has_no_data_has_no_home() -> None:
+    realm, _ = kept(component="")
+    assert realm.slot(0).home is None
+
+
+def test_neither_death_nor_drain_nor_exclusion_nor_another_node_set_moves_data() -> None:
+    for happening in ("dies", "drained", "excluded", "set"):
+        realm, node = kept()
+        match happening:
+            case "dies":
+                realm.close(node)
+            case "drained":
+                realm.control_node(node, "draining")
+            case "excluded":
+                realm.control_node(node, "excluded")
+            case _:
+                realm.apply(web(1, component=DATA + f"nodes: minus(all_nodes, {node})"))
+        realm.settle(seconds=5)
+        assert realm.after(3600).nodes_of() == [node], happening
+
+
+def test_data_may_be_left_behind_by_a_component_that_says_so() -> None:
+    realm, node = kept(component="data: true\non_partition: at_least_one\n")
+    realm.control_node(node, "draining")
+    realm.settle(seconds=5)
+    assert realm.nodes_of() != [node]
+
+
+def test_a_person_is_told_what_a_lost_instance_with_data_waits_for() -> None:
+    realm, node = kept()
+    realm.close(node)
+    realm.settle(seconds=1)
+    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    assert why is not None
+    assert (why.code, why.who) == ("wait.pinned", "you")
+    assert why.message == f"its data is on {node}, which is dead"
+    assert why.next == f"bring {node} back, or dsmt move web/app/0 --accept-data-loss"
+
+
+def test_another_machine_that_comes_up_under_the_name_of_the_home_is_not_home() -> None:
+    realm, node = kept()
+    realm.attributes(node, key="a new one")
+    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(0))
+    assert why is not None
+    assert "another machine" in why.message
+    realm.apply(web(1, component=DATA + "env: {A: b}"))
+    realm.settle(seconds=5)
+    assert realm.slot(0).home == r.Home(node=node, key=f"key of {node}"), "its data is still where it was"
+
+
+def test_a_move_that_does_not_accept_the_loss_of_data_moves_nothing() -> None:
+    realm, node = kept()
+    realm.after(1).control(key(0), move=other(node))
+    realm.settle(seconds=5)
+    assert realm.nodes_of() == [node]
+
+
+def test_an_operator_moves_data_by_accepting_its_loss_once() -> None:
+    realm, node = kept()
+    realm.after(1).control(key(0), move=other(node), accept_data_loss=True)
+    (stopping,) = realm.step()
+    assert realm.slot(0).desired == "stopped", "never two copies"
+    assert "stops on" in stopping.because
+    realm.obey()
+    realm.settle(seconds=5)
+    assert realm.nodes_of() == [other(node)]
+    assert realm.slot(0).home == r.Home(node=other(node), key=f"key of {other(node)}")
+    realm.close(other(node))
+    realm.settle(seconds=5)
+    assert realm.nodes_of() == [other(node)]
+
+
+def test_data_of_a_dead_node_is_given_up_at_an_operators_word() -> None:
+    realm, node = kept()
+    realm.close(node)
+    realm.settle(seconds=1)
+    realm.after(1).control(key(0), move="", accept_data_loss=True)
+    realm.settle(seconds=1)
+    assert realm.nodes_of() != [node]
+    assert realm.slot(0).home.node == realm.slot(0).node
+
+
+def test_a_slot_that_is_wanted_again_comes_back_to_its_data_and_waits_for_it() -> None:
+    realm, node = kept(2)
+    second = realm.slot(1).node or ""
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    assert realm.slot(1).desired == "gone"
+    realm.close(second)
+    realm.settle(seconds=5)
+    realm.apply(web(2, component=DATA))
+    realm.settle(seconds=5)
+    assert realm.slot(1).node is None
+    assert realm.slot(1).reason.code == "wait.pinned"
+    realm.attach(second)
+    realm.settle(seconds=5)
+    assert realm.slot(1).node == second
+    assert node
+
+
+def test_an_instance_with_data_that_is_parked_stays() -> None:
+    realm, node = kept()
+    realm.status(key(0), node, State.FAILED, parked=True)
+    realm.settle(seconds=5)
+    assert realm.nodes_of() == [node]

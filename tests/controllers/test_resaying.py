@@ -1,0 +1,104 @@
+"""What a revoked controller signed lives on as another's word: nothing moves, and who comes later sees the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from dsmt.bus.client import BusClient
+from dsmt.controllers.resaying import Resaying, again
+from dsmt.controllers.runner import ControllerRunner
+from dsmt.event.records import SpecFact, to_data
+from dsmt.operations.sight import look
+from dsmt.ports.bus import Draft
+from dsmt.trust.revocations import topic_of
+from dsmt.view import View
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
+
+from .build import Realm, key, spec, web
+from .test_runner import joined
+
+SLOT = "service/web/slot/app/0"
+
+
+@asynccontextmanager
+async def controlling(client: BusClient) -> AsyncIterator[ControllerRunner]:
+    trust = client.trust
+    resaying = Resaying(client.source, trust.disowns, lambda: trust.revocations)
+    runner = ControllerRunner(client, TestClock(), version="test", resaying=resaying)
+    task = asyncio.create_task(runner.run())
+    try:
+        yield runner
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def contents(view: View, *prefixes: str) -> dict[str, object]:
+    """What stands on the topics below some prefixes."""
+    return {s.event.topic: s.event.data for s in view.winners() if s.event.topic.startswith(prefixes)}
+
+
+def test_a_revoked_controller_s_slots_stay_where_they_are_and_a_late_reader_sees_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with realm(memory_network(), tmp_path) as made, asyncio.timeout(40):
+            await made.broker()
+            for name in ("n1", "n2", "n3"):
+                await joined(made, name)
+            eve = made.identity("controller/eve")
+            operator = await made.client("operator/alice")
+            record = SpecFact(spec=spec(web(3)), by="alice", reason="")
+            await operator.publish(Draft("service/web/spec", to_data(record), subject="web"))
+            async with controlling(await made.client(eve.name, identity=eve)) as first:
+                await until(lambda: len(contents(first.view, "service/web/slot/")) == 3)
+                before = contents(first.view, "service/web/slot/")
+                async with controlling(await made.client("controller/c1")) as second:
+                    await until(lambda: contents(second.view, "service/web/slot/") == before)
+                    await _revoke(made, eve.key.key_id)
+                    await until(lambda: all(_signer(second.view, topic) == "controller/c1" for topic in before))
+                    fresh = (await look(await made.client("operator/late", reads=True))).view
+                    assert contents(fresh, "service/web/slot/") == before
+                    assert contents(fresh, "service/") == contents(second.view, "service/")
+                    assert {fresh.winner(topic).event.version for topic in before} == {2}
+
+    asyncio.run(main())
+
+
+async def _revoke(made: TestRealm, key_id: bytes) -> None:
+    root = await made.client("root")
+    await asyncio.wait_for(root.publish(Draft(topic_of(key_id, "root"), {"by": "root"})), 10)
+
+
+def _signer(view: View, topic: str) -> str:
+    held = view.winner(topic)
+    return "" if held is None else held.event.source
+
+
+def test_only_what_a_controller_may_write_is_said_again_with_all_its_data() -> None:
+    made = Realm("n1")
+    made.apply(web(1))
+    made.step()
+    slot = made.view.winner(SLOT)
+    assert slot is not None
+    found = again(made.view, "controller/c9", lambda signed: signed.event.topic in (SLOT, "service/web/spec"))
+    assert [(one.topic, one.data, one.replaces) for one in found] == [(SLOT, slot.event.data, slot)]
+    assert found[0].next_version == (slot.event.version or 0) + 1
+    assert found[0].to == slot.event.to
+    assert again(made.view, "controller/c9", lambda _signed: False) == []
+
+
+@pytest.mark.parametrize("besides", [set(), {SLOT}])
+def test_it_is_said_once_by_turns_and_not_where_something_else_is_decided(besides: set[str]) -> None:
+    made = Realm("n1")
+    made.apply(web(1))
+    made.step()
+    assert key(0).service == "web"
+    resaying = Resaying("controller/c9", lambda signed: signed.event.topic == SLOT, lambda: 1)
+
+    def due(now: float) -> list[str]:
+        return [one.topic for one in resaying.due(made.view, now, waits=lambda _topic: 0.5, besides=besides)]
+
+    said = [] if besides else [SLOT]
+    assert [due(now) for now in (0.0, 0.4, 0.6, 1.0, 5.5, 5.7)] == [[], [], said, [], [], said]

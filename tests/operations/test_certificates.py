@@ -1,0 +1,207 @@
+"""Certificates from an operator's seat: what is listed, rotated and revoked, and what becomes of what a key had said."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.bus.client import BusClient
+from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.event.records import SpecFact, to_data
+from dsmt.operations import certificates, revoking
+from dsmt.operations.connection import Connection
+from dsmt.operations.home import Home, ensure_node, init
+from dsmt.ports.bus import Draft
+from dsmt.programs.configuration import RealmConfig
+from dsmt.trust.identity import YEAR_S
+from dsmt.trust.store import TrustStore
+from tests.bus.realm import TestRealm, memory_network, realm
+from tests.controllers.build import spec, web
+
+DAY = 86_400
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    init(made, name="test")
+    ensure_node(made, "n1")
+    return made
+
+
+def states(home: Home, now_s: int) -> dict[str, str]:
+    return {one.name: one.state for one in certificates.listing(TrustStore(home.realm().realm), home, now_s)}
+
+
+def test_a_certificate_is_to_be_renewed_from_half_of_its_life_and_ends_after_a_year(home: Home) -> None:
+    now = int(time.time())
+    for after, state in (
+        (0, "valid"),
+        (YEAR_S // 2 - DAY, "valid"),
+        (YEAR_S // 2 + DAY, "renew"),
+        (YEAR_S + DAY, "expired"),
+    ):
+        assert set(states(home, now + after).values()) == {state}
+    assert set(states(home, now)) == {"broker/b1", "node/n1", home.operator().name}
+
+
+def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(home: Home) -> None:
+    now = int(time.time()) + DAY
+    before = {name: home.identity(path) for name, path in certificates.here(home).items()}
+    for name, identity in before.items():
+        done = certificates.rotate(home, name, now_s=now)
+        after = home.identity(certificates.here(home)[name])
+        assert after.certificate.not_after == now + YEAR_S
+        assert (done.key, done.before) == (after.key.key_id.hex(), identity.key.key_id.hex())
+        assert (done.key == done.before) == name.startswith("broker/")
+        trust = TrustStore(home.realm().realm)
+        trust.add_all([one.raw for held in (identity, after) for one in held.chain])
+        newest = certificates.in_use(trust)[name]
+        assert newest == after.certificate
+        if done.key != done.before:
+            assert certificates.state_of(identity.certificate, trust, now, newest) == "replaced"
+        assert not trust.is_revoked(identity.key.key_id)
+
+
+def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothing_is(home: Home) -> None:
+    with pytest.raises(NotFoundError, match="node/n9 does not live in this home"):
+        certificates.rotate(home, "node/n9")
+    (home.root / "root.key").unlink()
+    with pytest.raises(NotFoundError, match="the root key is not in"):
+        certificates.rotate(home, "node/n1")
+
+
+# Revoking -----------------------------------------------------------------------------------------------------------------
+
+
+class Seat:
+    """A realm in which a stolen laptop had applied `web` and said more; another operator sits here."""
+
+    def __init__(self, made: TestRealm) -> None:
+        self.made = made
+        self.stolen = made.identity("operator/eve")
+        self.thief: BusClient | None = None
+
+    async def begin(self) -> None:
+        await self.made.broker()
+        program = self.made.identity("operator/eve.x1", parent=self.stolen)
+        self.thief = await self.made.client(program.name, identity=program)
+        for topic, data in self.said().items():
+            await asyncio.wait_for(self.thief.publish(Draft(topic, data, version=1)), 10)
+
+    @staticmethod
+    def said() -> dict[str, dict[str, Any]]:
+        record = SpecFact(spec=spec(web(3)), by="eve", reason="")
+        return {"service/web/spec": to_data(record), "config/colour": {"value": "red"}}
+
+    async def connection(self, name: str, **more: Any) -> Connection:
+        client = await self.made.client(name, **more)
+        config = RealmConfig(name=self.made.name, roots=(self.made.root.public,), brokers=())
+        return Connection(client, client.trust, config, name.rsplit("/", maxsplit=1)[-1], [])
+
+    async def ended(self, *, drop: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+        alice, root = await self.connection("operator/alice"), await self.connection("root")
+        claim = await revoking.claim(alice, "operator/eve")
+        done = await revoking.sign_anew(alice, claim, drop=drop)
+        await revoking.revoke(root, claim, by="alice", reason="stolen")
+        assert await revoking.wait_for_successors(alice.bus, claim.theirs) == []
+        return done
+
+    async def fresh(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        late = await self.made.client("operator/late", reads=True)
+        found = await revoking.shared_facts(late)
+        return {signed.event.topic: (signed.event.source, dict(signed.event.data)) for signed in found}
+
+
+def seated(tmp_path: Path, test: Callable[[Seat], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            seat = Seat(made)
+            await seat.begin()
+            await test(seat)
+
+    asyncio.run(main())
+
+
+def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        kept, dropped = await seat.ended()
+        assert (kept, dropped) == (["config/colour", "service/web/spec"], [])
+        assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in seat.said().items()}
+        assert seat.thief is not None
+        assert seat.thief.trust.is_revoked(seat.stolen.key.key_id)
+
+    seated(tmp_path, test)
+
+
+def test_a_service_that_is_dropped_is_ended_and_all_else_kept(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        kept, dropped = await seat.ended(drop=("web",))
+        assert (kept, dropped) == (["config/colour"], ["service/web/spec"])
+        source, data = (await seat.fresh())["service/web/spec"]
+        assert (source, data["removed"], data["by"]) == ("operator/alice", True, "alice")
+
+    seated(tmp_path, test)
+
+
+def test_without_being_signed_anew_it_is_gone_for_who_comes_later(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        alice, root = await seat.connection("operator/alice"), await seat.connection("root")
+        claim = await revoking.claim(alice, "operator/eve")
+        assert (claim.ours, claim.theirs) == (["config/colour", "service/web/spec"], [])
+        await revoking.revoke(root, claim, by="alice", reason="")
+        assert await seat.fresh() == {}
+
+    seated(tmp_path, test)
+
+
+def test_nobody_signs_anew_with_the_key_that_ends_and_nothing_is_dropped_that_it_did_not_say(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        own = await seat.connection("operator/eve.x2", identity=seat.made.identity("operator/eve.x2", parent=seat.stolen))
+        claim = await revoking.claim(own, "operator/eve")
+        with pytest.raises(RefusedError, match="would end with it"):
+            await revoking.sign_anew(own, claim, drop=())
+        alice = await seat.connection("operator/alice")
+        with pytest.raises(InputError, match="service/db/spec was not said by that key"):
+            await revoking.sign_anew(alice, claim, drop=("db",))
+
+    seated(tmp_path, test)
+
+
+def test_a_name_with_two_keys_must_be_told_by_its_key_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        alice = await seat.connection("operator/alice")
+        other = seat.made.identity("operator/eve")
+        alice.trust.add_all([one.raw for held in (seat.stolen, other) for one in held.chain])
+        with pytest.raises(InputError, match="has several keys"):
+            revoking.key_of(alice, "operator/eve")
+        key_id = other.key.key_id
+        assert revoking.key_of(alice, key_id.hex()[:8]) == (key_id, "operator/eve")
+        assert revoking.key_of(alice, "ab" * 16) == (b"\xab" * 16, "")
+        with pytest.raises(InputError, match="no key of node/n9"):
+            revoking.key_of(alice, "node/n9")
+
+    seated(tmp_path, test)
+
+
+def test_a_tombstone_of_a_revoked_operator_is_said_again_in_its_own_epoch(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        assert seat.thief is not None
+        await asyncio.wait_for(
+            seat.thief.publish(Draft("nodeset/good", {"expression": "all_nodes", "by": "eve"}, version=1)), 10
+        )
+        await asyncio.wait_for(
+            seat.thief.publish(Draft("tombstone/nodeset/good", {"by": "eve", "reason": ""}, version=1, epoch=1)), 10
+        )
+        kept, _ = await seat.ended()
+        assert "tombstone/nodeset/good" in kept
+        found = await seat.fresh()
+        assert found["tombstone/nodeset/good"][0] == "operator/alice"
+        assert "nodeset/good" not in found
+
+    seated(tmp_path, test)

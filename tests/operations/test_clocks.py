@@ -1,0 +1,65 @@
+"""A broker's clock that is far off is shown, and taken by an operator's word (rule J4)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.cli import screens
+from dsmt.errors import InputError, NotFoundError
+from dsmt.operations import clocks
+from dsmt.operations.members import brokers
+from dsmt.operations.sight import Sight, look
+from dsmt.operations.summaries import status
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
+
+
+def run(directory: Path, scenario: Callable[[TestRealm], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(40), realm(memory_network(), directory) as made:
+            await scenario(made)
+
+    asyncio.run(main())
+
+
+def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_row(tmp_path: Path) -> None:
+    async def scenario(made: TestRealm) -> None:
+        clock = TestClock()
+        broker = await made.broker(clock=clock)
+        bob = await made.client("operator/bob")
+        for days in (1, 2):
+            clock.offset_s = days * 86_400.0
+            sight = await far(bob)
+            assert "ahead of realm time, and is not followed" in screens.brokers(brokers(sight, []), sight)
+            (alert,) = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.clock"]
+            assert (alert.target, alert.who) == ("broker/b1", "you")
+            assert "dsmt clock accept b1" in alert.next
+            await clocks.accept(bob, "b1", by="bob", reason="it is right")
+            await until(lambda: abs(broker.now_ms() - clock.wall_ms()) < 1_000)
+
+    async def far(bob: object) -> Sight:
+        while True:
+            sight = await look(bob, passing=True)  # type: ignore[arg-type]
+            told = sight.passing.stats.get("b1")
+            if told is not None and abs(told[1].clock_ahead_s) > 10:
+                return sight
+
+    run(tmp_path, scenario)
+
+
+def test_a_clock_that_is_near_enough_and_a_broker_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    async def scenario(made: TestRealm) -> None:
+        await made.broker()
+        bob = await made.client("operator/bob")
+        with pytest.raises(InputError, match="within 10 s of realm time"):
+            await clocks.accept(bob, "b1", by="bob", reason="")
+        with pytest.raises(NotFoundError, match="there is no broker b9"):
+            await clocks.accept(bob, "b9", by="bob", reason="")
+
+    run(tmp_path, scenario)
+
+
+def test_a_difference_says_which_way() -> None:
+    assert clocks.difference(93_600.0).endswith("ahead of realm time")
+    assert clocks.difference(-3.0) == "3 s behind realm time"

@@ -1,0 +1,52 @@
+"""Where instances are reached: never on a node that is dead, and of two copies the newer one."""
+
+from dsmt.event import records as r
+from dsmt.event.registry import lookup
+from dsmt.operations.endpoints import endpoints
+from dsmt.operations.targets import Target
+from tests.controllers.build import Realm, agent, key, web
+
+from .sights import sight
+
+
+def served(realm: Realm, node: str, generation: int, *, port: int = 80, ready: bool = True) -> None:
+    told = r.Endpoint(address="192.0.2.1", ports={"http": port}, generation=generation, ready=ready)
+    realm.say(agent(key(0), node), f"service/web/endpoint/app/0/{node}", told)
+
+
+def reached(realm: Realm) -> list[tuple[str, int]]:
+    return [(one.node, one.ports["http"]) for one in endpoints(sight(realm), Target("web"))]
+
+
+def one_instance() -> Realm:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="nodes: n1"))
+    realm.settle(seconds=1)
+    return realm
+
+
+def test_an_endpoint_of_a_dead_node_is_not_served_though_nobody_withdrew_it() -> None:
+    realm = one_instance()
+    served(realm, "n1", 1)
+    assert reached(realm) == [("n1", 80)]
+    realm.verdict("n1")
+    assert reached(realm) == []
+
+
+def test_of_two_copies_that_are_ready_the_newer_one_is_served() -> None:
+    realm = one_instance()
+    served(realm, "n1", 2, port=82)
+    served(realm, "n2", 1, port=81)
+    assert reached(realm) == [("n1", 82)]
+    served(realm, "n1", 2, ready=False)
+    assert reached(realm) == [("n2", 81)]
+
+
+def test_an_endpoint_that_nobody_renews_dies_within_90_s() -> None:
+    match = lookup("service/web/endpoint/app/0/n1")
+    assert match is not None
+    assert match.row.ttl_ms == 90_000
+    realm = one_instance()
+    served(realm, "n1", 1)
+    assert reached(realm.after(89.9)) == [("n1", 80)]
+    assert reached(realm.after(0.2)) == []

@@ -1,0 +1,315 @@
+"""The history file: whatever is done to one event of it is noticed, what was trimmed honestly is not held against it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cbor2
+import pytest
+
+from dsmt.bus.broker import Broker
+from dsmt.bus.client import BusClient
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.errors import RefusedError
+from dsmt.event.codec import decode
+from dsmt.event.rowtree import row_hash
+from dsmt.operations.history import export, packed, read
+from dsmt.operations.items import items
+from dsmt.operations.proving import verify
+from dsmt.operations.replaying import replay
+from dsmt.ports.bus import Draft
+from dsmt.trust.keys import verify as verify_ed25519
+from dsmt.trust.store import Realm, TrustStore
+from tests.bus.realm import TestRealm, memory_network, realm, until
+
+EVENTS = 520
+DAY_MS = 24 * 3600 * 1000
+
+
+class Run(NamedTuple):
+    """A history, as its items; and who may be believed in its realm."""
+
+    items: list[bytes]
+    realm: Realm
+
+    def trust(self) -> TrustStore:
+        return TrustStore(self.realm, verify=_verify, decode=_decode)
+
+    @property
+    def rows(self) -> list[int]:
+        """The places of the rows among the items."""
+        return [place for place, item in enumerate(self.items) if item[1:3] == b"aR"]
+
+
+_verify, _decode = lru_cache(maxsize=4096)(verify_ed25519), lru_cache(maxsize=4096)(decode)
+
+
+async def said(made: TestRealm, clients: list[BusClient], count: int) -> None:
+    """Facts, signals, bursts and heartbeats of several sources; all acknowledged."""
+    facts: dict[str, Any] = {}
+    for number in range(count):
+        client = clients[number % len(clients)]
+        name = client.source.split("/")[1]
+        emitted = [client.emit(Draft(f"user/{name}/{number % 7}", {"number": number}))]
+        if number % 3 == 0:
+            before = facts.get(name)
+            fact = Draft(f"user/{name}/fact", {"number": number}, version=None if before else 1, replaces=before)
+            emitted.append(client.emit(fact))
+        for one in emitted:
+            await one.acknowledged()
+        facts |= {name: emitted[1].signed} if emitted[1:] else {}
+
+
+@asynccontextmanager
+async def lived(
+    directory: Path, count: int, *, kept: SqliteStore | None = None
+) -> AsyncIterator[tuple[TestRealm, Broker, BusClient]]:
+    async with asyncio.timeout(60), realm(memory_network(), directory) as made:
+        broker = await made.broker(kept=kept)
+        clients = [await made.client(f"operator/{name}") for name in ("alice", "bob", "carol")]
+        await said(made, clients, count)
+        yield made, broker, await made.client("operator/reader")
+
+
+async def exported(made: TestRealm, reader: BusClient, *patterns: str) -> Run:
+    written: list[bytes] = []
+    await export(reader, reader._trust, written.append, patterns)
+    return Run(list(items(b"".join(written))), made.trust().realm)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    async def main() -> Run:
+        async with lived(tmp_path_factory.mktemp("run"), EVENTS * 3 // 4) as (made, _, reader):
+            return await exported(made, reader)
+
+    return asyncio.run(main())
+
+
+def judged(run: Run, changed: list[bytes]) -> Any:
+    return verify(b"".join(changed), run.trust())
+
+
+def test_the_file_as_it_was_written_verifies_whole(run: Run) -> None:
+    found = judged(run, run.items)
+    assert found.ok, found.faults
+    assert len(run.rows) >= 500
+    assert found.events == len(run.rows) == found.history.rows
+    assert (found.history.trimmed, found.history.left_out, found.history.lost) == (0, 0, 0)
+    assert found.history.heads >= 2
+
+
+def removed(run: Run, at: int) -> list[bytes]:
+    return [*run.items[:at], *run.items[at + 1 :]]
+
+
+def hidden(run: Run, at: int) -> list[bytes]:
+    """Removed, and its hash put in its place, which the tree takes."""
+    row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
+    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, _decode(raw)[0].leaf)), *run.items[at + 1 :]]
+
+
+def renumbered(changed: list[bytes]) -> list[bytes]:
+    """The rows numbered as they stand, so that no number shows what was done."""
+    number, out = 0, []
+    for item in changed:
+        if item[1:3] == b"aR":
+            number += 1
+            item = packed("R", number, *cbor2.loads(item)[2:])  # noqa: PLW2901
+        out.append(item)
+    return out
+
+
+def removed_and_renumbered(run: Run, at: int) -> list[bytes]:
+    return renumbered(removed(run, at))
+
+
+def added_elsewhere(run: Run, at: int) -> list[bytes]:
+    """Once more, as another row at another place."""
+    places = run.rows
+    there = places[(places.index(at) + len(places) // 2) % len(places)]
+    return renumbered([*run.items[:there], run.items[at], *run.items[there:]])
+
+
+def moved(run: Run, at: int) -> list[bytes]:
+    """Before its neighbour, both with the numbers of their new places."""
+    other = at + 1 if at + 1 in run.rows else at - 1
+    changed = list(run.items)
+    changed[at], changed[other] = changed[other], changed[at]
+    return renumbered(changed)
+
+
+def flipped(run: Run, at: int) -> list[bytes]:
+    """One byte of it, each time another."""
+    item = bytearray(run.items[at])
+    item[(at * 37) % len(item)] ^= 1 + at % 255
+    return [*run.items[:at], bytes(item), *run.items[at + 1 :]]
+
+
+def arrived_later(run: Run, at: int) -> list[bytes]:
+    row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
+    return [*run.items[:at], packed("R", row, arrived_ms + 1, raw), *run.items[at + 1 :]]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("change", [removed, hidden, removed_and_renumbered, added_elsewhere, moved, flipped, arrived_later])
+def test_whatever_is_done_to_any_one_event_is_noticed(run: Run, change: Callable[[Run, int], list[bytes]]) -> None:
+    unnoticed = [at for at in run.rows if judged(run, change(run, at)).ok]
+    assert unnoticed == [], f"{len(unnoticed)} of {len(run.rows)} were not noticed"
+
+
+def test_a_file_that_is_cut_anywhere_is_noticed(run: Run) -> None:
+    whole = b"".join(run.items)
+    for end in (*range(0, len(run.items), 50), len(run.items) - 1):
+        assert not judged(run, run.items[:end]).ok or end == 0
+    for end in range(1, len(whole), len(whole) // 40):
+        assert not verify(whole[:end], run.trust()).ok, end
+
+
+def test_a_history_that_does_not_verify_is_not_replayed_as_if_it_did(run: Run) -> None:
+    good = replay(b"".join(run.items), run.trust())
+    assert (good.ok, good.verified) == (True, True)
+    spoilt = replay(b"".join(removed(run, run.rows[len(run.rows) // 2])), run.trust())
+    assert (spoilt.ok, spoilt.verified, spoilt.different) == (False, False, 0)
+
+
+def test_an_earlier_head_in_the_place_of_the_last_one_is_noticed(run: Run) -> None:
+    stats = [cbor2.loads(run.items[at])[3] for at in run.rows if b"dsmt.broker.stats" in run.items[at]]
+    assert stats
+    for raw in stats:
+        found = judged(run, [*run.items[:-1], packed("E", raw)])
+        assert not found.ok
+        assert any(fault.code == "history.head" for fault in found.faults)
+
+
+def test_another_store_or_realm_in_the_header_is_noticed(run: Run) -> None:
+    _, version, name, store, patterns = cbor2.loads(run.items[0])
+    for header in ((version, "other", store, patterns), (version, name, "f" * 16, patterns), (9, name, store, patterns)):
+        assert not judged(run, [packed("H", *header), *run.items[1:]]).ok
+    strangers = Run(run.items, Realm(name=run.realm.name, roots=(bytes(32),)))
+    assert judged(strangers, run.items).unknown_signers + judged(strangers, run.items).bad_signatures > 0
+
+
+def test_a_file_that_says_it_is_filtered_says_how_many_rows_are_not_in_it(run: Run) -> None:
+    """Who hides a row and claims that it was not wanted is not believed to have a whole history."""
+    _, version, name, store, _ = cbor2.loads(run.items[0])
+    changed = hidden(run, run.rows[100])
+    found = judged(run, [packed("H", version, name, store, ["user/"]), *changed[1:]])
+    assert found.ok
+    assert found.history.left_out == 1
+    assert "that no other row was there" not in found.proves
+    assert any("not wanted" in sentence for sentence in found.cannot_prove)
+
+
+def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lived(tmp_path, 60) as (made, _, reader):
+            some = await exported(made, reader, "user/alice/")
+        found = judged(some, some.items)
+        assert found.ok, found.faults
+        assert found.history.left_out > 0
+        assert len(some.rows) + found.history.left_out == found.history.rows
+        assert {_decode(cbor2.loads(some.items[at])[3])[0].event.topic.split("/")[0] for at in some.rows} <= {
+            "user",
+            "broker",
+        }
+        for at in some.rows:
+            for change in (removed, moved, flipped, arrived_later):
+                assert not judged(some, change(some, at)).ok
+
+    asyncio.run(main())
+
+
+def test_who_exports_right_after_another_waits_for_a_head_of_its_own(tmp_path: Path) -> None:
+    async def main() -> tuple[Run, Run]:
+        async with lived(tmp_path, 10) as (made, _, reader):
+            before = await exported(made, reader)
+            client = await made.client("operator/alice")
+            await client.emit(Draft("user/alice/later", {"said": "between the two"})).acknowledged()
+            return before, await exported(made, reader)
+
+    before, after = asyncio.run(main())
+    assert judged(after, after.items).ok
+    assert len(after.rows) > len(before.rows)
+
+
+def test_who_may_not_read_everything_cannot_export(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await made.broker()
+            name = "agent/n1/web/app/0"
+            agent = await made.client(name, identity=made.identity(name, parent=made.identity("node/n1")))
+            asking = asyncio.create_task(agent.history(0))
+            await until(lambda: agent.refusal is not None or asking.done())
+            refused, answered = agent.refusal, asking.done()
+            asking.cancel()
+        assert isinstance(refused, RefusedError)
+        assert not answered
+
+    asyncio.run(main())
+
+
+def trim(broker: Broker, now_ms: int) -> None:
+    for at in (now_ms, now_ms + 3_700_000, now_ms + 3_700_001):
+        while broker._store.trim(at):
+            pass
+    broker._witness.trimmed()
+    broker._commit()
+
+
+def test_an_honestly_trimmed_history_verifies_and_says_what_was_trimmed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lived(tmp_path, 200) as (made, broker, reader):
+            before = broker._store.head
+            trim(broker, broker.now_ms() + DAY_MS)
+            some = await exported(made, reader)
+            found = judged(some, some.items)
+            assert found.ok, (found.faults, found.gaps)
+            assert found.history.trimmed > 100
+            assert len(some.rows) + found.history.trimmed == found.history.rows > before
+            for at in some.rows:
+                for change in (removed, hidden, removed_and_renumbered, moved, flipped, arrived_later):
+                    assert not judged(some, change(some, at)).ok, (change, at)
+
+    asyncio.run(main())
+
+
+def test_evidence_that_was_deleted_by_hand_is_lost_and_not_trimmed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lived(tmp_path, 60) as (made, broker, reader):
+            trim(broker, broker.now_ms() + DAY_MS)
+            broker._store._do("DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')")
+            some = await exported(made, reader)
+        found = judged(some, some.items)
+        assert not found.ok
+        assert found.history.lost == 1
+        assert any(fault.code == "history.lost" for fault in found.faults)
+
+    asyncio.run(main())
+
+
+def test_the_head_goes_on_over_a_restart_and_an_export_after_it_is_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lived(tmp_path, 40) as (made, broker, reader):
+            first = await exported(made, reader)
+            await made.restarted(broker)
+            again = await made.client("operator/dave")
+            await said(made, [again], 10)
+            second = await exported(made, again)
+        for run in (first, second):
+            assert judged(run, run.items).ok
+        rows = {place: item for place, item in enumerate(second.items) if item[1:3] == b"aR"}
+        assert {item for item in first.items if item[1:3] == b"aR"} <= set(rows.values())
+
+    asyncio.run(main())
+
+
+def test_reading_stops_at_what_is_no_item(run: Run) -> None:
+    assert len(list(read(b"".join(run.items)))) == len(run.items)
+    for junk in (b"\x80", b"\x81aX", packed("R", 1, 2, 3), packed("N", -1, 0, b""), packed("L", 1), b"\x01"):
+        assert not judged(run, [*run.items[:-1], junk, run.items[-1]]).ok

@@ -1,0 +1,93 @@
+"""A realm on one machine: what `up` refuses before it does anything, and how little `down` holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from dsmt.cli.root import main
+from dsmt.errors import FailedError, InputError
+from dsmt.operations import machine
+from dsmt.operations.home import Home, ensure_controller, init
+from dsmt.operations.machine import Wanted, down, up
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import record_path, write_record
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [Wanted(nodes=100_000), Wanted(nodes=-1), Wanted(controllers=0), Wanted(controllers=10)],
+    ids=["many nodes", "fewer than no nodes", "no controller", "many controllers"],
+)
+def test_a_number_that_no_machine_starts_is_refused_before_anything_is_made(home: Home, wanted: Wanted) -> None:
+    with pytest.raises(InputError) as refused:
+        asyncio.run(up(home, wanted))
+    assert refused.value.code == "up.count"
+    assert refused.value.next
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x\n"])
+def test_a_realm_gets_no_name_that_is_none(home: Home, name: str) -> None:
+    with pytest.raises(InputError, match="is no name of a realm"):
+        init(home, name=name)
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.0.0.1:65536", "4711", "127.0.0.1:http"])
+def test_a_broker_gets_no_address_that_is_none(home: Home, address: str) -> None:
+    with pytest.raises(InputError, match="is no address to listen at"):
+        init(home, name="test", listen=address)
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("wanted", [Wanted(name="other"), Wanted(listen="127.0.0.1:9")], ids=["name", "port"])
+def test_a_realm_that_is_there_is_not_started_as_another(home: Home, wanted: Wanted) -> None:
+    init(home, name="test")
+    with pytest.raises(InputError, match="--name other" if wanted.name else "--port") as refused:
+        asyncio.run(up(home, wanted))
+    assert refused.value.code == "up.made"
+
+
+def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(home, name="test")
+    for number in range(1, 4):
+        home.part("nodes", f"n{number}").mkdir(parents=True)
+    (home.part("nodes", "n2") / "spawner.lock").touch()
+    taken: list[str] = []
+
+    def take(directory: str) -> int:
+        taken.append(Path(directory).name)
+        return os.open(os.devnull, os.O_RDONLY)
+
+    monkeypatch.setattr(machine, "take_lock", take)
+    assert asyncio.run(down(home)).processes == 0
+    assert taken == ["n2"]
+
+
+@pytest.mark.parametrize("program", ["broker", "controller"])
+def test_a_program_that_runs_from_its_directory_does_not_run_there_twice(tmp_path: Path, program: str) -> None:
+    machine.check_alone(str(tmp_path), program)
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(tmp_path), program), own)
+    with pytest.raises(FailedError, match=f"runs already, pid {os.getpid()}"):
+        machine.check_alone(str(tmp_path), program)
+
+
+@pytest.mark.parametrize(("group", "kind", "name"), [("controller", "controllers", "c1"), ("broker", "brokers", "b1")])
+def test_the_command_line_refuses_a_second_copy(home: Home, group: str, kind: str, name: str) -> None:
+    init(home, name="test")
+    ensure_controller(home, "c1")
+    own = identity_of(os.getpid())
+    assert own is not None
+    write_record(record_path(str(home.part(kind, name)), group), own)
+    assert main(["--home", str(home.root), group, "run", name]) == FailedError.exit

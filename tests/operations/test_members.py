@@ -1,0 +1,42 @@
+"""Members: what is said of a node that is away."""
+
+from dsmt.event.records import Revoked
+from dsmt.operations.explaining import roots
+from dsmt.operations.members import nodes
+from dsmt.operations.summaries import alerts
+from tests.controllers.build import Realm
+from tests.operations.sights import sight
+
+KEY = "ab" * 16
+
+
+def away() -> Realm:
+    """A realm whose node n2 was closed."""
+    realm = Realm("n1", "n2")
+    realm.say("operator/alice", f"trust/revoked/{KEY}/operator/alice", Revoked(by="alice", name="node/n2", reason="stolen"))
+    realm.close("n2")
+    realm.after(0.3).step()
+    return realm
+
+
+def test_a_node_whose_key_was_revoked_is_said_to_be_away_for_that() -> None:
+    seen = sight(away())
+    (told,) = [node for node in nodes(seen) if node.node == "n2"]
+    assert told.liveness == "dead"
+    assert told.evidence is not None
+    assert told.evidence.startswith('its key was revoked by alice: "stolen"')
+    assert "dsmt cert rotate node/n2" in told.evidence
+    (alert,) = alerts(seen, nodes(seen), [], [])
+    assert (alert.next, alert.who) == ("dsmt cert rotate node/n2", "you")
+    assert [signed.event.type for signed in roots(seen, "node/n2")] == ["dsmt.trust.revoked", "dsmt.node.verdict"]
+
+
+def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something_else() -> None:
+    realm = away()
+    realm.after(60).attach("n2")
+    assert {node.liveness for node in nodes(sight(realm))} == {"alive"}
+    realm.after(60).close("n2")
+    realm.after(0.3).step()
+    (told,) = [node for node in nodes(sight(realm)) if node.node == "n2"]
+    assert told.evidence is not None
+    assert "were closed by it" in told.evidence

@@ -1,0 +1,59 @@
+"""Replaying a history file: what was decided behind the horizon of trimming is decided again, the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.tables import DAY_MS
+from dsmt.controllers.replay import replay
+from dsmt.errors import InputError
+from dsmt.event import records as r
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
+from dsmt.event.registry import is_fact
+from dsmt.operations.replaying import replay as replay_file
+from dsmt.ports.store import Append
+from dsmt.trust.store import Realm, TrustStore
+from tests.controllers.scenario import Life
+
+
+def stored(life: Life) -> tuple[SqliteStore, dict[int, SignedEvent]]:
+    """A store with everything that happened in a life, a day's row each minute."""
+    store = SqliteStore(":memory:", identity="a" * 16)
+    winners: dict[str, SignedEvent] = {}
+    events = dict(life.realm.rows)
+    for row, signed in sorted(events.items()):
+        event = signed.event
+        held = winners.get(event.topic)
+        winner = is_fact(event) and (held is None or newer(event, held.event))
+        if winner:
+            winners[event.topic] = signed
+        assert store.append([Append(signed, row * 60_000, "evidence", is_fact(event), winner, event.expires_ms)]) == [row]
+    return store, events
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: int) -> None:
+    life = Life(seed)
+    for _ in life.live(80):
+        pass
+    store, events = stored(life)
+    middle = life.decisions[len(life.decisions) // 2]
+    horizon = r.from_data(r.Decision, middle.event.data).row
+    for later in (0, 3_700_000, 3_700_001):
+        while store.trim((horizon + 1) * 60_000 + 7 * DAY_MS + (later and 1)):
+            pass
+        store._passed_ms = dict.fromkeys(store._passed_ms, -(10**9))
+    left = [row.row for row in store.rows(0, 100_000)]
+    assert len(left) < len(events)
+    report = replay([(row, events[row]) for row in left], life.decisions)
+    outcomes = {
+        finding.outcome for finding in report.findings if r.from_data(r.Decision, finding.decision.event.data).row > horizon
+    }
+    assert outcomes == {"same"}
+
+
+def test_what_is_no_history_is_not_replayed() -> None:
+    with pytest.raises(InputError, match="no history"):
+        replay_file(b"\xd2\x84", TrustStore(Realm(name="test", roots=(bytes(32),))))

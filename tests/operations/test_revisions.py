@@ -1,0 +1,75 @@
+"""Screens say which revision runs and which was refused; what was refused can be applied again."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from dsmt.cli import screens
+from dsmt.event.reason import reason
+from dsmt.event.status import State
+from dsmt.operations import applying
+from dsmt.operations.revisions import refused, running
+from dsmt.operations.summaries import service
+from dsmt.spec.parsing import parse
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+POLICY = "restart: {escalate: [restart: 3]}\n"
+BAD = web(3, component=POLICY + "env: {A: b}")
+
+
+def rolled_back() -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3, component=POLICY))
+    realm.settle(seconds=1)
+    realm.after(100).apply(BAD)
+    realm.step()
+    why = reason("start.exited", exit_code=1, time="0.1 s", target="web/app/0")
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, reason=why)
+    realm.step()
+    return realm
+
+
+def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_named_with_its_reason() -> None:
+    realm = rolled_back()
+    seen = sight(realm)
+    told = service(seen, "web")
+    assert told is not None
+    assert (told.revision, told.running) == (2, [1])
+    assert told.refused is not None
+    assert told.refused.revision == 2
+    assert told.refused.reason is not None
+    assert "exited with 1" in told.refused.reason.message
+    screen = screens.services([told], seen)
+    assert "r1, r2 refused" in screen
+    assert "r2 failed" in screen
+    assert told.ready == 2, "the others were not touched"
+
+
+def test_while_one_revision_follows_another_both_are_shown() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(3))
+    realm.settle(seconds=1)
+    realm.after(100).apply(web(3, component="env: {A: b}"))
+    realm.step()
+    entry = realm.view.services["web"]
+    assert (running(entry), refused(entry)) == ([2, 1], None)
+
+
+def test_the_same_file_applied_again_after_a_rollback_is_a_new_revision(tmp_path: Path, monkeypatch: Any) -> None:
+    realm, said = rolled_back(), []
+
+    async def look(_bus: Any) -> Any:
+        return sight(realm)
+
+    async def say(_bus: Any, drafts: list[Any]) -> None:
+        said.extend(drafts)
+
+    monkeypatch.setattr(applying, "look", look)
+    monkeypatch.setattr(applying, "say", say)
+    declared = applying.Declared(spec=parse(BAD, file="t")[0], directory=tmp_path, warnings=())
+    bus: Any = None
+    (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
+    assert (done.outcome, done.revision) == ("applied", 3)
+    assert len(said) == 1

@@ -1,0 +1,31 @@
+"""What tests of the simulator share: runs that hold, and runs that are caught breaking a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dsmt.simulator.fleet import Scale
+from dsmt.simulator.play import Report
+from dsmt.simulator.scenarios import play
+
+SMALL = Scale(nodes=16, services=5)
+
+
+def held(report: Report) -> bool:
+    print("\n".join([*report.log, *report.wrong]))  # noqa: T201 - what a failing test shows
+    return not report.wrong
+
+
+def broken(report: Report, rule: str) -> list[str]:
+    """What a run says of a rule that it breaks."""
+    return [sentence for sentence in report.wrong if sentence.startswith(rule)]
+
+
+def caught(scenario: str, seeds: Iterable[int], rule: str, *, scale: Scale | None = None) -> list[str]:
+    """What the first of these seeds that breaks a rule says of it."""
+    for seed in seeds:
+        said = broken(play(seed, scenario=scenario, scale=scale), rule)
+        if said:
+            print("\n".join(said))  # noqa: T201 - how it was caught
+            return said
+    return []

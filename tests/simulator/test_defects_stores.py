@@ -1,0 +1,87 @@
+"""Planted defects of what brokers keep, and of who tells them what they lost: each is caught by its scenario."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dsmt.agents.facts as facts_module
+from dsmt.agents.container_manager import ContainerManager
+from dsmt.bus.client import BusClient
+from dsmt.bus.delivery import Deliveries
+from dsmt.bus.early import Early
+from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.wholeness import Wholeness
+from dsmt.ports.bus import Complete, Notice
+from dsmt.simulator.members import SimBroker
+from tests.simulator.planting import caught
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def nobody_re_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes keep to themselves which facts they act on (R5)."""
+    monkeypatch.setattr(ContainerManager, "_offer", lambda _self: None)
+    monkeypatch.setattr(facts_module.Facts, "offer", lambda _self: None)
+
+
+def absence_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container manager ends what the broker does not know (A5), and nobody tells the broker."""
+    nobody_re_offers(monkeypatch)
+    take = ContainerManager._take
+
+    def taken(self: Any, delivery: Any) -> None:
+        known = self.__dict__.setdefault("known", set())
+        match delivery:
+            case Notice(type="dsmt.notice.reconnected"):
+                known.clear()
+            case Complete():
+                for keeper in self._keepers.values():
+                    if keeper.slot.topic not in known:
+                        keeper.close()
+            case _ if hasattr(delivery, "signed"):
+                known.add(delivery.signed.event.topic)
+        take(self, delivery)
+
+    monkeypatch.setattr(ContainerManager, "_take", taken)
+
+
+def test_taking_absence_as_an_order_empties_the_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    absence_is_an_order(monkeypatch)
+    assert caught("empty", (1, 2), "12.4: an empty broker came")
+
+
+def test_a_broker_that_came_up_empty_stays_so_unless_somebody_re_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BusClient, "offer", lambda _self, _signed: None)
+    assert caught("empty", (1, 2), "12.")
+
+
+def test_what_a_slow_clock_refuses_is_lost_unless_it_is_kept_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Early, "wait", lambda _self, _signed: None)
+    monkeypatch.setattr(Wholeness, "early", lambda _self, _now: None)
+    assert caught("empty", (3, 5, 6), "12.")
+
+
+def test_a_birth_record_that_names_no_store_makes_a_blank_one_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BusClient, "offer", lambda _self, _signed: None)
+    monkeypatch.setattr(SimBroker, "born", True)
+    assert caught("blank", (3, 1), "12.4")
+
+
+def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store keeps its id, though a power cut took rows that others have read, and a cursor's row is believed (D3)."""
+
+    def identified(self: Any, identity: str) -> str:
+        kept = self.get_meta("identity")
+        if kept is None:
+            self.put_meta("identity", identity.encode())
+        return identity if kept is None else kept.decode()
+
+    monkeypatch.setattr(SqliteStore, "_identified", identified)
+    monkeypatch.setattr(Deliveries, "_had", lambda _self, row, _time_ms, head: row <= head)
+
+
+def test_rows_that_are_numbered_twice_are_missed_by_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_id_for_ever(monkeypatch)
+    assert caught("power", (1, 2), "12.3")
