@@ -169,7 +169,7 @@ class Fleet:
         return found
 
     def moves(self) -> dict[str, int]:
-        """By slot, how often its fact came to name another node, in the present store."""
+        """By slot, how often its fact came to name another node."""
         found: dict[str, int] = {}
         last: dict[str, str] = {}
         for slot, _, node in self.named_in_turn():
@@ -179,11 +179,14 @@ class Fleet:
         return found
 
     def named_in_turn(self) -> Iterator[tuple[str, SignedEvent, str | None]]:
-        """Every slot fact of the present store in order: its slot, itself, and the node that it names."""
-        for _, signed in self.rows():
-            if signed.event.type == "dsmt.slot":
-                _, service, _, component, index = signed.event.topic.split("/")
-                yield f"{service}/{component}/{index}", signed, signed.event.data["node"]
+        """Every slot fact in the order in which a store first had it: its slot, itself, and the node that it names."""
+        known: set[str] = set()
+        for number in range(len(self.broker.stores)):
+            for _, signed in self.rows(number):
+                if signed.event.type == "dsmt.slot" and signed.id not in known:
+                    known.add(signed.id)
+                    _, service, _, component, index = signed.event.topic.split("/")
+                    yield f"{service}/{component}/{index}", signed, signed.event.data["node"]
 
     def amiss(self) -> list[str]:
         """What is not as the operator was told, and as the winners of its facts name it (12.2)."""

@@ -75,7 +75,7 @@ async def old(play: Play) -> None:
     words = {kind: weight for kind, weight in WORDS.items() if kind not in (hold_brake, restart)}
     await play.faults.run({**SMALL, **words}, 1.5, play.seconds * 0.5 - play.now)
     play.faults.mend()
-    await play.settled(20.0, "before the old copy came back")
+    await play.settled(40.0, "before the old copy came back")  # rollouts of seven slots, each said when the last had ended
     play.faults.note("the broker's machine comes back with the old copy")
     broker.cut_power(copy)
     await asyncio.sleep(play.between(*DOWN_S))
