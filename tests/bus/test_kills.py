@@ -165,7 +165,6 @@ def test_a_broker_killed_while_three_publish_loses_nothing_and_nobody_sees_a_gap
     run(tmp_path, lambda r, broker: _killed_while_publishing(r, broker, 2))
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_broker_killed_twenty_times_in_the_middle_of_commits_loses_nothing(tmp_path):
     run(tmp_path, lambda r, broker: _killed_while_publishing(r, broker, 20))

@@ -1,4 +1,4 @@
-"""What tests of the simulator share: runs that hold, and runs that are caught breaking a rule."""
+"""What tests of the simulator share: runs that are caught breaking a rule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from dsmt.simulator.play import Report
 from dsmt.simulator.scenarios import play
 
 SMALL = Scale(nodes=16, services=5)
-
-
-def held(report: Report) -> bool:
-    print("\n".join([*report.log, *report.wrong]))  # noqa: T201 - what a failing test shows
-    return not report.wrong
 
 
 def broken(report: Report, rule: str) -> list[str]:
