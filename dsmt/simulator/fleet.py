@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
@@ -180,7 +180,7 @@ class Fleet:
 
     def named_in_turn(self) -> Iterator[tuple[str, SignedEvent, str | None]]:
         """Every slot fact in the order in which a store first had it: its slot, itself, and the node that it names."""
-        known: set[str] = set()
+        known: set[EventId] = set()
         for number in range(len(self.broker.stores)):
             for _, signed in self.rows(number):
                 if signed.event.type == "dsmt.slot" and signed.id not in known:
