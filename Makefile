@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint operate soak bench docs sim sim-long wheel clean environment tools
+.PHONY: demo test lint operate soak bench docs sim sim-long day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -37,6 +37,9 @@ sim: tools
 
 sim-long: tools
 	$(BIN)/python -m dsmt.simulator --seeds 1000 --jobs 2
+
+day: tools
+	$(BIN)/python -m dsmt.simulator.day $(DAY)
 
 operate: tools
 	./scripts/test-needs operate

@@ -222,6 +222,8 @@ class Broker:
             return
         if session.attached:
             self._heard(session)
+            if arrival.message == _KEPT_ALIVE and self._is_due(session):
+                return
         if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:  # it does not wait behind what it makes room for
             self._outgoing.tallied(arrival.peer, arrival.message[0][-TOKEN_BYTES:])
             self._to_pump.set()
@@ -232,8 +234,16 @@ class Broker:
         except DsmtError as error:
             self._refuse(session, error)
 
+    def _is_due(self, session: Session) -> bool:
+        """Whether a session may say that it lives; one that says so all the time waits for its turn, as with all else."""
+        now = self._clock.boottime()
+        due, session.kept_alive = now - session.kept_alive >= f.KEEPALIVE_S / 2, now
+        return due
+
     def _turn(self) -> None:
         """Look at what is due, and store it (rule 2)."""
+        if not self._turns:
+            return
         published: Published = {}
         closed: list[tuple[Session, Closed]] = []
         taken = self._turns.take(self._clock.boottime())
@@ -534,3 +544,4 @@ def _last_arrival_ms(store: Store) -> int:
 
 
 _KEEPALIVE: Final = f.Keepalive()
+_KEPT_ALIVE: Final = f.pack(_KEEPALIVE)

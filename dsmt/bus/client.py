@@ -45,7 +45,6 @@ from dsmt.trust.store import TrustStore
 
 __all__ = ["About", "BusClient"]
 
-KEEPALIVE_S: Final = 1.0
 SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
@@ -421,9 +420,9 @@ class BusClient:
     async def _keep_alive(self) -> None:
         before = measured = self._clock.boottime()
         while True:
-            await asyncio.sleep(KEEPALIVE_S)
+            await asyncio.sleep(f.KEEPALIVE_S)
             now = self._clock.boottime()
-            self._lag = max(0.0, now - before - KEEPALIVE_S)
+            self._lag = max(0.0, now - before - f.KEEPALIVE_S)
             before = now
             if self._lag > 0.5:
                 self._heard += self._lag

@@ -81,6 +81,8 @@ class Session:
     """Who pays for its work: the ancestor of its certificate (rule D2)."""
     gone: bool = False
     """Its connection has ended; what it had sent is still looked at."""
+    kept_alive: float = 0.0
+    """When it last said no more than that it lives."""
     served: int = 0
     """When a page was last read for it, in pages."""
     known: set[Signer] = field(default_factory=set)

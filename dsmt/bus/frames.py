@@ -26,6 +26,9 @@ MAX_CERTIFICATES: Final = 64
 FETCH_IDS: Final = 4
 """How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
 
+KEEPALIVE_S: Final = 1.0
+"""How often each side says that it is there."""
+
 MAX_PARTS: Final = 1024
 MAX_HEAD: Final = 64 * 1024
 """The longest map of a message, in bytes."""
@@ -101,7 +104,7 @@ class TimeIs(_Frame, frozen=True):
 
 
 class Keepalive(_Frame, frozen=True):
-    """Either: I am here. Once a second; unsigned, inside CURVE (F3)."""
+    """Either: I am here. Each `KEEPALIVE_S`; unsigned, inside CURVE (F3)."""
 
 
 class Publish(_Frame, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dsmt.ports.logs import Begun
 
 Tree = dict[str, "Tree | bytes"]
@@ -49,6 +51,16 @@ class Disk:
                     below = node[name] = {}
                 node = below
         return node
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Every file: its path and content."""
+        waiting: list[tuple[str, Tree | bytes]] = [("", self._root)]
+        while waiting:
+            path, node = waiting.pop()
+            if isinstance(node, bytes):
+                yield path, node
+            else:
+                waiting += [(f"{path}/{name}", below) for name, below in node.items()]
 
     def _find(self, path: str) -> Tree | bytes | None:
         node: Tree | bytes | None = self._root
