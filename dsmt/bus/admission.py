@@ -14,7 +14,7 @@ Rule 6: of the certificates below one ancestor a bounded number is taken in (`qu
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 
 from dsmt.bus import frames as f
 from dsmt.bus.delivery import Session
@@ -28,7 +28,7 @@ from dsmt.logs import Logger
 from dsmt.ports.store import Row, Store
 from dsmt.trust.certificate import Certificate, SignedCertificate, read
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 
 class Admission:
@@ -105,12 +105,15 @@ class Admission:
             except UnusableEventError as error:
                 self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
 
-    def let_go(self, attached: Container[str], now: float) -> None:
-        """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
-        for signed in self._passed.step(attached, now):
+    def let_go(self, attached: Callable[[Signer], bool], now: float) -> set[Signer]:
+        """Let go of certificates of passed sources, a few at a time; whose they were. `now` is boot-time seconds."""
+        gone = self._passed.step(attached, now)
+        for signed in (one for held in gone.values() for one in held):
+            self._certified.drop(signed.raw)
             if signed.raw in self._kept:
                 self._kept.discard(signed.raw)
                 self._store.drop_certificate(signed.raw)
+        return set(gone)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 

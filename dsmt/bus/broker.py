@@ -41,7 +41,7 @@ from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Realm, TrustStore
+from dsmt.trust.store import Realm, Signer, TrustStore
 
 TICK_S: Final = 0.25
 EXPIRE_S: Final = 60.0
@@ -205,6 +205,8 @@ class Broker:
             await self._to_work.wait()
             self._to_work.clear()
             await asyncio.sleep(0)
+            for arrival in self._outgoing.listener.present() if self._outgoing.listener is not None else ():
+                self._arrived(arrival)
             self._turn()
 
     def _arrived(self, arrival: Arrival) -> None:
@@ -477,7 +479,7 @@ class Broker:
                     self._depot.expire()
                     self._to_step.set()
                     expire_at = now + (0.0 if self._trim() else EXPIRE_S)
-                self._admission.let_go(self._names, now)
+                self._tell_passed(self._admission.let_go(self._is_attached, now))
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -530,6 +532,18 @@ class Broker:
             for session in self._sessions.values():
                 if session.attached and not session.refused:
                     self._send(session, _KEEPALIVE)
+
+    def _tell_passed(self, passed: set[Signer]) -> None:
+        """Have clients let go of certificates, too; those that they need again are sent to them again."""
+        for session in self._sessions.values() if passed else ():
+            known = passed & session.known
+            if known:
+                session.known -= known
+                self._send(session, f.Forget(signers=tuple(sorted(known))))
+
+    def _is_attached(self, signer: Signer) -> bool:
+        session = self._names.get(signer[1])
+        return session is not None and session.certificate is not None and session.certificate.key_id == signer[0]
 
     def _close_strangers(self, now: float) -> None:
         for session in list(self._sessions.values()):

@@ -41,7 +41,7 @@ from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import Signer, TrustStore
 
 __all__ = ["About", "BusClient"]
 
@@ -359,6 +359,8 @@ class BusClient:
                     self._post(f.Gone(incarnation=incarnation, ranges=gone))
             case f.Certificates():
                 self._certificates(parts)
+            case f.Forget(signers=signers):
+                self._forget(signers)
             case f.Revocations():
                 self._revocations(frame, parts)
             case f.Tally(token=token):
@@ -383,6 +385,12 @@ class BusClient:
             self._trust.add_all(raws)
         except UnusableEventError as error:
             self._log.warning("certificate refused", reason=str(error))
+
+    def _forget(self, signers: Sequence[Signer]) -> None:
+        """Let go of certificates that a broker introduces again when they are needed; never of one's own."""
+        own = {(one.certificate.key_id, one.certificate.subject) for one in self._identity.chain}
+        for signer in {*signers} & {*self._trust.delegates()} - own:
+            self._trust.forget(*signer)
 
     def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
         self._ended_keys.told(raws)

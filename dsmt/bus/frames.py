@@ -209,6 +209,12 @@ class Revocations(_Frame, frozen=True):
     all: bool = False
 
 
+class Forget(_Frame, frozen=True):
+    """Broker: nothing is stored any more that these keys signed under these names. What they sign comes with its chain."""
+
+    signers: tuple[tuple[bytes, str], ...]
+
+
 class CompleteFrame(_Frame, tag="complete", frozen=True):
     """Broker: a subscription's retained facts or history have all been delivered up to here."""
 
@@ -383,6 +389,7 @@ Frame = (
     | Deliver
     | Certificates
     | Revocations
+    | Forget
     | CompleteFrame
     | BookmarkFrame
     | Told

@@ -67,6 +67,10 @@ class MemoryListener:
         while not self._arrivals:
             self._here.clear()
             await self._here.wait()
+        return self.present()
+
+    def present(self) -> list[Arrival]:
+        """What has arrived by now."""
         return [self._arrivals.popleft() for _ in range(min(1000, len(self._arrivals)))]
 
     def arrived(self, arrival: Arrival) -> None:

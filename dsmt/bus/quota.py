@@ -102,3 +102,10 @@ class Certified:
     def take(self, ancestor: str, raw: bytes) -> None:
         """Count a certificate."""
         self._kept.setdefault(ancestor, set()).add(raw)
+
+    def drop(self, raw: bytes) -> None:
+        """A certificate is kept no more."""
+        for ancestor, kept in list(self._kept.items()):
+            kept.discard(raw)
+            if not kept:
+                del self._kept[ancestor]

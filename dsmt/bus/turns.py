@@ -2,6 +2,7 @@
 
 Rule 1: what a session has sent waits in its own queue, in order. In a turn of the loop each session that has something
     waiting gets about `SLICE` units of work, until the turn is full; one that waits alone gets all of it.
+    Who waits for no more than that goes before those who wait for more; they have every other turn at least.
 Rule 2: a session has a window: what it has sent and was not answered. Ours wait for answers, so who is over it is closed.
 Rule 3: messages with many parts (events, certificates) are cut, so that no turn has much more than `TURN` units.
 Rule 4: a session that is held, for it reads no answers or its payer has no tokens left, is passed over. What the network has
@@ -73,6 +74,8 @@ class Turns(Generic[Who]):
         self._rates, self._turn, self._payer, self._held = rates, turn, payer, held
         self._queues: OrderedDict[Who, _Queue] = OrderedDict()
         """Only of those who have something waiting; who is first is next."""
+        self._short_first = False
+        """Whether the last turn was of those alone who waited for little."""
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -92,14 +95,15 @@ class Turns(Generic[Who]):
     def take(self, now: float) -> list[tuple[Who, Message | Closed]]:
         """What is looked at in this turn, in order; empty when nobody who waits may have anything done now."""
         taken: list[tuple[Who, Message | Closed]] = []
-        left, waiting = self._turn, list(self._queues.items())
-        most = SLICE if len(waiting) > 1 else self._turn
-        for who, queue in waiting:
+        ready = [one for one in self._queues.items() if self._may(*one, now)]
+        short = [one for one in ready if one[1].units <= SLICE]
+        self._short_first = 0 < len(short) < len(ready) and not self._short_first
+        left, most = self._turn, SLICE if len(self._queues) > 1 else self._turn
+        for who, queue in short if self._short_first else ready:
             if left <= 0:
                 break
             self._queues.move_to_end(who)
-            if self._may(who, queue, now):
-                left -= self._slice(who, queue, min(most, left), taken, now)
+            left -= self._slice(who, queue, min(most, left), taken, now)
         return taken
 
     def _may(self, who: Who, queue: _Queue, now: float) -> bool:

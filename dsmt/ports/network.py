@@ -65,6 +65,10 @@ class Listener(Protocol):
         """Wait for at least one arrival; return all that are here, in order, at most 1000."""
         ...
 
+    def present(self) -> list[Arrival]:
+        """What has arrived by now, in order, at most 1000; none when there is nothing."""
+        ...
+
     def send(self, peer: Peer, message: Message) -> bool:
         """Queue a message; False when the peer's queue is full, True also for a peer that is gone."""
         ...

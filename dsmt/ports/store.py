@@ -144,6 +144,10 @@ class Store(Protocol):
         """The greatest (incarnation, sequence) stored of a source."""
         ...
 
+    def has_signed(self, key_id: bytes, source: str) -> bool:
+        """Whether an event of a source is stored that this key signed."""
+        ...
+
     @property
     def limit_bytes(self) -> int:
         """How large the history and the retained facts may be together."""

@@ -42,6 +42,11 @@ class SimEndpoint:
         process = self._process
         process.host.loop.call_in(process.sim, self._receive, content, sender)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the port is no more its own."""
+        return self._process.host.udp.get(self.port) is not self
+
     def close(self) -> None:
         """Stop receiving and free the port."""
         self.vanish()
@@ -70,5 +75,5 @@ class SimDatagrams:
             raise TransportError("datagrams.bind", f"{address}:{port} is in use", next="choose another port")
         endpoint = SimEndpoint(self._hosts, self._process, port, receive)
         udp[port] = endpoint
-        self._process.opened.append(endpoint)
+        self._process.hold(endpoint)
         return endpoint

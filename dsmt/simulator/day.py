@@ -99,7 +99,7 @@ def _name(process: HostProcess) -> str:
 
 def _weighed(scales: Scales, process: HostProcess) -> tuple[int, int, int]:
     size, certificates = scales.weigh(process.sim.tasks.values())
-    return size, len(process.opened), certificates
+    return size, sum(not one.closed for one in process.opened), certificates
 
 
 def _disk(play: Play, host: Host) -> int:

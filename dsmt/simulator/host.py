@@ -40,6 +40,11 @@ class Life:
 class Opened(Protocol):
     """Something a kernel holds for a process: a socket."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the process has closed it."""
+        ...
+
     def vanish(self) -> None:
         """The process is gone."""
         ...
@@ -76,6 +81,10 @@ class HostProcess:
     def on_end(self, call: Callable[[HostProcess], None]) -> None:
         """Call this, outside of all processes, when it has ended."""
         self._ended.append(call)
+
+    def hold(self, one: Opened) -> None:
+        """It has opened something; what it has closed since is no more its own."""
+        self.opened = [*(held for held in self.opened if not held.closed), one]
 
     async def wait(self) -> Exit:
         """Wait for its end."""

@@ -96,6 +96,11 @@ class SimListener(MemoryListener):
 
     process: HostProcess
 
+    @property
+    def closed(self) -> bool:
+        """Whether the port is no more its own."""
+        return self._fabric.listeners.get(self.address) is not self
+
     def vanish(self) -> None:
         """Close the port and all that is connected to it."""
         self.process.host.loop.require_alive()
@@ -218,8 +223,8 @@ class SimNetwork:
             raise FailedError("start.port_in_use", f"{address} is in use", next="choose another port")
         listener = SimListener(self._fabric, address, link_public(secret), admit, writable)
         listener.process = self._process
-        self._process.opened.append(listener)
         self._fabric.listeners[address] = listener
+        self._process.hold(listener)
         return listener
 
     async def connect(self, address: str, secret: bytes, *, server_key: bytes) -> SimLink:
@@ -236,7 +241,7 @@ class SimNetwork:
         link.wire = self._fabric.wire(self._process, listener.process)
         link.wire.link = link
         listener.links[peer] = link
-        self._process.opened.append(link)
+        self._process.hold(link)
         return link
 
     async def _reach(self, address: str, there: Host | None) -> SimListener | None:

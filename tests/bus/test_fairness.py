@@ -32,7 +32,26 @@ def test_who_comes_with_one_event_is_in_the_next_turn_whatever_another_has_sent(
     sessions.turns.add("alice", (PUBLISH, b"e"))
     turn = sessions.turns.take(0.0)
     assert ("alice", (PUBLISH, b"e")) in turn
+    turn = sessions.turns.take(0.0)
     assert sum(len(message) - 1 for _, message in turn) <= TURN
+
+
+def test_who_comes_with_one_event_does_not_wait_for_anothers_and_who_has_much_is_next():
+    sessions = Sessions()
+    sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
+    found = []
+    for _ in range(4):
+        sessions.turns.add("alice", (PUBLISH, b"e"))
+        found.append(sorted(set(sessions.taken())))
+    assert found == [["alice"], ["alice", "flood"], ["alice"], ["alice", "flood"]]
+
+
+def test_who_has_little_and_may_not_is_waited_for_by_nobody():
+    sessions = Sessions()
+    sessions.held.add("deaf")
+    sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
+    sessions.turns.add("deaf", (PUBLISH, b"e"))
+    assert set(sessions.taken()) == set(sessions.taken()) == {"flood"}
 
 
 def test_who_waits_alone_has_the_whole_turn_and_no_more():

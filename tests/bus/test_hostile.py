@@ -32,9 +32,9 @@ WAYS = {
     "bombs": "node/n1",
 }
 SAMPLES = 200
-FLOOR_S = 0.020
+FLOOR_S = 0.006
 """What the machine's own unrest is allowed beside twice the time."""
-FLOOR_P99_S = 0.250
+FLOOR_P99_S = 0.100
 ATTEMPTS = 3
 """How often it is measured while something else may strain the machine; who harms others does so each time."""
 GROWTH = 64 * 1024 * 1024

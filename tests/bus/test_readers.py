@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from dsmt.bus import frames as f
-from dsmt.bus import passed
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Pen, TestRealm, reading, scenario, until
@@ -73,28 +72,3 @@ async def test_a_reader_says_nothing(r: TestRealm):
     raw.send(f.Publish(), Pen(alice).write("user/t", {}).raw)
     refused, _ = await raw.next(f.Refused)
     assert refused.code == "bus.reads"
-
-
-@scenario
-async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_left(r: TestRealm):
-    passed.ROUND_S, before = 0.3, passed.ROUND_S
-    try:
-        broker = await r.broker()
-        alice = r.identity("operator/alice")
-        silent, spoke = (r.identity(f"operator/alice.{n}", parent=alice) for n in ("silent", "spoke"))
-        client = await r.client(spoke.name, identity=spoke)
-        await asyncio.wait_for(client.publish(Draft("config/x", {"n": 1}, version=1)), 10)
-        introducer = await r.raw("operator/bob")
-        introducer.send(f.Certificates(), *(one.raw for one in silent.chain[::-1]))
-        await until(lambda: broker._trust.names(silent.key.key_id))
-        await r.stop(client)
-        await until(lambda: not broker._trust.names(silent.key.key_id))
-        kept = {raw for _, raw in broker._store.certificates()}
-        assert silent.chain[0].raw not in kept
-        assert {spoke.chain[0].raw, alice.chain[0].raw} <= kept
-        assert broker._trust.names(spoke.key.key_id) == [spoke.name]
-        reader = await r.client("operator/carol")
-        async with reading(reader, "config/") as got:
-            assert got.of("config/x") == [{"n": 1}]
-    finally:
-        passed.ROUND_S = before

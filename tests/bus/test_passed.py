@@ -1,0 +1,94 @@
+"""Certificates of sources that have passed go: from a broker, its store, and everybody who was shown them (rule D2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from dsmt.bus import frames as f
+from dsmt.bus import passed
+from dsmt.ports.bus import Draft
+from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario, until
+
+AGENT = "agent/n1/web/app/0"
+TOPIC = "service/web/status/app/0/n1/application"
+WEEKS_MS = 15 * 24 * 3600 * 1000
+
+
+def status(n: int) -> dict[str, object]:
+    common = {"state": "running", "layer": "application", "node": "n1", "generation": 1}
+    return {**common, "attempt": n, "since_ms": 0, "emit_rate_s": 30.0}
+
+
+def attempts(got: Reading) -> list[int]:
+    return [data["attempt"] for data in got.of(TOPIC)]
+
+
+@pytest.fixture(autouse=True)
+def _quick_rounds(monkeypatch):
+    monkeypatch.setattr(passed, "ROUND_S", 0.3)
+
+
+@scenario
+async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_left(r: TestRealm):
+    broker = await r.broker()
+    alice = r.identity("operator/alice")
+    silent, spoke = (r.identity(f"operator/alice.{n}", parent=alice) for n in ("silent", "spoke"))
+    client = await r.client(spoke.name, identity=spoke)
+    await asyncio.wait_for(client.publish(Draft("config/x", {"n": 1}, version=1)), 10)
+    introducer = await r.raw("operator/bob")
+    introducer.send(f.Certificates(), *(one.raw for one in silent.chain[::-1]))
+    await until(lambda: broker._trust.names(silent.key.key_id))
+    await r.stop(client)
+    await until(lambda: not broker._trust.names(silent.key.key_id))
+    kept = {raw for _, raw in broker._store.certificates()}
+    assert silent.chain[0].raw not in kept
+    assert {spoke.chain[0].raw, alice.chain[0].raw} <= kept
+    assert broker._trust.names(spoke.key.key_id) == [spoke.name]
+    reader = await r.client("operator/carol")
+    async with reading(reader, "config/") as got:
+        assert got.of("config/x") == [{"n": 1}]
+
+
+@scenario
+async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_another(r: TestRealm):
+    broker = await r.broker()
+    node = r.identity("node/n1")
+    old, new = (r.identity(AGENT, parent=node) for _ in range(2))
+    controller = await r.client("controller/c1")
+    counted = broker._admission._certified
+    async with reading(controller, "service/") as got:
+        first = await r.client(AGENT, identity=old)
+        await asyncio.wait_for(first.publish(Draft(TOPIC, status(1))), 10)
+        await until(lambda: attempts(got) == [1])
+        await r.stop(first)
+        second = await r.client(AGENT, identity=new)
+        await asyncio.wait_for(second.publish(Draft(TOPIC, status(2))), 10)
+        await until(lambda: attempts(got) == [1, 2])
+        assert controller.trust.names(old.key.key_id) == [AGENT]
+        while broker._store.trim(int(time.time() * 1000) + WEEKS_MS):
+            pass
+        await until(lambda: not broker._trust.names(old.key.key_id))
+        await until(lambda: not controller.trust.names(old.key.key_id))
+        assert controller.trust.names(new.key.key_id) == [AGENT]
+        assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates()}
+        assert counted._kept["node/n1"] == {signed.raw for signed in new.chain}
+
+
+@scenario
+async def test_who_is_forgotten_and_comes_again_is_introduced_again(r: TestRealm):
+    broker = await r.broker()
+    node = r.identity("node/n1")
+    agent = r.identity(AGENT, parent=node)
+    controller = await r.client("controller/c1")
+    async with reading(controller, "service/") as got:
+        raw = await r.raw(AGENT, identity=agent)
+        pen = Pen(agent)
+        raw.send(f.Publish(), pen.write(TOPIC, status(1)).raw)
+        await until(lambda: attempts(got) == [1])
+        broker._tell_passed({(agent.key.key_id, AGENT)})
+        await until(lambda: not controller.trust.names(agent.key.key_id))
+        raw.send(f.Publish(), pen.write(TOPIC, status(2)).raw)
+        await until(lambda: attempts(got) == [1, 2])
