@@ -105,15 +105,17 @@ class Admission:
             except UnusableEventError as error:
                 self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
 
-    def let_go(self, attached: Callable[[Signer], bool], now: float) -> set[Signer]:
-        """Let go of certificates of passed sources, a few at a time; whose they were. `now` is boot-time seconds."""
-        gone = self._passed.step(attached, now)
-        for signed in (one for held in gone.values() for one in held):
+    def knows(self, key_id: bytes, name: str) -> bool:
+        """Whether a key is known by a name."""
+        return name in self._trust.names(key_id)
+
+    def let_go(self, attached: Callable[[Signer], bool], now: float) -> None:
+        """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
+        for signed in self._passed.step(attached, now):
             self._certified.drop(signed.raw)
             if signed.raw in self._kept:
                 self._kept.discard(signed.raw)
                 self._store.drop_certificate(signed.raw)
-        return set(gone)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ TICK_S: Final = 0.25
 EXPIRE_S: Final = 60.0
 ATTACH_S: Final = 10.0
 REFUSED_S: Final = 0.2
+"""How long who is refused has to read why."""
+OFFENCES: Final = frozenset({"bus.frame", "bus.order", "quota"})
+OFFENDED_S: Final = (0.02, 1.0)
+"""How long who was refused for one of these has to read why, and how long its key is not admitted then (rule D2)."""
 """How long a refused session has to read why, before it is closed."""
 TRIM_ROWS: Final = 1500
 REVOCATIONS: Final = 256
@@ -102,6 +106,8 @@ class Broker:
         self._wholeness = Wholeness(store, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
+        self._offended: dict[bytes, float] = {}
+        """Until when (boot-time seconds) a key is not admitted."""
         self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
         self._rates = Rates()
         self._turns: Turns[Session] = Turns(
@@ -189,7 +195,7 @@ class Broker:
         return self._wholeness.at(self._clock.boottime())
 
     def _admit(self, key: bytes) -> bool:
-        return len(key) == 32
+        return len(key) == 32 and self._clock.boottime() >= self._offended.get(key, 0.0)
 
     # --- what arrives --------------------------------------------------------------------------------------------
 
@@ -347,7 +353,11 @@ class Broker:
         session.refused = True
         self._turns.drop(session)
         self._deliveries.unsubscribe(session)
-        asyncio.get_running_loop().call_later(REFUSED_S, self._disconnect, session.peer)
+        read_s = REFUSED_S
+        if error.code in OFFENCES:
+            read_s, away_s = OFFENDED_S
+            self._offended[session.key] = self._clock.boottime() + away_s
+        asyncio.get_running_loop().call_later(read_s, self._disconnect, session.peer)
 
     def _disconnect(self, peer: Peer) -> None:
         if self._outgoing.listener is not None and peer in self._sessions:
@@ -476,10 +486,11 @@ class Broker:
                 if now >= expire_at:
                     self._ingest.expire()
                     self._rates.forget(now)
+                    self._offended = {key: until for key, until in self._offended.items() if until > now}
                     self._depot.expire()
                     self._to_step.set()
                     expire_at = now + (0.0 if self._trim() else EXPIRE_S)
-                self._tell_passed(self._admission.let_go(self._is_attached, now))
+                self._admission.let_go(self._is_attached, now)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -532,14 +543,6 @@ class Broker:
             for session in self._sessions.values():
                 if session.attached and not session.refused:
                     self._send(session, _KEEPALIVE)
-
-    def _tell_passed(self, passed: set[Signer]) -> None:
-        """Have clients let go of certificates, too; those that they need again are sent to them again."""
-        for session in self._sessions.values() if passed else ():
-            known = passed & session.known
-            if known:
-                session.known -= known
-                self._send(session, f.Forget(signers=tuple(sorted(known))))
 
     def _is_attached(self, signer: Signer) -> bool:
         session = self._names.get(signer[1])

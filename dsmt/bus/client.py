@@ -9,6 +9,8 @@ Rule 4: it is told every revocation before anything else of an attachment (`ende
     certificate that has ended, asks again only now and then (J3).
 Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
 Rule 6: a link from which nothing came for `SILENT_S` of its own running time is lost.
+Rule 7: each minute it asks about some of the certificates that it was shown, and lets go of those that its broker does not
+    know any more: nothing is stored there that they verify (D2). Not while it re-offers what its broker may not know yet.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ __all__ = ["About", "BusClient"]
 SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
+KNOWN_AT_ONCE: Final = 256
 INCARNATION_FILE: Final = "incarnation"
 
 
@@ -92,6 +95,8 @@ class BusClient:
         self.refusal: RefusedError | None = None
         """Why the last attachment was refused, until one succeeds."""
         self._log = Logger(source=identity.name)
+        self._asked: Signer = (b"", "")
+        """Up to whom it has asked about certificates."""
         self._ended_keys = EndedKeys(trust, self._log)
         trust.add_all([signed.raw for signed in identity.chain])
         if kept_incarnation is not None:
@@ -386,10 +391,22 @@ class BusClient:
         except UnusableEventError as error:
             self._log.warning("certificate refused", reason=str(error))
 
-    def _forget(self, signers: Sequence[Signer]) -> None:
-        """Let go of certificates that a broker introduces again when they are needed; never of one's own."""
+    def _ask_known(self) -> None:
+        """Ask which of the certificates that were shown are needed no more (rule 7)."""
+        if self._publisher.offers:
+            return
+        shown = sorted(self._shown())
+        part = [one for one in shown if one > self._asked][:KNOWN_AT_ONCE] or shown[:KNOWN_AT_ONCE]
+        if part:
+            self._asked = part[-1]
+            self._post(f.Known(signers=tuple(part)))
+
+    def _shown(self) -> set[Signer]:
         own = {(one.certificate.key_id, one.certificate.subject) for one in self._identity.chain}
-        for signer in {*signers} & {*self._trust.delegates()} - own:
+        return {*self._trust.delegates()} - own
+
+    def _forget(self, signers: Sequence[Signer]) -> None:
+        for signer in self._shown().intersection(signers):
             self._trust.forget(*signer)
 
     def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
@@ -439,6 +456,7 @@ class BusClient:
             self._post(f.Keepalive())
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
+                self._ask_known()
                 measured, self._samples = now, []
                 for _ in range(3):
                     self._post(f.Time(sent=self._clock.boottime()))

@@ -209,8 +209,14 @@ class Revocations(_Frame, frozen=True):
     all: bool = False
 
 
+class Known(_Frame, frozen=True):
+    """Client: some of the keys and names whose certificates it has been shown; `Forget` says which it may let go of (D2)."""
+
+    signers: tuple[tuple[bytes, str], ...]
+
+
 class Forget(_Frame, frozen=True):
-    """Broker: nothing is stored any more that these keys signed under these names. What they sign comes with its chain."""
+    """Broker: whom of these it does not know any more. What they sign comes with their certificates again."""
 
     signers: tuple[tuple[bytes, str], ...]
 
@@ -389,6 +395,7 @@ Frame = (
     | Deliver
     | Certificates
     | Revocations
+    | Known
     | Forget
     | CompleteFrame
     | BookmarkFrame

@@ -29,19 +29,19 @@ class Passed:
         self._idle: set[Signer] = set()
         self._idle_before: set[Signer] = set()
 
-    def step(self, attached: Callable[[Signer], bool], now: float) -> dict[Signer, list[SignedCertificate]]:
-        """Look at a part of them; the certificates that are let go, by whom they name. `now` is boot-time seconds."""
+    def step(self, attached: Callable[[Signer], bool], now: float) -> list[SignedCertificate]:
+        """Look at a part of them; the certificates that are let go. `now` is boot-time seconds."""
         if not self._round and now >= self._again_at:
             self._again_at = now + ROUND_S
             self._round = self._trust.delegates()
             self._idle_before, self._idle = self._idle, set()
         part, self._round = self._round[:STEP], self._round[STEP:]
-        gone = {}
+        gone = []
         for signer in part:
             if attached(signer) or self._store.has_signed(*signer):
                 continue
             if signer in self._idle_before:
-                gone[signer] = self._trust.forget(*signer)
+                gone += self._trust.forget(*signer)
             else:
                 self._idle.add(signer)
         return gone

@@ -91,6 +91,11 @@ class Publisher:
         """By how much what is re-offered is ahead of the broker's realm time, which refuses it for that; else 0."""
         return self._early.ahead_s
 
+    @property
+    def offers(self) -> bool:
+        """Whether the broker has not answered for all that was re-offered."""
+        return bool(self._offers or self._offered or self._early.ahead_s)
+
     def probe(self, now: float) -> None:
         """Offer now and then the earliest of what the broker refuses for its time. `now` is boot-time seconds."""
         if now >= self._probe_at:

@@ -7,7 +7,7 @@ Rule 3: who only reads may ask, and nothing else (D2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from dsmt.bus import frames as f
@@ -20,6 +20,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Store
 from dsmt.trust.grants import may
+from dsmt.trust.store import Signer
 
 SUBSCRIBE_COST: Final = 32
 """Units of work: who takes what is found anew for all topics."""
@@ -73,6 +74,8 @@ class Requests:
                 self._deliveries.repair(session, frame)
             case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:
                 raise RefusedError("bus.reads", f"{session.name} has attached as one who only reads")
+            case f.Known(signers=signers):
+                self._known(session, signers)
             case f.Certificates():
                 self._admission.introduced(session, parts)
             case f.Fetch():
@@ -92,6 +95,13 @@ class Requests:
                 self._answer(session, *self._depot.asked(frame))
             case _:
                 raise InputError("bus.frame", f"a client does not send {type(frame).__name__.lower()}")
+
+    def _known(self, session: Session, signers: Iterable[Signer]) -> None:
+        """Say whose certificates are needed no more; who is told so is shown them again with the next that they sign."""
+        passed = tuple(signer for signer in signers if not self._admission.knows(*signer))
+        session.known.difference_update(passed)
+        if passed:
+            self._answer(session, f.Forget(signers=passed), ())
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
         granted = () if session.certificate is None else session.certificate.read

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dsmt.bus import frames as f
 from dsmt.bus.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
 from dsmt.bus.quota import BURST, Rates
 from dsmt.bus.turns import FEW_PARTS, TURN, WINDOW, Turns
-from dsmt.errors import RefusedError
+from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.network import Closed, How, Peer
+from dsmt.trust.keys import link_key
+from tests.bus.realm import TestRealm, scenario, until
 
 PUBLISH = f.pack(f.Publish())[0]
 
@@ -167,3 +171,20 @@ def test_who_stays_deaf_to_what_must_not_be_lost_is_cut_off():
     for _ in range(MOST_UNREAD_BYTES // 50_000 + 1):
         assert made.send(Peer(b"p"), f.Fetched(id=1), (bytes(50_000),))
     assert cut == [Peer(b"p")]
+
+
+@scenario
+async def test_who_offended_is_not_admitted_for_a_while(r: TestRealm):
+    broker = await r.broker()
+    identity = r.identity("node/n1")
+    raw = await r.raw(identity.name, identity=identity)
+    raw.send(f.Publish(), bytes(200_000))
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "bus.frame"
+    await raw.closed()
+    with pytest.raises(TransportError):
+        await asyncio.wait_for(r.raw(identity.name, identity=identity), 0.5)
+    others = await r.client("node/n2")
+    assert others.attached
+    await until(lambda: broker._admit(link_key(identity.key.public)))
+    assert await r.raw(identity.name, identity=identity)

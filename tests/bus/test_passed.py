@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from dsmt.bus import client, passed
 from dsmt.bus import frames as f
-from dsmt.bus import passed
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario, until
 
@@ -29,6 +29,7 @@ def attempts(got: Reading) -> list[int]:
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch):
     monkeypatch.setattr(passed, "ROUND_S", 0.3)
+    monkeypatch.setattr(client, "MEASURE_S", 1.0)
 
 
 @scenario
@@ -78,17 +79,33 @@ async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_anot
 
 
 @scenario
-async def test_who_is_forgotten_and_comes_again_is_introduced_again(r: TestRealm):
+async def test_what_came_over_an_earlier_link_is_forgotten_too_and_who_comes_again_is_introduced_again(r: TestRealm):
     broker = await r.broker()
-    node = r.identity("node/n1")
-    agent = r.identity(AGENT, parent=node)
+    agent = r.identity(AGENT, parent=r.identity("node/n1"))
     controller = await r.client("controller/c1")
     async with reading(controller, "service/") as got:
-        raw = await r.raw(AGENT, identity=agent)
         pen = Pen(agent)
+        raw = await r.raw(AGENT, identity=agent)
         raw.send(f.Publish(), pen.write(TOPIC, status(1)).raw)
         await until(lambda: attempts(got) == [1])
-        broker._tell_passed({(agent.key.key_id, AGENT)})
+        lost = controller.attachment
+        broker._disconnect(broker._names[controller.source].peer)
+        await until(lambda: controller.attached and controller.attachment > lost)
+        assert controller.trust.names(agent.key.key_id) == [AGENT]
+        broker._trust.forget(agent.key.key_id, AGENT)
         await until(lambda: not controller.trust.names(agent.key.key_id))
+        broker._trust.add_all([signed.raw for signed in agent.chain])
         raw.send(f.Publish(), pen.write(TOPIC, status(2)).raw)
         await until(lambda: attempts(got) == [1, 2])
+
+
+@scenario
+async def test_nothing_is_let_go_while_a_broker_lacks_what_it_verifies(r: TestRealm):
+    broker = await r.broker()
+    alice = r.identity("operator/alice.x", parent=r.identity("operator/alice"))
+    controller = await r.client("controller/c1")
+    controller.introduce([signed.raw for signed in alice.chain])
+    controller.offer([Pen(alice).write("config/x", {"n": 1}, version=1, ahead_s=60.0)])
+    await until(lambda: controller.early_s > 0 and not broker._trust.names(alice.key.key_id))
+    controller._ask_known()
+    assert controller._asked == (b"", "")
