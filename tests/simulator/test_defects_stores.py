@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dsmt.bus.delivery import Deliveries
 from dsmt.bus.early import Early
 from dsmt.bus.sqlite import SqliteStore
 from dsmt.bus.wholeness import Wholeness
+from dsmt.controllers.offering import Offering
 from dsmt.ports.bus import Complete, Notice
 from dsmt.simulator.members import SimBroker
 from tests.simulator.planting import caught
@@ -67,6 +69,20 @@ def test_a_birth_record_that_names_no_store_makes_a_blank_one_whole(monkeypatch:
     monkeypatch.setattr(BusClient, "offer", lambda _self, _signed: None)
     monkeypatch.setattr(SimBroker, "born", True)
     assert caught("blank", (3, 1), "12.4")
+
+
+def controllers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller reads what a store holds, and keeps nothing of the one before (R5, D2)."""
+    monkeypatch.setattr(Offering, "lost", lambda _self, _view: None)
+
+
+@pytest.mark.parametrize("too", [controllers_forget, nobody_re_offers])
+def test_an_old_copy_of_a_store_undoes_what_was_said_since_unless_controllers_tell_it(
+    monkeypatch: pytest.MonkeyPatch, too: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    controllers_forget(monkeypatch)
+    too(monkeypatch)
+    assert caught("old", (1, 2, 3), "12.2, 12.5")
 
 
 def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
