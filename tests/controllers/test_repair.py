@@ -379,6 +379,18 @@ def test_a_hold_stops_and_only_its_end_starts_again() -> None:
     assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
 
 
+def test_a_hold_outlives_a_time_in_which_its_slot_is_not_wanted() -> None:
+    realm = running(3)
+    realm.hold(key(2))
+    for instances in (2, 3):
+        realm.apply(web(instances))
+        realm.settle(seconds=5)
+    assert (realm.slot(2).desired, realm.slot(2).reason.code) == ("stopped", "hold.operator")
+    realm.control(key(2))
+    realm.settle(seconds=5)
+    assert realm.slot(2).desired == "running"
+
+
 def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() -> None:
     before = running(1, "n1", "n2")
     before.hold(key(0))
