@@ -2,7 +2,8 @@
 
 Rule 1: a container is made only for a fact that names this node, and removed only when its agent says that it is gone.
 Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
-Rule 3: an agent that lives is taken over, never started a second time.
+Rule 3: an agent that lives is taken over, never started a second time. One whose identity is not below the node's present
+    one, which was rotated meanwhile, is killed and followed by one whose is: what it runs goes on, and nobody else obeys.
 Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1).
 Rule 5: it may be killed at any await; the next keeper sees from the directory where it stood.
 """
@@ -18,7 +19,7 @@ import msgspec
 
 from dsmt.agents import container as c
 from dsmt.agents import endings
-from dsmt.agents.delegation import delegated
+from dsmt.agents.delegation import delegated, is_below
 from dsmt.agents.greatest import Greatest
 from dsmt.agents.kept import keep, kept
 from dsmt.agents.reconcile import Task, task
@@ -216,6 +217,9 @@ class ContainerKeeper:
         """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
         found = self._find()
         began = self._around.clock.boottime()
+        if found is not None and not is_below(self._files.read(c.IDENTITY), self._around.identity):
+            await self._supersede(found)
+            found = None
         if found is None:
             await self._tell_unseen()
             found = await self._start()
@@ -231,6 +235,12 @@ class ContainerKeeper:
         finally:
             self._process = None
         return ended, self._around.clock.boottime() - began
+
+    async def _supersede(self, found: Process) -> None:
+        """End an agent that counts no longer than the node's former key; its successor takes over (rule 3)."""
+        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
+        found.signal(signal.SIGKILL)
+        await found.wait()
 
     async def _tell_unseen(self) -> None:
         """An agent that an earlier manager started has ended, and no manager saw it."""

@@ -39,3 +39,12 @@ def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
     lifetime = certificate.not_after - certificate.issued
     below = above == [one.raw for one in parent.chain] and certificate.subject == name
     return below and now_s < certificate.not_after - lifetime // 2
+
+
+def is_below(kept: bytes | None, parent: Identity) -> bool:
+    """Whether a kept identity is below the parent's present one: it counts no longer than what it is below."""
+    try:
+        chain = cbor2.loads(kept or b"")["chain"]
+    except (cbor2.CBORDecodeError, LookupError, TypeError, ValueError):
+        return False
+    return list(chain[1:]) == [one.raw for one in parent.chain]

@@ -309,8 +309,8 @@ class DeploymentAgent:
                 case Do.HAND_OVER:
                     self._runner.hand_over()
                 case Do.RETIRE if plan is not None:
-                    await self._runner.handover.retire()
-                    self._steps.tidy(plan)
+                    if await self._runner.handover.retire(lambda: self._situation().ready):
+                        self._steps.tidy(plan)
                 case Do.TAKE_BACK:
                     await self._runner.take_back()
                 case Do.TAKE_OVER if plan is not None:

@@ -3,13 +3,15 @@
 Rule 1: the old copy is let go only when it is ready and the new one is installed; it stays served, at its ports, until
     the new one is ready. Then the endpoint changes in one fact, readers have `FOLLOW_S` to follow it, and the old one
     is stopped.
-Rule 2: whatever becomes of the new copy leaves the old one served; when its revision is wanted again, it is taken back.
+Rule 2: whatever becomes of the new copy leaves the old one served, also when it was ready for a moment and readers were sent
+    to it already; when its revision is wanted again, it is taken back.
 Rule 3: who hands over is on disk: an agent that was killed meanwhile is followed by one that ends both and starts anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from dsmt.agents import stopping
@@ -58,10 +60,19 @@ class HandOver:
         self._serving.let_go("the copy before has ended")
         return True
 
-    async def retire(self) -> None:
-        """Stop the old copy, whose successor is served now."""
+    async def retire(self, is_ready: Callable[[], bool]) -> bool:
+        """Stop the old copy, whose successor is served now; whether it was stopped: not if that is ready no more."""
         await asyncio.sleep(FOLLOW_S)
+        if not is_ready():
+            return False
         await self.end()
+        return True
+
+    def serve_again(self) -> None:
+        """The new copy, which may have been served already, is not ready any more: the old one is, if there is one."""
+        kept = self._memory.record.outgoing
+        if self.run is not None and kept is not None:
+            self._serving.go_back(kept.ports, self.run.wanted.generation)
 
     async def end(self) -> None:
         """Stop the old copy, if there is one."""

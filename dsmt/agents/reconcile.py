@@ -5,7 +5,8 @@ Rule 2: the greatest fact in fact order is obeyed; the caller brings it (`dsmt.e
 Rule 3: who is named nowhere leaves; the `previous` keeps its copy until the new one is ready, or the deadline (A8).
 Rule 4: contents are compared, not ids: what already is so needs no action (A13).
 Rule 5: an update installs beside what runs, and stops it only when the new is installed; where two copies may be, only
-    when the new is ready (`handover`).
+    when the new is ready (`handover`). Until then no step of the new one's escalation touches the old one: there is no
+    new container, and no installation anew of what the old one lives in.
 """
 
 from __future__ import annotations
@@ -175,11 +176,16 @@ def next_act(at: Situation) -> Do:
         return Do.REST if at.duty is Duty.KEEP else Do.AWAIT_SPEC
     if at.now < at.not_before:
         return Do.REST
-    if at.recreate:
+    if at.recreate and at.outgoing is None:
         return Do.RECREATE
-    if at.reinstall or at.wanted.install_key not in at.installed:
+    if at.wanted.install_key not in at.installed or ((at.reinstall or at.recreate) and not _is_in_use(at, at.wanted)):
         return Do.INSTALL
     return Do.START if at.configured == at.wanted.run_key else Do.CONFIGURE
+
+
+def _is_in_use(at: Situation, wanted: Wanted) -> bool:
+    """Whether the copy before, which is served, lives in the installation that is wanted."""
+    return at.outgoing is not None and at.outgoing.install_key == wanted.install_key
 
 
 def _while_running(at: Situation, running: Wanted) -> Do:

@@ -334,6 +334,7 @@ class Runner:
         runs_on = run is not None and run.condemned is None and run.health.is_ready
         if not runs_on:
             self.serving.withdraw("it has failed")
+            self.handover.serve_again()
         self._reporter.tell(
             State.FAILED,
             why=endings.with_step(why, step),
@@ -386,6 +387,7 @@ class Runner:
                     self.supervision.unhealthy()
                     self._reporter.note(good=self._memory.record.good)
                     self.serving.unready(check=check, evidence=evidence, failures=failures)
+                    self.handover.serve_again()
                 case Broken(check, error):
                     self.serving.broken(check=check, error=error)
                 case NotLive(check, evidence, failures):

@@ -80,15 +80,22 @@ class Serving:
         """The copy before is the present one again."""
         self._held, self._healthy = False, True
 
+    def go_back(self, ports: dict[str, int], generation: int) -> None:
+        """The present one, which is withdrawn, was served meanwhile: from now on it is the copy before again."""
+        if not self._held:
+            self._held = self._served = True
+            self._endpoint(ready=True, ports=ports, generation=generation)
+
     def _end_serving(self) -> None:
         if self._served and not self._held:
             self._served = False
             self._endpoint(ready=False)
 
-    def _endpoint(self, *, ready: bool) -> None:
+    def _endpoint(self, *, ready: bool, ports: dict[str, int] | None = None, generation: int = 0) -> None:
+        """Say where the present copy is reached, or not; with `ports` the one before, in its `generation`."""
         record = self._memory.record
-        told = Endpoint(address=self._address, ports=record.ports, generation=record.run_generation, ready=ready)
-        self._reporter.fact("endpoint", told)
+        where, of = (record.ports, record.run_generation) if ports is None else (ports, generation)
+        self._reporter.fact("endpoint", Endpoint(address=self._address, ports=where, generation=of, ready=ready))
 
     def _say(self, word: Word, *, check: str, evidence: str, failures: int = 0, why: Reason | None = None) -> None:
         self._told = (word, self._memory.record.run_generation)

@@ -11,9 +11,13 @@ Rule 4: the order is total: two events with one id (an equivocation) are ordered
 
 from __future__ import annotations
 
+from typing import Final
+
 from dsmt.event.codec import payload
 from dsmt.event.envelope import Event, thing_of
 
+MAX_STEP: Final = 2**20
+"""How far above what is held the epoch and the version of a shared fact may be (A3)."""
 Key = tuple[int, int, int, str, int, int]
 
 

@@ -42,10 +42,8 @@ class Will:
     # --- what is acknowledged ------------------------------------------------------------------------------------
 
     def applied(self, service: str, spec: dict[str, Any]) -> None:
-        """A service file was taken; slots that it does not want any more are held no more either."""
+        """A service file was taken; what it does not want stays held: only `start` lifts a hold."""
         self.specs[service] = spec
-        wanted = frozenset(slots_of(service, spec))
-        self.held = {slot for slot in self.held if not slot.startswith(f"{service}/") or slot in wanted}
 
     def removed(self, service: str) -> None:
         """A service was removed, and its holds with it, as soon as it has ended."""

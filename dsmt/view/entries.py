@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dsmt.event.order import MAX_STEP
 from dsmt.event.records import (
     Endpoint,
     Health,
@@ -97,9 +98,13 @@ class SlotEntry:
 
     @property
     def generation(self) -> int:
-        """The greatest generation that is known of it, in its fact or in a status."""
-        reported = max((instance.generation for instance in self.instances.values()), default=0)
-        return max(reported, 0 if self.fact is None else self.fact.version)
+        """The greatest generation that is known of it, in its fact or in a status.
+
+        A status that claims more than any fact could have had by now is a lie: whoever followed it could say nothing (A3).
+        """
+        version = 0 if self.fact is None else self.fact.version
+        reported = (instance.generation for instance in self.instances.values())
+        return max([version, *(one for one in reported if one < version + MAX_STEP)])
 
 
 @dataclass(slots=True)

@@ -3,6 +3,8 @@
 Rule 1: an endpoint counts while it says that it is ready and its node is not dead and has not left: an agent that died
     with its node cannot withdraw its word.
 Rule 2: of one slot only the endpoint of the greatest generation counts: an old copy may be served until its successor is.
+    It counts on a node that the slot's fact names, now or as `previous`, and in no generation that was never given: any
+    node can say that it serves any slot. Where no fact is known there is nothing to hold it against.
 Rule 3: who folds the topic alone cannot know of a verdict: an endpoint dies of itself after its time to live, and is
     renewed three times as often.
 """
@@ -30,4 +32,14 @@ def served(fleet: Fleet, slot: SlotEntry) -> Served | None:
         for node, instance in sorted(slot.instances.items())
         if instance.endpoint is not None and instance.endpoint.record.ready and fleet.state(node) not in ("dead", "left")
     ]
-    return max(found, key=lambda one: one.endpoint.generation, default=None)
+    given = [one for one in found if _is_given(slot, one)]
+    return max(given, key=lambda one: one.endpoint.generation, default=None)
+
+
+def _is_given(slot: SlotEntry, one: Served) -> bool:
+    fact = slot.fact
+    if fact is None:
+        return True
+    previous = fact.record.previous
+    named = (fact.record.node, None if previous is None else previous.node)
+    return one.node in named and one.endpoint.generation <= fact.version

@@ -12,12 +12,12 @@ from dsmt.event.records import Tombstone, to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 from dsmt.simulator.process import SimProcess
-from dsmt.trust.identity import load
+from dsmt.trust.identity import load, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as TrustRealm
 from dsmt.trust.store import TrustStore
 
-from .world import Node, Realm, in_virtual_time, node_config, wants
+from .world import EPOCH_MS, Node, Realm, in_virtual_time, node_config, wants
 
 SLOT = SlotName("web", "app", "0")
 
@@ -229,6 +229,31 @@ def test_a_killed_manager_is_followed_by_one_that_takes_over_what_runs() -> None
         assert at.states("agent")[-1] == "running"
         assert at.node.bus is not None
         assert [signed.event.topic for signed in at.node.bus.offered] == [SLOT.topic]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_agents_below_a_key_that_was_rotated_are_followed_by_ones_below_the_new_and_their_programs_live_on() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        assert at.process is not None
+        at.process.kill()
+        root, key = SecretKey(b"r" * 32), SecretKey(b"m" * 32)
+        at.node.identity = root_issued("node/n1", root, key=key, now_s=EPOCH_MS // 1000 + 60, serial=b"2" * 16)
+        for _ in range(2):
+            at.start()
+            await asyncio.sleep(30)
+            assert len(at.node.agents.started) == 2
+            at.process.kill()
+        kept = load(at.node.files.read(f"{SLOT.directory}/{IDENTITY}") or b"", where="test")
+        assert kept.chain[1].certificate.key_id == key.key_id
+        assert len(at.node.machine.programs) == 1
+        assert "failed" not in at.states("agent") + at.site.states()
+        assert at.states("agent")[-1] == "running"
         at.end()
 
     in_virtual_time(main)

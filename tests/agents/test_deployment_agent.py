@@ -18,6 +18,7 @@ from dsmt.agents.container import (
     dump_record,
     load_record,
 )
+from dsmt.agents.launching import place_of
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import Command, Previous, Tombstone, to_data
@@ -389,6 +390,53 @@ def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going
         assert site.endpoint()["ports"] == {"http": int(old.launch.env["PORT"])}
         old.end(Exit(None, 9))
         await site.realm.until(lambda: len(site.machine.alive) == 1 and old not in site.machine.alive)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_new_copy_that_is_ready_for_a_moment_only_leaves_the_old_one_served() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site, CHECKED + PARKS)
+        site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+        await asyncio.sleep(0.2)
+        site.machine.steps["doze"] = Exit(1, None)
+        site.machine.alive[1].end(Exit(1, None))
+        await site.realm.until(lambda: site.endpoint()["generation"] == 1 and site.endpoint()["ready"], 1)
+        assert site.endpoint()["ports"] == {"http": int(old.launch.env["PORT"])}
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        site.assign(site.spec(CHECKED + PARKS, version=3), version=3)
+        await site.realm.until(lambda: site.state() == "running" and site.statuses()[-1]["generation"] == 3)
+        assert site.machine.alive == [old]
+        assert site.endpoint() == {**site.endpoint(), "ports": {"http": int(old.launch.env["PORT"])}, "ready": True}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("installs", ["", "    install: 'true'\n"], ids=["the same installation", "another installation"])
+def test_no_step_of_its_escalation_lets_a_new_copy_end_the_old_one_or_take_its_files(installs: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        record = load_record(site.files.read(f"{site.slot.directory}/{RECORD}"))
+        assert record is not None
+        mine = f"{site.slot.directory}/{place_of(record.install_key)}/mine"
+        site.files.write(mine, b"written by the old copy")
+        site.machine.steps |= {"doze": Exit(1, None), "true": Exit(0, None)}
+        site.assign(site.spec(DOZES + installs, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"], 1000)
+        assert agent.alive
+        assert site.machine.alive == [old]
+        assert site.files.read(mine) == b"written by the old copy"
+        assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node)))
+        site.machine.steps.pop("doze")
+        site.assign(site.spec(DOZES + installs + "    env: {FIXED: 'yes'}\n", version=3), version=3)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 3 and old not in site.machine.alive)
         agent.kill()
 
     in_virtual_time(main)

@@ -90,6 +90,7 @@ def test_what_a_manager_does_follows_from_the_fact(fact: Slot | None, exists: bo
 
 OLD = Wanted("i1", "r1", 1, 0)
 NEW = Wanted("i2", "r2", 2, 0)
+BESIDE = Wanted("i1", "r2", 2, 0)
 
 
 def at(**about: Any) -> Situation:
@@ -118,6 +119,10 @@ def at(**about: Any) -> Situation:
         (at(reinstall=True), Do.INSTALL),
         (at(reinstall=True, not_before=200.0), Do.REST),
         (at(recreate=True), Do.RECREATE),
+        (at(outgoing=OLD, wanted=BESIDE, recreate=True), Do.CONFIGURE),
+        (at(outgoing=OLD, wanted=BESIDE, reinstall=True), Do.CONFIGURE),
+        (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), reinstall=True), Do.INSTALL),
+        (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), recreate=True), Do.INSTALL),
         (at(held=True), Do.STOP),
         (at(duty=Duty.STOP), Do.STOP),
         (at(duty=Duty.LEAVE), Do.LEAVE),

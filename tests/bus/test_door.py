@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from dsmt.bus.door import MAX_STEP, Admitted, Door, Standing
+from dsmt.bus.door import Admitted, Door, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import payload
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import BOUND_MS, hlc
+from dsmt.event.order import MAX_STEP
 from dsmt.event.registry import lookup
 from tests.bus.realm import Pen, TestRealm, scenario
 

@@ -4,6 +4,7 @@ import pytest
 
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.case import gone, slot_intent
+from dsmt.event.order import MAX_STEP
 from dsmt.event.status import Layer, State
 
 from .build import START_MS, Realm, key, web
@@ -48,6 +49,18 @@ def test_the_fact_is_addressed_to_the_new_node_the_old_one_and_all_that_have_any
     kill(realm, node)
     (intent,) = realm.step()
     assert set(intent.to) == {f"node/{node}", f"node/{third}", f"node/{realm.slot(0).node}"}
+
+
+@pytest.mark.parametrize("claimed", [MAX_STEP + 1, 2**62, 2**63 - 1])
+def test_a_generation_that_nobody_could_have_had_is_no_reason_to_say_nothing_more_of_a_slot(claimed: int) -> None:
+    realm = running()
+    node, version = realm.slot(0).node, realm.generation(0)
+    liar = next(n for n in ("n1", "n2", "n3", "n4") if n not in realm.nodes_of())
+    realm.status(key(0), liar, generation=claimed)
+    kill(realm, node)
+    (intent,) = realm.step()
+    assert realm.slot(0).node not in (node, None)
+    assert intent.next_version == version + 1
 
 
 def test_a_suspect_node_keeps_its_instances() -> None:
@@ -364,6 +377,18 @@ def test_a_hold_stops_and_only_its_end_starts_again() -> None:
     realm.control(key(0))
     realm.step()
     assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
+
+
+def test_a_hold_outlives_a_time_in_which_its_slot_is_not_wanted() -> None:
+    realm = running(3)
+    realm.hold(key(2))
+    for instances in (2, 3):
+        realm.apply(web(instances))
+        realm.settle(seconds=5)
+    assert (realm.slot(2).desired, realm.slot(2).reason.code) == ("stopped", "hold.operator")
+    realm.control(key(2))
+    realm.settle(seconds=5)
+    assert realm.slot(2).desired == "running"
 
 
 def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() -> None:

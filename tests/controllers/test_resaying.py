@@ -11,6 +11,7 @@ from dsmt.bus.client import BusClient
 from dsmt.controllers.resaying import Resaying, again
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.records import SpecFact, to_data
+from dsmt.event.status import State
 from dsmt.operations.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
@@ -87,6 +88,20 @@ def test_only_what_a_controller_may_write_is_said_again_with_all_its_data() -> N
     assert found[0].next_version == (slot.event.version or 0) + 1
     assert found[0].to == slot.event.to
     assert again(made.view, "controller/c9", lambda _signed: False) == []
+
+
+def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_said_by_another() -> None:
+    made = Realm("n1", "n2", "n3")
+    made.apply(web(3))
+    made.settle(seconds=1)
+    made.after(100).apply(web(3, component="env: {A: b}"))
+    made.step()
+    made.status(key(0), made.slot(0).node or "", State.FAILED, parked=True)
+    made.settle(seconds=5)
+    assert [made.slot(index).revision for index in range(3)] == [1, 1, 1]
+    made.publish(again(made.view, "controller/c2", lambda signed: signed.event.source == "controller/c1"), controller="c2")
+    made.obey()
+    assert made.after(100).settle(seconds=5) == []
 
 
 @pytest.mark.parametrize("besides", [set(), {SLOT}])

@@ -12,7 +12,7 @@ import pytest
 
 from dsmt.bus.client import BusClient
 from dsmt.errors import InputError, NotFoundError, RefusedError
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.records import Slot, SlotControl, SpecFact, from_data, to_data
 from dsmt.operations import certificates, revoking
 from dsmt.operations.connection import Connection
 from dsmt.operations.home import Home, ensure_node, init
@@ -135,6 +135,23 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
         assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in seat.said().items()}
         assert seat.thief is not None
         assert seat.thief.trust.is_revoked(seat.stolen.key.key_id)
+
+    seated(tmp_path, test)
+
+
+def test_a_move_that_was_done_is_not_asked_for_again_by_who_keeps_the_rest(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        assert seat.thief is not None
+        controller, asked = await seat.made.client("controller/c1"), SlotControl(restart=3, move="", accept_data_loss=True)
+        for index, moved_at_ms in enumerate((2**50, None)):
+            await seat.thief.publish(Draft(f"service/control/control/app/{index}", to_data(asked), version=1))
+            slot = Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="running", moved_at_ms=moved_at_ms)
+            await controller.publish(Draft(f"service/control/slot/app/{index}", to_data(slot), version=1))
+        await seat.ended()
+        fresh = await seat.fresh()
+        done, open_one = (fresh[f"service/control/control/app/{index}"][1] for index in (0, 1))
+        assert from_data(SlotControl, done) == SlotControl(restart=3)
+        assert from_data(SlotControl, open_one) == asked
 
     seated(tmp_path, test)
 

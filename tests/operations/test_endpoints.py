@@ -34,12 +34,35 @@ def test_an_endpoint_of_a_dead_node_is_not_served_though_nobody_withdrew_it() ->
 
 
 def test_of_two_copies_that_are_ready_the_newer_one_is_served() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    old = realm.slot(0).node or ""
+    realm.after(100)
+    served(realm, old, 1, port=81)
+    realm.control_node(old, "draining")
+    realm.step()
+    new = realm.slot(0).node or ""
+    assert reached(realm) == [(old, 81)]
+    served(realm, new, 2, port=82)
+    assert reached(realm) == [(new, 82)]
+    served(realm, new, 2, ready=False)
+    assert reached(realm) == [(old, 81)]
+
+
+def test_a_node_that_says_it_serves_a_slot_which_nobody_gave_it_is_not_served() -> None:
     realm = one_instance()
-    served(realm, "n1", 2, port=82)
-    served(realm, "n2", 1, port=81)
-    assert reached(realm) == [("n1", 82)]
-    served(realm, "n1", 2, ready=False)
-    assert reached(realm) == [("n2", 81)]
+    for generation in (1, 2, 2**62):
+        served(realm, "n2", generation, port=666)
+        assert reached(realm) == []
+    served(realm, "n1", 1)
+    assert reached(realm) == [("n1", 80)]
+
+
+def test_nobody_is_served_in_a_generation_that_was_never_given() -> None:
+    realm = one_instance()
+    served(realm, "n1", 2)
+    assert reached(realm) == []
 
 
 def test_an_endpoint_that_nobody_renews_dies_within_90_s() -> None:
