@@ -21,7 +21,7 @@ from typing import Final
 
 from dsmt.bus import frames as f
 from dsmt.bus.admission import Admission
-from dsmt.bus.broker_time import BrokerTime, accepted
+from dsmt.bus.broker_time import FAR_MS, BrokerTime, accepted
 from dsmt.bus.delivery import Deliveries, Session
 from dsmt.bus.depot import Depot
 from dsmt.bus.ingest import Ingest
@@ -504,8 +504,10 @@ class Broker:
         if self._time.is_far != self._told_far:
             self._told_far = self._time.is_far
             ahead_s = self._time.ahead_s
-            off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} realm time, and is not followed"
-            said = f"the clock of {self._identity.name}'s machine is {off}" if self._told_far else "it is right again"
+            off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} realm time"
+            what = "and is not followed" if self._told_far else "which goes slower until it is there"
+            far = f"the clock of {self._identity.name}'s machine is {off}, {what}"
+            said = far if abs(ahead_s) * 1000 > FAR_MS else "it is right again"
             self._ingest.notice("clock", self._identity.name, said)
             self._witness.say_stats_soon()
 
@@ -513,10 +515,8 @@ class Broker:
         """Take the machine's clock for realm time, because an operator says so (J4)."""
         ahead_s = accepted(rows, self._identity.name)
         if ahead_s is not None:
-            before_ms = self.now_ms()
             self._time.seen(self._clock.wall_ms(), self._clock.boottime())
-            if self._time.accept(ahead_s) and self.now_ms() < before_ms:
-                self._ingest.set_back()
+            self._time.accept(ahead_s)
             self._witness.say_stats_soon()
             self._store.put_meta(TIME, self._time.kept)
 

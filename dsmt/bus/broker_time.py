@@ -4,6 +4,7 @@ Rule 1: it is the boot-time clock plus an offset. The wall clock pulls the offse
     it never stands still, never goes back, and nothing that lives by it dies early.
 Rule 2: a wall clock that is more than `FAR_MS` off does not pull at all. That is told, and taken only by an operator's word,
     which names the difference it means: said again later, or brought again to an empty store, it takes nothing else.
+    Taken is a clock that is ahead at once; one that is behind pulls from then on, as rule 1 says, however far it is.
 Rule 3: a broker that is started again in the same boot goes on with its offset. In another boot, or when the realm begins,
     it takes the wall clock, but never less than the last time that it has stored.
 """
@@ -21,6 +22,7 @@ from dsmt.ports.store import Row
 
 PULL: Final = 0.01
 FAR_MS: Final = 10_000
+FOLLOWED: Final = " followed"
 
 
 class BrokerTime:
@@ -28,7 +30,7 @@ class BrokerTime:
 
     def __init__(self, boot: str, wall_ms: int, now: float, *, kept: bytes | None = None, last_ms: int = 0) -> None:
         self._boot = boot
-        offset = _kept_offset(kept, boot)
+        offset, self._followed = _kept(kept, boot)
         self._offset = float(wall_ms - now * 1000 if offset is None else offset)
         self._offset = max(self._offset, last_ms - now * 1000)
         self._difference = wall_ms - now * 1000 - self._offset
@@ -36,8 +38,8 @@ class BrokerTime:
 
     @property
     def kept(self) -> bytes:
-        """What the next start is to be given: the boot, and the offset in it."""
-        return f"{self._boot} {self._offset:.3f}".encode()
+        """What the next start is to be given: the boot, the offset in it, and whether it follows a clock that is far."""
+        return f"{self._boot} {self._offset:.3f}{FOLLOWED if self._followed else ''}".encode()
 
     @property
     def ahead_s(self) -> float:
@@ -47,7 +49,7 @@ class BrokerTime:
     @property
     def is_far(self) -> bool:
         """Whether the wall clock is so far off that it does not count."""
-        return abs(self._difference) > FAR_MS
+        return abs(self._difference) > FAR_MS and not self._followed
 
     def now_ms(self, now: float) -> int:
         """Realm time in ms."""
@@ -62,14 +64,19 @@ class BrokerTime:
     def seen(self, wall_ms: int, now: float) -> None:
         """Look at the wall clock."""
         self.now_ms(now)
-        self._difference = wall_ms - now * 1000 - self._offset
+        before, self._difference = self._difference, wall_ms - now * 1000 - self._offset
+        if abs(self._difference) <= FAR_MS or abs(self._difference - before) > FAR_MS:
+            self._followed = False  # it is there, or it was set anew
 
     def accept(self, ahead_s: float) -> bool:
-        """An operator says that the wall clock, which is so much ahead, is right; whether that is still so."""
+        """An operator says that the wall clock, which is so much ahead, is right; whether that is still so (rule 2)."""
         if not self.is_far or abs(ahead_s * 1000 - self._difference) > FAR_MS:
             return False
-        self._offset += self._difference
-        self._difference = 0.0
+        if self._difference < 0:
+            self._followed = True
+        else:
+            self._offset += self._difference
+            self._difference = 0.0
         return True
 
 
@@ -82,8 +89,8 @@ def accepted(rows: Iterable[Row], broker: str) -> float | None:
     return None
 
 
-def _kept_offset(kept: bytes | None, boot: str) -> float | None:
-    if kept is None or not boot:
-        return None
-    of, _, offset = kept.decode().rpartition(" ")
-    return float(offset) if of == boot else None
+def _kept(kept: bytes | None, boot: str) -> tuple[float | None, bool]:
+    """The offset of this boot, if it is known, and whether it follows a clock that is far."""
+    told = "" if kept is None else kept.decode()
+    of, _, offset = told.removesuffix(FOLLOWED).rpartition(" ")
+    return (float(offset), told.endswith(FOLLOWED)) if boot and of == boot else (None, False)

@@ -336,10 +336,6 @@ class Ingest:
         """Say a fault of the stream that was seen elsewhere in the broker."""
         self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
 
-    def set_back(self) -> None:
-        """Realm time went back, by an operator's word: what is said from now on is said at that time."""
-        self._clock.last = 0
-
     def forget_source(self, source: str) -> None:
         """A source has left: what is remembered of it is read from the store when it returns."""
         self._marks.forget(source)

@@ -8,6 +8,7 @@ from dsmt.cli.command import Seat, command, reason_option
 from dsmt.cli.printing import document
 from dsmt.operations import clocks
 from dsmt.operations.connection import Connection
+from dsmt.operations.times import span
 
 
 @command()
@@ -24,3 +25,5 @@ def accept(seat: Seat, broker: str, reason: str) -> None:
         document(found)
     else:
         print(f"{broker} takes its machine's clock for realm time, which was {clocks.difference(found.ahead_s)}")
+        if found.there_in_s:
+            print(f"realm time never goes back: it goes 1 % slower, and is there in {span(found.there_in_s * 1000)}")

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.broker_time import FAR_MS
+from dsmt.bus.broker_time import FAR_MS, PULL
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import ClockWord, to_data
@@ -19,10 +19,14 @@ FAR_S: Final = FAR_MS / 1000
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
-    """What was accepted: by how much the broker's machine was ahead of realm time."""
+    """What was accepted: by how much the broker's machine was ahead of realm time.
+
+    Realm time never goes back: where it was ahead itself, it goes slower, and is there in `there_in_s` seconds.
+    """
 
     broker: str
     ahead_s: float
+    there_in_s: float = 0.0
 
 
 def difference(ahead_s: float) -> str:
@@ -43,7 +47,7 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
     await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])
-    return Clock(broker=broker, ahead_s=ahead_s)
+    return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
 async def _before(bus: Bus, topic: str) -> SignedEvent | None:

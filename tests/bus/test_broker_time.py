@@ -64,6 +64,19 @@ def test_an_operators_word_steps_it_by_the_difference_that_it_names_and_by_no_ot
     assert time.now_ms(100.0) == START_MS + DAY_MS
 
 
+def test_an_operators_word_for_a_clock_that_is_behind_makes_it_slower_until_it_is_there() -> None:
+    time = begun()
+    time.seen(START_MS - 300_000, 100.0)
+    assert time.accept(-300.0)
+    assert not time.is_far
+    assert time.now_ms(1_100.0) == START_MS + 990_000
+    time.seen(START_MS + 700_000, 1_100.0)
+    again = BrokerTime("boot", START_MS + 800_000, 1_200.0, kept=time.kept)
+    assert again.now_ms(2_200.0) == START_MS + 990_000 + 100_000 + 990_000
+    again.seen(START_MS + 1_800_000 - DAY_MS, 2_200.0)
+    assert again.is_far, "another difference is another word's"
+
+
 def test_a_broker_that_is_started_again_in_one_boot_goes_on_with_its_time() -> None:
     before = begun()
     again = BrokerTime("boot", START_MS + DAY_MS, 200.0, kept=before.kept)
@@ -101,8 +114,25 @@ async def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_a_while_ends_no_f
         assert abs(node.now_ms() - clock.wall_ms()) < 1_000
 
 
-@pytest.mark.parametrize("hours", [26.0, -26.0])
-def test_an_operator_can_say_that_the_machine_is_right(network_kind, tmp_path, hours: float) -> None:
+@scenario
+async def test_an_operators_word_for_a_clock_that_is_behind_takes_nothing_back(r: TestRealm):
+    clock = TestClock()
+    broker = await r.broker(clock=clock)
+    bob = await r.client("operator/bob")
+    async with reading(bob, "broker/+/notice", start=Start.LIVE) as got:
+        clock.offset_s = -300.0
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        before_ms = broker.now_ms()
+        await bob.publish(Draft("config/clock/b1", to_data(ClockWord(ahead_s=-300.0, by="bob", reason=""))))
+        await got.until(lambda g: "slower" in g.of("broker/b1/notice")[-1]["message"])
+        assert broker.now_ms() >= before_ms
+        assert broker._time._followed
+        await bob.publish(Draft("user/t", {"heard": True}))
+
+
+def test_an_operator_can_say_that_the_machine_is_right(network_kind, tmp_path) -> None:
+    hours = 26.0
+
     @scenario
     async def run(r: TestRealm):
         clock = TestClock()
