@@ -21,7 +21,6 @@ from typing import Final
 
 from dsmt.bus import frames as f
 from dsmt.bus.admission import Admission
-from dsmt.bus.broker_time import FAR_MS, BrokerTime, accepted
 from dsmt.bus.delivery import Deliveries, Session
 from dsmt.bus.depot import Depot
 from dsmt.bus.ingest import Ingest
@@ -31,6 +30,7 @@ from dsmt.bus.presence import How
 from dsmt.bus.quota import Rates
 from dsmt.bus.receipts import acked, nacked
 from dsmt.bus.requests import Requests
+from dsmt.bus.timekeeping import Timekeeper
 from dsmt.bus.turns import TURN, TURN_SYNCED, Turns
 from dsmt.bus.wholeness import Wholeness
 from dsmt.bus.witness import Self, Witness
@@ -51,13 +51,9 @@ REFUSED_S: Final = 0.2
 OFFENCES: Final = frozenset({"bus.frame", "bus.order", "quota"})
 OFFENDED_S: Final = (0.02, 1.0)
 """How long who was refused for one of these has to read why, and how long its key is not admitted then (rule D2)."""
-"""How long a refused session has to read why, before it is closed."""
 TRIM_ROWS: Final = 1500
 REVOCATIONS: Final = 256
 """How many revocations one message holds."""
-KEEP_TIME_S: Final = 5.0
-TIME: Final = "time"
-"""Under it the store keeps the broker's realm time for its next start."""
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
 TOKEN_BYTES: Final = 8
@@ -98,10 +94,7 @@ class Broker:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
         now = clock.boottime()
-        self._time = BrokerTime(
-            config.boot, clock.wall_ms(), now, kept=store.get_meta(TIME), last_ms=_last_arrival_ms(store)
-        )
-        self._told_far, self._keep_time_at = False, now
+        self._time = Timekeeper(identity.name, config.boot, store, clock, self._tell_clock)
         self._started = now
         self._wholeness = Wholeness(store, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
@@ -150,7 +143,7 @@ class Broker:
 
     def now_ms(self) -> int:
         """Realm time in ms."""
-        return self._time.now_ms(self._clock.boottime())
+        return self._time.now_ms()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises `FailedError` when the port is taken or the store damaged."""
@@ -403,7 +396,7 @@ class Broker:
             self._obey_revocations(rows)
             self._deliveries.routed(rows)
             self._obey_verdicts(rows)
-            self._obey_clock(rows)
+            self._time.obey(rows)
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
@@ -477,7 +470,7 @@ class Broker:
             now = self._clock.boottime()
             self._lag = max(0.0, now - before - TICK_S)
             before = now
-            self._look_at_the_wall_clock(now)
+            self._time.look()
             self._close_strangers(now)
             try:
                 self._wholeness.note(now)
@@ -499,26 +492,9 @@ class Broker:
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
-    def _look_at_the_wall_clock(self, now: float) -> None:
-        self._time.seen(self._clock.wall_ms(), now)
-        if self._time.is_far != self._told_far:
-            self._told_far = self._time.is_far
-            ahead_s = self._time.ahead_s
-            off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} realm time"
-            what = "and is not followed" if self._told_far else "which goes slower until it is there"
-            far = f"the clock of {self._identity.name}'s machine is {off}, {what}"
-            said = far if abs(ahead_s) * 1000 > FAR_MS else "it is right again"
-            self._ingest.notice("clock", self._identity.name, said)
-            self._witness.say_stats_soon()
-
-    def _obey_clock(self, rows: list[Row]) -> None:
-        """Take the machine's clock for realm time, because an operator says so (J4)."""
-        ahead_s = accepted(rows, self._identity.name)
-        if ahead_s is not None:
-            self._time.seen(self._clock.wall_ms(), self._clock.boottime())
-            self._time.accept(ahead_s)
-            self._witness.say_stats_soon()
-            self._store.put_meta(TIME, self._time.kept)
+    def _tell_clock(self, said: str) -> None:
+        self._ingest.notice("clock", self._identity.name, said)
+        self._witness.say_stats_soon()
 
     def _trim(self) -> bool:
         """Trim a part of what is due, and say what went (B6); whether there is more."""
@@ -536,9 +512,8 @@ class Broker:
             address=self.address,
             clock_ahead_s=self._time.ahead_s,
         )
-        if now >= self._keep_time_at and self._ingest.full is None:
-            self._keep_time_at = now + KEEP_TIME_S
-            self._store.put_meta(TIME, self._time.kept)
+        if self._ingest.full is None:
+            self._time.keep()
         if beats:
             for session in self._sessions.values():
                 if session.attached and not session.refused:
@@ -552,12 +527,6 @@ class Broker:
         for session in list(self._sessions.values()):
             if not session.attached and now - session.since > ATTACH_S:
                 self._disconnect(session.peer)
-
-
-def _last_arrival_ms(store: Store) -> int:
-    """When the last row was stored (realm ms)."""
-    rows = store.rows(max(0, store.head - 1), 1)
-    return rows[-1].arrived_ms if rows else 0
 
 
 _KEEPALIVE: Final = f.Keepalive()

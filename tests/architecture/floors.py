@@ -32,7 +32,7 @@ MIXED = {
     "dsmt.bus": {
         3: "authority backoff door early marks outbox presence quota realm_time shares speaker",
         5: "admission broker_time delivery depot ended_keys frames handshake ingest judged outgoing passed reader receipts"
-        " requests routing turns wholeness witness",
+        " requests routing timekeeping turns wholeness witness",
     },
     "dsmt.controllers": {
         3: "agenda brake case completeness decide endings evidence intents offering pinning placement ranking replacing"
