@@ -34,11 +34,10 @@ class Faults:
         """Break something about each `each_s`, for so many seconds."""
         until = self.world.loop.time() + seconds
         drawn = [kind for kind, weight in kinds.items() for _ in range(weight)]
-        while True:
-            await asyncio.sleep(self.stream.exponential(each_s))
-            if self.world.loop.time() >= until:
-                return
+        while (at := self.world.loop.time() + self.stream.exponential(each_s)) < until:
+            await asyncio.sleep(at - self.world.loop.time())
             self.inflict(self.stream.choice(drawn))
+        await asyncio.sleep(max(0.0, until - self.world.loop.time()))
 
     def inflict(self, kind: Kind) -> None:
         """Break one thing."""
