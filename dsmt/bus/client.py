@@ -197,9 +197,9 @@ class BusClient:
                 self._log.warning("kept certificate not used", code=error.code, reason=error.message)
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
-        """Emit a heartbeat that vouches for all facts of this source; before the first attachment there are none."""
+        """Emit a heartbeat that vouches for all facts of this source, if anybody hears it: none is kept for a broker to come."""
         speaker = self._publisher.speaker
-        if speaker.chain is not None:
+        if speaker.chain is not None and self.attached:
             self.emit(Draft(topic, speaker.heartbeat(self._lag, emit_rate_s), subject=self.source))
 
     def on_attached(self, call: Callable[[], None]) -> None:

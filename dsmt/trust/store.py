@@ -39,7 +39,7 @@ Verify = Callable[[int, bytes, bytes, bytes], bool]
 Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
 Signer = tuple[bytes, str]
 """A key's id and the name that it signs as."""
-_ROOTS_REMEMBERED: Final = 4096
+_ROOTS_REMEMBERED: Final = 1024
 _KEPT_PER_ISSUER: Final = 64
 """How many certificates of one key are kept that one issuer has signed."""
 

@@ -336,3 +336,15 @@ async def test_a_link_that_is_cut_is_attached_again_with_a_greater_number(r: Tes
         assert eve.attachment > first
         with pytest.raises(TransportError):
             await r.network.connect("127.0.0.1:1", SecretKey(os.urandom(32)).link_secret(), server_key=os.urandom(32))
+
+
+@scenario
+async def test_no_heartbeat_is_kept_for_a_broker_to_come(r: TestRealm):
+    broker = await r.broker()
+    node = await r.client("node/n1")
+    await r.stop(broker)
+    await until(lambda: not node.attached)
+    waiting = len(node._publisher.outbox)
+    for _ in range(100):
+        node.heartbeat("node/n1/heartbeat", 1.0)
+    assert len(node._publisher.outbox) == waiting
