@@ -197,7 +197,7 @@ class BusClient:
                 self._log.warning("kept certificate not used", code=error.code, reason=error.message)
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
-        """Emit a heartbeat that vouches for all facts of this source, if anybody hears it: none is kept for a broker to come."""
+        """Emit a heartbeat that vouches for all facts of this source, if anybody hears it; none is kept for later."""
         speaker = self._publisher.speaker
         if speaker.chain is not None and self.attached:
             self.emit(Draft(topic, speaker.heartbeat(self._lag, emit_rate_s), subject=self.source))
