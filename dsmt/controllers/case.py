@@ -131,8 +131,10 @@ class Case:
         return max(since, health.record.since_ms if health.record.health == "ready" else since)
 
     def parked(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked on its node."""
+        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
         fact = slot.fact
+        if fact is not None and fact.record.parked:
+            return True
         instance = slot.instances.get(fact.record.node or "") if fact is not None else None
         if fact is None or instance is None or instance.application is None:
             return False
@@ -189,4 +191,4 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
 
 def gone(fact: Slot) -> Slot:
     """A slot fact that ends its slot."""
-    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None)
+    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None, parked=False)

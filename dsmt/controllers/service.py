@@ -289,7 +289,8 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
     if lives and case.rolls_in_place_only and _works(entry, fact.record.node):
         if fact.record.desired == "stopped":
             return False
-        stopping = msgspec.structs.replace(_slot(case, w, entry, node=fact.record.node), desired="stopped")
+        here = _slot(case, w, entry, node=fact.record.node)
+        stopping = msgspec.structs.replace(here, desired="stopped", parked=case.parked(entry))
         return case.write(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     until = case.now_ms if lives else _lost_since(case, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves

@@ -1,7 +1,8 @@
 """Wants: what one slot's facts ask for, before anything is chosen (rule A8, A10).
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
-    moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit.
+    moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
+    was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
@@ -65,7 +66,7 @@ def want(case: Case, key: SlotKey) -> Want | None:
     said = () if entry.control is None else (entry.control.id,)
     desired = "running" if control.hold is None else "stopped"
     why = hold_reason(case, entry, key)
-    if why is not None and fact.record.desired == "running":
+    if why is not None and not fact.record.held:
         return Want(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
     back = _rollback(case, key, entry, fact)
     if back is not None:
@@ -212,10 +213,10 @@ def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Wa
     if case.component.each_node:
         return None
     if case.parked(entry) and any(step.action == "move" for step in case.component.restart.escalate):
-        said = entry.instances[node].application
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
-        cause = () if said is None else (said.id,)
+        said = entry.instances[node].application if node in entry.instances else None
+        cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         return Want(key, "move", cause, because, at_ms=due, avoid=avoid | case.chooser.parked, forced=True)
     fault = case.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:

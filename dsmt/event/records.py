@@ -215,6 +215,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
 
     `good` is the last revision that was good in this slot: the only one to go back to. `home` is where its data is.
+    `parked`: its instance was parked, and is stopped here only to start on another node.
     """
 
     node: str | None
@@ -228,6 +229,12 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     good: Good | None = None
     home: Home | None = None
+    parked: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator's hold stopped it."""
+        return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

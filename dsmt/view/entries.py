@@ -86,10 +86,10 @@ class SlotEntry:
         """
         if self.control is not None:
             return self.control.record.hold
-        told = None if self.fact is None else self.fact.record
-        if told is None or told.desired != "stopped" or told.reason is None or told.reason.code != "hold.operator":
+        fact = self.fact
+        if fact is None or not fact.record.held or fact.record.reason is None:
             return None
-        return Hold(by="an operator", at_ms=self.fact.time_ms if self.fact is not None else 0, reason=told.reason.message)
+        return Hold(by="an operator", at_ms=fact.time_ms, reason=fact.record.reason.message)
 
     @property
     def holders(self) -> list[str]:

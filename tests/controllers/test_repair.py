@@ -352,6 +352,38 @@ def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_m
     assert realm.slot(0).node not in (node, None)
 
 
+@pytest.mark.parametrize("component", ["update: {order: stop_first}", "ports: {http: 8080}"])
+def test_a_parked_instance_that_must_stop_first_stops_and_starts_elsewhere(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    seen = [realm.slot(0).node]
+    for _ in range(2):
+        park(realm)
+        stopping = [intent.because for intent in realm.after(3).step()]
+        assert (realm.slot(0).node, realm.slot(0).desired) == (seen[-1], "stopped"), "never two copies"
+        assert "stops on" in stopping[0]
+        assert realm.step() == [], "it waits for the stop, and does not start where it was"
+        realm.obey()
+        (moving,) = realm.step()
+        assert "parked" in moving.because
+        seen.append(realm.slot(0).node)
+        assert realm.slot(0).desired == "running"
+    assert (len(set(seen[:2])), len(set(seen[1:]))) == (2, 2)
+    assert (realm.slot(0).moves, realm.slot(0).parked) == (2, False)
+
+
+def test_an_instance_that_stops_to_leave_where_it_was_parked_stays_there_when_it_is_held() -> None:
+    realm = running(1, "n1", "n2", component="update: {order: stop_first}")
+    node = realm.slot(0).node
+    park(realm)
+    realm.step()
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired, realm.slot(0).reason.code) == (node, "stopped", "hold.operator")
+    realm.control(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (node, "running")
+
+
 def test_a_parked_instance_stays_when_its_escalation_has_no_move() -> None:
     realm = running(1, "n1", "n2", component="restart: {escalate: [restart: 5]}")
     park(realm)
