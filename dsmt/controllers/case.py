@@ -93,22 +93,25 @@ class Case:
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
         known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
         older = [good for good in known if good is not None and good.spec != self.spec_id]
-        before = (good for good in older if good.revision < self.spec.version)
+        before = (good for good in older if 0 < good.revision < self.spec.version)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
     def good(self, slot: SlotEntry) -> Good | None:
-        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries."""
+        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
+
+        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one.
+        """
         fact = slot.fact
         if fact is None:
             return None
+        present, told = implemented(fact.record), fact.record
         since = self.ready_since(slot)
         if since is not None and since + round(self.component.update.healthy_after_s * 1000) <= self.now_ms:
-            return Good(spec=fact.record.spec, revision=fact.record.revision)
-        instance = slot.instances.get(fact.record.node or "")
+            return present
+        instance = slot.instances.get(told.node or "")
         said = None if instance is None or instance.application is None else instance.application.record
-        if said is not None and said.good is not None and said.generation >= fact.version:
-            return said.good
-        return fact.record.good
+        known = {one for one in (present, told.former, told.good) if one is not None}
+        return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
 
     @property
     def rolling(self) -> bool:
@@ -157,6 +160,11 @@ class Case:
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+
+
+def implemented(slot: Slot) -> Good:
+    """The revision that a slot fact implements, as it is named once it was good."""
+    return Good(spec=slot.spec, revision=slot.revision)
 
 
 def slot_topic(key: SlotKey) -> str:

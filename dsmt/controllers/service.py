@@ -20,7 +20,7 @@ from itertools import count
 import msgspec
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.case import Case, Outcome
+from dsmt.controllers.case import Case, Outcome, implemented
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
@@ -219,6 +219,8 @@ def _slot(
     old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
     control = case.control(entry)
     spec, revision = case.basis if w.basis is None else (w.basis.spec, w.basis.revision)
+    before = None if entry.fact is None else entry.fact.record
+    former = None if before is None else before.former if before.spec == spec else implemented(before)
     return Slot(
         node=node,
         spec=spec,
@@ -230,6 +232,7 @@ def _slot(
         restart=control.restart,
         reason=hold_reason(case, entry, w.key) or w.reason,
         good=w.basis or case.good(entry),
+        former=former,
         home=settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost")),
     )
 

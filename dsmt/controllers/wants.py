@@ -8,7 +8,8 @@ Rule 3: what would take a working instance away (`gated`) waits its turn; all el
 Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
     one, or with which it was parked in that time, is rolled back: the slot fact implements the last revision that was
     good in a slot of the component, and names the refused spec among its causes; all its slots follow, until there
-    is another spec. Where none was ever good there is nothing to go back to: it stays.
+    is another spec. Where none was ever good there is nothing to go back to: it stays. Which was good an agent says, and
+    is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
     its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """

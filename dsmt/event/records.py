@@ -214,7 +214,8 @@ class Good(msgspec.Struct, frozen=True, kw_only=True):
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
 
-    `good` is the last revision that was good in this slot: the only one to go back to. `home` is where its data is.
+    `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
+    before this one, whether it was good then or not. `home` is where its data is.
     `parked`: its instance was parked, and is stopped here only to start on another node.
     """
 
@@ -228,6 +229,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     restart: int = 0
     reason: Reason | None = None
     good: Good | None = None
+    former: Good | None = None
     home: Home | None = None
     parked: bool = False
 

@@ -306,6 +306,48 @@ def test_what_an_agent_says_was_good_is_gone_back_to_though_it_failed_since() ->
     assert revisions(realm) == [1]
 
 
+MADE_UP = Good(spec="operator/zzz#1-1", revision=1)
+
+
+def test_a_revision_that_no_fact_of_the_slot_names_is_not_gone_back_to_whatever_an_agent_says_of_it() -> None:
+    realm = running(3, component=POLICY)
+    first = realm.slot(0).spec
+    realm.apply(web(3, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, good=MADE_UP)
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.RUNNING, good=MADE_UP)
+    realm.settle(seconds=5)
+    assert {realm.slot(index).spec for index in range(3)} == {first}
+    assert realm.slot(0).good == Good(spec=first, revision=1)
+
+
+def test_with_nothing_good_but_what_an_agent_made_up_a_revision_stays() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=MADE_UP)
+    realm.after(60).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=MADE_UP)
+    assert realm.after(600).step() == []
+    assert (revisions(realm), realm.slot(0).good) == ([2], None)
+
+
+def test_what_became_good_only_when_the_next_revision_had_been_decided_is_gone_back_to() -> None:
+    realm = Realm("n1")
+    first = realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.obey()
+    realm.after(1).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    assert realm.slot(0).good is None, "r1 was ready for a second only"
+    assert realm.slot(0).former == Good(spec=str(first.id), revision=1)
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=Good(spec=str(first.id), revision=1))
+    realm.step()
+    assert (realm.slot(0).spec, revisions(realm)) == (str(first.id), [1])
+
+
 def test_a_silent_node_does_not_bring_a_revision_down_and_has_its_turn_last() -> None:
     realm = running(component="update: {deadline: 30s}\n")
     realm.silence(realm.slot(0).node)
