@@ -5,11 +5,11 @@ Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
-Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
-    one, or with which it was parked in that time, is rolled back: the slot fact implements the last revision that was
-    good in a slot of the component, and names the refused spec among its causes; all its slots follow, until there
-    is another spec. Where none was ever good there is nothing to go back to: it stays. Which was good an agent says, and
-    is believed of what its slot's fact names: no node makes up what all others go back to.
+Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline` while
+    others still had the old one, or was parked in that time, is rolled back: the slot fact implements the last revision
+    that was good in a slot of the component, and names the refused spec among its causes; all its slots follow, until
+    there is another spec. Where none was ever good there is nothing to go back to: it stays. Which was good an agent says,
+    and is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
     its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dsmt.controllers.case import Case
+from dsmt.controllers.case import Case, implemented
 from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -101,7 +101,7 @@ def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> W
     update, node = case.component.update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
         return None
-    if case.fleet.state(node) != "alive":
+    if case.fleet.state(node) != "alive" or case.good(entry) == implemented(fact.record):
         return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)

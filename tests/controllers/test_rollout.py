@@ -1,5 +1,7 @@
 """A new revision goes through the slots at the pace of its spec, and back when it is bad."""
 
+import pytest
+
 from dsmt.event.reason import reason
 from dsmt.event.records import Good
 from dsmt.event.status import State
@@ -240,6 +242,44 @@ def test_an_instance_that_parks_long_after_is_not_rolled_back() -> None:
     realm.after(3600)
     realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
     assert realm.step() == []
+
+
+KEPT = "update: {healthy_after: 2s, deadline: 20s}\ndata: true\n"
+
+
+def lagging() -> Realm:
+    """Revision 2 was good for long in two slots; the third is pinned to a dead node, and still has the first."""
+    realm = running(3, component=KEPT)
+    realm.close(realm.slot(2).node or "")
+    realm.settle(seconds=1)
+    realm.apply(web(3, component=KEPT + "env: {A: b}"))
+    realm.settle(seconds=1)
+    assert revisions(realm.after(300)) == [2, 2, 1]
+    return realm
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_what_was_good_is_not_taken_back_for_a_failure_long_after_though_a_slot_still_lags(parked: bool) -> None:
+    realm = lagging()
+    if parked:
+        realm.control(key(0), restart=1)
+        realm.step()
+    good = Good(spec=realm.slot(0).spec, revision=2)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=parked, good=good)
+    assert realm.step() == []
+    assert realm.after(60).step() == []
+    assert revisions(realm) == [2, 2, 1]
+
+
+def test_what_was_ready_for_too_short_to_be_good_is_rolled_back_when_it_misses_its_deadline() -> None:
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    realm.step()
+    realm.obey()
+    realm.after(5)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED)
+    realm.after(26).step()
+    assert revisions(realm) == [1, 1, 1, 1]
 
 
 def test_the_first_revision_has_nothing_to_go_back_to() -> None:
