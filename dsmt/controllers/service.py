@@ -26,7 +26,7 @@ from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
 from dsmt.controllers.wants import Want, hold_reason, target_of, want
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Previous, Slot
+from dsmt.event.records import Home, Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
@@ -221,6 +221,7 @@ def _slot(
     spec, revision = case.basis if w.basis is None else (w.basis.spec, w.basis.revision)
     before = None if entry.fact is None else entry.fact.record
     former = None if before is None else before.former if before.spec == spec else implemented(before)
+    home = settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost"))
     return Slot(
         node=node,
         spec=spec,
@@ -230,11 +231,22 @@ def _slot(
         moves=moves if moves is not None else 0 if old is None else old.moves,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         restart=control.restart,
+        move_number=_move_number(case, entry, node, home),
         reason=hold_reason(case, entry, w.key) or w.reason,
         good=w.basis or case.good(entry),
         former=former,
-        home=settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost")),
+        home=home,
     )
+
+
+def _move_number(case: Case, entry: SlotEntry, node: str | None, home: Home | None) -> int:
+    """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
+    before, asked = None if entry.fact is None else entry.fact.record, entry.move_asked
+    done = 0 if before is None else before.move_number
+    if asked is None or node is None or (home is not None and not is_there(case.fleet, home)):
+        return done
+    comes = before is None or before.desired == "gone" or before.node != node
+    return case.control(entry).move_number if node == asked or (comes and not asked) else done
 
 
 def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
@@ -304,7 +316,7 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
         node=node,
         previous=_previous(case, entry, lives=lives),
         moves=moves,
-        moved_at_ms=max(case.now_ms, w.asked_ms),
+        moved_at_ms=case.now_ms,
     )
     return case.write(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 

@@ -178,13 +178,18 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move."""
+    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move.
+
+    Restarts and moves are numbered; a slot's fact names the last that was done of each.
+    """
 
     hold: Hold | None = None
     restart: int = 0
     move: str | None = None
+    """To this node; to any other one if it is empty."""
+    move_number: int = 0
     accept_data_loss: bool = False
-    """It is moved though its data stays behind."""
+    """It is moved though its data stays behind: in the move of this number, and in no other."""
     by: str = ""
     reason: str = ""
 
@@ -216,6 +221,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
     before this one, whether it was good then or not. `home` is where its data is.
+    `move_number` is that of the last move by an operator that is done.
     `parked`: its instance was parked, and is stopped here only to start on another node.
     """
 
@@ -227,6 +233,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     moves: int = 0
     moved_at_ms: int | None = None
     restart: int = 0
+    move_number: int = 0
     reason: Reason | None = None
     good: Good | None = None
     former: Good | None = None

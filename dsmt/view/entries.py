@@ -92,6 +92,13 @@ class SlotEntry:
         return Hold(by="an operator", at_ms=fact.time_ms, reason=fact.record.reason.message)
 
     @property
+    def move_asked(self) -> str | None:
+        """Where an operator wants it moved that is not done yet; empty for any other node, None for no such move."""
+        done = 0 if self.fact is None else self.fact.record.move_number
+        will = None if self.control is None else self.control.record
+        return will.move if will is not None and will.move_number > done else None
+
+    @property
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted."""
         return sorted(node for node, instance in self.instances.items() if instance.left)

@@ -232,7 +232,10 @@ class Realm:
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
     def control(self, key: SlotKey, **will: Any) -> SignedEvent:
-        """An operator's will for one slot."""
+        """An operator's will for one slot; a move has the next number."""
+        entry = self.view.slot(key)
+        before = None if entry is None or entry.control is None else entry.control.record
+        will.setdefault("move_number", (0 if before is None else before.move_number) + ("move" in will))
         record = r.SlotControl(by="alice", reason="a test", **will)
         return self.say("operator/alice", f"service/{key.service}/control/{key.component}/{key.index}", record)
 

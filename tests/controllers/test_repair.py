@@ -265,6 +265,55 @@ def test_an_operator_moves_a_slot_once() -> None:
     assert realm.after(100).settle(seconds=1) == []
 
 
+def test_a_done_move_is_not_done_again_when_the_slot_is_wanted_again() -> None:
+    realm = running(3, "n1", "n2", "n3")
+    realm.control(key(2), move="")
+    realm.settle(seconds=5)
+    assert realm.slot(2).move_number == 1
+    for instances in (2, 3):
+        realm.after(1000).apply(web(instances))
+        said = realm.settle(seconds=5)
+    assert not any("asked for a move" in intent.because for intent in said)
+
+
+def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.control(key(0), move=node)
+    (intent,) = realm.settle(seconds=1)
+    assert "where it is" in intent.because
+    assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(node, "active")
+    assert realm.after(100).settle(seconds=1) == [], "it does not move back"
+
+
+def test_a_move_outlives_what_moves_the_slot_elsewhere_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3", "n4", "n5")
+    node = realm.slot(0).node
+    target = next(n for n in ("n5", "n4") if n != node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target)
+    kill(realm, node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).node not in (node, target)
+    assert realm.slot(0).move_number == 0
+    realm.control_node(target, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).move_number) == (target, 1)
+
+
+def test_a_move_to_any_other_node_is_done_by_what_moves_the_slot_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.close(node)
+    realm.control(key(0), move="")
+    said = realm.settle(seconds=1)
+    assert realm.slot(0).node != node
+    assert (len(said), realm.slot(0).move_number) == (2, 1), "the verdict, and one move"
+
+
 def test_a_move_to_a_node_that_does_not_fit_waits_until_it_does() -> None:
     realm = running(1, "n1", "n2", "n3")
     node = realm.slot(0).node
