@@ -87,7 +87,10 @@ def _wanted(case: Case, only: Places | None) -> Collection[int]:
 
 
 def _each_node(case: Case) -> Collection[int]:
-    """The indexes of one instance on each node that fits; a node keeps its index while it is in the set."""
+    """The indexes of one instance on each node that fits; a node keeps its index while it is in the set.
+
+    One that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
+    """
     kept: dict[int, str] = {}
     former: dict[str, int] = {}
     taken: set[str] = set()
@@ -95,6 +98,8 @@ def _each_node(case: Case) -> Collection[int]:
     for (component, index), slot in sorted(case.entry.slots.items()):
         if component != case.component.name:
             continue
+        if slot.hold is not None:
+            used.add(index)
         if slot.fact is None:
             former |= dict.fromkeys(slot.holders, index)
             continue

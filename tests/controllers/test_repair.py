@@ -586,6 +586,37 @@ def test_each_node_gives_a_node_that_returns_its_own_index_and_not_the_lowest() 
     assert (realm.slot(index).node, realm.slot(index).desired) == (high, "running")
 
 
+@pytest.mark.parametrize("left", ["drained", "gone from the set"])
+def test_each_node_keeps_a_hold_for_the_node_that_it_was_of(left: str) -> None:
+    realm = running("each_node", "n1", "n2", "n3", component="nodes: minus(all_nodes, n9)")
+    held = realm.slot(0).node
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    if left == "drained":
+        realm.control_node(held, "draining")
+    else:
+        realm.apply(web("each_node", component=f"nodes: minus(all_nodes, {held})"))
+    realm.settle(seconds=1)
+    realm.node("n4")
+    realm.settle(seconds=1)
+    by_node = {realm.slot(index).node: realm.slot(index).desired for index in range(1, 4)}
+    assert by_node["n4"] == "running", "nobody holds that one"
+    realm.control_node(held, "active")
+    realm.apply(web("each_node", component="nodes: minus(all_nodes, n9)"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (held, "stopped")
+
+
+def test_each_node_gives_the_index_of_a_node_that_left_to_the_next_one() -> None:
+    realm = running("each_node", "n1", "n2")
+    left = realm.slot(0).node
+    realm.control_node(left, "draining")
+    realm.settle(seconds=1)
+    realm.node("n3")
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == "n3"
+
+
 @pytest.mark.parametrize("killed", [1, 2])
 def test_good_nodes_only_ten_keeps_selecting_until_ten_are_running(killed: int) -> None:
     realm = Realm(*(f"n{i:02}" for i in range(16)))
