@@ -78,7 +78,7 @@ class Case:
 
     @cached_property
     def refusal(self) -> Held[Slot] | None:
-        """A slot fact that names the spec among its causes and implements an older one: it was rolled back."""
+        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
         return self.entry.refusal(self.component.name)
 
     @property
@@ -89,11 +89,10 @@ class Case:
 
     @property
     def before(self) -> Good | None:
-        """What to go back to: the newest revision before this one that was good in a slot of the component."""
+        """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
         known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
-        older = [good for good in known if good is not None and good.spec != self.spec_id]
-        before = (good for good in older if 0 < good.revision < self.spec.version)
+        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
     def good(self, slot: SlotEntry) -> Good | None:
@@ -115,9 +114,10 @@ class Case:
 
     @property
     def rolling(self) -> bool:
-        """Whether some slots implement the spec's revision and others do not yet."""
+        """Whether some slots implement what the spec says and others do not yet."""
+        since = self.entry.since
         facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
-        return len({f.record.spec == self.spec_id for f in facts if f is not None and f.record.desired != "gone"}) == 2
+        return len({f.record.revision >= since for f in facts if f is not None and f.record.desired != "gone"}) == 2
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
@@ -148,8 +148,7 @@ class Case:
 
     def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
         """Say a slot fact, unless the winner says it already (A13); whether it was said."""
-        refused = () if self.refusal is None else (self.spec.id,)
-        intent = slot_intent(key, self.slot(key), slot, (*cause, *refused), because)
+        intent = slot_intent(key, self.slot(key), slot, cause, because)
         if intent is None:
             return False
         self.outcome.intents.append(intent)

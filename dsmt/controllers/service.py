@@ -238,6 +238,7 @@ def _slot(
         restart=control.restart,
         move_number=_move_number(case, entry, node, home),
         reason=hold_reason(case, entry, w.key) or w.reason,
+        refused=0 if w.basis is None and case.refusal is None else case.spec.version,
         good=w.basis or case.good(entry),
         former=former,
         home=home,

@@ -7,9 +7,10 @@ Rule 2: a forced move waits after the one before, the longer the more there were
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline` while
     others still had the old one, or was parked in that time, is rolled back: the slot fact implements the last revision
-    that was good in a slot of the component, and names the refused spec among its causes; all its slots follow, until
-    there is another spec. Where none was ever good there is nothing to go back to: it stays. Which was good an agent says,
-    and is believed of what its slot's fact names: no node makes up what all others go back to.
+    that was good in a slot of the component, and names the refused one; all its slots follow, until there is another
+    spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
+    nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
+    makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
     then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
@@ -21,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dsmt.controllers.case import Case, implemented
+from dsmt.controllers.case import Case
 from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -103,7 +104,8 @@ def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> W
     update, node = case.component.update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
         return None
-    if case.fleet.state(node) != "alive" or case.good(entry) == implemented(fact.record):
+    good = case.good(entry)
+    if case.fleet.state(node) != "alive" or (good is not None and good.revision >= case.entry.since):
         return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)

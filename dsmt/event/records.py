@@ -154,12 +154,16 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator wants a service to be; its version is the revision. `removed` ends the service."""
+    """What an operator wants a service to be; its version is the revision. `removed` ends the service.
+
+    `since` is the first revision that said the same but for how many instances there are; 0 where it is this one.
+    """
 
     spec: dict[str, Any]
     by: str
     reason: str
     removed: bool = False
+    since: int = 0
 
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +225,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
     before this one, whether it was good then or not. `home` is where its data is.
-    `move_number` is that of the last move by an operator that is done.
+    `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
+    that is done.
     `parked`: its instance was parked, and is stopped here only to start on another node.
     """
 
@@ -235,6 +240,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     restart: int = 0
     move_number: int = 0
     reason: Reason | None = None
+    refused: int = 0
     good: Good | None = None
     former: Good | None = None
     home: Home | None = None

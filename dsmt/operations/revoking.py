@@ -2,7 +2,7 @@
 
 Rule 1: who comes after a revocation believes nothing that the key has signed. So what an operator's key had said for all
     (specs, holds, node sets, controls) is said again by another operator first, with the same content, or ended.
-    A move that was done keeps its number, and is not done again.
+    A move that was done keeps its number, and is not done again; a revision that was refused says since when it is so.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
@@ -116,6 +116,8 @@ def _successor(signed: SignedEvent, by: str, *, removed: bool) -> Draft:
     if removed:
         record = from_data(SpecFact, data)
         data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
+    elif event.type == "dsmt.service.spec":
+        data = {**data, "since": data.get("since") or event.version}
     return Draft(event.topic, data, subject=event.subject, cause=(signed.id,), to=event.to, replaces=signed)
 
 

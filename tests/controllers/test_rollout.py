@@ -182,6 +182,59 @@ def test_what_was_rolled_back_is_not_tried_again() -> None:
     assert realm.after(3600).settle(seconds=5) == []
 
 
+REFUSED = POLICY + "env: {A: b}"
+
+
+@pytest.mark.parametrize("counts", [(2,), (6,), (6, 3), (2, 4), (0, 4)])
+def test_what_was_rolled_back_is_not_tried_again_when_only_the_number_of_instances_changes(counts: tuple[int, ...]) -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    good = realm.slot(0).spec
+    for count in counts:
+        realm.after(100).apply(web(count, component=REFUSED))
+        realm.settle(seconds=5)
+        assert [realm.slot(index).spec for index in range(count)] == [good] * count
+    assert realm.view.services["web"].refusal("app") is not None
+
+
+@pytest.mark.parametrize("again", [REFUSED, REFUSED + "\nstop: {grace: 3s}"], ids=["as it is", "changed"])
+def test_what_was_rolled_back_is_tried_again_when_it_is_applied_again_as_it_is_or_changed(again: str) -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    realm.after(100).apply(web(2, component=REFUSED))
+    realm.settle(seconds=5)
+    realm.after(100).apply(web(2, component=again))
+    realm.settle(seconds=5)
+    assert [realm.slot(index).revision for index in range(2)] == [4, 4]
+    assert realm.slot(0).refused == 0
+
+
+def test_scaling_what_was_good_is_nothing_to_roll_back() -> None:
+    realm = lagging()
+    realm.apply(web(4, component=KEPT + "env: {A: b}"))
+    for _ in range(10):
+        realm.step()
+        if realm.slot(0).revision == 3:
+            break
+        realm.obey()
+        realm.after(3)
+    good = Good(spec=realm.slot(0).former.spec, revision=2)
+    assert (realm.slot(0).revision, realm.slot(0).good) == (3, good)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, good=good)
+    realm.after(30)
+    realm.settle(seconds=5)
+    assert (realm.slot(0).revision, realm.view.services["web"].refusal("app")) == (3, None)
+
+
+def test_what_was_rolled_back_is_not_tried_again_when_another_operator_signs_it_anew() -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    held = realm.view.winner("service/web/spec")
+    realm.say("operator/bob", "service/web/spec", {**held.event.data, "since": 2})
+    assert realm.after(100).settle(seconds=5) == []
+    assert revisions(realm) == [1, 1, 1, 1]
+
+
 def test_instances_that_were_ready_with_the_bad_revision_go_back_one_at_a_time() -> None:
     realm = failed_rollout(ready=2)
     assert revisions(realm) == [2, 2, 2, 1]
