@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.controllers.pinning import home_of
+from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
 from dsmt.operations.applying import Applied, changed, current, say_spec
@@ -74,7 +74,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
-    What keeps data leaves it behind, and is moved only when that is accepted.
+    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
     """
     sight = await look(bus)
     if to is not None:
@@ -85,7 +85,8 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         home = None if spec is None or slot is None else home_of(spec, slot)
         if spec is not None and spec.each_node:
             raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
-        if home is not None and not accept_data_loss:
+        stays = home is not None and to == home.node and is_there(sight.fleet, home)
+        if home is not None and not stays and not accept_data_loss:
             raise InputError(
                 "move.data",
                 f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",

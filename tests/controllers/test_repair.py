@@ -289,6 +289,12 @@ def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -
     assert realm.after(100).settle(seconds=1) == [], "it does not move back"
 
 
+def test_a_move_of_the_former_form_that_has_no_number_is_not_done() -> None:
+    realm = running(1, "n1", "n2")
+    realm.control(key(0), move="n2" if realm.slot(0).node == "n1" else "n1", move_number=0)
+    assert realm.step() == []
+
+
 def test_a_move_outlives_what_moves_the_slot_elsewhere_meanwhile() -> None:
     realm = running(1, "n1", "n2", "n3", "n4", "n5")
     node = realm.slot(0).node
