@@ -78,7 +78,7 @@ class Case:
 
     @cached_property
     def refusal(self) -> Held[Slot] | None:
-        """A slot fact that names the spec among its causes and implements an older one: it was rolled back."""
+        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
         return self.entry.refusal(self.component.name)
 
     @property
@@ -89,32 +89,35 @@ class Case:
 
     @property
     def before(self) -> Good | None:
-        """What to go back to: the newest revision before this one that was good in a slot of the component."""
+        """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
         known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
-        older = [good for good in known if good is not None and good.spec != self.spec_id]
-        before = (good for good in older if good.revision < self.spec.version)
+        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
     def good(self, slot: SlotEntry) -> Good | None:
-        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries."""
+        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
+
+        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one.
+        """
         fact = slot.fact
         if fact is None:
             return None
+        present, told = implemented(fact.record), fact.record
         since = self.ready_since(slot)
         if since is not None and since + round(self.component.update.healthy_after_s * 1000) <= self.now_ms:
-            return Good(spec=fact.record.spec, revision=fact.record.revision)
-        instance = slot.instances.get(fact.record.node or "")
+            return present
+        instance = slot.instances.get(told.node or "")
         said = None if instance is None or instance.application is None else instance.application.record
-        if said is not None and said.good is not None and said.generation >= fact.version:
-            return said.good
-        return fact.record.good
+        known = {one for one in (present, told.former, told.good) if one is not None}
+        return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
 
     @property
     def rolling(self) -> bool:
-        """Whether some slots implement the spec's revision and others do not yet."""
+        """Whether some slots implement what the spec says and others do not yet."""
+        since = self.entry.since
         facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
-        return len({f.record.spec == self.spec_id for f in facts if f is not None and f.record.desired != "gone"}) == 2
+        return len({f.record.revision >= since for f in facts if f is not None and f.record.desired != "gone"}) == 2
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
@@ -131,8 +134,10 @@ class Case:
         return max(since, health.record.since_ms if health.record.health == "ready" else since)
 
     def parked(self, slot: SlotEntry) -> bool:
-        """Whether the present generation is parked on its node."""
+        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
         fact = slot.fact
+        if fact is not None and fact.record.parked:
+            return True
         instance = slot.instances.get(fact.record.node or "") if fact is not None else None
         if fact is None or instance is None or instance.application is None:
             return False
@@ -143,8 +148,7 @@ class Case:
 
     def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
         """Say a slot fact, unless the winner says it already (A13); whether it was said."""
-        refused = () if self.refusal is None else (self.spec.id,)
-        intent = slot_intent(key, self.slot(key), slot, (*cause, *refused), because)
+        intent = slot_intent(key, self.slot(key), slot, cause, because)
         if intent is None:
             return False
         self.outcome.intents.append(intent)
@@ -155,6 +159,11 @@ class Case:
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+
+
+def implemented(slot: Slot) -> Good:
+    """The revision that a slot fact implements, as it is named once it was good."""
+    return Good(spec=slot.spec, revision=slot.revision)
 
 
 def slot_topic(key: SlotKey) -> str:
@@ -189,4 +198,4 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
 
 def gone(fact: Slot) -> Slot:
     """A slot fact that ends its slot."""
-    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None)
+    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None, parked=False)

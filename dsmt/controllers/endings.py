@@ -53,7 +53,7 @@ def end_orphans(brake: Brake, entry: ServiceEntry, places: Places, outcome: Outc
 
 
 def _end_orphan(brake: Brake, key: SlotKey, slot: SlotEntry, outcome: Outcome) -> None:
-    """A5: a node runs what no fact asks for."""
+    """A5: a node runs what no fact asks for. Of which revision it is nobody knows: the fact names none."""
     found = [(node, said) for node in slot.holders if (said := slot.instances[node].orphan) is not None]
     if not found:
         return
@@ -61,7 +61,7 @@ def _end_orphan(brake: Brake, key: SlotKey, slot: SlotEntry, outcome: Outcome) -
         outcome.restless = True
         return
     node, said = found[0]
-    slot_fact = Slot(node=node, spec=str(said.id), revision=said.record.revision, desired="gone")
+    slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
     because = f"{node} reports that it runs {key} with no slot fact, and no spec wants it"
     intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because)
     if intent is not None:

@@ -3,7 +3,7 @@
 Rule 1: the slot fact names its `home`: the node, and the id of that node's key. Another machine that comes up under the
     node's name has an empty disk and another key: it is not home, and starts nothing.
 Rule 2: neither the death of its node, nor a drain, an exclusion or another node set moves it: it waits, and a person is
-    told. It moves when an operator asks for that and accepts the loss of the data.
+    told. It moves when an operator asks for that and accepts the loss of the data, which is used up by that one move.
 Rule 3: a slot that was ended and is wanted again comes back to its home.
 """
 
@@ -45,8 +45,8 @@ def settled(fleet: Fleet, component: ComponentSpec, slot: SlotEntry, node: str |
 
 
 def lets_go(slot: SlotEntry) -> bool:
-    """Whether the operator's word on a slot accepts the loss of its data."""
-    return slot.control is not None and slot.control.record.accept_data_loss
+    """Whether the operator's move of a slot that is not done yet accepts the loss of its data."""
+    return slot.move_asked is not None and slot.control is not None and slot.control.record.accept_data_loss
 
 
 def waits_for_home(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:

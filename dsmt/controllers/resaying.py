@@ -3,8 +3,7 @@
 Rule 1: a reader that comes later believes nothing of a revoked key. So controllers say again each winner of theirs that
     one has signed, before anything is decided anew: nothing moves, and nothing stops.
 Rule 2: only what a controller may write; what operators said is for an operator to keep or drop (`dsmt cert revoke`).
-    A successor has the causes of what it replaces, in their order: that a revision was refused, and which verdict a slot
-    was moved for, stand nowhere else.
+    A successor has the causes of what it replaces, in their order: which verdict a slot was moved for stands nowhere else.
 Rule 3: while nothing new was revoked and nothing was left to say, nobody looks.
 """
 

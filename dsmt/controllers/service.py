@@ -20,13 +20,13 @@ from itertools import count
 import msgspec
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.case import Case, Outcome
+from dsmt.controllers.case import Case, Outcome, implemented
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
 from dsmt.controllers.wants import Want, hold_reason, target_of, want
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Previous, Slot
+from dsmt.event.records import Home, Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
@@ -87,7 +87,10 @@ def _wanted(case: Case, only: Places | None) -> Collection[int]:
 
 
 def _each_node(case: Case) -> Collection[int]:
-    """The indexes of one instance on each node that fits; a node keeps its index while it is in the set."""
+    """The indexes of one instance on each node that fits; a node keeps its index while it is in the set.
+
+    One that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
+    """
     kept: dict[int, str] = {}
     former: dict[str, int] = {}
     taken: set[str] = set()
@@ -95,6 +98,8 @@ def _each_node(case: Case) -> Collection[int]:
     for (component, index), slot in sorted(case.entry.slots.items()):
         if component != case.component.name:
             continue
+        if slot.hold is not None:
+            used.add(index)
         if slot.fact is None:
             former |= dict.fromkeys(slot.holders, index)
             continue
@@ -219,6 +224,9 @@ def _slot(
     old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
     control = case.control(entry)
     spec, revision = case.basis if w.basis is None else (w.basis.spec, w.basis.revision)
+    before = None if entry.fact is None else entry.fact.record
+    former = None if before is None else before.former if before.spec == spec else implemented(before)
+    home = settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost"))
     return Slot(
         node=node,
         spec=spec,
@@ -228,10 +236,23 @@ def _slot(
         moves=moves if moves is not None else 0 if old is None else old.moves,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         restart=control.restart,
+        move_number=_move_number(case, entry, node, home),
         reason=hold_reason(case, entry, w.key) or w.reason,
+        refused=0 if w.basis is None and case.refusal is None else case.spec.version,
         good=w.basis or case.good(entry),
-        home=settled(case.fleet, case.component, entry, node, moves=w.kind in ("move", "lost")),
+        former=former,
+        home=home,
     )
+
+
+def _move_number(case: Case, entry: SlotEntry, node: str | None, home: Home | None) -> int:
+    """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
+    before, asked = None if entry.fact is None else entry.fact.record, entry.move_asked
+    done = 0 if before is None else before.move_number
+    if asked is None or node is None or (home is not None and not is_there(case.fleet, home)):
+        return done
+    comes = before is None or before.desired == "gone" or before.node != node
+    return case.control(entry).move_number if node == asked or (comes and not asked) else done
 
 
 def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
@@ -289,7 +310,8 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
     if lives and case.rolls_in_place_only and _works(entry, fact.record.node):
         if fact.record.desired == "stopped":
             return False
-        stopping = msgspec.structs.replace(_slot(case, w, entry, node=fact.record.node), desired="stopped")
+        here = _slot(case, w, entry, node=fact.record.node)
+        stopping = msgspec.structs.replace(here, desired="stopped", parked=case.parked(entry))
         return case.write(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
     until = case.now_ms if lives else _lost_since(case, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
@@ -300,7 +322,7 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
         node=node,
         previous=_previous(case, entry, lives=lives),
         moves=moves,
-        moved_at_ms=max(case.now_ms, w.asked_ms),
+        moved_at_ms=case.now_ms,
     )
     return case.write(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
 

@@ -1,14 +1,19 @@
 """Wants: what one slot's facts ask for, before anything is chosen (rule A8, A10).
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
-    moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit.
+    moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
+    was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
-Rule 4: a revision that an instance did not become ready with within `update.deadline` while others still had the old
-    one, or with which it was parked in that time, is rolled back: the slot fact implements the last revision that was
-    good in a slot of the component, and names the refused spec among its causes; all its slots follow, until there
-    is another spec. Where none was ever good there is nothing to go back to: it stays.
-Rule 5: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
+Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline` while
+    others still had the old one, or was parked in that time, is rolled back: the slot fact implements the last revision
+    that was good in a slot of the component, and names the refused one; all its slots follow, until there is another
+    spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
+    nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
+    makes up what all others go back to.
+Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
+    then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
+Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
     its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
 
@@ -26,7 +31,7 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.records import Good, Slot
 from dsmt.view import Held, SlotEntry, SlotKey
 
-Kind = Literal["place", "lost", "move", "hold", "release", "restart", "renew", "rollback"]
+Kind = Literal["place", "lost", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,6 @@ class Want:
     avoid: frozenset[str] = frozenset()
     reason: Reason | None = None
     forced: bool = False
-    asked_ms: int = 0
-    """When an operator asked for the move."""
     tied: bool = False
     """It goes to its target or nowhere."""
     basis: Good | None = None
@@ -65,11 +68,13 @@ def want(case: Case, key: SlotKey) -> Want | None:
     said = () if entry.control is None else (entry.control.id,)
     desired = "running" if control.hold is None else "stopped"
     why = hold_reason(case, entry, key)
-    if why is not None and fact.record.desired == "running":
+    if why is not None and not fact.record.held:
         return Want(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
     back = _rollback(case, key, entry, fact)
     if back is not None:
         return back
+    if _is_moved(case, entry, fact):
+        return Want(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
     leaving = _asked_to_move(case, key, entry, fact) or _leaving(case, key, entry, fact)
     if leaving is not None:
         case.outcome.hungry = True
@@ -99,7 +104,8 @@ def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> W
     update, node = case.component.update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
         return None
-    if case.fleet.state(node) != "alive":
+    good = case.good(entry)
+    if case.fleet.state(node) != "alive" or (good is not None and good.revision >= case.entry.since):
         return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)
@@ -135,11 +141,11 @@ def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return Want(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home = home_of(case.component, entry)
-    if home is not None and not lets_go(entry):
+    home, asked = home_of(case.component, entry), entry.move_asked
+    goes = lets_go(entry) and (not asked or case.chooser.misfit(asked) is None)
+    if home is not None and not goes:
         return Want(key, "place", tuple(cause), because, target=home.node, tied=True)
-    target = case.control(entry).move
-    return Want(key, "place", tuple(cause), because, target=target or None)
+    return Want(key, "place", tuple(cause), because, target=asked or None)
 
 
 def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
@@ -174,26 +180,20 @@ def target_of(case: Case, wanted: Want) -> str | None:
     return case.chooser.choose(wanted.key, wanted.avoid)
 
 
+def _is_moved(case: Case, entry: SlotEntry, fact: Held[Slot]) -> bool:
+    """Whether a slot is where an operator wants it moved, and its fact does not say so yet."""
+    home = fact.record.home
+    return entry.move_asked == fact.record.node and (home is None or is_there(case.fleet, home))
+
+
 def _asked_to_move(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
-    """An operator's move that was said after the slot last moved, and so was not done yet."""
-    if home_of(case.component, entry) is not None and not lets_go(entry):
-        return None
-    control = entry.control
-    if control is None or control.record.move is None or control.time_ms <= (fact.record.moved_at_ms or 0):
-        return None
-    target, node = control.record.move, fact.record.node or ""
-    if target == node and (fact.record.home is None or is_there(case.fleet, fact.record.home)):
+    """An operator's move that is not done yet."""
+    control, target = entry.control, entry.move_asked
+    if control is None or target is None or (home_of(case.component, entry) is not None and not lets_go(entry)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
-    return Want(
-        key,
-        "move",
-        (control.id,),
-        because,
-        target=target or None,
-        avoid=frozenset({node}),
-        asked_ms=control.time_ms,
-    )
+    avoid = frozenset({fact.record.node or ""})
+    return Want(key, "move", (control.id,), because, target=target or None, avoid=avoid)
 
 
 def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
@@ -212,10 +212,10 @@ def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Wa
     if case.component.each_node:
         return None
     if case.parked(entry) and any(step.action == "move" for step in case.component.restart.escalate):
-        said = entry.instances[node].application
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
-        cause = () if said is None else (said.id,)
+        said = entry.instances[node].application if node in entry.instances else None
+        cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         return Want(key, "move", cause, because, at_ms=due, avoid=avoid | case.chooser.parked, forced=True)
     fault = case.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:

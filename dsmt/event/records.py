@@ -154,12 +154,16 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator wants a service to be; its version is the revision. `removed` ends the service."""
+    """What an operator wants a service to be; its version is the revision. `removed` ends the service.
+
+    `since` is the first revision that said the same but for how many instances there are; 0 where it is this one.
+    """
 
     spec: dict[str, Any]
     by: str
     reason: str
     removed: bool = False
+    since: int = 0
 
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,13 +182,18 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move."""
+    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move.
+
+    Restarts and moves are numbered; a slot's fact names the last that was done of each.
+    """
 
     hold: Hold | None = None
     restart: int = 0
     move: str | None = None
+    """To this node; to any other one if it is empty."""
+    move_number: int = 0
     accept_data_loss: bool = False
-    """It is moved though its data stays behind."""
+    """It is moved though its data stays behind: in the move of this number, and in no other."""
     by: str = ""
     reason: str = ""
 
@@ -214,7 +223,11 @@ class Good(msgspec.Struct, frozen=True, kw_only=True):
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
 
-    `good` is the last revision that was good in this slot: the only one to go back to. `home` is where its data is.
+    `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
+    before this one, whether it was good then or not. `home` is where its data is.
+    `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
+    that is done.
+    `parked`: its instance was parked, and is stopped here only to start on another node.
     """
 
     node: str | None
@@ -225,9 +238,18 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     moves: int = 0
     moved_at_ms: int | None = None
     restart: int = 0
+    move_number: int = 0
     reason: Reason | None = None
+    refused: int = 0
     good: Good | None = None
+    former: Good | None = None
     home: Home | None = None
+    parked: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator's hold stopped it."""
+        return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.controllers.pinning import home_of
+from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
 from dsmt.operations.applying import Applied, changed, current, say_spec
@@ -74,7 +74,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
-    What keeps data leaves it behind, and is moved only when that is accepted.
+    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
     """
     sight = await look(bus)
     if to is not None:
@@ -85,7 +85,8 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         home = None if spec is None or slot is None else home_of(spec, slot)
         if spec is not None and spec.each_node:
             raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
-        if home is not None and not accept_data_loss:
+        stays = home is not None and to == home.node and is_there(sight.fleet, home)
+        if home is not None and not stays and not accept_data_loss:
             raise InputError(
                 "move.data",
                 f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",
@@ -93,15 +94,15 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
             )
 
     def will(before: SlotControl) -> SlotControl:
-        return _will(before, by, reason, move=to or "", accept_data_loss=accept_data_loss)
+        number = before.move_number + 1
+        return _will(before, by, reason, move=to or "", move_number=number, accept_data_loss=accept_data_loss)
 
     return await _control(bus, sight, target, "move", will)
 
 
 def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
-    """The will that follows; a move is asked for once."""
-    once = {"move": None, "accept_data_loss": False}
-    return msgspec.structs.replace(before, **{**once, **about, "by": by, "reason": reason})
+    """The will that follows."""
+    return msgspec.structs.replace(before, **about, by=by, reason=reason)
 
 
 async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Callable[[SlotControl], SlotControl]) -> Done:
@@ -109,7 +110,7 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Ca
     drafts, touched, same = [], [], []
     for key in keys:
         entry = sight.view.slot(key)
-        before = _before(entry)
+        before = following(entry)
         after = will(before)
         if after == before:
             same.append(str(key))
@@ -122,11 +123,21 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Ca
     return Done(action=action, target=str(target), instances=touched, unchanged=same)
 
 
-def _before(entry: SlotEntry | None) -> SlotControl:
-    """The will that a new one follows; of a hold whose control was lost the slot fact still knows."""
+def following(entry: SlotEntry | None) -> SlotControl:
+    """The will that a new one follows: without a move that is done, and with no number below one that is.
+
+    Of a hold whose control was lost the slot fact still knows.
+    """
     if entry is None:
         return SlotControl()
-    return SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
+    will = SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
+    if entry.move_asked is None:
+        will = msgspec.structs.replace(will, move=None, accept_data_loss=False)
+    done = None if entry.fact is None else entry.fact.record
+    if done is None:
+        return will
+    restart, number = max(will.restart, done.restart), max(will.move_number, done.move_number)
+    return msgspec.structs.replace(will, restart=restart, move_number=number)
 
 
 def _slots(sight: Sight, target: Target) -> list[SlotKey]:

@@ -28,6 +28,7 @@ from dsmt.event.records import Health, Slot, SpecFact, to_data
 from dsmt.event.records import Status as StatusRecord
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
+from dsmt.operations.revisions import since
 from dsmt.operations.sight import Sight
 from dsmt.spec.changes import Change, changes, run_key
 from dsmt.spec.crosscheck import looks_secret
@@ -194,7 +195,9 @@ class _Rehearsal:
 
     def run(self) -> None:
         """Play it through."""
-        fact = SpecFact(spec=to_plain(self.spec), by=self.by, reason="")
+        plain = to_plain(self.spec)
+        same = since(self.view.services.get(self.spec.service), plain)
+        fact = SpecFact(spec=plain, by=self.by, reason="", since=same)
         self._say("operator/plan", f"service/{self.spec.service}/spec", to_data(fact), shared=True)
         began = self.now_ms
         for _ in range(MAX_ROUNDS):

@@ -1,6 +1,13 @@
-"""Revisions: which of a service's revisions runs, and whether the one that stands was refused (rule A10)."""
+"""Revisions: which of a service's revisions runs, and whether the one that stands was refused (rule A10).
+
+Rule 1: who changes how many instances there are, and nothing else, does not ask for anything else to be tried: what was
+    refused stays so. Who applies it again as it stands, or changes anything in it, asks for just that.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -28,6 +35,22 @@ def refused(entry: ServiceEntry) -> Refused | None:
     if entry.spec is None or refusal is None:
         return None
     return Refused(revision=entry.spec.version, reason=refusal.record.reason)
+
+
+def since(entry: ServiceEntry | None, spec: Mapping[str, Any]) -> int:
+    """The first revision that says what a spec says but for how many instances there are (rule 1); 0 where it is new."""
+    if entry is None or entry.spec is None or entry.spec.record.removed:
+        return 0
+    before = entry.spec.record.spec
+    return entry.since if before != spec and _uncounted(before) == _uncounted(spec) else 0
+
+
+def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with no number of instances; one of each node is no number."""
+    components = {
+        name: one if one.get("instances") is None else {**one, "instances": 1} for name, one in spec["components"].items()
+    }
+    return {**spec, "components": components}
 
 
 def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:

@@ -2,21 +2,21 @@
 
 Rule 1: who comes after a revocation believes nothing that the key has signed. So what an operator's key had said for all
     (specs, holds, node sets, controls) is said again by another operator first, with the same content, or ended.
-    A move that was done is not asked for again: said later, it would be done once more, and leave data behind.
+    A move that was done keeps its number, and is not done again; a revision that was refused says since when it is so.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from dsmt.errors import InputError, RefusedError
-from dsmt.event.envelope import Event, SignedEvent
-from dsmt.event.records import Revoked, Slot, SlotControl, SpecFact, from_data, to_data
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Revoked, SpecFact, from_data, to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.sight import patience
 from dsmt.operations.writing import say
@@ -107,27 +107,18 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
     facts = {signed.event.topic: signed for signed in await shared_facts(connection.bus)}
     standing = [facts[topic] for topic in claim.ours if topic in facts]
     if standing:
-        await say(
-            connection.bus, [_successor(one, facts, connection.by, removed=one.event.topic in ended) for one in standing]
-        )
+        await say(connection.bus, [_successor(one, connection.by, removed=one.event.topic in ended) for one in standing])
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
 
 
-def _successor(signed: SignedEvent, facts: Mapping[str, SignedEvent], by: str, *, removed: bool) -> Draft:
+def _successor(signed: SignedEvent, by: str, *, removed: bool) -> Draft:
     event, data = signed.event, signed.event.data
     if removed:
         record = from_data(SpecFact, data)
         data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
-    elif event.type == "dsmt.slot.control" and _is_moved(event, facts):
-        data = to_data(msgspec.structs.replace(from_data(SlotControl, data), move=None, accept_data_loss=False))
+    elif event.type == "dsmt.service.spec":
+        data = {**data, "since": data.get("since") or event.version}
     return Draft(event.topic, data, subject=event.subject, cause=(signed.id,), to=event.to, replaces=signed)
-
-
-def _is_moved(control: Event, facts: Mapping[str, SignedEvent]) -> bool:
-    """Whether the slot of a control has moved since that was said."""
-    _, service, _, component, index = control.topic.split("/")
-    slot = facts.get(f"service/{service}/slot/{component}/{index}")
-    return slot is not None and (from_data(Slot, slot.event.data).moved_at_ms or 0) >= control.time_ms
 
 
 async def revoke(root: Connection, claim: Claim, *, by: str, reason: str) -> None:

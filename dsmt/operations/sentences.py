@@ -156,10 +156,12 @@ def _slot(event: Event, slot: r.Slot) -> str:
 
 def _control(event: Event, will: r.SlotControl) -> str:
     del event
+    moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
-        return f"is held by {person(will.hold.by)}{_their(will.hold.reason)}"
-    if will.move is not None:
-        return f"is to move{f' to {will.move}' if will.move else ''}, says {person(will.by)}{_their(will.reason)}"
+        return f"{moves}is held by {person(will.hold.by)}{_their(will.hold.reason)}"
+    if moves:
+        restart = f"restart {will.restart}, " if will.restart else ""
+        return f"{moves}{restart}says {person(will.by)}{_their(will.reason)}"
     return f"is not held, restart {will.restart}, says {person(will.by) or 'nobody'}{_their(will.reason)}"
 
 

@@ -140,11 +140,8 @@ async def moved(bus: Bus, target: Target, *, limit_s: float | None) -> Waited:
         rows = instances(sight, target)
         for row in rows:
             entry = sight.view.slot(row.key)
-            asked = None if entry is None else entry.control
-            fact = None if entry is None else entry.fact
-            done = 0 if fact is None else fact.record.moved_at_ms or 0
-            there = asked is None or asked.record.move in (None, row.node)
-            if (asked is not None and not there and done < asked.time_ms) or not is_ready(sight, row) or _behind(sight, row):
+            asked = None if entry is None else entry.move_asked
+            if asked is not None or not is_ready(sight, row) or _behind(sight, row):
                 return None
         return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
 

@@ -86,10 +86,17 @@ class SlotEntry:
         """
         if self.control is not None:
             return self.control.record.hold
-        told = None if self.fact is None else self.fact.record
-        if told is None or told.desired != "stopped" or told.reason is None or told.reason.code != "hold.operator":
+        fact = self.fact
+        if fact is None or not fact.record.held or fact.record.reason is None:
             return None
-        return Hold(by="an operator", at_ms=self.fact.time_ms if self.fact is not None else 0, reason=told.reason.message)
+        return Hold(by="an operator", at_ms=fact.time_ms, reason=fact.record.reason.message)
+
+    @property
+    def move_asked(self) -> str | None:
+        """Where an operator wants it moved that is not done yet; empty for any other node, None for no such move."""
+        done = 0 if self.fact is None else self.fact.record.move_number
+        will = None if self.control is None else self.control.record
+        return will.move if will is not None and will.move_number > done else None
 
     @property
     def holders(self) -> list[str]:
@@ -116,14 +123,18 @@ class ServiceEntry:
     parsed: ServiceSpec | None = None
     slots: dict[tuple[str, int], SlotEntry] = field(default_factory=dict)
 
+    @property
+    def since(self) -> int:
+        """The first revision that said what stands now, but for how many instances there are; 0 where nothing stands."""
+        return 0 if self.spec is None else self.spec.record.since or self.spec.version
+
     def refusal(self, component: str | None = None) -> Held[Slot] | None:
-        """A slot fact that names the spec among its causes and implements another one; of one component, if named."""
-        spec = self.spec
-        if spec is None:
+        """A slot fact that says that what stands now was rolled back; of one component, if named."""
+        if self.spec is None:
             return None
-        facts = [slot.fact for place, slot in sorted(self.slots.items()) if component in (None, place[0])]
-        others = (f for f in facts if f is not None and f.record.spec != str(spec.id) and f.record.desired != "gone")
-        return next((f for f in others if spec.id in f.signed.event.cause), None)
+        facts = (slot.fact for place, slot in sorted(self.slots.items()) if component in (None, place[0]))
+        found = [fact for fact in facts if fact is not None and fact.record.refused >= self.since]
+        return next((fact for fact in found if fact.record.desired != "gone"), found[0] if found else None)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from dsmt.event.envelope import Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
+from dsmt.operations.revisions import since
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.keys import key_id_of
@@ -228,11 +229,15 @@ class Realm:
     def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
         """An operator applies a service file."""
         plain = spec(text)
-        record = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        same = 0 if removed else since(self.view.services.get(plain["service"]), plain)
+        record = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed, since=same)
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
     def control(self, key: SlotKey, **will: Any) -> SignedEvent:
-        """An operator's will for one slot."""
+        """An operator's will for one slot; a move has the next number."""
+        entry = self.view.slot(key)
+        before = None if entry is None or entry.control is None else entry.control.record
+        will.setdefault("move_number", (0 if before is None else before.move_number) + ("move" in will))
         record = r.SlotControl(by="alice", reason="a test", **will)
         return self.say("operator/alice", f"service/{key.service}/control/{key.component}/{key.index}", record)
 

@@ -1,5 +1,6 @@
 """Orphans, removed services, and their one tombstone."""
 
+from dsmt.event.records import Good
 from dsmt.event.status import Layer, State
 
 from .build import Realm, key, web
@@ -44,6 +45,19 @@ def test_an_orphan_beyond_the_spec_is_told_to_be_gone() -> None:
     realm.status(key(4), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
     (intent,) = realm.step()
     assert (intent.subject, intent.record.desired, intent.next_version) == ("web/app/4", "gone", 3)
+
+
+def test_what_a_node_reported_as_an_orphan_is_no_revision_to_go_back_to() -> None:
+    realm = orphaned()
+    realm.step()
+    told = realm.slot(0)
+    made_up = Good(spec=told.spec, revision=told.revision)
+    realm.status(key(0), "n1", State.RUNNING, generation=9, good=made_up)
+    applied = realm.apply(web(1, component="restart: {escalate: [restart: 3]}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, good=made_up)
+    assert realm.step() == []
+    assert realm.slot(0).spec == str(applied.id)
 
 
 def test_orphans_wait_while_the_brake_is_on() -> None:

@@ -1,5 +1,7 @@
 """What keeps data stays with the disk that holds it, until an operator lets that go."""
 
+import pytest
+
 from dsmt.controllers.decide import waits_for
 from dsmt.event import records as r
 from dsmt.event.status import State
@@ -99,6 +101,51 @@ def test_an_operator_moves_data_by_accepting_its_loss_once() -> None:
     realm.close(other(node))
     realm.settle(seconds=5)
     assert realm.nodes_of() == [other(node)]
+
+
+def moved_once(component: str = DATA) -> tuple[Realm, str]:
+    """A service whose data was left behind once, at an operator's word; and where its data is now."""
+    realm, node = kept(component=component)
+    realm.after(1).control(key(0), move="", accept_data_loss=True)
+    realm.settle(seconds=5)
+    home = realm.slot(0).home.node
+    assert home != node
+    return realm.after(1000), home
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_loss_of_data_that_was_accepted_once_is_accepted_no_more_when_the_slot_is_wanted_again(away: bool) -> None:
+    realm, home = moved_once()
+    realm.apply(web(0, component=DATA))
+    realm.settle(seconds=5)
+    if away:
+        realm.close(home)
+    realm.apply(web(1, component=DATA))
+    realm.settle(seconds=5)
+    assert realm.slot(0).home.node == home
+    assert realm.slot(0).node == (None if away else home), "it waits for its data"
+
+
+def test_what_says_a_done_move_again_moves_no_data() -> None:
+    realm, home = moved_once()
+    will = realm.view.winner("service/web/control/app/0")
+    realm.say("operator/bob", "service/web/control/app/0", dict(will.event.data), cause=(will.id,))
+    realm.settle(seconds=5)
+    assert realm.slot(0).home.node == home
+
+
+def test_an_accepted_loss_waits_for_the_node_that_it_was_accepted_for() -> None:
+    realm, node = kept()
+    target = other(node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target, accept_data_loss=True)
+    for instances in (0, 1):
+        realm.apply(web(instances, component=DATA))
+        realm.settle(seconds=5)
+    assert realm.slot(0).home.node == node, "its data is not left behind for a third node"
+    realm.control_node(target, "active")
+    realm.settle(seconds=5)
+    assert realm.slot(0).home.node == target
 
 
 def test_data_of_a_dead_node_is_given_up_at_an_operators_word() -> None:

@@ -265,6 +265,61 @@ def test_an_operator_moves_a_slot_once() -> None:
     assert realm.after(100).settle(seconds=1) == []
 
 
+def test_a_done_move_is_not_done_again_when_the_slot_is_wanted_again() -> None:
+    realm = running(3, "n1", "n2", "n3")
+    realm.control(key(2), move="")
+    realm.settle(seconds=5)
+    assert realm.slot(2).move_number == 1
+    for instances in (2, 3):
+        realm.after(1000).apply(web(instances))
+        said = realm.settle(seconds=5)
+    assert not any("asked for a move" in intent.because for intent in said)
+
+
+def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.control(key(0), move=node)
+    (intent,) = realm.settle(seconds=1)
+    assert "where it is" in intent.because
+    assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(node, "active")
+    assert realm.after(100).settle(seconds=1) == [], "it does not move back"
+
+
+def test_a_move_of_the_former_form_that_has_no_number_is_not_done() -> None:
+    realm = running(1, "n1", "n2")
+    realm.control(key(0), move="n2" if realm.slot(0).node == "n1" else "n1", move_number=0)
+    assert realm.step() == []
+
+
+def test_a_move_outlives_what_moves_the_slot_elsewhere_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3", "n4", "n5")
+    node = realm.slot(0).node
+    target = next(n for n in ("n5", "n4") if n != node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target)
+    kill(realm, node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).node not in (node, target)
+    assert realm.slot(0).move_number == 0
+    realm.control_node(target, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).move_number) == (target, 1)
+
+
+def test_a_move_to_any_other_node_is_done_by_what_moves_the_slot_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.close(node)
+    realm.control(key(0), move="")
+    said = realm.settle(seconds=1)
+    assert realm.slot(0).node != node
+    assert (len(said), realm.slot(0).move_number) == (2, 1), "the verdict, and one move"
+
+
 def test_a_move_to_a_node_that_does_not_fit_waits_until_it_does() -> None:
     realm = running(1, "n1", "n2", "n3")
     node = realm.slot(0).node
@@ -350,6 +405,38 @@ def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_m
             realm.after(max(0, agenda.wake_ms - realm.now_ms) / 1000)
         look()
     assert realm.slot(0).node not in (node, None)
+
+
+@pytest.mark.parametrize("component", ["update: {order: stop_first}", "ports: {http: 8080}"])
+def test_a_parked_instance_that_must_stop_first_stops_and_starts_elsewhere(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    seen = [realm.slot(0).node]
+    for _ in range(2):
+        park(realm)
+        stopping = [intent.because for intent in realm.after(3).step()]
+        assert (realm.slot(0).node, realm.slot(0).desired) == (seen[-1], "stopped"), "never two copies"
+        assert "stops on" in stopping[0]
+        assert realm.step() == [], "it waits for the stop, and does not start where it was"
+        realm.obey()
+        (moving,) = realm.step()
+        assert "parked" in moving.because
+        seen.append(realm.slot(0).node)
+        assert realm.slot(0).desired == "running"
+    assert (len(set(seen[:2])), len(set(seen[1:]))) == (2, 2)
+    assert (realm.slot(0).moves, realm.slot(0).parked) == (2, False)
+
+
+def test_an_instance_that_stops_to_leave_where_it_was_parked_stays_there_when_it_is_held() -> None:
+    realm = running(1, "n1", "n2", component="update: {order: stop_first}")
+    node = realm.slot(0).node
+    park(realm)
+    realm.step()
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired, realm.slot(0).reason.code) == (node, "stopped", "hold.operator")
+    realm.control(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (node, "running")
 
 
 def test_a_parked_instance_stays_when_its_escalation_has_no_move() -> None:
@@ -503,6 +590,37 @@ def test_each_node_gives_a_node_that_returns_its_own_index_and_not_the_lowest() 
     realm.control_node(high, "active")
     realm.settle(seconds=1)
     assert (realm.slot(index).node, realm.slot(index).desired) == (high, "running")
+
+
+@pytest.mark.parametrize("left", ["drained", "gone from the set"])
+def test_each_node_keeps_a_hold_for_the_node_that_it_was_of(left: str) -> None:
+    realm = running("each_node", "n1", "n2", "n3", component="nodes: minus(all_nodes, n9)")
+    held = realm.slot(0).node
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    if left == "drained":
+        realm.control_node(held, "draining")
+    else:
+        realm.apply(web("each_node", component=f"nodes: minus(all_nodes, {held})"))
+    realm.settle(seconds=1)
+    realm.node("n4")
+    realm.settle(seconds=1)
+    by_node = {realm.slot(index).node: realm.slot(index).desired for index in range(1, 4)}
+    assert by_node["n4"] == "running", "nobody holds that one"
+    realm.control_node(held, "active")
+    realm.apply(web("each_node", component="nodes: minus(all_nodes, n9)"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (held, "stopped")
+
+
+def test_each_node_gives_the_index_of_a_node_that_left_to_the_next_one() -> None:
+    realm = running("each_node", "n1", "n2")
+    left = realm.slot(0).node
+    realm.control_node(left, "draining")
+    realm.settle(seconds=1)
+    realm.node("n3")
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == "n3"
 
 
 @pytest.mark.parametrize("killed", [1, 2])

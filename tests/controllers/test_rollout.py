@@ -1,5 +1,7 @@
 """A new revision goes through the slots at the pace of its spec, and back when it is bad."""
 
+import pytest
+
 from dsmt.event.reason import reason
 from dsmt.event.records import Good
 from dsmt.event.status import State
@@ -180,6 +182,59 @@ def test_what_was_rolled_back_is_not_tried_again() -> None:
     assert realm.after(3600).settle(seconds=5) == []
 
 
+REFUSED = POLICY + "env: {A: b}"
+
+
+@pytest.mark.parametrize("counts", [(2,), (6,), (6, 3), (2, 4), (0, 4)])
+def test_what_was_rolled_back_is_not_tried_again_when_only_the_number_of_instances_changes(counts: tuple[int, ...]) -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    good = realm.slot(0).spec
+    for count in counts:
+        realm.after(100).apply(web(count, component=REFUSED))
+        realm.settle(seconds=5)
+        assert [realm.slot(index).spec for index in range(count)] == [good] * count
+    assert realm.view.services["web"].refusal("app") is not None
+
+
+@pytest.mark.parametrize("again", [REFUSED, REFUSED + "\nstop: {grace: 3s}"], ids=["as it is", "changed"])
+def test_what_was_rolled_back_is_tried_again_when_it_is_applied_again_as_it_is_or_changed(again: str) -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    realm.after(100).apply(web(2, component=REFUSED))
+    realm.settle(seconds=5)
+    realm.after(100).apply(web(2, component=again))
+    realm.settle(seconds=5)
+    assert [realm.slot(index).revision for index in range(2)] == [4, 4]
+    assert realm.slot(0).refused == 0
+
+
+def test_scaling_what_was_good_is_nothing_to_roll_back() -> None:
+    realm = lagging()
+    realm.apply(web(4, component=KEPT + "env: {A: b}"))
+    for _ in range(10):
+        realm.step()
+        if realm.slot(0).revision == 3:
+            break
+        realm.obey()
+        realm.after(3)
+    good = Good(spec=realm.slot(0).former.spec, revision=2)
+    assert (realm.slot(0).revision, realm.slot(0).good) == (3, good)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, good=good)
+    realm.after(30)
+    realm.settle(seconds=5)
+    assert (realm.slot(0).revision, realm.view.services["web"].refusal("app")) == (3, None)
+
+
+def test_what_was_rolled_back_is_not_tried_again_when_another_operator_signs_it_anew() -> None:
+    realm = failed_rollout()
+    realm.settle(seconds=5)
+    held = realm.view.winner("service/web/spec")
+    realm.say("operator/bob", "service/web/spec", {**held.event.data, "since": 2})
+    assert realm.after(100).settle(seconds=5) == []
+    assert revisions(realm) == [1, 1, 1, 1]
+
+
 def test_instances_that_were_ready_with_the_bad_revision_go_back_one_at_a_time() -> None:
     realm = failed_rollout(ready=2)
     assert revisions(realm) == [2, 2, 2, 1]
@@ -240,6 +295,44 @@ def test_an_instance_that_parks_long_after_is_not_rolled_back() -> None:
     realm.after(3600)
     realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
     assert realm.step() == []
+
+
+KEPT = "update: {healthy_after: 2s, deadline: 20s}\ndata: true\n"
+
+
+def lagging() -> Realm:
+    """Revision 2 was good for long in two slots; the third is pinned to a dead node, and still has the first."""
+    realm = running(3, component=KEPT)
+    realm.close(realm.slot(2).node or "")
+    realm.settle(seconds=1)
+    realm.apply(web(3, component=KEPT + "env: {A: b}"))
+    realm.settle(seconds=1)
+    assert revisions(realm.after(300)) == [2, 2, 1]
+    return realm
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_what_was_good_is_not_taken_back_for_a_failure_long_after_though_a_slot_still_lags(parked: bool) -> None:
+    realm = lagging()
+    if parked:
+        realm.control(key(0), restart=1)
+        realm.step()
+    good = Good(spec=realm.slot(0).spec, revision=2)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=parked, good=good)
+    assert realm.step() == []
+    assert realm.after(60).step() == []
+    assert revisions(realm) == [2, 2, 1]
+
+
+def test_what_was_ready_for_too_short_to_be_good_is_rolled_back_when_it_misses_its_deadline() -> None:
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    realm.step()
+    realm.obey()
+    realm.after(5)
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED)
+    realm.after(26).step()
+    assert revisions(realm) == [1, 1, 1, 1]
 
 
 def test_the_first_revision_has_nothing_to_go_back_to() -> None:
@@ -304,6 +397,48 @@ def test_what_an_agent_says_was_good_is_gone_back_to_though_it_failed_since() ->
     realm.status(key(0), "n1", State.FAILED, parked=True)
     realm.step()
     assert revisions(realm) == [1]
+
+
+MADE_UP = Good(spec="operator/zzz#1-1", revision=1)
+
+
+def test_a_revision_that_no_fact_of_the_slot_names_is_not_gone_back_to_whatever_an_agent_says_of_it() -> None:
+    realm = running(3, component=POLICY)
+    first = realm.slot(0).spec
+    realm.apply(web(3, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, parked=True, good=MADE_UP)
+    realm.step()
+    realm.status(key(0), realm.slot(0).node or "", State.RUNNING, good=MADE_UP)
+    realm.settle(seconds=5)
+    assert {realm.slot(index).spec for index in range(3)} == {first}
+    assert realm.slot(0).good == Good(spec=first, revision=1)
+
+
+def test_with_nothing_good_but_what_an_agent_made_up_a_revision_stays() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=MADE_UP)
+    realm.after(60).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=MADE_UP)
+    assert realm.after(600).step() == []
+    assert (revisions(realm), realm.slot(0).good) == ([2], None)
+
+
+def test_what_became_good_only_when_the_next_revision_had_been_decided_is_gone_back_to() -> None:
+    realm = Realm("n1")
+    first = realm.apply(web(1, component=POLICY))
+    realm.step()
+    realm.obey()
+    realm.after(1).apply(web(1, component=POLICY + "env: {A: b}"))
+    realm.step()
+    assert realm.slot(0).good is None, "r1 was ready for a second only"
+    assert realm.slot(0).former == Good(spec=str(first.id), revision=1)
+    realm.status(key(0), "n1", State.FAILED, parked=True, good=Good(spec=str(first.id), revision=1))
+    realm.step()
+    assert (realm.slot(0).spec, revisions(realm)) == (str(first.id), [1])
 
 
 def test_a_silent_node_does_not_bring_a_revision_down_and_has_its_turn_last() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from dsmt.bus.client import BusClient
+from dsmt.controllers.pinning import lets_go
 from dsmt.errors import InputError, NotFoundError, RefusedError
-from dsmt.event.records import Slot, SlotControl, SpecFact, from_data, to_data
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Slot, SlotControl, SpecFact, to_data
 from dsmt.operations import certificates, revoking
 from dsmt.operations.connection import Connection
 from dsmt.operations.home import Home, ensure_node, init
@@ -20,6 +22,7 @@ from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import YEAR_S
 from dsmt.trust.store import TrustStore
+from dsmt.view import View
 from tests.bus.realm import TestRealm, memory_network, realm
 from tests.controllers.build import spec, web
 
@@ -113,9 +116,10 @@ class Seat:
         return done
 
     async def fresh(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        late = await self.made.client("operator/late", reads=True)
-        found = await revoking.shared_facts(late)
-        return {signed.event.topic: (signed.event.source, dict(signed.event.data)) for signed in found}
+        return {one.event.topic: (one.event.source, dict(one.event.data)) for one in await self.facts()}
+
+    async def facts(self) -> list[SignedEvent]:
+        return await revoking.shared_facts(await self.made.client("operator/late", reads=True))
 
 
 def seated(tmp_path: Path, test: Callable[[Seat], Coroutine[Any, Any, None]]) -> None:
@@ -132,7 +136,9 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
     async def test(seat: Seat) -> None:
         kept, dropped = await seat.ended()
         assert (kept, dropped) == (["config/colour", "service/web/spec"], [])
-        assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in seat.said().items()}
+        said = seat.said()
+        said["service/web/spec"]["since"] = 1
+        assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in said.items()}
         assert seat.thief is not None
         assert seat.thief.trust.is_revoked(seat.stolen.key.key_id)
 
@@ -142,16 +148,21 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
 def test_a_move_that_was_done_is_not_asked_for_again_by_who_keeps_the_rest(tmp_path: Path) -> None:
     async def test(seat: Seat) -> None:
         assert seat.thief is not None
-        controller, asked = await seat.made.client("controller/c1"), SlotControl(restart=3, move="", accept_data_loss=True)
-        for index, moved_at_ms in enumerate((2**50, None)):
+        controller = await seat.made.client("controller/c1")
+        asked = SlotControl(restart=3, move="", move_number=2, accept_data_loss=True)
+        for index, number in enumerate((2, 1)):
             await seat.thief.publish(Draft(f"service/control/control/app/{index}", to_data(asked), version=1))
-            slot = Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="running", moved_at_ms=moved_at_ms)
+            slot = Slot(node="n1", spec="operator/eve@1-1", revision=1, desired="running", move_number=number)
             await controller.publish(Draft(f"service/control/slot/app/{index}", to_data(slot), version=1))
         await seat.ended()
-        fresh = await seat.fresh()
-        done, open_one = (fresh[f"service/control/control/app/{index}"][1] for index in (0, 1))
-        assert from_data(SlotControl, done) == SlotControl(restart=3)
-        assert from_data(SlotControl, open_one) == asked
+        fresh, view = await seat.facts(), View()
+        for signed in fresh:
+            view.apply(signed)
+        slots = view.services["control"].slots
+        assert {slot.control.signed.event.source for slot in slots.values() if slot.control} == {"operator/alice"}
+        assert (slots["app", 0].move_asked, slots["app", 1].move_asked) == (None, "")
+        assert not lets_go(slots["app", 0])
+        assert lets_go(slots["app", 1])
 
     seated(tmp_path, test)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dsmt.cli import screens
 from dsmt.event.reason import reason
+from dsmt.event.records import SpecFact, from_data
 from dsmt.event.status import State
 from dsmt.operations import applying
 from dsmt.operations.revisions import refused, running
@@ -57,8 +58,9 @@ def test_while_one_revision_follows_another_both_are_shown() -> None:
     assert (running(entry), refused(entry)) == ([2, 1], None)
 
 
-def test_the_same_file_applied_again_after_a_rollback_is_a_new_revision(tmp_path: Path, monkeypatch: Any) -> None:
-    realm, said = rolled_back(), []
+def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
+    """What `apply` says of a file."""
+    said: list[Any] = []
 
     async def look(_bus: Any) -> Any:
         return sight(realm)
@@ -68,8 +70,20 @@ def test_the_same_file_applied_again_after_a_rollback_is_a_new_revision(tmp_path
 
     monkeypatch.setattr(applying, "look", look)
     monkeypatch.setattr(applying, "say", say)
-    declared = applying.Declared(spec=parse(BAD, file="t")[0], directory=tmp_path, warnings=())
+    declared = applying.Declared(spec=parse(text, file="t")[0], directory=Path(), warnings=())
     bus: Any = None
     (done,) = asyncio.run(applying.apply(bus, [declared], by="operator/alice", reason=""))
     assert (done.outcome, done.revision) == ("applied", 3)
-    assert len(said) == 1
+    (draft,) = said
+    return from_data(SpecFact, draft.data)
+
+
+def test_the_same_file_applied_again_after_a_rollback_is_a_new_revision(monkeypatch: Any) -> None:
+    assert applied(rolled_back(), BAD, monkeypatch).since == 0
+
+
+def test_a_file_that_changes_only_the_number_of_instances_asks_for_nothing_else_to_be_tried(monkeypatch: Any) -> None:
+    assert applied(rolled_back(), BAD.replace("instances: 3", "instances: 5"), monkeypatch).since == 2
+    each = BAD.replace("instances: 3", "instances: each_node")
+    assert applied(rolled_back(), each, monkeypatch).since == 0
+    assert applied(rolled_back(), BAD + "    user: www\n", monkeypatch).since == 0

@@ -49,6 +49,21 @@ def test_a_life_is_told_in_sentences() -> None:
     ]
 
 
+def test_a_will_tells_a_move_that_stands_beside_what_was_said_after_it() -> None:
+    realm = Realm("n1", "n2")
+    moved = {"move": "n2", "move_number": 1}
+    told = [
+        sentence(realm.control(KEY, **moved).event),
+        sentence(realm.control(KEY, restart=2, **moved).event),
+        sentence(realm.control(KEY, hold=r.Hold(by="bob", at_ms=1, reason="disk"), **moved).event),
+    ]
+    assert told == [
+        'web/app/0 is to move to n2, says alice: "a test"',
+        'web/app/0 is to move to n2, restart 2, says alice: "a test"',
+        'web/app/0 is to move to n2, is held by bob: "disk"',
+    ]
+
+
 def test_a_session_speaks_of_the_source_and_names_the_broker() -> None:
     realm = Realm()
     event = realm.session("node/n1", "closed", how="peer").event

@@ -1,0 +1,105 @@
+"""What an operator says of a slot, after what was said before."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.event.records import SlotControl
+from dsmt.operations import controlling
+from dsmt.operations.targets import Target
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+DATA = "data: true\n"
+Act = Callable[..., Coroutine[Any, Any, object]]
+Words = Callable[..., SlotControl]
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Words:
+    """Says something of the one slot of a realm by a real operation; what was said."""
+    here: list[Realm] = []
+
+    async def look(_bus: object) -> object:
+        return sight(here[-1])
+
+    async def say(_bus: object, drafts: list[Any]) -> None:
+        for draft in drafts:
+            here[-1].say("operator/alice", draft.topic, draft.data)
+
+    def said(realm: Realm, act: Act, **about: object) -> SlotControl:
+        here.append(realm)
+        asyncio.run(act(None, Target("web"), by="alice", reason="", **about))
+        entry = realm.view.slot(key())
+        assert entry is not None
+        assert entry.control is not None
+        return entry.control.record
+
+    monkeypatch.setattr(controlling, "look", look)
+    monkeypatch.setattr(controlling, "say", say)
+    return said
+
+
+move = partial(controlling.move, to=None, accept_data_loss=False)
+
+
+def running(component: str = "") -> Realm:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component=component))
+    realm.settle(seconds=1)
+    return realm.after(100)
+
+
+@pytest.mark.parametrize("act", [controlling.restart, controlling.stop, controlling.start])
+def test_a_move_that_is_not_done_stands_whatever_else_is_said(words: Words, act: Act) -> None:
+    realm = running()
+    node = realm.slot().node
+    words(realm, move)
+    words(realm, act)
+    realm.settle(seconds=1)
+    assert realm.slot().node != node
+    assert realm.slot().desired == ("stopped" if act is controlling.stop else "running")
+    assert realm.slot().restart == (act is controlling.restart)
+
+
+def test_a_move_that_is_done_is_not_said_again(words: Words) -> None:
+    realm = running()
+    words(realm, move)
+    realm.settle(seconds=1)
+    assert words(realm, controlling.restart) == SlotControl(restart=1, move_number=1, by="alice")
+    assert words(realm, move).move_number == 2
+
+
+def test_a_move_that_waits_ends_with_one_to_where_the_slot_is_which_leaves_no_data_behind(words: Words) -> None:
+    realm = running(DATA)
+    node = realm.slot().node
+    target = "n2" if node != "n2" else "n3"
+    realm.control_node(target, "excluded")
+    with pytest.raises(InputError, match="nothing was done"):
+        words(realm, move, to=target)
+    words(realm, move, to=target, accept_data_loss=True)
+    words(realm, move, to=node)
+    realm.settle(seconds=1)
+    realm.control_node(target, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().move_number) == (node, 2)
+
+
+def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: Words) -> None:
+    realm = running()
+    words(realm, move)
+    realm.settle(seconds=1)
+    for _ in range(4):
+        words(realm, controlling.restart)
+    realm.settle(seconds=20)
+    later = Realm()
+    later.now_ms = realm.now_ms
+    for _, event in realm.rows:
+        if "/control/" not in event.event.topic:
+            later.view.apply(event)
+    assert words(later, controlling.restart) == SlotControl(restart=5, move_number=1, by="alice")
