@@ -229,6 +229,13 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     good: Good | None = None
     home: Home | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to."""
+        if self.desired == "gone":
+            return ()
+        return (self.spec,) if self.good is None else (self.spec, self.good.spec)
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """One observer's word on one layer of an instance (docs/reference/topics.md)."""

@@ -56,7 +56,7 @@ SHELLS = {
 }  # fmt: skip
 ADAPTERS = {
     "dsmt.agents": "archive artifacts drivers node_artifacts",
-    "dsmt.bus": "blobs memory sqlite tables trimming zeromq",
+    "dsmt.bus": "blobs memory named sqlite tables trimming zeromq",
     "dsmt.monitors": "checks exec http tcp",
 }
 
