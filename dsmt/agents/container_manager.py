@@ -124,7 +124,7 @@ class ContainerManager:
             fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
             return
-        if task(self._config.node, fact, exists=False, key=self._around.node_key) is Task.CREATE:
+        if task(self._config.node, fact, exists=False, data_key=self._config.data_key) is Task.CREATE:
             self._keep(slot)
 
     # -- facts

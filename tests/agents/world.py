@@ -599,6 +599,7 @@ def node_config(node: str = "n1") -> NodeConfig:
         address="127.0.0.1",
         directory=f"/{node}",
         data_root=f"/{node}/data",
+        data_key="k",
         labels={"zone": "a"},
     )
 
