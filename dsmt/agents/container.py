@@ -176,10 +176,16 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """The copy that is still served while its successor starts, and its ports."""
+    """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
 
     process: Process
     ports: dict[str, int]
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    began_s: float = 0.0
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):

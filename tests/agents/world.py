@@ -409,9 +409,9 @@ class Driver:
     def adopt(self, identity: Identity) -> Program | None:
         return next((p for p in self.machine.alive if p.identity == identity), None)
 
-    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
         for program in self.machine.alive:
-            if program.owner == self.owner:
+            if program.owner == self.owner and program.identity not in spared:
                 await program.kill(deadline=deadline)
         return ()
 
