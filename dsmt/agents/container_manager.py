@@ -151,7 +151,10 @@ class ContainerManager:
         keeper = self._keepers.get(slot)
         if keeper is not None:
             keeper.take(signed)
-        elif self._greatest(slot).take(signed):
+            return
+        known = self._greatest(slot)
+        known.expire(self._around.bus.now_ms())
+        if known.take(signed):
             self._create(slot)
 
     def _take_tombstone(self, signed: SignedEvent) -> None:

