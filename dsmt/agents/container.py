@@ -133,7 +133,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's container manager is told. `directory` is the node's own, `data_root` where `{data}` is; absolute."""
+    """What a node's container manager is told. `directory` is the node's own, `data_root` where `{data}` is; absolute.
+
+    `data_key` tells that this is the data directory that it was (`agents.data_key`).
+    """
 
     node: str
     realm: str
@@ -142,6 +145,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     directory: str
     data_root: str
+    data_key: str
     labels: dict[str, str] = {}
     heartbeat_s: float = 1.0
     """Seconds from one of the node's heartbeats to the next."""
@@ -172,10 +176,16 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """The copy that is still served while its successor starts, and its ports."""
+    """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
 
     process: Process
     ports: dict[str, int]
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    began_s: float = 0.0
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -169,7 +169,7 @@ class ContainerKeeper:
         if outcome == "gone":
             self._take_kept()
             self._remove()
-            if task(self._config.node, self._fact, exists=False, key=self._around.node_key) is not Task.CREATE:
+            if task(self._config.node, self._fact, exists=False, data_key=self._config.data_key) is not Task.CREATE:
                 return True
         elif outcome == "recreate":
             self._recreate()

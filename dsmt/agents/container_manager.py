@@ -124,7 +124,7 @@ class ContainerManager:
             fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
             return
-        if task(self._config.node, fact, exists=False, key=self._around.node_key) is Task.CREATE:
+        if task(self._config.node, fact, exists=False, data_key=self._config.data_key) is Task.CREATE:
             self._keep(slot)
 
     # -- facts
@@ -151,7 +151,10 @@ class ContainerManager:
         keeper = self._keepers.get(slot)
         if keeper is not None:
             keeper.take(signed)
-        elif self._greatest(slot).take(signed):
+            return
+        known = self._greatest(slot)
+        known.expire(self._around.bus.now_ms())
+        if known.take(signed):
             self._create(slot)
 
     def _take_tombstone(self, signed: SignedEvent) -> None:

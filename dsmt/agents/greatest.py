@@ -1,6 +1,7 @@
 """Greatest: the fact of one topic that a node obeys, in whatever order facts and tombstones come (rules A1, A6).
 
 Rule 1: the greatest in fact order is held (`event.fold`).
+    One whose time to live is over is none.
 Rule 2: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes.
 """
 
@@ -30,6 +31,13 @@ class Greatest:
         if wins:
             self.held = signed
         return wins
+
+    def expire(self, now_ms: int) -> None:
+        """Let go of a fact that is dead."""
+        if self.held is not None and self.held.event.is_dead(now_ms):
+            if self._fold.get(self.held.event.topic) is self.held:
+                self._fold.drop(self.held.event.topic)
+            self.held = None
 
     def bury(self, tombstone: SignedEvent) -> None:
         """Take in a tombstone."""

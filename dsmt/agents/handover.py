@@ -5,7 +5,8 @@ Rule 1: the old copy is let go only when it is ready and the new one is installe
     is stopped.
 Rule 2: whatever becomes of the new copy leaves the old one served, also when it was ready for a moment and readers were sent
     to it already; when its revision is wanted again, it is taken back.
-Rule 3: who hands over is on disk: an agent that was killed meanwhile is followed by one that ends both and starts anew.
+Rule 3: who hands over is on disk, and whom the new one is: an agent that was killed meanwhile is followed by one that takes
+    both over, serves the one that was served, and goes on; it ends only what was started and not written down.
 """
 
 from __future__ import annotations
@@ -46,10 +47,25 @@ class HandOver:
         for one in run.tasks[1:]:
             one.cancel()
         self.run = run
-        identity, ports = run.instance.identity, self._memory.record.ports
-        old = Outgoing(process=Process(identity.pid, identity.started, identity.boot), ports=ports)
+        identity, record = run.instance.identity, self._memory.record
+        old = Outgoing(
+            process=Process(identity.pid, identity.started, identity.boot),
+            ports=record.ports,
+            driver=record.driver,
+            run_key=run.wanted.run_key,
+            install_key=run.wanted.install_key,
+            run_generation=run.wanted.generation,
+            run_restart=run.wanted.restart,
+            began_s=run.began,
+        )
         self._memory.save(outgoing=old, process=None, started=False, ready=False)
         self._serving.hold()
+
+    def resume(self, run: Run) -> None:
+        """Take over the old copy that an earlier agent has let go (rule 3)."""
+        for one in run.tasks[1:]:
+            one.cancel()
+        self.run = run
 
     def died(self, run: Run) -> bool:
         """Whether it was the old copy that ended by itself: it is served no more."""

@@ -76,16 +76,16 @@ class Task(StrEnum):
     NOTHING = "nothing"
 
 
-def task(node: str, slot: Slot | None, *, exists: bool, key: str = "") -> Task:
+def task(node: str, slot: Slot | None, *, exists: bool, data_key: str = "") -> Task:
     """What a node's manager does by a slot's greatest fact, given whether it has a container of it.
 
-    `key` is the id of the node's key: a slot that is pinned to another machine of this name starts nothing here.
+    `data_key` is that of the node's data: a slot that is pinned to another machine of this name starts nothing here.
     """
     if exists:
         return Task.WATCH if slot is not None else Task.ORPHAN
     if slot is not None and slot.node == node and slot.desired != "gone":
         home = slot.home
-        if home is not None and home.key and key and home.key != key:
+        if home is not None and home.key and data_key and home.key != data_key:
             return Task.NOTHING
         return Task.CREATE
     return Task.NOTHING

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dsmt.agents import endings, stopping
-from dsmt.agents.container import AgentConfig, Process
+from dsmt.agents.container import AgentConfig, Outgoing, Process
 from dsmt.agents.handover import HandOver
 from dsmt.agents.installing import Installer
 from dsmt.agents.launching import Plan, Site, refused
@@ -145,7 +145,7 @@ class Runner:
     # -- taking over
 
     async def resume(self, plan: Plan | None) -> None:
-        """Take over what an earlier agent left running, or end what no record names, and tell what is gone."""
+        """Take over what an earlier agent left running, end what no record names, and tell what is gone."""
         record = self._memory.record
         before = record.process
         if plan is not None and before is not None:
@@ -155,20 +155,36 @@ class Runner:
             if before is not None:
                 self._tell_rebooted()
             return
+        handed_over = record.outgoing is not None
         if record.outgoing is not None:
-            await self.sweep()
-            self._memory.save(process=None, outgoing=None, ready=False, configured="")
-            self.serving.absent("its agent ended while it was handed over")
-            return
-        identity = None if before is None else Identity(before.pid, before.started, before.boot)
-        driver = self._around.drivers.get(record.driver)
-        instance = None if driver is None or identity is None else driver.adopt(identity)
+            self._resume_old(record.outgoing)
+        instance = self._found(before, record.driver)
         if instance is not None:
             self._adopt(instance, plan)
         elif not self._memory.fresh:
             await self.sweep()
-            if identity is not None:
-                self._tell_gone(await self._around.ended(identity))
+            if before is not None:
+                self._tell_gone(await self._around.ended(_identity(before)))
+        if handed_over and (self.run is None or not self.run.health.is_ready):
+            if self.handover.run is None:
+                self.serving.absent("the copy before has ended")
+            self.handover.serve_again()
+
+    def _found(self, process: Process | None, driver: str) -> Instance | None:
+        """What an earlier agent started, if it lives."""
+        known = self._around.drivers.get(driver)
+        return None if known is None or process is None else known.adopt(_identity(process))
+
+    def _resume_old(self, old: Outgoing) -> None:
+        """Take over the copy that an earlier agent has let go, if it lives."""
+        instance = self._found(old.process, old.driver)
+        if instance is None:
+            self._memory.save(outgoing=None)
+            return
+        wanted = Wanted(old.install_key, old.run_key, old.run_generation, old.run_restart)
+        run = Run(instance, wanted, old.began_s, self._monitor(None, self._around.clock.boottime(), resumed=True))
+        self._watch(run)
+        self.handover.resume(run)
 
     def _adopt(self, instance: Instance, plan: Plan | None) -> None:
         record, now = self._memory.record, self._around.clock.boottime()
@@ -444,10 +460,16 @@ class Runner:
         self._memory.save()
 
     async def sweep(self) -> None:
-        """End whatever of this container runs and is not known; nothing that is known may run."""
-        await stopping.sweep(self._around.drivers, self._reporter)
+        """End whatever of this container runs and is not known; of what is known only the copy that is let go may run."""
+        old = self.handover.run
+        spared = () if old is None else (old.instance.identity,)
+        await stopping.sweep(self._around.drivers, self._reporter, spared)
 
     async def _end(self, run: Run) -> tuple[Exit, Reason | None]:
         ended, why = await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)
         self.run = None
         return ended, why
+
+
+def _identity(process: Process) -> Identity:
+    return Identity(process.pid, process.started, process.boot)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from dsmt.agents.endings import words
@@ -19,7 +20,7 @@ from dsmt.agents.reporting import Reporter
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
 from dsmt.ports.driver import Driver, Instance
-from dsmt.ports.processes import Exit
+from dsmt.ports.processes import Exit, Identity
 from dsmt.spec.placeholders import expand
 
 KILL_S: Final = 5.0
@@ -49,10 +50,10 @@ async def end(
     return await instance.wait(), why
 
 
-async def sweep(drivers: Mapping[str, Driver], reporter: Reporter) -> None:
-    """Kill all that earlier agents have left running and no record names (rule 2)."""
+async def sweep(drivers: Mapping[str, Driver], reporter: Reporter, spared: Sequence[Identity] = ()) -> None:
+    """Kill all that earlier agents have left running and no record names (rule 2); the `spared` programs live on."""
     for driver in drivers.values():
-        await _until_dead(driver.clear, reporter)
+        await _until_dead(partial(driver.clear, spared=spared), reporter)
 
 
 class _Kill(Protocol):

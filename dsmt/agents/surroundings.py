@@ -67,11 +67,6 @@ class NodeSurroundings:
     ended: Callable[[Identity], Awaitable[Exit]]
     boot: str
 
-    @property
-    def node_key(self) -> str:
-        """The id of the node's key."""
-        return self.identity.key.key_id.hex()
-
 
 def site_of(plan: Plan, config: AgentConfig, around: Surroundings, ports: Mapping[str, int]) -> Site:
     """Where and how a plan's steps and program run; `ports` has a number for each of its ports.

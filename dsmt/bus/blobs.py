@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from dsmt.bus.named import Named
 from dsmt.errors import FailedError
 from dsmt.ports.store import Blob
 
@@ -25,6 +26,7 @@ class Blobs(ABC):
     """The depot's half of `ports.store.Store`, over the statements of the store that it is a part of."""
 
     _db: sqlite3.Connection
+    _named: Named
 
     @abstractmethod
     def _do(self, statement: str, values: Sequence[Any] = ()) -> list[Any]: ...
@@ -95,9 +97,10 @@ class Blobs(ABC):
         return [bytes(one[0]) for one in found]
 
     def named_blobs(self) -> set[bytes]:
-        """The digests that the live facts of services name."""
+        """The digests that the live facts of services name, and the specs that slots name."""
         found = self._do("SELECT raw FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
-        return {bytes.fromhex(one.decode()) for (raw,) in found for one in _DIGEST.findall(raw)}
+        raws = [*(raw for (raw,) in found), *self._named.specs()]
+        return {bytes.fromhex(one.decode()) for raw in raws for one in _DIGEST.findall(raw)}
 
 
 def _blob(found: tuple[bytes, int, int, str, int]) -> Blob:

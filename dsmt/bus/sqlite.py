@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from dsmt.bus import trimming
 from dsmt.bus.blobs import BLOB_TABLES, Blobs
+from dsmt.bus.named import Named
 from dsmt.bus.shares import owed
 from dsmt.bus.tables import ACCOUNTS, BUDGETS, CLASSES, INSERT, ROW, SCHEMA, row_of, values_of
 from dsmt.bus.trimming import Candidate, Chosen, Trimmings, oldest_first
@@ -75,6 +76,7 @@ class SqliteStore(Blobs):
         self._passed_ms = dict.fromkeys(CLASSES.values(), 0)
         self._horizons = self._restored_horizons()
         self._trimmings = Trimmings(self._do, tuple(CLASSES))
+        self._named = Named(self._do)
         self._tree = self._restored_tree()
         self.head = self._tree.rows
 
@@ -353,18 +355,21 @@ class SqliteStore(Blobs):
 
     def _candidates(self, place: int, limit: int) -> list[Candidate]:
         found = self._do(
-            "SELECT row, class, ended, size, arrived, leaf, payer FROM events WHERE row > ? ORDER BY row LIMIT ?",
+            "SELECT row, class, ended, size, arrived, leaf, payer, topic FROM events WHERE row > ? ORDER BY row LIMIT ?",
             (place, limit),
         )
         return [Candidate(*one) for one in found]
 
     def _chosen(self, number: int, rows: Sequence[Candidate], *, old: int, due: dict[str, int]) -> Chosen:
         """Delete what is to go among these; what that was."""
-        chosen = oldest_first(rows, number, due=due, old=old, horizon=self._horizons[number], pins=self._trimmings.pins)
+        chosen = oldest_first(rows, number, due=due, old=old, horizon=self._horizons[number], stays=self._stays)
         self._horizons[number] = max(self._horizons[number], chosen.place)
         if chosen.taken:
             self._delete(number, chosen.taken)
         return chosen
+
+    def _stays(self, one: Candidate) -> bool:
+        return one.row in self._trimmings.pins or self._named.holds(one.topic, one.row)
 
     def _delete(self, number: int, taken: Sequence[Candidate]) -> None:
         last = max(self.trimmed, *(one.row for one in taken))

@@ -3,6 +3,7 @@
 Rule 1: a class is trimmed oldest first: what is older than its age, and of each payer as much as it has to give (`shares`).
 Rule 2: of a fact that was superseded goes only what was superseded before the class's horizon: so each topic keeps its
     winner as of the horizon, and every decision behind it can be decided again.
+    What slots name stays though it was superseded (`named`).
 Rule 3: in the same commit as the rows go, their hashes enter `nodes`, where siblings become their parent; and their numbers
     enter `trims`, until a signed record says them. So at no crash is anything gone of which nobody knows that it was
     trimmed.
@@ -46,6 +47,7 @@ class Candidate(NamedTuple):
     arrived_ms: int
     leaf: bytes
     payer: str
+    topic: str
 
 
 class Chosen(NamedTuple):
@@ -58,9 +60,18 @@ class Chosen(NamedTuple):
 
 
 def oldest_first(
-    rows: Iterable[Candidate], of: int, *, due: Mapping[str, int], old: int, horizon: int, pins: set[int]
+    rows: Iterable[Candidate],
+    of: int,
+    *,
+    due: Mapping[str, int],
+    old: int,
+    horizon: int,
+    stays: Callable[[Candidate], bool],
 ) -> Chosen:
-    """Rule 1 and 2: of one class, all up to row `old`, and of each payer beyond it as many bytes as are `due`."""
+    """Rule 1 and 2: of one class, all up to row `old`, and of each payer beyond it as many bytes as are `due`.
+
+    `stays` is asked of each that would go.
+    """
     taken: list[Candidate] = []
     waiting: list[tuple[int, int, Candidate]] = []
     left, paid, place = dict(due), dict[str, int](), 0
@@ -68,11 +79,11 @@ def oldest_first(
         if one.row > old and not left:
             return Chosen(taken, place, paid, stopped=True)
         place = one.row
-        if one.of == of and one.ended is not None and one.row not in pins:
+        if one.of == of and one.ended is not None:
             heapq.heappush(waiting, (one.ended, one.row, one))
         while waiting and waiting[0][0] <= max(place, old, horizon):
             gone = heapq.heappop(waiting)[2]
-            if gone.row > old and gone.payer not in left:
+            if (gone.row > old and gone.payer not in left) or stays(gone):
                 continue
             taken.append(gone)
             if gone.payer in left:

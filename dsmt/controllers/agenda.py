@@ -2,7 +2,8 @@
 
 Rule 1: whatever it leaves out would give no intent (a property test holds it against a look at everything).
 Rule 2: a slot that changed is looked at by itself, unless its service is restless; then the whole service is.
-Rule 3: a node that changed concerns the slots on it, and every service that waits for nodes or follows their set.
+Rule 3: a node that changed concerns the slots on it, what it reports with no slot fact, and every service that waits for
+    nodes or follows their set.
 Rule 4: what concerns the realm (brokers, named sets, the brake) means everything.
 """
 
@@ -46,7 +47,7 @@ class Agenda:
         whole = {*dirty.services, *due, *self._asked} - {""}
         slots = set(dirty.slots)
         for node in dirty.nodes:
-            slots |= view.rooms.room(node).slots.keys()
+            slots |= view.rooms.room(node).slots.keys() | view.orphans.get(node, set())
         if dirty.nodes:
             whole |= self._restless | self._hungry | view.roaming
         scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(whole)

@@ -1,14 +1,16 @@
 """Endings: slots that are not wanted, what runs with no slot fact, and services that were removed.
 
-Rule 1: slots beyond the spec, and what nodes report with no slot fact and no spec, are told to be gone (rule A5);
-    the latter only while the brake is off.
-Rule 2: a removed service ends in one tombstone, when nothing of it is left on any node that may still live, and its
+Rule 1: slots beyond the spec, and what nodes report with no slot fact that a spec wants, are told to be gone (rule A5).
+Rule 2: the latter only while the brake is off, to nodes that are alive, in facts that live for `ORPHAN_MS`, and in so many
+    of each node at once: whatever a node makes up costs no more. What it still reports afterwards is told again.
+Rule 3: a removed service ends in one tombstone, when nothing of it is left on any node that may still live, and its
     slots have been gone for `BURIAL_MS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 from dsmt.controllers.brake import Brake
@@ -19,6 +21,11 @@ from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
 """How old the last `gone` of a removed service must be: a node may not yet have told that it has something."""
+
+ORPHAN_MS: Final = 10 * 60_000
+"""How long a fact lives that ends an orphan."""
+ORPHANS_AT_ONCE: Final = 100
+"""How many of them may live of one node."""
 
 Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
@@ -32,7 +39,7 @@ def end_slots(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Iterable[
         if slot.quarantined or spec is None:
             continue
         if fact is None:
-            _end_orphan(brake, key, slot, outcome)
+            _end_orphan(fleet, brake, key, slot, outcome)
         elif fact.record.desired != "gone":
             because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
             _publish(fleet, key, slot_intent(key, slot, gone(fact.record), (spec.id,), because), outcome)
@@ -44,32 +51,40 @@ def _publish(fleet: Fleet, key: SlotKey, intent: Intent | None, outcome: Outcome
         fleet.view.rooms.release(key)
 
 
-def end_orphans(brake: Brake, entry: ServiceEntry, places: Places, outcome: Outcome) -> None:
+def end_orphans(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Places, outcome: Outcome) -> None:
     """Tell what runs of a service with no spec and no slot fact to be gone."""
     for component, index in sorted(place for place in places if place in entry.slots):
         slot = entry.slots[component, index]
         if slot.fact is None and not slot.quarantined:
-            _end_orphan(brake, SlotKey(entry.name, component, index), slot, outcome)
+            _end_orphan(fleet, brake, SlotKey(entry.name, component, index), slot, outcome)
 
 
-def _end_orphan(brake: Brake, key: SlotKey, slot: SlotEntry, outcome: Outcome) -> None:
-    """A5: a node runs what no fact asks for. Of which revision it is nobody knows: the fact names none."""
-    found = [(node, said) for node in slot.holders if (said := slot.instances[node].orphan) is not None]
+def _end_orphan(fleet: Fleet, brake: Brake, key: SlotKey, slot: SlotEntry, outcome: Outcome) -> None:
+    """Rule 2: a node runs what no fact asks for. Of which revision it is nobody knows: the fact names none."""
+    told = [(node, said) for node in slot.holders if (said := slot.instances[node].orphan) is not None]
+    found = [(node, said) for node, said in told if fleet.state(node) == "alive"]
     if not found:
         return
     if brake.on:
         outcome.restless = True
         return
-    node, said = found[0]
+    node, said = next((one for one in found if _has_room(fleet, one[0])), (None, None))
+    if node is None or said is None:
+        return
     slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
     because = f"{node} reports that it runs {key} with no slot fact, and no spec wants it"
     intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because)
     if intent is not None:
-        outcome.intents.append(intent)
+        fleet.ending[node] += 1
+        outcome.intents.append(replace(intent, ttl_ms=ORPHAN_MS))
+
+
+def _has_room(fleet: Fleet, node: str) -> bool:
+    return len(fleet.view.ended.get(node, ())) + fleet.ending[node] < ORPHANS_AT_ONCE
 
 
 def remove(fleet: Fleet, brake: Brake, entry: ServiceEntry, outcome: Outcome) -> None:
-    """Rule 2."""
+    """Rule 3."""
     spec = entry.spec
     if spec is None:
         return

@@ -30,6 +30,8 @@ class Intent:
     epoch: int | None = None
     """That in which its thing is now, unless it is given."""
     subject: str = ""
+    ttl_ms: int | None = None
+    """None: the topic's own."""
 
     @property
     def data(self) -> dict[str, Any]:

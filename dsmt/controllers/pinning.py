@@ -1,7 +1,8 @@
 """Pinning: a slot that keeps data stays with the disk that holds it (rule A11).
 
-Rule 1: the slot fact names its `home`: the node, and the id of that node's key. Another machine that comes up under the
-    node's name has an empty disk and another key: it is not home, and starts nothing.
+Rule 1: the slot fact names its `home`: the node, and the id of the key that it had when its data directory was made, which
+    stays when that key is rotated. Another machine that comes up under the node's name has an empty disk and another key:
+    it is not home, and starts nothing.
 Rule 2: neither the death of its node, nor a drain, an exclusion or another node set moves it: it waits, and a person is
     told. It moves when an operator asks for that and accepts the loss of the data, which is used up by that one move.
 Rule 3: a slot that was ended and is wanted again comes back to its home.
@@ -16,7 +17,7 @@ from dsmt.view import Fleet, SlotEntry, SlotKey
 
 
 def key_of(fleet: Fleet, node: str) -> str:
-    """The id of a node's key; empty while it is not known."""
+    """The key of a node's data; empty while it is not known."""
     entry = fleet.view.nodes.get(node)
     return "" if entry is None or entry.attributes is None else entry.attributes.record.key
 

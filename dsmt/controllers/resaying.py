@@ -56,6 +56,7 @@ def _successor(signed: SignedEvent) -> Intent:
         because=f"the key of {event.source}, who said this, was revoked",
         to=event.to,
         subject=event.subject,
+        ttl_ms=event.ttl,
     )
 
 

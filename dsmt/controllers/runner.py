@@ -318,6 +318,7 @@ class ControllerRunner:
                 replaces=intent.replaces,
                 version=intent.next_version,
                 epoch=self._epoch(intent),
+                ttl_ms=intent.ttl_ms,
             )
             self._wanted.pop(intent.topic, None)
             self._echoes.pop(intent.topic, None)
@@ -348,7 +349,13 @@ class ControllerRunner:
         topics: list[str] = []
         for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes}):
             draft = Draft(
-                intent.topic, intent.data, subject=intent.subject, cause=intent.cause, to=intent.to, replaces=intent.replaces
+                intent.topic,
+                intent.data,
+                subject=intent.subject,
+                cause=intent.cause,
+                to=intent.to,
+                replaces=intent.replaces,
+                ttl_ms=intent.ttl_ms,
             )
             emissions.append(self._bus.emit(draft))
             topics.append(intent.topic)

@@ -37,7 +37,7 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, only: Places
     spec, parsed = entry.spec, entry.parsed
     if spec is None or parsed is None:
         if f"service/{entry.name}/spec" not in fleet.view.quarantined:
-            end_orphans(brake, entry, entry.slots if only is None else only, outcome)
+            end_orphans(fleet, brake, entry, entry.slots if only is None else only, outcome)
         return outcome
     if spec.record.removed:
         remove(fleet, brake, entry, outcome)

@@ -86,4 +86,6 @@ class Fold:
             topics.discard(topic)
             if not topics:
                 del self._of[thing_of(topic)]
+                if thing_of(topic) not in self._ended:
+                    del self._latest[thing_of(topic)]
         return signed

@@ -41,7 +41,7 @@ class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     boot_id: str
     key: str = ""
-    """The id of the node's key, which a machine made anew under its name does not have."""
+    """The id of the key that the node had when its data directory was made: one made anew under its name has another."""
     labels: dict[str, str] = {}
     location: tuple[float, float] | None = None
     drivers: dict[str, DriverAttributes] = {}
@@ -199,7 +199,7 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
-    """The node whose disk holds a pinned slot's data. `key` is the id of its key: another machine of that name is not it."""
+    """The node whose disk holds a pinned slot's data, with the `key` of its attributes, by which that machine is told."""
 
     node: str
     key: str
@@ -250,6 +250,13 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     def held(self) -> bool:
         """Whether an operator's hold stopped it."""
         return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to."""
+        if self.desired == "gone":
+            return ()
+        return (self.spec,) if self.good is None else (self.spec, self.good.spec)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ class MonitorConfig:
     address: str
     version: str
     key: str
-    """The id of the node's key."""
+    """What tells that the node's data directory is the one that it was (`agents.data_key`)."""
     labels: Mapping[str, str]
     drivers: Mapping[str, DriverAttributes]
     accepts: str | None = None

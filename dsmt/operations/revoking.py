@@ -2,20 +2,22 @@
 
 Rule 1: who comes after a revocation believes nothing that the key has signed. So what an operator's key had said for all
     (specs, holds, node sets, controls) is said again by another operator first, with the same content, or ended.
-    A move that was done keeps its number, and is not done again; a revision that was refused says since when it is so.
+    A revision that was rolled back stands by its slots alone: it is not signed anew, and what they implement is. So where
+    either was said by that key, the next revision is what runs, and nothing of it is started anew.
+    A move that was done keeps its number, and is not done again.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import InputError, RefusedError
-from dsmt.event.envelope import SignedEvent
+from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import Revoked, SpecFact, from_data, to_data
 from dsmt.operations.connection import Connection
 from dsmt.operations.sight import patience
@@ -23,6 +25,10 @@ from dsmt.operations.writing import say
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.trust.grants import may_write
 from dsmt.trust.revocations import topic_of
+from dsmt.view import View
+
+Reverted = dict[str, dict[str, SignedEvent]]
+"""By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
 
 SUCCESSORS_S: Final = 10.0
 LOOK_S: Final = 0.2
@@ -83,9 +89,12 @@ def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
 async def claim(connection: Connection, what: str) -> Claim:
     """What a revocation would leave without a believed signer. Raises `InputError` for what names no key."""
     facts = await shared_facts(connection.bus)
+    reverted = await _reverted(connection.bus, facts)
     key_id, name = key_of(connection, what)
     after = connection.trust.without(key_id)
-    topics = sorted(signed.event.topic for signed in facts if after.disowns(signed))
+    disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
+    disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
+    topics = sorted(disowned)
     own = connection.bus.source
     return Claim(
         name=name,
@@ -107,15 +116,54 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
     facts = {signed.event.topic: signed for signed in await shared_facts(connection.bus)}
     standing = [facts[topic] for topic in claim.ours if topic in facts]
     if standing:
-        await say(connection.bus, [_successor(one, connection.by, removed=one.event.topic in ended) for one in standing])
+        reverted = await _reverted(
+            connection.bus, standing + [one for one in facts.values() if one.event.type == "dsmt.slot"]
+        )
+        drafts = [
+            _successor(one, reverted.get(one.event.topic, {}), connection.by, removed=one.event.topic in ended)
+            for one in standing
+        ]
+        await say(connection.bus, drafts)
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
 
 
-def _successor(signed: SignedEvent, by: str, *, removed: bool) -> Draft:
+async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
+    """What was rolled back; a spec that is not had any more is left out."""
+    view, found = View(), Reverted()
+    for signed in facts:
+        view.apply(signed)
+    for entry in view.services.values():
+        if entry.spec is None or entry.parsed is None or entry.spec.record.removed:
+            continue
+        for component in entry.parsed.components:
+            refusal = entry.refusal(component)
+            if refusal is None:
+                continue
+            try:
+                (spec,) = await bus.fetch([EventId.parse(refusal.record.spec)])
+            except (DsmtError, ValueError):
+                continue
+            found.setdefault(entry.spec.signed.event.topic, {})[component] = spec
+    return found
+
+
+def _as_it_runs(data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
+    """A spec with each component that was rolled back as its slots have it, but as many of them as it says."""
+    fact = from_data(SpecFact, data)
+    components = dict(fact.spec["components"])
+    for name, spec in reverted.items():
+        before = from_data(SpecFact, spec.event.data).spec["components"][name]
+        components[name] = {**before, "instances": components[name]["instances"]}
+    return to_data(msgspec.structs.replace(fact, spec={**fact.spec, "components": components}, since=0))
+
+
+def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str, *, removed: bool) -> Draft:
     event, data = signed.event, signed.event.data
     if removed:
         record = from_data(SpecFact, data)
         data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
+    elif reverted:
+        data = _as_it_runs(data, reverted)
     elif event.type == "dsmt.service.spec":
         data = {**data, "since": data.get("since") or event.version}
     return Draft(event.topic, data, subject=event.subject, cause=(signed.id,), to=event.to, replaces=signed)

@@ -11,7 +11,7 @@ Contract:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -86,10 +86,11 @@ class Driver(Protocol):
         """Take over an instance that an earlier agent started; None when it is gone."""
         ...
 
-    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
         """SIGKILL all programs of the container, whichever agent started them, and wait at most `deadline` s for their end.
 
-        For who knows of nothing that runs: an agent that was killed after a start and before it wrote that down has left
-        what no record names. Returns the pids that do not die; empty is the good case.
+        The `spared` ones live on, with all that they forked. For who knows of nothing else that runs: an agent that was
+        killed after a start and before it wrote that down has left what no record names. Returns the pids that do not die;
+        empty is the good case.
         """
         ...

@@ -4,7 +4,7 @@ Contract:
 1. Rows are numbered 1, 2, 3... in the order of `append`; a row never changes its event.
 2. `append` is all or nothing for its batch, and what it returned survives a crash of the process.
 3. The winner of a topic (rule A1) is marked by the caller's decision and is never trimmed; neither is its winner as of
-   the horizon of trimming (rule H3).
+   the horizon of trimming (rule H3), nor a spec that the fact of a slot names (rule A12).
 4. Each row stands under the head (`event.rowtree`), also after it was trimmed.
 """
 
@@ -252,7 +252,7 @@ class Store(Protocol):
         ...
 
     def named_blobs(self) -> set[bytes]:
-        """The digests that the live facts of services name."""
+        """The digests that the live facts of services name, and the specs that slots name."""
         ...
 
     def close(self) -> None:

@@ -4,7 +4,7 @@
 |---|---|
 | broker | `broker.cbor`, `identity`, `birth` (the realm was born in this store: signed by its root), `store.db` |
 | controller | `controller.cbor`, `identity` |
-| node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` |
+| node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` with its `KEY` |
 """
 
 from __future__ import annotations

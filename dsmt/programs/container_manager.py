@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dsmt.agents.container import NodeConfig
 from dsmt.agents.container_manager import ContainerManager
+from dsmt.agents.data_key import data_key
 from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.surroundings import NodeSurroundings
 from dsmt.programs.keeper import keeper_teller
@@ -46,6 +47,7 @@ async def _serve(directory: Path) -> int:
         address=told.address,
         directory=str(directory),
         data_root=data_root(directory),
+        data_key=data_key(DiskFiles(data_root(directory)), identity.key.key_id),
         labels=told.labels,
     )
     async with client(

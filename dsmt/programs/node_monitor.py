@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from dsmt.agents.data_key import data_key
 from dsmt.agents.delegation import delegated
 from dsmt.agents.drivers import DRIVERS
 from dsmt.event.records import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
-from dsmt.programs.node_process import client, outside, read_node
+from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.datagrams import UdpDatagrams
 from dsmt.system.files import DiskFiles
@@ -55,7 +56,7 @@ async def _serve(directory: Path) -> None:
                 node=told.node,
                 address=told.address,
                 version=__version__,
-                key=node.key.key_id.hex(),
+                key=data_key(DiskFiles(data_root(directory)), node.key.key_id),
                 labels=told.labels,
                 drivers=_drivers(),
                 pid=os.getpid(),

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from dsmt.agents.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
 from dsmt.agents.container_manager import ContainerManager
+from dsmt.agents.data_key import data_key
 from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.surroundings import NodeSurroundings, Surroundings
 from dsmt.bus.broker import Broker, BrokerConfig
@@ -241,6 +242,11 @@ class SimNode:
         self.start()
 
     @property
+    def data_key(self) -> str:
+        """What tells that its data directory is the one that it was."""
+        return data_key(SimFiles(self.host.disk, DATA_ROOT), self.identity.key.key_id)
+
+    @property
     def config(self) -> NodeConfig:
         """What its manager is told."""
         return NodeConfig(
@@ -251,6 +257,7 @@ class SimNode:
             address=self.host.address,
             directory=NODE_ROOT,
             data_root=DATA_ROOT,
+            data_key=self.data_key,
             heartbeat_s=self.heartbeat_s,
         )
 
@@ -287,7 +294,7 @@ class SimNode:
                 node=self.name,
                 address=host.address,
                 version=__version__,
-                key=self.identity.key.key_id.hex(),
+                key=self.data_key,
                 labels={},
                 drivers={"process": DriverAttributes(fence=SimDriver.fence, enforces=SimDriver.enforces)},
                 pid=process.identity.pid,

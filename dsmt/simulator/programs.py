@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -148,10 +149,10 @@ class SimDriver:
         found = self._host.programs.get(identity.pid)
         return found if isinstance(found, SimInstance) and found.identity == identity else None
 
-    async def clear(self, *, deadline: float) -> tuple[int, ...]:  # noqa: ARG002 - they always die at once
-        """SIGKILL all programs of the container; nothing is ever left."""
+    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:  # noqa: ARG002
+        """SIGKILL all programs of the container but the spared ones; they always die at once."""
         self._host.loop.require_alive()
         for program in list(self._host.programs.values()):
-            if isinstance(program, SimInstance) and program.owner == self._owner:
+            if isinstance(program, SimInstance) and program.owner == self._owner and program.identity not in spared:
                 program.signal(signals.SIGKILL)
         return ()

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from dsmt.ports.processes import Identity
@@ -99,9 +99,12 @@ async def kill_tree(root: Identity, *, deadline: float, mark: str = "") -> tuple
     return await Tree(root, mark, ours=False).kill(deadline=deadline)
 
 
-async def kill_owned(owner: str, *, deadline: float) -> tuple[int, ...]:
-    """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die."""
-    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner), deadline, {})
+async def kill_owned(owner: str, *, deadline: float, spared: Container[str | None] = ()) -> tuple[int, ...]:
+    """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die.
+
+    The trees with the `spared` marks live on.
+    """
+    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner and mark not in spared), deadline, {})
 
 
 def make_mark(owner: str, number: int) -> str:

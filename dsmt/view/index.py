@@ -15,7 +15,8 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, SpecFact
+from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, Slot, SpecFact
+from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.plain import from_plain
 from dsmt.view.dirty import Dirty
@@ -41,8 +42,10 @@ class Index:
         self.controllers: dict[str, Held[ControllerState]] = {}
         self.roaming: set[str] = set()
         """Services whose slots follow the set of nodes: `each_node`, or a node set other than `all_nodes`."""
-        self.orphans: set[SlotKey] = set()
-        """Slots of which a node reports something with no slot fact (rule A5)."""
+        self.orphans: dict[str, set[SlotKey]] = {}
+        """By node, the slots of which it reports something with no slot fact (rule A5)."""
+        self.ended: dict[str, set[SlotKey]] = {}
+        """By node, those slots whose fact ends by itself: it ended an orphan there."""
         self.judged: set[str] = set()
         """Nodes on which there is a verdict, standing or undone."""
         self.troubled: set[str] = set()
@@ -237,18 +240,27 @@ class Index:
             and (held is None or held.record.node != before.record.node or held.record.desired == "gone")
         ):
             dirty.nodes.add(before.record.node)
+        for node in _ended_on(before):
+            _discard(self.ended, node, key)
+            dirty.nodes.add(node)
+        for node in _ended_on(held):
+            self.ended.setdefault(node, set()).add(key)
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         if levels[6] not in ("container", "agent", "application"):
             raise UnusableEventError("view.topic", f"there is no layer {levels[6]}")
+        key, node = _key(levels), levels[5]
+        before = _is_parked(self.slot(key), node)
         self._instance(levels, levels[6], held)
-        key = _key(levels)
         dirty.slots.add(key)
         entry = self.slot(key)
-        if entry is not None and any(i.orphan is not None for i in entry.instances.values()):
-            self.orphans.add(key)
+        if _is_parked(entry, node) != before and key.service in self.roaming:
+            dirty.services.add(key.service)  # the node set may name those that failed
+        instance = None if entry is None else entry.instances.get(node)
+        if instance is not None and instance.orphan is not None:
+            self.orphans.setdefault(node, set()).add(key)
         else:
-            self.orphans.discard(key)
+            _discard(self.orphans, node, key)
 
     def _of_instance(self, word: str) -> Put:
         def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
@@ -276,6 +288,26 @@ def _index(level: str) -> int:
 
 def _key(levels: list[str]) -> SlotKey:
     return SlotKey(levels[1], levels[3], _index(levels[4]))
+
+
+def _is_parked(slot: SlotEntry | None, node: str) -> bool:
+    """Whether the application on a node is parked."""
+    instance = None if slot is None else slot.instances.get(node)
+    said = None if instance is None or instance.application is None else instance.application.record
+    return said is not None and said.parked and said.state is not State.GONE
+
+
+def _ended_on(fact: Held[Slot] | None) -> tuple[str, ...]:
+    """The node on which a slot fact ends an orphan, if it does."""
+    soft = fact is not None and fact.signed.event.ttl is not None
+    return () if fact is None or not soft or fact.record.node is None else (fact.record.node,)
+
+
+def _discard(places: dict[str, set[SlotKey]], node: str, key: SlotKey) -> None:
+    if node in places:
+        places[node].discard(key)
+        if not places[node]:
+            del places[node]
 
 
 def _capacity(held: Held[NodeAttributes] | None) -> tuple[Any, ...]:

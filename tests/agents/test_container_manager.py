@@ -401,6 +401,26 @@ def test_what_a_tombstone_buried_is_an_orphan_until_a_fact_ends_it() -> None:
     in_virtual_time(main)
 
 
+def test_a_slot_that_a_fact_ended_which_is_over_begins_anew_whatever_its_version() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec, version=7)
+        await at.site.until("running")
+        at.site.assign(spec, version=8, desired="gone", ttl_ms=60_000)
+        await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        at.site.assign(spec, version=3)
+        await asyncio.sleep(30)
+        assert not at.node.machine.alive
+        await asyncio.sleep(60)
+        at.site.assign(spec, version=1)
+        await at.site.until("running")
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()

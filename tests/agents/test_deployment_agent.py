@@ -481,6 +481,102 @@ def test_an_agent_killed_while_it_hands_over_is_followed_by_one_that_leaves_one_
         in_virtual_time(main)
 
 
+def test_an_agent_killed_while_it_hands_over_leaves_the_old_copy_served_until_the_new_one_is_ready() -> None:
+    for step in range(1, 60):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            agent = site.start()
+            old = await served(site)
+            site.checks.passed = False
+            site.assign(site.spec(DOZES, version=2), version=2)
+            await asyncio.sleep(step * 0.002)
+            for _ in range(2):
+                agent.kill()
+                agent = site.start()
+                await asyncio.sleep(3)
+                assert len(site.machine.alive) == 2
+                assert old in site.machine.alive
+                ports = {"http": int(old.launch.env["PORT"])}
+                assert site.endpoint() == {"address": "127.0.0.1", "ports": ports, "generation": 1, "ready": True}
+            told = [endpoint["ready"] for endpoint in site.realm.told(site.slot.on("endpoint", site.node))]
+            assert all(told)
+            site.checks.passed = True
+            await site.realm.until(lambda: old not in site.machine.alive and site.endpoint()["generation"] == 2)
+            (new,) = site.machine.alive
+            assert new.launch.argv[0] == "doze"
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+def test_a_copy_that_was_ready_when_its_agent_was_killed_while_it_hands_over_is_the_one_that_is_served() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+        new = site.machine.alive[1]
+        await asyncio.sleep(0.1)
+        agent.kill()
+        agent = site.start()
+        await site.realm.until(lambda: old not in site.machine.alive)
+        assert site.machine.alive == [new]
+        assert site.endpoint()["ports"] == {"http": int(new.launch.env["PORT"])}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("dies", ["old", "new", "both"])
+def test_what_dies_of_two_copies_while_no_agent_lives_is_not_served_and_the_other_is(dies: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        await asyncio.sleep(1)
+        agent.kill()
+        new = site.machine.alive[1]
+        for program in {"old": [old], "new": [new], "both": [old, new]}[dies]:
+            program.end(Exit(None, 9))
+        agent = site.start()
+        await asyncio.sleep(5)
+        assert site.endpoint()["ready"] == (dies == "new")
+        assert (old in site.machine.alive, new in site.machine.alive) == (dies == "new", dies == "old")
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"] and site.endpoint()["generation"] == 2)
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_going_back_while_another_agent_has_taken_both_copies_over_restarts_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        before = site.spec_of()
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        agent.kill()
+        agent = site.start()
+        await asyncio.sleep(3)
+        site.assign(before, version=3)
+        await site.realm.until(lambda: site.machine.alive == [old])
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"] and site.endpoint()["generation"] == 3)
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_slot_that_leaves_while_it_hands_over_leaves_nothing_running() -> None:
     async def main() -> None:
         site = Site(Realm())

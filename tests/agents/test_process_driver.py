@@ -446,6 +446,23 @@ def test_what_an_instance_left_that_died_unwatched_is_found_by_its_container_alo
     asyncio.run(main())
 
 
+def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_one_does_not(launch, said, cleanup, tmp_path):
+    old = _first_agent(launch(DAEMON))
+    cleanup.append(old)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        new = ProcessDriver(str(tmp_path)).start(launch("sleep 60"))
+        cleanup.extend((escaped, new.identity))
+        driver = ProcessDriver(str(tmp_path))
+        assert await driver.clear(deadline=10, spared=(old,)) == ()
+        await new.wait()
+        assert (is_alive(old), is_alive(escaped), is_alive(new.identity)) == (True, True, False)
+
+    asyncio.run(main())
+
+
 def test_all_that_an_owners_agents_started_is_found_and_killed(launch, said, cleanup, tmp_path):
     identity = _first_agent(launch(DAEMON))
     cleanup.append(identity)

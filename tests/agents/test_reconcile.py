@@ -187,5 +187,5 @@ def test_what_is_kept_is_never_stopped_but_for_its_own_faults(situation: Situati
 
 def test_a_slot_that_is_pinned_to_another_machine_of_this_name_starts_nothing_here() -> None:
     pinned = replace(slot(node="n1"), home=Home(node="n1", key="old"))
-    assert task("n1", pinned, exists=False, key="old") is Task.CREATE
-    assert task("n1", pinned, exists=False, key="new") is Task.NOTHING
+    assert task("n1", pinned, exists=False, data_key="old") is Task.CREATE
+    assert task("n1", pinned, exists=False, data_key="new") is Task.NOTHING

@@ -155,7 +155,7 @@ class Realm:
         event = signed.event
         if is_fact(event):
             held = self.facts.get(event.topic)
-            if held is not None and not newer(event, held.event):
+            if held is not None and not held.event.is_dead(event.time_ms) and not newer(event, held.event):
                 return
             self.facts[event.topic] = signed
             for topic in [topic for topic, fact in self.facts.items() if hides(event, fact.event)]:
@@ -409,9 +409,9 @@ class Driver:
     def adopt(self, identity: Identity) -> Program | None:
         return next((p for p in self.machine.alive if p.identity == identity), None)
 
-    async def clear(self, *, deadline: float) -> tuple[int, ...]:
+    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
         for program in self.machine.alive:
-            if program.owner == self.owner:
+            if program.owner == self.owner and program.identity not in spared:
                 await program.kill(deadline=deadline)
         return ()
 
@@ -500,7 +500,14 @@ class Site:
         return self.spec_bus.emit(Draft(topic, data, version=version, epoch=epoch)).signed
 
     def assign(
-        self, spec: SignedEvent, *, version: int = 1, to: tuple[str, ...] | None = None, epoch: int = 1, **about: Any
+        self,
+        spec: SignedEvent,
+        *,
+        version: int = 1,
+        to: tuple[str, ...] | None = None,
+        epoch: int = 1,
+        ttl_ms: int | None = None,
+        **about: Any,
     ) -> SignedEvent:
         """A controller's word; `to` None names all the nodes that A1 says."""
         slot = Slot(
@@ -514,7 +521,8 @@ class Site:
         )
         nodes = {self.node, slot.node, None if slot.previous is None else slot.previous.node}
         told = tuple(sorted(f"node/{node}" for node in nodes if node is not None)) if to is None else to
-        return self.slot_bus.emit(Draft(self.slot.topic, to_data(slot), version=version, to=told, epoch=epoch)).signed
+        draft = Draft(self.slot.topic, to_data(slot), version=version, to=told, epoch=epoch, ttl_ms=ttl_ms)
+        return self.slot_bus.emit(draft).signed
 
     def spec_of(self) -> SignedEvent:
         """The spec fact that holds now."""
@@ -599,6 +607,7 @@ def node_config(node: str = "n1") -> NodeConfig:
         address="127.0.0.1",
         directory=f"/{node}",
         data_root=f"/{node}/data",
+        data_key="k",
         labels={"zone": "a"},
     )
 

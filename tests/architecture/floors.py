@@ -48,15 +48,15 @@ PURE = {
 """Modules of mixed rooms that are held to the rules below the line."""
 
 SHELLS = {
-    "dsmt.agents": "commanding container_keeper container_manager deployment_agent facts handover installing kept memory"
-                   " reporting run running serving steps stopping surroundings voice watching",
+    "dsmt.agents": "commanding container_keeper container_manager data_key deployment_agent facts handover installing kept"
+                   " memory reporting run running serving steps stopping surroundings voice watching",
     "dsmt.bus": "asking attaching broker client emission publisher readings subscription uplink",
     "dsmt.controllers": "runner",
     "dsmt.monitors": "node probe",
 }  # fmt: skip
 ADAPTERS = {
     "dsmt.agents": "archive artifacts drivers node_artifacts",
-    "dsmt.bus": "blobs memory sqlite tables trimming zeromq",
+    "dsmt.bus": "blobs memory named sqlite tables trimming zeromq",
     "dsmt.monitors": "checks exec http tcp",
 }
 

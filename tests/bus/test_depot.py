@@ -9,7 +9,7 @@ import pytest
 from dsmt.bus import frames as f
 from dsmt.bus.depot import UNFINISHED_MS, Depot
 from dsmt.bus.sqlite import SqliteStore
-from tests.bus.test_sqlite import append
+from tests.bus.test_sqlite import append, service, slot
 
 SIZE = 1000
 
@@ -73,6 +73,18 @@ def test_what_live_facts_name_is_never_given_for_room(shelf):
     refused = shelf.put(content(10), payer="operator/z")
     assert not refused.ok
     assert "live facts name all" in refused.message
+
+
+def test_what_a_spec_names_that_slots_still_implement_is_never_given_for_room(shelf):
+    for n in range(10):
+        shelf.put(content(n), payer=f"operator/{n % 3}")
+    (before,) = service(shelf.store, 1, digest=sha256(content(0)).hexdigest())
+    service(shelf.store, 2, slots=[(1, slot(before))])
+    assert shelf.put(content(10), payer="operator/z").ok
+    assert [n for n in range(11) if not shelf.has(content(n))] == [1]
+    service(shelf.store, slots=[(2, slot("operator/a#1700000000000-2"))])
+    assert shelf.put(content(11), payer="operator/z").ok
+    assert [n for n in range(12) if not shelf.has(content(n))] == [0, 1]
 
 
 def test_one_operator_cannot_fill_it(shelf):

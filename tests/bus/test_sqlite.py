@@ -17,9 +17,11 @@ from dsmt.bus.trimming import RECORDS
 from dsmt.errors import FailedError
 from dsmt.event.envelope import Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
+from dsmt.event.records import Good, Slot, SpecFact
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row
+from tests.controllers.build import signed
 
 
 def append(
@@ -198,6 +200,42 @@ def test_the_winner_at_the_horizon_stays_and_goes_when_the_horizon_has_passed_it
     store.append([append(3, budget="evidence", winner=True, arrived=5 * day), append(4, budget="evidence", arrived=5 * day)])
     assert trimmed(store, 8 * day) == [1, 3, 4]
     assert trimmed(store, 13 * day) == [3]
+
+
+def service(store, *revisions, digest="", slots=()):
+    """Store revisions of `web`, the last of which is its spec, and facts of its slots; the ids of the revisions."""
+    specs = [
+        signed(
+            "operator/a",
+            "service/web/spec",
+            SpecFact(spec={"n": one, "digest": digest}, by="a", reason=""),
+            version=one,
+            sequence=one,
+        )
+        for one in revisions
+    ]
+    facts = [
+        signed("controller/c", f"service/web/slot/app/{index}", slot, version=version, sequence=10 * version + index)
+        for index, (version, slot) in enumerate(slots)
+    ]
+    for one in (*specs, *facts):
+        store.append([Append(one, 1000, "evidence", fact=True, winner=True, expires_ms=None)])
+    return [str(one.id) for one in specs]
+
+
+def slot(spec, *, good=None, desired="running"):
+    last = None if good is None else Good(spec=good, revision=1)
+    return Slot(node="n1", spec=spec, revision=1, desired=desired, good=last)
+
+
+def test_a_spec_that_a_slot_implements_or_would_go_back_to_stays_until_none_does(store):
+    week = 7 * 24 * 3600 * 1000
+    named = [f"operator/a#1700000000000-{one}" for one in range(1, 6)]
+    slots = [(1, slot(named[1])), (1, slot(named[4], good=named[2])), (1, slot(named[0], desired="gone"))]
+    assert service(store, 1, 2, 3, 4, 5, slots=slots) == named
+    assert trimmed(store, 2 * week) == [2, 3, 5, 6, 7, 8]
+    service(store, slots=[(2, slot(named[4])), (2, slot(named[4], good=named[4]))])
+    assert trimmed(store, 4 * week) == [5, 8, 9, 10]
 
 
 def test_what_was_hidden_or_has_expired_stays_until_the_horizon_has_passed_that(store):

@@ -8,11 +8,11 @@ from dsmt.bus.trimming import RECORDS, SCHEMA, Candidate, Trimmings, oldest_firs
 
 
 def row(number, *, ended=None, size=10, payer="node/n1", of=0):
-    return Candidate(number, of, ended, size, 0, b"leaf", payer)
+    return Candidate(number, of, ended, size, 0, b"leaf", payer, "user/t")
 
 
 def taken(rows, **about):
-    values = {"due": {}, "old": 0, "horizon": 0, "pins": set()} | about
+    values = {"due": {}, "old": 0, "horizon": 0, "stays": lambda _: False} | about
     return [one.row for one in oldest_first(rows, 0, **values).taken]
 
 
@@ -29,14 +29,14 @@ def test_what_was_superseded_before_an_earlier_horizon_goes_as_soon_as_it_is_loo
 
 def test_a_payer_gives_what_it_has_to_and_nobody_else_gives_in_its_place():
     rows = [row(1, ended=1, payer="node/n2"), row(2, ended=2), row(3, ended=3), row(4, ended=4)]
-    chosen = oldest_first(rows, 0, due={"node/n1": 15}, old=0, horizon=0, pins=set())
+    chosen = oldest_first(rows, 0, due={"node/n1": 15}, old=0, horizon=0, stays=lambda _: False)
     assert [one.row for one in chosen.taken] == [2, 3]
     assert (chosen.place, chosen.paid, chosen.stopped) == (3, {"node/n1": 3}, True)
 
 
 def test_what_is_too_old_goes_whoever_pays_and_pinned_rows_and_those_of_other_classes_stay():
     rows = [row(1, ended=1, payer="node/n2"), row(2, ended=2), row(3, ended=3, of=1), row(4, ended=4)]
-    assert taken(rows, old=3, pins={2}) == [1]
+    assert taken(rows, old=3, stays=lambda one: one.row == 2) == [1]
 
 
 def test_the_rows_of_records_that_were_put_together_are_kept_no_longer():

@@ -331,6 +331,7 @@ class Realm:
                 replaces=None if intent.replaces is None else intent.replaces.id,
                 cause=intent.cause,
                 to=intent.to,
+                ttl=intent.ttl_ms,
             )
             for intent in intents
         ]

@@ -1,5 +1,6 @@
 """Orphans, removed services, and their one tombstone."""
 
+from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
 from dsmt.event.records import Good
 from dsmt.event.status import Layer, State
 
@@ -71,6 +72,77 @@ def test_orphans_wait_while_the_brake_is_on() -> None:
     assert realm.step() == []
     realm.attach("n0")
     assert "old/app/0" in {i.subject for i in realm.step()}
+
+
+def made_up(realm: Realm, services: range, *, node: str = "n2", state: State = State.INSTALLED) -> None:
+    for number in services:
+        place = key(0, service=f"z{number:04}")
+        realm.status(place, node, state, layer=Layer.CONTAINER, generation=1, orphan=state is State.INSTALLED)
+
+
+def said(realm: Realm) -> list[str]:
+    """What stands of services that nobody applied."""
+    return [one.event.topic for one in realm.view.winners() if one.event.topic.startswith("service/z")]
+
+
+def test_whatever_a_node_makes_up_only_so_many_facts_of_it_live_at_once_and_no_other_node_waits_for_it() -> None:
+    realm, most = Realm("n1", "n2", "n3"), ORPHANS_AT_ONCE
+    made_up(realm, range(3 * most))
+    assert len(realm.step()) == most
+    made_up(realm, range(3 * most), state=State.GONE)
+    made_up(realm, range(3 * most, 4 * most))
+    assert realm.step() == []
+    realm.status(key(0), "n3", State.INSTALLED, layer=Layer.CONTAINER, generation=2, orphan=True)
+    assert [intent.to for intent in realm.step()] == [("node/n3",)]
+    realm.after(ORPHAN_MS / 1000)
+    assert {intent.topic.split("/")[1] for intent in realm.step()} == {
+        "web",
+        *(f"z{n:04}" for n in range(3 * most, 4 * most)),
+    }
+
+
+def test_nothing_is_left_of_orphans_that_are_gone() -> None:
+    realm = Realm("n1", "n2")
+    for day in range(3):
+        made_up(realm, range(50 * day, 50 * day + 50))
+        realm.settle(seconds=1, obey=False)
+        made_up(realm, range(50 * day, 50 * day + 50), state=State.GONE)
+        realm.after(25 * 3600)
+    assert said(realm) == []
+    assert not realm.view.services
+    assert not realm.view.ended
+    assert not realm.view.orphans
+
+
+def test_an_orphan_that_is_still_there_is_told_to_be_gone_again_once_the_fact_has_ended_by_itself() -> None:
+    realm = orphaned()
+    realm.step()
+    assert realm.after(ORPHAN_MS / 1000 - 1).step() == []
+    (again,) = realm.after(1).step()
+    assert (again.record.desired, again.to, again.next_version) == ("gone", ("node/n1",), 8)
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER, generation=8, orphan=True)
+    (later,) = realm.after(ORPHAN_MS / 1000).step()
+    assert later.next_version == 9
+
+
+def test_a_node_that_does_not_live_is_told_what_it_may_not_run_when_it_is_back() -> None:
+    realm = orphaned()
+    realm.close("n1")
+    assert [intent.topic for intent in realm.after(1).step()] == ["node/n1/verdict"]
+    assert realm.step() == []
+    realm.attach("n1")
+    (intent,) = realm.step()
+    assert (intent.record.desired, intent.record.node) == ("gone", "n1")
+
+
+def test_what_ended_an_orphan_gives_way_to_a_spec() -> None:
+    realm = orphaned()
+    realm.step()
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.view.slot(key(0)).fact.signed.event.ttl) == ("running", None)
+    assert not realm.view.ended
+    assert realm.after(2 * ORPHAN_MS / 1000).slot(0).desired == "running"
 
 
 def removed(*, obey: bool = True) -> Realm:

@@ -167,6 +167,28 @@ def test_a_move_that_was_done_is_not_asked_for_again_by_who_keeps_the_rest(tmp_p
     seated(tmp_path, test)
 
 
+@pytest.mark.parametrize("by", ["operator/eve.x1", "operator/bob"])
+def test_what_slots_went_back_to_is_the_next_revision_whoever_had_said_the_one_that_was_refused(
+    tmp_path: Path, by: str
+) -> None:
+    async def test(seat: Seat) -> None:
+        assert seat.thief is not None
+        bob, controller = await seat.made.client("operator/bob"), await seat.made.client("controller/c1")
+        (good,) = [one for one in await revoking.shared_facts(bob) if one.event.topic == "service/web/spec"]
+        bad = SpecFact(spec=spec(web(5).replace("./app", "./app fails")), by="bob", reason="")
+        sayer = seat.thief if by == seat.thief.source else bob
+        await sayer.publish(Draft("service/web/spec", to_data(bad), replaces=good))
+        for index in range(5):
+            slot = Slot(node="n1", spec=str(good.id), revision=1, desired="running", refused=2)
+            await controller.publish(Draft(f"service/web/slot/app/{index}", to_data(slot), version=1))
+        kept, _ = await seat.ended()
+        assert "service/web/spec" in kept
+        source, data = (await seat.fresh())["service/web/spec"]
+        assert (source, data["spec"]) == ("operator/alice", spec(web(5)))
+
+    seated(tmp_path, test)
+
+
 def test_a_service_that_is_dropped_is_ended_and_all_else_kept(tmp_path: Path) -> None:
     async def test(seat: Seat) -> None:
         kept, dropped = await seat.ended(drop=("web",))

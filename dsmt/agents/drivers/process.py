@@ -16,7 +16,7 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -147,9 +147,15 @@ class ProcessDriver:
         stat = stat_of(identity.pid)
         return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
 
-    async def clear(self, *, deadline: float) -> tuple[int, ...]:
-        """SIGKILL all that was started for this owner, and wait for its end; the pids that do not die in time."""
-        return await kill_owned(self._owner, deadline=deadline) if self._owner else ()
+    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
+        """SIGKILL all that was started for this owner, and wait for its end; the pids that do not die in time.
+
+        What bears the mark of a `spared` program lives on.
+        """
+        if not self._owner:
+            return ()
+        marks = {environment_value(one.pid, MARK) for one in spared if is_alive(one)}
+        return await kill_owned(self._owner, deadline=deadline, spared=marks)
 
 
 def _end_session(gone: Identity) -> None:

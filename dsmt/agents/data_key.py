@@ -1,0 +1,27 @@
+"""Data key: what tells that a node's data directory is the one that it was (rule A10).
+
+Rule 1: it is the id of the key that the node had when the directory was made, and stands in the directory: a node whose
+    key is rotated has its data still. A machine that was made anew under a node's name has another key and no data.
+Rule 2: all processes of a node that find none write the same one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from dsmt.errors import FailedError
+from dsmt.ports.files import Files
+
+NAME: Final = "KEY"
+"""No service has a name in capitals."""
+
+
+def data_key(data: Files, node_key: bytes) -> str:
+    """The key of a node's data directory; `node_key` is the id of the node's key now."""
+    kept = data.read(NAME)
+    if kept is not None:
+        return kept.decode(errors="replace")
+    with suppress(FailedError):  # on a full disk it is written at a later start
+        data.write(NAME, node_key.hex().encode())
+    return node_key.hex()
