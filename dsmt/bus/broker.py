@@ -19,6 +19,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from dsmt.bus import frames as f
 from dsmt.bus.admission import Admission
 from dsmt.bus.delivery import Deliveries, Session
@@ -163,6 +165,11 @@ class Broker:
         finally:
             self._outgoing.listener = None
             await listener.close()
+
+    def say(self, below: str, record: msgspec.Struct) -> None:
+        """Say something of this broker's process on a topic below its own."""
+        self._ingest.own(f"{self._identity.name}/{below}", record, subject=self._identity.name)
+        self._commit()
 
     # --- start ---------------------------------------------------------------------------------------------------
 

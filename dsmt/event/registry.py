@@ -78,6 +78,7 @@ TOPICS: Final[tuple[Row, ...]] = (
         r.ControllerState,
         _DAY,
     ),
+    _signal("broker/<broker>/keeper", "dsmt.keeper", "broker/<broker>", r.KeeperReplaced, "evidence"),
     _signal("controller/<controller>/keeper", "dsmt.keeper", "controller/<controller>", r.KeeperReplaced, "evidence"),
     _signal("node/<node>/keeper", "dsmt.keeper", "node/<node>", r.KeeperReplaced, "evidence"),
     _shared("node/<node>/control", "dsmt.node.control", ("operator",), r.NodeControl),

@@ -117,7 +117,7 @@ async def _passing(bus: Bus, told: Passing) -> None:
     now_ms = bus.now_ms()
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
-        (("controller/+/keeper", "node/+/keeper"), KEEPER_MS),
+        (("broker/+/keeper", "controller/+/keeper", "node/+/keeper"), KEEPER_MS),
         (("node/+/heartbeat", "broker/+/heartbeat", "controller/+/heartbeat"), HEARD_MS),
     )
     for patterns, window in windows:

@@ -12,7 +12,7 @@ from dsmt.bus.broker import Broker, BrokerConfig
 from dsmt.bus.zeromq import ZmqNetwork
 from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
-from dsmt.programs.keeper import keep_keeper
+from dsmt.programs.keeper import keep_keeper, keeper_teller
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -21,7 +21,7 @@ from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
 KEEPER_PAUSE_S: Final = 1.0
-"""How long the keeper must be dead before a broker starts another: a controller does sooner, and says so."""
+"""How long the keeper must be dead before a broker starts another: a controller does sooner."""
 
 
 def main(directory: str) -> int:
@@ -45,7 +45,8 @@ async def _serve(directory: Path) -> None:
         clock=LinuxClock(),
         entropy=SystemEntropy(),
     )
-    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S))
+    tell = keeper_teller(lambda record: broker.say("keeper", record), directory.parent.parent)
+    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
     try:
         await broker.run()
     finally:

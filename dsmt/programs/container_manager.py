@@ -20,7 +20,7 @@ from dsmt.agents.container_manager import ContainerManager
 from dsmt.agents.data_key import data_key
 from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.surroundings import NodeSurroundings
-from dsmt.programs.keeper import keeper_teller
+from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
@@ -69,7 +69,7 @@ async def _serve(directory: Path) -> int:
             ),
         )
         running = asyncio.ensure_future(manager.run())
-        watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(bus, directory)))
+        watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
         ending: list[asyncio.Task[None]] = []
 
         def end_the_node() -> None:

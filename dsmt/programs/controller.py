@@ -13,7 +13,7 @@ from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.logs import Logger
 from dsmt.programs.configuration import ControllerFile, read_config, read_identity
-from dsmt.programs.keeper import keep_keeper, keeper_teller
+from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
@@ -49,13 +49,12 @@ async def _serve(directory: Path) -> None:
         complain=log.warning,
         resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
     )
+    tell = keeper_teller(on_the_bus(bus), directory.parent.parent)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(runner.run())
-            group.create_task(
-                keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=keeper_teller(bus, directory.parent.parent))
-            )
+            group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
     finally:
         network.close()
 

@@ -4,8 +4,8 @@
 descriptor of the directory's lock, if who started it took it. A node is not kept: who killed all of it meant it; on real
 hosts the init system starts a node's spawner.
 
-Rule 1: whom the keeper keeps keep the keeper: a controller starts another 0.1 s after its death and says so, signed; a
-    broker does after 1 s, when no controller has. Its lock lets only one of them.
+Rule 1: whom the keeper keeps keep the keeper: a controller starts another 0.1 s after its death, a broker after 1 s, when
+    no controller has. Its lock lets only one of them, who says so, signed.
 Rule 2: who was not started by a keeper starts none.
 """
 
@@ -68,14 +68,18 @@ def _keeper_of(program: str, directory: Path) -> Path | None:
     return None
 
 
-def keeper_teller(bus: Bus, directory: Path) -> Callable[[Identity, Identity], None]:
+def keeper_teller(say: Callable[[KeeperReplaced], object], directory: Path) -> Callable[[Identity, Identity], None]:
     """Says, signed, that who kept this directory's programs had died."""
 
     def tell(dead: Identity, now: Identity) -> None:
-        record = KeeperReplaced(directory=str(directory), died=dead.pid, pid=now.pid)
-        bus.emit(Draft(f"{bus.source}/keeper", to_data(record)))
+        say(KeeperReplaced(directory=str(directory), died=dead.pid, pid=now.pid))
 
     return tell
+
+
+def on_the_bus(bus: Bus) -> Callable[[KeeperReplaced], object]:
+    """Says it as the source of a connection."""
+    return lambda record: bus.emit(Draft(f"{bus.source}/keeper", to_data(record)))
 
 
 def command_of(directory: Path) -> list[str]:

@@ -211,6 +211,17 @@ def test_two_homes_side_by_side_do_not_touch_each_other(tmp_path):
     run(tmp_path, scenario)
 
 
+async def told_of_keepers(home: Home) -> list[str]:
+    """What `status` tells of keepers that have died, once it tells anything."""
+    messages: list[str] = []
+    for _ in range(50):
+        said = (await dsmt(home.root, "status", "--json")).json
+        messages = [alert["message"] for alert in said["alerts"] if alert["code"] == "keeper.died"]
+        if messages:
+            break
+    return messages
+
+
 def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_final(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")
@@ -226,16 +237,9 @@ def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_f
             place: before[place] for place in before.keys() - {"keeper", "broker"}
         }
 
-        async def told() -> list[str]:
-            said = (await dsmt(home.root, "status", "--json")).json
-            return [alert["message"] for alert in said["alerts"] if alert["code"] == "keeper.died"]
-
-        messages: list[str] = []
-        for _ in range(50):
-            messages = await told()
-            if messages:
-                break
-        assert messages == [f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"]
+        assert await told_of_keepers(home) == [
+            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"
+        ]
 
     run(tmp_path, scenario)
 
@@ -250,6 +254,10 @@ def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_pat
         for place in (("keeper", "", "spawner"), ("controllers", "c1", "controller"), ("controllers", "c2", "controller")):
             await eventually(f"a new {place}", at(home, *place))
         assert everybody(home)["broker"] == before["broker"]
+        keeper = everybody(home)["keeper"].pid
+        assert await told_of_keepers(home) == [
+            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper} took its place"
+        ]
 
     run(tmp_path, scenario)
 
