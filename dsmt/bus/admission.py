@@ -14,7 +14,7 @@ Rule 6: of the certificates below one ancestor a bounded number is taken in (`qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from dsmt.bus import frames as f
 from dsmt.bus.delivery import Session
@@ -109,7 +109,7 @@ class Admission:
         """Whether a key is known by a name."""
         return name in self._trust.names(key_id)
 
-    def let_go(self, attached: Callable[[Signer], bool], now: float) -> None:
+    def let_go(self, attached: Callable[[], Container[Signer]], now: float) -> None:
         """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
         for signed in self._passed.step(attached, now):
             self._certified.drop(signed.raw)

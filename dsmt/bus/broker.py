@@ -490,7 +490,7 @@ class Broker:
                     self._depot.expire()
                     self._to_step.set()
                     expire_at = now + (0.0 if self._trim() else EXPIRE_S)
-                self._admission.let_go(self._is_attached, now)
+                self._admission.let_go(self._attached, now)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -526,9 +526,10 @@ class Broker:
                 if session.attached and not session.refused:
                     self._send(session, _KEEPALIVE)
 
-    def _is_attached(self, signer: Signer) -> bool:
-        session = self._names.get(signer[1])
-        return session is not None and session.certificate is not None and session.certificate.key_id == signer[0]
+    def _attached(self) -> set[Signer]:
+        """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""
+        held = ((one.certificate, one.name) for one in self._sessions.values())
+        return {(certificate.key_id, name) for certificate, name in held if certificate is not None}
 
     def _close_strangers(self, now: float) -> None:
         for session in list(self._sessions.values()):

@@ -1,7 +1,7 @@
 """Named: specs that are no winners any more, and that slots name as what they implement or would go back to (rule A12, B6).
 
 Rule 1: what the fact of a slot names stays, whatever its age and however full the store is, and so do the blobs that it
-    names; the fact of a slot that is gone names nothing.
+    names; the fact of a slot that is gone names what it comes back with when it is wanted again.
 Rule 2: it is asked of a spec when that is about to go, and costs a look at the slots of its service.
 """
 

@@ -196,6 +196,8 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
     )
 
 
-def gone(fact: Slot) -> Slot:
-    """A slot fact that ends its slot."""
-    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None, parked=False)
+def gone(fact: Slot, good: Good | None = None) -> Slot:
+    """A slot fact that ends its slot. `good` is what was good there last, which nobody says any more once it is gone."""
+    return msgspec.structs.replace(
+        fact, desired="gone", previous=None, reason=None, parked=False, good=good if good is not None else fact.good
+    )

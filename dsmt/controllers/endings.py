@@ -9,14 +9,14 @@ Rule 3: a removed service ends in one tombstone, when nothing of it is left on a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.case import Outcome, gone, slot_intent
 from dsmt.controllers.intents import Intent
-from dsmt.event.records import Slot, Tombstone
+from dsmt.event.records import Good, Slot, Tombstone
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
@@ -31,8 +31,16 @@ Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
 
 
-def end_slots(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Iterable[tuple[str, int]], outcome: Outcome) -> None:
-    """Tell slots that are not wanted to be gone."""
+def end_slots(
+    fleet: Fleet,
+    brake: Brake,
+    entry: ServiceEntry,
+    places: Iterable[tuple[str, int]],
+    outcome: Outcome,
+    *,
+    good: Callable[[str, SlotEntry], Good | None] = lambda _component, _slot: None,
+) -> None:
+    """Tell slots that are not wanted to be gone. `good` tells which revision was good last in a slot of a component."""
     for component, index in places:
         slot, key = entry.slots[component, index], SlotKey(entry.name, component, index)
         fact, spec = slot.fact, entry.spec
@@ -42,7 +50,8 @@ def end_slots(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Iterable[
             _end_orphan(fleet, brake, key, slot, outcome)
         elif fact.record.desired != "gone":
             because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
-            _publish(fleet, key, slot_intent(key, slot, gone(fact.record), (spec.id,), because), outcome)
+            ended = gone(fact.record, good(component, slot))
+            _publish(fleet, key, slot_intent(key, slot, ended, (spec.id,), because), outcome)
 
 
 def _publish(fleet: Fleet, key: SlotKey, intent: Intent | None, outcome: Outcome) -> None:

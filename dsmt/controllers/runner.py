@@ -31,6 +31,7 @@ from dsmt.controllers.intents import Decided, Intent
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
 from dsmt.controllers.resaying import Resaying, nobody
+from dsmt.controllers.timing import Timing
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import ControllerState, Decision, to_data
@@ -94,7 +95,7 @@ class ControllerRunner:
         self._name = bus.source.removeprefix("controller/")
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
         self._resaying = resaying or nobody()
-        self._gate = Completeness(clock.boottime())
+        self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._check = Agenda(), check
         self._offering = Offering(bus.offer, complain)
         self._subscription: Subscription | None = None
@@ -153,6 +154,7 @@ class ControllerRunner:
             self._begin(now)
             return False
         self._store, self._row = cursor.store, cursor.row
+        self._timing.marked(cursor.time_ms, now)
         self._gate.bookmark(Place(cursor.store, cursor.row), token, whole=whole)
         return True
 
@@ -164,7 +166,7 @@ class ControllerRunner:
     def _begin(self, now: float) -> None:
         """What is read now lacks what was read before: fold anew (rule 5)."""
         self._offering.lost(self.view)
-        self.view, self._agenda, self._row = View(), Agenda(), 0
+        self.view, self._agenda, self._timing, self._row = View(), Agenda(), Timing(), 0
         self._offering.attached()
         self._gate.attached(now)
 
@@ -183,7 +185,7 @@ class ControllerRunner:
         while True:
             self._turn(group)
             wake = self._agenda.wake_ms
-            until = TICK_S if wake is None else (wake - self._bus.now_ms()) / 1000
+            until = TICK_S if wake is None else (wake - self._now_ms(self._clock.boottime())) / 1000
             await asyncio.sleep(min(TICK_S, max(0.005, until)))
 
     async def _beat(self) -> None:
@@ -191,6 +193,9 @@ class ControllerRunner:
             await asyncio.sleep(HEARTBEAT_S)
             self._say_state(counting=True)
             self._bus.heartbeat(f"controller/{self._name}/heartbeat", HEARTBEAT_S)
+
+    def _now_ms(self, now: float) -> int:
+        return self._timing.now_ms(now, self._bus.now_ms())
 
     def _turn(self, group: asyncio.TaskGroup) -> None:
         """Decide if the view may be decided on, and something asks for it."""
@@ -205,7 +210,7 @@ class ControllerRunner:
             return
         self._broker = self._broker or self._bus.broker
         self._say_state()
-        now_ms = self._bus.now_ms()
+        now_ms = self._now_ms(now)
         self.view.expire(now_ms)
         fleet = Fleet(self.view, now_ms, self._broker)
         controllers = live_controllers(fleet)

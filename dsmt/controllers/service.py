@@ -51,7 +51,8 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, only: Places
     wanted = {name: _wanted(case, only) for name, case in cases.items()}
     places = sorted(entry.slots if only is None else [place for place in only if place in entry.slots])
     extra = [place for place in places if place[0] not in cases or place[1] not in wanted[place[0]]]
-    end_slots(fleet, brake, entry, extra, outcome)
+    last = {name: case.good for name, case in cases.items()}
+    end_slots(fleet, brake, entry, extra, outcome, good=lambda name, slot: last[name](slot) if name in last else None)
     for name, case in cases.items():
         indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
         _decide_component(case, indexes, wanted[name])

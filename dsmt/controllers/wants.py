@@ -13,7 +13,8 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
     then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
-Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`). It is held as
+Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
+    node. It is held as
     its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
 
@@ -150,9 +151,9 @@ def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
 
 def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
     component, verdict = case.component, case.fleet.verdict(node)
-    if component.each_node or case.control(entry).hold is not None:
+    if component.each_node:
         return None
-    if component.on_partition == "pinned":
+    if component.on_partition == "pinned" or case.control(entry).hold is not None:
         asked = _asked_to_move(case, key, entry, fact)
         return None if asked is None else replace(asked, kind="lost")
     if verdict is None or verdict.record.state == "left":

@@ -253,10 +253,12 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to."""
-        if self.desired == "gone":
-            return ()
-        return (self.spec,) if self.good is None else (self.spec, self.good.spec)
+        """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to.
+
+        One that is gone comes back with what was good, and implements what it did where a later revision was refused.
+        """
+        back = [one.spec for one in (self.good, None if self.desired == "gone" else self.former) if one is not None]
+        return tuple(back) if self.desired == "gone" and not self.refused else (self.spec, *back)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ MIXED = {
     },
     "dsmt.controllers": {
         3: "agenda brake case completeness decide endings evidence intents offering pinning placement ranking replacing"
-        " replay resaying roads service wants",
+        " replay resaying roads service timing wants",
     },
     "dsmt.monitors": {
         3: "health install silence",

@@ -10,6 +10,7 @@ import pytest
 from dsmt.bus import client, passed
 from dsmt.bus import frames as f
 from dsmt.ports.bus import Draft
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario, until
 
 AGENT = "agent/n1/web/app/0"
@@ -109,3 +110,17 @@ async def test_nothing_is_let_go_while_a_broker_lacks_what_it_verifies(r: TestRe
     await until(lambda: controller.early_s > 0 and not broker._trust.names(alice.key.key_id))
     controller._ask_known()
     assert controller._asked == (b"", "")
+
+
+@scenario
+async def test_who_only_reads_ends_with_the_key_above_it_however_long_it_has_read(r: TestRealm):
+    broker = await r.broker()
+    alice = r.identity("operator/alice")
+    below = r.identity("operator/alice.below", parent=alice)
+    root, reader = await r.client("root"), await r.raw(below.name, identity=below, reads=True)
+    await asyncio.sleep(1.5)
+    assert broker._trust.names(below.key.key_id) == [below.name]
+    await asyncio.wait_for(root.publish(Draft(topic_of(alice.key.key_id, "root"), {"by": "root"})), 10)
+    refused, _ = await asyncio.wait_for(reader.next(f.Refused), 10)
+    assert refused.code == "trust.revoked"
+    await until(lambda: not broker._trust.names(below.key.key_id))

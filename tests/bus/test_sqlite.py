@@ -223,9 +223,10 @@ def service(store, *revisions, digest="", slots=()):
     return [str(one.id) for one in specs]
 
 
-def slot(spec, *, good=None, desired="running"):
+def slot(spec, *, good=None, former=None, refused=0, desired="running"):
     last = None if good is None else Good(spec=good, revision=1)
-    return Slot(node="n1", spec=spec, revision=1, desired=desired, good=last)
+    before = None if former is None else Good(spec=former, revision=1)
+    return Slot(node="n1", spec=spec, revision=1, desired=desired, refused=refused, good=last, former=before)
 
 
 def test_a_spec_that_a_slot_implements_or_would_go_back_to_stays_until_none_does(store):
@@ -236,6 +237,21 @@ def test_a_spec_that_a_slot_implements_or_would_go_back_to_stays_until_none_does
     assert trimmed(store, 2 * week) == [2, 3, 5, 6, 7, 8]
     service(store, slots=[(2, slot(named[4])), (2, slot(named[4], good=named[4]))])
     assert trimmed(store, 4 * week) == [5, 8, 9, 10]
+
+
+def test_a_spec_that_a_slot_which_is_gone_comes_back_with_stays(store):
+    week = 7 * 24 * 3600 * 1000
+    named = [f"operator/a#1700000000000-{one}" for one in range(1, 6)]
+    slots = [(1, slot(named[0], refused=2, desired="gone")), (1, slot(named[1], good=named[2], desired="gone"))]
+    service(store, 1, 2, 3, 4, 5, slots=slots)
+    assert trimmed(store, 2 * week) == [1, 3, 5, 6, 7]
+
+
+def test_a_spec_that_an_agent_may_yet_say_was_good_stays(store):
+    week = 7 * 24 * 3600 * 1000
+    named = [f"operator/a#1700000000000-{one}" for one in range(1, 4)]
+    service(store, 1, 2, 3, slots=[(1, slot(named[2], former=named[0]))])
+    assert trimmed(store, 2 * week) == [1, 3, 4]
 
 
 def test_what_was_hidden_or_has_expired_stays_until_the_horizon_has_passed_that(store):

@@ -20,7 +20,7 @@ GOLDEN = {
     2: "250849ea6e2f57a85dffeca3dc842125267336ff51f1ef381410164b7179ddd3",
     3: "e1ff4b119f4ea26da359a341190e11668dcf07beed4e9724d1a46f39e95928fb",
     4: "c60019cbdeb4d266ae76445aab9cc5b7634daeec2501a8373ff850445710332e",
-    5: "f3b43ab5a726993d28a78a576761f73bbc045e02cab2d136751cdfe445845419",
+    5: "0c77f217fa99b627490c152f8b731fef6e9a03456c9498a8bd906c9714a6665a",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -5,6 +5,7 @@ import pytest
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.case import gone, slot_intent
 from dsmt.event.order import MAX_STEP
+from dsmt.event.records import SlotControl, from_data
 from dsmt.event.status import Layer, State
 
 from .build import START_MS, Realm, key, web
@@ -308,6 +309,21 @@ def test_a_move_outlives_what_moves_the_slot_elsewhere_meanwhile() -> None:
     realm.control_node(target, "active")
     realm.settle(seconds=1)
     assert (realm.slot(0).node, realm.slot(0).move_number) == (target, 1)
+
+
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+def test_a_held_slot_is_moved_off_a_dead_node_by_an_operator_and_by_nothing_else(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    node = realm.slot(0).node
+    hold = from_data(SlotControl, realm.hold(key(0)).event.data).hold
+    realm.settle(seconds=1)
+    kill(realm, node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == node
+    realm.control(key(0), hold=hold, move="", accept_data_loss=bool(component))
+    realm.settle(seconds=1)
+    assert realm.slot(0).node != node
+    assert (realm.slot(0).desired, realm.slot(0).move_number) == ("stopped", 1)
 
 
 def test_a_move_to_any_other_node_is_done_by_what_moves_the_slot_meanwhile() -> None:

@@ -226,6 +226,29 @@ def test_scaling_what_was_good_is_nothing_to_roll_back() -> None:
     assert (realm.slot(0).revision, realm.view.services["web"].refusal("app")) == (3, None)
 
 
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_what_was_good_in_a_slot_is_not_taken_back_when_it_is_wanted_again_days_later(fewer: int) -> None:
+    realm = running(3, component=POLICY)
+    second = POLICY + "env: {A: b}"
+    realm.apply(web(3, component=second))
+    realm.settle(seconds=5)
+    good = Good(spec=realm.slot(2).spec, revision=2)
+    realm.after(3600).apply(web(fewer, component=second))
+    realm.settle(seconds=5)
+    assert (realm.slot(2).desired, realm.slot(2).good) == ("gone", good)
+    for _ in range(25):  # what their agents said dies of itself within a day
+        realm.after(3600)
+        for number in range(1, 5):
+            realm.node(f"n{number}")
+        for index in range(fewer):
+            realm.status(key(index), realm.slot(index).node or "", since_ms=realm.now_ms - 3_600_000)
+    realm.apply(web(3, component=second))
+    realm.step()
+    realm.status(key(2), realm.slot(2).node or "", State.FAILED, parked=True)
+    realm.settle(seconds=5)
+    assert 1 not in revisions(realm)
+
+
 def test_what_was_rolled_back_is_not_tried_again_when_another_operator_signs_it_anew() -> None:
     realm = failed_rollout()
     realm.settle(seconds=5)

@@ -288,6 +288,22 @@ def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_ten_seconds_makes_nobod
     simulate(scenario)
 
 
+def test_links_that_are_back_at_once_kill_no_node_while_the_brokers_clock_is_nine_seconds_behind() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(3)
+        fleet.broker.host.clock.offset_s = -9.5
+        await asyncio.sleep(700)
+        controller = fleet.controllers[0].bus
+        assert controller is not None
+        assert controller.now_ms() > fleet.world.now_ms - 1000, "it follows slowly, and is ahead by now"
+        for node in fleet.nodes:
+            fleet.world.reset(node.host)
+            await asyncio.sleep(8)
+        assert Rows(fleet.broker).on("/verdict") == []
+
+    simulate(scenario)
+
+
 def test_a_controller_of_a_lower_ruleset_only_watches_while_a_higher_one_lives() -> None:
     async def scenario(fleet: Fleet) -> None:
         newer = fleet.controller(OtherRuleset, "c9")
@@ -558,7 +574,8 @@ class Hand:
 
     def bookmark(self) -> None:
         """The broker answers: everything up to here."""
-        self.runner._fold([Bookmark(Cursor("s1", self._row, 0), whole=True, token=self.subscription.token)])
+        cursor = Cursor("s1", self._row, self.bus.now_ms())
+        self.runner._fold([Bookmark(cursor, whole=True, token=self.subscription.token)])
 
     def turn(self) -> list[str]:
         """One turn of the loop; the topics on which something was said."""
