@@ -314,17 +314,7 @@ class ControllerRunner:
         emissions: list[Emission] = []
         topics: list[str] = []
         for intent in intents:
-            draft = Draft(
-                intent.topic,
-                intent.data,
-                subject=intent.subject,
-                cause=intent.cause,
-                to=intent.to,
-                replaces=intent.replaces,
-                version=intent.next_version,
-                epoch=self._epoch(intent),
-                ttl_ms=intent.ttl_ms,
-            )
+            draft = _draft(intent, version=intent.next_version, epoch=self._epoch(intent))
             self._wanted.pop(intent.topic, None)
             self._echoes.pop(intent.topic, None)
             self._echoes[intent.topic] = (self._place_of(intent), now + ECHO_S)
@@ -353,16 +343,7 @@ class ControllerRunner:
         emissions: list[Emission] = []
         topics: list[str] = []
         for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes}):
-            draft = Draft(
-                intent.topic,
-                intent.data,
-                subject=intent.subject,
-                cause=intent.cause,
-                to=intent.to,
-                replaces=intent.replaces,
-                ttl_ms=intent.ttl_ms,
-            )
-            emissions.append(self._bus.emit(draft))
+            emissions.append(self._bus.emit(_draft(intent)))
             topics.append(intent.topic)
         if emissions:
             self._bus.flush()
@@ -387,3 +368,18 @@ class ControllerRunner:
             return
         self._said, self._said_at = state, now
         self._bus.emit(Draft(f"controller/{self._name}/state", to_data(state), subject=self._name))
+
+
+def _draft(intent: Intent, *, version: int | None = None, epoch: int | None = None) -> Draft:
+    """What says an intent; without a version it follows what it replaces."""
+    return Draft(
+        intent.topic,
+        intent.data,
+        subject=intent.subject,
+        cause=intent.cause,
+        to=intent.to,
+        replaces=intent.replaces,
+        version=version,
+        epoch=epoch,
+        ttl_ms=intent.ttl_ms,
+    )
