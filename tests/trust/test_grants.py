@@ -72,6 +72,7 @@ TABLE = [
     Expected("broker/b1/notice", "s", ("broker/b1",)),
     Expected("broker/b1/trimmed", "s", ("broker/b1",)),
     Expected("config/clock/b1", "F S", OPERATORS),
+    Expected("broker/b1/keeper", "s", ("broker/b1",)),
     Expected("controller/c1/keeper", "s", ("controller/c1",)),
     Expected("node/n1/keeper", "s", ("node/n1",)),
     Expected("source/controller/c1", "s", ("controller/c1",)),
