@@ -53,8 +53,6 @@ def test_a_line_that_says_something_else_is_another_line(wrong):
 def test_the_first_session_of_the_readme_runs_as_it_stands(tmp_path):
     steps = session()
     assert [command.split()[0:2] for command, _ in steps[:1]] == [["dsmt", "up"]]
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "index.html").write_text("<h1>hello</h1>\n")
     (tmp_path / "web.yaml").write_text(next(output for command, output in steps if command == "cat web.yaml"))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "DSMT_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
