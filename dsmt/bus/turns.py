@@ -95,15 +95,17 @@ class Turns(Generic[Who]):
     def take(self, now: float) -> list[tuple[Who, Message | Closed]]:
         """What is looked at in this turn, in order; empty when nobody who waits may have anything done now."""
         taken: list[tuple[Who, Message | Closed]] = []
-        ready = [one for one in self._queues.items() if self._may(*one, now)]
-        short = [one for one in ready if one[1].units <= SLICE]
-        self._short_first = 0 < len(short) < len(ready) and not self._short_first
-        left, most = self._turn, SLICE if len(self._queues) > 1 else self._turn
-        for who, queue in short if self._short_first else ready:
+        left, waiting = self._turn, list(self._queues.items())
+        most = SLICE if len(waiting) > 1 else self._turn
+        short = [one for one in waiting if one[1].units <= SLICE]
+        mixed = 0 < len(short) < len(waiting)
+        self._short_first = mixed and not self._short_first and any(self._may(*one, now) for one in short)
+        for who, queue in short if self._short_first else waiting:
             if left <= 0:
                 break
-            self._queues.move_to_end(who)
-            left -= self._slice(who, queue, min(most, left), taken, now)
+            if self._may(who, queue, now):
+                self._queues.move_to_end(who)
+                left -= self._slice(who, queue, min(most, left), taken, now)
         return taken
 
     def _may(self, who: Who, queue: _Queue, now: float) -> bool:
