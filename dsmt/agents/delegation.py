@@ -31,20 +31,24 @@ def delegated(
 
 def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
     """Whether a kept identity is of that name, below the parent's present one, and in the first half of its life."""
+    if not is_below(kept, parent):
+        return False
     try:
-        own, *above = cbor2.loads(kept)["chain"]
-        certificate = read(own)[0].certificate
-    except (cbor2.CBORDecodeError, UnusableEventError, LookupError, TypeError, ValueError):
+        certificate = read(_chain(kept)[0])[0].certificate
+    except (UnusableEventError, LookupError, TypeError, ValueError):
         return False
     lifetime = certificate.not_after - certificate.issued
-    below = above == [one.raw for one in parent.chain] and certificate.subject == name
-    return below and now_s < certificate.not_after - lifetime // 2
+    return certificate.subject == name and now_s < certificate.not_after - lifetime // 2
 
 
 def is_below(kept: bytes | None, parent: Identity) -> bool:
     """Whether a kept identity is below the parent's present one: it counts no longer than what it is below."""
+    return _chain(kept)[1:] == [one.raw for one in parent.chain]
+
+
+def _chain(kept: bytes | None) -> list[bytes]:
+    """The certificates of a kept identity, its own first; none when it cannot be read."""
     try:
-        chain = cbor2.loads(kept or b"")["chain"]
+        return list(cbor2.loads(kept or b"")["chain"])
     except (cbor2.CBORDecodeError, LookupError, TypeError, ValueError):
-        return False
-    return list(chain[1:]) == [one.raw for one in parent.chain]
+        return []

@@ -179,9 +179,9 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
     fact = entry.fact
     if fact is not None and fact.record == slot:
         return None
-    named = {slot.node, None if slot.previous is None else slot.previous.node, *entry.holders}
-    if fact is not None:
-        named |= {fact.record.node}
+    named = {*slot.nodes, *entry.holders}
+    if fact is not None and fact.record.node is not None:
+        named.add(fact.record.node)
     following = 1 + (0 if fact is None else fact.version)
     generation = entry.generation + 1
     return Intent(
@@ -190,7 +190,7 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
         replaces=None if fact is None else fact.signed,
         cause=tuple(dict.fromkeys(cause)),
         because=because,
-        to=tuple(sorted(f"node/{node}" for node in named if node is not None)),
+        to=tuple(sorted(f"node/{node}" for node in named)),
         version=None if generation == following else generation,
         subject=str(key),
     )

@@ -14,8 +14,7 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
     then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
-    node. It is held as
-    its control says; one that was stopped by a hold and of which no control is known stays so (R5).
+    node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
 
 from __future__ import annotations

@@ -252,6 +252,12 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that may run it: the one that it is on, and the one that keeps its copy meanwhile."""
+        both = (self.node, None if self.previous is None else self.previous.node)
+        return tuple(node for node in both if node is not None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to.
 

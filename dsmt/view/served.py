@@ -38,8 +38,4 @@ def served(fleet: Fleet, slot: SlotEntry) -> Served | None:
 
 def _is_given(slot: SlotEntry, one: Served) -> bool:
     fact = slot.fact
-    if fact is None:
-        return True
-    previous = fact.record.previous
-    named = (fact.record.node, None if previous is None else previous.node)
-    return one.node in named and one.endpoint.generation <= fact.version
+    return fact is None or (one.node in fact.record.nodes and one.endpoint.generation <= fact.version)
