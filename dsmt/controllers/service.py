@@ -252,8 +252,7 @@ def _move_number(case: Case, entry: SlotEntry, node: str | None, home: Home | No
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(case.fleet, home)):
         return done
-    comes = before is None or before.desired == "gone" or before.node != node
-    return case.control(entry).move_number if node == asked or (comes and not asked) else done
+    return case.control(entry).move_number if node == asked or (not asked and node != entry.leaves) else done
 
 
 def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
@@ -269,7 +268,7 @@ def _place(case: Case, w: Want, entry: SlotEntry) -> bool:
     if node is None and w.target is not None and _takes(case, w, entry):
         node = w.target
     if node is None and not w.tied:
-        node = case.chooser.choose(w.key)
+        node = (case.chooser.choose(w.key, w.avoid) if w.avoid else None) or case.chooser.choose(w.key)
     if node is not None:
         return case.write(w.key, _slot(case, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
     case.outcome.hungry = True

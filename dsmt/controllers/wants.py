@@ -11,8 +11,9 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
     nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
     makes up what all others go back to.
-Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
-    then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
+Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
+    its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
+    was said. Where there is no other place a slot that is wanted again comes up on the node that it is yet to leave.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
     node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 """
@@ -145,7 +146,8 @@ def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
     goes = lets_go(entry) and (not asked or case.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return Want(key, "place", tuple(cause), because, target=home.node, tied=True)
-    return Want(key, "place", tuple(cause), because, target=asked or None)
+    avoid = frozenset() if entry.leaves is None else frozenset({entry.leaves})
+    return Want(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
 
 
 def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
@@ -182,8 +184,9 @@ def target_of(case: Case, wanted: Want) -> str | None:
 
 def _is_moved(case: Case, entry: SlotEntry, fact: Held[Slot]) -> bool:
     """Whether a slot is where an operator wants it moved, and its fact does not say so yet."""
-    home = fact.record.home
-    return entry.move_asked == fact.record.node and (home is None or is_there(case.fleet, home))
+    home, asked, node = fact.record.home, entry.move_asked, fact.record.node
+    there = asked == node if asked != "" else entry.leaves != node
+    return there and (home is None or is_there(case.fleet, home))
 
 
 def _asked_to_move(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
