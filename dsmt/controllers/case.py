@@ -88,6 +88,11 @@ class Case:
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
 
     @property
+    def is_anew(self) -> bool:
+        """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
+        return bool(self.spec.signed.event.cause)
+
+    @property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
@@ -98,16 +103,35 @@ class Case:
     def good(self, slot: SlotEntry) -> Good | None:
         """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
 
-        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one.
+        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one. What
+        stands now is good where it says again what was (`_stands_for`): the earlier event may be one that nobody believes.
         """
+        found = self._known_good(slot)
+        if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
+            return found
+        return Good(spec=self.spec_id, revision=self.spec.version)
+
+    def _stands_for(self, good: Good, told: Slot) -> bool:
+        """Whether what stands now says again what was good in a slot; but for how many instances there are.
+
+        Or it was signed anew as it runs, where a later revision was refused: it then follows from what the slot implements.
+        """
+        return good.revision >= self.entry.since or (
+            told.refused > 0 and told.spec in map(str, self.spec.signed.event.cause)
+        )
+
+    def _known_good(self, slot: SlotEntry) -> Good | None:
         fact = slot.fact
         if fact is None:
             return None
         present, told = implemented(fact.record), fact.record
-        since = self.ready_since(slot)
-        if since is not None and since + round(self.component.update.healthy_after_s * 1000) <= self.now_ms:
+        since, node = self.ready_since(slot), told.node or ""
+        healthy_after_ms = round(self.component.update.healthy_after_s * 1000)
+        if since is not None and since + healthy_after_ms <= lost_since(self.fleet, node):
             return present
-        instance = slot.instances.get(told.node or "")
+        if told.good == present:
+            return present
+        instance = slot.instances.get(node)
         said = None if instance is None or instance.application is None else instance.application.record
         known = {one for one in (present, told.former, told.good) if one is not None}
         return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
@@ -159,6 +183,12 @@ class Case:
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+
+
+def lost_since(fleet: Fleet, node: str) -> int:
+    """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
+    verdict = fleet.verdict(node)
+    return fleet.now_ms if verdict is None else verdict.record.since_ms
 
 
 def implemented(slot: Slot) -> Good:

@@ -48,7 +48,7 @@ def end_slots(
             continue
         if fact is None:
             _end_orphan(fleet, brake, key, slot, outcome)
-        elif fact.record.desired != "gone":
+        elif fact.record.desired != "gone" or spec.signed.event.cause:
             because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
             ended = gone(fact.record, good(component, slot))
             _publish(fleet, key, slot_intent(key, slot, ended, (spec.id,), because), outcome)

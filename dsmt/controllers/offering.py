@@ -3,7 +3,8 @@
 Rule 1: a store lacks what was held if it is another one than was read before, or ends before the row that was read there:
     it is one that was lost, or an old one that has come back.
 Rule 2: all durable winners are offered, what ends or restrains before what it ends or restrains: who is cut short leaves
-    no service running that was removed, no instance starting that was held, and no node in use that was excluded.
+    no service running that was removed, no instance starting that was held, and no node in use that was excluded. What
+    wins no more and slots name comes last: it changes nothing, and is waited for by the nodes that need it.
 Rule 3: nothing is decided before all of it has come back, or what wins over it, or the tombstone that ended it. What has
     not come `PATIENCE_S` after the broker was whole was refused, or is over; it is complained of, and let go.
     What the broker refuses because its clock is behind is not: it is waited for as long as it takes, and that is told.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.order import newer
 from dsmt.view import View
 
@@ -33,13 +34,15 @@ class Offering:
     def __init__(self, offer: Callable[[Sequence[SignedEvent]], None], complain: Callable[[str], None]) -> None:
         self._offer, self._complain = offer, complain
         self._held: View | None = None
+        self._named: dict[EventId, SignedEvent] = {}
         self._missing: dict[str, SignedEvent] = {}
         """By topic, what has not come back yet."""
         self._whole_since: float | None = None
         self._told_early = False
 
-    def lost(self, view: View) -> None:
-        """The store of a view is gone, or lacks some of it: the view's facts are held from now on."""
+    def lost(self, view: View, named: Iterable[SignedEvent] = ()) -> None:
+        """The store of a view is gone, or lacks some of it: its facts are held from now on, and what slots name beside."""
+        self._named |= {signed.id: signed for signed in named}
         if self._held is None:
             self._held = view
         else:
@@ -53,7 +56,7 @@ class Offering:
             return
         durable = in_order(signed for signed in self._held.winners() if signed.event.expires_ms is None)
         self._missing = {signed.event.topic: signed for signed in durable}
-        self._offer(durable)
+        self._offer([*durable, *self._named.values()])
 
     def look(self, early_s: float) -> None:
         """Tell, once, when the broker's realm time is `early_s` behind what is offered, so that it takes none of that."""
@@ -77,7 +80,7 @@ class Offering:
             return False
         if self._missing:
             self._complain(f"{_named(sorted(self._missing))}: what was known there did not come back from the new store")
-        self._held, self._missing = None, {}
+        self._held, self._missing, self._named = None, {}, {}
         return True
 
 

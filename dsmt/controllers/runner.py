@@ -10,8 +10,8 @@ Rule 4: what is decided is sent in the same turn, and thrown away when it was st
     what it then sees. What a stopped controller had stamped and not sent would come late, and win over what others said
     meanwhile: of two siblings the earlier wins (A3).
 Rule 5: after it attached to another broker, to one that has another store than before, or to a store that ends before
-    what was read of it, it folds anew from there: its view is what one store held. What it held before it brings to that
-    store first (`offering`, R5).
+    what was read of it, it folds anew from there: its view is what one store held. What it held before, and the specs that
+    slots name beside it (`named`), it brings to that store first (`offering`, R5).
 Rule 6: what a revoked key signed, and this controller would leave as it is, it says again with the same content (J3): that
     is no decision, and none is recorded.
 Rule 7: what cannot be said, or is not taken, is complained of and tried again after `ECHO_S`; all else goes on (A14).
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from dsmt.controllers.agenda import Agenda
@@ -28,11 +29,12 @@ from dsmt.controllers.completeness import ECHO_S as CURRENT_S
 from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
 from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.named import Named
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
 from dsmt.controllers.resaying import Resaying, nobody
 from dsmt.controllers.timing import Timing
-from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import ControllerState, Decision, to_data
 from dsmt.ports.bus import (
@@ -97,7 +99,7 @@ class ControllerRunner:
         self._resaying = resaying or nobody()
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._check = Agenda(), check
-        self._offering = Offering(bus.offer, complain)
+        self._offering, self._named = Offering(bus.offer, complain), Named()
         self._subscription: Subscription | None = None
         self._broker = self._store = ""
         self._row = 0
@@ -135,6 +137,7 @@ class ControllerRunner:
                 case Arrived(signed=signed):
                     if self.view.apply(signed):
                         self._gate.folded()
+                        self._named.folded(self.view, signed.event.topic)
                         self._look_for_quarantine(signed.event.topic)
                 case Complete(cursor=cursor, whole=whole):
                     if not self._reached(cursor, None, now, whole=whole):
@@ -165,7 +168,7 @@ class ControllerRunner:
 
     def _begin(self, now: float) -> None:
         """What is read now lacks what was read before: fold anew (rule 5)."""
-        self._offering.lost(self.view)
+        self._offering.lost(self.view, self._named.events())
         self.view, self._agenda, self._timing, self._row = View(), Agenda(), Timing(), 0
         self._offering.attached()
         self._gate.attached(now)
@@ -209,6 +212,9 @@ class ControllerRunner:
         if place is None or not self._bus.attached or not self._offering.is_over(self.view, now, early_s):
             return
         self._broker = self._broker or self._bus.broker
+        named = self._named.due(now)
+        if named:
+            group.create_task(self._find(named))
         self._say_state()
         now_ms = self._now_ms(now)
         self.view.expire(now_ms)
@@ -226,6 +232,13 @@ class ControllerRunner:
         peers = [name for name, number in controllers.items() if number == self._ruleset]
         self._decide(group, place, now, now_ms, peers, may_accuse=may_accuse)
         self._say_again(group, now, peers)
+
+    async def _find(self, named: Sequence[EventId]) -> None:
+        """Ask for what slots name and the view does not hold."""
+        for one in named:
+            with suppress(DsmtError):  # one that nobody believes; or it is asked for again
+                for signed in await self._bus.fetch([one]):
+                    self._named.take(signed)
 
     def _decide(
         self,

@@ -20,7 +20,7 @@ from itertools import count
 import msgspec
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.case import Case, Outcome, implemented
+from dsmt.controllers.case import Case, Outcome, implemented, lost_since
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
@@ -146,7 +146,7 @@ def _decide_component(case: Case, indexes: Iterable[int], wanted: Collection[int
         return
     waiting = {w.key for w in gated}
     others = [key for key in map(case.key, wanted) if key not in waiting and key not in done]
-    moving = [w for w in done.values() if w.kind != "hold"]
+    moving = [w for w in done.values() if w.kind not in ("hold", "keep")]
     pace = _Pace(case, others)
     room = case.component.update.max_parallel.of(len(wanted)) - len(moving) - len(pace.in_flight)
     for w in sorted(gated, key=lambda w: _turn(case, w)):
@@ -202,6 +202,9 @@ def _act(case: Case, w: Want) -> bool:
             return _place(case, w, entry)
         case "lost" | "move":
             return _move(case, w, entry)
+        case "keep" if entry.fact is not None:
+            kept = msgspec.structs.replace(entry.fact.record, good=case.good(entry))
+            return case.write(w.key, kept, w.cause, w.because)
         case _:
             return case.write(w.key, _kept(case, w, entry), w.cause, w.because)
 
@@ -252,8 +255,7 @@ def _move_number(case: Case, entry: SlotEntry, node: str | None, home: Home | No
     done = 0 if before is None else before.move_number
     if asked is None or node is None or (home is not None and not is_there(case.fleet, home)):
         return done
-    comes = before is None or before.desired == "gone" or before.node != node
-    return case.control(entry).move_number if node == asked or (comes and not asked) else done
+    return case.control(entry).move_number if node == asked or (not asked and node != entry.leaves) else done
 
 
 def _still_previous(case: Case, entry: SlotEntry) -> Previous | None:
@@ -269,7 +271,7 @@ def _place(case: Case, w: Want, entry: SlotEntry) -> bool:
     if node is None and w.target is not None and _takes(case, w, entry):
         node = w.target
     if node is None and not w.tied:
-        node = case.chooser.choose(w.key)
+        node = (case.chooser.choose(w.key, w.avoid) if w.avoid else None) or case.chooser.choose(w.key)
     if node is not None:
         return case.write(w.key, _slot(case, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
     case.outcome.hungry = True
@@ -314,7 +316,7 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
         here = _slot(case, w, entry, node=fact.record.node)
         stopping = msgspec.structs.replace(here, desired="stopped", parked=case.parked(entry))
         return case.write(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
-    until = case.now_ms if lives else _lost_since(case, fact.record.node)
+    until = case.now_ms if lives else lost_since(case.fleet, fact.record.node)
     moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
     slot = _slot(
         case,
@@ -326,11 +328,6 @@ def _move(case: Case, w: Want, entry: SlotEntry) -> bool:
         moved_at_ms=case.now_ms,
     )
     return case.write(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
-
-
-def _lost_since(case: Case, node: str) -> int:
-    verdict = case.fleet.verdict(node)
-    return case.now_ms if verdict is None else verdict.record.since_ms
 
 
 def _works(entry: SlotEntry, node: str) -> bool:

@@ -11,16 +11,19 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
     nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
     makes up what all others go back to.
-Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere where no node was named; its fact
-    then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else was said.
+Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
+    its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
+    was said. Where there is no other place a slot that is wanted again comes up on the node that it is yet to leave.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
     node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
+Rule 7: what an agent said dies by itself within a day. So the fact of a slot on a dead node says what was good there,
+    `KEEP_MS` before that dies; and at once where it was signed anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from dsmt.controllers.case import Case
 from dsmt.controllers.pinning import home_of, is_there, lets_go
@@ -31,7 +34,9 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.records import Good, Slot
 from dsmt.view import Held, SlotEntry, SlotKey
 
-Kind = Literal["place", "lost", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
+KEEP_MS: Final = 6 * 3_600_000
+"""Agents say what they said again at half of its life, which is a day: one that has so much left is said by nobody."""
+Kind = Literal["place", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,11 @@ def want(case: Case, key: SlotKey) -> Want | None:
         return _place(case, key, entry)
     node = fact.record.node
     if case.fleet.state(node) in ("dead", "left"):
-        return _lost(case, key, entry, fact, node)
+        lost, kept = _lost(case, key, entry, fact, node), _keep(case, key, entry, fact)
+        if kept is None or (lost is not None and lost.at_ms <= case.now_ms and target_of(case, lost) is not None):
+            return lost
+        case.outcome.hungry = case.outcome.hungry or lost is not None
+        return kept
     said = () if entry.control is None else (entry.control.id,)
     desired = "running" if control.hold is None else "stopped"
     why = hold_reason(case, entry, key)
@@ -145,7 +154,8 @@ def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
     goes = lets_go(entry) and (not asked or case.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return Want(key, "place", tuple(cause), because, target=home.node, tied=True)
-    return Want(key, "place", tuple(cause), because, target=asked or None)
+    avoid = frozenset() if entry.leaves is None else frozenset({entry.leaves})
+    return Want(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
 
 
 def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
@@ -173,6 +183,24 @@ def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: st
     )
 
 
+def _keep(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+    """What was good in a slot on a dead node, and its fact does not say, when it is time to keep that (rule 7)."""
+    good = case.good(entry)
+    if good is None or good == fact.record.good:
+        return None
+    node = fact.record.node or ""
+    said = entry.instances[node].application if node in entry.instances else None
+    if case.is_anew and good.spec == case.spec_id != fact.record.spec:
+        return Want(key, "keep", (case.spec.id,), "what was good in it was signed anew")
+    until = None if said is None else said.signed.event.expires_ms
+    if said is None or until is None:
+        return None
+    if until - KEEP_MS > case.now_ms:
+        case.outcome.wakes.append(until - KEEP_MS)
+        return None
+    return Want(key, "keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
+
+
 def target_of(case: Case, wanted: Want) -> str | None:
     """The node to which a slot would go now, or None when there is none."""
     if wanted.target is not None:
@@ -182,8 +210,9 @@ def target_of(case: Case, wanted: Want) -> str | None:
 
 def _is_moved(case: Case, entry: SlotEntry, fact: Held[Slot]) -> bool:
     """Whether a slot is where an operator wants it moved, and its fact does not say so yet."""
-    home = fact.record.home
-    return entry.move_asked == fact.record.node and (home is None or is_there(case.fleet, home))
+    home, asked, node = fact.record.home, entry.move_asked, fact.record.node
+    there = asked == node if asked != "" else entry.leaves != node
+    return there and (home is None or is_there(case.fleet, home))
 
 
 def _asked_to_move(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:

@@ -191,6 +191,8 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     restart: int = 0
     move: str | None = None
     """To this node; to any other one if it is empty."""
+    leave: str = ""
+    """The node that a move to any other one is to leave: where the slot was when that was said."""
     move_number: int = 0
     accept_data_loss: bool = False
     """It is moved though its data stays behind: in the move of this number, and in no other."""

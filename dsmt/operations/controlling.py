@@ -30,6 +30,9 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
+Will = Callable[[SlotControl, str], SlotControl]
+"""An operator's will for a slot that follows the one before; told is also the node that the slot is on, or empty."""
+
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked of which instances; `unchanged` are those that were so already."""
@@ -45,7 +48,7 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     sight = await look(bus)
     hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
 
-    def will(before: SlotControl) -> SlotControl:
+    def will(before: SlotControl, _node: str) -> SlotControl:
         return before if before.hold is not None else _will(before, by, reason, hold=hold)
 
     return await _control(bus, sight, target, "stop", will)
@@ -55,7 +58,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Lift the hold of every slot of a target. Raises `NotFoundError`."""
     sight = await look(bus)
 
-    def will(before: SlotControl) -> SlotControl:
+    def will(before: SlotControl, _node: str) -> SlotControl:
         return before if before.hold is None else _will(before, by, reason, hold=None)
 
     return await _control(bus, sight, target, "start", will)
@@ -65,7 +68,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Raise the restart number of every slot of a target. Raises `NotFoundError`."""
     sight = await look(bus)
 
-    def will(before: SlotControl) -> SlotControl:
+    def will(before: SlotControl, _node: str) -> SlotControl:
         return _will(before, by, reason, restart=before.restart + 1)
 
     return await _control(bus, sight, target, "restart", will)
@@ -93,9 +96,9 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
                 next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
             )
 
-    def will(before: SlotControl) -> SlotControl:
-        number = before.move_number + 1
-        return _will(before, by, reason, move=to or "", move_number=number, accept_data_loss=accept_data_loss)
+    def will(before: SlotControl, node: str) -> SlotControl:
+        number, leave = before.move_number + 1, "" if to is not None else node or before.leave
+        return _will(before, by, reason, move=to or "", leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
     return await _control(bus, sight, target, "move", will)
 
@@ -105,13 +108,14 @@ def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotContro
     return msgspec.structs.replace(before, **about, by=by, reason=reason)
 
 
-async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Callable[[SlotControl], SlotControl]) -> Done:
+async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Will) -> Done:
     keys = _slots(sight, target)
     drafts, touched, same = [], [], []
     for key in keys:
         entry = sight.view.slot(key)
         before = following(entry)
-        after = will(before)
+        node = None if entry is None or entry.fact is None else entry.fact.record.node
+        after = will(before, node or "")
         if after == before:
             same.append(str(key))
             continue
@@ -132,7 +136,7 @@ def following(entry: SlotEntry | None) -> SlotControl:
         return SlotControl()
     will = SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
     if entry.move_asked is None:
-        will = msgspec.structs.replace(will, move=None, accept_data_loss=False)
+        will = msgspec.structs.replace(will, move=None, leave="", accept_data_loss=False)
     done = None if entry.fact is None else entry.fact.record
     if done is None:
         return will

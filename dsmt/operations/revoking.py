@@ -5,6 +5,8 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A revision that was rolled back stands by its slots alone: it is not signed anew, and what they implement is. So where
     either was said by that key, the next revision is what runs, and nothing of it is started anew.
     A move that was done keeps its number, and is not done again.
+    A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
+    Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
@@ -25,7 +27,7 @@ from dsmt.operations.writing import say
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
 from dsmt.trust.grants import may_write
 from dsmt.trust.revocations import topic_of
-from dsmt.view import View
+from dsmt.view import ServiceEntry, View
 
 Reverted = dict[str, dict[str, SignedEvent]]
 """By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
@@ -94,6 +96,7 @@ async def claim(connection: Connection, what: str) -> Claim:
     after = connection.trust.without(key_id)
     disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
     disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
+    disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
     topics = sorted(disowned)
     own = connection.bus.source
     return Claim(
@@ -129,22 +132,40 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
 
 async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
     """What was rolled back; a spec that is not had any more is left out."""
-    view, found = View(), Reverted()
+    found = Reverted()
+    for entry in _services(facts):
+        for component in () if entry.parsed is None else entry.parsed.components:
+            refusal = entry.refusal(component)
+            if refusal is not None:
+                for spec in await _spec(bus, refusal.record.spec):
+                    found.setdefault(f"service/{entry.name}/spec", {})[component] = spec
+    return found
+
+
+async def _good(bus: Bus, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
+    """Earlier specs to which slots would go back, and which say what stands now but for how many instances there are."""
+    found: list[SignedEvent] = []
+    for entry in _services(facts):
+        goods = (None if slot.fact is None else slot.fact.record.good for slot in entry.slots.values())
+        for spec in sorted({good.spec for good in goods if good is not None and good.revision >= entry.since}):
+            found += await _spec(bus, spec)
+    return found
+
+
+def _services(facts: Iterable[SignedEvent]) -> list[ServiceEntry]:
+    """The services that stand."""
+    view = View()
     for signed in facts:
         view.apply(signed)
-    for entry in view.services.values():
-        if entry.spec is None or entry.parsed is None or entry.spec.record.removed:
-            continue
-        for component in entry.parsed.components:
-            refusal = entry.refusal(component)
-            if refusal is None:
-                continue
-            try:
-                (spec,) = await bus.fetch([EventId.parse(refusal.record.spec)])
-            except (DsmtError, ValueError):
-                continue
-            found.setdefault(entry.spec.signed.event.topic, {})[component] = spec
-    return found
+    return [entry for entry in view.services.values() if entry.spec is not None and not entry.spec.record.removed]
+
+
+async def _spec(bus: Bus, name: str) -> list[SignedEvent]:
+    """A spec by its id, if it is had."""
+    try:
+        return await bus.fetch([EventId.parse(name)])
+    except (DsmtError, ValueError):
+        return []
 
 
 def _as_it_runs(data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
@@ -166,7 +187,8 @@ def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str
         data = _as_it_runs(data, reverted)
     elif event.type == "dsmt.service.spec":
         data = {**data, "since": data.get("since") or event.version}
-    return Draft(event.topic, data, subject=event.subject, cause=(signed.id,), to=event.to, replaces=signed)
+    cause = dict.fromkeys((signed.id, *(spec.id for spec in reverted.values())))
+    return Draft(event.topic, data, subject=event.subject, cause=tuple(cause), to=event.to, replaces=signed)
 
 
 async def revoke(root: Connection, claim: Claim, *, by: str, reason: str) -> None:

@@ -99,6 +99,13 @@ class SlotEntry:
         return will.move if will is not None and will.move_number > done else None
 
     @property
+    def leaves(self) -> str | None:
+        """The node that such a move to any other one is to leave; None where there is none. Elsewhere it is done."""
+        if self.move_asked != "" or self.control is None:
+            return None
+        return self.control.record.leave or (None if self.fact is None else self.fact.record.node)
+
+    @property
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted."""
         return sorted(node for node, instance in self.instances.items() if instance.left)

@@ -35,8 +35,8 @@ MIXED = {
         " requests routing timekeeping turns wholeness witness",
     },
     "dsmt.controllers": {
-        3: "agenda brake case completeness decide endings evidence intents offering pinning placement ranking replacing"
-        " replay resaying roads service timing wants",
+        3: "agenda brake case completeness decide endings evidence intents named offering pinning placement ranking"
+        " replacing replay resaying roads service timing wants",
     },
     "dsmt.monitors": {
         3: "health install silence",

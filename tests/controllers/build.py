@@ -343,12 +343,15 @@ class Realm:
         return intents
 
     def settle(self, *, seconds: float = 0.0, obey: bool = True, most: int = 200) -> list[Intent]:
-        """Decide, publish and obey until nothing is decided any more; with `seconds`, time passes at each step."""
+        """Decide, publish and obey until nothing is decided any more; with `seconds`, time passes at each step.
+
+        What is due only in an hour or later is not waited for.
+        """
         said: list[Intent] = []
         for _ in range(most):
             new = self.step()
             said += new
-            if not new and (not seconds or self.decide().wake_ms is None):
+            if not new and (not seconds or (self.decide().wake_ms or self.now_ms + 3_600_000) >= self.now_ms + 3_600_000):
                 return said
             if obey:
                 self.obey()

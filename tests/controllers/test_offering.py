@@ -166,6 +166,35 @@ def test_a_blank_store_gets_what_commands_said_that_ended_long_ago(tmp_path: Pat
     run(tmp_path, scenario)
 
 
+def test_a_blank_store_gets_what_slots_name_though_it_wins_no_more_and_nobody_else_has_it(tmp_path: Path) -> None:
+    """One controller saw it win, the other one came later; each brings it alone."""
+
+    async def scenario(made: TestRealm) -> None:
+        broker = await made.broker()
+        async with controlling(made) as first:
+            (before,) = await command(made, applied())
+            await until(lambda: first.view.services["old"].slots)
+            changed = SpecFact(spec=spec(web(1, service="old", component="env: {A: b}")), by="alice", reason="")
+            (after,) = await command(made, Draft(SPEC, to_data(changed), replaces=before))
+            await until(lambda: str(before.id) in named(first) and str(after.id) in named(first))
+            await until(lambda: len(first._named.events()) == 1)
+            broker = await made.restarted(broker, store=str(tmp_path / "blank.db"), born=False)
+            await until(lambda: broker._store.leaf(*before.id) == before.leaf)
+            async with controlling(made, "controller/c2") as second:
+                await until(lambda: len(second._named.events()) == 1)
+                await made.stop(first._bus)
+                broker = await made.restarted(broker, store=str(tmp_path / "blank2.db"), born=False)
+                await until(lambda: broker._store.leaf(*before.id) == before.leaf)
+                assert broker._store.winner(SPEC).raw == after.raw
+
+    run(tmp_path, scenario)
+
+
+def named(runner: ControllerRunner) -> tuple[str, ...]:
+    fact = runner.view.services["old"].slots["app", 0].fact
+    return () if fact is None else fact.record.names
+
+
 # --- the rules, by hand ------------------------------------------------------------------------------------------
 
 

@@ -277,6 +277,34 @@ def test_a_done_move_is_not_done_again_when_the_slot_is_wanted_again() -> None:
     assert not any("asked for a move" in intent.because for intent in said)
 
 
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+@pytest.mark.parametrize("room", ["nowhere else", "elsewhere", "nowhere for a while"])
+def test_a_move_to_any_other_node_is_not_done_where_the_slot_comes_up_again(component: str, room: str) -> None:
+    """It waits for room elsewhere, and the service is scaled to 0 and to 1 meanwhile."""
+    realm = running(1, "n1", component=component)
+    realm.control(key(0), move="", leave="n1", accept_data_loss=bool(component))
+    assert realm.settle(seconds=1) == []
+    realm.after(100).apply(web(0, component=component))
+    realm.settle(seconds=1)
+    if room == "elsewhere":
+        realm.node("n2")
+    if room == "nowhere for a while":
+        realm.control_node("n1", "excluded")
+    realm.after(100).apply(web(1, component=component))
+    realm.settle(seconds=1)
+    if room == "nowhere for a while":
+        assert realm.slot().node is None
+        realm.control_node("n1", "active")
+        realm.settle(seconds=1)
+    told = realm.slot()
+    assert (told.node, told.move_number) == (("n2", 1) if room == "elsewhere" else ("n1", 0))
+    assert told.home is None or told.home.node == told.node
+    realm.node("n2")
+    realm.after(100).settle(seconds=1)
+    assert (realm.slot().node, realm.slot().move_number) == ("n2", 1)
+    assert realm.after(100).settle(seconds=1) == []
+
+
 def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
     realm = running(1, "n1", "n2", "n3")
     node = realm.slot(0).node

@@ -219,7 +219,7 @@ def test_scaling_what_was_good_is_nothing_to_roll_back() -> None:
         realm.obey()
         realm.after(3)
     good = Good(spec=realm.slot(0).former.spec, revision=2)
-    assert (realm.slot(0).revision, realm.slot(0).good) == (3, good)
+    assert (realm.slot(0).revision, realm.slot(0).good) == (3, Good(spec=realm.slot(0).spec, revision=3))
     realm.status(key(0), realm.slot(0).node or "", State.FAILED, good=good)
     realm.after(30)
     realm.settle(seconds=5)
@@ -232,10 +232,9 @@ def test_what_was_good_in_a_slot_is_not_taken_back_when_it_is_wanted_again_days_
     second = POLICY + "env: {A: b}"
     realm.apply(web(3, component=second))
     realm.settle(seconds=5)
-    good = Good(spec=realm.slot(2).spec, revision=2)
-    realm.after(3600).apply(web(fewer, component=second))
+    scaled = realm.after(3600).apply(web(fewer, component=second))
     realm.settle(seconds=5)
-    assert (realm.slot(2).desired, realm.slot(2).good) == ("gone", good)
+    assert (realm.slot(2).desired, realm.slot(2).good) == ("gone", Good(spec=str(scaled.id), revision=3))
     for _ in range(25):  # what their agents said dies of itself within a day
         realm.after(3600)
         for number in range(1, 5):

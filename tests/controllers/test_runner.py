@@ -412,6 +412,40 @@ def test_what_operators_decided_outlives_the_brokers_store() -> None:
     simulate(scenario)
 
 
+PARKS = "restart: {first: 100ms, factor: 1, park: {after: 3}, escalate: [restart: 2]}\n"
+
+
+def test_a_slot_comes_back_with_what_it_was_rolled_back_to_though_the_store_and_who_applied_it_are_gone() -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(1, component=PARKS)
+        first = fleet.view.services["web"].spec.id
+        await asyncio.sleep(15)
+
+        def bad(instances: int) -> dict[str, Any]:
+            return spec(web(instances, component=PARKS).replace("./app", "./app fails"))
+
+        def told() -> tuple[str, int, str]:
+            fact = fleet.view.slot(key(0)).fact.record
+            return fact.spec, fact.refused, fact.desired
+
+        fleet.operator.apply(bad(1), reason="a test")
+        await fleet.until(lambda: told() == (str(first), 2, "running") and fleet.running() == 1, 60)
+        fleet.operator.apply(bad(0), reason="a test")
+        await fleet.until(lambda: told()[2] == "gone" and not fleet.copies("web"), 60)
+        await asyncio.sleep(30)
+        fleet.operator.kept.stop()
+        fleet.broker.kept.stop()
+        fleet.broker.new_store()
+        fleet.broker.kept.start()
+        fleet.operator.kept.start()
+        await asyncio.sleep(30)
+        fleet.operator.apply(bad(1), reason="a test")
+        await fleet.until(lambda: fleet.running() == 1, 60)
+        assert told()[0] == str(first)
+
+    simulate(scenario)
+
+
 def test_a_held_instance_stays_held_when_only_the_nodes_know_of_it() -> None:
     async def scenario(fleet: Fleet) -> None:
         await held_excluded_and_removed(fleet)
@@ -526,6 +560,9 @@ class HandBus:
 
     def offer(self, signed: list[SignedEvent]) -> None:
         self.offered += signed
+
+    async def fetch(self, _ids: list[EventId]) -> list[SignedEvent]:
+        return []
 
     def emit(self, draft: Draft) -> HandEmission:
         if draft.topic in self.too_big:

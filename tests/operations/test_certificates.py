@@ -14,7 +14,7 @@ from dsmt.bus.client import BusClient
 from dsmt.controllers.pinning import lets_go
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Slot, SlotControl, SpecFact, to_data
+from dsmt.event.records import Good, Slot, SlotControl, SpecFact, to_data
 from dsmt.operations import certificates, revoking
 from dsmt.operations.connection import Connection
 from dsmt.operations.home import Home, ensure_node, init
@@ -185,6 +185,31 @@ def test_what_slots_went_back_to_is_the_next_revision_whoever_had_said_the_one_t
         assert "service/web/spec" in kept
         source, data = (await seat.fresh())["service/web/spec"]
         assert (source, data["spec"]) == ("operator/alice", spec(web(5)))
+        (anew,) = [one for one in await seat.facts() if one.event.topic == "service/web/spec"]
+        assert good.id in anew.event.cause, "it is known for what the slots implement"
+
+    seated(tmp_path, test)
+
+
+@pytest.mark.parametrize("instances", [0, 5])
+def test_what_slots_go_back_to_is_signed_anew_though_another_operator_only_changed_how_many_there_are(
+    tmp_path: Path, instances: int
+) -> None:
+    """What stands is bob's; but of the slot that is gone, and of one on a dead node, the good revision is the thief's."""
+
+    async def test(seat: Seat) -> None:
+        bob, controller = await seat.made.client("operator/bob"), await seat.made.client("controller/c1")
+        (first,) = [one for one in await revoking.shared_facts(bob) if one.event.topic == "service/web/spec"]
+        scaled = SpecFact(spec=spec(web(instances)), by="bob", reason="", since=1)
+        await bob.publish(Draft("service/web/spec", to_data(scaled), replaces=first))
+        good = Good(spec=str(first.id), revision=1)
+        slot = Slot(node="n1", spec=str(first.id), revision=1, desired="gone", good=good)
+        await controller.publish(Draft("service/web/slot/app/0", to_data(slot), version=1))
+        kept, _ = await seat.ended()
+        assert "service/web/spec" in kept
+        (anew,) = [one for one in await seat.facts() if one.event.topic == "service/web/spec"]
+        assert (anew.event.source, anew.event.version, anew.event.data["since"]) == ("operator/alice", 3, 1)
+        assert len(anew.event.cause) == 1
 
     seated(tmp_path, test)
 

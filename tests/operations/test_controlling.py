@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.errors import InputError
@@ -73,6 +74,15 @@ def test_a_move_that_is_done_is_not_said_again(words: Words) -> None:
     realm.settle(seconds=1)
     assert words(realm, controlling.restart) == SlotControl(restart=1, move_number=1, by="alice")
     assert words(realm, move).move_number == 2
+
+
+def test_a_move_to_any_other_node_names_the_one_that_is_to_be_left_also_while_there_is_no_place(words: Words) -> None:
+    realm = running()
+    node = realm.slot().node
+    assert words(realm, move).leave == node
+    realm.say("controller/c1", "service/web/slot/app/0", msgspec.structs.replace(realm.slot(), node=None))
+    assert words(realm, move).leave == node
+    assert words(realm, move, to="n2").leave == ""
 
 
 def test_a_move_that_waits_ends_with_one_to_where_the_slot_is_which_leaves_no_data_behind(words: Words) -> None:
