@@ -95,6 +95,11 @@ class Presence:
         known.state, known.how, known.since_ms = "silent", None, now_ms
         return _record(known)
 
+    def renew(self) -> None:
+        """Realm time was set ahead: who is not closed is said again with the next tick, before its fact dies (rule 9)."""
+        for known in self._known.values():
+            known.said = -RENEW_AFTER
+
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number known of a source; 0 for none."""
         known = self._known.get(source)
