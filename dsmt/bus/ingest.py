@@ -397,8 +397,12 @@ class Ingest:
         return rows
 
     def expire(self) -> None:
-        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed."""
+        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed.
+
+        Of whom no mark is in memory what others have brought is in the store, where it is looked for.
+        """
         self._payers.clear()
+        self._reoffered = {source for source in self._reoffered if self._marks.high(source) is not None}
         if self._store.expire(self._now_ms()):
             self._winners.clear()
 

@@ -245,6 +245,19 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     assert {agent.chain[0].raw for agent in agents} <= set(sent)
 
 
+def test_of_those_whose_facts_others_brought_only_who_is_here_is_remembered(k):
+    agent = k.agent(0)
+    k.said(agent)
+    k.ingest.commit()
+    k.ingest._marks.came("node/n1", 1, 1, 0)
+    k.ingest._reoffered.add("node/n1")
+    k.ingest.expire()
+    assert k.ingest._reoffered == {"node/n1"}
+    again = Pen(agent).write("service/web/status/app/0/n1/application", status(2))
+    assert k.ingest.offered(agent.name, [again.raw]).accepted
+    k.ingest.commit()
+
+
 def test_no_certificate_is_larger_than_one_may_be(k):
     node = k.node.certificate
     about = {"issuer": "node/n1", "subject": "monitor/n1", "public": os.urandom(32), "depth": 0}
