@@ -9,7 +9,8 @@ Rule 3: a certificate is kept in the store when its holder attaches, or when a f
 Rule 4: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
 Rule 5: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
     attached, and nothing of them is kept.
-Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2).
+Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
+    in when its holder comes again, and not when others bring it (`passed`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Admission:
             self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
         except UnusableEventError as error:
             self._log.warning("kept certificate not used", reason=str(error))
-        self._take_in(tuple(kept))
+        for raw in kept:
+            self._take_in((raw,))
 
     def _keep(self, certificate: Certificate) -> None:
         for signed in self._trust.chain(certificate.key_id, certificate.subject):
@@ -64,6 +66,7 @@ class Admission:
 
     def _take_in(self, raws: tuple[bytes, ...]) -> None:
         """Count certificates for their ancestors (rule 6). Raises `RefusedError` for one too many, with nothing counted."""
+        raws = (*raws, *(raw for one in raws for raw in self._beside(one)))
         counted = [(ancestor, raw) for raw in raws if (ancestor := self._ancestor(raw, raws))]
         for ancestor, raw in counted:
             if not self._certified.may(ancestor, raw):
@@ -71,6 +74,16 @@ class Admission:
                 raise RefusedError("quota", said, next=f"revoke {ancestor} if it is not you who made them")
         for ancestor, raw in counted:
             self._certified.take(ancestor, raw)
+
+    def _beside(self, raw: bytes) -> list[bytes]:
+        """What is on the shelf of the key that a certificate names: it is in memory with it."""
+        try:
+            return self._store.shelved(read(raw)[0].certificate.key_id)
+        except UnusableEventError:
+            return []  # whoever reads it says why not
+
+    def _is_shelved(self, raw: bytes) -> bool:
+        return raw in self._beside(raw)
 
     def _ancestor(self, raw: bytes, beside: tuple[bytes, ...]) -> str:
         """Who pays for a certificate that comes with others; empty when nobody known has signed it."""
@@ -99,6 +112,8 @@ class Admission:
         if len(raws) > f.MAX_CERTIFICATES:
             raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
         for raw in raws:
+            if self._is_shelved(raw):
+                continue  # it is found there
             try:
                 self._take_in((raw,))
                 self._keep(self._trust.add(raw))

@@ -120,7 +120,9 @@ class Broker:
         self.address = config.address
         self._lag = 0.0
         self._admission = Admission(identity, trust, store)
-        self._ingest = Ingest(identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation())
+        self._ingest = Ingest(
+            identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation(), was=self._was
+        )
         self._witness = Witness(Self(identity.name, config.pid, config.version), store, self._ingest, now)
         self._deliveries = Deliveries(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
         self._requests = Requests(
@@ -376,8 +378,10 @@ class Broker:
             return
         if any(outcome.refilled for _, outcome in outcomes):
             self._wholeness.refilled(self._clock.boottime())
-        if any(outcome.early for _, outcome in outcomes):
+        early_ms = max(outcome.early_ms for _, outcome in outcomes) if outcomes else 0
+        if early_ms:
             self._wholeness.early(self._clock.boottime())
+            self._time.early(early_ms)
         for session, outcome in outcomes:
             if outcome.accepted:
                 self._send(session, acked(outcome.accepted, self._store, self.now_ms()))
@@ -403,7 +407,8 @@ class Broker:
             self._obey_revocations(rows)
             self._deliveries.routed(rows)
             self._obey_verdicts(rows)
-            self._time.obey(rows)
+            if self._time.obey(rows):
+                self._witness.presence.renew()
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
@@ -499,6 +504,11 @@ class Broker:
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
+    def _was(self, ms: int) -> None:
+        """Realm time was this once, by this broker's own word."""
+        if self._time.was(ms):
+            self._witness.presence.renew()
+
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
         self._witness.say_stats_soon()
@@ -518,6 +528,7 @@ class Broker:
             sessions=len(self._names),
             address=self.address,
             clock_ahead_s=self._time.ahead_s,
+            early_s=self._time.early_s,
         )
         if self._ingest.full is None:
             self._time.keep()

@@ -7,6 +7,8 @@ Rule 2: a wall clock that is more than `FAR_MS` off does not pull at all. That i
     Taken is a clock that is ahead at once; one that is behind pulls from then on, as rule 1 says, however far it is.
 Rule 3: a broker that is started again in the same boot goes on with its offset. In another boot, or when the realm begins,
     it takes the wall clock, but never less than the last time that it has stored.
+Rule 4: nor less than a time that it has once said itself: what it signed and others bring back is its own word, wherever
+    its store is. Nobody else's word moves it, and nobody can sign this one.
 """
 
 from __future__ import annotations
@@ -67,6 +69,15 @@ class BrokerTime:
         before, self._difference = self._difference, wall_ms - now * 1000 - self._offset
         if abs(self._difference) <= FAR_MS or abs(self._difference - before) > FAR_MS:
             self._followed = False  # it is there, or it was set anew
+
+    def was(self, ms: int, now: float) -> bool:
+        """It has once said this time itself (rule 4); whether it goes ahead to it."""
+        behind = ms - self.now_ms(now)
+        if behind <= 0:
+            return False
+        self._offset += behind
+        self._difference -= behind
+        return True
 
     def accept(self, ahead_s: float) -> bool:
         """An operator says that the wall clock, which is so much ahead, is right; whether that is still so (rule 2)."""

@@ -48,6 +48,8 @@ SUBSCRIPTION_ROWS: Final = 8
 MESSAGE_BYTES: Final = 256 * 1024
 MAX_SUBSCRIPTIONS: Final = 64
 """How many a session may have: with their credit, this bounds what waits for it."""
+KNOWN: Final = 8192
+"""Of how many signers it is remembered that a session was shown them."""
 MAX_CREDIT: Final = 4 * 1024 * 1024
 OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (rule D3)."""
@@ -363,6 +365,8 @@ class Deliveries:
         if not strangers:
             return True
         raws = dict.fromkeys(signed.raw for signer in sorted(strangers) for signed in reversed(self._trust.chain(*signer)))
+        if len(session.known) + len(strangers) > KNOWN:
+            session.known.clear()  # it is shown them again
         session.known.update(strangers)
         return self._send(session, Certificates(), tuple(raws))
 

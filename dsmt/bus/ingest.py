@@ -7,6 +7,8 @@ Rule 3: a hole in a source's sequence (`marks`), for what comes over its own ses
 Rule 4: what the broker says itself is signed with the commit, as one burst; of a fact, a heartbeat and its stats only
     the newest waits; notices and trim records all do.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
+Rule 6: what this broker said on its own topics and others bring back is not taken: it says that anew. But it is its word on
+    realm time (J4), whatever was lost with its disk.
 """
 
 from __future__ import annotations
@@ -58,16 +60,24 @@ class Outcome:
     refused: list[Refusal] = field(default_factory=list)
     refilled: bool = False
     """Whether a fact that was offered again is a winner that was not here."""
-    early: bool = False
-    """Whether what somebody decided was offered again, and refused because it is ahead of the clock here."""
+    early_ms: int = 0
+    """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
 
 class Ingest:
     """Takes events in and stores them in batches."""
 
     def __init__(
-        self, identity: Identity, trust: TrustStore, store: Store, *, now_ms: Callable[[], int], incarnation: int
+        self,
+        identity: Identity,
+        trust: TrustStore,
+        store: Store,
+        *,
+        now_ms: Callable[[], int],
+        incarnation: int,
+        was: Callable[[int], None] = lambda _ms: None,
     ) -> None:
+        self._was = was
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
         self._door = Door(trust)
         self._chain = SourceChain(incarnation)
@@ -156,6 +166,8 @@ class Ingest:
             try:
                 signed, match, fact = self._door.open(raw, session=session, granted=granted, now_ms=now_ms)
                 identity = signed.id
+                if again:
+                    self._check_not_own(signed.event.topic)
                 held_leaf = self._leaf(identity, session)
                 if held_leaf is None:
                     own = signed.event.source == session and not again
@@ -173,8 +185,23 @@ class Ingest:
                     self._refused(identity)
                 outcome.refused.append(Refusal(identity, error))
                 if again and error.code in CODES and identity is not None:  # its signature is good
-                    outcome.early = outcome.early or identity.source.split("/")[0] in _WHO_DECIDE
+                    now_ms = self._look_ahead(decode(raw)[0], outcome)
         return outcome
+
+    def _check_not_own(self, topic: str) -> None:
+        name = self._identity.name
+        if topic.startswith(f"{name}/"):
+            said = f"what {name} says on {topic} it says itself, and takes from nobody"
+            raise UnusableEventError("trust.relayed", said, next="offer what others have said")
+
+    def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> int:
+        """Note what a fact that is ahead tells of realm time (rule 6); that, in ms."""
+        event = signed.event
+        if event.source == self._identity.name and signed.key_id == self._identity.key.key_id:
+            self._was(event.time_ms)
+        elif event.source.split("/")[0] in _WHO_DECIDE:
+            outcome.early_ms = max(outcome.early_ms, event.time_ms, event.incarnation)
+        return self._now_ms()
 
     def _leaf(self, identity: EventId, session: str) -> bytes | None:
         if identity.source == session and session not in self._reoffered:
@@ -370,8 +397,12 @@ class Ingest:
         return rows
 
     def expire(self) -> None:
-        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed."""
+        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed.
+
+        Of whom no mark is in memory what others have brought is in the store, where it is looked for.
+        """
         self._payers.clear()
+        self._reoffered = {source for source in self._reoffered if self._marks.high(source) is not None}
         if self._store.expire(self._now_ms()):
             self._winners.clear()
 

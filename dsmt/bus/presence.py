@@ -13,12 +13,15 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
     until there is a newer certificate (A11). It is a turn when a process takes a name back: one that claims an
     incarnation which was attached before. A process that was started anew claims another, however often it dies.
-Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead.
+Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
+    that were granted numbers and have not attached, those beyond the last `CLOSED_KNOWN`: the store and realm time keep
+    their numbers from being given again.
 Rule 9: what is not closed is said again each `RENEW_AFTER`, before its fact dies: absence must not look like silence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,6 +35,7 @@ EXCHANGES: Final = 3
 EXCHANGE_WINDOW: Final = 60.0
 ATTACHED_KNOWN: Final = 8
 FORGET_AFTER: Final = 24 * 3600.0
+CLOSED_KNOWN: Final = 16_384
 RENEW_AFTER: Final = 12 * 3600.0
 """Half the time to live of a session fact."""
 
@@ -90,6 +94,11 @@ class Presence:
         known = self._known[source]
         known.state, known.how, known.since_ms = "silent", None, now_ms
         return _record(known)
+
+    def renew(self) -> None:
+        """Realm time was set ahead: who is not closed is said again with the next tick, before its fact dies (rule 9)."""
+        for known in self._known.values():
+            known.said = -RENEW_AFTER
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number known of a source; 0 for none."""
@@ -195,13 +204,24 @@ class Presence:
                 fallen.append((source, _record(known)))
             elif known.state == "closed" and now - known.heard > FORGET_AFTER:
                 forgotten.append(source)
-        for source in forgotten:
-            del self._known[source]
+        beyond = self._beyond(forgotten)
+        for source in beyond:
+            self._contested.pop(source, None)
+        for source in (*forgotten, *beyond):
+            self._known.pop(source, None)
             self._attached.pop(source, None)
             self._exchanges.pop(source, None)
             self._granted.pop(source, None)
             self._numbered.pop(source, None)
         return fallen
+
+    def _beyond(self, forgotten: Collection[str]) -> list[str]:
+        """Who is forgotten because too many are known, beside those that are anyway (rule 8)."""
+        if len(self._granted) - len(forgotten) <= CLOSED_KNOWN:
+            return []
+        closed = [(known.heard, source) for source, known in self._known.items() if known.state == "closed"]
+        never = [source for source in self._granted if source not in self._known]
+        return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
 
 
 def _record(known: _Known) -> Session:

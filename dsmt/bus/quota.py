@@ -5,7 +5,8 @@ Rule 1: who pays is the ancestor: the certificate nearest to the root that is no
 Rule 2: work is paid with tokens, `RATE` a second and at most `BURST` at once; who has none waits, and loses nothing.
 Rule 3: retained facts are bounded per ancestor, in number by its certificate and in bytes by `FACT_BYTES` for each, and all
     together by `LIVE_SHARE` of the store's size. What takes the place of one that is no smaller always may.
-Rule 4: of the certificates below one ancestor at most `CERTIFICATES` are kept.
+Rule 4: of the certificates below one ancestor at most `CERTIFICATES` are kept in memory. Those on the shelf, which only
+    stored events need, are bounded in bytes: `SHELF_SHARE` of the store's size for all, `ANCESTOR_SHARE` of that for one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ LEAST_LIVE_BYTES: Final = 8 * 1024 * 1024
 LIVE_SHARE: Final = 0.5
 """Of the store's size, for the retained facts of all: the other half is history."""
 ANCESTOR_SHARE: Final = 0.25
-"""Of the store's size, for the retained facts of one ancestor."""
+"""Of the store's size, for the retained facts of one ancestor; of the shelf's, for its certificates."""
 CERTIFICATES: Final = 4096
+SHELF_SHARE: Final = 0.0625
+"""Of the store's size, for the certificates on the shelf of all."""
 
 
 def charged(chain: Sequence[SignedCertificate]) -> Certificate | None:
@@ -62,6 +65,12 @@ def over_own(holder: Certificate, facts: int) -> str:
     return "" if facts < holder.quota else f"{holder.subject} has {facts} live facts, as many as its certificate allows"
 
 
+def over_shelf(own: int, every: int, *, size: int, limit: int) -> bool:
+    """Whether certificates of so many bytes find no room on the shelf (rule 4)."""
+    shelf = int(limit * SHELF_SHARE)
+    return own + size > int(shelf * ANCESTOR_SHARE) or every + size > shelf
+
+
 class Rates:
     """Who may have work done now (rule 2). `now` is boot-time seconds."""
 
@@ -88,7 +97,7 @@ class Rates:
 
 
 class Certified:
-    """Which certificates are kept below each ancestor (rule 4)."""
+    """Which certificates are in memory below each ancestor (rule 4)."""
 
     def __init__(self, most: int = CERTIFICATES) -> None:
         self._most = most

@@ -27,12 +27,24 @@ from dsmt.bus import trimming
 from dsmt.bus.blobs import BLOB_TABLES, Blobs
 from dsmt.bus.named import Named
 from dsmt.bus.shares import owed
-from dsmt.bus.tables import ACCOUNTS, BUDGETS, CLASSES, INSERT, ROW, SCHEMA, row_of, values_of
+from dsmt.bus.tables import (
+    ACCOUNTS,
+    BUDGETS,
+    CLASSES,
+    COUNT_SIGNERS,
+    INSERT,
+    ROW,
+    SCHEMA,
+    SHELF,
+    SIGNERS,
+    row_of,
+    values_of,
+)
 from dsmt.bus.trimming import Candidate, Chosen, Trimmings, oldest_first
 from dsmt.errors import FailedError
 from dsmt.event.registry import Budget
 from dsmt.event.rowtree import Node, RowTree
-from dsmt.ports.store import Append, Lost, Row, Trim
+from dsmt.ports.store import ROW_BYTES, Append, Lost, Row, Shelved, Trim
 
 GIB: Final = 1024**3
 CHECKPOINT_PAGES: Final = 500
@@ -41,8 +53,8 @@ takes 16 to 35 ms; what is written again costs once, so a tenth more is stored i
 PASS_MS: Final = 3600 * 1000
 """How often trimming begins at the first row again, for what has ceased to be a retained fact since it passed."""
 
-SCHEMA_VERSION: Final = 4
-"""The form of the tables; 1 had no number."""
+SCHEMA_VERSION: Final = 5
+"""The form of the tables; 1 had no number. The one before, which did not count signers, is taken over."""
 
 
 class SqliteStore(Blobs):
@@ -63,8 +75,9 @@ class SqliteStore(Blobs):
         self._sync(always=synced)
         self._do(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         self._check_version()
-        for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *BLOB_TABLES):
+        for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *SIGNERS, *BLOB_TABLES):
             self._do(statement)
+        self._take_over()
         self._unsynced = self.get_meta("unsynced")
         self.identity = self._identified(identity)
         trimmed = self.get_meta("trimmed")
@@ -139,13 +152,19 @@ class SqliteStore(Blobs):
 
     def _check_version(self) -> None:
         version = int(self._one("PRAGMA user_version")[0])
-        if version != SCHEMA_VERSION and self._one("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
+        known = version in (SCHEMA_VERSION, SCHEMA_VERSION - 1)
+        if not known and self._one("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
             raise FailedError(
                 "store.version",
                 f"the store {self._path} was made by another version of dsmt: form {version}, not {SCHEMA_VERSION}",
                 next="start that version, or move the file away: nodes and controllers say again what they hold",
             )
-        self._do(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _take_over(self) -> None:
+        """Bring the content of a store of the form before this one into this form; the number says that it is done."""
+        if self._one("PRAGMA user_version")[0] != SCHEMA_VERSION:
+            self._do(COUNT_SIGNERS)
+            self._do(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     # --- statements ----------------------------------------------------------------------------------------------
 
@@ -283,23 +302,8 @@ class SqliteStore(Blobs):
         return None if found is None else (found[0], found[1])
 
     def has_signed(self, key_id: bytes, source: str) -> bool:
-        """Whether an event of a source is stored that this key signed.
-
-        A process has one key for all of an incarnation, unless it was rotated meanwhile: so each one's first and last tell.
-        """
-        incarnation = -1
-        while True:
-            found = self._one(
-                "SELECT incarnation, key_id FROM events WHERE source = ? AND incarnation > ? "
-                "ORDER BY incarnation, sequence LIMIT 1",
-                (source, incarnation),
-            )
-            if found is None:
-                return False
-            incarnation = found[0]
-            last = "SELECT key_id FROM events WHERE source = ? AND incarnation = ? ORDER BY sequence DESC LIMIT 1"
-            if key_id in (bytes(found[1]), bytes(self._one(last, (source, incarnation))[0])):
-                return True
+        """Whether an event of a source is stored that this key signed."""
+        return self._one("SELECT 1 FROM signers WHERE key_id = ? AND source = ?", (key_id, source)) is not None
 
     def live(self, payer: str | None = None) -> tuple[int, int]:
         """How many retained facts, and bytes of them, are on a payer's account; None: on everybody's."""
@@ -427,8 +431,40 @@ class SqliteStore(Blobs):
         self._do("DELETE FROM certificates WHERE raw = ?", (raw,))
 
     def certificates(self) -> Iterable[tuple[bytes, bytes]]:
-        """Every kept certificate."""
+        """Every kept certificate that is not on the shelf."""
         return [(bytes(k), bytes(r)) for k, r in self._do("SELECT key_id, raw FROM certificates ORDER BY key_id, raw")]
+
+    def shelve(self, certificates: Sequence[Shelved]) -> None:
+        """Put certificates on the shelf, in one commit."""
+        self._do("BEGIN IMMEDIATE")
+        try:
+            for one in certificates:
+                self._do("DELETE FROM certificates WHERE raw = ?", (one.raw,))
+                if one.raw not in self.shelved(one.key_id):
+                    size = len(one.raw) + ROW_BYTES
+                    self._do(
+                        "INSERT INTO shelf (key_id, name, issuer, size, payer, raw) VALUES (?, ?, ?, ?, ?, ?)",
+                        (one.key_id, one.name, one.issuer_key_id, size, one.payer, one.raw),
+                    )
+            self._do("COMMIT")
+        except FailedError:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def shelved(self, key_id: bytes) -> list[bytes]:
+        """The certificates of a key that are on the shelf."""
+        return [bytes(raw) for (raw,) in self._do("SELECT raw FROM shelf WHERE key_id = ? ORDER BY raw", (key_id,))]
+
+    def upholds(self, key_id: bytes) -> bool:
+        """Whether a key has signed a certificate that is on the shelf."""
+        return self._one("SELECT 1 FROM shelf WHERE issuer = ? LIMIT 1", (key_id,)) is not None
+
+    def shelf_bytes(self, payer: str | None = None) -> int:
+        """What the certificates on the shelf cost on a payer's account; None: on everybody's."""
+        every = "SELECT coalesce(sum(bytes), 0) FROM accounts WHERE class = ?"
+        found = self._one(every, (SHELF,)) if payer is None else self._one(every + " AND payer = ?", (SHELF, payer))
+        return int(found[0])
 
     def get_meta(self, key: str) -> bytes | None:
         """A small named value."""

@@ -15,6 +15,8 @@ BUDGETS: Final[dict[Budget, tuple[float, int]]] = {
 }
 """Share of the size, and age in ms, of each class of rule B6."""
 CLASSES: Final = {name: number for number, name in enumerate(BUDGETS)}
+SHELF: Final = 3
+"""The class under which the accounts have the certificates on the shelf; the triggers name it."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -28,6 +30,13 @@ CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
 CREATE TABLE IF NOT EXISTS certificates (raw BLOB PRIMARY KEY, key_id BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS shelf (
+    number INTEGER PRIMARY KEY, key_id BLOB NOT NULL, name TEXT NOT NULL, issuer BLOB NOT NULL, size INTEGER NOT NULL,
+    payer TEXT NOT NULL, raw BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS shelf_keys ON shelf (key_id);
+CREATE INDEX IF NOT EXISTS shelf_issuers ON shelf (issuer);
+CREATE TABLE IF NOT EXISTS signers (
+    key_id BLOB, source TEXT, events INTEGER NOT NULL, PRIMARY KEY (key_id, source)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS accounts (
     payer TEXT, class INTEGER, events INTEGER NOT NULL, bytes INTEGER NOT NULL, live_facts INTEGER NOT NULL,
@@ -46,6 +55,23 @@ ACCOUNTS: Final = (
     live_bytes = live_bytes - old.winner * old.size WHERE payer = old.payer AND class = old.class; END""",
 )
 """What each payer has of each class, exact at any time, whoever writes the rows."""
+SIGNERS: Final = (
+    """CREATE TRIGGER IF NOT EXISTS signer_in AFTER INSERT ON events BEGIN
+    INSERT INTO signers VALUES (new.key_id, new.source, 1) ON CONFLICT DO UPDATE SET events = events + 1; END""",
+    """CREATE TRIGGER IF NOT EXISTS signer_out AFTER DELETE ON events BEGIN
+    UPDATE signers SET events = events - 1 WHERE key_id = old.key_id AND source = old.source;
+    DELETE FROM signers WHERE key_id = old.key_id AND source = old.source AND events <= 0; END""",
+    """CREATE TRIGGER IF NOT EXISTS signer_gone AFTER DELETE ON signers BEGIN
+    DELETE FROM shelf WHERE key_id = old.key_id AND name = old.source; END""",
+    """CREATE TRIGGER IF NOT EXISTS shelf_in AFTER INSERT ON shelf BEGIN
+    INSERT INTO accounts VALUES (new.payer, 3, 0, new.size, 0, 0)
+    ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes; END""",
+    """CREATE TRIGGER IF NOT EXISTS shelf_out AFTER DELETE ON shelf BEGIN
+    UPDATE accounts SET bytes = bytes - old.size WHERE payer = old.payer AND class = 3; END""",
+)
+"""How many events are stored of each key under each name; with the last of them go its certificates on the shelf."""
+COUNT_SIGNERS: Final = "INSERT OR REPLACE INTO signers SELECT key_id, source, count(*) FROM events GROUP BY key_id, source"
+"""For a store of the form before this one, which did not count them."""
 ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, raw FROM events"
 INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 

@@ -146,14 +146,23 @@ class Witness:
         return stale
 
     def tick(
-        self, now: float, now_ms: int, *, expected: float, lag: float, sessions: int, address: str, clock_ahead_s: float
+        self,
+        now: float,
+        now_ms: int,
+        *,
+        expected: float,
+        lag: float,
+        sessions: int,
+        address: str,
+        clock_ahead_s: float,
+        early_s: float,
     ) -> bool:
         """Say what is due, `expected` seconds after the last time; whether a heartbeat was."""
         for source, record in self.presence.tick(now, now_ms, expected):
             self._say(source, record)
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
-            self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s)
+            self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)
         beats = now >= self._beat_at
         if beats:
             self._beat_at = now + HEARTBEAT_S
@@ -170,7 +179,7 @@ class Witness:
         """Something has changed that an operator must see."""
         self._stats_at = 0.0
 
-    def stats(self, *, lag: float, sessions: int, address: str, clock_ahead_s: float = 0.0) -> None:
+    def stats(self, *, lag: float, sessions: int, address: str, clock_ahead_s: float = 0.0, early_s: float = 0.0) -> None:
         """Say how the broker is, with the head of its store."""
         counts = self._store.counts()
         self._ingest.own(
@@ -190,5 +199,6 @@ class Witness:
                 version=self._about.version,
                 address=address,
                 clock_ahead_s=round(clock_ahead_s, 3),
+                early_s=round(early_s, 3),
             ),
         )

@@ -5,6 +5,8 @@ Rule 1: a store lacks what was held if it is another one than was read before, o
 Rule 2: all durable winners are offered, what ends or restrains before what it ends or restrains: who is cut short leaves
     no service running that was removed, no instance starting that was held, and no node in use that was excluded. What
     wins no more and slots name comes last: it changes nothing, and is waited for by the nodes that need it.
+    Before them the newest word that each broker has signed: it is no fact for the next store, but the broker's own on realm
+    time, which does not go back behind it (J4).
 Rule 3: nothing is decided before all of it has come back, or what wins over it, or the tombstone that ended it. What has
     not come `PATIENCE_S` after the broker was whole was refused, or is over; it is complained of, and let go.
     What the broker refuses because its clock is behind is not: it is waited for as long as it takes, and that is told.
@@ -56,7 +58,7 @@ class Offering:
             return
         durable = in_order(signed for signed in self._held.winners() if signed.event.expires_ms is None)
         self._missing = {signed.event.topic: signed for signed in durable}
-        self._offer([*durable, *self._named.values()])
+        self._offer([*_words(self._held), *durable, *self._named.values()])
 
     def look(self, early_s: float) -> None:
         """Tell, once, when the broker's realm time is `early_s` behind what is offered, so that it takes none of that."""
@@ -82,6 +84,16 @@ class Offering:
             self._complain(f"{_named(sorted(self._missing))}: what was known there did not come back from the new store")
         self._held, self._missing, self._named = None, {}, {}
         return True
+
+
+def _words(view: View) -> list[SignedEvent]:
+    """The newest that each broker has said."""
+    newest: dict[str, SignedEvent] = {}
+    for signed in view.winners():
+        source = signed.event.source
+        if source.startswith("broker/") and (source not in newest or newest[source].event.time < signed.event.time):
+            newest[source] = signed
+    return list(newest.values())
 
 
 def in_order(facts: Iterable[SignedEvent]) -> list[SignedEvent]:

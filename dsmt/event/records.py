@@ -151,6 +151,8 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     clock_ahead_s: float = 0.0
     """Its machine's clock minus realm time."""
+    early_s: float = 0.0
+    """By how much what was decided before, and is brought back to it, is ahead of realm time and refused for that."""
 
 
 class SpecFact(msgspec.Struct, frozen=True, kw_only=True):

@@ -294,6 +294,17 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
         for name, (_, told) in sorted(sight.passing.stats.items())
         if abs(told.clock_ahead_s) > FAR_S
     ]
+    found += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.behind",
+            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
+            next=f"set the clock of its machine right, then dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in sorted(sight.passing.stats.items())
+        if told.early_s > 0
+    ]
     if of_services and not any(one.alive for one in of_controllers):
         found.append(
             Alert(

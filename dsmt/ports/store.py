@@ -52,6 +52,17 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelved:
+    """A certificate that only stored events need: of a key under a name, by an issuer's key, on a payer's account."""
+
+    raw: bytes
+    key_id: bytes
+    name: str
+    issuer_key_id: bytes
+    payer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """What the depot holds of a blob. `at_ms`: when something was last put; `whole`: its sha256 was checked."""
 
@@ -204,7 +215,23 @@ class Store(Protocol):
         ...
 
     def certificates(self) -> Iterable[tuple[bytes, bytes]]:
-        """Every kept certificate: (key id, raw)."""
+        """Every kept certificate that is not on the shelf: (key id, raw)."""
+        ...
+
+    def shelve(self, certificates: Sequence[Shelved]) -> None:
+        """Put certificates on the shelf, in one commit; each goes in the commit in which its key's last event goes."""
+        ...
+
+    def shelved(self, key_id: bytes) -> list[bytes]:
+        """The certificates of a key that are on the shelf."""
+        ...
+
+    def upholds(self, key_id: bytes) -> bool:
+        """Whether a key has signed a certificate that is on the shelf."""
+        ...
+
+    def shelf_bytes(self, payer: str | None = None) -> int:
+        """What the certificates on the shelf cost on a payer's account; None: on everybody's."""
         ...
 
     def get_meta(self, key: str) -> bytes | None:

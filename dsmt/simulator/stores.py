@@ -46,6 +46,9 @@ def copy_rows(old: Store, new: Store, *, up_to: int) -> None:
     fold, after = Fold(), 0
     while rows := [row for row in old.rows(after, PAGE) if row.row <= up_to]:
         after = rows[-1].row
+        for key_id in sorted({row.key_id for row in rows}):
+            for raw in old.shelved(key_id):
+                new.put_certificate(key_id, raw)
         new.append([_appended(fold, row) for row in rows])
 
 

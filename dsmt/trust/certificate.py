@@ -23,6 +23,8 @@ PUBLISH: Final = -70_001
 READ: Final = -70_002
 DEPTH: Final = -70_003
 QUOTA: Final = -70_004
+MAX_BYTES: Final = 4096
+"""No certificate is larger; those that dsmt makes have less than 1000 bytes for names of usual length."""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,8 @@ def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
 
     Raises `UnusableEventError`.
     """
+    if len(raw) > MAX_BYTES:
+        raise UnusableEventError("trust.certificate", f"a certificate has {len(raw)} bytes, {MAX_BYTES} are the most")
     envelope = open_envelope(raw)
     if envelope.path is not None:
         raise UnusableEventError("trust.certificate", "a certificate is signed alone, not in a burst")

@@ -12,12 +12,14 @@ Rule 5: a key ends by the word of the root, or of a key above it. A certificate 
     on which no key was revoked by a key above it, nor by the root. So an issuer ends what it issued and all below, a node
     its monitor and agents, an operator its programs; what the root has signed, only the root ends.
 Rule 6: the answer for one burst's root is remembered: its signature is checked once.
+Rule 7: a key of which nothing is in memory is looked for on the shelf (`look_on`): what was checked before it was put there.
+    Who has certified anything is in memory, and what is taken in of a key brings all that the shelf has of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import cbor2
@@ -39,6 +41,8 @@ Verify = Callable[[int, bytes, bytes, bytes], bool]
 Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
 Signer = tuple[bytes, str]
 """A key's id and the name that it signs as."""
+Shelf = Callable[[bytes], Iterable[SignedCertificate]]
+"""Gives the certificates of a key that are kept, and not in memory."""
 _ROOTS_REMEMBERED: Final = 1024
 _KEPT_PER_ISSUER: Final = 64
 """How many certificates of one key are kept that one issuer has signed."""
@@ -63,6 +67,7 @@ class TrustStore:
         self._roots = {key_id_of(root): root for root in realm.roots}
         self._good: dict[bytes, list[SignedCertificate]] = {}
         """By the id of the key that they name, newest first."""
+        self._shelf: Shelf = lambda _key_id: ()
         self._revocations = Revocations(self._roots)
         self._standing: dict[bytes, bool] = {}
         """Whether a certificate stands (rule 5), as far as it was asked since the last change."""
@@ -74,29 +79,37 @@ class TrustStore:
 
     # --- certificates --------------------------------------------------------------------------------------------
 
+    def look_on(self, shelf: Shelf) -> None:
+        """Look on a shelf for what is not in memory (rule 7)."""
+        self._shelf = shelf
+
+    def _held(self, key_id: bytes) -> Sequence[SignedCertificate]:
+        return self._good.get(key_id) or _bounded([*self._shelf(key_id)])
+
     def add(self, raw: bytes) -> Certificate:
         """Take in a certificate whose issuer is known. Raises `UnusableEventError` that says why not."""
         signed, algorithm, message, signature = cwt.read(raw)
         certificate = signed.certificate
         if not is_name(certificate.subject):
             raise UnusableEventError("trust.name", f"{certificate.subject} is no name of a source")
-        held = self._good.get(certificate.key_id, [])
-        if any(one.raw == raw for one in held):
+        if self.holds(raw, certificate.key_id):
             return certificate
         if not self._verify(algorithm, self._issuer_key(signed), message, signature):
             raise UnusableEventError("trust.signature", f"certificate of {certificate.subject}: bad signature")
+        held = [one for one in self._held(certificate.key_id) if one.raw != raw]
         self._good[certificate.key_id] = _bounded([*held, signed])
         self._standing.clear()
         return certificate
 
     def delegates(self) -> list[Signer]:
         """Keys and names that the root has not certified itself, and that have certified nobody here."""
+        return [(key_id, name) for key_id in self.delegated() for name in self.names(key_id)]
+
+    def delegated(self) -> list[bytes]:
+        """The ids of the keys in memory that the root has not certified itself, and that have certified nobody here."""
         above = {one.issuer_key_id for held in self._good.values() for one in held}
         return [
-            (key_id, name)
-            for key_id, held in self._good.items()
-            if key_id not in above and not any(map(self._is_by_root, held))
-            for name in self.names(key_id)
+            key_id for key_id, held in self._good.items() if key_id not in above and not any(map(self._is_by_root, held))
         ]
 
     def forget(self, key_id: bytes, name: str) -> list[SignedCertificate]:
@@ -151,19 +164,23 @@ class TrustStore:
         """Whether this very certificate of a key is among those that are kept."""
         return any(one.raw == raw for one in self._good.get(key_id, ()))
 
+    def in_memory(self, key_id: bytes) -> list[SignedCertificate]:
+        """The certificates of a key that are in memory, newest first."""
+        return list(self._good.get(key_id, ()))
+
     def names(self, key_id: bytes) -> list[str]:
         """The names that a key is known by, in order; mostly one."""
-        return sorted({one.certificate.subject for one in self._good.get(key_id, ())})
+        return sorted({one.certificate.subject for one in self._held(key_id)})
 
     def sole_name(self, key_id: bytes) -> str | None:
         """The name that a key is known by; None when there are several, or none."""
-        held = self._good.get(key_id, ())
+        held = self._held(key_id)
         name = held[0].certificate.subject if held else None
         return name if len(held) <= 1 or all(one.certificate.subject == name for one in held) else None
 
     def certificate(self, key_id: bytes, name: str) -> SignedCertificate | None:
         """The newest good certificate of a key under a name; one that stands before one that does not."""
-        own = [one for one in self._good.get(key_id, ()) if one.certificate.subject == name]
+        own = [one for one in self._held(key_id) if one.certificate.subject == name]
         return next((one for one in own if self._stands(one)), own[0] if own else None)
 
     def certificates(self) -> list[Certificate]:
@@ -204,7 +221,7 @@ class TrustStore:
         """Whether a key may end another (rule 5)."""
         if key_id in self._roots:
             return False
-        return by in self._roots or any(by in self._above(one) for one in self._good.get(key_id, ()))
+        return by in self._roots or any(by in self._above(one) for one in self._held(key_id))
 
     def _above(self, signed: SignedCertificate) -> set[bytes]:
         """The ids of all keys above a certificate, the root's excepted."""
@@ -234,7 +251,7 @@ class TrustStore:
         """Whether a key has ended, or all that stand above it, under one name or under all."""
         if any(by in self._roots for by in self._revocations.of(key_id)):
             return True
-        held = [one for one in self._good.get(key_id, ()) if name is None or one.certificate.subject == name]
+        held = [one for one in self._held(key_id) if name is None or one.certificate.subject == name]
         return bool(held) and not any(self._stands(one) for one in held)
 
     @property
@@ -260,7 +277,7 @@ class TrustStore:
         """Read an event and check who signed it and that they may. Raises `UnusableEventError` that says why not."""
         signed, envelope = self._decode(raw)
         event = signed.event
-        held = self._good.get(envelope.key_id)
+        held = self._held(envelope.key_id)
         if not held:
             raise UnusableEventError("trust.stranger", f"{event.source} signed with a key that nobody here knows")
         known = [one for one in held if one.certificate.subject == event.source]

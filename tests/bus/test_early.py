@@ -8,11 +8,15 @@ import pytest
 
 from dsmt.bus import frames as f
 from dsmt.bus.early import Early
-from dsmt.bus.wholeness import AFTER_S
+from dsmt.bus.wholeness import AFTER_S, EARLY_S
+from dsmt.event.codec import decode
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.records import ClockWord, to_data
+from dsmt.event.records import ClockWord, Session, to_data
 from dsmt.ports.bus import Draft
-from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, scenario, until
+from dsmt.trust.identity import Identity
+from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, reading, scenario, until
+
+WORD = "broker/b1/session/operator/eve"
 
 
 class StepClock(TestClock):
@@ -65,7 +69,7 @@ def held(broker, words) -> int:
 
 async def brought(r: TestRealm, clock: TestClock):
     """A blank broker behind its realm's time, a client that has brought it what it knew, and that."""
-    old_s = int(time.time()) - 3 * 3600
+    old_s = int(time.time()) - 3 * 86_400
     broker = await r.broker(identity=r.identity("broker/b1", now_s=old_s), born=False, clock=clock)
     alice, bob = r.identity("operator/alice", now_s=old_s), r.identity("operator/bob", now_s=old_s)
     pen = Pen(alice)
@@ -87,6 +91,75 @@ async def test_what_a_broker_whose_clock_is_behind_refuses_comes_back_when_its_c
     clock.on_s = 3600.0 - BOUND_MS / 2000
     await until(lambda: held(broker, said) == len(said))
     await until(lambda: client.early_s == 0)
+
+
+OPEN = to_data(Session(attachment=1, state="open", how=None, since_ms=0, incarnation=1, pid=None, version="", address=""))
+
+
+def session_word(identity, ahead_s: float = 0.0):
+    """What a broker says of a session, signed by somebody."""
+    return Pen(identity, 1).write(WORD, OPEN, ahead_s=ahead_s, ttl=24 * 3_600_000)
+
+
+@scenario
+async def test_a_brokers_own_former_word_brings_all_of_it_back_and_is_not_stored_itself(r: TestRealm):
+    clock = StepClock(-3600)
+    broker, client, said = await brought(r, clock)
+    word = session_word(r.identities[broker])
+    client.offer([word])
+    await until(lambda: held(broker, said) == len(said))
+    assert abs(broker.now_ms() - word.event.time_ms) < 30_000
+    assert broker._store.winner(WORD) is None
+    await until(lambda: broker._time.ahead_s < -3500)
+    assert not any(row.key_id == word.key_id and row.raw == word.raw for row in broker._store.rows(0, 1000))
+    before_ms = broker.now_ms()
+    client.offer([session_word(r.identities[broker], -600.0)])
+    await client.publish(Draft("user/later", {}))
+    assert broker.now_ms() >= before_ms
+    await until(lambda: not client._publisher.offers)
+    assert broker._store.winner(WORD) is None
+
+
+@scenario
+async def test_nobody_elses_word_takes_realm_time_with_it(r: TestRealm):
+    broker = await r.broker(born=False)
+    mallory, other = r.identity("node/n1"), r.identity("broker/b2")
+    raw = await r.raw(mallory.name, identity=mallory)
+    day_s = 26 * 3600.0
+    as_other = Pen(other).write(WORD.replace("b1", "b2"), OPEN, ahead_s=day_s, ttl=24 * 3_600_000)
+    raw.send(f.Certificates(), other.chain[0].raw)
+    forged = Pen(Identity(mallory.key, r.identities[broker].chain))
+    own = Pen(mallory).write("node/n1/control", {}, version=1, ahead_s=day_s)
+    for one in (as_other, forged.write(WORD, OPEN, ahead_s=day_s), own):
+        raw.send(f.Publish(offered=True), one.raw)
+        nacked, _ = await raw.next(f.Nacked)
+        assert abs(broker.now_ms() - time.time() * 1000) < 5_000, nacked
+
+
+@scenario
+async def test_who_is_attached_is_said_again_when_realm_time_was_set_ahead(r: TestRealm):
+    """Else what was said of them before is dead at once, where the step is a day."""
+    clock = StepClock(-26 * 3600)
+    broker, client, _ = await brought(r, clock)
+    topic = f"broker/b1/session/{client.source}"
+    before_ms = decode(broker._store.winner(topic).raw)[0].event.time_ms
+    client.offer([session_word(r.identities[broker])])
+    await until(lambda: decode(broker._store.winner(topic).raw)[0].event.time_ms > before_ms + 25 * 3_600_000)
+
+
+@scenario
+async def test_that_what_was_decided_is_ahead_of_the_clock_is_told(r: TestRealm):
+    clock = StepClock(-3600)
+    broker, _, said = await brought(r, clock)
+    watcher = await r.client("operator/carol", identity=r.identity("operator/carol", now_s=int(time.time()) - 3 * 3600))
+    async with reading(watcher, "broker/+/notice", "broker/+/stats") as got:
+        await got.until(lambda g: any(3590 < data["early_s"] < 3620 for data in g.of("broker/b1/stats")))
+        told = [data["message"] for data in got.of("broker/b1/notice") if data["kind"] == "clock"]
+        assert any("dsmt clock accept b1" in one for one in told)
+        clock.on_s = 3600.0
+        await until(lambda: held(broker, said) == len(said))
+        clock.on_s += EARLY_S + 1
+        await got.until(lambda g: g.of("broker/b1/stats")[-1]["early_s"] == 0)
 
 
 @scenario

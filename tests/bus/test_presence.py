@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsmt.bus import presence as module
 from dsmt.bus.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, SILENT_AFTER, Presence
 
 TICK = 0.25
@@ -117,6 +120,24 @@ def test_what_is_closed_is_forgotten_after_a_day():
     assert presence.attachment_of("node/n1") == 1
     presence.tick(FORGET_AFTER + 2, 1, 2.0)
     assert presence.attachment_of("node/n1") == 0
+
+
+def test_of_those_that_are_closed_or_never_attached_the_latest_are_known():
+    presence = Presence(0.0)
+    for number in range(40):
+        name = f"agent/n1/web/app/{number}"
+        presence.granted(name, 1)
+        presence.grant(name, 1, 1)
+        if number % 2:
+            opened(presence, float(number), name=name)
+            if number > 3:
+                presence.closed(name, 1, "peer", float(number), 1)
+    with patch.object(module, "CLOSED_KNOWN", 8):
+        presence.tick(40.0, 40_000, 40.0)
+    assert sorted(int(name.rpartition("/")[2]) for name in presence._known) == [1, 3, *range(25, 40, 2)]
+    assert sorted(int(name.rpartition("/")[2]) for name in presence._granted) == [1, 3, *range(24, 40)]
+    assert presence._numbered.keys() == presence._granted.keys()
+    assert presence._attached.keys() == presence._known.keys()
 
 
 def test_a_certificate_that_is_older_does_not_supersede():

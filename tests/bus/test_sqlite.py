@@ -109,6 +109,25 @@ def test_a_store_of_another_version_is_refused_by_name(tmp_path):
     assert told.value.code == "store.version"
 
 
+def test_a_store_of_the_form_before_is_taken_over_and_knows_whose_events_it_has(tmp_path):
+    path = str(tmp_path / "old.db")
+    store = SqliteStore(path, identity="a" * 16)
+    store.append([append(1), append(2), append(1, source="operator/b")])
+    store.put_certificate(b"k" * 16, b"raw")
+    for name in ("signer_in", "signer_out", "signer_gone", "shelf_in", "shelf_out"):
+        store._do(f"DROP TRIGGER {name}")
+    store._do("DROP TABLE shelf")
+    store._do("DROP TABLE signers")
+    store._do("PRAGMA user_version=4")
+    store.close()
+    store = SqliteStore(path, identity="b" * 16)
+    assert (store.identity, store.head, list(store.certificates())) == ("a" * 16, 3, [(b"k" * 16, b"raw")])
+    assert [store.has_signed(b"k" * 16, f"operator/{one}") for one in "abc"] == [True, True, False]
+    store._do("DELETE FROM events WHERE source = 'operator/a'")
+    assert [store.has_signed(b"k" * 16, f"operator/{one}") for one in "ab"] == [False, True]
+    store.close()
+
+
 def test_a_part_of_a_chain_is_found_by_its_neighbours(store):
     store.append([append(n, topic="user/t" if n % 2 else "user/u") for n in range(1, 10)])
     found = store.chain("operator/a", 1, "user/t", after=1, before=9, limit=10)

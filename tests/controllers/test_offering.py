@@ -190,6 +190,23 @@ def test_a_blank_store_gets_what_slots_name_though_it_wins_no_more_and_nobody_el
     run(tmp_path, scenario)
 
 
+def test_a_blank_store_whose_brokers_clock_is_behind_gets_all_of_it_at_once(tmp_path: Path) -> None:
+    """Its own former word, of a session, is brought back with the rest: realm time does not go back behind it (J4)."""
+
+    async def scenario(made: TestRealm) -> None:
+        broker = await made.broker()
+        async with controlling(made) as runner:
+            said = await command(made, applied())
+            await until(lambda: runner.view.services["old"].slots)
+            clock = TestClock(-50.0)
+            broker = await made.restarted(broker, store=str(tmp_path / "blank.db"), born=False, clock=clock)
+            await until(lambda: all(held(broker, one.event.topic) for one in said))
+            await until(lambda: held(broker, "service/old/slot/app/0"))
+            assert broker.now_ms() - clock.wall_ms() > 35_000
+
+    run(tmp_path, scenario)
+
+
 def named(runner: ControllerRunner) -> tuple[str, ...]:
     fact = runner.view.services["old"].slots["app", 0].fact
     return () if fact is None else fact.record.names
@@ -236,7 +253,8 @@ def test_only_what_lasts_is_offered_and_again_at_each_attachment_until_the_store
     sent.offering.attached()
     sent.offering.attached()
     assert sent.offers[0] == sent.offers[1]
-    assert not [topic for topic in sent.offers[0] if "attributes" in topic or "session" in topic]
+    assert not [topic for topic in sent.offers[0] if "attributes" in topic]
+    assert [topic for topic in sent.offers[0] if "session" in topic] == sent.offers[0][:1], "the broker's word on the time"
     assert sent.offering.is_over(made.view, 100.0)
     sent.offering.attached()
     assert len(sent.offers) == 2

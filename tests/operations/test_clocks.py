@@ -1,6 +1,7 @@
 """A broker's clock that is far off is shown, and taken by an operator's word (rule J4)."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dsmt.operations import clocks
 from dsmt.operations.members import brokers
 from dsmt.operations.sight import Sight, look
 from dsmt.operations.summaries import status
-from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
+from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm, until
 
 
 def run(directory: Path, scenario: Callable[[TestRealm], Awaitable[None]]) -> None:
@@ -44,6 +45,24 @@ def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_ro
             told = sight.passing.stats.get("b1")
             if told is not None and abs(told[1].clock_ahead_s) > 10:
                 return sight
+
+    run(tmp_path, scenario)
+
+
+def test_that_what_was_decided_is_refused_for_a_clock_that_is_behind_is_shown_with_what_to_do(tmp_path: Path) -> None:
+    async def scenario(made: TestRealm) -> None:
+        old_s = int(time.time()) - 86_400
+        await made.broker(identity=made.identity("broker/b1", now_s=old_s), clock=TestClock(-3600.0), born=False)
+        bob = await made.client("operator/bob", identity=made.identity("operator/bob", now_s=old_s))
+        bob.offer([Pen(bob.identity).write("user/x", {}, version=1)])
+        while True:
+            sight = await look(bob, passing=True)
+            found = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.behind"]
+            if found:
+                break
+        assert (found[0].target, found[0].who) == ("broker/b1", "you")
+        assert "s ahead of its time and refused" in found[0].message
+        assert "dsmt clock accept b1" in found[0].next
 
     run(tmp_path, scenario)
 
