@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dsmt.bus.client import BusClient
 from dsmt.errors import DsmtError, NotFoundError
-from dsmt.operations import applying, braking, controlling, node_control, waiting
+from dsmt.operations import applying, braking, clocks, controlling, node_control, waiting
 from dsmt.operations.targets import Target
 from dsmt.ports.bus import Bus
 from dsmt.simulator.host import HostProcess
@@ -179,6 +179,10 @@ class SimOperator:
         self._ask(
             Wish("hold the brake" if held else "release the brake", lambda bus: act(bus, by=self.name, reason=""), done)
         )
+
+    def accept_clock(self, broker: str) -> None:
+        """Have a broker take its machine's clock for realm time."""
+        self._ask(Wish(f"accept the clock of {broker}", lambda bus: clocks.accept(bus, broker, by=self.name, reason="")))
 
     def restart(self, target: str) -> None:
         """Have instances restarted."""
