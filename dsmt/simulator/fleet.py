@@ -231,7 +231,7 @@ class Fleet:
                 yield row.row, self.world.decode(row.raw)[0]
 
     def view(self) -> View:
-        """The broker's present store folded, up to now."""
+        """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""
         while len(self._views) < len(self.broker.stores):
             self._views.append((View(), 0))
         view, row = self._views[-1]
@@ -241,6 +241,8 @@ class Fleet:
                     self.recent.append(view.digest)
                 row = at
             self._views[-1] = (view, row)
+        if view.expire(self.broker.now_ms):
+            self.recent.append(view.digest)
         return view
 
     def digest(self) -> str:
