@@ -194,6 +194,18 @@ class SimOperator:
             )
         )
 
+    def move(self, slot: str, node: str | None) -> None:
+        """Have a slot on a node, or on any other than where it is."""
+        self._ask(
+            Wish(
+                f"move {slot} to {node or 'another node'}",
+                lambda bus: controlling.move(
+                    bus, Target.parse(slot), node, accept_data_loss=False, by=self.name, reason="a visit"
+                ),
+                moot=lambda: slot not in self.will.slots(),
+            )
+        )
+
     def retry(self, target: str) -> None:
         """Have instances tried again at once: a command, not a lasting will."""
         entropy = self.host.entropy("operator")
