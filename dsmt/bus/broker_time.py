@@ -1,7 +1,7 @@
 """Broker time: the realm time that a broker tells, which its wall clock may pull and never push (rule J4).
 
-Rule 1: it is the boot-time clock plus an offset. The wall clock pulls the offset by at most 1 % of the time that passes: so
-    it never stands still, never goes back, and nothing that lives by it dies early.
+Rule 1: it is the boot-time clock plus an offset. The wall clock pulls the offset by at most `PULL` of the time that
+    passes: so it never stands still, never goes back, and nothing that lives by it dies early.
 Rule 2: a wall clock that is more than `FAR_MS` off does not pull at all. That is told, and taken only by an operator's word,
     which names the difference it means: said again later, or brought again to an empty store, it takes nothing else.
     Taken is a clock that is ahead at once; one that is behind pulls from then on, as rule 1 says, however far it is.
@@ -17,12 +17,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
+from dsmt.bus.realm_time import PULL
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.records import ClockWord, from_data
 from dsmt.ports.store import Row
 
-PULL: Final = 0.01
 FAR_MS: Final = 10_000
 FOLLOWED: Final = " followed"
 

@@ -1,6 +1,7 @@
 """Realm time: the boot-time clock plus an offset that is slewed, so that it never goes back (rule J4).
 
-Rule 1: the first measured offset is taken as it is, even if that is a step back; later ones are approached at 500 ppm.
+Rule 1: the first measured offset is taken as it is, even if that is a step back; later ones are approached at `SLEW`, which
+    is faster than a broker's realm time may leave its boot time (`PULL`): who measures it stays with it.
 Rule 2: an offset that is more than 10 s later is taken at once (a first boot at 1970); one that is earlier never is.
 Rule 3: of several measurements the one with the shortest round trip counts.
 """
@@ -10,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-SLEW: Final = 500e-6
+PULL: Final = 0.01
+"""How fast a broker's realm time may leave its boot time, as a share of the time that passes."""
+SLEW: Final = 2 * PULL
+"""How fast a client's may: it follows its broker's, and makes up meanwhile for what it was behind."""
 STEP_MS: Final = 10_000
 
 

@@ -26,4 +26,4 @@ def accept(seat: Seat, broker: str, reason: str) -> None:
     else:
         print(f"{broker} takes its machine's clock for realm time, which was {clocks.difference(found.ahead_s)}")
         if found.there_in_s:
-            print(f"realm time never goes back: it goes 1 % slower, and is there in {span(found.there_in_s * 1000)}")
+            print(f"realm time never goes back: it goes slower, and is there in {span(found.there_in_s * 1000)}")

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.broker_time import FAR_MS, PULL
+from dsmt.bus.broker_time import FAR_MS
+from dsmt.bus.realm_time import PULL
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import ClockWord, to_data

@@ -20,7 +20,7 @@ from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.view import Fleet as Liveness
-from dsmt.view import SlotKey, View
+from dsmt.view import SlotEntry, SlotKey, View
 
 PAGE: Final = 2000
 RECENT: Final = 2000
@@ -180,13 +180,18 @@ class Fleet:
 
     def named_in_turn(self) -> Iterator[tuple[str, SignedEvent, str | None]]:
         """Every slot fact in the order in which a store first had it: its slot, itself, and the node that it names."""
+        for signed in self.in_turn("dsmt.slot"):
+            _, service, _, component, index = signed.event.topic.split("/")
+            yield f"{service}/{component}/{index}", signed, signed.event.data["node"]
+
+    def in_turn(self, *types: str) -> Iterator[SignedEvent]:
+        """Every event of these types in the order in which a store first had it."""
         known: set[EventId] = set()
         for number in range(len(self.broker.stores)):
             for _, signed in self.rows(number):
-                if signed.event.type == "dsmt.slot" and signed.id not in known:
+                if signed.event.type in types and signed.id not in known:
                     known.add(signed.id)
-                    _, service, _, component, index = signed.event.topic.split("/")
-                    yield f"{service}/{component}/{index}", signed, signed.event.data["node"]
+                    yield signed
 
     def amiss(self) -> list[str]:
         """What is not as the operator was told, and as the winners of its facts name it (12.2)."""
@@ -207,18 +212,29 @@ class Fleet:
         if there != [node]:
             return [f"{slot} runs on {there}, its fact names {node}"]
         wrong = []
+        asked = self._asked(slot)
+        if asked is not None and (not asked or will.mode(asked) == "active"):
+            wrong.append(f"{slot} runs on {node}, and was to be moved to {asked or 'another node'}")
         if will.mode(node or "") == "draining":
             wrong.append(f"{slot} runs on {node}, which is drained")
         if (said := self.said(slot, node or "")) != State.RUNNING:
             wrong.append(f"{slot} runs on {node}, its status there is {said}")
         return wrong
 
+    def _asked(self, slot: str) -> str | None:
+        """Where a slot is to be moved that is not done yet, as its facts say it; empty for any other node."""
+        entry = self._entry(slot)
+        return None if entry is None else entry.move_asked
+
     def said(self, slot: str, node: str) -> State | None:
         """The state of a slot on a node, as its agent says it."""
-        service, component, index = slot.split("/")
-        entry = self.view().slot(SlotKey(service, component, int(index)))
+        entry = self._entry(slot)
         instance = None if entry is None else entry.instances.get(node)
         return None if instance is None or instance.application is None else instance.application.record.state
+
+    def _entry(self, slot: str) -> SlotEntry | None:
+        service, component, index = slot.split("/")
+        return self.view().slot(SlotKey(service, component, int(index)))
 
     # --- history -------------------------------------------------------------------------------------------------
 
@@ -231,7 +247,7 @@ class Fleet:
                 yield row.row, self.world.decode(row.raw)[0]
 
     def view(self) -> View:
-        """The broker's present store folded, up to now."""
+        """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""
         while len(self._views) < len(self.broker.stores):
             self._views.append((View(), 0))
         view, row = self._views[-1]
@@ -241,6 +257,8 @@ class Fleet:
                     self.recent.append(view.digest)
                 row = at
             self._views[-1] = (view, row)
+        if view.expire(self.broker.now_ms):
+            self.recent.append(view.digest)
         return view
 
     def digest(self) -> str:

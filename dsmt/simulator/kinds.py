@@ -208,6 +208,16 @@ def unhold(faults: Faults) -> str | None:
     return slot
 
 
+def move(faults: Faults) -> str | None:
+    """A slot is to be elsewhere: on one node, whether that takes it now or not, or on any other."""
+    slot = _slot(faults)
+    if slot is None:
+        return None
+    node = faults.stream.choice(list(faults.fleet.nodes)) if faults.stream.chance(0.5) else None
+    faults.fleet.operator.move(slot, node)
+    return f"{slot} to {node or 'another node'}"
+
+
 def drain(faults: Faults) -> str | None:
     """A node is drained."""
     return _use(faults, "draining")
@@ -274,6 +284,7 @@ SMALL: Final[Mapping[Kind, int]] = {crash: 6, kill_agent: 3, kill_manager: 2, ki
 WORDS: Final[Mapping[Kind, int]] = {
     hold: 3,
     unhold: 3,
+    move: 3,
     drain: 2,
     exclude: 2,
     include: 3,

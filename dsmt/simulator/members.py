@@ -105,6 +105,8 @@ class SimBroker:
         self._left: SimStore | None = None
         """What a power cut has left on its disk."""
         self.birth = ""
+        self.broker: Broker | None = None
+        """That of its last process."""
         self.new_store()
         self.birth = self.store.identity
         self.kept = Kept(self.host, "broker", self._main)
@@ -119,6 +121,11 @@ class SimBroker:
     def born(self) -> bool:
         """Whether the realm was born in the store that it has now."""
         return self.birth == self.store.identity
+
+    @property
+    def now_ms(self) -> int:
+        """The realm time that it tells."""
+        return self.world.now_ms if self.broker is None else self.broker.now_ms()
 
     def new_store(self, *, kept_birth: bool = True) -> None:
         """Its store is lost, with its other files or without: it has an empty one, with another id."""
@@ -159,7 +166,7 @@ class SimBroker:
         return self.host.entropy("store").bytes(8).hex()
 
     async def _main(self, process: HostProcess) -> None:
-        broker = Broker(
+        self.broker = broker = Broker(
             BrokerConfig(
                 address=self.address,
                 born=self.born,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dsmt.bus.client import BusClient
 from dsmt.errors import DsmtError, NotFoundError
-from dsmt.operations import applying, braking, controlling, node_control, waiting
+from dsmt.operations import applying, braking, clocks, controlling, node_control, waiting
 from dsmt.operations.targets import Target
 from dsmt.ports.bus import Bus
 from dsmt.simulator.host import HostProcess
@@ -180,6 +180,10 @@ class SimOperator:
             Wish("hold the brake" if held else "release the brake", lambda bus: act(bus, by=self.name, reason=""), done)
         )
 
+    def accept_clock(self, broker: str) -> None:
+        """Have a broker take its machine's clock for realm time."""
+        self._ask(Wish(f"accept the clock of {broker}", lambda bus: clocks.accept(bus, broker, by=self.name, reason="")))
+
     def restart(self, target: str) -> None:
         """Have instances restarted."""
         self._ask(
@@ -187,6 +191,18 @@ class SimOperator:
                 f"restart {target}",
                 lambda bus: controlling.restart(bus, Target.parse(target), by=self.name, reason="why not"),
                 once=True,
+            )
+        )
+
+    def move(self, slot: str, node: str | None) -> None:
+        """Have a slot on a node, or on any other than where it is."""
+        self._ask(
+            Wish(
+                f"move {slot} to {node or 'another node'}",
+                lambda bus: controlling.move(
+                    bus, Target.parse(slot), node, accept_data_loss=False, by=self.name, reason="a visit"
+                ),
+                moot=lambda: slot not in self.will.slots(),
             )
         )
 

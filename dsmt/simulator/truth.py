@@ -4,12 +4,15 @@ Rule 1: what was acknowledged is in the store that acknowledged it; only a disk 
 Rule 2: a program that is said to run, with a pid, was started on that node for that slot; one that runs has a pid.
 Rule 3: nothing goes back to a revision that never ran.
 Rule 4: a node that was excluded gets nothing more.
+Rule 5: a slot that was to be moved has been there, or elsewhere, since it was said.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import Status, from_data
 from dsmt.event.status import State
 from dsmt.simulator.fleet import Fleet
@@ -85,6 +88,44 @@ def placed_on_excluded(fleet: Fleet) -> list[str]:
     return wrong
 
 
+def moved_as_asked(fleet: Fleet) -> list[str]:
+    """Every slot that is to exist has been where an operator wanted it moved, if that takes it now, and once (rule 5)."""
+    kept_now = {signed.id for _, signed in fleet.rows()}
+    asked: dict[str, tuple[SignedEvent, str]] = {}
+    numbers: dict[tuple[str, int | None], int] = {}
+    words: set[EventId] = set()
+    last: dict[str, str | None] = {}
+    moved: Counter[tuple[str, EventId]] = Counter()
+    for signed in fleet.in_turn("dsmt.slot.control", "dsmt.slot", "dsmt.tombstone"):
+        event, data = signed.event, signed.event.data
+        if event.type == "dsmt.tombstone":
+            service, ended = event.topic.rpartition("/")[2], event.epoch or 0
+            over = [slot for slot in asked if slot.split("/")[0] == service and (asked[slot][0].event.epoch or 0) <= ended]
+            asked = {slot: one for slot, one in asked.items() if slot not in over}
+            continue
+        _, service, _, component, index = event.topic.split("/")
+        slot = f"{service}/{component}/{index}"
+        if event.type == "dsmt.slot":
+            node, before = data["node"] if data["desired"] != "gone" else None, last.get(slot)
+            if slot in asked and node is not None and (node == asked[slot][1] or (not asked[slot][1] and node != before)):
+                del asked[slot]
+            if None not in (node, before) and node != before:
+                moved.update((slot, cause) for cause in event.cause if cause in words)
+            last[slot] = node
+            continue
+        words.add(signed.id)
+        if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
+            numbers[slot, event.epoch] = data["move_number"]
+            if signed.id in kept_now:
+                asked[slot] = (signed, data["move"])
+    known = frozenset(fleet.wanted())
+    return [
+        f"12.2: {slot} was to be moved to {to or 'another node'}, and never was ({signed.id})"
+        for slot, (signed, to) in asked.items()
+        if slot in known and (not to or fleet.will.mode(to) == "active")
+    ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
+
+
 def all_true(fleet: Fleet) -> list[str]:
     """All of it."""
-    return [*kept(fleet), *true_words(fleet), *never_ready(fleet), *placed_on_excluded(fleet)]
+    return [*kept(fleet), *true_words(fleet), *never_ready(fleet), *placed_on_excluded(fleet), *moved_as_asked(fleet)]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.realm_time import SLEW, STEP_MS, RealmTime, Sample, offset_of
+from dsmt.bus.broker_time import BrokerTime
+from dsmt.bus.client import MEASURE_S
+from dsmt.bus.realm_time import PULL, SLEW, STEP_MS, RealmTime, Sample, offset_of
+from dsmt.event.hlc import BOUND_MS
 
 moves = st.lists(st.tuples(st.floats(0, 1000), st.one_of(st.none(), st.integers(-20_000, 20_000))), max_size=60)
 
@@ -33,6 +36,19 @@ def test_a_later_measurement_is_approached_at_the_slew_rate(error, elapsed):
     reach = elapsed * 1000 * SLEW
     expected = max(-reach, min(reach, error))
     assert abs(moved - expected) <= 1.5
+
+
+def test_it_stays_with_a_broker_that_is_pulled_back_for_hours_though_its_own_clock_is_fast_and_links_are_lost():
+    broker, client, now, behind_s, away_s, fast = BrokerTime("boot", 10**12, 0.0), RealmTime(0.0), 0.0, 300.0, 600.0, 1.0005
+    client.measured(10.0**12, now)
+    broker.seen(10**12 - int(behind_s * 1000), now)
+    assert broker.accept(-behind_s)
+    pulled = int(behind_s / PULL / 60)
+    for minute in range(pulled + 5):
+        now += away_s if minute % 30 == 0 and minute < pulled // 2 else MEASURE_S
+        assert 0 <= client.now_ms(now * fast) - broker.now_ms(now) < BOUND_MS - 1000, f"after {now:.0f} s"
+        client.measured(broker.now_ms(now) - now * fast * 1000, now * fast)
+    assert abs(client.now_ms(now * fast) - (10**12 + (now - behind_s) * 1000)) < 100
 
 
 def test_the_first_measurement_is_taken_even_if_the_wall_clock_was_ahead():

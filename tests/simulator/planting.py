@@ -16,10 +16,12 @@ def broken(report: Report, rule: str) -> list[str]:
     return [sentence for sentence in report.wrong if sentence.startswith(rule)]
 
 
-def caught(scenario: str, seeds: Iterable[int], rule: str, *, scale: Scale | None = None) -> list[str]:
+def caught(
+    scenario: str, seeds: Iterable[int], rule: str, *, scale: Scale | None = None, seconds: float | None = None
+) -> list[str]:
     """What the first of these seeds that breaks a rule says of it."""
     for seed in seeds:
-        said = broken(play(seed, scenario=scenario, scale=scale), rule)
+        said = broken(play(seed, scenario=scenario, scale=scale, seconds=seconds), rule)
         if said:
             print("\n".join(said))  # noqa: T201 - how it was caught
             return said

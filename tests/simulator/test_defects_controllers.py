@@ -76,7 +76,22 @@ class ReadersClock(View):
 
 def test_a_reader_that_judges_by_its_own_clock_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "View", ReadersClock)
-    assert caught("storm", (3, 1), "12.3")
+    assert caught("storm", (9, 8), "12.3")
+
+
+class Keeping(View):
+    """A reader for whom no time to live passes."""
+
+    def expire(self, now_ms: int) -> bool:
+        del now_ms
+        return False
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_a_reader_that_keeps_what_has_expired_differs(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
+    if defect:
+        monkeypatch.setattr(runner_module, "View", Keeping)
+    assert bool(caught("storm", (1,), "12.3", seconds=300.0)) == defect
 
 
 def nothing_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Planted defects of agents, of commands, and of what is signed of programs: each is caught by its scenario."""
+"""Planted defects of agents, of commands and of moves: each is caught by its scenario."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+import dsmt.controllers.service as service_module
+import dsmt.controllers.wants as wants_module
 from dsmt.agents import commanding
 from dsmt.agents.deployment_agent import DeploymentAgent
-from dsmt.simulator.scenarios import play
+from dsmt.simulator.play import Play
+from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
+from dsmt.view import SlotEntry
 from tests.simulator.planting import broken, caught
 
 pytestmark = pytest.mark.timeout(300)
@@ -43,3 +47,37 @@ def test_a_command_that_is_lost_while_its_agent_is_away_is_noticed(monkeypatch: 
 @pytest.mark.parametrize("seed", [1, 7, 8])
 def test_commands_are_executed_once_and_in_time(seed: int) -> None:
     assert not broken(play(seed, scenario="commands"), "A7")
+
+
+# --- moves ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_move_that_is_not_done_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wants_module, "_asked_to_move", lambda *_: None)
+    assert any("was to be moved to" in one for one in caught("words", range(1, 5), "12.2"))
+
+
+def test_a_move_that_nobody_heard_of_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlotEntry, "move_asked", None)
+    assert any("never was" in one for one in caught("words", range(1, 5), "12.2"))
+
+
+async def moving(play: Play) -> None:
+    """Each slot is moved once."""
+    await play.first()
+    for slot in play.fleet.wanted():
+        play.fleet.operator.move(slot, None)
+    await play.settled(5.0, "after the moves")
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_a_move_that_is_done_again_is_noticed(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
+    number = service_module._move_number
+
+    def forgetful(case: Any, entry: Any, *about: Any) -> int:
+        return 0 if entry.generation < 3 else number(case, entry, *about)
+
+    monkeypatch.setitem(SCENARIOS, "moving", Scenario(moving, "", 10.0, 4, 1))  # type: ignore[index]
+    if defect:
+        monkeypatch.setattr(service_module, "_move_number", forgetful)
+    assert any("times for one word" in one for one in caught("moving", (1,), "12.2")) == defect
