@@ -33,7 +33,7 @@ async def clock(play: Play) -> None:
         play.faults.inflict(kind)
     await play.settled(25.0, "after the broker's clock stepped")
     await play.faults.run(SMALL, 2.0, 5.0)
-    await play.settled(10.0, "at the end")
+    await play.settled(25.0, "at the end")
     bus = fleet.operator.bus
     off_ms = 0 if bus is None else bus.now_ms() - play.world.now_ms
     if abs(off_ms) > AHEAD_MS:
