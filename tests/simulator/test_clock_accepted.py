@@ -101,8 +101,8 @@ def test_a_broker_that_begins_anew_with_a_clock_that_is_behind_goes_ahead_to_its
         broker.new_store(kept_birth=False)
         broker.host.clock.offset_s = -NEW_S
         broker.kept.start()
-        await play.until(play.now + MEASURE_S + 10)
-        assert abs(ahead_s(play) - FAR_S) < 1
+        await play.until(play.now + MEASURE_S + 20)
+        assert abs(ahead_s(play) - FAR_S) < 5
         assert incarnations(play).keys() == before.keys(), "all begun anew, in the new store"
 
     accepted(FAR_S, act)
