@@ -23,7 +23,7 @@ from benchmarks.realm import Ear, Heard, apply, listening, operator, realm
 from benchmarks.rows import Row, median, percentile, row
 from benchmarks.stamps import Stamps, compile_program, now_ns
 from benchmarks.supervisors import Place, bare_loop
-from dsmt.operations.home import Home
+from dsmt.operations.local.home import Home
 
 ID: Final = "P2"
 KILLS: Final = 120

@@ -20,9 +20,9 @@ from benchmarks.realm import Ear, Heard, apply, listening, operator, realm
 from benchmarks.rows import Row, compare, median, percentile, row
 from benchmarks.serf import Serf, serf
 from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
-from dsmt.operations.controlling import remove
-from dsmt.operations.home import Home
-from dsmt.operations.machine import Wanted, up
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import Wanted, up
+from dsmt.operations.write.controlling import remove
 from dsmt.system.records import living, record_path
 
 ID: Final = "P3"

@@ -122,9 +122,9 @@ def _make_realm(directory: Path) -> None:
 
 
 async def _broker(directory: Path) -> None:
-    from dsmt.bus.broker import Broker, BrokerConfig
-    from dsmt.bus.sqlite import SqliteStore
-    from dsmt.bus.zeromq import ZmqNetwork
+    from dsmt.bus.adapters.sqlite import SqliteStore
+    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.broker.broker import Broker, BrokerConfig
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
     from dsmt.trust.identity import load
@@ -147,8 +147,8 @@ async def _broker(directory: Path) -> None:
 
 
 def _client(directory: Path, name: str) -> Any:
-    from dsmt.bus.client import About, BusClient
-    from dsmt.bus.zeromq import ZmqNetwork
+    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.client.client import About, BusClient
     from dsmt.ports.realm import BrokerAddress
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy

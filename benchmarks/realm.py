@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dsmt.event.records import SpecFact, to_data
-from dsmt.operations.connection import Connection, connect
-from dsmt.operations.home import Home
-from dsmt.operations.machine import Wanted, down, up
+from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import Wanted, down, up
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain

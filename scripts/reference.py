@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus import frames as wire
+from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
@@ -92,7 +92,7 @@ def commands() -> str:
 
 
 def frames() -> str:
-    """Every frame between a client and a broker, from `dsmt/bus/frames.py`."""
+    """Every frame between a client and a broker, from `dsmt/bus/wire/frames.py`."""
     about = (wire.__doc__ or "").partition("\n\n")[2].strip()
     lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
     for kind, frame in wire.KINDS.items():

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from dsmt.cli.command import Seat, command, reason_option
+from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
-from dsmt.operations import braking
-from dsmt.operations.connection import Connection
-from dsmt.operations.summaries import Brake
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.summaries import Brake
+from dsmt.operations.write import braking
 
 
 @command()
-def show(seat: Seat) -> None:
+def show(ctx: CliContext) -> None:
     """Whether replacing is held, and why."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.show(connection.bus)
 
-    _print(seat, seat.ask(work))
+    _print(ctx, ctx.ask(work))
 
 
 @command()
 @reason_option
-def hold(seat: Seat, reason: str) -> None:
+def hold(ctx: CliContext, reason: str) -> None:
     """Replace nothing until it is released; restarts on the spot go on."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.hold(connection.bus, by=connection.by, reason=reason)
 
-    _print(seat, seat.act(work))
+    _print(ctx, ctx.act(work))
 
 
 @command()
 @reason_option
-def release(seat: Seat, reason: str) -> None:
+def release(ctx: CliContext, reason: str) -> None:
     """Go on, and replace what is silent now."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.release(connection.bus, by=connection.by, reason=reason)
 
-    _print(seat, seat.act(work))
+    _print(ctx, ctx.act(work))
 
 
-def _print(seat: Seat, brake: Brake) -> None:
-    if seat.json:
+def _print(ctx: CliContext, brake: Brake) -> None:
+    if ctx.json:
         document(brake)
     elif brake.held:
         their = f': "{brake.reason}"' if brake.reason else ""

@@ -7,48 +7,49 @@ import time
 
 import click
 
-from dsmt.cli.command import Seat, command, reason_option
+from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import counted, document, table
 from dsmt.errors import InputError, TransportError
-from dsmt.operations import certificates, revoking
-from dsmt.operations.certificates import Held
-from dsmt.operations.connection import Connection, attached
-from dsmt.operations.revoking import Claim, Ended
+from dsmt.operations.local import certificates
+from dsmt.operations.local.certificates import Held
+from dsmt.operations.local.connection import Connection, attached
+from dsmt.operations.write import revoking
+from dsmt.operations.write.revoking import Claim, Ended
 from dsmt.trust.store import TrustStore
 
 _SHOWN = 20
 
 
-def _known(seat: Seat) -> list[Held]:
+def _known(ctx: CliContext) -> list[Held]:
     """What the home holds, with what the realm says when it answers."""
-    home = seat.home()
+    home = ctx.home()
 
     async def work(connection: Connection) -> TrustStore:
         await revoking.shared_facts(connection.bus)
         return connection.trust
 
     try:
-        trust = seat.ask(work)
+        trust = ctx.ask(work)
     except TransportError:
         trust = TrustStore(home.realm().realm)
     return certificates.listing(trust, home, int(time.time()))
 
 
 @command("list")
-def list_all(seat: Seat) -> None:
+def list_all(ctx: CliContext) -> None:
     """Every certificate of the realm that is met from here, and until when it counts."""
-    _print(seat, _known(seat))
+    _print(ctx, _known(ctx))
 
 
 @command()
 @click.argument("name")
-def show(seat: Seat, name: str) -> None:
+def show(ctx: CliContext, name: str) -> None:
     """The certificates of NAME, as node/n1, or of a key."""
-    _print(seat, certificates.one(_known(seat), name))
+    _print(ctx, certificates.one(_known(ctx), name))
 
 
-def _print(seat: Seat, found: list[Held]) -> None:
-    if seat.json:
+def _print(ctx: CliContext, found: list[Held]) -> None:
+    if ctx.json:
         document(found)
         return
     rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
@@ -60,10 +61,10 @@ def _print(seat: Seat, found: list[Held]) -> None:
 
 @command()
 @click.argument("name")
-def rotate(seat: Seat, name: str) -> None:
+def rotate(ctx: CliContext, name: str) -> None:
     """Give NAME, which lives in this home, a new certificate; the old one stays good beside it."""
-    done = certificates.rotate(seat.home(), name)
-    if seat.json:
+    done = certificates.rotate(ctx.home(), name)
+    if ctx.json:
         document(done)
         return
     own = name.startswith("operator/")
@@ -79,16 +80,16 @@ def rotate(seat: Seat, name: str) -> None:
 @click.option("--keep", is_flag=True, help="Sign anew everything that the key has said and that is not dropped.")
 @click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which the key had applied.")
 @reason_option
-def revoke(seat: Seat, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
+def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
     """End a key for good: nobody believes what it signed, nor those below it. Needs the root key in this home."""
-    root_key = seat.home().root_key()
+    root_key = ctx.home().root_key()
 
     async def look(connection: Connection) -> Claim:
-        certificates.learn(connection.trust, seat.home())
+        certificates.learn(connection.trust, ctx.home())
         return await revoking.claim(connection, what)
 
-    found = seat.ask(look)
-    _confirm(seat, found, keep=keep, drop=drop)
+    found = ctx.ask(look)
+    _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
         kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
@@ -97,16 +98,16 @@ def revoke(seat: Seat, what: str, *, keep: bool, drop: tuple[str, ...], reason: 
         left = await revoking.wait_for_successors(connection.bus, found.theirs)
         return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
 
-    _tell(seat, seat.act(work))
+    _tell(ctx, ctx.act(work))
 
 
-def _confirm(seat: Seat, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:
+def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:
     """See that somebody has decided about each thing that the key has said. Raises `InputError`, `click.Abort`."""
     open_ones = [topic for topic in found.ours if topic not in {f"service/{service}/spec" for service in drop}]
     if keep or not open_ones:
         return
     said = f"{found.name or found.key} has said what {counted(len(open_ones), 'fact')} still say"
-    if seat.json or not sys.stdin.isatty():
+    if ctx.json or not sys.stdin.isatty():
         raise InputError(
             "cert.decide",
             f"{said}: {', '.join(open_ones[:_SHOWN])}",
@@ -116,8 +117,8 @@ def _confirm(seat: Seat, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> 
     click.confirm("Sign them anew as they are?", abort=True)
 
 
-def _tell(seat: Seat, done: Ended) -> None:
-    if seat.json:
+def _tell(ctx: CliContext, done: Ended) -> None:
+    if ctx.json:
         document(done)
         return
     print(f"{done.name or done.key} is revoked")

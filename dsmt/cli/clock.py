@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import Seat, command, reason_option
+from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
-from dsmt.operations import clocks
-from dsmt.operations.connection import Connection
-from dsmt.operations.times import span
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.words.times import span
+from dsmt.operations.write import clocks
 
 
 @command()
 @click.argument("broker")
 @reason_option
-def accept(seat: Seat, broker: str, reason: str) -> None:
+def accept(ctx: CliContext, broker: str, reason: str) -> None:
     """Take the clock of a broker's machine for realm time, though it is far off."""
 
     async def work(connection: Connection) -> clocks.Clock:
         return await clocks.accept(connection.bus, broker, by=connection.by, reason=reason)
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found)
     else:
         print(f"{broker} takes its machine's clock for realm time, which was {clocks.difference(found.ahead_s)}")

@@ -18,8 +18,8 @@ import click
 from dsmt.errors import InputError
 
 if TYPE_CHECKING:
-    from dsmt.operations.connection import Connection
-    from dsmt.operations.home import Home
+    from dsmt.operations.local.connection import Connection
+    from dsmt.operations.local.home import Home
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
 
@@ -29,7 +29,7 @@ _DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
 
 
 @dataclass(slots=True)
-class Seat:
+class CliContext:
     """Where the operator sits: which home, which brokers, and how answers are printed."""
 
     json: bool = False
@@ -39,7 +39,7 @@ class Seat:
 
     def home(self) -> Home:
         """The home: `--home`, else `DSMT_HOME`, else the default."""
-        from dsmt.operations.home import Home, default_home  # noqa: PLC0415 - only where a realm is asked
+        from dsmt.operations.local.home import Home, default_home  # noqa: PLC0415 - only where a realm is asked
 
         return Home(Path(self.home_path).expanduser().absolute() if self.home_path else default_home())
 
@@ -52,7 +52,7 @@ class Seat:
         return self._attach(work, reads=False)
 
     def _attach(self, work: Callable[[Connection], Awaitable[Result]], *, reads: bool) -> Result:
-        from dsmt.operations.connection import connect  # noqa: PLC0415 - only where a realm is asked
+        from dsmt.operations.local.connection import connect  # noqa: PLC0415 - only where a realm is asked
 
         home = self.home()
         realm = home.realm()
@@ -87,7 +87,7 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
 def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
         if value:
-            setattr(ctx.ensure_object(Seat), name, value)
+            setattr(ctx.ensure_object(CliContext), name, value)
 
     return keep
 
@@ -145,7 +145,7 @@ def _with_wait(args: list[str]) -> list[str]:
 
 
 def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of a function; its first argument is the `Seat`."""
+    """Make a command of a function; its first argument is the `CliContext`."""
 
     def made(function: Callable[..., Any]) -> click.Command:
         return click.command(name, cls=Command, **settings)(click.pass_obj(function))

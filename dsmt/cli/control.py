@@ -9,16 +9,17 @@ from functools import partial
 
 import click
 
-from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError, TransportError
-from dsmt.operations import controlling, waiting
-from dsmt.operations.applying import Applied
-from dsmt.operations.connection import Connection
-from dsmt.operations.controlling import Done
-from dsmt.operations.targets import Target
-from dsmt.operations.waiting import Waited
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read import waiting
+from dsmt.operations.read.waiting import Waited
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import controlling
+from dsmt.operations.write.applying import Applied
+from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]
 _SAID = {
@@ -34,35 +35,35 @@ _SAID = {
 @click.argument("target")
 @reason_option
 @wait_option
-def stop(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Hold TARGET stopped, through apply, failover and reboot, until it is started by hand."""
-    _act(seat, target, controlling.stop, reason=reason, wait=wait, state="stopped")
+    _act(ctx, target, controlling.stop, reason=reason, wait=wait, state="stopped")
 
 
 @command()
 @click.argument("target")
 @reason_option
 @wait_option
-def start(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Lift the hold on TARGET."""
-    _act(seat, target, controlling.start, reason=reason, wait=wait, state=waiting.READY)
+    _act(ctx, target, controlling.start, reason=reason, wait=wait, state=waiting.READY)
 
 
 @command()
 @click.argument("target")
 @reason_option
 @wait_option
-def restart(seat: Seat, target: str, reason: str, wait: str | None) -> None:
+def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Restart TARGET, `update.max_parallel` at a time."""
-    _act(seat, target, controlling.restart, reason=reason, wait=wait, state="restarted")
+    _act(ctx, target, controlling.restart, reason=reason, wait=wait, state="restarted")
 
 
 @command()
 @click.argument("target")
 @reason_option
-def retry(seat: Seat, target: str, reason: str) -> None:
+def retry(ctx: CliContext, target: str, reason: str) -> None:
     """Try now what is parked or waits for its next try."""
-    _act(seat, target, controlling.retry, reason=reason, wait=None, state="")
+    _act(ctx, target, controlling.retry, reason=reason, wait=None, state="")
 
 
 @command()
@@ -71,13 +72,13 @@ def retry(seat: Seat, target: str, reason: str) -> None:
 @click.option("--accept-data-loss", is_flag=True, help="Also what keeps data: it begins with none, the old is left behind.")
 @reason_option
 @wait_option
-def move(seat: Seat, target: str, *, to: str | None, accept_data_loss: bool, reason: str, wait: str | None) -> None:
+def move(ctx: CliContext, target: str, *, to: str | None, accept_data_loss: bool, reason: str, wait: str | None) -> None:
     """Have TARGET on another node."""
     asked = partial(controlling.move, to=to, accept_data_loss=accept_data_loss)
-    _act(seat, target, asked, reason=reason, wait=wait, state="moved")
+    _act(ctx, target, asked, reason=reason, wait=wait, state="moved")
 
 
-def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, state: str) -> None:
+def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | None, state: str) -> None:
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Done:
@@ -90,8 +91,8 @@ def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, st
             await waiting.wait_for(connection.bus, named, state, limit_s=limit)
         return done
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
         return
     said = _SAID[done.action].format(target=target)
@@ -106,7 +107,7 @@ def _act(seat: Seat, target: str, act: Act, *, reason: str, wait: str | None, st
 @click.argument("count", type=click.IntRange(min=0, max=100_000))
 @reason_option
 @wait_option
-def scale(seat: Seat, target: str, count: int, reason: str, wait: str | None) -> int:
+def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | None) -> int:
     """Have COUNT instances of TARGET (service/component): a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
@@ -114,8 +115,8 @@ def scale(seat: Seat, target: str, count: int, reason: str, wait: str | None) ->
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         return done if wait is None else await waiting.settled(connection.bus, done, limit_s=limit)
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
     else:
         print(f"{target}: {counted(count, 'instance')}, {done.service} r{done.revision}, {done.outcome}")
@@ -127,15 +128,15 @@ def scale(seat: Seat, target: str, count: int, reason: str, wait: str | None) ->
 @yes_option
 @reason_option
 @wait_option
-def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None) -> None:
+def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str | None) -> None:
     """End SERVICE: stop and uninstall all of its instances. Data directories are kept."""
     named, limit = Target.parse(service), seconds(wait)
     if named.component is not None:
         raise InputError("target.form", f"{service} is no service", next="dsmt scale SERVICE/COMPONENT 0")
     if not yes:
         with suppress(TransportError):  # where no broker answers, the question is asked as before
-            controlling.spec_of(seen(seat), service)
-        _confirm(seat, service)
+            controlling.spec_of(seen(ctx), service)
+        _confirm(ctx, service)
 
     async def work(connection: Connection) -> Done:
         done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
@@ -143,8 +144,8 @@ def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None
             await waiting.ended(connection.bus, service, limit_s=limit)
         return done
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
         return
     count = len(done.instances) + len(done.unchanged)
@@ -152,26 +153,26 @@ def remove(seat: Seat, service: str, *, yes: bool, reason: str, wait: str | None
     print(f"{service} {end}; data directories are kept")
 
 
-def _confirm(seat: Seat, service: str) -> None:
+def _confirm(ctx: CliContext, service: str) -> None:
     """Ask on a terminal; refuse without one. Raises `InputError`."""
-    if seat.json or not sys.stdin.isatty():
+    if ctx.json or not sys.stdin.isatty():
         raise InputError("confirm", f"{service} would be removed, and nobody said yes", next=f"dsmt remove {service} --yes")
-    click.confirm(f"realm {seat.home().realm().name}: remove {service} and stop all of its instances?", abort=True)
+    click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?", abort=True)
 
 
 @command()
 @click.argument("target")
 @click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
 @click.option("--timeout", default=None, metavar="DUR", help="At most so long.")
-def wait(seat: Seat, target: str, state: str, timeout: str | None) -> None:
+def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     """Wait until every instance of TARGET is in a state."""
     named, limit = Target.parse(target), seconds(timeout)
 
     async def work(connection: Connection) -> Waited:
         return await waiting.wait_for(connection.bus, named, state, limit_s=limit)
 
-    done = seat.ask(work)
-    if seat.json:
+    done = ctx.ask(work)
+    if ctx.json:
         document(done)
     else:
         where = ", ".join(f"{row.instance} on {row.node}" for row in done.instances if row.node is not None)

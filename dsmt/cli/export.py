@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError
-from dsmt.operations import exporting
-from dsmt.operations.connection import Connection
-from dsmt.operations.history import Exported
-from dsmt.operations.history import export as write_history
-from dsmt.operations.sight import patience
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.offline import exporting
+from dsmt.operations.offline.history import Exported
+from dsmt.operations.offline.history import export as write_history
+from dsmt.operations.read.sight import patience
 
 READ_S = 3600.0
 
@@ -21,12 +21,12 @@ READ_S = 3600.0
 @command()
 @click.argument("file")
 @click.argument("topics", nargs=-1)
-def export(seat: Seat, file: str, topics: tuple[str, ...]) -> None:
+def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     """Write the whole history of a broker to FILE, with what proves that it is whole; with TOPICS, only theirs.
 
     `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
     """
-    path, home = Path(file), seat.home()
+    path, home = Path(file), ctx.home()
     if not path.name:
         raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
     beside = path.with_name(f"{path.name}.new")
@@ -39,7 +39,7 @@ def export(seat: Seat, file: str, topics: tuple[str, ...]) -> None:
         return exported
 
     try:
-        done = seat.ask(read)
+        done = ctx.ask(read)
         beside.replace(path)
         size = path.stat().st_size
     except OSError as error:
@@ -48,7 +48,7 @@ def export(seat: Seat, file: str, topics: tuple[str, ...]) -> None:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
-    if seat.json:
+    if ctx.json:
         document({"file": file, "bytes": size, **done._asdict()})
         return
     print(

@@ -7,26 +7,26 @@ import sys
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
-from dsmt.operations.connection import Connection
-from dsmt.operations.endpoints import endpoints as of_endpoints
-from dsmt.operations.instances import instances
-from dsmt.operations.members import brokers as of_brokers
-from dsmt.operations.members import controllers as of_controllers
-from dsmt.operations.sight import Sight, look
-from dsmt.operations.summaries import services as of_services
-from dsmt.operations.targets import Target
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.endpoints import endpoints as of_endpoints
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.members import brokers as of_brokers
+from dsmt.operations.read.members import controllers as of_controllers
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.summaries import services as of_services
+from dsmt.operations.words.targets import Target
 
 
-def seen(seat: Seat) -> Sight:
+def seen(ctx: CliContext) -> Sight:
     """The realm now, with what passes by."""
 
     async def work(connection: Connection) -> Sight:
         return await look(connection.bus, passing=True)
 
-    return seat.ask(work)
+    return ctx.ask(work)
 
 
 @command()
@@ -34,7 +34,7 @@ def seen(seat: Seat) -> Sight:
 @click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
 @click.option("--problems", is_flag=True, help="Only what is not as it should be.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also what has ended, and copies on other nodes.")
-def ps(seat: Seat, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
+def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems: bool, everything: bool) -> None:
     """Every instance (of TARGET: a service, component or instance): where it runs and how it is."""
     wanted = {}
     for label in labels:
@@ -43,9 +43,9 @@ def ps(seat: Seat, target: str | None, labels: tuple[str, ...], *, problems: boo
             raise InputError("label.form", f"{label!r} is no label", next="write -l KEY=VALUE")
         wanted[key] = value
     named = None if target is None else Target.parse(target)
-    sight = seen(seat)
+    sight = seen(ctx)
     rows = instances(sight, named, labels=wanted, problems=problems, everything=everything)
-    if seat.json:
+    if ctx.json:
         document(rows)
     else:
         print(screens.ps(rows, sight))
@@ -53,10 +53,10 @@ def ps(seat: Seat, target: str | None, labels: tuple[str, ...], *, problems: boo
 
 @command()
 @click.argument("target")
-def endpoints(seat: Seat, target: str) -> None:
+def endpoints(ctx: CliContext, target: str) -> None:
     """Where the instances of TARGET (a service, component or instance) can be reached now: one line for each port."""
-    found = of_endpoints(seen(seat), Target.parse(target))
-    if seat.json:
+    found = of_endpoints(seen(ctx), Target.parse(target))
+    if ctx.json:
         document(found)
         return
     if not any(one.ports for one in found):
@@ -68,34 +68,34 @@ def endpoints(seat: Seat, target: str) -> None:
 
 
 @command()
-def services(seat: Seat) -> None:
+def services(ctx: CliContext) -> None:
     """Every service and how many of its instances are ready."""
-    sight = seen(seat)
+    sight = seen(ctx)
     found = of_services(sight)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         print(screens.services(found, sight))
 
 
 @command()
-def brokers(seat: Seat) -> None:
+def brokers(ctx: CliContext) -> None:
     """The brokers."""
-    known = seat.home().realm().addresses
-    sight = seen(seat)
+    known = ctx.home().realm().addresses
+    sight = seen(ctx)
     found = of_brokers(sight, known)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         print(screens.brokers(found, sight))
 
 
 @command()
-def controllers(seat: Seat) -> None:
+def controllers(ctx: CliContext) -> None:
     """The controllers."""
-    sight = seen(seat)
+    sight = seen(ctx)
     found = of_controllers(sight)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         print(screens.controllers(found, sight))

@@ -9,15 +9,15 @@ from contextlib import suppress
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError
-from dsmt.operations import machine
-from dsmt.operations.connection import connect
-from dsmt.operations.home import Home
-from dsmt.operations.members import revoked
-from dsmt.operations.sight import Sight
-from dsmt.operations.waiting import until
+from dsmt.operations.local import machine
+from dsmt.operations.local.connection import connect
+from dsmt.operations.local.home import Home
+from dsmt.operations.read.members import revoked
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.waiting import until
 
 PATIENCE_S = 30.0
 
@@ -28,20 +28,20 @@ PATIENCE_S = 30.0
 @click.option("--port", default=None, type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
 @click.option("--name", default=None, help="The realm's name, when it is made; local if none is given.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
-def up(seat: Seat, nodes: int, controllers: int, port: int | None, name: str | None, *, detach: bool) -> None:
+def up(ctx: CliContext, nodes: int, controllers: int, port: int | None, name: str | None, *, detach: bool) -> None:
     """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
-    home = seat.home()
+    home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
     wanted = machine.Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
-    asyncio.run(_up(seat, home, wanted, detach=detach))
+    asyncio.run(_up(ctx, home, wanted, detach=detach))
 
 
-async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
+async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
     if detach:
-        await _start(seat, home, wanted)
+        await _start(ctx, home, wanted)
         return
     was_up = machine.is_up(home)
-    working = asyncio.ensure_future(_start(seat, home, wanted))
+    working = asyncio.ensure_future(_start(ctx, home, wanted))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
@@ -53,14 +53,14 @@ async def _up(seat: Seat, home: Home, wanted: machine.Wanted, *, detach: bool) -
     working.cancel()
     await asyncio.wait({working})
     if interrupted.is_set():
-        await _down(seat, home)
+        await _down(ctx, home)
         return
     if home.exists and not was_up:  # it did not come up: what was begun is not left behind
         await machine.down(home)
     working.result()
 
 
-async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
+async def _start(ctx: CliContext, home: Home, wanted: machine.Wanted) -> None:
     started = await machine.up(home, wanted)
 
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
@@ -77,7 +77,7 @@ async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
     async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
         what = f"{counted(wanted.nodes, 'node')} to be attached"
         await until(connection.bus, attached, limit_s=PATIENCE_S, what=what)
-    if seat.json:
+    if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
     else:
@@ -89,17 +89,17 @@ async def _start(seat: Seat, home: Home, wanted: machine.Wanted) -> None:
 
 
 @command()
-def down(seat: Seat) -> None:
+def down(ctx: CliContext) -> None:
     """End what this home started on this machine, services and all; never more."""
-    home = seat.home()
+    home = ctx.home()
     if not home.exists:
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
-    asyncio.run(_down(seat, home))
+    asyncio.run(_down(ctx, home))
 
 
-async def _down(seat: Seat, home: Home) -> None:
+async def _down(ctx: CliContext, home: Home) -> None:
     ended = await machine.down(home)
-    if seat.json:
+    if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:
         killed = f", {ended.killed} of them killed" if ended.killed else ""
@@ -113,13 +113,13 @@ async def _down(seat: Seat, home: Home) -> None:
 
 @command()
 @click.option("--hold", is_flag=True, help="Wait for Enter before the clean-up.")
-def demo(seat: Seat, *, hold: bool) -> int:
+def demo(ctx: CliContext, *, hold: bool) -> int:
     """A realm in a temporary home, a real service, two real deaths and their repair, shown with their times."""
-    from dsmt.operations.demo import Line  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.operations.demo import demo as play  # noqa: PLC0415 - the same
+    from dsmt.demo import Line  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.demo import demo as play  # noqa: PLC0415 - the same
 
     def show(line: Line) -> None:
-        if not seat.json:
+        if not ctx.json:
             verdict = {True: "ok", False: "FAILED", None: ""}[line.ok]
             at = f"{line.at_s:5.1f}" if line.step else "     "
             print(f"{at}  {line.step:<9} {line.text:<58} {line.took:>9}  {verdict}".rstrip(), flush=True)
@@ -128,10 +128,10 @@ def demo(seat: Seat, *, hold: bool) -> int:
         print(f"held: DSMT_HOME={home.root} dsmt status; Enter cleans up", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, input)
 
-    if not seat.json:
+    if not ctx.json:
         print("dsmt demo   a realm of 3 nodes in a temporary home   (about 15 s)\n")
     result = asyncio.run(play(show, hold=held if hold else None))
-    if seat.json:
+    if ctx.json:
         document(
             {
                 "ok": result.ok,
@@ -159,37 +159,37 @@ def _directory(home: Home, kind: str, name: str) -> str:
 
 @command("run")
 @click.argument("name", default="b1")
-def broker_run(seat: Seat, name: str) -> int:
+def broker_run(ctx: CliContext, name: str) -> int:
     """Run a broker of this home in the foreground."""
     from dsmt.programs import broker  # noqa: PLC0415 - lazily, for quick help
 
-    directory = _directory(seat.home(), "brokers", name)
+    directory = _directory(ctx.home(), "brokers", name)
     machine.check_alone(directory, "broker")
-    machine.check_broker(seat.home(), name)
+    machine.check_broker(ctx.home(), name)
     return broker.main(directory)
 
 
 @command("run")
 @click.argument("name", default="c1")
-def controller_run(seat: Seat, name: str) -> int:
+def controller_run(ctx: CliContext, name: str) -> int:
     """Run a controller of this home in the foreground."""
-    from dsmt.operations.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
     with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_controller(seat.home(), name)
-    directory = _directory(seat.home(), "controllers", name)
+        ensure_controller(ctx.home(), name)
+    directory = _directory(ctx.home(), "controllers", name)
     machine.check_alone(directory, "controller")
     return controller.main(directory)
 
 
 @command("run")
 @click.argument("name", default="n1")
-def node_run(seat: Seat, name: str) -> int:
+def node_run(ctx: CliContext, name: str) -> int:
     """Run a node of this home in the foreground; its end leaves its services running."""
-    from dsmt.operations.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
     with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_node(seat.home(), name)
-    return spawner.main(_directory(seat.home(), "nodes", name))
+        ensure_node(ctx.home(), name)
+    return spawner.main(_directory(ctx.home(), "nodes", name))

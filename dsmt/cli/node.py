@@ -5,21 +5,21 @@ from __future__ import annotations
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option
+from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.listing import seen
 from dsmt.cli.printing import counted, document
-from dsmt.operations.connection import Connection
-from dsmt.operations.members import node_shown
-from dsmt.operations.members import nodes as of_nodes
-from dsmt.operations.node_control import Controlled, Mode, drained, set_mode
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.members import node_shown
+from dsmt.operations.read.members import nodes as of_nodes
+from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
 
 
 @command()
-def nodes(seat: Seat) -> None:
+def nodes(ctx: CliContext) -> None:
     """Every node: alive or not, what it has, what it runs."""
-    sight = seen(seat)
+    sight = seen(ctx)
     found = of_nodes(sight)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         print(screens.nodes(found, sight))
@@ -27,11 +27,11 @@ def nodes(seat: Seat) -> None:
 
 @command()
 @click.argument("node")
-def show(seat: Seat, node: str) -> None:
+def show(ctx: CliContext, node: str) -> None:
     """One node and every process of ours on it; killing them all in this order is the death of the node."""
-    sight = seen(seat)
+    sight = seen(ctx)
     found = node_shown(sight, node)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         print(screens.node_shown(found, sight))
@@ -41,36 +41,36 @@ def show(seat: Seat, node: str) -> None:
 @click.argument("node")
 @reason_option
 @wait_option
-def drain(seat: Seat, node: str, reason: str, wait: str | None) -> None:
+def drain(ctx: CliContext, node: str, reason: str, wait: str | None) -> None:
     """Move everything off NODE and place nothing more there."""
-    _set(seat, node, "draining", reason, wait)
+    _set(ctx, node, "draining", reason, wait)
 
 
 @command()
 @click.argument("node")
 @reason_option
-def exclude(seat: Seat, node: str, reason: str) -> None:
+def exclude(ctx: CliContext, node: str, reason: str) -> None:
     """Place nothing more on NODE; what runs there stays."""
-    _set(seat, node, "excluded", reason, None)
+    _set(ctx, node, "excluded", reason, None)
 
 
 @command()
 @click.argument("node")
 @reason_option
-def include(seat: Seat, node: str, reason: str) -> None:
+def include(ctx: CliContext, node: str, reason: str) -> None:
     """Use NODE again."""
-    _set(seat, node, "active", reason, None)
+    _set(ctx, node, "active", reason, None)
 
 
-def _set(seat: Seat, node: str, mode: Mode, reason: str, wait: str | None) -> None:
+def _set(ctx: CliContext, node: str, mode: Mode, reason: str, wait: str | None) -> None:
     limit = seconds(wait)
 
     async def work(connection: Connection) -> Controlled:
         done = await set_mode(connection.bus, node, mode, by=connection.by, reason=reason)
         return done if wait is None else await drained(connection.bus, node, limit_s=limit)
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
         return
     was = "" if done.changed else " already"

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import Seat, command, reason_option, yes_option
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, table
-from dsmt.operations import nodesets
-from dsmt.operations.applying import Applied
-from dsmt.operations.connection import Connection
-from dsmt.operations.controlling import use_nodes
-from dsmt.operations.nodesets import NodeSet
-from dsmt.operations.sight import look
-from dsmt.operations.targets import Target
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import nodesets
+from dsmt.operations.write.applying import Applied
+from dsmt.operations.write.controlling import use_nodes
+from dsmt.operations.write.nodesets import NodeSet
 
 
 @command("list")
-def list_sets(seat: Seat) -> None:
+def list_sets(ctx: CliContext) -> None:
     """Every named set and the nodes that it selects now."""
 
     async def work(connection: Connection) -> list[NodeSet]:
         return nodesets.every(await look(connection.bus))
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found)
     else:
         laid = [((one.name, str(len(one.nodes)), one.expression, one.by), ()) for one in found]
@@ -32,39 +32,39 @@ def list_sets(seat: Seat) -> None:
 
 @command()
 @click.argument("name")
-def show(seat: Seat, name: str) -> None:
+def show(ctx: CliContext, name: str) -> None:
     """One set and the nodes that it selects now."""
 
     async def work(connection: Connection) -> NodeSet:
         return nodesets.one(await look(connection.bus), name)
 
-    _print(seat, seat.ask(work))
+    _print(ctx, ctx.ask(work))
 
 
 @command("set")
 @click.argument("name")
 @click.argument("expression")
-def set_one(seat: Seat, name: str, expression: str) -> None:
+def set_one(ctx: CliContext, name: str, expression: str) -> None:
     """Name EXPRESSION, as in: dsmt nodeset set good 'minus(all_nodes, failed)'."""
 
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.define(connection.bus, name, expression, by=connection.by)
 
-    _print(seat, seat.act(work))
+    _print(ctx, ctx.act(work))
 
 
 @command()
 @click.argument("target")
 @click.argument("nodes")
 @reason_option
-def use(seat: Seat, target: str, nodes: str, reason: str) -> None:
+def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
     """Have TARGET (service/component) on NODES, a set's name or an expression: a new revision."""
 
     async def work(connection: Connection) -> Applied:
         return await use_nodes(connection.bus, Target.parse(target), nodes, by=connection.by, reason=reason)
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
     else:
         print(f"{target} is on {nodes}: {done.service} r{done.revision}, {done.outcome}")
@@ -73,21 +73,21 @@ def use(seat: Seat, target: str, nodes: str, reason: str) -> None:
 @command()
 @click.argument("name")
 @yes_option
-def remove(seat: Seat, name: str, *, yes: bool) -> None:
+def remove(ctx: CliContext, name: str, *, yes: bool) -> None:
     """Forget a named set; with --yes also one that is used."""
 
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.forget(connection.bus, name, by=connection.by, used=yes)
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
     else:
         print(f"node set {name} is removed")
 
 
-def _print(seat: Seat, found: NodeSet) -> None:
-    if seat.json:
+def _print(ctx: CliContext, found: NodeSet) -> None:
+    if ctx.json:
         document(found)
         return
     print(f"{found.name} = {found.expression}   by {found.by}")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dsmt.cli.printing import counted, one_line, table
-from dsmt.operations.planning import Difference, Plan
+from dsmt.operations.read.planning import Difference, Plan
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.cli.verify import read_with_trust
 from dsmt.controllers.decide import RULESET
-from dsmt.operations.replaying import Replayed
-from dsmt.operations.replaying import replay as decide_again
+from dsmt.operations.offline.replaying import Replayed
+from dsmt.operations.offline.replaying import replay as decide_again
 
 
 @command()
 @click.argument("file")
 @click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
-def replay(seat: Seat, file: str, trust_file: str | None) -> int:
+def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Decide again what controllers decided in a history that `dsmt export` wrote, and say what differs.
 
     Ends with 1 when a decision comes out different, or the history does not verify.
     """
-    done = decide_again(*read_with_trust(seat, file, trust_file))
-    if seat.json:
+    done = decide_again(*read_with_trust(ctx, file, trust_file))
+    if ctx.json:
         document(done)
     else:
         _show(file, done)

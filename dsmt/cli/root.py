@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
-from dsmt.cli.command import Seat, common_options
+from dsmt.cli.command import CliContext, common_options
 from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
 from dsmt.errors import DsmtError
 
@@ -95,9 +95,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    seat = Seat()
+    ctx = CliContext()
     try:
-        code = _run(list(arguments), seat)
+        code = _run(list(arguments), ctx)
         sys.stdout.flush()
     except BrokenPipeError:
         _close_pipe()
@@ -110,11 +110,11 @@ def _main(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         advice = f"{context.command_path if context is not None else 'dsmt'} --help"
-        return _tell(seat, arguments, code="usage", message=_usage(error), advice=advice, exit_code=USAGE)
+        return _tell(ctx, arguments, code="usage", message=_usage(error), advice=advice, exit_code=USAGE)
     except BaseExceptionGroup as group:
-        return _failed(seat, arguments, _first(group))
+        return _failed(ctx, arguments, _first(group))
     except Exception as error:  # noqa: BLE001 - the outermost frame
-        return _failed(seat, arguments, error)
+        return _failed(ctx, arguments, error)
     return code if isinstance(code, int) else 0
 
 
@@ -128,11 +128,11 @@ def _any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _run(arguments: list[str], seat: Seat) -> object:
+def _run(arguments: list[str], ctx: CliContext) -> object:
     """What the command returns; click's own `main` would end the process on a closed pipe."""
     group = root()
     try:
-        with group.make_context("dsmt", arguments, obj=seat) as context:
+        with group.make_context("dsmt", arguments, obj=ctx) as context:
             return group.invoke(context)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -143,17 +143,17 @@ def _usage(error: click.ClickException) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _failed(seat: Seat, arguments: Sequence[str], error: BaseException) -> int:
+def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    if seat.debug or _DEBUG in arguments:
+    if ctx.debug or _DEBUG in arguments:
         raise error
     if isinstance(error, DsmtError):
         if error.code == UNWRITTEN:
             _close_pipe()
         lines = [_mistake(one) for one in error.fields.get("mistakes", ())]
         return _tell(
-            seat,
+            ctx,
             arguments,
             code=error.code,
             message=error.message,
@@ -164,7 +164,7 @@ def _failed(seat: Seat, arguments: Sequence[str], error: BaseException) -> int:
         )
     said = f"internal error: {type(error).__name__}: {error}"
     advice = "run it again with --debug and report what it prints"
-    return _tell(seat, arguments, code="dsmt.bug", message=said, advice=advice, exit_code=1)
+    return _tell(ctx, arguments, code="dsmt.bug", message=said, advice=advice, exit_code=1)
 
 
 def _mistake(mistake: Mapping[str, Any]) -> str:
@@ -173,7 +173,7 @@ def _mistake(mistake: Mapping[str, Any]) -> str:
 
 
 def _tell(
-    seat: Seat,
+    ctx: CliContext,
     arguments: Sequence[str],
     *,
     code: str,
@@ -183,7 +183,7 @@ def _tell(
     lines: Sequence[str] = (),
     fields: Mapping[str, Any] | None = None,
 ) -> int:
-    if seat.json or "--json" in arguments:
+    if ctx.json or "--json" in arguments:
         told: dict[str, Any] = {"code": code, "message": message, "next": advice, "exit": exit_code}
         if fields and "mistakes" in fields:
             told["mistakes"] = fields["mistakes"]

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dsmt.cli.printing import counted, one_line, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.clocks import FAR_S, difference
-from dsmt.operations.instances import Row, is_problem
-from dsmt.operations.members import Broker, Controller, Node, NodeShown, clock
-from dsmt.operations.revisions import in_words
-from dsmt.operations.sight import Sight
-from dsmt.operations.summaries import Service, Status
-from dsmt.operations.times import local, milliseconds, span, zone
+from dsmt.operations.read.instances import Row, is_problem
+from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock
+from dsmt.operations.read.revisions import in_words
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.summaries import Service, Status
+from dsmt.operations.words.times import local, milliseconds, span, zone
+from dsmt.operations.write.clocks import FAR_S, difference
 
 _NONE = "-"
 

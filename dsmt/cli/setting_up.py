@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
 from dsmt.version import __version__
 
@@ -15,14 +15,14 @@ from dsmt.version import __version__
 @command()
 @click.option("--name", default="main", help="The realm's name.")
 @click.option("--listen", default=None, metavar="HOST:PORT", help="Where the broker listens; a free port of 127.0.0.1.")
-def init(seat: Seat, name: str, listen: str | None) -> None:
+def init(ctx: CliContext, name: str, listen: str | None) -> None:
     """Make a realm in this home: keys, one broker, an operator."""
-    from dsmt.operations.home import init as make  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.local.home import init as make  # noqa: PLC0415 - lazily, for quick help
 
-    home = seat.home()
+    home = ctx.home()
     realm = make(home, name=name, listen=listen)
     address = realm.brokers[0][0]
-    if seat.json:
+    if ctx.json:
         document({"realm": name, "home": str(home.root), "brokers": [address], "root_key": str(home.root / "root.key")})
         return
     print(f"realm {name} is in {home.root}; its broker b1 listens at {address} once it runs")
@@ -31,42 +31,42 @@ def init(seat: Seat, name: str, listen: str | None) -> None:
 
 
 @command()
-def version(seat: Seat) -> None:
+def version(ctx: CliContext) -> None:
     """The version of this program."""
-    if seat.json:
+    if ctx.json:
         document({"version": __version__, "python": platform.python_version(), "platform": sys.platform})
     else:
         print(f"dsmt {__version__} (Python {platform.python_version()})")
 
 
 @command()
-def example(seat: Seat) -> None:
+def example(ctx: CliContext) -> None:
     """A service file to begin with."""
     from dsmt.spec.schema import example as text  # noqa: PLC0415 - lazily, for quick help
 
-    if seat.json:
+    if ctx.json:
         document({"example": text()})
     else:
         sys.stdout.write(text())
 
 
 @command()
-def schema(seat: Seat) -> None:
+def schema(ctx: CliContext) -> None:
     """The JSON Schema of service files."""
     from dsmt.spec.schema import json_schema  # noqa: PLC0415 - lazily, for quick help
 
-    del seat  # it is JSON either way
+    del ctx  # it is JSON either way
     document(json_schema())
 
 
 @command()
 @click.argument("key")
-def explain(seat: Seat, key: str) -> None:
+def explain(ctx: CliContext, key: str) -> None:
     """What a key of the service file means, as `stop.grace`."""
     from dsmt.spec.schema import explain as text  # noqa: PLC0415 - lazily, for quick help
 
     told = text(key)
-    if seat.json:
+    if ctx.json:
         document({"key": key, "text": told})
     else:
         print(told)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from dsmt.cli.command import Seat, command, reason_option, seconds, wait_option
+from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.printing import document, one_line
 from dsmt.errors import TimedOutError
-from dsmt.operations.connection import Connection
+from dsmt.operations.local.connection import Connection
 
 DIFFERS = 6
 
@@ -20,9 +20,10 @@ DIFFERS = 6
 @click.option("--plan", "plans", multiple=True, metavar="ID", help="Do exactly this plan, or refuse.")
 @reason_option
 @wait_option
-def apply(seat: Seat, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
+def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
     """Make services what FILES say (service files, directories, or `-`); done once every broker's store has it."""
-    from dsmt.operations import applying, waiting  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
+    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = applying.read_files(files)
     limit = seconds(wait)
@@ -39,10 +40,10 @@ def apply(seat: Seat, files: tuple[str, ...], plans: tuple[str, ...], reason: st
                 return done, error
         return settled, None
 
-    done, late = seat.act(work)
+    done, late = ctx.act(work)
     if late is not None:
         raise late
-    if seat.json:
+    if ctx.json:
         document(done[0] if len(done) == 1 else done)
     else:
         for one, told in zip(done, declared, strict=True):
@@ -57,18 +58,18 @@ def apply(seat: Seat, files: tuple[str, ...], plans: tuple[str, ...], reason: st
 
 @command()
 @click.argument("files", nargs=-1, required=True)
-def plan(seat: Seat, files: tuple[str, ...]) -> None:
+def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     """What apply would do with FILES: what differs, each step and where, and the id that binds it. Changes nothing."""
-    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.planning import Plan  # noqa: PLC0415 - with it
+    from dsmt.operations.read.planning import Plan  # noqa: PLC0415 - with it
+    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = applying.read_files(files)
 
     async def work(connection: Connection) -> list[Plan]:
         return await applying.plan_all(connection.bus, declared, by=connection.by)
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found[0] if len(found) == 1 else found)
         return
     from dsmt.cli.plan_screen import screen  # noqa: PLC0415 - only for people
@@ -80,18 +81,18 @@ def plan(seat: Seat, files: tuple[str, ...]) -> None:
 @command()
 @click.argument("files", nargs=-1, required=True)
 @click.option("--exit-code", is_flag=True, help="End with 6 when something differs.")
-def diff(seat: Seat, files: tuple[str, ...], *, exit_code: bool) -> int:
+def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     """What differs between FILES and what is applied."""
-    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.planning import Difference  # noqa: PLC0415 - with it
+    from dsmt.operations.read.planning import Difference  # noqa: PLC0415 - with it
+    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
     declared = applying.read_files(files)
 
     async def work(connection: Connection) -> list[Difference]:
         return await applying.diff_all(connection.bus, declared)
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found[0] if len(found) == 1 else found)
     else:
         from dsmt.cli.plan_screen import difference  # noqa: PLC0415 - only for people
@@ -102,12 +103,12 @@ def diff(seat: Seat, files: tuple[str, ...], *, exit_code: bool) -> int:
 
 @command()
 @click.argument("service")
-def get(seat: Seat, service: str) -> None:
+def get(ctx: CliContext, service: str) -> None:
     """SERVICE's file, as it was applied last; where that was refused, its first line says so."""
-    from dsmt.operations import applying  # noqa: PLC0415 - the parser of YAML is slow to import
-    from dsmt.operations.planning import base_of  # noqa: PLC0415 - with it
-    from dsmt.operations.revisions import refused, running  # noqa: PLC0415 - with it
-    from dsmt.operations.sight import look  # noqa: PLC0415 - with it
+    from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it
+    from dsmt.operations.read.revisions import refused, running  # noqa: PLC0415 - with it
+    from dsmt.operations.read.sight import look  # noqa: PLC0415 - with it
+    from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
     from dsmt.spec.writing import to_yaml  # noqa: PLC0415 - with it
 
@@ -116,9 +117,9 @@ def get(seat: Seat, service: str) -> None:
         spec, fact = applying.current(sight, service)
         return spec, fact, base_of(sight.view, service), sight.view.services[service]
 
-    spec, fact, revision, entry = seat.ask(work)
+    spec, fact, revision, entry = ctx.ask(work)
     runs, denied = running(entry), refused(entry)
-    if seat.json:
+    if ctx.json:
         told = {"service": service, "revision": revision, "by": fact.by, "reason": fact.reason}
         document({**told, "running": runs, "refused": denied, "spec": as_document(spec)})
     else:

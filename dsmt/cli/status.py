@@ -8,20 +8,20 @@ import click
 import msgspec
 
 from dsmt.cli import screens
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document, one_line, table, word
 from dsmt.errors import NotFoundError
-from dsmt.operations.connection import Connection
-from dsmt.operations.event_objects import event_object
-from dsmt.operations.instances import Row, instances, is_problem
-from dsmt.operations.sentences import predicate, speaker, subject
-from dsmt.operations.sight import Sight, look, patience
-from dsmt.operations.summaries import Service
-from dsmt.operations.summaries import service as of_service
-from dsmt.operations.summaries import status as of_realm
-from dsmt.operations.tailing import Wanted, tail
-from dsmt.operations.targets import Target
-from dsmt.operations.times import local, zone
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.instances import Row, instances, is_problem
+from dsmt.operations.read.sight import Sight, look, patience
+from dsmt.operations.read.summaries import Service
+from dsmt.operations.read.summaries import service as of_service
+from dsmt.operations.read.summaries import status as of_realm
+from dsmt.operations.read.tailing import Wanted, tail
+from dsmt.operations.words.event_objects import event_object
+from dsmt.operations.words.sentences import predicate, speaker, subject
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import local, zone
 from dsmt.ports.bus import Arrived
 
 LAST_EVENTS = 8
@@ -29,29 +29,29 @@ LAST_EVENTS = 8
 
 @command()
 @click.argument("service", required=False)
-def status(seat: Seat, service: str | None) -> None:
+def status(ctx: CliContext, service: str | None) -> None:
     """The realm in one screen; or SERVICE: its instances, what is wrong with them, what happened last."""
     if service is None:
-        _realm(seat)
+        _realm(ctx)
     else:
-        _service(seat, service)
+        _service(ctx, service)
 
 
-def _realm(seat: Seat) -> None:
-    known = seat.home().realm().addresses
+def _realm(ctx: CliContext) -> None:
+    known = ctx.home().realm().addresses
 
     async def work(connection: Connection) -> tuple[Any, Sight]:
         sight = await look(connection.bus, passing=True)
         return of_realm(sight, connection.trust, known), sight
 
-    told, sight = seat.ask(work)
-    if seat.json:
+    told, sight = ctx.ask(work)
+    if ctx.json:
         document(told)
     else:
         print(screens.status(told, sight))
 
 
-def _service(seat: Seat, name: str) -> None:
+def _service(ctx: CliContext, name: str) -> None:
     target = Target.parse(name)
 
     async def work(connection: Connection) -> tuple[Service, list[Row], list[Arrived], list[Any], Sight, str]:
@@ -68,8 +68,8 @@ def _service(seat: Seat, name: str) -> None:
         objects = [event_object(item.signed, connection.trust) for item in reversed(events)]
         return found, rows, events, objects, sight, connection.realm.name
 
-    found, rows, events, objects, sight, realm = seat.ask(work)
-    if seat.json:
+    found, rows, events, objects, sight, realm = ctx.ask(work)
+    if ctx.json:
         document({**msgspec.to_builtins(found), "instances": rows, "events": objects, "realm": realm})
         return
     print("\n".join(_screen(found, rows, events, sight=sight, realm=realm)))

@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 import click
 
-from dsmt.cli.command import Seat, command, seconds
+from dsmt.cli.command import CliContext, command, seconds
 from dsmt.cli.printing import document, line, one_line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations import exporting
-from dsmt.operations.connection import Connection
-from dsmt.operations.event_objects import event_object, notice_object
-from dsmt.operations.sentences import needs_a_person, predicate, speaker, subject
-from dsmt.operations.sight import short
-from dsmt.operations.tailing import CAUGHT_UP, Item, Wanted
-from dsmt.operations.tailing import tail as follow_events
-from dsmt.operations.targets import Target
-from dsmt.operations.times import local, moment, rfc3339, zone
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.offline import exporting
+from dsmt.operations.read.sight import short
+from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
+from dsmt.operations.read.tailing import tail as follow_events
+from dsmt.operations.words.event_objects import event_object, notice_object
+from dsmt.operations.words.sentences import needs_a_person, predicate, speaker, subject
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import local, moment, rfc3339, zone
 from dsmt.ports.bus import Arrived, Notice
 
 STEPS = ("install", "configure", "uninstall", "stop")
@@ -38,7 +38,7 @@ _MARKS = {"dsmt.notice.badsignature": "X"}
 @click.option("--wide", is_flag=True, help="Also id, clock, cause and topic.")
 @click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
 def tail(
-    seat: Seat,
+    ctx: CliContext,
     *,
     topics: tuple[str, ...],
     last: int | None,
@@ -52,7 +52,7 @@ def tail(
     raw: bool,
 ) -> None:
     """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified."""
-    if raw and seat.json:
+    if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
 
     async def work(connection: Connection) -> None:
@@ -72,7 +72,7 @@ def tail(
             signals=not no_signals,
             follow=follow,
         )
-        printer = _Printer(seat, connection, wanted, wide=wide, raw=raw)
+        printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
         printer.begin()
         try:
             async for batch in follow_events(bus, wanted):
@@ -80,18 +80,18 @@ def tail(
         finally:
             printer.end()
 
-    seat.ask(work)
+    ctx.ask(work)
 
 
 class _Printer:
-    def __init__(self, seat: Seat, connection: Connection, wanted: Wanted, *, wide: bool, raw: bool) -> None:
-        self._seat, self._connection, self._wanted = seat, connection, wanted
+    def __init__(self, ctx: CliContext, connection: Connection, wanted: Wanted, *, wide: bool, raw: bool) -> None:
+        self._ctx, self._connection, self._wanted = ctx, connection, wanted
         self._wide, self._raw = wide, raw
         self._notices = 0
         self._keys: set[bytes] = set()
 
     def begin(self) -> None:
-        if self._raw or self._seat.json:
+        if self._raw or self._ctx.json:
             return
         realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
         ends = "; ^C ends" if self._wanted.follow else ""
@@ -103,7 +103,7 @@ class _Printer:
                 self._write_raw(item)
             elif isinstance(item, Notice):
                 self._notice(item)
-            elif self._seat.json:
+            elif self._ctx.json:
                 line(event_object(item.signed, self._connection.trust))
             else:
                 self._event(item)
@@ -111,19 +111,19 @@ class _Printer:
 
     def end(self) -> None:
         if self._raw and self._keys:
-            exporting.keep(self._seat.home(), self._connection.trust)
+            exporting.keep(self._ctx.home(), self._connection.trust)
 
     def _write_raw(self, item: Item) -> None:
         if isinstance(item, Arrived):
             if item.signed.key_id not in self._keys:
                 self._keys.add(item.signed.key_id)
-                exporting.keep(self._seat.home(), self._connection.trust)
+                exporting.keep(self._ctx.home(), self._connection.trust)
             sys.stdout.buffer.write(item.signed.raw)
 
     def _notice(self, notice: Notice) -> None:
         self._notices += 1
         bus = self._connection.bus
-        if self._seat.json:
+        if self._ctx.json:
             line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
         elif notice.type in _MARKS:
             sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {one_line(notice.message)}; not shown\n")
@@ -148,10 +148,10 @@ class _Printer:
 @click.argument("data")
 @click.option("--subject", default="", help="What it is about.")
 @click.option("--ttl", default=None, metavar="DUR", help="How long it is worth something.")
-def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) -> None:
+def publish(ctx: CliContext, topic: str, data: str, subject: str, ttl: str | None) -> None:
     """Publish DATA (JSON) on TOPIC, which begins with `user/`."""
-    from dsmt.operations.publishing import Published  # noqa: PLC0415 - lazily, for quick help
-    from dsmt.operations.publishing import publish as say  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.write.publishing import Published  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.write.publishing import publish as say  # noqa: PLC0415 - lazily, for quick help
 
     lifetime = seconds(ttl)
 
@@ -159,8 +159,8 @@ def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) ->
         ttl_ms = None if lifetime is None else round(lifetime * 1000)
         return await say(connection.bus, topic, data, subject=subject, ttl_ms=ttl_ms)
 
-    done = seat.act(work)
-    if seat.json:
+    done = ctx.act(work)
+    if ctx.json:
         document(done)
     else:
         print(f"{done.topic}  {done.id}  {done.level} at {done.copies}")
@@ -172,9 +172,9 @@ def publish(seat: Seat, topic: str, data: str, subject: str, ttl: str | None) ->
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option("--previous", is_flag=True, help="Of the run before the present one.")
 @click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
-def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool, step: str | None) -> None:
+def logs(ctx: CliContext, target: str, lines: int, *, follow: bool, previous: bool, step: str | None) -> None:
     """What the instances of TARGET have written."""
-    from dsmt.operations.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.read.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
 
     if step is not None and (follow or previous):
         raise InputError("logs.form", "--step excludes --follow and --previous", next="take one of them")
@@ -184,11 +184,11 @@ def logs(seat: Seat, target: str, lines: int, *, follow: bool, previous: bool, s
     async def work(connection: Connection) -> None:
         async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous, step=step):
             for one in batch:
-                if seat.json:
+                if ctx.json:
                     told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
                     line({**told, "time": rfc3339(one.time_ms)})
                 else:
                     sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
             sys.stdout.flush()
 
-    seat.act(work)
+    ctx.act(work)

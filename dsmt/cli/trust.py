@@ -7,26 +7,26 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
-from dsmt.operations import exporting
-from dsmt.operations.connection import Connection
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.offline import exporting
 
 
 @command()
 @click.argument("file", required=False)
-def export(seat: Seat, file: str | None) -> None:
+def export(ctx: CliContext, file: str | None) -> None:
     """Write what is needed to verify this realm's events offline: to FILE, or to standard output."""
-    if file is None and (sys.stdout.isatty() or seat.json):
+    if file is None and (sys.stdout.isatty() or ctx.json):
         raise InputError("trust.file", "the export is binary: name a file for it", next="dsmt trust export realm.trust")
-    home = seat.home()
+    home = ctx.home()
 
     async def read(connection: Connection) -> bytes:
         await exporting.gather(connection.bus)
         return exporting.keep(home, connection.trust)
 
-    exported = seat.ask(read)
+    exported = ctx.ask(read)
     if file is None:
         sys.stdout.buffer.write(exported)
         return
@@ -34,7 +34,7 @@ def export(seat: Seat, file: str | None) -> None:
         Path(file).write_bytes(exported)
     except OSError as error:
         raise InputError("trust.file", f"{file} cannot be written: {error.strerror}", next="name another file") from error
-    if seat.json:
+    if ctx.json:
         document({"file": file, "bytes": len(exported)})
     else:
         print(f"{file}: {len(exported)} bytes; use it as dsmt verify STREAM --trust {file}")

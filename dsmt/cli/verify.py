@@ -7,25 +7,25 @@ from pathlib import Path
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, NotFoundError
-from dsmt.operations import exporting
-from dsmt.operations.connection import Connection
-from dsmt.operations.history import is_history
-from dsmt.operations.proving import verify as check
-from dsmt.operations.verifying import History, Verified
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.offline import exporting
+from dsmt.operations.offline.history import is_history
+from dsmt.operations.offline.proving import verify as check
+from dsmt.operations.offline.verifying import History, Verified
 from dsmt.trust.store import TrustStore
 
 
 @command()
 @click.argument("file")
 @click.option("--trust", "trust_file", default=None, metavar="FILE", help="What `dsmt trust export` wrote.")
-def verify(seat: Seat, file: str, trust_file: str | None) -> int:
+def verify(ctx: CliContext, file: str, trust_file: str | None) -> int:
     """Check what `dsmt export` or `dsmt tail --raw` wrote: signatures, chains, completeness. `-` is standard input."""
-    raw, trust = read_with_trust(seat, file, trust_file)
+    raw, trust = read_with_trust(ctx, file, trust_file)
     found = check(raw, trust)
-    if seat.json:
+    if ctx.json:
         document(found)
     else:
         _show(file, found)
@@ -45,18 +45,18 @@ def read_file(file: str) -> bytes:
     return raw
 
 
-def read_with_trust(seat: Seat, file: str, trust_file: str | None) -> tuple[bytes, TrustStore]:
+def read_with_trust(ctx: CliContext, file: str, trust_file: str | None) -> tuple[bytes, TrustStore]:
     """A file's bytes, and whom to believe: who stands in the named trust file, else whom the home knows."""
     if trust_file is not None:
         trust = exporting.from_file(Path(trust_file))
         return read_file(file), trust
     raw = read_file(file)
-    return raw, _known(seat, raw)
+    return raw, _known(ctx, raw)
 
 
-def _known(seat: Seat, raw: bytes) -> TrustStore:
+def _known(ctx: CliContext, raw: bytes) -> TrustStore:
     """What the home has kept, else its realm's root (for a history), else what that realm knows."""
-    home = seat.home()
+    home = ctx.home()
     kept = exporting.kept(home)
     if kept is not None:
         return kept
@@ -68,7 +68,7 @@ def _known(seat: Seat, raw: bytes) -> TrustStore:
         exporting.keep(home, connection.trust)
         return connection.trust
 
-    return seat.ask(read)
+    return ctx.ask(read)
 
 
 def _show(file: str, found: Verified) -> None:

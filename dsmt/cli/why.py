@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import Seat, command
+from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document, one_line, table
-from dsmt.operations import explaining, fitting
-from dsmt.operations.connection import Connection
-from dsmt.operations.explaining import Explained, Link
-from dsmt.operations.fitting import Fitting
-from dsmt.operations.sentences import speaker
-from dsmt.operations.sight import look
-from dsmt.operations.targets import Target
-from dsmt.operations.times import local, milliseconds
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read import explaining, fitting
+from dsmt.operations.read.explaining import Explained, Link
+from dsmt.operations.read.fitting import Fitting
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.sentences import speaker
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import local, milliseconds
 
 
 @command()
 @click.argument("target")
 @click.option("--depth", type=click.IntRange(min=0), default=explaining.DEPTH, help="How far back to go.")
 @click.option("--events", is_flag=True, help="Also the events' ids.")
-def why(seat: Seat, target: str, depth: int, *, events: bool) -> None:
+def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
     """The chain of signed events that led to TARGET (an instance, a service, node/NODE or an event id), newest first."""
 
     async def work(connection: Connection) -> Explained:
         return (await explaining.why(connection.bus, connection.trust, target, depth=depth)).explained
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found)
     else:
         print("\n".join(screen(found, events=events)))
@@ -68,14 +68,14 @@ def _names(later: list[Link], link: Link) -> bool:
 @command("why-not")
 @click.argument("target")
 @click.option("--node", default=None, metavar="NODE", help="Why not there.")
-def why_not(seat: Seat, target: str, node: str | None) -> None:
+def why_not(ctx: CliContext, target: str, node: str | None) -> None:
     """What keeps an instance of TARGET off the nodes, clause by clause, and the smallest change that helps."""
 
     async def work(connection: Connection) -> Fitting:
         return fitting.why_not(await look(connection.bus), Target.parse(target), node)
 
-    found = seat.ask(work)
-    if seat.json:
+    found = ctx.ask(work)
+    if ctx.json:
         document(found)
         return
     print(f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}")

@@ -20,8 +20,8 @@ class Agenda:
     def __init__(self) -> None:
         self._everything = True
         self._wakes: dict[str, int] = {}
-        self._restless: set[str] = set()
-        self._hungry: set[str] = set()
+        self._needs_full_pass: set[str] = set()
+        self._unschedulable: set[str] = set()
         self._asked: set[str] = set()
         self._braked = False
 
@@ -49,10 +49,10 @@ class Agenda:
         for node in dirty.nodes:
             slots |= view.rooms.room(node).slots.keys() | view.orphans.get(node, set())
         if dirty.nodes:
-            whole |= self._restless | self._hungry | view.roaming
+            whole |= self._needs_full_pass | self._unschedulable | view.roaming
         scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(whole)
         for key in slots:
-            if key.service in self._restless:
+            if key.service in self._needs_full_pass:
                 scope[key.service] = None
             some = scope.setdefault(key.service, set())
             if some is not None:
@@ -63,16 +63,16 @@ class Agenda:
         """A decision was made over a scope."""
         if scope is None:
             self._wakes.clear()
-            self._restless.clear()
-            self._hungry.clear()
+            self._needs_full_pass.clear()
+            self._unschedulable.clear()
         else:
             whole = {service for service, places in scope.items() if places is None}
             self._wakes = {service: at for service, at in self._wakes.items() if service and service not in whole}
-            self._restless -= whole
-            self._hungry -= whole
+            self._needs_full_pass -= whole
+            self._unschedulable -= whole
         for service, at in decided.wakes.items():
             self._wakes[service] = min(at, self._wakes.get(service, at))
-        self._restless |= decided.restless
-        self._hungry |= decided.hungry
+        self._needs_full_pass |= decided.needs_full_pass
+        self._unschedulable |= decided.unschedulable
         self._everything, self._braked = False, decided.braked
         self._asked.clear()

@@ -144,7 +144,10 @@ def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
 def _falling(fleet: Fleet) -> list[str]:
     """Those of L that are not judged yet: no session is open, and not all were closed by the node itself, or too many."""
     closes = Closes(fleet)
-    suspects = {*fleet.view.troubled, *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.seats.get(b, ()))}
+    suspects = {
+        *fleet.view.not_open,
+        *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.managers_by_broker.get(b, ())),
+    }
     found = []
     for node in sorted(suspects):
         if fleet.state(node) != "suspect":

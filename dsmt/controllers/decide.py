@@ -13,10 +13,10 @@ from typing import Final
 
 from dsmt.controllers.brake import brake
 from dsmt.controllers.intents import Decided
+from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import replaced
-from dsmt.controllers.roads import verdicts
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
 from dsmt.trust.keys import verify
@@ -49,7 +49,7 @@ def decide(
     held = brake(fleet)
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
-    restless, hungry = set(), set()
+    needs_full_pass, unschedulable = set(), set()
     names = view.services if scope is None else scope
     with view.rooms.trial():
         for name in sorted(names):
@@ -60,11 +60,11 @@ def decide(
             intents += outcome.intents
             if outcome.wakes:
                 wakes[name] = min(outcome.wakes)
-            if outcome.restless:
-                restless.add(name)
-            if outcome.hungry:
-                hungry.add(name)
-    return Decided(tuple(intents), wakes, frozenset(restless), frozenset(hungry), braked=held.on)
+            if outcome.needs_full_pass:
+                needs_full_pass.add(name)
+            if outcome.unschedulable:
+                unschedulable.add(name)
+    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), braked=held.on)
 
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:

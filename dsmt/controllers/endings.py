@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.case import Outcome, gone, slot_intent
+from dsmt.controllers.context import Outcome, gone, slot_intent
 from dsmt.controllers.intents import Intent
 from dsmt.event.records import Good, Slot, Tombstone
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
@@ -75,7 +75,7 @@ def _end_orphan(fleet: Fleet, brake: Brake, key: SlotKey, slot: SlotEntry, outco
     if not found:
         return
     if brake.on:
-        outcome.restless = True
+        outcome.needs_full_pass = True
         return
     node, said = next((one for one in found if _has_room(fleet, one[0])), (None, None))
     if node is None or said is None:
@@ -97,7 +97,7 @@ def remove(fleet: Fleet, brake: Brake, entry: ServiceEntry, outcome: Outcome) ->
     spec = entry.spec
     if spec is None:
         return
-    outcome.restless = True
+    outcome.needs_full_pass = True
     end_slots(fleet, brake, entry, sorted(entry.slots), outcome)
     if outcome.intents:
         return

@@ -50,15 +50,15 @@ class Intent:
 class Decided:
     """What one decision says: what to publish, and what to look at again and when (realm ms).
 
-    `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `restless` are
-    services of which any event needs a whole look, `hungry` those that wait for nodes to change; `braked`: all must be
-    looked at anew when the brake is let go.
+    `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `needs_full_pass`
+    are services of which any event needs a whole look, `unschedulable` those that wait for nodes to change; `braked`: all
+    must be looked at anew when the brake is let go.
     """
 
     intents: tuple[Intent, ...]
     wakes: Mapping[str, int] = field(default_factory=dict)
-    restless: frozenset[str] = frozenset()
-    hungry: frozenset[str] = frozenset()
+    needs_full_pass: frozenset[str] = frozenset()
+    unschedulable: frozenset[str] = frozenset()
     braked: bool = False
 
     @property

@@ -21,7 +21,7 @@ from dsmt.spec import nodeset
 from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
-from dsmt.view.rooms import RING, Room, SlotKey, need_of, place_on_ring
+from dsmt.view.allocation import RING, Room, SlotKey, need_of, place_on_ring
 
 CLAUSES: Final = (
     "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",

@@ -12,7 +12,7 @@ from typing import Final
 from dsmt.event.records import Slot
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Held, SlotEntry, View
-from dsmt.view.rooms import SlotKey
+from dsmt.view.allocation import SlotKey
 
 BACKOFF_BASE_MS: Final = 1_000
 BACKOFF_CAP_MS: Final = 300_000

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from dsmt.controllers.case import Case
+from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -40,7 +40,7 @@ Kind = Literal["place", "lost", "keep", "move", "moved", "hold", "release", "res
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ProposedAction:
     """What is wanted for one slot, why, and from when (realm ms). `forced` moves count as moves."""
 
     key: SlotKey
@@ -59,82 +59,84 @@ class Want:
     """What to go back to."""
 
 
-def want(case: Case, key: SlotKey) -> Want | None:
+def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:
     """What a slot that is to exist wants; None when it is as it should be."""
-    entry = case.slot(key)
+    entry = context.slot(key)
     if entry.quarantined:
         return None
-    fact, control = entry.fact, case.control(entry)
+    fact, control = entry.fact, context.control(entry)
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        return _place(case, key, entry)
+        return _place(context, key, entry)
     node = fact.record.node
-    if case.fleet.state(node) in ("dead", "left"):
-        lost, kept = _lost(case, key, entry, fact, node), _keep(case, key, entry, fact)
-        if kept is None or (lost is not None and lost.at_ms <= case.now_ms and target_of(case, lost) is not None):
+    if context.fleet.state(node) in ("dead", "left"):
+        lost, kept = _lost(context, key, entry, fact, node), _keep(context, key, entry, fact)
+        if kept is None or (lost is not None and lost.at_ms <= context.now_ms and target_of(context, lost) is not None):
             return lost
-        case.outcome.hungry = case.outcome.hungry or lost is not None
+        context.outcome.unschedulable = context.outcome.unschedulable or lost is not None
         return kept
     said = () if entry.control is None else (entry.control.id,)
     desired = "running" if control.hold is None else "stopped"
-    why = hold_reason(case, entry, key)
+    why = hold_reason(context, entry, key)
     if why is not None and not fact.record.held:
-        return Want(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
-    back = _rollback(case, key, entry, fact)
+        return ProposedAction(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
+    back = _rollback(context, key, entry, fact)
     if back is not None:
         return back
-    if _is_moved(case, entry, fact):
-        return Want(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
-    leaving = _asked_to_move(case, key, entry, fact) or _leaving(case, key, entry, fact)
+    if _is_moved(context, entry, fact):
+        return ProposedAction(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
+    leaving = _asked_to_move(context, key, entry, fact) or _leaving(context, key, entry, fact)
     if leaving is not None:
-        case.outcome.hungry = True
-        if leaving.at_ms > case.now_ms or target_of(case, leaving) is not None:
+        context.outcome.unschedulable = True
+        if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
             return leaving
     if fact.record.desired != desired:
-        return Want(key, "release", said, f"{control.by or 'nobody'} holds it no more")
+        return ProposedAction(key, "release", said, f"{control.by or 'nobody'} holds it no more")
     if control.restart > fact.record.restart:
-        return Want(key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running")
-    behind = fact.record.spec != case.spec_id
-    if (behind or case.whole) and fact.record.spec != case.basis[0]:
-        return _renew(case, key, entry, fact)
+        return ProposedAction(
+            key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
+        )
+    behind = fact.record.spec != context.spec_id
+    if (behind or context.whole) and fact.record.spec != context.basis[0]:
+        return _renew(context, key, entry, fact)
     return None
 
 
-def _renew(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want:
-    refusal = case.refusal
+def _renew(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction:
+    refusal = context.refusal
     if refusal is None:
-        because = f"revision {case.spec.version} of {key.service} was applied by {case.spec.record.by}"
-        return Want(key, "renew", (case.spec.id,), because, gated=fact.record.desired == "running")
-    because = f"revision {case.spec.version} of {key.service} was rolled back"
-    gated = fact.record.desired == "running" and case.ready_since(entry) is not None
-    return Want(key, "rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
+        because = f"revision {context.spec.version} of {key.service} was applied by {context.spec.record.by}"
+        return ProposedAction(key, "renew", (context.spec.id,), because, gated=fact.record.desired == "running")
+    because = f"revision {context.spec.version} of {key.service} was rolled back"
+    gated = fact.record.desired == "running" and context.ready_since(entry) is not None
+    return ProposedAction(key, "rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
 
 
-def _rollback(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
-    update, node = case.component.update, fact.record.node or ""
-    if not update.rollback or fact.record.desired != "running" or fact.record.spec != case.spec_id:
+def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
+    update, node = context.component.update, fact.record.node or ""
+    if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
         return None
-    good = case.good(entry)
-    if case.fleet.state(node) != "alive" or (good is not None and good.revision >= case.entry.since):
+    good = context.good(entry)
+    if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
         return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)
-    if said is not None and case.parked(entry) and said.record.since_ms <= deadline:
+    if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
-    elif case.ready_since(entry) is None and case.now_ms >= deadline and case.rolling:
+    elif context.ready_since(entry) is None and context.now_ms >= deadline and context.rolling:
         its = f"{key} was not ready within {update.deadline_s:g} s"
     else:
         return None
-    basis = case.before
-    if basis is None or case.refusal is not None:
+    basis = context.before
+    if basis is None or context.refusal is not None:
         return None
-    why = reason("rollout.rolled_back", rev=f"r{case.spec.version}", its=its, good=f"r{basis.revision}")
+    why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=f"r{basis.revision}")
     cause = () if said is None else (said.id,)
-    return Want(key, "rollback", (*cause, case.spec.id), why.message, reason=why, basis=basis)
+    return ProposedAction(key, "rollback", (*cause, context.spec.id), why.message, reason=why, basis=basis)
 
 
-def hold_reason(case: Case, entry: SlotEntry, key: SlotKey) -> Reason | None:
+def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Reason | None:
     """Why a slot is held; None when it is not."""
-    hold = case.control(entry).hold
+    hold = context.control(entry).hold
     if hold is None:
         return None
     if entry.control is None and entry.fact is not None:
@@ -142,36 +144,36 @@ def hold_reason(case: Case, entry: SlotEntry, key: SlotKey) -> Reason | None:
     return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason, target=key)
 
 
-def _place(case: Case, key: SlotKey, entry: SlotEntry) -> Want:
+def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
     """A slot with no node: where a node runs it with no fact, it is adopted there (A5)."""
     orphan = next((node for node in entry.holders if entry.instances[node].orphan and entry.fact is None), None)
-    cause, because = [case.spec.id], f"{case.spec.record.by} applied revision {case.spec.version} of {key.service}"
-    if orphan is not None and case.fleet.state(orphan) == "alive":
+    cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"
+    if orphan is not None and context.fleet.state(orphan) == "alive":
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
-        return Want(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home, asked = home_of(case.component, entry), entry.move_asked
-    goes = lets_go(entry) and (not asked or case.chooser.misfit(asked) is None)
+        return ProposedAction(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
+    home, asked = home_of(context.component, entry), entry.move_asked
+    goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:
-        return Want(key, "place", tuple(cause), because, target=home.node, tied=True)
+        return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
     avoid = frozenset() if entry.leaves is None else frozenset({entry.leaves})
-    return Want(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
+    return ProposedAction(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
 
 
-def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> Want | None:
-    component, verdict = case.component, case.fleet.verdict(node)
+def _lost(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> ProposedAction | None:
+    component, verdict = context.component, context.fleet.verdict(node)
     if component.each_node:
         return None
-    if component.on_partition == "pinned" or case.control(entry).hold is not None:
-        asked = _asked_to_move(case, key, entry, fact)
+    if component.on_partition == "pinned" or context.control(entry).hold is not None:
+        asked = _asked_to_move(context, key, entry, fact)
         return None if asked is None else replace(asked, kind="lost")
     if verdict is None or verdict.record.state == "left":
         cause = () if verdict is None else (verdict.id,)
-        return Want(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
+        return ProposedAction(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
     since = verdict.record.since_ms
-    if not case.brake.allows(node):
+    if not context.brake.allows(node):
         return None
-    return Want(
+    return ProposedAction(
         key,
         "lost",
         (verdict.id,),
@@ -183,71 +185,71 @@ def _lost(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: st
     )
 
 
-def _keep(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+def _keep(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
     """What was good in a slot on a dead node, and its fact does not say, when it is time to keep that (rule 7)."""
-    good = case.good(entry)
+    good = context.good(entry)
     if good is None or good == fact.record.good:
         return None
     node = fact.record.node or ""
     said = entry.instances[node].application if node in entry.instances else None
-    if case.is_anew and good.spec == case.spec_id != fact.record.spec:
-        return Want(key, "keep", (case.spec.id,), "what was good in it was signed anew")
+    if context.is_anew and good.spec == context.spec_id != fact.record.spec:
+        return ProposedAction(key, "keep", (context.spec.id,), "what was good in it was signed anew")
     until = None if said is None else said.signed.event.expires_ms
     if said is None or until is None:
         return None
-    if until - KEEP_MS > case.now_ms:
-        case.outcome.wakes.append(until - KEEP_MS)
+    if until - KEEP_MS > context.now_ms:
+        context.outcome.wakes.append(until - KEEP_MS)
         return None
-    return Want(key, "keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
+    return ProposedAction(key, "keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
 
 
-def target_of(case: Case, wanted: Want) -> str | None:
+def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
     """The node to which a slot would go now, or None when there is none."""
     if wanted.target is not None:
-        return wanted.target if case.chooser.misfit(wanted.target) is None else None
-    return case.chooser.choose(wanted.key, wanted.avoid)
+        return wanted.target if context.chooser.misfit(wanted.target) is None else None
+    return context.chooser.choose(wanted.key, wanted.avoid)
 
 
-def _is_moved(case: Case, entry: SlotEntry, fact: Held[Slot]) -> bool:
+def _is_moved(context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> bool:
     """Whether a slot is where an operator wants it moved, and its fact does not say so yet."""
     home, asked, node = fact.record.home, entry.move_asked, fact.record.node
     there = asked == node if asked != "" else entry.leaves != node
-    return there and (home is None or is_there(case.fleet, home))
+    return there and (home is None or is_there(context.fleet, home))
 
 
-def _asked_to_move(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     control, target = entry.control, entry.move_asked
-    if control is None or target is None or (home_of(case.component, entry) is not None and not lets_go(entry)):
+    if control is None or target is None or (home_of(context.component, entry) is not None and not lets_go(entry)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     avoid = frozenset({fact.record.node or ""})
-    return Want(key, "move", (control.id,), because, target=target or None, avoid=avoid)
+    return ProposedAction(key, "move", (control.id,), because, target=target or None, avoid=avoid)
 
 
-def _leaving(case: Case, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> Want | None:
+def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
     node = fact.record.node or ""
-    if case.component.on_partition == "pinned":
+    if context.component.on_partition == "pinned":
         return None
     on_the_way = fact.record.desired == "stopped"
     avoid = frozenset({node})
     cause: tuple[EventId, ...]
-    told = case.fleet.view.nodes.get(node)
+    told = context.fleet.view.nodes.get(node)
     control = None if told is None else told.control
     if control is not None and control.record.mode == "draining":
         why = reason("node.drained", node=node, by=control.record.by, their=control.record.reason)
         because = f"{node} is drained by {control.record.by}: {control.record.reason}"
-        return Want(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
-    if case.component.each_node:
+        return ProposedAction(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
+    if context.component.each_node:
         return None
-    if case.parked(entry) and any(step.action == "move" for step in case.component.restart.escalate):
+    if context.parked(entry) and any(step.action == "move" for step in context.component.restart.escalate):
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.instances[node].application if node in entry.instances else None
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
-        return Want(key, "move", cause, because, at_ms=due, avoid=avoid | case.chooser.parked, forced=True)
-    fault = case.chooser.stays(node)
+        return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid | context.chooser.parked, forced=True)
+    fault = context.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:
-        cause = (case.spec.id, told.attributes.id)
-        return Want(key, "move", cause, f"it cannot stay: {fault.says}", gated=not on_the_way, avoid=avoid)
+        cause = (context.spec.id, told.attributes.id)
+        return ProposedAction(key, "move", cause, f"it cannot stay: {fault.says}", gated=not on_the_way, avoid=avoid)
     return None

@@ -62,19 +62,19 @@ class MonitorSurroundings:
 class NodeMonitor:
     """One node's monitor. `run` goes on until it is cancelled."""
 
-    def __init__(self, config: MonitorConfig, around: MonitorSurroundings) -> None:
+    def __init__(self, config: MonitorConfig, deps: MonitorSurroundings) -> None:
         self._config = config
-        self._around = around
+        self._deps = deps
         self._responder = Responder(
-            config.node, around.key, around.clock, lambda: Answered(around.attachment(), around.bus.now_ms())
+            config.node, deps.key, deps.clock, lambda: Answered(deps.attachment(), deps.bus.now_ms())
         )
         self._prober = Prober(
             config.node,
-            bus=around.bus,
-            datagrams=around.datagrams,
-            clock=around.clock,
-            entropy=around.entropy,
-            check=around.check,
+            bus=deps.bus,
+            datagrams=deps.datagrams,
+            clock=deps.clock,
+            entropy=deps.entropy,
+            check=deps.check,
         )
         self._port: int | None = None
         self._said: Reading | None = None
@@ -84,8 +84,8 @@ class NodeMonitor:
 
     async def run(self) -> None:
         """Look and say, answer and probe."""
-        self._port = await self._responder.bind(self._around.datagrams, self._config.address)
-        self._around.bus.on_attached(self._look)
+        self._port = await self._responder.bind(self._deps.datagrams, self._config.address)
+        self._deps.bus.on_attached(self._look)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prober.run())
@@ -100,21 +100,21 @@ class NodeMonitor:
 
     def _look(self) -> None:
         """Look once; say what is to be said."""
-        now = self._around.clock.boottime()
-        seen = self._around.machine.read()
-        pids = (self._around.machine.pid_of("spawner"), self._around.machine.pid_of("container_manager"))
-        offset_s = round((self._around.clock.wall_ms() - self._around.bus.now_ms()) / 1000, 3)
+        now = self._deps.clock.boottime()
+        seen = self._deps.machine.read()
+        pids = (self._deps.machine.pid_of("spawner"), self._deps.machine.pid_of("container_manager"))
+        offset_s = round((self._deps.clock.wall_ms() - self._deps.bus.now_ms()) / 1000, 3)
         same = pids == self._said_pids and abs(offset_s - self._said_offset_s) <= CLOCK_S
         if self._said is not None and now < self._due and same and not differs(self._said, seen):
             return
         self._said, self._said_pids, self._said_offset_s, self._due = seen, pids, offset_s, now + SAY_S
         topic = f"node/{self._config.node}/attributes"
         attributes = self._attributes(seen, pids, offset_s)
-        self._around.bus.emit(Draft(topic, to_data(attributes), subject=f"node/{self._config.node}"))
-        self._around.bus.heartbeat(f"node/{self._config.node}/monitor/heartbeat", SAY_S)
+        self._deps.bus.emit(Draft(topic, to_data(attributes), subject=f"node/{self._config.node}"))
+        self._deps.bus.heartbeat(f"node/{self._config.node}/monitor/heartbeat", SAY_S)
 
     def _attributes(self, seen: Reading, pids: tuple[int | None, int | None], offset_s: float) -> NodeAttributes:
-        config, around = self._config, self._around
+        config, deps = self._config, self._deps
         return NodeAttributes(
             cpus=seen.cpus,
             memory_bytes=seen.memory_bytes,
@@ -124,7 +124,7 @@ class NodeMonitor:
             load=seen.load,
             address=config.address,
             version=config.version,
-            boot_id=around.machine.boot_id,
+            boot_id=deps.machine.boot_id,
             key=config.key,
             labels=dict(config.labels),
             location=config.location,
@@ -135,7 +135,7 @@ class NodeMonitor:
             spawner_pid=pids[0],
             manager_pid=pids[1],
             monitor_pid=config.pid,
-            attachments={around.bus.source: around.attachment()},
+            attachments={deps.bus.source: deps.attachment()},
             emit_rate_s=SAY_S,
         )
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.records import NodeAttributes, Probe, Session, from_data, to_data
-from dsmt.monitors.silence import ROLES, Silence, Target
+from dsmt.monitors.rules.silence import ROLES, Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
 from dsmt.system.entropy import SystemEntropy

@@ -15,11 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
-from dsmt.agents.container import NodeConfig
-from dsmt.agents.container_manager import ContainerManager
-from dsmt.agents.data_key import data_key
 from dsmt.agents.drivers import DRIVERS
-from dsmt.agents.surroundings import NodeSurroundings
+from dsmt.agents.node.container_manager import ContainerManager
+from dsmt.agents.node.data_key import data_key
+from dsmt.agents.rules.container import NodeConfig
+from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
@@ -36,7 +36,7 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> int:
     told, identity = read_node(directory)
-    around = outside()
+    deps = outside()
     spawner = SpawnedProcesses(str(directory))
     realm = told.realm
     config = NodeConfig(
@@ -51,7 +51,7 @@ async def _serve(directory: Path) -> int:
         labels=told.labels,
     )
     async with client(
-        identity, realm.realm, realm.brokers, around, directory=str(directory / "bus" / "manager"), address=told.address
+        identity, realm.realm, realm.brokers, deps, directory=str(directory / "bus" / "manager"), address=told.address
     ) as bus:
         manager = ContainerManager(
             config,
@@ -62,8 +62,8 @@ async def _serve(directory: Path) -> int:
                 processes=spawner,
                 drivers=lambda place: {word: make(place, spawner.ended) for word, make in DRIVERS.items()},
                 files=DiskFiles(str(directory)),
-                clock=around.clock,
-                entropy=around.entropy,
+                clock=deps.clock,
+                entropy=deps.entropy,
                 ended=spawner.ended,
                 boot=boot(),
             ),

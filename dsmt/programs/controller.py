@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from dsmt.bus.client import About, BusClient
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.client import About, BusClient
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.logs import Logger

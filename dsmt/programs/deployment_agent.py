@@ -10,12 +10,12 @@ import signal
 import sys
 from pathlib import Path
 
-from dsmt.agents import container
-from dsmt.agents.deployment_agent import DeploymentAgent
 from dsmt.agents.drivers import DRIVERS
-from dsmt.agents.node_artifacts import NodeArtifacts
-from dsmt.agents.surroundings import Surroundings
-from dsmt.monitors.checks import RealChecks
+from dsmt.agents.fetch.node_artifacts import NodeArtifacts
+from dsmt.agents.instance.deployment_agent import DeploymentAgent
+from dsmt.agents.rules import container
+from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.monitors.checks.check import RealChecks
 from dsmt.programs.configuration import read_identity
 from dsmt.programs.node_process import client, outside
 from dsmt.programs.running import on_signals, run
@@ -36,13 +36,13 @@ async def _serve(directory: str) -> int:
     config = container.load_config(DiskFiles(directory).read(container.CONFIG), where=f"{directory}/{container.CONFIG}")
     files = DiskFiles(directory, top=config.node_directory)
     identity = read_identity(Path(directory) / container.IDENTITY)
-    around = outside()
+    deps = outside()
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
-    async with client(identity, realm, config.brokers, around, directory=f"{directory}/bus", address=config.address) as bus:
+    async with client(identity, realm, config.brokers, deps, directory=f"{directory}/bus", address=config.address) as bus:
         agent = DeploymentAgent(
             config,
-            Surroundings(
+            Dependencies(
                 bus=bus,
                 drivers={word: make(directory, spawner.ended) for word, make in DRIVERS.items()},
                 checks=RealChecks(),
@@ -53,8 +53,8 @@ async def _serve(directory: str) -> int:
                 quick=DiskFiles(directory, durable=False),
                 data=DiskFiles(config.data_root, top=config.node_directory),
                 host=DiskFiles("/"),
-                clock=around.clock,
-                entropy=around.entropy,
+                clock=deps.clock,
+                entropy=deps.entropy,
                 ended=spawner.ended,
                 boot=boot(),
                 inherited=dict(os.environ),

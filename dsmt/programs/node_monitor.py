@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.data_key import data_key
-from dsmt.agents.delegation import delegated
 from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.node.data_key import data_key
+from dsmt.agents.node.delegation import delegated
 from dsmt.event.records import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.programs.node_process import client, data_root, outside, read_node
@@ -35,21 +35,21 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> None:
     told, node = read_node(directory)
-    around = outside()
+    deps = outside()
     files = DiskFiles(str(directory))
     raw = delegated(
         files.read(IDENTITY),
         f"monitor/{told.node}",
         node,
-        now_s=around.clock.wall_ms() // 1000,
+        now_s=deps.clock.wall_ms() // 1000,
         make_key=SecretKey,
-        entropy=around.entropy,
+        entropy=deps.entropy,
     )
     files.write(IDENTITY, raw)
     identity = load(raw, where=str(directory / IDENTITY))
     realm = told.realm
     async with client(
-        identity, realm.realm, realm.brokers, around, directory=str(directory / "bus" / "monitor"), address=told.address
+        identity, realm.realm, realm.brokers, deps, directory=str(directory / "bus" / "monitor"), address=told.address
     ) as bus:
         monitor = NodeMonitor(
             MonitorConfig(
@@ -66,8 +66,8 @@ async def _serve(directory: Path) -> None:
                 key=identity.key,
                 machine=LinuxMachine(str(directory)),
                 datagrams=UdpDatagrams(),
-                clock=around.clock,
-                entropy=around.entropy,
+                clock=deps.clock,
+                entropy=deps.entropy,
                 attachment=lambda: bus.attachment,
             ),
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog  # noqa: F401 - warm in the spawner, so that its forks share it: 7 MB less for each agent
 
-from dsmt.bus.client import About, BusClient
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.client import About, BusClient
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import NodeFile, read_config, read_identity
 from dsmt.system.clock import LinuxClock
@@ -51,7 +51,7 @@ async def client(
     identity: Identity,
     realm: Realm,
     brokers: tuple[tuple[str, bytes], ...],
-    around: Outside,
+    deps: Outside,
     *,
     directory: str,
     address: str,
@@ -63,8 +63,8 @@ async def client(
         trust=TrustStore(realm),
         brokers=[BrokerAddress(where, public) for where, public in brokers],
         network=network,
-        clock=around.clock,
-        entropy=around.entropy,
+        clock=deps.clock,
+        entropy=deps.entropy,
         about=About(pid=os.getpid(), version=__version__, address=address),
         kept=DiskFiles(directory, durable=False),
     )

@@ -2,8 +2,8 @@
 
 Rule 1: synchronous, one thread, no event loop, no ZeroMQ context: what is forked from here starts clean.
 Rule 2: it is a subreaper: orphans of its children become its own, and it remembers how the last 1024 ended.
-Rule 3: when a kept program is started, started again and ended `dsmt.agents.keeping` decides. One that an earlier spawner
-        left alive is watched, not started a second time.
+Rule 3: when a kept program is started, started again and ended `dsmt.agents.rules.keeping` decides. One that an earlier
+    spawner left alive is watched, not started a second time.
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from dsmt.agents.keeping import Effect, Keeping
+from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, Identity
 from dsmt.programs.wards import Wards

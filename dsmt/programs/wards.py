@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from dsmt.agents.container import PROCESS, RECORD, load_record
+from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.ports.processes import Identity
 from dsmt.system.procfs import is_alive, open_pidfd
 from dsmt.system.records import living, record_path

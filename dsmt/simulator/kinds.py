@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dsmt.operations.node_control import Mode
+from dsmt.operations.write.node_control import Mode
 from dsmt.simulator.faults import Faults, Kind
 from dsmt.simulator.programs import SimInstance
 from dsmt.simulator.will import slots_of

@@ -11,13 +11,13 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from dsmt.agents.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
-from dsmt.agents.container_manager import ContainerManager
-from dsmt.agents.data_key import data_key
-from dsmt.agents.deployment_agent import DeploymentAgent
-from dsmt.agents.surroundings import NodeSurroundings, Surroundings
-from dsmt.bus.broker import Broker, BrokerConfig
-from dsmt.bus.client import BusClient
+from dsmt.agents.instance.deployment_agent import DeploymentAgent
+from dsmt.agents.node.container_manager import ContainerManager
+from dsmt.agents.node.data_key import data_key
+from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
+from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
+from dsmt.bus.broker.broker import Broker, BrokerConfig
+from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
@@ -327,7 +327,7 @@ class SimNode:
         bus = self.world.client(process, identity, kept=files)
         agent = DeploymentAgent(
             config,
-            Surroundings(
+            Dependencies(
                 bus=bus,
                 drivers=self._drivers(directory),
                 checks=SimChecks(host),

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from dsmt.bus.memory import Fabric, MemoryLink, MemoryListener
+from dsmt.bus.adapters.memory import Fabric, MemoryLink, MemoryListener
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import Message, Peer
 from dsmt.simulator.host import Host, HostProcess

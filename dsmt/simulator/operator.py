@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.errors import DsmtError, NotFoundError
-from dsmt.operations import applying, braking, clocks, controlling, node_control, waiting
-from dsmt.operations.targets import Target
+from dsmt.operations.read import waiting
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import applying, braking, clocks, controlling, node_control
 from dsmt.ports.bus import Bus
 from dsmt.simulator.host import HostProcess
 from dsmt.simulator.members import Kept

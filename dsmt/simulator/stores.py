@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.event.codec import decode
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dsmt.operations.node_control import Mode
+from dsmt.operations.write.node_control import Mode
 
 
 @dataclass(slots=True)

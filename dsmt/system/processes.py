@@ -18,7 +18,7 @@ from typing import Any, Final, Never
 
 import msgspec
 
-from dsmt.agents.keeping import Keeping, Policy
+from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.system.fork import log_path
@@ -201,7 +201,7 @@ async def watch_spawner(
     pause_s: float = PAUSE_S,
     replaced: Callable[[Identity, Identity], object] = ignored,
 ) -> Never:
-    """Keep a spawner alive in a directory until cancelled: its death is answered by a new one (`dsmt.agents.keeping`).
+    """Keep a spawner alive in a directory until cancelled: its death is answered by a new one (`dsmt.agents.rules.keeping`).
 
     Each start waits `pause_s`: who ends a node kills its spawner first and us right after, and a spawner that we had started
     in between would bring the node back. `replaced` is told of who has died and of whom we started in its place.

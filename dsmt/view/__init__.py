@@ -1,11 +1,11 @@
 """The view: facts folded into what a decision reads (floor 2)."""
 
+from dsmt.view.allocation import SlotKey
 from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.kinds import PATTERNS
 from dsmt.view.liveness import Fleet, Liveness
-from dsmt.view.rooms import SlotKey
 from dsmt.view.view import View
 
 __all__ = [

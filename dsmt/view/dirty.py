@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dsmt.view.rooms import SlotKey
+from dsmt.view.allocation import SlotKey
 
 
 @dataclass(slots=True)

@@ -19,10 +19,10 @@ from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, 
 from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.plain import from_plain
+from dsmt.view.allocation import NOTHING, AllocationLedger, Need, SlotKey, need_of
 from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
-from dsmt.view.rooms import NOTHING, Need, Rooms, SlotKey, need_of
 from dsmt.view.sessions import Sessions
 
 _MAX_INDEX_DIGITS: Final = 6
@@ -36,7 +36,7 @@ class Index:
         self.services: dict[str, ServiceEntry] = {}
         self.nodes: dict[str, NodeEntry] = {}
         self.sessions: Sessions[Held[Session]] = Sessions()
-        self.rooms = Rooms()
+        self.rooms = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
         self.brake: Held[Brake] | None = None
         self.controllers: dict[str, Held[ControllerState]] = {}
@@ -48,9 +48,9 @@ class Index:
         """By node, those slots whose fact ends by itself: it ended an orphan there."""
         self.judged: set[str] = set()
         """Nodes on which there is a verdict, standing or undone."""
-        self.troubled: set[str] = set()
+        self.not_open: set[str] = set()
         """Nodes whose manager's newest attachment is not open."""
-        self.seats: dict[str, set[str]] = {}
+        self.managers_by_broker: dict[str, set[str]] = {}
         """By broker, the nodes whose managers' newest attachment is there."""
         self._put: dict[str, Put] = {
             "node.attributes": self._attributes,
@@ -113,7 +113,7 @@ class Index:
             entry.probes.pop(levels[3], None)
         else:
             entry.probes[levels[3]] = held
-            if held.record.result == "failed" or entry.name in self.troubled:
+            if held.record.result == "failed" or entry.name in self.not_open:
                 dirty.nodes.add(entry.name)
         self._left(entry)
 
@@ -147,13 +147,13 @@ class Index:
         self._left(entry)
 
     def _seat(self, node: str, newest: tuple[str, Held[Any]] | None) -> None:
-        for seated in self.seats.values():
+        for seated in self.managers_by_broker.values():
             seated.discard(node)
-        self.troubled.discard(node)
+        self.not_open.discard(node)
         if newest is not None:
-            self.seats.setdefault(newest[0], set()).add(node)
+            self.managers_by_broker.setdefault(newest[0], set()).add(node)
             if newest[1].record.state != "open":
-                self.troubled.add(node)
+                self.not_open.add(node)
 
     # --- the realm -----------------------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from math import log10
 from typing import Final, Literal
 
 from dsmt.event.records import NodeVerdict, Session
+from dsmt.view.allocation import SlotKey
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held
-from dsmt.view.rooms import SlotKey
 from dsmt.view.sessions import Word, is_open, word
 from dsmt.view.view import View
 

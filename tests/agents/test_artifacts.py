@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.agents.archive import Bounds
-from dsmt.agents.artifacts import unpack
+from dsmt.agents.fetch.archive import Bounds
+from dsmt.agents.fetch.artifacts import unpack
 from dsmt.errors import FailedError
 
 TYPES = {tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.container import IDENTITY, SlotName
-from dsmt.agents.container_manager import ContainerManager
+from dsmt.agents.node.container_manager import ContainerManager
+from dsmt.agents.rules.container import IDENTITY, SlotName
 from dsmt.event.records import Tombstone, to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
@@ -40,7 +40,7 @@ class Managed:
         self.process = SimProcess("manager of n1")
 
         async def main() -> int:
-            self.manager = ContainerManager(node_config(), self.node.around())
+            self.manager = ContainerManager(node_config(), self.node.deps())
             await self.manager.run()
             return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.agents.data_key import data_key
+from dsmt.agents.node.data_key import data_key
 from dsmt.errors import FailedError
 
 from .world import MemoryFiles

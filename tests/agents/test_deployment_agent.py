@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.container import (
+from dsmt.agents.rules.container import (
     EXIT_GONE,
     EXIT_RECREATE,
     EXIT_STOPPED,
@@ -18,7 +18,7 @@ from dsmt.agents.container import (
     dump_record,
     load_record,
 )
-from dsmt.agents.launching import place_of
+from dsmt.agents.rules.launching import place_of
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import EventId
 from dsmt.event.records import Command, Previous, Tombstone, to_data
@@ -268,8 +268,8 @@ class FullDisk(MemoryFiles):
 def test_nothing_is_started_of_which_no_record_can_be_kept() -> None:
     async def main() -> None:
         site = Site(Realm())
-        disk, around = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.around
-        site.around = lambda: replace(around(), quick=disk)  # type: ignore[method-assign]
+        disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
+        site.deps = lambda: replace(deps(), quick=disk)  # type: ignore[method-assign]
         site.place()
         agent = site.start()
         await site.until("failed")

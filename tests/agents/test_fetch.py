@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dsmt.agents.artifacts import fetch_blob, fetch_https
+from dsmt.agents.fetch.artifacts import fetch_blob, fetch_https
 from dsmt.errors import FailedError, NotFoundError
 
 pytestmark = pytest.mark.real

@@ -2,7 +2,7 @@
 
 from itertools import permutations
 
-from dsmt.agents.greatest import Greatest
+from dsmt.agents.rules.register import Register
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.records import Slot, Tombstone
@@ -21,8 +21,8 @@ def tombstone(at_ms: int, epoch: int = 1) -> SignedEvent:
     return signed("operator/alice", "tombstone/service/web", record, version=1, epoch=epoch, time_ms=START_MS + at_ms)
 
 
-def taken(*events: SignedEvent) -> Greatest:
-    known = Greatest(SLOT)
+def taken(*events: SignedEvent) -> Register:
+    known = Register(SLOT)
     for one in events:
         known.bury(one) if one.event.ends else known.take(one)
     return known
@@ -51,6 +51,6 @@ def test_a_late_tombstone_changes_nothing_of_what_came_after_it() -> None:
 
 def test_what_was_hidden_once_never_begins_again_though_nobody_holds_it_any_more() -> None:
     fold = Fold()
-    Greatest(SLOT, fold).bury(tombstone(5))
-    assert not Greatest(SLOT, fold).take(fact(9, 9))
-    assert Greatest(SLOT, fold).held is None
+    Register(SLOT, fold).bury(tombstone(5))
+    assert not Register(SLOT, fold).take(fact(9, 9))
+    assert Register(SLOT, fold).held is None

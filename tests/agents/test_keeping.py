@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.keeping import (
+from dsmt.agents.rules.keeping import (
     LONGEST_DELAY_S,
     TRANSITIONS,
     Effect,

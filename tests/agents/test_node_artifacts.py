@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from dsmt.agents.node_artifacts import NodeArtifacts, file_name
+from dsmt.agents.fetch.node_artifacts import NodeArtifacts, file_name
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.ports.artifacts import Artifacts
 from dsmt.spec.records import Artifact

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from dsmt.agents.reconcile import (
+from dsmt.agents.rules.reconcile import (
     Do,
     Duty,
     Owed,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.agents.supervision import JITTER, Again, Finished, History, Parked, Supervision, Verdict
+from dsmt.agents.rules.supervision import JITTER, Again, Finished, History, Parked, Supervision, Verdict
 from dsmt.spec.records import Park, RestartPolicy, Step
 
 DEFAULT = (("restart", 5), ("reinstall", 2), ("recreate", 2), ("move", 1))

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from dsmt.agents.container import CONFIG, RECORD, NodeConfig, SlotName, load_config, load_record
-from dsmt.agents.deployment_agent import DeploymentAgent
-from dsmt.agents.surroundings import NodeSurroundings, Surroundings
+from dsmt.agents.instance.deployment_agent import DeploymentAgent
+from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName, load_config, load_record
+from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import DsmtError, FailedError, TransportError
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
@@ -533,10 +533,10 @@ class Site:
 
     # the agent
 
-    def around(self) -> Surroundings:
+    def deps(self) -> Dependencies:
         self.bus = Bus(self.realm, self.slot.agent(self.node))
         files = self.files.below(self.slot.directory)
-        return Surroundings(
+        return Dependencies(
             bus=self.bus,
             drivers=self.machine.drivers(files.root),
             checks=self.checks,
@@ -555,7 +555,7 @@ class Site:
         )
 
     def agent(self) -> DeploymentAgent:
-        self.last = DeploymentAgent(node_config(self.node).for_agent(self.slot), self.around())
+        self.last = DeploymentAgent(node_config(self.node).for_agent(self.slot), self.deps())
         return self.last
 
     def start(self) -> SimProcess:
@@ -678,7 +678,7 @@ class Node:
         self.identity = root_issued(f"node/{node}", root, key=SecretKey(b"n" * 32), now_s=EPOCH_MS // 1000, serial=bytes(16))
         self.bus: Bus | None = None
 
-    def around(self) -> NodeSurroundings:
+    def deps(self) -> NodeSurroundings:
         self.bus = Bus(self.realm, f"node/{self.node}")
         return NodeSurroundings(
             bus=self.bus,

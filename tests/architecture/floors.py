@@ -76,7 +76,9 @@ PURE_PARTS = {"io": ("StringIO", "BytesIO"), "signal": ("Signals", "SIG")}
 SHELL_IMPORTS = PURE_IMPORTS | {"asyncio"}
 IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
 IMPURE_ATTRIBUTES = {"now", "utcnow", "today", "randombytes", "as_completed"}
-NO_ORDER = {"dsmt.bus.routing": "who owns a subscription is a part of its key in a map that keeps the order of insertion"}
+NO_ORDER = {
+    "dsmt.bus.rules.routing": "who owns a subscription is a part of its key in a map that keeps the order of insertion"
+}
 """Pure modules that may call `id()`, because it decides no order."""
 IN_ANY_ORDER = {"sorted", "set", "frozenset", "any", "all", "len"}
 """Functions whose result does not tell the order of what they were given."""

@@ -14,19 +14,19 @@ SOURCES = sources()
         ("dsmt.event.x", "def f():\n    import dsmt.ports.bus", "above it"),
         ("dsmt.event.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dsmt.view import View", "above it"),
         ("dsmt.event.x", "from ..trust import keys", "above it"),
-        ("dsmt.bus.door", "from dsmt.bus import client", "above it"),
-        ("dsmt.bus.door", "from dsmt.bus.client import Client", "above it"),
-        ("dsmt.controllers.decide", "from dsmt.monitors.health import Health", "another room"),
-        ("dsmt.bus.client", "from dsmt.system.clock import LinuxClock", "another room"),
-        ("dsmt.agents.running", "from dsmt.bus.client import Client", "another room"),
+        ("dsmt.bus.rules.validator", "from dsmt.bus import client", "above it"),
+        ("dsmt.bus.rules.validator", "from dsmt.bus.client.client import Client", "above it"),
+        ("dsmt.controllers.decide", "from dsmt.monitors.rules.health import Health", "another room"),
+        ("dsmt.bus.client.client", "from dsmt.system.clock import LinuxClock", "another room"),
+        ("dsmt.agents.instance.running", "from dsmt.bus.client.client import Client", "another room"),
         ("dsmt.spec.x", "import dsmt.view", "above it"),
         ("dsmt.spec.x", "import dsmt.trust.keys", "another room"),
-        ("dsmt.monitors.health", "from dsmt.agents import reconcile", "another room"),
+        ("dsmt.monitors.rules.health", "from dsmt.agents import reconcile", "another room"),
         ("dsmt.programs.x", "import dsmt.cli.up", "above it"),
-        ("dsmt.bus", "from dsmt.bus.door import Door", "above it"),
+        ("dsmt.bus", "from dsmt.bus.rules.validator import Door", "above it"),
         ("dsmt.bus.novelty", "", "on no floor: add it"),
         ("dsmt.novelty", "", "on no floor: add it"),
-        ("dsmt.bus.client", "import dsmt.novelty", "which is on no floor"),
+        ("dsmt.bus.client.client", "import dsmt.novelty", "which is on no floor"),
     ],
 )
 def test_a_planted_import_upwards_or_sideways_is_found(module, text, says):
@@ -36,10 +36,13 @@ def test_a_planted_import_upwards_or_sideways_is_found(module, text, says):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("dsmt.bus.door", "from dsmt.event.codec import decode\nfrom dsmt.errors import InputError"),
-        ("dsmt.bus.client", "from dsmt.bus.door import Door\nfrom dsmt.ports.bus import Ack\nfrom . import frames"),
+        ("dsmt.bus.rules.validator", "from dsmt.event.codec import decode\nfrom dsmt.errors import InputError"),
+        (
+            "dsmt.bus.client.client",
+            "from dsmt.bus.rules.validator import Door\nfrom dsmt.ports.bus import Ack\nfrom . import frames",
+        ),
         ("dsmt.agents.drivers.novelty", "from dsmt.system.procfs import stat_of\nfrom dsmt.ports.driver import Ask"),
-        ("dsmt.programs.x", "from dsmt.bus.client import Client\nfrom dsmt.system.clock import LinuxClock"),
+        ("dsmt.programs.x", "from dsmt.bus.client.client import Client\nfrom dsmt.system.clock import LinuxClock"),
     ],
 )
 def test_an_import_from_below_is_allowed(module, text):
@@ -58,16 +61,16 @@ IMPURITIES = [
 
 
 @pytest.mark.parametrize("text", IMPURITIES)
-@pytest.mark.parametrize("module", ["dsmt.event.x", "dsmt.view.x", "dsmt.bus.door", "dsmt.bus.reader"])
+@pytest.mark.parametrize("module", ["dsmt.event.x", "dsmt.view.x", "dsmt.bus.rules.validator", "dsmt.bus.rules.follower"])
 def test_a_planted_touch_of_the_outside_is_found_below_the_line(module, text):
     assert impure(module, text)
 
 
 @pytest.mark.parametrize("text", [t for t in IMPURITIES if "async" not in t])
 def test_a_planted_touch_of_the_outside_is_found_in_a_shell(text):
-    assert impure("dsmt.bus.client", text)
+    assert impure("dsmt.bus.client.client", text)
     assert impure("dsmt.ports.x", text)
-    assert not impure("dsmt.bus.zeromq", text)
+    assert not impure("dsmt.bus.adapters.zeromq", text)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +88,8 @@ def test_what_stays_inside_is_allowed_below_the_line(text):
 
 
 def test_a_shell_may_wait():
-    assert not impure("dsmt.bus.client", "import asyncio\nasync def f():\n    await asyncio.sleep(1)")
-    assert impure("dsmt.bus.client", "import asyncio\nasyncio.as_completed([])")
+    assert not impure("dsmt.bus.client.client", "import asyncio\nasync def f():\n    await asyncio.sleep(1)")
+    assert impure("dsmt.bus.client.client", "import asyncio\nasyncio.as_completed([])")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import cbor2
 
-from dsmt.bus import frames as f
-from dsmt.bus.attaching import About, greet, sign_attachment
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst

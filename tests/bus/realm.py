@@ -14,14 +14,14 @@ from typing import Any
 
 from nacl.bindings import crypto_scalarmult_base
 
-from dsmt.bus import frames as f
-from dsmt.bus.attaching import greet, sign_attachment
-from dsmt.bus.broker import Broker, BrokerConfig
-from dsmt.bus.client import About, BusClient
-from dsmt.bus.emission import ClientEmission
-from dsmt.bus.memory import Fabric, MemoryNetwork
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.memory import Fabric, MemoryNetwork
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.broker.broker import Broker, BrokerConfig
+from dsmt.bus.client.attaching import greet, sign_attachment
+from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
@@ -29,7 +29,7 @@ from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.records import Slot, to_data
 from dsmt.event.registry import lookup
-from dsmt.operations.home import free_port
+from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network

@@ -12,9 +12,9 @@ import time
 import cbor2
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.codec import assemble, canonical, payload, protected_header, sig_structure
 from dsmt.ports.bus import Draft, Start

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dsmt.bus import frames as f
+from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.event.rowset import RowSet

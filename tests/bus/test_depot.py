@@ -6,9 +6,9 @@ from hashlib import sha256
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.depot import UNFINISHED_MS, Depot
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
+from dsmt.bus.wire import frames as f
 from tests.bus.test_sqlite import append, service, slot
 
 SIZE = 1000

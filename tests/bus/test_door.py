@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dsmt.bus.door import Admitted, Door, Standing
+from dsmt.bus.rules.validator import Admitted, EventValidator, Standing
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import payload
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
@@ -41,7 +41,7 @@ def fact(*, sequence=1, version=1, epoch=1, at_ms=NOW_MS, ttl=None, replaces=Non
 def admitted(signed: SignedEvent, at: Standing, *, own: bool = True, now_ms: int = NOW_MS) -> Admitted:
     match = lookup("user/f")
     assert match is not None
-    return Door.admit(signed, match, fact=True, at=at, own=own, now_ms=now_ms)
+    return EventValidator.admit(signed, match, fact=True, at=at, own=own, now_ms=now_ms)
 
 
 DEAD = fact(at_ms=NOW_MS - 100, ttl=100)
@@ -94,7 +94,7 @@ async def test_an_incarnation_that_was_granted_to_a_session_is_no_leave_for_what
     trust = r.trust()
     trust.add_all([one.raw for one in identity.chain])
     raw = Pen(identity, far).write("user/f", {}, version=1).raw
-    door = Door(trust)
+    door = EventValidator(trust)
     signed, _, _ = door.open(raw, session="operator/alice", now_ms=now_ms, granted=far)
     assert signed.event.incarnation == far
     with pytest.raises(UnusableEventError) as told:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.early import Early
-from dsmt.bus.wholeness import AFTER_S, EARLY_S
+from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S
+from dsmt.bus.rules.early import Early
+from dsmt.bus.wire import frames as f
 from dsmt.event.codec import decode
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.records import ClockWord, Session, to_data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.bus import frames as f
+from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft
 from tests.bus.realm import TestRealm, reading, scenario
 

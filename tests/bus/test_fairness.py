@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
-from dsmt.bus.quota import BURST, Rates
-from dsmt.bus.turns import FEW_PARTS, TURN, WINDOW, Turns
+from dsmt.bus.broker.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
+from dsmt.bus.rules.quota import BURST, Rates
+from dsmt.bus.rules.turns import FEW_PARTS, TURN, WINDOW, Turns
+from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key

@@ -7,8 +7,8 @@ from hashlib import sha256
 
 import pytest
 
-from dsmt.bus import frames
-from dsmt.bus.presence import RENEW_AFTER, Presence
+from dsmt.bus.rules.presence import RENEW_AFTER, Presence
+from dsmt.bus.wire import frames
 from dsmt.errors import DsmtError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import memory_network, realm

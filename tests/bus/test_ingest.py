@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dsmt.bus.ingest import Ingest
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.ingest import Ingest
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Slot, to_data

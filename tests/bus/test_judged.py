@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.bus.judged import must_attach_anew
+from dsmt.bus.rules.judged import must_attach_anew
 from dsmt.event.records import NodeVerdict, to_data
 from dsmt.ports.bus import Draft
 from tests.bus.realm import TestRealm, reading, scenario, until

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dsmt.agents.kept import keep, kept
-from dsmt.bus import frames as f
-from dsmt.bus.broker import Broker
-from dsmt.bus.client import BusClient
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.agents.shared.kept import keep, kept
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.client import BusClient
+from dsmt.bus.wire import frames as f
 from dsmt.event.codec import canonical
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Cursor, Draft, Start

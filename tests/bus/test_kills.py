@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.errors import FailedError
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.realm import BrokerAddress

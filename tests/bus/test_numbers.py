@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from dsmt.bus import frames as f
-from dsmt.bus.handshake import statement
-from dsmt.bus.presence import Presence
+from dsmt.bus.rules.presence import Presence
+from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.handshake import statement
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity

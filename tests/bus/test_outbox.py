@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.outbox import WINDOW_BYTES, WINDOW_EVENTS, Outbox
+from dsmt.bus.rules.outbox import WINDOW_BYTES, WINDOW_EVENTS, Outbox
 from dsmt.event.envelope import Event, Link, SignedEvent
 
 LIMIT = 10_000

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from dsmt.bus import client, passed
-from dsmt.bus import frames as f
+from dsmt.bus.broker.broker import passed
+from dsmt.bus.client.client import client
+from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario, until

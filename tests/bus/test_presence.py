@@ -7,8 +7,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus import presence as module
-from dsmt.bus.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, SILENT_AFTER, Presence
+from dsmt.bus.rules import presence as module
+from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, SILENT_AFTER, Presence
 
 TICK = 0.25
 

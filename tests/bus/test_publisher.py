@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from dsmt.bus import frames as f
-from dsmt.bus.emission import ClientEmission
-from dsmt.bus.publisher import Publisher
+from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.client.publisher import Publisher
+from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from dsmt.bus.quota import BURST, LEAST_LIVE_BYTES, RATE, Certified, Live, Rates, charged, over_live, over_own
-from dsmt.bus.shares import owed
+from dsmt.bus.rules.quota import BURST, LEAST_LIVE_BYTES, RATE, Certified, Live, Rates, charged, over_live, over_own
+from dsmt.bus.rules.shares import owed
 from dsmt.trust.certificate import Certificate, SignedCertificate
 
 MIB = 1024 * 1024

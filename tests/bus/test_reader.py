@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.reader import HOLD_BACK, Reader
+from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.merkle import leaf_hash
 from dsmt.ports.bus import Arrived
@@ -58,16 +58,16 @@ def feed(reader, arrivals, now=0.0):
 
 
 def test_what_is_in_order_is_delivered_as_it_comes():
-    assert feed(Reader(), chain(4)) == [1, 2, 3, 4]
+    assert feed(ChainFollower(), chain(4)) == [1, 2, 3, 4]
 
 
 def test_a_duplicate_is_dropped():
     events = chain(3)
-    assert feed(Reader(), [*events, *events]) == [1, 2, 3]
+    assert feed(ChainFollower(), [*events, *events]) == [1, 2, 3]
 
 
 def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
-    reader, events = Reader(), chain(5)
+    reader, events = ChainFollower(), chain(5)
     assert feed(reader, [events[0], events[3], events[4]]) == [1]
     assert reader.deadline == HOLD_BACK
     wanted = reader.wanted()
@@ -79,7 +79,7 @@ def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
 
 
 def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
-    reader, events = Reader(), chain(5)
+    reader, events = ChainFollower(), chain(5)
     feed(reader, [events[0], events[3]])
     found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), [], 0.01)
     assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
@@ -87,7 +87,7 @@ def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
 
 
 def test_a_gap_that_is_not_answered_in_time_is_told_and_filled_later():
-    reader, events = Reader(), chain(5)
+    reader, events = ChainFollower(), chain(5)
     feed(reader, [events[0], events[3]])
     assert reader.timer(HOLD_BACK - 0.01) == []
     assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4]
@@ -98,20 +98,20 @@ def test_a_gap_that_is_not_answered_in_time_is_told_and_filled_later():
 
 
 def test_what_a_source_declares_is_closed_at_once():
-    reader, events = Reader(), chain(5, declares={4: (2, 3)})
+    reader, events = ChainFollower(), chain(5, declares={4: (2, 3)})
     assert feed(reader, [events[0], events[3], events[4]]) == [1, ("declared", 2, 3), 4, 5]
     assert reader.wanted() == []
 
 
 def test_a_later_event_may_declare_an_older_gap():
-    reader, events = Reader(), chain(6, declares={6: (2, 3)})
+    reader, events = ChainFollower(), chain(6, declares={6: (2, 3)})
     feed(reader, [events[0], events[3]])
     assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
     assert feed(reader, events[4:]) == [5, ("declared", 2, 3), 6]
 
 
 def test_a_long_gap_is_repaired_in_parts():
-    reader, events = Reader(), chain(9)
+    reader, events = ChainFollower(), chain(9)
     feed(reader, [events[0], events[8]])
     reader.wanted()
     found = reader.repaired(Answer("operator/a", TOPIC, 90, "more"), events[1:4], 0.01)
@@ -122,7 +122,7 @@ def test_a_long_gap_is_repaired_in_parts():
 
 
 def test_a_new_incarnation_is_a_baseline_and_what_the_old_one_owed_is_lost():
-    reader = Reader()
+    reader = ChainFollower()
     old, new = chain(4), chain(2, incarnation=2)
     feed(reader, [old[0], old[3]])
     assert feed(reader, new) == [4, ("lost", 2, 3), 1, 2]
@@ -130,14 +130,14 @@ def test_a_new_incarnation_is_a_baseline_and_what_the_old_one_owed_is_lost():
 
 
 def test_two_events_with_one_number_are_both_delivered_and_noticed():
-    reader, events = Reader(), chain(2)
+    reader, events = ChainFollower(), chain(2)
     other = chain(2, topic=TOPIC)[1]
     forged = Arrived(SignedEvent(other.signed.event, b"", b"x" * 32, b"k"), 9, live=True)
     assert feed(reader, [*events, forged]) == [1, 2, 2, ("equivocation", 2)]
 
 
 def test_what_is_still_open_is_wanted_again_after_a_lost_link():
-    reader, events = Reader(), chain(4)
+    reader, events = ChainFollower(), chain(4)
     feed(reader, [events[0], events[3]])
     assert len(reader.wanted()) == 1
     reader.again()
@@ -150,7 +150,7 @@ def test_any_interleaving_is_delivered_once_and_every_hole_is_said(data):
     events = chain(length)
     lost = data.draw(st.sets(st.integers(2, length), max_size=6))
     late = data.draw(st.sets(st.integers(2, length), max_size=6))
-    reader, found, now = Reader(), [], 0.0
+    reader, found, now = ChainFollower(), [], 0.0
     live = [e for n, e in enumerate(events, 1) if n not in lost and n not in late]
     pending = []
 

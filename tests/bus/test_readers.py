@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dsmt.bus import frames as f
+from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
 from tests.bus.realm import Pen, TestRealm, reading, scenario, until

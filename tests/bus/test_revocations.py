@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.attaching import About, greet, sign_attachment
-from dsmt.bus.backoff import Backoff
+from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.rules.backoff import Backoff
+from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import delegate, root_issued

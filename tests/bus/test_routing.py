@@ -8,9 +8,9 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.delivery import Deliveries, Session
-from dsmt.bus.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
-from dsmt.bus.routing import Router, Subscription
+from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.rules.routing import Router, Subscription
+from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
 from dsmt.event.topic import matches
 from dsmt.ports.network import Peer
 from dsmt.ports.store import Row
@@ -66,7 +66,7 @@ class Wire:
 
     def __init__(self):
         self.shelf, self.room, self.got, self.marks, self.echoes, self.places = Shelf(), 10**9, [], [], [], []
-        self.deliveries = Deliveries(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
+        self.deliveries = FanOut(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
         self.session.known.add(b"k")

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus import presence
-from dsmt.bus.handshake import statement
+from dsmt.bus.rules import presence
+from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.handshake import statement
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import dump
@@ -266,8 +266,8 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
 _CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from dsmt.bus.client import About, BusClient
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.clock import LinuxClock

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dsmt.bus.admission import Admission
-from dsmt.bus.delivery import Deliveries, Session
-from dsmt.bus.ingest import Ingest, Outcome
-from dsmt.bus.passed import ROUND_S, STEP
-from dsmt.bus.quota import CERTIFICATES
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.ingest import Ingest, Outcome
+from dsmt.bus.broker.passed import ROUND_S, STEP
+from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.ports.network import Peer
@@ -109,7 +109,7 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         stranger.add_all(parts)
         return True
 
-    deliveries = Deliveries(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader, after, found = Session(Peer(b"2"), bytes(32)), 0, []
     while rows := k.store.rows(after, 1000):
         after = rows[-1].row
@@ -226,7 +226,7 @@ def test_a_full_shelf_takes_no_more_and_what_is_counted_is_refused_as_before(tmp
 
 
 def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
-    monkeypatch.setattr("dsmt.bus.delivery.KNOWN", 8)
+    monkeypatch.setattr("dsmt.bus.broker.fan_out.KNOWN", 8)
     sent: list[bytes] = []
 
     def send(_session, _frame, parts) -> bool:
@@ -237,7 +237,7 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     for agent in agents:
         k.said(agent)
     k.ingest.commit()
-    deliveries = Deliveries(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader = Session(Peer(b"2"), bytes(32))
     for row in k.store.rows(0, 100):
         deliveries.introduce(reader, [row])

@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import pytest
 
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.tables import BUDGETS
-from dsmt.bus.trimming import RECORDS
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.tables import BUDGETS
+from dsmt.bus.adapters.trimming import RECORDS
 from dsmt.errors import FailedError
 from dsmt.event.envelope import Event, Link, SignedEvent
 from dsmt.event.hlc import hlc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError, RefusedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Started, from_data

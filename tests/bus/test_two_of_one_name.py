@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsmt.bus.presence import EXCHANGE_WINDOW, EXCHANGES, Presence
+from dsmt.bus.rules.presence import EXCHANGE_WINDOW, EXCHANGES, Presence
 
 NAME = "node/n1"
 

@@ -21,13 +21,13 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.reason import reason
 from dsmt.event.records import Endpoint, Health, Hold, Slot, SpecFact, to_data
 from dsmt.event.status import State
-from dsmt.operations.event_objects import event_object
-from dsmt.operations.explaining import Explained, Link
-from dsmt.operations.instances import instances
-from dsmt.operations.members import nodes
-from dsmt.operations.planning import plan
-from dsmt.operations.sentences import sentence
-from dsmt.operations.summaries import services, status
+from dsmt.operations.read.explaining import Explained, Link
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.members import nodes
+from dsmt.operations.read.planning import plan
+from dsmt.operations.read.summaries import services, status
+from dsmt.operations.words.event_objects import event_object
+from dsmt.operations.words.sentences import sentence
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore

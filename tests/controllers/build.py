@@ -16,7 +16,7 @@ from dsmt.event.envelope import Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
-from dsmt.operations.revisions import since
+from dsmt.operations.read.revisions import since
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.keys import key_id_of

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from dsmt.bus.broker import Broker
+from dsmt.bus.broker.broker import Broker
 from dsmt.controllers.offering import PATIENCE_S, Offering, in_order
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent

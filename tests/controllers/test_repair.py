@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.controllers.agenda import Agenda
-from dsmt.controllers.case import gone, slot_intent
+from dsmt.controllers.context import gone, slot_intent
 from dsmt.event.order import MAX_STEP
 from dsmt.event.records import SlotControl, from_data
 from dsmt.event.status import Layer, State

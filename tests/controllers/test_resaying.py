@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.controllers.resaying import Resaying, again
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.records import SpecFact, to_data
 from dsmt.event.status import State
-from dsmt.operations.sight import look
+from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.ranking import rank
 from dsmt.controllers.replay import replay

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.monitors.checks import RealChecks
+from dsmt.monitors.checks.check import RealChecks
 from dsmt.ports.check import Checks
 from dsmt.spec.records import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
 from dsmt.system.procfs import identity_of, is_alive

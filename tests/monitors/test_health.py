@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.monitors.health import (
+from dsmt.monitors.rules.health import (
     FOREVER,
     Broken,
     Effect,

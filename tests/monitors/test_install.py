@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dsmt.errors import InputError
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State, allowed, transitions
-from dsmt.monitors.install import TTL_MS, InstallMonitor, path
+from dsmt.monitors.rules.install import TTL_MS, InstallMonitor, path
 
 S = State
 UP = [S.REQUESTED, S.INITIATED, S.INSTANTIATED, S.RUNNING]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dsmt.event.envelope import EventId
 from dsmt.event.records import NodeAttributes, Session
-from dsmt.monitors.silence import OBSERVERS, Silence, observers
+from dsmt.monitors.rules.silence import OBSERVERS, Silence, observers
 from dsmt.view import Fleet
 from dsmt.view.liveness import REATTACH_GRACE_MS
 from dsmt.view.sessions import is_open

@@ -5,7 +5,7 @@ import time
 from hashlib import sha256
 from typing import Any
 
-from dsmt.bus.speaker import Speaker
+from dsmt.bus.rules.signer import EventSigner
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.registry import lookup
 from dsmt.trust.identity import Identity, delegate, root_issued
@@ -28,9 +28,9 @@ class Recording:
         self.trust = TrustStore(Realm(name="test", roots=(self.root.public,)))
         self.events: list[SignedEvent] = []
         self.now_ms = START_MS
-        self._speakers: dict[str, tuple[Speaker, Identity]] = {}
+        self._speakers: dict[str, tuple[EventSigner, Identity]] = {}
 
-    def source(self, name: str, *, known: bool = True, incarnation: int = 0) -> Speaker:
+    def source(self, name: str, *, known: bool = True, incarnation: int = 0) -> EventSigner:
         """A source that speaks; `known` False keeps its certificate from the trust store."""
         now_s, serial = self.now_ms // 1000, bytes(16)
         if name.startswith("agent/"):
@@ -43,7 +43,7 @@ class Recording:
             identity = root_issued(name, self.root, key=own, now_s=now_s, serial=serial)
         if known:
             self.trust.add_all([one.raw for one in identity.chain])
-        speaker = Speaker(name, identity.key, "0.1")
+        speaker = EventSigner(name, identity.key, "0.1")
         speaker.begin(incarnation or self.now_ms, self.now_ms, previous=None)
         self._speakers[name] = (speaker, identity)
         self._flush(speaker)
@@ -60,7 +60,7 @@ class Recording:
         speaker.say(speaker.saying(topic, data, **about), self.now_ms)
         return self._flush(speaker)[-1]
 
-    def _flush(self, speaker: Speaker) -> list[SignedEvent]:
+    def _flush(self, speaker: EventSigner) -> list[SignedEvent]:
         said = [saying.signed for saying in speaker.sign() if saying.signed is not None]
         self.events += said
         return said

@@ -1,6 +1,6 @@
 """A sight of a realm that stands in a test's hands."""
 
-from dsmt.operations.sight import Passing, Sight
+from dsmt.operations.read.sight import Passing, Sight
 from tests.controllers.build import Realm
 
 

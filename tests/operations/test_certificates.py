@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.controllers.pinning import lets_go
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Good, Slot, SlotControl, SpecFact, to_data
-from dsmt.operations import certificates, revoking
-from dsmt.operations.connection import Connection
-from dsmt.operations.home import Home, ensure_node, init
+from dsmt.operations.local import certificates
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.home import Home, ensure_node, init
+from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
 from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import YEAR_S

@@ -9,10 +9,10 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.errors import InputError, NotFoundError
-from dsmt.operations import clocks
-from dsmt.operations.members import brokers
-from dsmt.operations.sight import Sight, look
-from dsmt.operations.summaries import status
+from dsmt.operations.read.members import brokers
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.summaries import status
+from dsmt.operations.write import clocks
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm, until
 
 

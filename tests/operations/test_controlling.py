@@ -10,8 +10,8 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.records import SlotControl
-from dsmt.operations import controlling
-from dsmt.operations.targets import Target
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import controlling
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight

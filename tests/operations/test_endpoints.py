@@ -2,8 +2,8 @@
 
 from dsmt.event import records as r
 from dsmt.event.registry import lookup
-from dsmt.operations.endpoints import endpoints
-from dsmt.operations.targets import Target
+from dsmt.operations.read.endpoints import endpoints
+from dsmt.operations.words.targets import Target
 from tests.controllers.build import Realm, agent, key, web
 
 from .sights import sight

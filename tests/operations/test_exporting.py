@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from dsmt.operations import exporting
-from dsmt.operations.home import Home
+from dsmt.operations.local.home import Home
+from dsmt.operations.offline import exporting
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import Realm, TrustStore

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import cbor2
 import pytest
 
-from dsmt.bus.broker import Broker
-from dsmt.bus.client import BusClient
-from dsmt.bus.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.client import BusClient
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.rowtree import row_hash
-from dsmt.operations.history import export, packed, read
-from dsmt.operations.items import items
-from dsmt.operations.proving import verify
-from dsmt.operations.replaying import replay
+from dsmt.operations.offline.history import export, packed, read
+from dsmt.operations.offline.items import items
+from dsmt.operations.offline.proving import verify
+from dsmt.operations.offline.replaying import replay
 from dsmt.ports.bus import Draft
 from dsmt.trust.keys import verify as verify_ed25519
 from dsmt.trust.store import Realm, TrustStore

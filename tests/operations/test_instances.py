@@ -6,12 +6,12 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event import records as r
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
-from dsmt.operations.explaining import roots
-from dsmt.operations.fitting import why_not
-from dsmt.operations.instances import instances
-from dsmt.operations.members import node_shown, nodes
-from dsmt.operations.summaries import brake, service
-from dsmt.operations.targets import Target, slots_of
+from dsmt.operations.read.explaining import roots
+from dsmt.operations.read.fitting import why_not
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.members import node_shown, nodes
+from dsmt.operations.read.summaries import brake, service
+from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 

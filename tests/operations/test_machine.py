@@ -10,9 +10,9 @@ import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError
-from dsmt.operations import machine
-from dsmt.operations.home import Home, ensure_controller, init
-from dsmt.operations.machine import Wanted, down, up
+from dsmt.operations.local import machine
+from dsmt.operations.local.home import Home, ensure_controller, init
+from dsmt.operations.local.machine import Wanted, down, up
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.planning import HIDDEN, check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import HIDDEN, check_plan, difference, plan, plan_id
 from dsmt.spec.parsing import parse
 from dsmt.spec.records import ServiceSpec
 from tests.controllers.build import Realm, key, web

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.tables import DAY_MS
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.tables import DAY_MS
 from dsmt.controllers.replay import replay
 from dsmt.errors import InputError
 from dsmt.event import records as r
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.order import newer
 from dsmt.event.registry import is_fact
-from dsmt.operations.replaying import replay as replay_file
+from dsmt.operations.offline.replaying import replay as replay_file
 from dsmt.ports.store import Append
 from dsmt.trust.store import Realm, TrustStore
 from tests.controllers.scenario import Life

@@ -8,9 +8,9 @@ from dsmt.cli import screens
 from dsmt.event.reason import reason
 from dsmt.event.records import SpecFact, from_data
 from dsmt.event.status import State
-from dsmt.operations import applying
-from dsmt.operations.revisions import refused, running
-from dsmt.operations.summaries import service
+from dsmt.operations.read.revisions import refused, running
+from dsmt.operations.read.summaries import service
+from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
 from tests.controllers.build import Realm, key, web
 

@@ -6,7 +6,7 @@ from dsmt.event import records as r
 from dsmt.event.reason import reason
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import State
-from dsmt.operations.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, speaker
+from dsmt.operations.words.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, speaker
 from dsmt.view import SlotKey
 from tests.controllers.build import START_MS, Realm, signed, web
 

@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.times import milliseconds, moment, rfc3339, span
+from dsmt.operations.words.times import milliseconds, moment, rfc3339, span
 
 NOW = 1_700_000_000_123
 

@@ -4,9 +4,9 @@ import pytest
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.records import BrokerNotice, to_data
-from dsmt.operations.followed import Gap
-from dsmt.operations.items import items
-from dsmt.operations.proving import verify
+from dsmt.operations.offline.followed import Gap
+from dsmt.operations.offline.items import items
+from dsmt.operations.offline.proving import verify
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
 

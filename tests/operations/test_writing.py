@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.client import BusClient
+from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError
 from dsmt.event import records as r
-from dsmt.operations import braking, controlling, node_control, nodesets
-from dsmt.operations.sight import look
-from dsmt.operations.targets import Target
-from dsmt.operations.writing import anew, bury, follow
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import braking, controlling, node_control, nodesets
+from dsmt.operations.write.writing import anew, bury, follow
 from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm, until
 from tests.controllers.build import Realm, spec, web

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.container import PROCESS, RECORD, load_record
-from dsmt.bus.client import About, BusClient
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.client import About, BusClient
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Slot, SpecFact, to_data
-from dsmt.operations.home import Home, ensure_node, init
+from dsmt.operations.local.home import Home, ensure_node, init
 from dsmt.ports.bus import Arrived, Draft, Emission, Interest
 from dsmt.ports.realm import BrokerAddress
 from dsmt.spec.parsing import parse

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dsmt.errors import NotFoundError
-from dsmt.operations.controlling import remove
-from dsmt.operations.home import Home
-from dsmt.operations.machine import Wanted, up
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import Wanted, up
+from dsmt.operations.write.controlling import remove
 from tests.real.fleet import Fleet, attached, redis_spec
 from tests.real.https import Server
 

@@ -16,11 +16,11 @@ from typing import Any
 from dsmt.event.envelope import EventId
 from dsmt.event.records import SpecFact, to_data
 from dsmt.event.status import State
-from dsmt.operations.connection import Connection, connect
-from dsmt.operations.home import Home
-from dsmt.operations.machine import Wanted, down, keeper_directory, up
-from dsmt.operations.members import processes
-from dsmt.operations.watching import Watch, watching
+from dsmt.operations.local.connection import Connection, connect
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import Wanted, down, keeper_directory, up
+from dsmt.operations.read.members import processes
+from dsmt.operations.read.watching import Watch, watching
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Identity
 from dsmt.spec.parsing import parse

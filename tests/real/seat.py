@@ -76,8 +76,8 @@ async def start(
 ) -> asyncio.subprocess.Process:
     """Start a command; who starts it ends it."""
     pipe = asyncio.subprocess.PIPE
-    around = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1", **(env or {})}
-    around.pop("DSMT_BUS", None)
+    deps = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1", **(env or {})}
+    deps.pop("DSMT_BUS", None)
     return await asyncio.create_subprocess_exec(
-        *within, *command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=around, start_new_session=True
+        *within, *command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=deps, start_new_session=True
     )

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus import frames as f
-from dsmt.bus.attaching import About, greet, sign_attachment
-from dsmt.bus.zeromq import ZmqNetwork
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import SpecFact, to_data

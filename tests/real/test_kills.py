@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from dsmt.event.envelope import EventId
-from dsmt.operations import controlling
-from dsmt.operations.connection import connect
-from dsmt.operations.machine import Wanted, up
-from dsmt.operations.members import processes
-from dsmt.operations.node_control import set_mode
-from dsmt.operations.targets import Target
-from dsmt.operations.watching import watching
+from dsmt.operations.local.connection import connect
+from dsmt.operations.local.machine import Wanted, up
+from dsmt.operations.read.members import processes
+from dsmt.operations.read.watching import watching
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import controlling
+from dsmt.operations.write.node_control import set_mode
 from dsmt.ports.bus import Bus
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.view import View

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.home import Home
-from dsmt.operations.machine import down, keeper_directory
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import down, keeper_directory
 from dsmt.ports.processes import Identity
 from dsmt.system.procfs import children
 from dsmt.system.records import living, record_path

@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from dsmt.bus.client import MEASURE_S
-from dsmt.bus.realm_time import PULL
+from dsmt.bus.client.client import MEASURE_S
+from dsmt.bus.rules.realm_time import PULL
 from dsmt.event.hlc import BOUND_MS
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import dsmt.agents.facts as facts_module
-import dsmt.bus.door as door_module
+import dsmt.agents.instance.facts as facts_module
+import dsmt.bus.rules.validator as door_module
 import dsmt.controllers.brake as brake_module
 import dsmt.controllers.runner as runner_module
-from dsmt.bus.client import BusClient
-from dsmt.bus.publisher import Publisher
+from dsmt.bus.client.client import BusClient
+from dsmt.bus.client.publisher import Publisher
 from dsmt.controllers import placement
 from dsmt.controllers.completeness import Completeness
 from dsmt.event import order

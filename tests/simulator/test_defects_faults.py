@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import dsmt.bus.broker as broker_module
-from dsmt.bus.broker_time import BrokerTime
-from dsmt.controllers.case import Case
+import dsmt.bus.broker.broker as broker_module
+from dsmt.bus.rules.broker_time import BrokerTime
+from dsmt.controllers.context import ComponentContext
 from dsmt.event.records import Good
 from dsmt.view.entries import SlotEntry
 from tests.simulator.planting import caught
@@ -33,20 +33,20 @@ def test_a_broker_that_follows_any_clock_takes_realm_time_with_it(monkeypatch: p
 def test_going_back_to_whatever_a_slot_had_goes_back_to_what_never_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     """A revision passes for good because a slot has had it (O2)."""
     had: dict[str, dict[int, Good]] = {}
-    good = Case.good
+    good = ComponentContext.good
 
-    def noted(case: Case, slot: SlotEntry) -> Good | None:
+    def noted(case: ComponentContext, slot: SlotEntry) -> Good | None:
         if slot.fact is not None:
             record = slot.fact.record
             had.setdefault(case.entry.name, {})[record.revision] = Good(spec=record.spec, revision=record.revision)
         return good(case, slot)
 
-    def before(case: Case) -> Good | None:
+    def before(case: ComponentContext) -> Good | None:
         for slot in case.entry.slots.values():
             noted(case, slot)
         older = [one for revision, one in had.get(case.entry.name, {}).items() if revision < case.spec.version]
         return max(older, key=lambda one: one.revision, default=None)
 
-    monkeypatch.setattr(Case, "good", noted)
-    monkeypatch.setattr(Case, "before", property(before))
+    monkeypatch.setattr(ComponentContext, "good", noted)
+    monkeypatch.setattr(ComponentContext, "before", property(before))
     assert caught("parked", range(1, 25), "O2")

@@ -8,8 +8,8 @@ import pytest
 
 import dsmt.controllers.service as service_module
 import dsmt.controllers.wants as wants_module
-from dsmt.agents import commanding
-from dsmt.agents.deployment_agent import DeploymentAgent
+from dsmt.agents.instance import commanding
+from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
 from dsmt.view import SlotEntry
@@ -28,15 +28,15 @@ def test_a_command_that_is_lost_while_its_agent_is_away_is_noticed(monkeypatch: 
     command = DeploymentAgent._command
 
     def heard(self: Any, signed: Any) -> None:
-        since = self.__dict__.setdefault("since_ms", self._around.bus.now_ms())
+        since = self.__dict__.setdefault("since_ms", self._deps.bus.now_ms())
         if signed.event.time_ms >= since:
             command(self, signed)
 
     attached = DeploymentAgent._attached
 
     def listens(self: Any) -> None:
-        if self._around.bus.attached:
-            self.__dict__.setdefault("since_ms", self._around.bus.now_ms())
+        if self._deps.bus.attached:
+            self.__dict__.setdefault("since_ms", self._deps.bus.now_ms())
         attached(self)
 
     monkeypatch.setattr(DeploymentAgent, "_command", heard)

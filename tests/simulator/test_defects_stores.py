@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import dsmt.agents.facts as facts_module
-from dsmt.agents.container_manager import ContainerManager
-from dsmt.bus.client import BusClient
-from dsmt.bus.delivery import Deliveries
-from dsmt.bus.early import Early
-from dsmt.bus.sqlite import SqliteStore
-from dsmt.bus.timekeeping import Timekeeper
-from dsmt.bus.wholeness import Wholeness
+import dsmt.agents.instance.facts as facts_module
+from dsmt.agents.node.container_manager import ContainerManager
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.timekeeping import Timekeeper
+from dsmt.bus.broker.wholeness import Wholeness
+from dsmt.bus.client.client import BusClient
+from dsmt.bus.rules.early import Early
 from dsmt.controllers.offering import Offering
 from dsmt.ports.bus import Complete, Notice
 from dsmt.simulator.members import SimBroker
@@ -97,7 +97,7 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         return identity if kept is None else kept.decode()
 
     monkeypatch.setattr(SqliteStore, "_identified", identified)
-    monkeypatch.setattr(Deliveries, "_had", lambda _self, row, _time_ms, head: row <= head)
+    monkeypatch.setattr(FanOut, "_had", lambda _self, row, _time_ms, head: row <= head)
 
 
 def test_rows_that_are_numbered_twice_are_missed_by_readers(monkeypatch: pytest.MonkeyPatch) -> None:

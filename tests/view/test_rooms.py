@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.event.records import NodeAttributes
-from dsmt.view.rooms import Need, Rooms, SlotKey
+from dsmt.view.allocation import AllocationLedger, Need, SlotKey
 
 NODES = ["n1", "n2", "n3"]
 
@@ -16,7 +16,7 @@ def attributes(memory: int) -> NodeAttributes:
     )  # fmt: skip
 
 
-def told(rooms: Rooms) -> tuple:
+def told(rooms: AllocationLedger) -> tuple:
     each = [(n, sorted(rooms.room(n).slots.items()), rooms.room(n).free(), dict(rooms.room(n).ports)) for n in NODES]
     return each, {c: dict(rooms.own("web", c)) for c in "ab"}, list(rooms.in_order(0))
 
@@ -30,13 +30,13 @@ puts = st.tuples(
 
 @given(st.lists(puts, max_size=20))
 def test_kept_up_to_date_is_the_same_as_counted_anew(sequence: list) -> None:
-    kept, last = Rooms(), {}
+    kept, last = AllocationLedger(), {}
     for node, memory in zip(NODES, (5, 9, 9), strict=True):
         kept.equip(node, attributes(memory))
     for key, node, need in sequence:
         kept.put(key, node, need)
         last[key] = (node, need)
-    anew = Rooms()
+    anew = AllocationLedger()
     for key, (node, need) in sorted(last.items(), reverse=True):
         anew.put(key, node, need)
     for node, memory in zip(NODES, (5, 9, 9), strict=True):
@@ -46,7 +46,7 @@ def test_kept_up_to_date_is_the_same_as_counted_anew(sequence: list) -> None:
 
 @given(st.lists(puts, max_size=10), st.lists(puts, max_size=10))
 def test_a_trial_leaves_no_trace(before: list, tried: list) -> None:
-    rooms = Rooms()
+    rooms = AllocationLedger()
     for node in NODES:
         rooms.equip(node, attributes(5))
     for put in before:
@@ -59,7 +59,7 @@ def test_a_trial_leaves_no_trace(before: list, tried: list) -> None:
 
 
 def test_nodes_are_tried_with_the_fewest_instances_then_the_most_memory_first() -> None:
-    rooms = Rooms()
+    rooms = AllocationLedger()
     for node, memory in (("n1", 5), ("n2", 9), ("n3", 7)):
         rooms.equip(node, attributes(memory))
     assert list(rooms.in_order(0)) == ["n2", "n3", "n1"]
@@ -68,7 +68,7 @@ def test_nodes_are_tried_with_the_fewest_instances_then_the_most_memory_first() 
 
 
 def test_equals_are_tried_round_a_ring_from_where_the_slot_stands() -> None:
-    rooms = Rooms()
+    rooms = AllocationLedger()
     for i in range(50):
         rooms.equip(f"n{i}", attributes(5))
     orders = [list(rooms.in_order(start)) for start in (0, 2**62, 2**63, 2**64 - 1)]

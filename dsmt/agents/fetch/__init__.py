@@ -1,0 +1,1 @@
+"""Artifacts: fetched, checked and unpacked."""

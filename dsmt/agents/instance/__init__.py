@@ -1,0 +1,1 @@
+"""The deployment agent: one container's process."""

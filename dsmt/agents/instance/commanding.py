@@ -1,0 +1,141 @@
+"""Commanding: what a deployment agent does at a command (rule A7).
+
+Rule 1: a command is executed once, if its generation is the current one and its id is not among the last 256.
+Rule 2: a command that came while the agent was away is read from the history when it is back; one whose time to live has
+    passed in realm time is not executed, and its status says that it expired.
+Rule 3: a command is no lasting will: a hold by STOP ends with the generation.
+Rule 4: LOGS is answered to its asker, on the log topics, the last line marked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Final
+
+from dsmt.agents.instance.output import Output
+from dsmt.agents.rules.container import InstanceRecord, SlotName
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.records import Command, LogLines, from_data, to_data
+from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.logs import STREAMS
+
+REMEMBERED: Final = 256
+LONGEST_TTL_MS: Final = 10 * 60_000
+"""How far back an agent looks for commands, and how long one that names no time to live is good."""
+LINES: Final = 100
+"""Lines of an answer when none were asked for."""
+MOST_BYTES: Final = 1024 * 1024
+STEPS: Final = ("install", "configure", "uninstall", "stop")
+_EVENT_BYTES: Final = 32 * 1024
+_LINE_BYTES: Final = 8 * 1024
+FOLLOW_S: Final = 60.0
+"""The longest that a LOGS command follows; its asker asks again."""
+_LOOK_EACH_S: Final = 0.5
+
+
+def is_due(record: InstanceRecord, command: Command, generation: int) -> bool:
+    """Whether a command is to be executed (rule 1)."""
+    return command.generation == generation and command.id not in record.commands
+
+
+def is_late(signed: SignedEvent, now_ms: int) -> bool:
+    """Whether a command's time to live has passed (rule 2)."""
+    until = signed.event.expires_ms
+    return now_ms > (signed.event.time_ms + LONGEST_TTL_MS if until is None else until)
+
+
+def remembered(record: InstanceRecord, command: Command) -> tuple[str, ...]:
+    """The ids of executed commands with this one."""
+    return (*record.commands, command.id)[-REMEMBERED:]
+
+
+def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
+    """The command in an event that is meant for one of these names; None when it is none."""
+    if signed.event.to and not any(name in to for name in signed.event.to):
+        return None
+    try:
+        return from_data(Command, signed.event.data)
+    except UnusableEventError:
+        return None
+
+
+class LogAnswers:
+    """Answers LOGS commands.
+
+    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `follow_s`; or `step`, one of
+    `STEPS`, whose log is then sent under its own name in the stream's place.
+    """
+
+    def __init__(self, bus: Bus, slot: SlotName, node: str, output: Output) -> None:
+        self._bus = bus
+        self._slot = slot
+        self._node = node
+        self._output = output
+
+    async def answer(self, command: Command, cause: EventId) -> None:
+        """Send what was asked for, then what comes while it is followed."""
+        wanted = command.arguments
+        if wanted.get("step") in STEPS:
+            self._answer_step(command, cause, wanted["step"])
+            return
+        streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
+        lines, previous = _whole(wanted.get("lines"), LINES), wanted.get("previous") is True
+        follow = min(FOLLOW_S, float(_whole(wanted.get("follow_s"), 0)))
+        seen = dict.fromkeys(streams, "")
+        for stream in streams:
+            seen[stream] = self._output.read(stream, previous=previous, most=MOST_BYTES)
+            tail = seen[stream].splitlines()[-lines:] if lines else []
+            self._say(command, cause, stream, tail, last=follow == 0 and stream == streams[-1])
+        ends = asyncio.get_running_loop().time() + follow
+        while streams and asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(_LOOK_EACH_S)
+            for stream in streams:
+                now = self._output.read(stream, previous=False, most=MOST_BYTES)
+                new = _after(seen[stream], now)
+                complete = new[: new.rfind("\n") + 1]
+                seen[stream] = now[: len(now) - len(new) + len(complete)]
+                self._say(command, cause, stream, complete.splitlines(), last=False)
+        if follow and streams:
+            self._say(command, cause, streams[-1], [], last=True)
+
+    def _answer_step(self, command: Command, cause: EventId, step: str) -> None:
+        lines = self._output.read_step(step, most=MOST_BYTES).splitlines()
+        count = _whole(command.arguments.get("lines"), LINES)
+        self._say(command, cause, step, lines[-count:] if count else [], last=True)
+
+    def _say(self, command: Command, cause: EventId, stream: str, lines: list[str], *, last: bool) -> None:
+        batches = list(_batches(lines)) or ([()] if last else [])
+        for number, batch in enumerate(batches, 1):
+            told = LogLines(command=command.id, lines=batch, last=last and number == len(batches))
+            topic = f"{self._slot.on('log', self._node)}/{stream}"
+            self._bus.emit(Draft(topic, to_data(told), subject=str(self._slot), cause=(cause,), to=(command.asker,)))
+
+
+def _batches(lines: list[str]) -> Iterator[tuple[str, ...]]:
+    """The lines in groups that fit into one event each."""
+    batch: list[str] = []
+    size = 0
+    for line in lines:
+        text = line[:_LINE_BYTES]
+        if batch and size + len(text) > _EVENT_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(text)
+        size += 4 * len(text) + 8 if not text.isascii() else len(text) + 8
+    if batch:
+        yield tuple(batch)
+
+
+def _after(seen: str, now: str) -> str:
+    """What came after `seen`; the file may have begun anew, or its beginning may have been freed."""
+    if now.startswith(seen):
+        return now[len(seen) :]
+    tail = seen[-256:]
+    place = now.rfind(tail) if tail else -1
+    return now[place + len(tail) :] if place >= 0 else now
+
+
+def _whole(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and 0 <= value <= 10_000 else default

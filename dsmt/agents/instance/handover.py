@@ -1,0 +1,124 @@
+"""Hand-over: an update that starts the new copy beside the old one (`update.order: start_first`).
+
+Rule 1: the old copy is let go only when it is ready and the new one is installed; it stays served, at its ports, until
+    the new one is ready. Then the endpoint changes in one fact, readers have `FOLLOW_S` to follow it, and the old one
+    is stopped.
+Rule 2: whatever becomes of the new copy leaves the old one served, also when it was ready for a moment and readers were sent
+    to it already; when its revision is wanted again, it is taken back.
+Rule 3: who hands over is on disk, and whom the new one is: an agent that was killed meanwhile is followed by one that takes
+    both over, serves the one that was served, and goes on; it ends only what was started and not written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.agents.instance import stopping
+from dsmt.agents.instance.installing import Installer
+from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.instance.run import Run
+from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules.container import Outgoing, Process
+from dsmt.agents.rules.reconcile import Wanted
+
+FOLLOW_S: Final = 1.0
+
+
+class HandOver:
+    """The old copy while there is one: `run`."""
+
+    def __init__(self, memory: Memory, serving: Serving, installer: Installer, reporter: Reporter) -> None:
+        self.run: Run | None = None
+        self._memory = memory
+        self._serving = serving
+        self._installer = installer
+        self._reporter = reporter
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What the old copy runs under; None when there is none."""
+        return None if self.run is None else self.run.wanted
+
+    def begin(self, run: Run) -> None:
+        """Let a run go, which goes on and stays served."""
+        for one in run.tasks[1:]:
+            one.cancel()
+        self.run = run
+        identity, record = run.instance.identity, self._memory.record
+        old = Outgoing(
+            process=Process(identity.pid, identity.started, identity.boot),
+            ports=record.ports,
+            driver=record.driver,
+            run_key=run.wanted.run_key,
+            install_key=run.wanted.install_key,
+            run_generation=run.wanted.generation,
+            run_restart=run.wanted.restart,
+            began_s=run.began,
+        )
+        self._memory.save(outgoing=old, process=None, started=False, ready=False)
+        self._serving.hold()
+
+    def resume(self, run: Run) -> None:
+        """Take over the old copy that an earlier agent has let go (rule 3)."""
+        for one in run.tasks[1:]:
+            one.cancel()
+        self.run = run
+
+    def died(self, run: Run) -> bool:
+        """Whether it was the old copy that ended by itself: it is served no more."""
+        if run is not self.run:
+            return False
+        self.run = None
+        self._memory.save(outgoing=None)
+        self._serving.let_go("the copy before has ended")
+        return True
+
+    async def retire(self, is_ready: Callable[[], bool]) -> bool:
+        """Stop the old copy, whose successor is served now; whether it was stopped: not if that is ready no more."""
+        await asyncio.sleep(FOLLOW_S)
+        if not is_ready():
+            return False
+        await self.end()
+        return True
+
+    def serve_again(self) -> None:
+        """The new copy, which may have been served already, is not ready any more: the old one is, if there is one."""
+        kept = self._memory.record.outgoing
+        if self.run is not None and kept is not None:
+            self._serving.go_back(kept.ports, self.run.wanted.generation)
+
+    async def end(self) -> None:
+        """Stop the old copy, if there is one."""
+        run = self.run
+        if run is None:
+            return
+        run.silence()
+        self._serving.let_go("it is being stopped")
+        await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)
+        self.run = None
+        self._memory.save(outgoing=None)
+
+    def take_back(self) -> Run | None:
+        """The old copy, which is the instance again."""
+        run, kept = self.run, self._memory.record.outgoing
+        if run is None or kept is None:
+            return None
+        self.run = None
+        self._memory.save(
+            outgoing=None,
+            process=kept.process,
+            ports=kept.ports,
+            run_key=run.wanted.run_key,
+            install_key=run.wanted.install_key,
+            run_generation=run.wanted.generation,
+            run_restart=run.wanted.restart,
+            configured="",
+            started=True,
+            ready=True,
+            began_s=run.began,
+        )
+        self._serving.resume()
+        return run

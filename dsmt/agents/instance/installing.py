@@ -1,0 +1,145 @@
+"""Installing: fetch, unpack, `install`, `configure`, `uninstall` of one instance, over ports.
+
+Rule 1: every step may be cut off at any await and is done again from its beginning: what it does is repeatable.
+Rule 2: a step's command runs as the program would, its output in a log of its own, and leaves no process behind.
+Rule 3: an installation has a directory of its own, named by its key: what runs is never written over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.rules.endings import words
+from dsmt.agents.rules.launching import Plan, Site, refused, working_directory
+from dsmt.errors import DsmtError, FailedError
+from dsmt.event.reason import REASONS, reason
+from dsmt.ports.artifacts import Artifacts
+from dsmt.ports.clock import Clock
+from dsmt.ports.driver import Driver, Launch
+from dsmt.ports.files import Files
+from dsmt.ports.logs import Logs
+from dsmt.ports.processes import Exit
+from dsmt.spec.placeholders import expand
+
+KILL_S: Final = 5.0
+_LAST_OUTPUT: Final = 4096
+_STEP_LOG_BYTES: Final = 1024 * 1024
+_STEP_LOGS_KEPT: Final = 1
+
+
+class Installer:
+    """The steps before and after a program runs."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        artifacts: Artifacts,
+        drivers: Mapping[str, Driver],
+        logs: Logs,
+        clock: Clock,
+        reporter: Reporter,
+    ) -> None:
+        self._files = files
+        self._artifacts = artifacts
+        self._drivers = drivers
+        self._logs = logs
+        self._clock = clock
+        self._reporter = reporter
+
+    async def install(self, plan: Plan, site: Site) -> None:
+        """Fetch and unpack all artifacts into a fresh directory, then run `install`. Raises `FailedError`."""
+        component = plan.component
+        self._files.remove(plan.place)
+        self._files.below(plan.place)
+        url = ""
+        try:
+            async with asyncio.timeout(component.install_timeout_s):
+                for artifact in component.artifacts:
+                    url = artifact.url
+                    await self._artifacts.install(artifact, site.directory, self._reporter.progress)
+        except TimeoutError as error:
+            raise _unreachable(url, f"not here in {words(component.install_timeout_s)}") from error
+        except DsmtError as error:
+            if error.code in REASONS:
+                raise
+            raise _unreachable(url, error.message) from error
+        if component.user is not None:
+            self._files.give(plan.place, component.user)
+        if component.install is not None:
+            await self._step("install", component.install, plan, site)
+
+    async def configure(self, plan: Plan, site: Site) -> None:
+        """Write the small files, then run `configure`. Raises `FailedError`."""
+        for file in plan.component.files:
+            content = file.content or ""
+            if file.template:
+                content = expand(content, site.values)
+            self._write(plan, file.to, content.encode(), int(file.mode, 8) & 0o777)
+        if plan.component.configure is not None:
+            await self._step("configure", plan.component.configure, plan, site)
+
+    def _write(self, plan: Plan, to: str, content: bytes, mode: int) -> None:
+        """Write a small file into the instance's directory, where the service's own user may have been before."""
+        if plan.component.user is None:
+            self._files.write(f"{plan.place}/{to}", content, mode=mode)
+        else:
+            self._files.write_given(plan.place, to, content, user=plan.component.user, mode=mode)
+
+    async def uninstall(self, plan: Plan, site: Site) -> FailedError | None:
+        """Run `uninstall`; its failure is told and blocks nothing."""
+        if plan.component.uninstall is None:
+            return None
+        try:
+            await self._step("uninstall", plan.component.uninstall, plan, site)
+        except FailedError as error:
+            return error
+        return None
+
+    async def _step(self, step: str, command: Sequence[str], plan: Plan, site: Site) -> None:
+        """Run a command of the spec. Raises `FailedError`: `install.command`, or why it did not start."""
+        argv = tuple(expand(word, site.values) for word in command)
+        began = self._clock.boottime()
+        offset = self._logs.begin(step, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT).offset
+        limit = plan.component.install_timeout_s
+        ended = await self.command(argv, plan, site, log=step, timeout_s=limit)
+        if ended is not None and ended.code == 0:
+            return
+        took = words(self._clock.boottime() - began)
+        how = f"no end in {words(limit)}" if ended is None else ended.code
+        if how is None and ended is not None:
+            how = f"signal {ended.signal}"
+        output = self._logs.read(step, offset, None, most=_LAST_OUTPUT).decode(errors="replace")
+        told = reason("install.command", step=step, exit_code=None, last_output=output, time=took, code=how)
+        raise FailedError(
+            told.code,
+            told.message,
+            step=step,
+            command=" ".join(argv),
+            exit_code=None if ended is None else ended.code,
+            last_output=output,
+        )
+
+    async def command(self, argv: tuple[str, ...], plan: Plan, site: Site, *, log: str, timeout_s: float) -> Exit | None:
+        """Run a command to its end, and end what it left; None when it took too long. Raises `FailedError`."""
+        driver = self._drivers.get(plan.component.driver)
+        if driver is None:
+            raise refused(plan.component.driver, "this node has no such driver")
+        place = working_directory(plan.component, site.directory) if log != "install" else site.directory
+        path = self._logs.path(log)
+        instance = driver.start(Launch(argv, place, site.env, path, path, user=plan.component.user or ""))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await instance.wait()
+        except TimeoutError:
+            return None
+        finally:
+            await instance.kill(deadline=KILL_S)
+
+
+def _unreachable(url: str, error: str) -> FailedError:
+    """`fetch.unreachable`: it may be there another time."""
+    return FailedError("fetch.unreachable", reason("fetch.unreachable", host=url, error=error).message, host=url)

@@ -1,0 +1,105 @@
+"""Memory: what an agent keeps in its container's directory, so that it may be killed at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record, load_record
+from dsmt.errors import FailedError
+from dsmt.event.records import Status
+from dsmt.event.status import Layer, State
+from dsmt.ports.files import Files
+
+AGAIN_S: Final = 1.0
+"""How soon a full disk is tried again."""
+
+
+class Memory:
+    """The instance's record, read once and written at each change that matters; `boot` is the present boot id."""
+
+    def __init__(self, files: Files, boot: str) -> None:
+        self._files = files
+        self._due = self._waits_for_room = False
+        raw = files.read(RECORD)
+        found = load_record(raw)
+        self.fresh = raw is None
+        """No record was ever written here, so nothing was started either."""
+        self.unwritten: FailedError | None = None
+        """Why the record could not be written, until it can."""
+        self.rebooted = found is not None and found.boot != boot
+        """The machine has been started anew since the record was written: nothing that ran then runs."""
+        if found is None:
+            found = InstanceRecord(boot=boot)
+        elif self.rebooted:
+            found = msgspec.structs.replace(
+                found, boot=boot, history=type(found.history)(), not_before_s=0.0, began_s=0.0, finished=False
+            )
+        self.record = found
+
+    def note(self, **changes: Any) -> None:
+        """Change the record without writing it."""
+        self.record = msgspec.structs.replace(self.record, **changes)
+
+    def save(self, **changes: Any) -> None:
+        """Change the record and write it; on a full disk again and again, for what runs must not end with that."""
+        self.record = msgspec.structs.replace(self.record, **changes)
+        self._due = False
+        try:
+            self._files.write(RECORD, dump_record(self.record))
+            self.fresh, self.unwritten = False, None
+        except FailedError as error:
+            if error.code != "fetch.no_space":
+                raise
+            self._due, self.unwritten = True, error
+            if not self._waits_for_room:
+                self._waits_for_room = True
+                asyncio.get_running_loop().call_later(AGAIN_S, self._save_again)
+
+    def save_soon(self, **changes: Any) -> None:
+        """Change the record and write it when the present handler is done: a rename costs a millisecond.
+
+        For what a successor can do without if the agent is killed in between.
+        """
+        self.record = msgspec.structs.replace(self.record, **changes)
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._save_due)
+
+    def _save_again(self) -> None:
+        self._waits_for_room = False
+        self._save_due()
+
+    def _save_due(self) -> None:
+        if self._due:
+            self.save()
+
+    def note_status(self, status: Status) -> None:
+        """Remember what was said last of the instance's state."""
+        self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms)
+
+    def last_status(self, node: str, emit_rate_s: float) -> Status | None:
+        """The status that was said last, as far as the record knows; what runs is in no earlier state."""
+        record = self.record
+        state = record.state
+        if record.process is not None:
+            state = State.RUNNING if record.started else State.INSTANTIATED
+        if state is None:
+            return None
+        return Status(
+            state=state,
+            layer=Layer.APPLICATION,
+            node=node,
+            generation=record.generation if record.process is None else record.run_generation,
+            attempt=record.attempt,
+            since_ms=record.since_ms,
+            emit_rate_s=emit_rate_s,
+            pid=None if record.process is None else record.process.pid,
+            restarts=record.restarts,
+            last_exit=record.last_exit,
+            last_command=record.last_command,
+            revision=record.revision,
+            good=record.good,
+        )

@@ -1,0 +1,159 @@
+"""Reporting: what a deployment agent says of its instance: statuses, health, endpoint, progress, heartbeats.
+
+Rule 1: what follows from a trigger (a slot fact, a failure, a command) names it as its cause; a failure names the
+    status before it, and is the trigger of what comes after.
+Rule 2: facts are renewed each half of their time to live, endpoints each third of theirs, and said again to a broker
+    that has lost its view.
+Rule 3: a heartbeat each `EMIT_RATE_S`, and a second after something was said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.agents.rules.container import SlotName
+from dsmt.errors import DsmtError, FailedError
+from dsmt.event.envelope import EventId
+from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.records import Progress, Status, to_data
+from dsmt.event.registry import lookup
+from dsmt.event.status import Layer, State
+from dsmt.monitors.rules.install import TTL_MS, InstallMonitor
+from dsmt.ports.bus import Bus, Draft, Emission
+
+EMIT_RATE_S: Final = 30.0
+SETTLE_S: Final = 1.0
+"""How long after something was said a heartbeat vouches for it."""
+PROGRESS_EACH_S: Final = 1.0
+
+Cause = EventId | Emission
+
+
+class Reporter:
+    """The mouth of one agent. `told` hears of each status, to keep it in the record."""
+
+    def __init__(self, bus: Bus, slot: SlotName, node: str, before: Status | None, told: Callable[[Status], None]) -> None:
+        self.trigger: tuple[Cause, ...] = ()
+        self.said = asyncio.Event()
+        self.monitor = InstallMonitor(Layer.APPLICATION, node=node, emit_rate_s=EMIT_RATE_S, before=before)
+        self._bus = bus
+        self._told = told
+        self._slot = slot
+        self._node = node
+        self._last: Emission | None = None
+        self._facts: dict[str, tuple[Draft, int]] = {}
+        self._progress_due_ms = 0
+
+    @property
+    def state(self) -> State | None:
+        """The state said last."""
+        return self.monitor.state
+
+    def why(self, code: str, /, **fields: Any) -> Reason:
+        """A reason of the list about this instance."""
+        return reason(code, target=str(self._slot), node=self._node, **fields)
+
+    def why_failed(self, error: FailedError, last_output: str | None = None) -> Reason:
+        """The reason that an error carries; one that is not in the list is a defect, and told as such."""
+        if error.code not in REASONS:
+            return self.why("dsmt.bug", id=error.code, module=f"the agent: {error.message}")
+        known = {key: value for key, value in error.fields.items() if key not in ("target", "node")}
+        told = self.why(error.code, **{"last_output": last_output, **known})
+        if error.code == "fetch.no_space":
+            return told  # whose disk it is, only we know
+        return msgspec.structs.replace(told, message=error.message)
+
+    def tell(self, state: State, *, why: Reason | None = None, **about: Any) -> None:
+        """Pass to a state, saying each on the way; `about` is any other field of a status."""
+        causes = self.trigger
+        if state is State.FAILED and self._last is not None:
+            causes = (self._last,)
+        for status in self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **about):
+            self._last = self._say_status(status, causes)
+        if state is State.FAILED and self._last is not None:
+            self.trigger = (self._last,)
+
+    def note(self, **about: Any) -> None:
+        """Say something new about the present state."""
+        for status in self.monitor.note(self._bus.now_ms(), **about):
+            self._last = self._say_status(status, self.trigger)
+
+    def fact(self, kind: str, record: msgspec.Struct) -> None:
+        """Say a fact of this instance here: its `health` or `endpoint`."""
+        topic = self._slot.on(kind, self._node)
+        causes = self.trigger if self._last is None else (self._last,)
+        draft = Draft(topic, to_data(record), subject=str(self._slot), cause=causes)
+        self._facts[topic] = (draft, self._bus.now_ms())
+        self._emit(draft)
+
+    def progress(self, step: str, done: int, total: int | None) -> None:
+        """Say how far an installation is, at most once a second, and at its end."""
+        now_ms = self._bus.now_ms()
+        if now_ms < self._progress_due_ms and done != total:
+            return
+        self._progress_due_ms = now_ms + int(PROGRESS_EACH_S * 1000)
+        told = Progress(step=step, done=done, total=total, unit="bytes")
+        self._bus.emit(
+            Draft(self._slot.on("progress", self._node), to_data(told), subject=str(self._slot), cause=self.trigger)
+        )
+
+    def again(self) -> None:
+        """Say every fact once more (rule 2)."""
+        now_ms = self._bus.now_ms()
+        for status in self.monitor.again(now_ms):
+            self._last = self._say_status(status, self.trigger)
+        for topic, (draft, _) in list(self._facts.items()):
+            self._facts[topic] = (draft, now_ms)
+            self._emit(draft)
+
+    def renew(self) -> None:
+        """Say once more what has lived half of its time."""
+        for status in self.monitor.renew(self._bus.now_ms()):
+            self._say_status(status, self.trigger)
+        self.renew_facts()
+
+    def renew_facts(self) -> None:
+        """Say health and endpoint once more before they die; nothing while no broker hears."""
+        now_ms = self._bus.now_ms()
+        for topic, (draft, said_ms) in list(self._facts.items()):
+            if self._bus.attached and now_ms - said_ms >= _renewed_after_ms(topic):
+                self._facts[topic] = (draft, now_ms)
+                self._emit(draft)
+
+    def beat(self) -> None:
+        """Vouch for all that was said."""
+        self.said.clear()
+        self._bus.heartbeat(self._slot.heartbeat_topic(self._node), EMIT_RATE_S)
+
+    def trigger_ids(self) -> tuple[str, ...]:
+        """The trigger as text, for the record; what has no id yet is left out."""
+        found = (one if isinstance(one, EventId) else one.id for one in self.trigger)
+        return tuple(str(one) for one in found if one is not None)
+
+    async def settled(self) -> None:
+        """Wait until the last status is acknowledged, or refused for good."""
+        if self._last is not None:
+            try:
+                await self._last.acknowledged()
+            except DsmtError:
+                return
+
+    def _say_status(self, status: Status, cause: tuple[Cause, ...]) -> Emission:
+        self._told(status)
+        topic = self._slot.status_topic(self._node, Layer.APPLICATION)
+        return self._emit(Draft(topic, to_data(status), subject=str(self._slot), cause=cause))
+
+    def _emit(self, draft: Draft) -> Emission:
+        self.said.set()
+        return self._bus.emit(draft)
+
+
+def _renewed_after_ms(topic: str) -> int:
+    """How old a fact may be before it is said again: half of its time to live, a third if that is short."""
+    match = lookup(topic)
+    ttl_ms = TTL_MS if match is None or match.row.ttl_ms is None else match.row.ttl_ms
+    return ttl_ms // 2 if ttl_ms >= TTL_MS else ttl_ms // 3

@@ -1,0 +1,122 @@
+"""Steps: the acts of a deployment agent that are more than starting and stopping: install, configure, launch, leave."""
+
+from __future__ import annotations
+
+import contextlib
+
+from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.installing import Installer
+from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.instance.running import Runner
+from dsmt.agents.rules.container import FILES, SPEC, AgentConfig
+from dsmt.agents.rules.launching import Plan, Site, choose_ports
+from dsmt.agents.shared.dependencies import Dependencies, site_of
+from dsmt.errors import FailedError
+from dsmt.event.status import State
+
+
+class Steps:
+    """The steps of one instance. Each may be cut off at any await, and is then done again from its beginning."""
+
+    def __init__(
+        self,
+        *,
+        config: AgentConfig,
+        deps: Dependencies,
+        memory: Memory,
+        reporter: Reporter,
+        installer: Installer,
+        runner: Runner,
+        facts: Facts,
+    ) -> None:
+        self._config = config
+        self._deps = deps
+        self._memory = memory
+        self._reporter = reporter
+        self._installer = installer
+        self._runner = runner
+        self._facts = facts
+
+    async def install(self, plan: Plan) -> None:
+        """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
+        self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
+        self._runner.supervision.policy = plan.component.restart
+        key = plan.wanted.install_key
+        try:
+            self._choose_ports(plan, occupied=self._runner.run is not None)
+            before = tuple(one for one in self._memory.record.installed if one != key)
+            self._memory.save(installed=before, configured="")
+            await self._installer.install(plan, self._site(plan))
+            self._memory.save(installed=(*before, key), step="")
+        except FailedError as error:
+            self._runner.failed(error)
+
+    async def configure(self, plan: Plan) -> None:
+        """Write the files and configure, with the ports it will have. A failure is told and supervised."""
+        self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
+        self._runner.supervision.policy = plan.component.restart
+        try:
+            self._choose_ports(plan, occupied=False)
+            await self._installer.configure(plan, self._site(plan))
+            self._memory.save(configured=plan.wanted.run_key)
+        except FailedError as error:
+            self._runner.failed(error)
+
+    def launch(self, plan: Plan) -> None:
+        """Start it, unless it must be configured anew first; other installations are then not needed any more."""
+        self._runner.supervision.policy = plan.component.restart
+        try:
+            if self._choose_ports(plan, occupied=False):
+                self._memory.save(configured="")
+                return
+            self._runner.start(plan)
+        except FailedError as error:
+            self._runner.failed(error)
+            return
+        if self._runner.handover.run is None:
+            self.tidy(plan)
+
+    def tidy(self, plan: Plan) -> None:
+        """Remove the installations that are not needed any more."""
+        if self._memory.record.installed != (plan.wanted.install_key,):
+            self._memory.save(installed=(plan.wanted.install_key,))
+            for name in self._deps.files.names(FILES):
+                if f"{FILES}/{name}" != plan.place:
+                    self._deps.files.remove(f"{FILES}/{name}")
+
+    async def leave(self) -> None:
+        """Stop, uninstall, remove, and say that it is gone. `{data}` stays."""
+        await self._runner.stop(generation=self._facts.generation)
+        await self._runner.sweep()
+        left = await self._uninstall()
+        self._deps.files.remove(FILES)
+        self._facts.forget_spec()
+        self._deps.files.remove(SPEC)
+        why = None
+        if left is not None:
+            code = left.fields.get("exit_code")
+            why = self._reporter.why("stop.leftover", exit_code=code, path="what it holds outside its directory")
+        last = self._memory.record.last_exit
+        self._memory.save(installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0)
+        about = {"pid": None, "next_try_ms": None, "parked": False, "last_exit": last}
+        self._reporter.tell(State.GONE, why=why, generation=self._facts.generation, **about)
+
+    async def _uninstall(self) -> FailedError | None:
+        plan = self._facts.kept_plan()
+        if plan is None or plan.wanted.install_key not in self._memory.record.installed:
+            return None
+        with contextlib.suppress(FailedError, KeyError):  # its environment cannot be made any more
+            return await self._installer.uninstall(plan, self._site(plan))
+        return None
+
+    def _site(self, plan: Plan) -> Site:
+        return site_of(plan, self._config, self._deps, self._memory.record.ports)
+
+    def _choose_ports(self, plan: Plan, *, occupied: bool) -> bool:
+        """Settle the ports; whether one differs from what it was configured with."""
+        before = self._memory.record.ports
+        chosen = choose_ports(plan, self._config.slot, self._config.address, before, self._deps.sockets, occupied=occupied)
+        if chosen != before:
+            self._memory.save(ports=chosen)
+        return any(chosen.get(name) != number for name, number in before.items())

@@ -1,0 +1,1 @@
+"""The container manager: one process of each node."""

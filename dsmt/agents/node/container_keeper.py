@@ -1,0 +1,368 @@
+"""Container keeper: one container of a node: its directory, its agent's identity, its agent's process.
+
+Rule 1: a container is made only for a fact that names this node, and removed only when its agent says that it is gone.
+Rule 2: its agent is kept alive, whatever the slot's fact says: the agent knows how to leave, nobody else does.
+Rule 3: an agent that lives is taken over, never started a second time. One whose identity is not below the node's present
+    one, which was rotated meanwhile, is killed and followed by one whose is: what it runs goes on, and nobody else obeys.
+Rule 4: what the agent was told counts here too: it follows its slot's topic, the manager only its node's inbox (A1).
+Rule 5: it may be killed at any await; the next keeper sees from the directory where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.agents.node.delegation import delegated, is_below
+from dsmt.agents.node.status_publisher import StatusPublisher
+from dsmt.agents.rules import container as c
+from dsmt.agents.rules import endings
+from dsmt.agents.rules.reconcile import Task, task
+from dsmt.agents.rules.register import Register
+from dsmt.agents.rules.supervision import JITTER, Again, Supervision
+from dsmt.agents.shared.dependencies import NodeSurroundings
+from dsmt.agents.shared.kept import keep, kept
+from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
+from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.records import Slot, from_data
+from dsmt.event.status import Layer, State
+from dsmt.ports.processes import Exit, Identity, Process
+from dsmt.spec.records import Park, RestartPolicy, Step
+
+AGENT_POLICY: Final = RestartPolicy(
+    when="always",
+    first_s=None,
+    factor=2,
+    cap_s=5,
+    reset_s=30,
+    escalate=(Step(action="restart", times=1_000_000),),
+    park=Park(after=1_000_000, retry_s=60),
+)
+HEALTHY_S: Final = 1.0
+"""An agent that lived so long had started well: the next one is started at once."""
+SPAWNER_AGAIN_S: Final = (0.05, 2.0)
+"""The spawner is being restarted: how soon it is asked again, first and at most."""
+KILL_S: Final = 5.0
+
+
+class ContainerKeeper:
+    """Keeps one container. `run` returns when the container is gone, or the manager closes."""
+
+    def __init__(self, slot: c.SlotName, greatest: Register, config: c.NodeConfig, deps: NodeSurroundings) -> None:
+        self.slot = slot
+        self._greatest = greatest
+        self._fact: Slot | None = None
+        self._config = config
+        self._deps = deps
+        self._files = deps.files.below(slot.directory)
+        self._container = StatusPublisher(deps.bus, slot, config.node, Layer.CONTAINER, config.heartbeat_s)
+        self._agent = StatusPublisher(deps.bus, slot, config.node, Layer.AGENT, config.heartbeat_s)
+        self._supervision = Supervision(AGENT_POLICY)
+        self._process: Process | None = None
+        self._closing = False
+        self._orphan = False
+        self._take_kept()
+        self._read()
+
+    def __repr__(self) -> str:
+        return f"<ContainerKeeper {self.slot}: {self._agent.monitor.state}>"
+
+    @property
+    def signed(self) -> SignedEvent | None:
+        """The greatest slot fact known."""
+        return self._greatest.held
+
+    @property
+    def acts_on(self) -> SignedEvent | None:
+        """The slot fact that says what is to be here; None for an orphan."""
+        return None if self._greatest.buried else self._greatest.held
+
+    @property
+    def generation(self) -> int:
+        """The generation of the greatest fact known, else what the agent's record says."""
+        if self.signed is not None:
+            return self.signed.event.version or 0
+        record = c.load_record(self._files.read(c.RECORD))
+        return 0 if record is None else record.generation
+
+    # -- what it is told
+
+    def take(self, signed: SignedEvent) -> None:
+        """Take in a slot fact; the greatest counts."""
+        if self._greatest.take(signed):
+            self._obey()
+
+    def bury(self, tombstone: SignedEvent) -> None:
+        """Take in a tombstone: what it hides orders nothing any more, and stops nothing (A5)."""
+        self._greatest.bury(tombstone)
+        if self._greatest.buried and self._fact is not None:
+            self._fact = None
+            self.orphaned()
+
+    def _obey(self) -> None:
+        """Another fact is the greatest."""
+        self._read()
+        self._orphan = False
+        if self._agent.monitor.status is not None:
+            self._container.note(generation=self.generation, orphan=False)
+            self._agent.note(generation=self.generation, orphan=False)
+
+    def _read(self) -> None:
+        signed = self.acts_on
+        self._fact = None
+        if signed is not None:
+            with contextlib.suppress(UnusableEventError):
+                self._fact = from_data(Slot, signed.event.data)
+
+    def _take_kept(self) -> None:
+        """Take in the fact that the agent obeyed last (rule 4)."""
+        fact = kept(self._files, c.SLOT, self._deps.bus)
+        if fact is not None:
+            self.take(fact)
+
+    def orphaned(self) -> None:
+        """No fact asks for this container: say so, and change nothing (A5)."""
+        self._orphan = True
+        self._container.note(orphan=True)
+        self._agent.note(orphan=True)
+
+    def again(self) -> None:
+        """Say both statuses once more."""
+        self._container.again()
+        self._agent.again()
+
+    def renew(self) -> None:
+        """Renew both statuses when half of their time has passed."""
+        self._container.renew()
+        self._agent.renew()
+
+    # -- its life
+
+    async def run(self) -> None:
+        """Make the container if it is not there, and keep its agent alive until it is gone."""
+        if self._files.read(c.CONFIG) is not None:
+            self._container.resume(State.INSTALLED, generation=self.generation, orphan=self._orphan)
+        while not self._closing:
+            try:
+                if self._tidy():
+                    return
+                ended, lived = await self._one_agent()
+            except DsmtError as error:
+                await self._failed(self._why(error))
+                continue
+            if self._closing:
+                self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
+            elif self._outcome() == "":
+                if lived >= HEALTHY_S:
+                    self._supervision.healthy(self._deps.clock.boottime() - lived)
+                await self._failed(self._why_ended(ended, lived))
+
+    def _tidy(self) -> bool:
+        """Make of the directory what the last agent's outcome asks for; True when nothing is left to keep."""
+        outcome = self._outcome()
+        if outcome == "gone":
+            self._take_kept()
+            self._remove()
+            if task(self._config.node, self._fact, exists=False, data_key=self._config.data_key) is not Task.CREATE:
+                return True
+        elif outcome == "recreate":
+            self._recreate()
+        if self._files.read(c.CONFIG) is None:
+            self._create()
+        return False
+
+    def _outcome(self) -> str:
+        return (self._files.read(c.OUTCOME) or b"").decode(errors="replace")
+
+    def _create(self) -> None:
+        """Make the container. Raises `FailedError` (`fetch.no_space`)."""
+        cause = () if self.signed is None else (self.signed.id,)
+        about: dict[str, Any] = {"generation": self.generation, "revision": 0 if self._fact is None else self._fact.revision}
+        self._container.tell(State.SELECTED, cause=cause, **about)
+        self._container.tell(State.INSTALLING, cause=cause, **about)
+        self._files = self._deps.files.below(self.slot.directory)
+        if self.signed is not None:
+            keep(self._files, c.SLOT, self.signed, self._deps.bus)
+        self._files.write(c.CONFIG, c.dump_config(self._config.for_agent(self.slot)))
+        self._container.tell(State.INSTALLED, cause=cause, **about)
+
+    def _recreate(self) -> None:
+        """A new container in the place of the old one: escalation asked for it."""
+        cause = () if self._agent.last is None else (self._agent.last,)
+        self._container.tell(State.SELECTED, cause=cause, generation=self.generation)
+        record = c.load_record(self._files.read(c.RECORD))
+        for name in self._files.names(""):
+            if name not in c.KEPT_BY_RECREATION and name != c.OUTCOME:
+                self._files.remove(name)
+        if record is not None:
+            self._files.write(c.RECORD, c.dump_record(c.carried(record)))
+        self._files.remove(c.OUTCOME)
+        self._container.tell(State.INSTALLED, cause=cause, generation=self.generation)
+
+    def _remove(self) -> None:
+        """The agent has left: the container goes. `{data}` is elsewhere, and stays."""
+        self._agent.tell(State.GONE, generation=self.generation, pid=None)
+        self._container.tell(State.GONE, generation=self.generation)
+        self._deps.files.remove(self.slot.directory)
+
+    # -- its agent
+
+    async def _one_agent(self) -> tuple[Exit, float]:
+        """Take over or start an agent, and wait for its end; how it ended, and how long it lived here."""
+        found = self._find()
+        began = self._deps.clock.boottime()
+        if found is not None and not is_below(self._files.read(c.IDENTITY), self._deps.identity):
+            await self._supersede(found)
+            found = None
+        if found is None:
+            await self._tell_unseen()
+            found = await self._start()
+            self._agent.tell(
+                State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan, next_try_ms=None
+            )
+        else:
+            self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
+        self._supervision.started()
+        self._process = found
+        try:
+            ended = await found.wait()
+        finally:
+            self._process = None
+        return ended, self._deps.clock.boottime() - began
+
+    async def _supersede(self, found: Process) -> None:
+        """End an agent that counts no longer than the node's former key; its successor takes over (rule 3)."""
+        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=found.identity.pid)
+        found.signal(signal.SIGKILL)
+        await found.wait()
+
+    async def _tell_unseen(self) -> None:
+        """An agent that an earlier manager started has ended, and no manager saw it."""
+        told = self._record()
+        if told is None or self._agent.monitor.status is not None:
+            return
+        self._agent.resume(State.RUNNING, said=False, generation=self.generation, pid=told.pid)
+        if told.boot != self._deps.boot:
+            why = reason("node.rebooted", node=self._config.node, time=f"boot {self._deps.boot[:8]}")
+        else:
+            why = self._why_ended(await self._deps.ended(told), 0.0, watched=False)
+        self._agent.tell(State.FAILED, why=why, generation=self.generation, pid=None)
+
+    def _record(self) -> Identity | None:
+        """Which process the last agent was."""
+        raw = self._files.read(c.PROCESS)
+        if raw is not None:
+            with contextlib.suppress(msgspec.DecodeError):
+                told = msgspec.json.decode(raw, type=c.Process)
+                return Identity(told.pid, told.started, told.boot)
+        return None
+
+    def _find(self) -> Process | None:
+        """The agent that an earlier manager started, if it lives."""
+        told = self._record()
+        return None if told is None else self._deps.processes.find(told)
+
+    async def _start(self) -> Process:
+        """Start an agent. Raises `FailedError` when it cannot be."""
+        cause = () if self.signed is None else (self.signed.id,)
+        if self._agent.last is not None:
+            cause = ()
+        self._agent.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
+        self._prepare()
+        delay, longest = SPAWNER_AGAIN_S
+        while True:
+            try:
+                process = await self._deps.processes.start_agent(self._files.root)
+                break
+            except TransportError:
+                await asyncio.sleep(delay)
+                delay = min(longest, delay * 2)
+        who = process.identity
+        try:
+            self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))
+        except FailedError:  # the disk is full: it runs all the same, and the spawner knows it
+            self._files.remove(c.PROCESS)
+        return process
+
+    def _prepare(self) -> None:
+        """See that the agent finds the greatest fact, what it is told, and an identity that is good."""
+        before = kept(self._files, c.SLOT, self._deps.bus)
+        if self.signed is not None and (before is None or newer(self.signed.event, before.event)):
+            keep(self._files, c.SLOT, self.signed, self._deps.bus)
+        told = c.dump_config(self._config.for_agent(self.slot))
+        if self._files.read(c.CONFIG) != told:
+            self._files.write(c.CONFIG, told)
+        now_s = self._deps.bus.now_ms() // 1000
+        deps = self._deps
+        kept_identity = self._files.read(c.IDENTITY)
+        raw = delegated(
+            kept_identity,
+            self.slot.agent(self._config.node),
+            deps.identity,
+            now_s=now_s,
+            make_key=deps.make_key,
+            entropy=deps.entropy,
+        )
+        if raw != kept_identity:
+            self._files.write(c.IDENTITY, raw)
+
+    async def _failed(self, why: Reason) -> None:
+        """Say that it failed, and wait as long as supervision wants."""
+        now = self._deps.clock.boottime()
+        jitter = self._deps.entropy.uniform(-JITTER, JITTER)
+        verdict = self._supervision.failed(now, jitter=jitter)
+        delay = verdict.delay_s if isinstance(verdict, Again) else AGENT_POLICY.cap_s
+        voice = self._agent if self._container.monitor.state is State.INSTALLED else self._container
+        cause = () if voice.last is None else (voice.last,)
+        next_ms = self._deps.bus.now_ms() + int(delay * 1000)
+        voice.tell(State.FAILED, why=why, cause=cause, generation=self.generation, pid=None, next_try_ms=next_ms)
+        if delay:
+            await asyncio.sleep(delay)
+
+    def _why(self, error: DsmtError) -> Reason:
+        if error.code in REASONS and isinstance(error, FailedError):
+            told = reason(error.code, **{**error.fields, "target": str(self.slot), "node": self._config.node})
+            if error.code == "fetch.no_space":
+                return told  # whose disk it is, only we know
+            return msgspec.structs.replace(told, message=error.message)
+        return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
+
+    def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
+        if ended.code is not None and ended.code != c.EXIT_STOPPED:
+            return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
+        code, fields = endings.ending(ended, lived_s, started=True, watched=watched)
+        return reason(code, target=str(self.slot), node=self._config.node, **fields)
+
+    # -- the end of the node
+
+    def close(self) -> bool:
+        """Ask the agent to stop its instance and end; False when there is no agent to ask."""
+        self._closing = True
+        if self._process is None:
+            return False
+        self._agent.tell(State.TERMINATED, generation=self.generation)
+        self._process.signal(signal.SIGTERM)
+        return True
+
+    async def kill(self) -> None:
+        """End the agent and all that its instance is, now."""
+        process = self._process or self._find()
+        if process is not None:
+            process.signal(signal.SIGKILL)
+            await process.wait()
+        drivers = self._deps.drivers(self._files.root)
+        record = c.load_record(self._files.read(c.RECORD))
+        driver = None if record is None else drivers.get(record.driver)
+        if driver is not None and record is not None and record.process is not None:
+            one = record.process
+            instance = driver.adopt(Identity(one.pid, one.started, one.boot))
+            if instance is not None:
+                await instance.kill(deadline=KILL_S)
+        for driver in drivers.values():
+            await driver.clear(deadline=KILL_S)

@@ -1,0 +1,193 @@
+"""The container manager: one per node; makes of slot facts containers with agents in them (A1, A5, R5).
+
+Rule 1: it reads what is addressed to its node, and tombstones; the topic of a slot of which anything is here is followed
+    by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
+Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
+Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
+Rule 4: after each attachment it re-offers the facts it acts on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from dsmt.agents.node.container_keeper import ContainerKeeper
+from dsmt.agents.rules.container import CONFIG, NodeConfig, SlotName
+from dsmt.agents.rules.reconcile import Task, task
+from dsmt.agents.rules.register import Register
+from dsmt.agents.shared.dependencies import NodeSurroundings
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.fold import Fold
+from dsmt.event.records import Slot, from_data
+from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
+from dsmt.ports.listening import listen
+
+TOMBSTONES: Final = "tombstone/service/"
+RENEW_EACH_S: Final = 3600.0
+PATIENCE_S: Final = 20.0
+"""How long agents may take to stop their instances when the node is ended, unless told otherwise."""
+
+
+class ContainerManager:
+    """A node's manager. `run` returns after `shutdown`; cancelled, it leaves all agents running."""
+
+    def __init__(self, config: NodeConfig, deps: NodeSurroundings) -> None:
+        self._config = config
+        self._deps = deps
+        self._keepers: dict[SlotName, ContainerKeeper] = {}
+        self._running: dict[SlotName, asyncio.Task[None]] = {}
+        self._known: dict[SlotName, Register] = {}
+        """What is known of the slots of which there is, or was to be, a container here."""
+        self._fold = Fold()
+        """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
+        self._group: asyncio.TaskGroup | None = None
+        self._ended = asyncio.Event()
+        self._closing = False
+        self._store = ""
+        """The store that was read last: another one may know nothing of what was said."""
+
+    def __repr__(self) -> str:
+        return f"<ContainerManager {self._config.node}: {len(self._keepers)} containers>"
+
+    @property
+    def slots(self) -> tuple[SlotName, ...]:
+        """The slots of which this node has a container."""
+        return tuple(sorted(self._keepers))
+
+    async def run(self) -> None:
+        """Manage the node's containers until `shutdown` or cancellation."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for slot in self._found():
+                self._keep(slot)
+            self._deps.bus.on_attached(self._offer)
+            self._offer()
+            interest = Interest((TOMBSTONES,), inbox=True, conflate=True, signals=False)
+            listening = listen(self._deps.bus, interest, self._take)
+            background = [group.create_task(work) for work in (listening, self._beat(), self._renew())]
+            await self._ended.wait()
+            for one in (*background, *self._running.values()):
+                one.cancel()
+
+    async def shutdown(self, patience_s: float = PATIENCE_S) -> None:
+        """End the node: have every agent stop its instance; kill what does not in time; then `run` returns."""
+        self._closing = True
+        asked = [slot for slot, keeper in self._keepers.items() if keeper.close()]
+        waiting = [self._running[slot] for slot in asked if slot in self._running]
+        if waiting:
+            await asyncio.wait(waiting, timeout=patience_s)
+        for slot, keeper in list(self._keepers.items()):
+            running = self._running.get(slot)
+            if running is not None and not running.done():
+                running.cancel()
+            await keeper.kill()
+        self._ended.set()
+
+    # -- containers
+
+    def _found(self) -> list[SlotName]:
+        """The slots of the containers that are in the node's directory; what is less than a container goes."""
+        files, found = self._deps.files, []
+        for service in files.names("containers"):
+            for component in files.names(f"containers/{service}"):
+                for index in files.names(f"containers/{service}/{component}"):
+                    slot = SlotName(service, component, index)
+                    if files.read(f"{slot.directory}/{CONFIG}") is None:
+                        files.remove(slot.directory)
+                    else:
+                        found.append(slot)
+        return found
+
+    def _keep(self, slot: SlotName) -> None:
+        """Keep a container from now on."""
+        if self._group is None or self._closing:
+            return
+        keeper = self._keepers[slot] = ContainerKeeper(slot, self._greatest(slot), self._config, self._deps)
+        self._running[slot] = self._group.create_task(self._until_gone(keeper))
+
+    async def _until_gone(self, keeper: ContainerKeeper) -> None:
+        await keeper.run()
+        if self._closing:
+            return
+        del self._keepers[keeper.slot], self._running[keeper.slot]
+        self._create(keeper.slot)
+
+    def _create(self, slot: SlotName) -> None:
+        """Make a container of a slot that has none, if its greatest fact asks for one."""
+        known = self._greatest(slot)
+        if known.held is None or known.buried:
+            del self._known[slot]
+            return
+        try:
+            fact = from_data(Slot, known.held.event.data)
+        except UnusableEventError:
+            return
+        if task(self._config.node, fact, exists=False, data_key=self._config.data_key) is Task.CREATE:
+            self._keep(slot)
+
+    # -- facts
+
+    def _greatest(self, slot: SlotName) -> Register:
+        return self._known.setdefault(slot, Register(slot.topic, self._fold))
+
+    def _take(self, delivery: Delivery) -> None:
+        match delivery:
+            case Arrived(signed):
+                slot = SlotName.of_topic(signed.event.topic)
+                if slot is not None:
+                    self._take_slot(slot, signed)
+                elif signed.event.ends:
+                    self._take_tombstone(signed)
+            case Complete(cursor, whole):
+                self._take_complete(known=whole and self._store in ("", cursor.store))
+                self._store = cursor.store
+            case _:
+                pass
+
+    def _take_slot(self, slot: SlotName, signed: SignedEvent) -> None:
+        """A slot fact; the greatest counts (rule 1)."""
+        keeper = self._keepers.get(slot)
+        if keeper is not None:
+            keeper.take(signed)
+            return
+        known = self._greatest(slot)
+        known.expire(self._deps.bus.now_ms())
+        if known.take(signed):
+            self._create(slot)
+
+    def _take_tombstone(self, signed: SignedEvent) -> None:
+        """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
+        self._fold.take(signed)
+        for keeper in self._keepers.values():
+            keeper.bury(signed)
+
+    def _take_complete(self, *, known: bool) -> None:
+        """All facts have come; say everything again where it may not be `known`."""
+        for keeper in self._keepers.values():
+            if not known:
+                keeper.again()
+            if keeper.acts_on is None:
+                keeper.orphaned()
+
+    def _offer(self) -> None:
+        """Re-offer the facts that this node acts on (rule 4)."""
+        held = [signed for keeper in self._keepers.values() if (signed := keeper.acts_on) is not None]
+        if held:
+            self._deps.bus.offer(held)
+
+    # -- time
+
+    async def _beat(self) -> None:
+        """Vouch for all that this node has said."""
+        topic = f"node/{self._config.node}/heartbeat"
+        while True:
+            self._deps.bus.heartbeat(topic, self._config.heartbeat_s)
+            await asyncio.sleep(self._config.heartbeat_s)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EACH_S)
+            for keeper in self._keepers.values():
+                keeper.renew()

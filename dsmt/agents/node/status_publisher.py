@@ -1,0 +1,67 @@
+"""Voice: how a container manager says one layer's statuses of one slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dsmt.agents.rules.container import SlotName
+from dsmt.event.envelope import EventId
+from dsmt.event.reason import Reason
+from dsmt.event.records import Status, to_data
+from dsmt.event.status import Layer, State
+from dsmt.monitors.rules.install import InstallMonitor
+from dsmt.ports.bus import Bus, Draft, Emission
+
+
+class StatusPublisher:
+    """Says one layer's statuses of one slot."""
+
+    def __init__(self, bus: Bus, slot: SlotName, node: str, layer: Layer, emit_rate_s: float) -> None:
+        self.monitor = InstallMonitor(layer, node=node, emit_rate_s=emit_rate_s)
+        self.last: Emission | None = None
+        self._bus = bus
+        self._slot = slot
+        self._topic = slot.status_topic(node, layer)
+        self._layer = layer
+        self._node = node
+        self._emit_rate_s = emit_rate_s
+
+    def tell(
+        self, state: State, *, why: Reason | None = None, cause: tuple[EventId | Emission, ...] = (), **about: Any
+    ) -> None:
+        """Pass to a state, saying each on the way."""
+        self._say(self.monitor.pass_to(state, self._bus.now_ms(), reason=why, **about), cause)
+
+    def note(self, **about: Any) -> None:
+        """Say something new about the present state."""
+        self._say(self.monitor.note(self._bus.now_ms(), **about), ())
+
+    def resume(self, state: State, *, said: bool = True, **about: Any) -> None:
+        """Go on from what an earlier manager had said, and say it again unless `said` is False."""
+        now_ms = self._bus.now_ms()
+        before = Status(
+            state=state,
+            layer=self._layer,
+            node=self._node,
+            generation=0,
+            attempt=1,
+            since_ms=now_ms,
+            emit_rate_s=self._emit_rate_s,
+        )
+        self.monitor.status = msgspec.structs.replace(before, **about)
+        if said:
+            self.again()
+
+    def again(self) -> None:
+        """Say the present status once more."""
+        self._say(self.monitor.again(self._bus.now_ms()), ())
+
+    def renew(self) -> None:
+        """Say it once more if half of its time to live has passed."""
+        self._say(self.monitor.renew(self._bus.now_ms()), ())
+
+    def _say(self, statuses: list[Status], cause: tuple[EventId | Emission, ...]) -> None:
+        for status in statuses:
+            self.last = self._bus.emit(Draft(self._topic, to_data(status), subject=str(self._slot), cause=cause))

@@ -1,0 +1,1 @@
+"""The agents' rules: values in, values out; no I/O, no waiting, no clock."""

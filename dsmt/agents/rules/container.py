@@ -1,0 +1,283 @@
+"""A container: what stands in its directory, what its agent is called, and the codes it exits with.
+
+Layout, below the node's `containers/<service>/<component>/<index>/`:
+
+| file | holds | written by |
+|---|---|---|
+| `agent.cbor` | `AgentConfig` | the container manager |
+| `identity` | the agent's delegated identity (`dsmt.trust.identity.dump`) | the container manager |
+| `slot.event` | the slot fact obeyed, as signed, and its signer's certificates | the manager at creation, then the agent |
+| `spec.event` | the spec fact that slot names, in the same way | the agent |
+| `instance.json` | `InstanceRecord` | the agent |
+| `outcome` | `gone` or `recreate`: why the agent ended by itself | the agent |
+| `agent.json` | which process the agent is (`Identity`) | the container manager |
+| `files/<install key>/` | the instance's directory, one for each installation | the agent |
+| `logs/` | `stdout.log`, `stderr.log`, a log for each step | the programs |
+
+`{data}` is outside, below the node's data root: `<service>/<component>/<index>`; it survives the container.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cbor2
+import msgspec
+
+from dsmt.agents.rules.supervision import History
+from dsmt.errors import InputError
+from dsmt.event.codec import canonical
+from dsmt.event.records import Good, LastExit
+from dsmt.event.status import Layer, State
+
+EXIT_GONE: Final = 0
+"""The agent has stopped, uninstalled and said so: its container can go."""
+EXIT_STOPPED: Final = 3
+"""It was told to stop, and has stopped its instance; the slot is still this node's."""
+EXIT_RECREATE: Final = 4
+"""Escalation asks for a new container."""
+
+CONFIG: Final = "agent.cbor"
+IDENTITY: Final = "identity"
+SLOT: Final = "slot.event"
+SPEC: Final = "spec.event"
+RECORD: Final = "instance.json"
+OUTCOME: Final = "outcome"
+PROCESS: Final = "agent.json"
+FILES: Final = "files"
+LOGS: Final = "logs"
+KEPT_BY_RECREATION: Final = frozenset({CONFIG, IDENTITY, SLOT, SPEC})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SlotName:
+    """A slot, and what its topics are called (docs/reference/topics.md)."""
+
+    service: str
+    component: str
+    index: str
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.component}/{self.index}"
+
+    @property
+    def topic(self) -> str:
+        """The slot fact's topic."""
+        return f"service/{self.service}/slot/{self.component}/{self.index}"
+
+    @property
+    def spec_topic(self) -> str:
+        """The spec's topic."""
+        return f"service/{self.service}/spec"
+
+    @property
+    def command_topic(self) -> str:
+        """Where its commands come."""
+        return f"service/{self.service}/command/{self.component}/{self.index}"
+
+    @property
+    def tombstone_topic(self) -> str:
+        """Where it is said that its service was removed."""
+        return f"tombstone/service/{self.service}"
+
+    @property
+    def directory(self) -> str:
+        """Its container's directory, below the node's."""
+        return f"containers/{self}"
+
+    def on(self, kind: str, node: str) -> str:
+        """The topic of a `kind` (health, endpoint, progress) on a node."""
+        return f"service/{self.service}/{kind}/{self.component}/{self.index}/{node}"
+
+    def status_topic(self, node: str, layer: Layer) -> str:
+        """The topic of a layer's status on a node."""
+        return f"{self.on('status', node)}/{layer}"
+
+    def heartbeat_topic(self, node: str) -> str:
+        """The topic of its agent's heartbeat."""
+        return f"node/{node}/agent/{self}/heartbeat"
+
+    def agent(self, node: str) -> str:
+        """The name its agent publishes under."""
+        return f"agent/{node}/{self}"
+
+    @classmethod
+    def of_topic(cls, topic: str) -> SlotName | None:
+        """The slot of a slot fact's topic; None for any other topic."""
+        parts = topic.split("/")
+        if len(parts) != 5 or parts[0] != "service" or parts[2] != "slot":
+            return None
+        return cls(parts[1], parts[3], parts[4])
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is told by its manager. `brokers` are (host:port, public key); paths are absolute."""
+
+    node: str
+    service: str
+    component: str
+    index: str
+    realm: str
+    roots: tuple[bytes, ...]
+    brokers: tuple[tuple[str, bytes], ...]
+    address: str
+    labels: dict[str, str] = {}
+    node_directory: str = ""
+    data_root: str = ""
+
+    @property
+    def slot(self) -> SlotName:
+        """The slot it is for."""
+        return SlotName(self.service, self.component, self.index)
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node's container manager is told. `directory` is the node's own, `data_root` where `{data}` is; absolute.
+
+    `data_key` tells that this is the data directory that it was (`agents.data_key`).
+    """
+
+    node: str
+    realm: str
+    roots: tuple[bytes, ...]
+    brokers: tuple[tuple[str, bytes], ...]
+    address: str
+    directory: str
+    data_root: str
+    data_key: str
+    labels: dict[str, str] = {}
+    heartbeat_s: float = 1.0
+    """Seconds from one of the node's heartbeats to the next."""
+
+    def for_agent(self, slot: SlotName) -> AgentConfig:
+        """What the agent of a slot is told."""
+        return AgentConfig(
+            node=self.node,
+            service=slot.service,
+            component=slot.component,
+            index=slot.index,
+            realm=self.realm,
+            roots=self.roots,
+            brokers=self.brokers,
+            address=self.address,
+            labels=self.labels,
+            node_directory=self.directory,
+            data_root=self.data_root,
+        )
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process for ever: `dsmt.ports.processes.Identity` as a record."""
+
+    pid: int
+    started: int
+    boot: str
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
+
+    process: Process
+    ports: dict[str, int]
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    began_s: float = 0.0
+
+
+class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
+
+    `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, with `run_key`,
+    `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its health.
+    `installed` are the keys of complete installations. `held` is the generation in which a STOP command came, 0 for none.
+    """
+
+    boot: str
+    epoch: int = 0
+    generation: int = 0
+    revision: int = 0
+    state: State | None = None
+    attempt: int = 0
+    since_ms: int = 0
+    process: Process | None = None
+    outgoing: Outgoing | None = None
+    driver: str = ""
+    run_key: str = ""
+    install_key: str = ""
+    run_generation: int = 0
+    run_restart: int = 0
+    restart: int = 0
+    started: bool = False
+    ready: bool = False
+    began_s: float = 0.0
+    output: dict[str, int] = {}
+    before: dict[str, tuple[bool, int, int]] = {}
+    """The output of the run before: for each stream whether it is in the rotated file, its start and end."""
+    installed: tuple[str, ...] = ()
+    configured: str = ""
+    ports: dict[str, int] = {}
+    restarts: int = 0
+    finished: bool = False
+    not_before_s: float = 0.0
+    step: str = ""
+    history: History = History()
+    last_exit: LastExit | None = None
+    good: Good | None = None
+    commands: tuple[str, ...] = ()
+    last_command: str | None = None
+    held: int = 0
+    trigger: tuple[str, ...] = ()
+
+
+def carried(record: InstanceRecord) -> InstanceRecord:
+    """What of a record a new container inherits: counters, ports and words, no process and no files."""
+    return InstanceRecord(
+        boot=record.boot,
+        epoch=record.epoch,
+        generation=record.generation,
+        revision=record.revision,
+        state=record.state,
+        attempt=record.attempt,
+        since_ms=record.since_ms,
+        restart=record.restart,
+        ports=record.ports,
+        restarts=record.restarts,
+        not_before_s=record.not_before_s,
+        history=record.history,
+        last_exit=record.last_exit,
+        good=record.good,
+        commands=record.commands,
+        last_command=record.last_command,
+        held=record.held,
+        trigger=record.trigger,
+    )
+
+
+def dump_record(record: InstanceRecord) -> bytes:
+    """A record as JSON, which a person can read."""
+    return msgspec.json.encode(record)
+
+
+def load_record(raw: bytes | None) -> InstanceRecord | None:
+    """Read a record; None when there is none or it is damaged: then nothing is known."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=InstanceRecord)
+    except msgspec.DecodeError:
+        return None
+
+
+def dump_config(config: AgentConfig) -> bytes:
+    """`agent.cbor`: canonical CBOR."""
+    return canonical(msgspec.to_builtins(config, builtin_types=(bytes,)))
+
+
+def load_config(raw: bytes | None, *, where: str) -> AgentConfig:
+    """Read `agent.cbor`. Raises `InputError` that names the file."""
+    try:
+        return msgspec.convert(cbor2.loads(raw or b""), AgentConfig, builtin_types=(bytes,))
+    except (cbor2.CBORDecodeError, msgspec.ValidationError, ValueError) as error:
+        raise InputError("agent.config", f"{where} cannot be used: {error}", next="the manager makes it anew") from error

@@ -1,0 +1,79 @@
+"""Endings: how a run ended and what follows, in the words of the reason list."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.agents.rules.supervision import Again, Finished, Verdict
+from dsmt.event.reason import Reason
+from dsmt.event.records import LastExit
+from dsmt.ports.processes import Exit
+from dsmt.spec.quantities import format_duration
+
+_FLAPS: Final = ("run.", "health.", "start.exited", "start.timeout")
+"""What, repeated until it is parked, is flapping; anything else stays its own reason."""
+
+
+def words(seconds: float) -> str:
+    """A span: `4ms`, `1.5s`, `2m3s`."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 10 else format_duration(float(round(seconds)))
+
+
+def ending(ended: Exit, ran_s: float, *, started: bool, watched: bool = True) -> tuple[str, dict[str, Any]]:
+    """The reason code and its fields for a program that ended by itself.
+
+    `started`: its start-up phase was over. `watched`: somebody was there when it ended.
+    """
+    if not ended.seen:
+        return ("run.unseen", {"time": words(ran_s)}) if watched else ("run.vanished", {})
+    took = words(ran_s)
+    name = None if ended.signal is None else signal_name(ended.signal)
+    if not started:
+        how = f"code {ended.code}" if name is None else name
+        return "start.exited", {"time": took, "exit_code": ended.code, "signal": name, "code": how}
+    if name is not None:
+        return "run.signal", {"signal": name, "time": took}
+    return "run.exited", {"exit_code": ended.code, "time": took}
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; `signal 40` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def last_exit(ended: Exit, ran_s: float, why: Reason | None, at_ms: int) -> LastExit:
+    """How a run ended, for the status of those after it."""
+    name = None if ended.signal is None else signal_name(ended.signal)
+    return LastExit(code=ended.code, signal=name, at_ms=at_ms, ran_s=round(max(0.0, ran_s), 3), reason=why)
+
+
+def follows(verdict: Verdict) -> tuple[str, float | None, bool]:
+    """What comes next, in how many seconds (None: never), and whether it is parked.
+
+    The word is the step of escalation: `restart`, `reinstall`, `recreate`, `move`, `park`; empty for never.
+    """
+    match verdict:
+        case Again(action, delay_s):
+            return action, delay_s, False
+        case Finished():
+            return "", None, False
+        case parked:
+            return "move" if parked.move else "park", parked.retry_s, True
+
+
+def is_flapping(why: Reason) -> bool:
+    """Whether a reason, at its parking, is told as `run.flapping`."""
+    return why.code.startswith(_FLAPS)
+
+
+def with_step(why: Reason, step: str) -> Reason:
+    """A reason that names what follows, unless it has a step of its own."""
+    return why if why.step is not None or not step else msgspec.structs.replace(why, step=step)

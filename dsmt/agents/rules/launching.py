@@ -1,0 +1,194 @@
+"""Launching: from a spec to the command line, environment and ports of one instance (docs/reference/service-file.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from dsmt.agents.rules.container import AgentConfig, SlotName
+from dsmt.agents.rules.reconcile import Wanted
+from dsmt.errors import FailedError
+from dsmt.event.reason import reason
+from dsmt.ports.driver import Launch
+from dsmt.ports.sockets import Sockets
+from dsmt.spec.changes import install_key, run_key
+from dsmt.spec.placeholders import expand
+from dsmt.spec.records import ComponentSpec, FromFile, Port, ServiceSpec
+
+FIRST_PORT: Final = 20000
+PORTS: Final = 10000
+"""`auto` is FIRST_PORT .. FIRST_PORT + PORTS - 1."""
+OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
+"""What a program of another user never inherits; the driver tells it its own."""
+_KEY_SHOWN: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a slot's fact asks for, with the spec it names: one component at one generation."""
+
+    component: ComponentSpec
+    labels: Mapping[str, str]
+    spec: str
+    """The id of the spec event."""
+    revision: int
+    wanted: Wanted
+
+    @property
+    def place(self) -> str:
+        """The instance's directory, below its container's."""
+        return place_of(self.wanted.install_key)
+
+    def at(self, generation: int, restart: int) -> Plan:
+        """The same at another generation."""
+        return replace(self, wanted=replace(self.wanted, generation=generation, restart=restart))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where and how the steps and program of an instance run: its directory, its placeholders, its environment."""
+
+    directory: str
+    values: Mapping[str, str]
+    env: Mapping[str, str]
+
+
+def place_of(key: str) -> str:
+    """The directory of an installation, below the container's."""
+    return f"files/{key[:_KEY_SHOWN]}"
+
+
+def plan_of(spec: ServiceSpec, component: str, *, spec_id: str, revision: int, generation: int, restart: int) -> Plan:
+    """The plan for a component of a spec. Raises `FailedError` (`start.driver`) when the spec has none of that name."""
+    found = spec.components.get(component)
+    if found is None:
+        raise refused("process", f"revision {revision} of the spec has no component {component}")
+    wanted = Wanted(install_key(found), run_key(found), generation, restart)
+    return Plan(found, spec.labels, spec_id, revision, wanted)
+
+
+def refused(driver: str, error: str) -> FailedError:
+    """`start.driver`: what was asked for cannot be done here."""
+    return FailedError("start.driver", reason("start.driver", driver=driver, error=error).message, driver=driver)
+
+
+def values_of(plan: Plan, config: AgentConfig, *, ports: Mapping[str, int], directory: str, data: str) -> dict[str, str]:
+    """What the placeholders of an instance stand for."""
+    values = {
+        "address": config.address,
+        "service": config.service,
+        "component": config.component,
+        "index": config.index,
+        "instance": f"{config.service}/{config.component}/{config.index}",
+        "node": config.node,
+        "revision": str(plan.revision),
+        "directory": directory,
+        "data": data,
+    }
+    values |= {f"port.{name}": str(number) for name, number in ports.items()}
+    values |= {f"label.{key}": value for key, value in plan.labels.items()}
+    return values | {f"node.label.{key}": value for key, value in config.labels.items()}
+
+
+def environment(
+    plan: Plan,
+    values: Mapping[str, str],
+    *,
+    ports: Mapping[str, int],
+    inherited: Mapping[str, str],
+    read: Callable[[str], bytes | None],
+) -> dict[str, str]:
+    """The whole environment of an instance: nothing else leaks in.
+
+    Raises `FailedError` (`start.driver`) when a file that an `env` key names cannot be read.
+    """
+    component = plan.component
+    kept = [name for name in component.inherit_env if component.user is None or name not in OF_THE_USER]
+    env = {name: inherited[name] for name in kept if name in inherited}
+    env |= {f"DSMT_{name.upper()}": values[name] for name in ("service", "component", "index", "instance", "node")}
+    env["DSMT_REVISION"] = values["revision"]
+    if component.data:
+        env["DSMT_DATA"] = values["data"]
+    for name, number in ports.items():
+        env[f"PORT_{name.upper().replace('-', '_')}"] = str(number)
+    if component.ports:
+        env["PORT"] = str(ports[component.ports[0].name])
+    for name, value in component.env.items():
+        if value is None:
+            env.pop(name, None)
+        elif isinstance(value, FromFile):
+            env[name] = _content(value.file, name, component.driver, read)
+        else:
+            env[name] = expand(value, values)
+    return env
+
+
+def _content(path: str, name: str, driver: str, read: Callable[[str], bytes | None]) -> str:
+    content = read(path)
+    if content is None:
+        raise refused(driver, f"env.{name} is to be read from {path}, which is not there")
+    return content.decode(errors="replace").rstrip("\n")
+
+
+def launch_of(
+    plan: Plan, values: Mapping[str, str], env: Mapping[str, str], *, directory: str, stdout: str, stderr: str
+) -> Launch:
+    """The program to run. `directory` is the instance's own."""
+    component = plan.component
+    limits = {"pids": component.limits.pids, "files": component.limits.files}
+    if component.limits.memory_bytes is not None:
+        limits["memory"] = component.limits.memory_bytes
+    return Launch(
+        argv=tuple(expand(word, values) for word in component.run or ()),
+        directory=working_directory(component, directory),
+        env=env,
+        stdout=stdout,
+        stderr=stderr,
+        limits=limits,
+        user=component.user or "",
+    )
+
+
+def working_directory(component: ComponentSpec, directory: str) -> str:
+    """Where the program runs: `directory` of the spec, below the instance's own unless it is absolute."""
+    if component.directory.startswith("/"):
+        return component.directory
+    return directory if component.directory in ("", ".") else f"{directory}/{component.directory}"
+
+
+def choose_ports(
+    plan: Plan, slot: SlotName, address: str, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
+) -> dict[str, int]:
+    """The number of each port: as the spec says, else the one it had, else a free one.
+
+    `occupied` says that the instance itself may hold its ports now: then those are taken as they are.
+    Raises `FailedError` (`start.port_in_use`), which names the holder.
+    """
+    chosen: dict[str, int] = {}
+    for port in plan.component.ports:
+        bind = port.bind or address
+        before = kept.get(port.name)
+        if port.port is not None:
+            holder = None if occupied else sockets.holder(port.port, bind, port.protocol)
+            if holder is not None:
+                told = reason("start.port_in_use", port=port.port, holder=holder)
+                raise FailedError(told.code, told.message, next=told.next, port=port.port, holder=holder)
+            chosen[port.name] = port.port
+        elif before is not None and FIRST_PORT <= before < FIRST_PORT + PORTS and before not in chosen.values():
+            held = not occupied and sockets.holder(before, bind, port.protocol) is not None
+            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets) if held else before
+        else:
+            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets)
+    return chosen
+
+
+def _free_port(name: str, port: Port, bind: str, chosen: Mapping[str, int], sockets: Sockets) -> int:
+    """The first free automatic port, looking from a place that differs from instance to instance."""
+    begin = int.from_bytes(sha256(name.encode()).digest()[:4], "big") % PORTS
+    for step in range(PORTS):
+        number = FIRST_PORT + (begin + step) % PORTS
+        if number not in chosen.values() and sockets.holder(number, bind, port.protocol) is None:
+            return number
+    raise refused("process", f"every port of {FIRST_PORT}..{FIRST_PORT + PORTS - 1} is taken")

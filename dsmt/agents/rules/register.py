@@ -1,0 +1,44 @@
+"""Greatest: the fact of one topic that a node obeys, in whatever order facts and tombstones come (rules A1, A6).
+
+Rule 1: the greatest in fact order is held (`event.fold`).
+    One whose time to live is over is none.
+Rule 2: a tombstone orders nothing: what it hides is still held, as `buried`, until a fact of a later epoch comes.
+"""
+
+from __future__ import annotations
+
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.fold import Fold
+
+
+class Register:
+    """The greatest fact known of one topic; `held` is None while there is none. A `fold` may serve many topics."""
+
+    __slots__ = ("_fold", "held")
+
+    def __init__(self, topic: str, fold: Fold | None = None) -> None:
+        self._fold = Fold() if fold is None else fold
+        self.held = self._fold.get(topic)
+
+    @property
+    def buried(self) -> bool:
+        """Whether a tombstone hides what is held."""
+        return self.held is not None and self._fold.is_over(self.held.event)
+
+    def take(self, signed: SignedEvent) -> bool:
+        """Take in a fact; whether it is held now."""
+        wins = bool(self._fold.take(signed))
+        if wins:
+            self.held = signed
+        return wins
+
+    def expire(self, now_ms: int) -> None:
+        """Let go of a fact that is dead."""
+        if self.held is not None and self.held.event.is_dead(now_ms):
+            if self._fold.get(self.held.event.topic) is self.held:
+                self._fold.drop(self.held.event.topic)
+            self.held = None
+
+    def bury(self, tombstone: SignedEvent) -> None:
+        """Take in a tombstone."""
+        self._fold.take(tombstone)

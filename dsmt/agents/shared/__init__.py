@@ -1,0 +1,1 @@
+"""What a deployment agent and a container manager both stand on."""

@@ -1,0 +1,1 @@
+"""The bus's adapters: the network on ZeroMQ and in memory, the store on SQLite."""

@@ -1,0 +1,232 @@
+"""Admission: who may attach to a broker, as what, and whose certificates it keeps (rule A11, F1, J3).
+
+Rule 1: the greater certificate of one name stays; two processes that take turns under one name are both kept out.
+Rule 2: an incarnation is above all that the store or this broker knows of the name, unless the process's own disk
+    knows the last one; an attachment number is above all that were granted or attached before, and at least the realm's
+    ms: a broker forgets who is away for long, a verdict that judged them does not. Nobody gets a number by claiming it
+    that is more than 10 s ahead of realm time: it would be the name's greatest for ever.
+Rule 3: a certificate is kept in the store when its holder attaches, or when a fact of its holder is re-offered (R5).
+Rule 4: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
+Rule 5: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
+    attached, and nothing of them is kept.
+Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
+    in when its holder comes again, and not when others bring it (`passed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+
+from dsmt.bus.broker.fan_out import Session
+from dsmt.bus.broker.passed import Passed
+from dsmt.bus.rules.presence import Presence
+from dsmt.bus.rules.quota import CERTIFICATES, Certified, charged
+from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
+from dsmt.errors import InputError, RefusedError, UnusableEventError
+from dsmt.event.hlc import BOUND_MS
+from dsmt.logs import Logger
+from dsmt.ports.store import Row, Store
+from dsmt.trust.certificate import Certificate, SignedCertificate, read
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Signer, TrustStore, revoked_by
+
+
+class Admission:
+    """Decides about sessions. `now_ms` is realm time."""
+
+    def __init__(self, identity: Identity, trust: TrustStore, store: Store) -> None:
+        self._identity, self._trust, self._store = identity, trust, store
+        self._kept: set[bytes] = set()
+        self._passed = Passed(trust, store)
+        self._revocations: dict[str, Row] = {}
+        self._certified = Certified()
+        self._log = Logger(broker=identity.name)
+        self._restore()
+        trust.add_all([signed.raw for signed in identity.chain])
+        self._keep(identity.certificate)
+
+    # --- certificates --------------------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        kept = [raw for _, raw in self._store.certificates()]
+        self._kept.update(kept)
+        try:
+            self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
+        except UnusableEventError as error:
+            self._log.warning("kept certificate not used", reason=str(error))
+        for raw in kept:
+            self._take_in((raw,))
+
+    def _keep(self, certificate: Certificate) -> None:
+        for signed in self._trust.chain(certificate.key_id, certificate.subject):
+            if signed.raw not in self._kept:
+                self._store.put_certificate(signed.certificate.key_id, signed.raw)
+                self._kept.add(signed.raw)
+
+    def _take_in(self, raws: tuple[bytes, ...]) -> None:
+        """Count certificates for their ancestors (rule 6). Raises `RefusedError` for one too many, with nothing counted."""
+        raws = (*raws, *(raw for one in raws for raw in self._beside(one)))
+        counted = [(ancestor, raw) for raw in raws if (ancestor := self._ancestor(raw, raws))]
+        for ancestor, raw in counted:
+            if not self._certified.may(ancestor, raw):
+                said = f"{CERTIFICATES} certificates below {ancestor} are known here, which is the most"
+                raise RefusedError("quota", said, next=f"revoke {ancestor} if it is not you who made them")
+        for ancestor, raw in counted:
+            self._certified.take(ancestor, raw)
+
+    def _beside(self, raw: bytes) -> list[bytes]:
+        """What is on the shelf of the key that a certificate names: it is in memory with it."""
+        try:
+            return self._store.shelved(read(raw)[0].certificate.key_id)
+        except UnusableEventError:
+            return []  # whoever reads it says why not
+
+    def _is_shelved(self, raw: bytes) -> bool:
+        return raw in self._beside(raw)
+
+    def _ancestor(self, raw: bytes, beside: tuple[bytes, ...]) -> str:
+        """Who pays for a certificate that comes with others; empty when nobody known has signed it."""
+        known: dict[bytes, SignedCertificate] = {}
+        chain: list[SignedCertificate] = []
+        try:
+            known = {one.certificate.key_id: one for one in (read(other)[0] for other in beside)}
+            signed: SignedCertificate | None = read(raw)[0]
+        except UnusableEventError:
+            return ""  # whoever reads it says why not
+        while signed is not None and signed not in chain:
+            chain.append(signed)
+            held = self._trust.above(signed)
+            chain.extend(held)
+            signed = None if held else known.get(signed.issuer_key_id)
+        payer = charged(chain)
+        return "" if payer is None else payer.subject
+
+    def _payer(self, certificate: Certificate) -> str:
+        """Who pays for what the holder of a certificate does."""
+        payer = charged(self._trust.chain(certificate.key_id, certificate.subject))
+        return "" if payer is None else payer.subject
+
+    def introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
+        """Take in the certificates of those whose facts are re-offered next (rule 3). Raises `InputError` for too many."""
+        if len(raws) > f.MAX_CERTIFICATES:
+            raise InputError("bus.frame", f"{session.name} brought {len(raws)} certificates at once")
+        for raw in raws:
+            if self._is_shelved(raw):
+                continue  # it is found there
+            try:
+                self._take_in((raw,))
+                self._keep(self._trust.add(raw))
+            except UnusableEventError as error:
+                self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
+
+    def knows(self, key_id: bytes, name: str) -> bool:
+        """Whether a key is known by a name."""
+        return name in self._trust.names(key_id)
+
+    def let_go(self, attached: Callable[[], Container[Signer]], now: float) -> None:
+        """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
+        for signed in self._passed.step(attached, now):
+            self._certified.drop(signed.raw)
+            if signed.raw in self._kept:
+                self._kept.discard(signed.raw)
+                self._store.drop_certificate(signed.raw)
+
+    # --- revocations ---------------------------------------------------------------------------------------------
+
+    @property
+    def revocations(self) -> list[Row]:
+        """All that were obeyed."""
+        return list(self._revocations.values())
+
+    def revoked(self, rows: Iterable[Row]) -> list[Row]:
+        """Obey the revocations among stored rows; which those are (rule 4)."""
+        found = []
+        for row in rows:
+            if revoked_by(row.topic) is None:
+                continue
+            try:
+                self._trust.revoke(self._trust.open(row.raw)[0])
+            except UnusableEventError as error:
+                self._log.warning("revocation not obeyed", topic=row.topic, code=error.code, reason=error.message)
+                continue
+            self._revocations[row.topic] = row
+            found.append(row)
+        return found
+
+    def is_revoked(self, session: Session) -> bool:
+        """Whether the session's key, or one above it, was revoked."""
+        own = session.certificate
+        return own is not None and self._trust.is_revoked(own.key_id, own.subject)
+
+    # --- sessions ------------------------------------------------------------------------------------------------
+
+    def welcome(
+        self, session: Session, hello: f.Hello, parts: tuple[bytes, ...], *, presence: Presence, nonce: bytes, now_ms: int
+    ) -> f.Welcome:
+        """Grant a session its incarnation and attachment number. Raises `RefusedError` that says why not."""
+        if len(parts) <= MAX_CHAIN:
+            self._take_in(parts)
+        certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
+        if hello.reads:
+            return self._welcome_reader(session, hello, certificate, nonce, now_ms)
+        if presence.contested(hello.name, certificate.issued):
+            raise self.contested(hello.name)
+        if not presence.supersedes(hello.name, certificate.issued):
+            raise RefusedError(
+                "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
+            )
+        self._keep(certificate)
+        stored = self._store.high_mark(hello.name)
+        greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
+        ahead_ms = hello.incarnation - max(now_ms, greatest + 1 - BOUND_MS)
+        if ahead_ms > BOUND_MS:
+            raise RefusedError(
+                "bus.incarnation",
+                f"{hello.name} claims an incarnation that is {ahead_ms / 1000:.0f} s ahead of realm time",
+                next="set the clock of its machine, and start it again",
+            )
+        firm = hello.firm and hello.incarnation >= greatest
+        session.name, session.certificate, session.claimed = hello.name, certificate, hello.incarnation
+        session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
+        presence.granted(hello.name, session.incarnation)
+        session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
+        session.nonce = nonce
+        session.pid, session.version, session.address = hello.pid, hello.version, hello.address
+        return self._granted(session, now_ms)
+
+    def _welcome_reader(
+        self, session: Session, hello: f.Hello, certificate: Certificate, nonce: bytes, now_ms: int
+    ) -> f.Welcome:
+        """Rule 5."""
+        session.name, session.certificate, session.reads = hello.name, certificate, True
+        session.incarnation = session.attachment = 0
+        session.nonce = nonce
+        return self._granted(session, now_ms)
+
+    def _granted(self, session: Session, now_ms: int) -> f.Welcome:
+        return f.Welcome(
+            broker=self._identity.name,
+            incarnation=session.incarnation,
+            attachment=session.attachment,
+            nonce=session.nonce,
+            realm_ms=float(now_ms),
+            store=self._store.identity,
+        )
+
+    def attach(self, session: Session, attach: f.Attach, presence: Presence, now_ms: int) -> None:
+        """Check what a welcomed session has signed: it is attached. Raises `RefusedError` that says why not."""
+        if session.certificate is None or not session.nonce:
+            raise RefusedError("bus.order", "say hello first")
+        check_attach(self._trust, attach.statement, session, self._identity.name, now_ms)
+        if not session.reads and session.attachment <= presence.attachment_of(session.name):
+            said = f"{session.name} has attached anew meanwhile"
+            raise RefusedError("trust.superseded", said, next="see that only one process has this name")
+        session.nonce, session.attached = b"", True
+        session.payer = self._payer(session.certificate)
+
+    @staticmethod
+    def contested(name: str) -> RefusedError:
+        """What both of two processes of one name are told."""
+        said = f"two processes attached as {name} by turns"
+        return RefusedError("trust.contested", said, next=f"stop one, then dsmt cert rotate {name}")

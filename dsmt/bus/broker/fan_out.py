@@ -1,0 +1,401 @@
+"""Delivery: a broker's outward side: live rows are pushed, everything else is read from the store, page by page.
+
+Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
+Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; sessions take turns, and in each
+    its subscriptions. Between two pages the loop does what else is due.
+Rule 3: the certificates of a signer go to a session before the first event of that signer.
+Rule 4: a reader that reads behind the horizon of trimming is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from dsmt.bus.rules.routing import Router, Subscription
+from dsmt.bus.wire.frames import (
+    BookmarkFrame,
+    Certificates,
+    Closing,
+    CompleteFrame,
+    Deliver,
+    Frame,
+    HistoryAsked,
+    HistoryIs,
+    Repair,
+    Repaired,
+    Subscribe,
+    Told,
+)
+from dsmt.errors import RefusedError
+from dsmt.event.codec import decode
+from dsmt.event.registry import lookup
+from dsmt.event.rowtree import Node
+from dsmt.event.topic import check_pattern, covers, matches
+from dsmt.ports.bus import Start
+from dsmt.ports.network import Peer
+from dsmt.ports.store import Lost, Row, Store
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.store import Signer, TrustStore
+
+PAGE_ROWS: Final = 256
+REPAIR_ROWS: Final = 512
+PAGES: Final = 8
+"""How many pages are remembered for others who read the same."""
+SUBSCRIPTION_ROWS: Final = 8
+"""What looking at a reader costs, in rows."""
+MESSAGE_BYTES: Final = 256 * 1024
+MAX_SUBSCRIPTIONS: Final = 64
+"""How many a session may have: with their credit, this bounds what waits for it."""
+KNOWN: Final = 8192
+"""Of how many signers it is remembered that a session was shown them."""
+MAX_CREDIT: Final = 4 * 1024 * 1024
+OVERLAP_MS: Final = 60_000
+"""How far a cursor of another store is rewound (rule D3)."""
+LATE_MS: Final = 1_000
+"""How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A connected client, as the broker holds it. `nonce` is what its attach statement must sign."""
+
+    peer: Peer
+    key: bytes
+    since: float = 0.0
+    name: str = ""
+    certificate: Certificate | None = None
+    incarnation: int = 0
+    claimed: int = 0
+    """The incarnation that its hello said."""
+    attachment: int = 0
+    nonce: bytes = b""
+    attached: bool = False
+    reads: bool = False
+    """It only reads: it is no source (D2)."""
+    refused: bool = False
+    """It has been told to go: nothing of it is listened to any more."""
+    pid: int | None = None
+    version: str = ""
+    address: str = ""
+    payer: str = ""
+    """Who pays for its work: the ancestor of its certificate (rule D2)."""
+    gone: bool = False
+    """Its connection has ended; what it had sent is still looked at."""
+    kept_alive: float = 0.0
+    """When it last said no more than that it lives."""
+    served: int = 0
+    """When a page was last read for it, in pages."""
+    known: set[Signer] = field(default_factory=set)
+    """Whose certificates it has been sent."""
+
+
+Sub = Subscription[Session]
+Send = Callable[[Session, Frame, tuple[bytes, ...]], bool]
+
+
+class FanOut:
+    """Hands rows to subscriptions. `send` answers False when a session can take no more now."""
+
+    def __init__(
+        self, store: Store, trust: TrustStore, *, send: Send, now_ms: Callable[[], int], whole: Callable[[], bool]
+    ) -> None:
+        self._store, self._trust, self._send = store, trust, send
+        self._now_ms, self._whole = now_ms, whole
+        self._pages: dict[tuple[int, bool, bool], list[Row]] = {}
+        self._router: Router[Session] = Router()
+        self._served = 0
+        self._frame = Deliver(id=0, rows=(), live=False)
+
+    # --- what readers ask ----------------------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, asked: Subscribe) -> None:
+        """Begin a subscription. Raises `InputError` for a bad pattern, `RefusedError` outside the session's grant."""
+        granted = () if session.certificate is None else session.certificate.read
+        for pattern in asked.patterns:
+            check_pattern(pattern)
+            if not any(covers(wide, pattern) for wide in granted):
+                raise RefusedError("trust.denied", f"{session.name} may not read {pattern}")
+        if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
+            raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
+        start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)
+        subscription: Sub = Subscription(
+            owner=session,
+            id=asked.id,
+            patterns=asked.patterns,
+            name=session.name if asked.inbox else None,
+            conflate=asked.conflate,
+            signals=asked.signals,
+            bookmarks=asked.bookmarks,
+            credit=credit,
+            most_credit=credit,
+            after=self._begin(asked, start, head),
+            began=head,
+            snapshot=start is Start.FACTS,
+        )
+        self._router.add(subscription)
+        if subscription.bookmarks and asked.store == self._store.identity and subscription.after < (asked.row or 0):
+            self._mark_at(subscription, subscription.after)  # what it has read since is not of this store
+
+    def _begin(self, asked: Subscribe, start: Start, head: int) -> int:
+        if start is Start.LIVE:
+            return head
+        if start is Start.FACTS:
+            return 0
+        if asked.row is not None and asked.store == self._store.identity and self._had(asked.row, asked.time_ms, head):
+            return asked.row
+        if asked.time_ms is None:
+            return 0
+        return self._store.row_at(asked.time_ms - (OVERLAP_MS if asked.row is not None else 0))
+
+    def _had(self, row: int, time_ms: int | None, head: int) -> bool:
+        """Whether a reader can have had a row of this store, and not of a copy of it that went further.
+
+        One that is not here yet, or arrived only after the reader's time, it cannot: an old copy has come back, and numbers
+        its rows as the one did that is lost.
+        """
+        return row <= head and (time_ms is None or row <= self._store.row_at(time_ms + LATE_MS))
+
+    def unsubscribe(self, session: Session, number: int | None = None) -> None:
+        """End one subscription of a session, or all."""
+        self._router.remove(session, number)
+
+    def consumed(self, session: Session, number: int, count: int) -> None:
+        """A reader has taken `count` bytes."""
+        subscription = self._router.get(session, number)
+        if subscription is not None:
+            subscription.consumed(count)
+
+    def mark(self, session: Session, number: int, token: int) -> None:
+        """A reader asks to hear this token back when it has everything that is here now."""
+        subscription = self._router.get(session, number)
+        if subscription is not None:
+            subscription.token = token
+            if subscription.live:
+                self._mark(subscription)
+
+    def repair(self, session: Session, asked: Repair) -> None:
+        """Send what is stored of a part of a chain, to a subscription that takes the topic."""
+        subscription = self._router.get(session, asked.id)
+        if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
+            return
+        found: list[Row] = []
+        size = 0
+        for row in self._store.chain(
+            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
+        ):
+            size += len(row.raw)
+            if found and size > MESSAGE_BYTES:
+                break
+            found.append(row)
+        closing: Closing = "more" if size > MESSAGE_BYTES or len(found) == REPAIR_ROWS else self._closing(asked)
+        self._introduce(session, found)
+        frame = Repaired(
+            id=asked.id,
+            source=asked.source,
+            topic=asked.topic,
+            before=asked.before,
+            rows=tuple(row.row for row in found),
+            closing=closing,
+        )
+        self._send(session, frame, tuple(row.raw for row in found))
+
+    def history(self, session: Session, asked: HistoryAsked) -> None:
+        """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""
+        granted = () if session.certificate is None else session.certificate.read
+        if not any(covers(wide, "/") for wide in granted):
+            raise RefusedError("trust.denied", f"{session.name} may not read everything, so it cannot export")
+        rows: list[Row] = []
+        nodes: list[tuple[int, int, bytes]] = []
+        lost: list[tuple[int, int]] = []
+        size = 0
+        for one in self._store.history(asked.after, PAGE_ROWS):
+            if size >= MESSAGE_BYTES:
+                break
+            match one:
+                case Row():
+                    rows.append(one)
+                    size += len(one.raw)
+                case Node():
+                    nodes.append((one.first, one.level, one.hash))
+                case Lost():
+                    lost.append((one.first, one.last))
+        self._introduce(session, rows)
+        numbers = tuple((row.row, row.arrived_ms) for row in rows)
+        frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
+        self._send(session, frame, tuple(row.raw for row in rows))
+
+    def _closing(self, asked: Repair) -> Closing:
+        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
+        before = self._store.event(asked.source, asked.incarnation, asked.after)
+        behind = self._store.event(asked.source, asked.incarnation, asked.before)
+        match = lookup(asked.topic)
+        first, last = 0 if before is None else before.row, self._store.head if behind is None else behind.row
+        went = 0 if match is None else self._store.trimmed_between(match.row.budget, first, last)
+        return "trimmed" if went else "lost"
+
+    # --- rows go out ---------------------------------------------------------------------------------------------
+
+    def routed(self, rows: Sequence[Row]) -> None:
+        """Push rows that have just been stored to the readers that are live."""
+        self._pages.clear()
+        parcels: dict[Sub, list[Row]] = {}
+        for row in rows:
+            for subscription in self._router.readers(row):
+                parcels.setdefault(subscription, []).append(row)
+        for subscription, parcel in parcels.items():
+            if self._push(subscription, parcel):
+                if subscription.bookmarks:
+                    self._mark(subscription)
+            else:
+                subscription.live = False
+
+    def pump(self) -> bool:
+        """Read about one page for readers that are behind and have credit, in turns; whether there is more to do."""
+        behind = [s for s in self._router.all() if not s.live and s.credit > 0]
+        behind.sort(key=lambda one: (one.owner.served, one.served))
+        left, more = PAGE_ROWS, False
+        for at, subscription in enumerate(behind):
+            if left <= 0:
+                return more or at < len(behind)
+            self._served += 1
+            subscription.served = subscription.owner.served = self._served
+            left -= SUBSCRIPTION_ROWS + len(self._rows(subscription))
+            more = self._page(subscription) or more
+        return more
+
+    def _rows(self, subscription: Sub) -> list[Row]:
+        """Its next page; many that begin at once, as after a restart, read the same ones, which are fetched once."""
+        page = (subscription.after, subscription.winners_only, subscription.signals_too)
+        rows = self._pages.get(page)
+        if rows is None:
+            if len(self._pages) >= PAGES:
+                self._pages.clear()
+            after, winners_only, signals = page
+            rows = self._pages[page] = self._store.rows(after, PAGE_ROWS, winners_only=winners_only, signals=signals)
+        return rows
+
+    def bookmark_all(self) -> None:
+        """Send bookmarks to all that asked for them and have everything."""
+        self._pages.clear()
+        for subscription in self._router.all():
+            if subscription.live and (subscription.bookmarks or subscription.token is not None):
+                self._mark(subscription)
+
+    def _page(self, subscription: Sub) -> bool:
+        """Read and send one page; whether there is more to do now."""
+        self._tell_trimmed(subscription)
+        rows = self._rows(subscription)
+        ended = len(rows) < PAGE_ROWS
+        if subscription.snapshot:
+            kept = [row for row in rows if row.row <= subscription.began]
+            ended, rows = ended or len(kept) < len(rows), kept
+        taken = [row for row in rows if subscription.takes(row)]
+        if taken and not self._push(subscription, taken):
+            return False
+        if rows:
+            subscription.after = max(subscription.after, rows[-1].row)
+        if not ended:
+            return subscription.credit > 0
+        if subscription.snapshot:
+            subscription.snapshot, subscription.after = False, subscription.began
+            return True
+        return not self._caught_up(subscription)
+
+    def _caught_up(self, subscription: Sub) -> bool:
+        """It has everything there is: say so, and let it be live. False when it could not be told now."""
+        subscription.after = self._store.head
+        if not subscription.completed:
+            subscription.completed = self._mark(subscription, complete=True)
+            if not subscription.completed:
+                return True  # its queue is full: `pump` is called when there is room
+            if subscription.token is not None:
+                self._mark(subscription)
+        elif subscription.bookmarks:
+            self._mark(subscription)
+        subscription.live = True
+        return True
+
+    def _tell_trimmed(self, subscription: Sub) -> None:
+        last = self._store.trimmed
+        if subscription.winners_only or subscription.told_trimmed or subscription.after >= last:
+            return
+        said = f"the history before row {last + 1} is not whole any more: parts of it were trimmed"
+        fields = {"from": subscription.after + 1, "to": last}
+        told = Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields)
+        subscription.told_trimmed = self._send(subscription.owner, told, ())
+
+    def _push(self, subscription: Sub, rows: Sequence[Row]) -> bool:
+        """Send rows as messages of bounded size; False, with `after` before the first one not sent, when refused."""
+        parcel: list[Row] = []
+        size = 0
+        for row in rows:
+            if parcel and (size >= MESSAGE_BYTES or (row.row > subscription.began) != (parcel[0].row > subscription.began)):
+                if not self._parcel(subscription, parcel, size):
+                    return False
+                parcel, size = [], 0
+            parcel.append(row)
+            size += len(row.raw)
+        return not parcel or self._parcel(subscription, parcel, size)
+
+    def _parcel(self, subscription: Sub, parcel: Sequence[Row], size: int) -> bool:
+        numbers = tuple([row.row for row in parcel])
+        if subscription.credit <= 0 or not self._introduce(subscription.owner, parcel):
+            sent = False
+        else:
+            frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
+            sent = self._send(subscription.owner, frame, tuple([row.raw for row in parcel]))
+        if sent:
+            subscription.credit -= size
+            subscription.after = numbers[-1]
+        else:
+            subscription.after = numbers[0] - 1
+        return sent
+
+    def _deliver(self, number: int, rows: tuple[int, ...], *, live: bool) -> Deliver:
+        """The frame; the very last one when it is equal, so that it is encoded once for many readers."""
+        last = self._frame
+        if last.id != number or last.rows != rows or last.live != live:
+            self._frame = Deliver(id=number, rows=rows, live=live)
+        return self._frame
+
+    def _introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
+        strangers = {signer for row in parcel if (signer := self._signer(row)) not in session.known}
+        if not strangers:
+            return True
+        raws = dict.fromkeys(signed.raw for signer in sorted(strangers) for signed in reversed(self._trust.chain(*signer)))
+        if len(session.known) + len(strangers) > KNOWN:
+            session.known.clear()  # it is shown them again
+        session.known.update(strangers)
+        return self._send(session, Certificates(), tuple(raws))
+
+    def _signer(self, row: Row) -> Signer:
+        """Who signed a row; its event is read only where its key has several names."""
+        name = self._trust.sole_name(row.key_id)
+        return row.key_id, decode(row.raw)[0].event.source if name is None else name
+
+    def introduce(self, session: Session, rows: Sequence[Row]) -> None:
+        """Send a session the certificates of those who signed these rows, if it has not had them."""
+        self._introduce(session, rows)
+
+    def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
+        if complete:
+            number, store, row, time_ms = subscription.id, self._store.identity, self._store.head, self._now_ms()
+            frame = CompleteFrame(id=number, store=store, row=row, time_ms=time_ms, whole=self._whole())
+            return self._send(subscription.owner, frame, ())
+        sent = self._mark_at(subscription, self._store.head, subscription.token)
+        if sent:
+            subscription.token = None
+        return sent
+
+    def _mark_at(self, subscription: Sub, row: int, token: int | None = None) -> bool:
+        frame = BookmarkFrame(
+            id=subscription.id,
+            store=self._store.identity,
+            row=row,
+            time_ms=self._now_ms(),
+            whole=self._whole(),
+            token=token,
+        )
+        return self._send(subscription.owner, frame, ())

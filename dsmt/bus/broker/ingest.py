@@ -1,0 +1,415 @@
+"""Ingest: a broker's inward side: the door, the store's next batch, and the broker's own events.
+
+Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
+Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
+Rule 3: a hole in a source's sequence (`marks`), for what comes over its own session, is asked of it; what it cannot give is
+    noticed (`dsmt.notice` of kind `gap`).
+Rule 4: what the broker says itself is signed with the commit, as one burst; of a fact, a heartbeat and its stats only
+    the newest waits; notices and trim records all do.
+Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
+Rule 6: what this broker said on its own topics and others bring back is not taken: it says that anew. But it is its word on
+    realm time (J4), whatever was lost with its disk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.bus.rules.authority import check_runs
+from dsmt.bus.rules.early import CODES
+from dsmt.bus.rules.marks import Hole, Marks
+from dsmt.bus.rules.quota import Live, charged, over_live, over_own
+from dsmt.bus.rules.validator import NOWHERE, Admitted, EventValidator, Standing
+from dsmt.errors import FailedError, UnusableEventError
+from dsmt.event.chain import SourceChain
+from dsmt.event.codec import decode, prepare, protected_header, sign_burst
+from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
+from dsmt.event.hlc import HybridClock
+from dsmt.event.order import is_over
+from dsmt.event.records import BrokerNotice, to_data
+from dsmt.event.registry import Match, lookup
+from dsmt.ports.store import ROW_BYTES, Append, Row, Store
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Signer, TrustStore, revoked_by
+
+_WINNERS_REMEMBERED: Final = 8192
+_NOTICES_WAITING: Final = 1000
+_WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One event that is not stored, and why. `restart` asks the source for a new incarnation."""
+
+    id: EventId | None
+    error: UnusableEventError
+    restart: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of what one session published."""
+
+    accepted: list[EventId] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    refilled: bool = False
+    """Whether a fact that was offered again is a winner that was not here."""
+    early_ms: int = 0
+    """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
+
+
+class Ingest:
+    """Takes events in and stores them in batches."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        trust: TrustStore,
+        store: Store,
+        *,
+        now_ms: Callable[[], int],
+        incarnation: int,
+        was: Callable[[int], None] = lambda _ms: None,
+    ) -> None:
+        self._was = was
+        self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
+        self._door = EventValidator(trust)
+        self._chain = SourceChain(incarnation)
+        self._clock = HybridClock()
+        self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
+        self._pending: OrderedDict[EventId, Append] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[str, int], tuple[Match, dict[str, Any], str, int | None]] = OrderedDict()
+        self._unsaid_notices = 0
+        self._own: dict[EventId, Append] = {}
+        self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
+        self._marks = Marks(store.high_mark)
+        self._reoffered: set[str] = set()
+        """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
+        self._live: dict[str | None, Live] = {}
+        """Retained facts on the accounts of those who said some since the last commit; None: of all."""
+        self._counts: dict[str, int] = {}
+        """Retained facts of delegates who said some since the last commit."""
+        self._payers: dict[Signer, Certificate] = {}
+        self.dropped = 0
+        self.full: FailedError | None = None
+        """Why nothing can be stored, since the last attempt."""
+
+    @property
+    def chain(self) -> SourceChain:
+        """The broker's own chain, for its heartbeat."""
+        return self._chain
+
+    # --- what the broker says ------------------------------------------------------------------------------------
+
+    def own(self, topic: str, record: msgspec.Struct, *, subject: str = "", ttl_ms: int | None = None) -> None:
+        """Say something of the broker's own; it is signed and stored with the next commit (rule 4).
+
+        `ttl_ms` None takes the topic's own.
+        """
+        match = lookup(topic)
+        if match is None:
+            raise AssertionError(topic)
+        key = (topic, 0)
+        if match.row.event_type == "dsmt.notice" and len(self._unsaid) > _NOTICES_WAITING:
+            self.dropped += 1
+            return
+        if match.row.event_type in ("dsmt.notice", "dsmt.trimmed"):
+            self._unsaid_notices += 1
+            key = (topic, self._unsaid_notices)
+        self._unsaid.pop(key, None)
+        self._unsaid[key] = (match, to_data(record), subject or topic, ttl_ms)
+
+    def _say(self) -> None:
+        """Number, chain and sign what waits; what was signed before and is not stored yet goes first."""
+        if self._own or not self._unsaid:
+            return
+        burst = []
+        for (topic, _), (match, told, subject, ttl_ms) in self._unsaid.items():
+            sequence, link = self._chain.next(topic)
+            event = Event(
+                source=self._identity.name,
+                incarnation=self._chain.incarnation,
+                sequence=sequence,
+                chain=link,
+                type=match.row.event_type,
+                topic=topic,
+                subject=subject,
+                time=self._clock.tick(self._now_ms()),
+                data=told,
+                ttl=match.row.ttl_ms if ttl_ms is None else ttl_ms,
+            )
+            prepared = prepare(event, self._protected)
+            self._chain.signed(event, prepared.leaf)
+            burst.append((match, prepared))
+        self._unsaid.clear()
+        signed = sign_burst([prepared for _, prepared in burst], self._identity.key)
+        for (match, _), one in zip(burst, signed, strict=True):
+            fact = match.row.kind == "fact"
+            self._own[one.id] = self._append(Admitted(one, fact, fact, match.row.budget), self._now_ms())
+
+    # --- what sessions say ---------------------------------------------------------------------------------------
+
+    def offered(self, session: str, raws: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
+        """Take in what a session published, which was granted an incarnation.
+
+        `again`: facts that were stored elsewhere before, its own among them (R5).
+        """
+        outcome, now_ms = Outcome(), self._now_ms()
+        for raw in raws:
+            identity: EventId | None = None
+            try:
+                signed, match, fact = self._door.open(raw, session=session, granted=granted, now_ms=now_ms)
+                identity = signed.id
+                if again:
+                    self._check_not_own(signed.event.topic)
+                held_leaf = self._leaf(identity, session)
+                if held_leaf is None:
+                    own = signed.event.source == session and not again
+                    won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
+                    outcome.refilled = outcome.refilled or (again and won)
+                    outcome.accepted.append(identity)
+                elif held_leaf == signed.leaf:
+                    outcome.accepted.append(identity)
+                else:
+                    outcome.refused.append(self._equivocation(signed))
+            except UnusableEventError as error:
+                self.dropped += 1
+                identity = identity or _claimed(raw)
+                if identity is not None and identity.source == session and not again:
+                    self._refused(identity)
+                outcome.refused.append(Refusal(identity, error))
+                if again and error.code in CODES and identity is not None:  # its signature is good
+                    now_ms = self._look_ahead(decode(raw)[0], outcome)
+        return outcome
+
+    def _check_not_own(self, topic: str) -> None:
+        name = self._identity.name
+        if topic.startswith(f"{name}/"):
+            said = f"what {name} says on {topic} it says itself, and takes from nobody"
+            raise UnusableEventError("trust.relayed", said, next="offer what others have said")
+
+    def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> int:
+        """Note what a fact that is ahead tells of realm time (rule 6); that, in ms."""
+        event = signed.event
+        if event.source == self._identity.name and signed.key_id == self._identity.key.key_id:
+            self._was(event.time_ms)
+        elif event.source.split("/")[0] in _WHO_DECIDE:
+            outcome.early_ms = max(outcome.early_ms, event.time_ms, event.incarnation)
+        return self._now_ms()
+
+    def _leaf(self, identity: EventId, session: str) -> bytes | None:
+        if identity.source == session and session not in self._reoffered:
+            mark = self._marks.high(session)
+            if mark is not None and identity[1:] > mark:
+                return None
+        pending = self._pending.get(identity)
+        return self._store.leaf(*identity) if pending is None else pending.signed.leaf
+
+    def _admit(self, signed: SignedEvent, match: Match, *, fact: bool, own: bool, now_ms: int) -> bool:
+        """Take one in, to be stored with the next commit; whether it is its topic's winner."""
+        event = signed.event
+        check_runs(event, self._held)
+        at = self._standing(event) if fact else NOWHERE
+        admitted = self._door.admit(
+            signed,
+            match,
+            fact=fact,
+            at=at,
+            own=own,
+            now_ms=now_ms,
+        )
+        if admitted.winner and not event.ends and revoked_by(event.topic) is None:  # what ends something always may
+            self._check_quota(admitted, at.winner)
+        if own:
+            self._watch_sequence(event, now_ms)
+        else:
+            self._reoffered.add(event.source)
+        self._pending[signed.id] = self._append(admitted, now_ms)
+        return admitted.winner
+
+    def _append(self, admitted: Admitted, now_ms: int) -> Append:
+        signed, event = admitted.signed, admitted.signed.event
+        payer = self._payer(signed).subject
+        if admitted.winner:
+            self._remember(event.topic, signed)
+        return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer)
+
+    def _payer(self, signed: SignedEvent) -> Certificate:
+        """To whose account an event goes (rule D2)."""
+        signer = (signed.key_id, signed.event.source)
+        payer = self._payers.get(signer)
+        if payer is None:
+            payer = charged(self._trust.chain(*signer)) or self._identity.certificate
+            self._payers[signer] = payer
+        return payer
+
+    def _check_quota(self, admitted: Admitted, held: SignedEvent | None) -> None:
+        """Raises `UnusableEventError` for a retained fact for which there is no room; what it adds counts at once."""
+        signed, limit = admitted.signed, self._store.limit_bytes
+        payer = self._payer(signed)
+        mine = held is not None and self._payer(held).subject == payer.subject
+        adds, size = (0, len(signed.raw) - len(held.raw)) if held and mine else (1, len(signed.raw) + ROW_BYTES)
+        own, every = self._live_of(payer.subject), self._live_of(None)
+        why = over_live(payer, own, every, size=size, adds=adds, limit=limit) or self._over_own(signed, payer, adds)
+        if why:
+            raise UnusableEventError("quota", why, next="end facts that are not needed any more")
+        for whose, live in ((payer.subject, own), (None, every)):
+            self._live[whose] = Live(live.facts + adds, live.bytes + size)
+
+    def _over_own(self, signed: SignedEvent, payer: Certificate, adds: int) -> str:
+        """Why a delegate may have no more facts, beside what its ancestor may have; empty when it may."""
+        source = signed.event.source
+        holder = self._trust.certificate(signed.key_id, source)
+        if not adds or holder is None or holder.certificate.quota >= payer.quota:
+            return ""
+        count = self._counts.get(source, 0) or self._store.live_facts(source)
+        self._counts[source] = count + adds
+        return over_own(holder.certificate, count)
+
+    def _live_of(self, payer: str | None) -> Live:
+        if payer not in self._live:
+            self._live[payer] = Live(*self._store.live(payer))
+        return self._live[payer]
+
+    def _held(self, topic: str) -> SignedEvent | None:
+        if topic in self._winners:
+            self._winners.move_to_end(topic)
+            return self._winners[topic]
+        row = self._store.winner(topic)
+        held = None if row is None else decode(row.raw)[0]
+        self._remember(topic, held)
+        return held
+
+    def _remember(self, topic: str, held: SignedEvent | None) -> None:
+        self._winners[topic] = held
+        self._winners.move_to_end(topic)
+        if len(self._winners) > _WINNERS_REMEMBERED:
+            self._winners.popitem(last=False)
+
+    def _standing(self, event: Event) -> Standing:
+        """What is held where a fact wants to stand; what a tombstone of this very batch hides is not held any more."""
+        held = self._held(event.topic)
+        if event.epoch is None:
+            return Standing(held)
+        if event.ends:  # one of the same epoch may follow it: its signer may have been revoked (J3)
+            return Standing(held, 0 if held is None else (held.event.epoch or 0) - 1)
+        tombstone = self._held(TOMBSTONE + thing_of(event.topic))
+        ended = 0 if tombstone is None else tombstone.event.epoch or 0
+        hidden = held is not None and is_over(held.event, ended)
+        return Standing(None if hidden else held, ended)
+
+    # --- holes ---------------------------------------------------------------------------------------------------
+
+    def _watch_sequence(self, event: Event, now_ms: int) -> None:
+        """What is missing before an event that came over its source's own session, or of the incarnation before (B2, B3)."""
+        source, incarnation = event.source, event.incarnation
+        holes = []
+        if event.type == "dsmt.source.started" and event.data.get("previous_incarnation") is not None:
+            before = (event.data["previous_incarnation"], event.data.get("previous_sequence") or 0)
+            holes += self._marks.ended(source, *before)
+        holes += self._marks.came(source, incarnation, event.sequence, now_ms)
+        if event.type == "dsmt.heartbeat" and event.data.get("incarnation") == incarnation:
+            holes += self._marks.vouched(source, incarnation, event.data["sequence"], now_ms)
+        self._tell_holes(holes)
+
+    def _tell_holes(self, holes: Iterable[Hole]) -> None:
+        for source, _, first, last in holes:
+            said = f"{source} #{first}..#{last} did not come"
+            self._notice(
+                BrokerNotice(kind="gap", source=source, topic=None, first=first, last=last, message=said, unit="sequence")
+            )
+
+    def wanted(self, source: str) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+        """What is to be asked of a source now: its incarnation, and ranges of its sequence."""
+        return self._marks.wanted(source)
+
+    def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
+        """A source has what it was asked for no more."""
+        self._tell_holes(self._marks.gone(source, incarnation, ranges))
+
+    def overdue(self) -> None:
+        """Tell what was asked for and has not come."""
+        self._tell_holes(self._marks.overdue(self._now_ms()))
+
+    def _refused(self, identity: EventId) -> None:
+        """What was refused is no hole: its source has been told."""
+        self._marks.refused(*identity)
+
+    def _equivocation(self, signed: SignedEvent) -> Refusal:
+        event = signed.event
+        said = f"{event.source} signed two different events as #{event.incarnation}-{event.sequence}"
+        self._notice(
+            BrokerNotice(
+                kind="equivocation",
+                source=event.source,
+                topic=event.topic,
+                first=event.sequence,
+                last=event.sequence,
+                message=said,
+            )
+        )
+        return Refusal(signed.id, UnusableEventError("event.equivocation", said), restart=True)
+
+    def _notice(self, notice: BrokerNotice) -> None:
+        self.own(f"{self._identity.name}/notice", notice, subject=notice.source)
+
+    def notice(self, kind: str, source: str, message: str) -> None:
+        """Say a fault of the stream that was seen elsewhere in the broker."""
+        self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
+
+    def forget_source(self, source: str) -> None:
+        """A source has left: what is remembered of it is read from the store when it returns."""
+        self._marks.forget(source)
+        self._reoffered.discard(source)
+
+    # --- storing -------------------------------------------------------------------------------------------------
+
+    def commit(self) -> list[Row]:
+        """Store what is pending; the rows. Raises `FailedError` when that cannot be: nothing was stored (rule 5)."""
+        self._say()
+        batch = [*self._own.values(), *self._pending.values()]
+        self._pending.clear()
+        self._live.clear()
+        self._counts.clear()
+        if not batch:
+            return []
+        try:
+            numbers = self._store.append(batch)
+        except FailedError as error:
+            self._winners.clear()
+            self._marks.clear()
+            self.full = error
+            raise
+        self._own.clear()
+        self.full = None
+        rows = []
+        for number, one in zip(numbers, batch, strict=True):
+            event = one.signed.event
+            rows.append(Row(number, one.arrived_ms, event.topic, event.to, one.fact, one.signed.key_id, one.signed.raw))
+            if event.ends and one.winner:
+                self._winners.clear()
+        return rows
+
+    def expire(self) -> None:
+        """Let dead facts die; whose certificate pays is looked up anew, for it may have been renewed.
+
+        Of whom no mark is in memory what others have brought is in the store, where it is looked for.
+        """
+        self._payers.clear()
+        self._reoffered = {source for source in self._reoffered if self._marks.high(source) is not None}
+        if self._store.expire(self._now_ms()):
+            self._winners.clear()
+
+
+def _claimed(raw: bytes) -> EventId | None:
+    """The id that an unusable event claims, so that its refusal can be addressed."""
+    try:
+        return decode(raw)[0].id
+    except UnusableEventError:
+        return None

@@ -1,0 +1,44 @@
+"""Receipts: what a broker answers to what was published: acknowledgement records, and refusals that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dsmt.bus.broker.ingest import Refusal
+from dsmt.bus.wire.frames import Acked, Nacked
+from dsmt.event.envelope import EventId
+from dsmt.ports.store import Store
+
+
+def acked(ids: Iterable[EventId], store: Store, now_ms: int) -> Acked:
+    """The record for events that are stored now, as ranges (D1)."""
+    ranges: list[tuple[str, int, int, int]] = []
+    for source, incarnation, sequence in ids:
+        if ranges and ranges[-1][0] == source and ranges[-1][1] == incarnation and ranges[-1][3] + 1 == sequence:
+            ranges[-1] = (source, incarnation, ranges[-1][2], sequence)
+        else:
+            ranges.append((source, incarnation, sequence, sequence))
+    return Acked(
+        ranges=tuple(ranges),
+        level="stored",
+        copies=1,
+        synced=store.synced,
+        store=store.identity,
+        row=store.head,
+        time_ms=now_ms,
+    )
+
+
+def nacked(session: str, refusal: Refusal, now_ms: int) -> Nacked:
+    """The refusal of one event; `session` stands for the source of what cannot be read at all."""
+    source, incarnation, sequence = refusal.id or (session, 0, 0)
+    return Nacked(
+        source=source,
+        incarnation=incarnation,
+        sequence=sequence,
+        code=refusal.error.code,
+        message=refusal.error.message[:4096],
+        next=refusal.error.next[:4096],
+        realm_ms=now_ms,
+        restart=refusal.restart,
+    )

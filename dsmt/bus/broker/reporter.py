@@ -1,0 +1,204 @@
+"""The witness: what a broker says itself, of its sessions, of its store and of its own life.
+
+Rule 1: session facts follow `presence`; a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
+Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.
+Rule 3: who exports is given a head of now; of many who ask, all within `FRESH_S` get one and the same.
+Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dsmt.bus.broker.fan_out import Session
+from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.rules.presence import How, Presence
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import decode
+from dsmt.event.records import BrokerStats, Heartbeat, Started, TrimRecord, from_data
+from dsmt.event.records import Session as SessionFact
+from dsmt.event.rowset import RowSet
+from dsmt.ports.store import Row, Store
+
+STATS_S: Final = 30.0
+HEARTBEAT_S: Final = 1.0
+FRESH_S: Final = 1.0
+PASSED_TTL_MS: Final = 600_000
+"""How long the session of a command line is remembered after its end; each is a source of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """What a broker says of its process."""
+
+    name: str
+    pid: int | None
+    version: str
+
+
+class BrokerReporter:
+    """A broker's own statements. `now` is boot-time seconds, `now_ms` realm ms."""
+
+    def __init__(self, about: Self, store: Store, ingest: Ingest, now: float) -> None:
+        self._about, self._store, self._ingest = about, store, ingest
+        self.presence = Presence(now)
+        self._stats_at = self._beat_at = now
+        self._stats_topic, self._trimmed_topic = f"{about.name}/stats", f"{about.name}/trimmed"
+        self._asked_at = now - FRESH_S
+        self.signed_head = b""
+        """The newest stats, as they were signed."""
+
+    # --- the beginning -------------------------------------------------------------------------------------------
+
+    def restore(self, row: Row, now: float, now_ms: int) -> None:
+        """Take in a retained fact of this broker's past, if it is one of a session."""
+        prefix = f"{self._about.name}/session/"
+        if not row.topic.startswith(prefix):
+            return
+        source = row.topic.removeprefix(prefix)
+        try:
+            record = from_data(SessionFact, decode(row.raw)[0].event.data)
+        except UnusableEventError:
+            return  # damaged, or of another version: the next attachment says it anew
+        again = self.presence.restore(source, record, now, now_ms)
+        if again is not None:
+            self._say(source, again)
+
+    def started(self) -> None:
+        """Say that this incarnation has begun."""
+        mark = self._store.high_mark(self._about.name)
+        self._ingest.own(
+            f"source/{self._about.name}",
+            Started(
+                previous_incarnation=None if mark is None else mark[0],
+                previous_sequence=None if mark is None else mark[1],
+                version=self._about.version,
+            ),
+        )
+
+    # --- sessions ------------------------------------------------------------------------------------------------
+
+    def opened(self, session: Session, now: float, now_ms: int) -> None:
+        """A session has attached."""
+        opened = self.presence.opened(
+            session.name,
+            attachment=session.attachment,
+            issued=0 if session.certificate is None else session.certificate.issued,
+            incarnation=session.incarnation,
+            claimed=session.claimed,
+            pid=session.pid,
+            version=session.version,
+            address=session.address,
+            now=now,
+            now_ms=now_ms,
+        )
+        self._say(session.name, opened)
+
+    def heard(self, session: Session, now: float, now_ms: int) -> bool:
+        """A session has said something; whether it had been silent."""
+        record = self.presence.heard(session.name, now, now_ms)
+        if record is not None:
+            self._say(session.name, record)
+        return record is not None
+
+    def closed(self, session: Session, how: How, now: float, now_ms: int) -> None:
+        """A session's connection has ended."""
+        record = self.presence.closed(session.name, session.attachment, how, now, now_ms)
+        if record is not None:
+            self._say(session.name, record)
+
+    def _say(self, source: str, record: SessionFact) -> None:
+        passed = record.state == "closed" and source.startswith("operator/")
+        ttl_ms = PASSED_TTL_MS if passed else None
+        self._ingest.own(f"{self._about.name}/session/{source}", record, subject=source, ttl_ms=ttl_ms)
+
+    # --- time passes ---------------------------------------------------------------------------------------------
+
+    def stored(self, rows: Sequence[Row]) -> None:
+        """Note what was stored."""
+        for row in rows:
+            if row.topic == self._stats_topic:
+                self.signed_head = row.raw
+            elif row.topic == self._trimmed_topic:
+                self._store.told(from_data(TrimRecord, decode(row.raw)[0].event.data).number, row.row)
+
+    def trimmed(self) -> None:
+        """Say what was trimmed and not said yet."""
+        for trim in self._store.untold():
+            record = TrimRecord(
+                store=self._store.identity,
+                number=trim.number,
+                budget=trim.budget,
+                first=trim.first,
+                last=trim.last,
+                count=len(RowSet.read(trim.rows)),
+                rows=trim.rows,
+            )
+            self._ingest.own(self._trimmed_topic, record)
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the signed head is too old for who exports now; if so it counts as renewed by asking."""
+        stale = now - self._asked_at >= FRESH_S
+        if stale:
+            self._asked_at = now
+        return stale
+
+    def tick(
+        self,
+        now: float,
+        now_ms: int,
+        *,
+        expected: float,
+        lag: float,
+        sessions: int,
+        address: str,
+        clock_ahead_s: float,
+        early_s: float,
+    ) -> bool:
+        """Say what is due, `expected` seconds after the last time; whether a heartbeat was."""
+        for source, record in self.presence.tick(now, now_ms, expected):
+            self._say(source, record)
+        if now >= self._stats_at:
+            self._stats_at = now + STATS_S
+            self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)
+        beats = now >= self._beat_at
+        if beats:
+            self._beat_at = now + HEARTBEAT_S
+            chain = self._ingest.chain
+            self._ingest.own(
+                f"{self._about.name}/heartbeat",
+                Heartbeat(
+                    incarnation=chain.incarnation, sequence=chain.sequence, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S
+                ),
+            )
+        return beats
+
+    def say_stats_soon(self) -> None:
+        """Something has changed that an operator must see."""
+        self._stats_at = 0.0
+
+    def stats(self, *, lag: float, sessions: int, address: str, clock_ahead_s: float = 0.0, early_s: float = 0.0) -> None:
+        """Say how the broker is, with the head of its store."""
+        counts = self._store.counts()
+        self._ingest.own(
+            self._stats_topic,
+            BrokerStats(
+                store=self._store.identity,
+                head=self._store.head,
+                head_hash=self._store.head_hash,
+                sessions=sessions,
+                events=counts["events"],
+                facts=counts["facts"],
+                disk_bytes=counts["bytes"],
+                history_from_ms=counts["first_ms"],
+                dropped=self._ingest.dropped,
+                lag_s=round(lag, 4),
+                pid=self._about.pid,
+                version=self._about.version,
+                address=address,
+                clock_ahead_s=round(clock_ahead_s, 3),
+                early_s=round(early_s, 3),
+            ),
+        )

@@ -1,0 +1,119 @@
+"""Requests: what attached sessions ask of a broker, beside publishing, and what each costs who pays for it.
+
+Rule 1: an answer's bytes are work as well; so is what makes the broker look at all its topics, or write twice (`quota`).
+Rule 2: events are given by id to who may read their topic, or to whom they are addressed.
+Rule 3: who only reads may ask, and nothing else (D2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.depot import Depot
+from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.rules.quota import UNIT_BYTES, Rates
+from dsmt.bus.wire import frames as f
+from dsmt.errors import InputError, RefusedError
+from dsmt.ports.clock import Clock
+from dsmt.ports.store import Store
+from dsmt.trust.grants import may
+from dsmt.trust.store import Signer
+
+SUBSCRIBE_COST: Final = 32
+"""Units of work: who takes what is found anew for all topics."""
+PUT_COST: Final = 2
+"""Units of work for each of a chunk's own: it is written twice, and read to be hashed."""
+
+Send = Callable[[Session, f.Frame, tuple[bytes, ...]], bool]
+
+
+class Requests:
+    """Answers sessions. `head` signs the head of the history, `pump` and `step` have readers and the depot go on."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        deliveries: FanOut,
+        ingest: Ingest,
+        admission: Admission,
+        depot: Depot,
+        rates: Rates,
+        send: Send,
+        head: Callable[[], bytes],
+        pump: Callable[[], None],
+        step: Callable[[], None],
+    ) -> None:
+        self._store, self._clock, self._deliveries, self._ingest = store, clock, deliveries, ingest
+        self._admission, self._depot, self._rates = admission, depot, rates
+        self._send, self._head, self._pump, self._step = send, head, pump, step
+
+    def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
+        """Do what a session asks. Raises `RefusedError`, `InputError`."""
+        match frame:
+            case f.Keepalive():
+                pass
+            case f.Consumed(id=number, count=count):
+                self._deliveries.consumed(session, number, count)
+                self._pump()
+            case f.Mark(id=number, token=token):
+                self._deliveries.mark(session, number, token)
+            case f.Subscribe():
+                self._spend(session, SUBSCRIBE_COST)
+                self._deliveries.subscribe(session, frame)
+                self._pump()
+            case f.Unsubscribe(id=number):
+                self._deliveries.unsubscribe(session, number)
+            case f.Gone(incarnation=incarnation, ranges=ranges):
+                self._ingest.gone(session.name, incarnation, ranges)
+            case f.Repair():
+                self._deliveries.repair(session, frame)
+            case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:
+                raise RefusedError("bus.reads", f"{session.name} has attached as one who only reads")
+            case f.Known(signers=signers):
+                self._known(session, signers)
+            case f.Certificates():
+                self._admission.introduced(session, parts)
+            case f.Fetch():
+                self._fetch(session, frame)
+            case f.HistoryAsked():
+                self._deliveries.history(session, frame)
+            case f.HeadAsked(id=number):
+                self._answer(session, f.HeadIs(id=number), (self._head(),))
+            case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):
+                said = f"{session.name} may not put blobs into the depot"
+                self._answer(session, f.BlobIs(id=frame.id, size=None, ok=False, message=said), ())
+            case f.ChunkPut() | f.BlobFinished():
+                self._spend(session, PUT_COST * sum(map(len, parts)) / UNIT_BYTES)
+                self._depot.put(frame, parts, session.payer, lambda answer: self._answer(session, answer, ()))
+                self._step()
+            case f.BlobAsked() | f.ChunkAsked():
+                self._answer(session, *self._depot.asked(frame))
+            case _:
+                raise InputError("bus.frame", f"a client does not send {type(frame).__name__.lower()}")
+
+    def _known(self, session: Session, signers: Iterable[Signer]) -> None:
+        """Say whose certificates are needed no more; who is told so is shown them again with the next that they sign."""
+        passed = tuple(signer for signer in signers if not self._admission.knows(*signer))
+        session.known.difference_update(passed)
+        if passed:
+            self._answer(session, f.Forget(signers=passed), ())
+
+    def _fetch(self, session: Session, asked: f.Fetch) -> None:
+        granted = () if session.certificate is None else session.certificate.read
+        found = (self._store.event(*one) for one in asked.ids)
+        rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
+        self._deliveries.introduce(session, rows)
+        self._answer(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
+
+    def _answer(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
+        """Send what was asked for (rule 1)."""
+        self._spend(session, sum(map(len, parts)) / UNIT_BYTES)
+        self._send(session, frame, parts)
+
+    def _spend(self, session: Session, units: float) -> None:
+        self._rates.spend(session.payer, units, self._clock.boottime())

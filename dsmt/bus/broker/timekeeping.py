@@ -1,0 +1,110 @@
+"""Timekeeping: a broker's realm time over its life: what is told of it, and what its next start is given (rule J4).
+
+Rule 1: the wall clock is looked at in each tick. That it is far off, is followed slowly, or is right again is told once.
+Rule 2: an operator's word is obeyed when it is stored.
+Rule 3: what others bring back of what was decided may be ahead of it: then this broker's store began anew, and its machine's
+    clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
+Rule 4: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from dsmt.bus.broker.wholeness import EARLY_S
+from dsmt.bus.rules.broker_time import FAR_MS, BrokerTime, accepted
+from dsmt.ports.clock import Clock
+from dsmt.ports.store import Row, Store
+
+KEEP_S: Final = 5.0
+KEPT: Final = "time"
+"""Under it the store keeps the time."""
+
+
+class Timekeeper:
+    """Keeps the time of the broker of this name on a machine in this boot; `tell` says a sentence to everybody."""
+
+    def __init__(self, name: str, boot: str, store: Store, clock: Clock, tell: Callable[[str], None]) -> None:
+        self._name, self._store, self._clock, self._tell = name, store, clock, tell
+        now = clock.boottime()
+        self._time = BrokerTime(boot, clock.wall_ms(), now, kept=store.get_meta(KEPT), last_ms=_last_arrival_ms(store))
+        self._told_far, self._keep_at = False, now
+        self._early_ms, self._early_until, self._told_early = 0, now, False
+
+    def now_ms(self) -> int:
+        """Realm time in ms."""
+        return self._time.now_ms(self._clock.boottime())
+
+    @property
+    def ahead_s(self) -> float:
+        """By how much the machine's clock is ahead of realm time, in seconds."""
+        return self._time.ahead_s
+
+    @property
+    def early_s(self) -> float:
+        """By how much the latest of what was decided and is refused for its time is ahead; 0 when nothing is (rule 3)."""
+        late = self._clock.boottime() >= self._early_until
+        return 0.0 if late else max(0.0, (self._early_ms - self.now_ms()) / 1000)
+
+    def early(self, ms: int) -> None:
+        """What was decided at this time is refused, for it is ahead (rule 3)."""
+        self._early_ms = max(ms, self._early_ms if self.early_s else 0)
+        self._early_until = self._clock.boottime() + EARLY_S
+
+    def was(self, ms: int) -> bool:
+        """The broker has once said this time itself; whether realm time goes ahead to it."""
+        return self._time.was(ms, self._clock.boottime())
+
+    def look(self) -> None:
+        """Look at the machine's clock (rule 1)."""
+        self._time.seen(self._clock.wall_ms(), self._clock.boottime())
+        if self._time.is_far != self._told_far:
+            self._told_far = self._time.is_far
+            self._tell(self._said())
+        if bool(self.early_s) != self._told_early:
+            self._told_early = bool(self.early_s)
+            self._tell(self._said_early())
+
+    def _said_early(self) -> str:
+        if not self._told_early:
+            return f"nothing that was decided before is ahead of the time of {self._name} any more"
+        accept = f"dsmt clock accept {self._name.removeprefix('broker/')}"
+        return (
+            f"what was decided before is {self.early_s:.0f} s ahead of the time of {self._name} and is refused until then: "
+            f"its store began anew with a clock that is behind. Set the clock of its machine right, then say {accept}"
+        )
+
+    def _said(self) -> str:
+        ahead_s = self.ahead_s
+        if abs(ahead_s) * 1000 <= FAR_MS:
+            return "it is right again"
+        what = "and is not followed" if self._told_far else "which goes slower until it is there"
+        off = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} realm time"
+        return f"the clock of {self._name}'s machine is {off}, {what}"
+
+    def obey(self, rows: Iterable[Row]) -> bool:
+        """Take the machine's clock for realm time, if an operator says so in one of these (rule 2); whether it is."""
+        ahead_s = accepted(rows, self._name)
+        if ahead_s is None:
+            return False
+        self._time.seen(self._clock.wall_ms(), self._clock.boottime())
+        taken = self._time.accept(ahead_s)
+        self._keep()
+        return taken
+
+    def keep(self) -> None:
+        """Have the store keep it, now and then (rule 4)."""
+        now = self._clock.boottime()
+        if now >= self._keep_at:
+            self._keep_at = now + KEEP_S
+            self._keep()
+
+    def _keep(self) -> None:
+        self._store.put_meta(KEPT, self._time.kept)
+
+
+def _last_arrival_ms(store: Store) -> int:
+    """When the last row was stored (realm ms)."""
+    rows = store.rows(max(0, store.head - 1), 1)
+    return rows[-1].arrived_ms if rows else 0

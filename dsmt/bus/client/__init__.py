@@ -1,0 +1,1 @@
+"""The client: one source's connection to the realm."""

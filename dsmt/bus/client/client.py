@@ -1,0 +1,480 @@
+"""The client: one source's connection to the realm; a shell over network, clock and entropy that fulfils `ports.bus.Bus`.
+
+Rule 1: it holds one link to one broker at a time; when that is lost it tries others at random, with backoff and jitter, and
+    never forgets one. Who was refused waits longer each time, who was attached begins anew.
+Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
+    realm time with three round trips, then once a minute.
+Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
+Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
+    certificate that has ended, asks again only now and then (J3).
+Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
+Rule 6: a link from which nothing came for `SILENT_S` of its own running time is lost.
+Rule 7: each minute it asks about some of the certificates that it was shown, and lets go of those that its broker does not
+    know any more: nothing is stored there that they verify (D2). Not while it re-offers what its broker may not know yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from dsmt.bus.client.asking import Asking
+from dsmt.bus.client.attaching import About, greet, measure, sign_attachment
+from dsmt.bus.client.emission import ClientEmission, cause_of, followed
+from dsmt.bus.client.publisher import Publisher
+from dsmt.bus.client.send_queue import SendQueue
+from dsmt.bus.client.subscription import ClientSubscription
+from dsmt.bus.client.subscriptions import SubscriptionRegistry
+from dsmt.bus.rules.backoff import Backoff
+from dsmt.bus.rules.ended_keys import EndedKeys
+from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
+from dsmt.bus.wire import frames as f
+from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.hlc import BOUND_MS
+from dsmt.logs import Logger
+from dsmt.ports.bus import Ack, Draft, HistoryPage, Interest, Level
+from dsmt.ports.clock import Clock
+from dsmt.ports.entropy import Entropy
+from dsmt.ports.files import Files
+from dsmt.ports.network import Link, Network
+from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.identity import Identity
+from dsmt.trust.keys import link_key
+from dsmt.trust.store import Signer, TrustStore
+
+__all__ = ["About", "BusClient"]
+
+SILENT_S: Final = 5.0
+ATTACH_S: Final = 5.0
+MEASURE_S: Final = 60.0
+KNOWN_AT_ONCE: Final = 256
+INCARNATION_FILE: Final = "incarnation"
+
+
+class BusClient:
+    """One source's connection to the realm. `run` keeps it attached until cancelled; everything else may be called any time.
+
+    `kept` is where the last incarnation is remembered; without it the broker's word is awaited before anything is signed.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        trust: TrustStore,
+        brokers: Sequence[BrokerAddress],
+        network: Network,
+        clock: Clock,
+        entropy: Entropy,
+        about: About,
+        kept: Files | None = None,
+        reads: bool = False,
+    ) -> None:
+        self._identity, self._trust, self._brokers = identity, trust, list(brokers)
+        self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
+        self._kept, self._reads = kept, reads
+        self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
+        self._uplink: SendQueue | None = None
+        self._attachment = 0
+        self._attached = asyncio.Event()
+        self._asking = Asking(self._post, self._attached)
+        self._kept_incarnation = kept_incarnation = self._remembered()
+        self._publisher = Publisher(
+            identity, trust, about.version, now_ms=self.now_ms, began=self._began, previous=kept_incarnation
+        )
+        self._readings = SubscriptionRegistry(trust, lambda: self._publisher.speaker.clock, self._try_post)
+        self._on_attached: list[Callable[[], None]] = []
+        self._samples: list[Sample] = []
+        self._heard = 0.0
+        self._lag = 0.0
+        self._store = self._lost_broker = ""
+        self.broker = ""
+        self.refusal: RefusedError | None = None
+        """Why the last attachment was refused, until one succeeds."""
+        self._log = Logger(source=identity.name)
+        self._asked: Signer = (b"", "")
+        """Up to whom it has asked about certificates."""
+        self._ended_keys = EndedKeys(trust, self._log)
+        trust.add_all([signed.raw for signed in identity.chain])
+        if kept_incarnation is not None:
+            self._publisher.begin(max(kept_incarnation + 1, clock.wall_ms()))
+
+    # --- the port ------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        """The name this connection publishes under."""
+        return self._identity.name
+
+    @property
+    def attached(self) -> bool:
+        """Whether a broker holds our attachment now."""
+        return self._attached.is_set()
+
+    @property
+    def identity(self) -> Identity:
+        """Who this is."""
+        return self._identity
+
+    @property
+    def trust(self) -> TrustStore:
+        """What this process knows about who may say what."""
+        return self._trust
+
+    @property
+    def attachment(self) -> int:
+        """The number of the last attachment; 0 before the first."""
+        return self._attachment
+
+    @property
+    def clock_offset_s(self) -> float:
+        """The machine's wall clock minus realm time, in seconds."""
+        return (self._clock.wall_ms() - self.now_ms()) / 1000
+
+    async def wait_attached(self) -> None:
+        """Wait until a broker holds our attachment."""
+        await self._attached.wait()
+
+    def now_ms(self) -> int:
+        """Realm time in ms."""
+        return self._time.now_ms(self._clock.boottime())
+
+    def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
+        """Sign and send, without waiting. Raises `InputError` when the draft is not valid for its topic."""
+        if self._reads:
+            raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
+        del level  # a lone broker stores everything before it answers, which is what any level asks at most
+        replaces = None if draft.replaces is None else followed(draft.replaces)
+        version, epoch = draft.version, draft.epoch
+        if replaces is not None:
+            version = version or replaces.version + 1
+            epoch = epoch or replaces.epoch
+        saying = self._publisher.speaker.saying(
+            draft.topic,
+            dict(draft.data),
+            subject=draft.subject,
+            cause=tuple([cause_of(c) for c in draft.cause]),
+            ttl=draft.ttl_ms,
+            to=draft.to,
+            epoch=epoch,
+            version=version,
+            replaces=None if replaces is None else replaces.name,
+        )
+        emission = ClientEmission(saying)
+        self._publisher.say(emission)
+        return emission
+
+    def flush(self) -> None:
+        """Sign and send now what was emitted in this turn."""
+        self._publisher.flush()
+
+    async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
+        """`emit`, then wait for the acknowledgement."""
+        return await self.emit(draft, level=level).acknowledged()
+
+    def offer(self, signed: Sequence[SignedEvent]) -> None:
+        """Re-offer signed facts of anybody (rule R5)."""
+        self._publisher.offer(signed)
+
+    @property
+    def early_s(self) -> float:
+        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0."""
+        return self._publisher.early_s
+
+    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
+        """The certificates of who signed a fact, up to the root's."""
+        return tuple(one.raw for one in self._trust.chain(signed.key_id, signed.event.source))
+
+    def introduce(self, certificates: Sequence[bytes]) -> None:
+        """Take in certificates that were kept with a fact; those above come after those that they have signed."""
+        for raw in reversed(certificates):
+            try:
+                self._trust.add(raw)
+            except UnusableEventError as error:
+                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
+
+    def heartbeat(self, topic: str, emit_rate_s: float) -> None:
+        """Emit a heartbeat that vouches for all facts of this source, if anybody hears it; none is kept for later."""
+        speaker = self._publisher.speaker
+        if speaker.chain is not None and self.attached:
+            self.emit(Draft(topic, speaker.heartbeat(self._lag, emit_rate_s), subject=self.source))
+
+    def on_attached(self, call: Callable[[], None]) -> None:
+        """Call this after each attachment."""
+        self._on_attached.append(call)
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
+        """Deliveries in batches, in store order, over reconnections, until the block is left."""
+        subscription = self._readings.begin(interest)
+        try:
+            yield subscription
+        finally:
+            self._readings.end(subscription)
+
+    async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
+        """Events of the history by id."""
+        return await self._asking.fetch(ids, lambda raw: self._trust.open(raw)[0])
+
+    async def history(self, after: int) -> HistoryPage:
+        """What of the broker's store stands behind a row."""
+        return await self._asking.history(after, lambda: self._store)
+
+    async def head(self) -> SignedEvent:
+        """The broker's stats with the head of its store, signed now."""
+        return self._trust.open(await self._asking.head())[0]
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
+        await self._asking.put_blob(chunks, digest)
+
+    def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
+        """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""
+        return self._asking.get_blob(digest)
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _post(self, frame: f.Frame, *parts: bytes) -> None:
+        if self._uplink is None:
+            raise TransportError("link.lost", "no broker is attached", next="it is tried again")
+        self._uplink.post(frame, *parts)
+
+    def _try_post(self, frame: f.Frame) -> None:
+        """Post what a lost link makes needless, for it is asked anew at the next one."""
+        if self.attached:
+            with suppress(TransportError):
+                self._post(frame)
+
+    def _began(self, incarnation: int) -> None:
+        if self._kept is not None:
+            self._kept.write(INCARNATION_FILE, str(incarnation).encode())
+
+    def _remembered(self) -> int | None:
+        kept = None if self._kept is None else self._kept.read(INCARNATION_FILE)
+        return int(kept) if kept is not None and kept.isdigit() else None
+
+    # --- being attached ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Attach, and attach again, until cancelled."""
+        backoff = Backoff()
+        while True:
+            broker = self._brokers[int(self._entropy.uniform(0, len(self._brokers)))]
+            delay = 0.0
+            try:
+                link = await self._network.connect(
+                    broker.address, self._identity.key.link_secret(), server_key=link_key(broker.public)
+                )
+                try:
+                    await self._hold(link)
+                finally:
+                    self._detached()
+                    await link.close()
+            except DsmtError as error:
+                if isinstance(error, RefusedError):
+                    self.refusal = error
+                elif self._heard:
+                    backoff.attached()
+                self._log.info("not attached", broker=broker.address, reason=str(error))
+                delay = backoff.failed(error)
+            self._heard = 0.0
+            await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
+
+    def _detached(self) -> None:
+        self._uplink = None
+        self._attached.clear()
+        self._publisher.attached(None)
+        self._asking.lost()
+
+    async def _hold(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(ATTACH_S):
+                await self._attach(link)
+        except TimeoutError as error:
+            raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
+        uplink = SendQueue(link, self._publisher.flush_soon)
+        self._begin_link(uplink)
+        await _until_one_fails(uplink.run(), self._receive(link), self._keep_alive())
+
+    async def _attach(self, link: Link) -> None:
+        self._learn_time(offset_of(await measure(link, self._clock)))
+        welcome = await greet(
+            link,
+            self._identity,
+            self._trust,
+            self._about,
+            incarnation=self._publisher.speaker.incarnation,
+            attachment=self._attachment + 1,
+            reads=self._reads,
+        )
+        if welcome.incarnation != self._publisher.speaker.incarnation:
+            self._publisher.begin(welcome.incarnation)
+        self._attachment = welcome.attachment
+        sign_attachment(link, self._identity, welcome)
+        self._lost_broker, self.broker, self._store = self.broker, welcome.broker, welcome.store
+
+    def _learn_time(self, offset_ms: float) -> None:
+        """Take in the broker's time, before anything is claimed.
+
+        What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
+        incarnation that is ahead of realm time is given up: no broker takes it (A11).
+        """
+        now, guessed_ms, speaker = self._clock.boottime(), self.now_ms(), self._publisher.speaker
+        self._time.measured(offset_ms, now)
+        realm_ms, heard = int(now * 1000 + offset_ms), self._attachment > 0
+        wrong = not heard and abs(self.now_ms() - guessed_ms) > BOUND_MS
+        if speaker.chain is not None and (wrong or speaker.incarnation > realm_ms + BOUND_MS):
+            kept = 0 if self._kept_incarnation is None else self._kept_incarnation + 1
+            incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
+            self._publisher.restart(incarnation, backwards=True, unheard=not heard)
+
+    def _begin_link(self, uplink: SendQueue) -> None:
+        self._uplink = uplink
+        self._heard = self._clock.boottime()
+        self.refusal = None
+        self._attached.set()
+        self._ended_keys.attached()
+        self._publisher.attached(uplink)
+        self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
+        for call in self._on_attached:
+            call()
+        self._publisher.flush()
+
+    async def _receive(self, link: Link) -> None:
+        while True:
+            for message in await link.receive():
+                frame, parts = f.unpack(message)
+                self._received(frame, parts)
+            self._heard = self._clock.boottime()
+
+    def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
+        match frame:
+            case f.Deliver() | f.CompleteFrame() | f.BookmarkFrame() | f.Repaired() | f.Told():
+                self._readings.received(frame, parts, self._clock.boottime(), self.now_ms())
+            case f.Acked():
+                self._publisher.acked(frame)
+            case f.Nacked():
+                self._nacked(frame)
+            case f.Missing(incarnation=incarnation, ranges=ranges):
+                gone = self._publisher.missing(incarnation, ranges)
+                if gone:
+                    self._post(f.Gone(incarnation=incarnation, ranges=gone))
+            case f.Certificates():
+                self._certificates(parts)
+            case f.Forget(signers=signers):
+                self._forget(signers)
+            case f.Revocations():
+                self._revocations(frame, parts)
+            case f.Tally(token=token):
+                self._try_post(f.Tallied(token=token))
+            case f.TimeIs(sent=sent, realm_ms=realm_ms):
+                self._measure(Sample(sent, self._clock.boottime(), realm_ms))
+            case (
+                f.Fetched(id=number)
+                | f.BlobIs(id=number)
+                | f.Chunk(id=number)
+                | f.HistoryIs(id=number)
+                | f.HeadIs(id=number)
+            ):
+                self._asking.answered(number, frame, parts)
+            case f.Refused(code=code, message=message, next=follow):
+                raise RefusedError(code, message, next=follow)
+            case _:
+                pass
+
+    def _certificates(self, raws: Sequence[bytes]) -> None:
+        try:
+            self._trust.add_all(raws)
+        except UnusableEventError as error:
+            self._log.warning("certificate refused", reason=str(error))
+
+    def _ask_known(self) -> None:
+        """Ask which of the certificates that were shown are needed no more (rule 7)."""
+        if self._publisher.offers:
+            return
+        shown = sorted(self._shown())
+        part = [one for one in shown if one > self._asked][:KNOWN_AT_ONCE] or shown[:KNOWN_AT_ONCE]
+        if part:
+            self._asked = part[-1]
+            self._post(f.Known(signers=tuple(part)))
+
+    def _shown(self) -> set[Signer]:
+        own = {(one.certificate.key_id, one.certificate.subject) for one in self._identity.chain}
+        return {*self._trust.delegates()} - own
+
+    def _forget(self, signers: Sequence[Signer]) -> None:
+        for signer in self._shown().intersection(signers):
+            self._trust.forget(*signer)
+
+    def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
+        self._ended_keys.told(raws)
+        missing = self._ended_keys.missing() if frame.all and not self._reads else []
+        if missing:
+            self.offer(missing)
+
+    def _nacked(self, frame: f.Nacked) -> None:
+        identity = EventId(frame.source, frame.incarnation, frame.sequence)
+        self._log.warning("event refused", refused=str(identity), code=frame.code, reason=frame.message)
+        self._publisher.not_taken(identity, frame.code, frame.realm_ms)
+        if frame.source != self.source:
+            self._publisher.flush_soon()
+            return
+        current = frame.incarnation == self._publisher.speaker.incarnation
+        if current and (frame.restart or frame.code == "clock_ahead"):
+            ahead = frame.code == "clock_ahead"
+            if ahead:
+                self._time = RealmTime(frame.realm_ms - self._clock.boottime() * 1000)
+            incarnation, now_ms = max(frame.incarnation + 1, self.now_ms()), self.now_ms()
+            if incarnation > now_ms + BOUND_MS:  # a broker takes that only if it has granted it
+                raise TransportError("link.time", "realm time went back", next="it attaches anew")
+            self._publisher.restart(incarnation, backwards=ahead)
+        else:
+            self._publisher.refused(identity, RefusedError(frame.code, frame.message, next=frame.next))
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def _measure(self, sample: Sample) -> None:
+        self._samples.append(sample)
+        if len(self._samples) >= 3:
+            self._time.measured(offset_of(self._samples), self._clock.boottime())
+            self._samples = []
+
+    async def _keep_alive(self) -> None:
+        before = measured = self._clock.boottime()
+        while True:
+            await asyncio.sleep(f.KEEPALIVE_S)
+            now = self._clock.boottime()
+            self._lag = max(0.0, now - before - f.KEEPALIVE_S)
+            before = now
+            if self._lag > 0.5:
+                self._heard += self._lag
+            if now - self._heard > SILENT_S:
+                raise TransportError("link.silent", f"nothing came from {self.broker} for {SILENT_S:.0f} s")
+            self._post(f.Keepalive())
+            self._publisher.probe(now)
+            if now - measured >= MEASURE_S:
+                self._ask_known()
+                measured, self._samples = now, []
+                for _ in range(3):
+                    self._post(f.Time(sent=self._clock.boottime()))
+
+
+async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run these until one of them raises; the others are cancelled.
+
+    No task group: that of Python 3.11 forgets that its own task was cancelled when a child fails in the same moment.
+    """
+    tasks = [asyncio.get_running_loop().create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in errors:
+        if error is not None:
+            raise error

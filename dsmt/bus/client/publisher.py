@@ -1,0 +1,288 @@
+"""The publisher: a client's saying half: numbers, signs, keeps until acknowledged, sends in order, says again.
+
+Rule 1: the first thing that is said in a turn of the loop is signed and sent at once, all others as one burst after it.
+Rule 2: an event that is refused for good is declared by the next one on its topic; one refused for its time or its number
+    begins a new incarnation, in which everything unacknowledged is said again (A11, J4).
+Rule 3: a fact that is refused as `stale` is no fault: another one was first, and who said it decides anew (A3).
+Rule 4: at the loss of a link the shared facts that are not acknowledged are given up: resent blindly, an old decision would
+    win as the earlier sibling. They leave holes in their incarnation, so another one begins, whose `started` says up to
+    where the one before is whole (B3); it is sent before what else of that is sent again, unchanged.
+Rule 5: re-offered facts go with the certificates of those who signed them, a few at a time, and wait for no acknowledgement;
+    each waits once, and those that a lost link leaves are dropped: who offers does so again at the next one (R5).
+    Those for which the broker's clock is behind are kept, and offered again (`early`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Final
+
+from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.client.send_queue import SendQueue
+from dsmt.bus.rules.early import CODES, PROBE_S, Early
+from dsmt.bus.rules.outbox import Outbox
+from dsmt.bus.rules.signer import EventSigner, PendingEvent, restate
+from dsmt.bus.wire import frames as f
+from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.ports.bus import Ack, Cursor, Level
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Signer, TrustStore, revoked_by
+
+PUBLISH_EVENTS: Final = 64
+PUBLISH_BYTES: Final = 256 * 1024
+MISSING: Final = 64
+"""How many ranges one answer names; the broker gives up the others by itself."""
+OFFERS: Final = 512
+OFFER_BYTES: Final = 256 * 1024
+"""How many re-offered events, and bytes, are on their way: with the outbox's window, less than a broker takes."""
+
+
+class Publisher:
+    """What one source says. `now_ms` gives realm time; `began` is told each incarnation before anything is signed in it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        trust: TrustStore,
+        version: str,
+        *,
+        now_ms: Callable[[], int],
+        began: Callable[[int], None],
+        previous: int | None,
+    ) -> None:
+        self.speaker = EventSigner(identity.name, identity.key, version)
+        self.outbox = Outbox()
+        self._own, self._trust, self._now_ms, self._began = (identity.key.key_id, identity.name), trust, now_ms, began
+        self._previous: tuple[int, int | None] | None = None if previous is None else (previous, None)
+        self._emissions: dict[EventId, ClientEmission] = {}
+        self._waiting: list[ClientEmission] = []
+        self._offers: dict[EventId, SignedEvent] = {}
+        self._offered: dict[EventId, SignedEvent] = {}
+        """Re-offers that the broker has not answered."""
+        self._early = Early()
+        self._probe_at = 0.0
+        self._uplink: SendQueue | None = None
+        self._introduced: set[Signer] = set()
+        """Whose certificates the broker of this attachment has had from us."""
+        self._flushing = False
+
+    # --- saying --------------------------------------------------------------------------------------------------
+
+    def say(self, emission: ClientEmission) -> None:
+        """Say something as soon as that can be. Raises `InputError` over 64 KiB."""
+        saying = emission.saying
+        if not self.speaker.say(saying, self._now_ms(), declares=self.outbox.declare(saying.topic)):
+            self._waiting.append(emission)
+        elif saying.id is not None:
+            self._emissions[saying.id] = emission
+        self.flush_soon()
+
+    def offer(self, signed: Sequence[SignedEvent]) -> None:
+        """Re-offer signed facts of anybody (rule 5)."""
+        self._offers.update((one.id, one) for one in signed)
+        self.flush_soon()
+
+    @property
+    def early_s(self) -> float:
+        """By how much what is re-offered is ahead of the broker's realm time, which refuses it for that; else 0."""
+        return self._early.ahead_s
+
+    @property
+    def offers(self) -> bool:
+        """Whether the broker has not answered for all that was re-offered."""
+        return bool(self._offers or self._offered or self._early.ahead_s)
+
+    def probe(self, now: float) -> None:
+        """Offer now and then the earliest of what the broker refuses for its time. `now` is boot-time seconds."""
+        if now >= self._probe_at:
+            self._probe_at = now + PROBE_S
+            first = self._early.earliest()
+            if first is not None and first.id not in self._offered:
+                self.offer([first])
+
+    def begin(self, incarnation: int, *, unheard: bool = False) -> None:
+        """Start an incarnation; what is not acknowledged is said again under it.
+
+        `unheard`: nobody has heard anything of the one before, so it was none.
+        """
+        again = list(self._emissions.values())
+        self._emissions.clear()
+        self.outbox = Outbox()
+        self.speaker.sign()
+        if self.speaker.chain is not None and not unheard:
+            self._previous = (self.speaker.incarnation, self.speaker.chain.sequence)
+        self.speaker.begin(incarnation, self._now_ms(), previous=self._previous)
+        self._began(incarnation)
+        waiting, self._waiting = self._waiting, []
+        for emission in waiting:
+            if emission.saying.id is not None:
+                self._emissions[emission.saying.id] = emission
+        fresh: dict[PendingEvent, PendingEvent] = {}
+        for emission in again:
+            emission.saying = fresh[emission.saying] = restate(emission.saying, fresh)
+            if self.speaker.say(emission.saying, self._now_ms()) and emission.saying.id is not None:
+                self._emissions[emission.saying.id] = emission
+
+    def _give_up(self) -> None:
+        """A link is lost: nobody knows whether shared facts that are not acknowledged were stored (rule 4)."""
+        self.flush()
+        lost, chain = self.outbox.unanswered(), self.speaker.chain
+        if not lost or chain is None:
+            return
+        self._previous = (chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence))
+        for identity in lost:
+            self.outbox.settled(identity)
+            said = f"the link was lost before {identity} was acknowledged: it may be stored or not"
+            self._settle(identity, None, FailedError("unanswered", said, next="look at what it says now, and try again"))
+        incarnation = max(chain.incarnation + 1, self._now_ms())
+        self.outbox.declare_from(incarnation)
+        self.speaker.begin(incarnation, self._now_ms(), previous=self._previous)
+        self._began(incarnation)
+        self.flush()
+        self.outbox.goes_first(incarnation)
+
+    def restart(self, incarnation: int, *, backwards: bool, unheard: bool = False) -> None:
+        """Start anew because the broker said so; `backwards`: the clock had run ahead (A2)."""
+        if backwards:
+            self.speaker.clock.last = 0
+        self.begin(incarnation, unheard=unheard)
+        self.flush()
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def attached(self, uplink: SendQueue | None) -> None:
+        """There is a new attachment, over which everything unacknowledged is sent again; None: it is lost."""
+        lost, self._uplink = self._uplink, uplink
+        self._introduced = {self._own}
+        if uplink is None:
+            self._offers.clear()
+            self._offered.clear()
+            self._early.clear()
+        if lost is not None and uplink is None:
+            self._give_up()
+        self.outbox.again()
+
+    def flush_soon(self) -> None:
+        """Sign and send now, or at the end of this turn of the loop (rule 1)."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush_burst)
+            self.flush()
+
+    def _flush_burst(self) -> None:
+        self._flushing = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Sign what was said, and send what is due."""
+        for saying in self.speaker.sign():
+            if saying.signed is not None:
+                for dropped in self.outbox.add(saying.signed, fact=saying.fact, evidence=saying.evidence):
+                    error = FailedError("outbox.full", f"{dropped} was dropped: too much is unacknowledged")
+                    self._settle(dropped, None, error)
+        with suppress(TransportError):
+            self._send_due()
+
+    def _send_due(self) -> None:
+        if self._uplink is None or not self._uplink.clear:
+            return
+        offers = self._due_offers()
+        if offers:
+            self._introduce(self._uplink, offers)
+            self._post(self._uplink, f.Publish(offered=True), offers)
+        self._post(self._uplink, f.Publish(), self.outbox.due())
+
+    @staticmethod
+    def _post(uplink: SendQueue, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
+        """Post events in frames of bounded size."""
+        parts: list[bytes] = []
+        size = 0
+        for signed in due:
+            if len(parts) >= PUBLISH_EVENTS or size >= PUBLISH_BYTES:
+                uplink.post(frame, *parts)
+                parts, size = [], 0
+            parts.append(signed.raw)
+            size += len(signed.raw)
+        if parts:
+            uplink.post(frame, *parts)
+
+    def _due_offers(self) -> list[SignedEvent]:
+        """Re-offers that may be sent now: those on their way were not answered yet (rule D2)."""
+        found: list[SignedEvent] = []
+        left = OFFER_BYTES - sum(len(signed.raw) for signed in self._offered.values())
+        while self._offers and len(self._offered) < OFFERS and left > 0:
+            signed = self._offers.pop(next(iter(self._offers)))
+            self._offered[signed.id] = signed
+            left -= len(signed.raw)
+            found.append(signed)
+        return found
+
+    def _taken(self, source: str, incarnation: int, first: int, last: int) -> None:
+        """A broker has taken what was re-offered."""
+        for identity in [one for one in self._offered if one[:2] == (source, incarnation) and first <= one[2] <= last]:
+            del self._offered[identity]
+            self._early.answered(identity)
+
+    def not_taken(self, identity: EventId, code: str, realm_ms: int) -> None:
+        """A broker has refused something: if it was re-offered, and is early, it waits."""
+        signed = self._offered.pop(identity, None)
+        if signed is not None and code in CODES:
+            self._early.wait(signed)
+        elif signed is not None:
+            self._early.answered(identity)
+        self._offer_due(realm_ms)
+
+    def _offer_due(self, realm_ms: int) -> None:
+        self._offers.update((one.id, one) for one in self._early.due(realm_ms))
+
+    def _introduce(self, uplink: SendQueue, signed: Sequence[SignedEvent]) -> None:
+        """Bring the certificates of those whose words are re-offered: the broker may be new and know nobody.
+
+        Of a revocation also those of the key that it ends: who may end it depends on them.
+        """
+        ended = {key_id for one in signed if (key_id := revoked_by(one.event.topic)) is not None}
+        signers = {(one.key_id, one.event.source) for one in signed}
+        signers |= {(key_id, name) for key_id in ended for name in self._trust.names(key_id)}
+        chains = {signer: self._trust.chain(*signer) for signer in signers - self._introduced}
+        self._introduced |= {signer for signer, chain in chains.items() if chain}
+        known = list(dict.fromkeys(one.raw for signer in sorted(chains) for one in reversed(chains[signer])))
+        for start in range(0, len(known), f.MAX_CERTIFICATES):
+            uplink.post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
+
+    # --- what becomes of it --------------------------------------------------------------------------------------
+
+    def acked(self, frame: f.Acked) -> None:
+        """A broker has stored these. Raises `TransportError` when the link is lost under what is sent next."""
+        ack = Ack(Level(frame.level), frame.copies, frame.synced, Cursor(frame.store, frame.row, frame.time_ms))
+        for source, incarnation, first, last in frame.ranges:
+            self._taken(source, incarnation, first, last)
+            for identity in self.outbox.waiting(source, incarnation, first, last):
+                self.outbox.settled(identity)
+                self._settle(identity, ack, None)
+        self._offer_due(frame.time_ms)
+        self._send_due()
+
+    def missing(self, incarnation: int, ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """A broker misses these sequences: what is kept is sent again; the ranges that are not."""
+        gone: list[tuple[int, int]] = []
+        for first, last in ranges:
+            held = self.outbox.resend(self.speaker.name, incarnation, first, last)
+            ends = [first - 1, *held, last + 1]
+            gone += [(low + 1, high - 1) for low, high in pairwise(ends) if high > low + 1]
+        self._send_due()
+        return tuple(gone[:MISSING])
+
+    def refused(self, identity: EventId, error: RefusedError) -> None:
+        """A broker will never store this one (rule 2)."""
+        self.outbox.refused(identity)
+        self._settle(identity, None, error)
+        self._send_due()
+
+    def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
+        emission = self._emissions.pop(identity, None)
+        if emission is not None:
+            emission.settle(ack, error)

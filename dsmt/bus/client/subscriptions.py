@@ -1,0 +1,114 @@
+"""Readings: all subscriptions of a client, and the way of a broker's frames to them.
+
+Rule 1: every event is checked here: signature, certificate, grant; a broker is not believed.
+Rule 2: what concerns a subscription that has ended is dropped.
+Rule 3: who reads a revocation believes nothing that its key signed from then on (J3); every client is told them all
+    (`client`), so this concerns who reads a history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dsmt.bus.client.subscription import ClientSubscription
+from dsmt.bus.wire import frames as f
+from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.hlc import HybridClock
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice
+from dsmt.trust.store import TrustStore
+
+Post = Callable[[f.Frame], None]
+Read = f.Deliver | f.Repaired | f.CompleteFrame | f.BookmarkFrame | f.Told
+
+
+class SubscriptionRegistry:
+    """A client's subscriptions. `post` sends a frame while there is an attachment; `now` is boot-time seconds."""
+
+    def __init__(self, trust: TrustStore, clock: Callable[[], HybridClock], post: Post) -> None:
+        self._trust, self._clock, self._post = trust, clock, post
+        self._all: dict[int, ClientSubscription] = {}
+        self._numbers = 0
+        self._store = ""
+
+    def begin(self, interest: Interest) -> ClientSubscription:
+        """A new subscription; it is asked for at once, or at the next attachment."""
+        self._numbers += 1
+        subscription = ClientSubscription(self._numbers, interest, self._post)
+        self._all[subscription.number] = subscription
+        subscription.begin(self._store)
+        return subscription
+
+    def end(self, subscription: ClientSubscription) -> None:
+        """A subscription's reader has left."""
+        del self._all[subscription.number]
+        subscription.end()
+        self._post(f.Unsubscribe(id=subscription.number))
+
+    def attached(self, broker: str, store: str, *, again: bool) -> None:
+        """There is a new attachment: everything is asked for anew, from where it stands."""
+        self._store = store
+        for subscription in self._all.values():
+            if again:
+                said = f"connection lost; attached to {broker} again"
+                fields = {"broker": broker, "store": store}  # a reader that folds begins anew with another store
+                subscription.notice(Notice("dsmt.notice.reconnected", said, fields))
+            subscription.begin(store)
+            self._ask_wanted(subscription)
+
+    def received(self, frame: Read, parts: tuple[bytes, ...], now: float, now_ms: int) -> None:
+        """Take in a frame of the broker. Raises `TransportError` for one that cannot be."""
+        subscription = self._all.get(frame.id)
+        if subscription is None:
+            return
+        match frame:
+            case f.Deliver(rows=rows, live=live):
+                arrived = self._opened(subscription, rows, parts, live=live, now_ms=now_ms)
+                subscription.events(arrived, sum(map(len, parts)), self._store, now)
+                self._ask_wanted(subscription)
+            case f.Repaired(rows=rows):
+                arrived = self._opened(subscription, rows, parts, live=False, now_ms=now_ms)
+                subscription.repaired(frame, arrived, now)
+                self._ask_wanted(subscription)
+            case f.CompleteFrame(store=store, row=row, time_ms=time_ms, whole=whole):
+                subscription.reached(Complete(Cursor(store, row, time_ms), whole))
+            case f.BookmarkFrame(store=store, row=row, time_ms=time_ms, whole=whole, token=token):
+                subscription.reached(Bookmark(Cursor(store, row, time_ms), whole, token))
+            case f.Told(type=kind, message=message, fields=fields):
+                subscription.notice(Notice(kind, message, fields))
+
+    def _opened(
+        self,
+        subscription: ClientSubscription,
+        rows: tuple[int, ...],
+        parts: tuple[bytes, ...],
+        *,
+        live: bool,
+        now_ms: int,
+    ) -> list[Arrived]:
+        """The events that are what they say; of each other one the reader is told."""
+        if len(rows) != len(parts):
+            raise TransportError("bus.frame", f"the broker sent {len(parts)} events for {len(rows)} rows")
+        arrived, clock = [], self._clock()
+        for row, raw in zip(rows, parts, strict=True):
+            try:
+                signed, _ = self._trust.open(raw)
+            except UnusableEventError as error:
+                subscription.notice(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
+                continue
+            self._trust.revoke(signed)
+            clock.merge(signed.event.time, now_ms)
+            arrived.append(Arrived(signed, row, live))
+        return arrived
+
+    def _ask_wanted(self, subscription: ClientSubscription) -> None:
+        for source, incarnation, topic, after, before in subscription.wanted():
+            self._post(
+                f.Repair(
+                    id=subscription.number,
+                    source=source,
+                    incarnation=incarnation,
+                    topic=topic,
+                    after=after,
+                    before=before,
+                )
+            )

@@ -1,0 +1,1 @@
+"""The bus's rules: values in, values out; no I/O, no waiting, no clock."""

@@ -1,0 +1,273 @@
+"""A reader's side of the chains: what arrives is delivered, held back, dropped or noticed (rule B1, B4, B5).
+
+Rule 1: next in its chain: delivered. Known with the same hash: dropped. Known with another hash: both are kept, and noticed.
+Rule 2: beyond a gap: the missing part is `wanted` from the broker, and what is behind it held back, at most `HOLD_BACK`
+    seconds. If it comes in that time, all is delivered in order and nobody is told.
+Rule 3: else a notice says that there is a gap, and it is closed by another: `filled` when what was missing comes, `declared`
+    when its source says that it dropped it, `trimmed` or `lost` when the broker has it no more.
+Rule 4: the first event of a topic or of a newer incarnation is a baseline; what the one before still owed is lost.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from dsmt.event.chain import ChainReader, Judged, Verdict
+from dsmt.event.envelope import Event
+from dsmt.ports.bus import Arrived, Delivery, Notice
+
+HOLD_BACK: Final = 0.2
+_PLACES: Final = 100_000
+"""How many pairs' last sequence numbers are remembered, as many as chains (B7)."""
+
+Pair = tuple[str, str]
+"""Source and topic."""
+
+
+class Wanted(NamedTuple):
+    """A part of a chain that is missing: what its source said on its topic between two of its sequence numbers."""
+
+    source: str
+    incarnation: int
+    topic: str
+    after: int
+    before: int
+
+
+class Repair(Protocol):
+    """An answer: what of a source's words on a topic before a sequence number there is, and what becomes of the rest."""
+
+    @property
+    def source(self) -> str:
+        """Who said it."""
+        ...
+
+    @property
+    def topic(self) -> str:
+        """Where."""
+        ...
+
+    @property
+    def before(self) -> int:
+        """The sequence number before which it was asked for."""
+        ...
+
+    @property
+    def closing(self) -> str:
+        """What becomes of the rest: `lost`, `trimmed` or `declared`."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Gap:
+    """A missing range of a chain, and how the broker is asked for it."""
+
+    low: int
+    high: int
+    wanted: Wanted
+    told: bool = False
+
+
+class ChainFollower:
+    """Follows one unconflated subscription. `now` is boot-time seconds."""
+
+    def __init__(self) -> None:
+        self._chains = ChainReader()
+        self._places: OrderedDict[Pair, int] = OrderedDict()
+        self._gaps: dict[Pair, list[_Gap]] = {}
+        self._held: dict[Pair, tuple[float, list[Delivery | _Gap]]] = {}
+        self._wanted: list[Wanted] = []
+
+    def wanted(self) -> list[Wanted]:
+        """What is missing and was not asked for yet."""
+        wanted, self._wanted = self._wanted, []
+        return wanted
+
+    def again(self) -> None:
+        """The link was lost: what is still missing is wanted anew."""
+        self._wanted = [gap.wanted for gaps in self._gaps.values() for gap in gaps]
+
+    @property
+    def deadline(self) -> float | None:
+        """When `timer` is next due, in boot-time seconds."""
+        return min((deadline for deadline, _ in self._held.values()), default=None)
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def arrived(self, arrived: Arrived, now: float) -> list[Delivery]:
+        """What to deliver for an event that has come."""
+        event = arrived.signed.event
+        pair = (event.source, event.topic)
+        judged = self._chains.judge(arrived.signed)
+        match judged.verdict:
+            case Verdict.NEXT:
+                found = self._in_order(pair, arrived)
+            case Verdict.BASELINE:
+                found = [*self._begin(pair, judged), arrived]
+            case Verdict.GAP:
+                found = self._gap(pair, arrived, judged, now)
+            case Verdict.LATE:
+                return [*self._lost(pair, judged), *self._late(pair, arrived)]
+            case Verdict.EQUIVOCATION:
+                message = f"{event.source} signed two different events as {event.topic} #{event.chain.number}"
+                return [arrived, Notice("dsmt.notice.equivocation", message, _number(event))]
+            case _:
+                return []
+        self._place(pair, event.sequence)
+        return [*self._declared(event), *found]
+
+    def _place(self, pair: Pair, sequence: int) -> None:
+        self._places[pair] = sequence
+        self._places.move_to_end(pair)
+        if len(self._places) > _PLACES:
+            self._places.popitem(last=False)
+
+    def _in_order(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
+        held = self._held.get(pair)
+        if held is None:
+            return [arrived]
+        held[1].append(arrived)
+        return []
+
+    def _begin(self, pair: Pair, judged: Judged) -> list[Delivery]:
+        found = self._release(pair)
+        self._gaps.pop(pair, None)
+        return [*found, *(_closed(pair, "lost", low, high) for low, high in judged.abandoned)]
+
+    def _gap(self, pair: Pair, arrived: Arrived, judged: Judged, now: float) -> list[Delivery]:
+        event = arrived.signed.event
+        low, high = judged.missing or (0, 0)
+        after = self._places.get(pair, 0)
+        gap = _Gap(low, high, Wanted(event.source, event.incarnation, event.topic, after, event.sequence))
+        self._gaps.setdefault(pair, []).append(gap)
+        if event.declares is None or not event.declares[0] <= low <= high <= event.declares[1]:
+            self._wanted.append(gap.wanted)
+        held = self._held.setdefault(pair, (now + HOLD_BACK, []))
+        held[1].extend([gap, arrived])
+        return self._lost(pair, judged)
+
+    def _late(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
+        """What was missing has come: it takes its place among what is held back, or is delivered as late."""
+        event = arrived.signed.event
+        gap = next((g for g in self._gaps.get(pair, ()) if g.low <= event.chain.number <= g.high), None)
+        if gap is None:
+            return [arrived]
+        if gap.told:
+            said = f"{event.topic} #{event.chain.number} has come"
+            return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
+        held = self._held[pair][1]
+        place = held.index(gap) + 1
+        while place < len(held) and _goes_before(held[place], event.chain.number):
+            place += 1
+        held.insert(place, arrived)
+        return []
+
+    def _declared(self, event: Event) -> list[Delivery]:
+        """Close what an event's source says that it dropped."""
+        pair = (event.source, event.topic)
+        if event.declares is None or pair not in self._gaps:
+            return []
+        return self._close(pair, "declared", *event.declares)
+
+    def _lost(self, pair: Pair, judged: Judged) -> list[Delivery]:
+        if judged.lost is None:
+            return []
+        self._gaps[pair] = [gap for gap in self._gaps.get(pair, ()) if gap.high > judged.lost[1]]
+        return [_closed(pair, "lost", *judged.lost)]
+
+    # --- gaps close ----------------------------------------------------------------------------------------------
+
+    def repaired(self, repair: Repair, arrivals: Sequence[Arrived], now: float) -> list[Delivery]:
+        """Take in the broker's answer to what was wanted."""
+        pair, before, closing = (repair.source, repair.topic), repair.before, repair.closing
+        found: list[Delivery] = []
+        for one in arrivals:
+            found.extend(self.arrived(one, now))
+        gap = next((g for g in self._gaps.get(pair, ()) if g.wanted.before == before), None)
+        if gap is None:
+            return found
+        if closing == "more" and arrivals:
+            gap.wanted = gap.wanted._replace(after=arrivals[-1].signed.event.sequence)
+            self._wanted.append(gap.wanted)
+            return found
+        return [*found, *self._close(pair, "lost" if closing == "more" else closing, gap.low, gap.high)]
+
+    def _close(self, pair: Pair, word: str, low: int, high: int) -> list[Delivery]:
+        """Close all of a pair's gaps within a range; release what was held back once none is left open."""
+        found: list[Delivery] = []
+        left = []
+        for gap in self._gaps.get(pair, []):
+            if not low <= gap.low <= gap.high <= high:
+                left.append(gap)
+                continue
+            notices: list[Delivery] = []
+            for part in self._open_parts(pair, gap):
+                if not gap.told and word != "declared":
+                    notices.append(_told(pair, *part))
+                notices.append(_closed(pair, word, *part))
+            self._chains.forgive(*pair, gap.high)
+            held = self._held.get(pair)
+            if gap.told or held is None:
+                found.extend(notices)
+            else:
+                place = held[1].index(gap)
+                held[1][place : place + 1] = notices
+        if left:
+            self._gaps[pair] = left
+        else:
+            self._gaps.pop(pair, None)
+            found.extend(self._release(pair))
+        return found
+
+    def _open_parts(self, pair: Pair, gap: _Gap) -> list[tuple[int, int]]:
+        missing = self._chains.missing(*pair)
+        return [(max(a, gap.low), min(b, gap.high)) for a, b in missing if a <= gap.high and gap.low <= b]
+
+    def timer(self, now: float) -> list[Delivery]:
+        """What was held back long enough; a gap that was filled meanwhile is not told."""
+        found: list[Delivery] = []
+        for pair in [pair for pair, (deadline, _) in self._held.items() if deadline <= now]:
+            found.extend(self._release(pair))
+        return found
+
+    def _release(self, pair: Pair) -> list[Delivery]:
+        """Everything that was held back of a pair, with a notice for each gap that is still open."""
+        found: list[Delivery] = []
+        for one in self._held.pop(pair, (0.0, []))[1]:
+            if isinstance(one, _Gap):
+                one.told = True
+                found.extend(_told(pair, *part) for part in self._open_parts(pair, one))
+            else:
+                found.append(one)
+        return found
+
+
+def _goes_before(one: Delivery | _Gap, number: int) -> bool:
+    return isinstance(one, Arrived) and one.signed.event.chain.number < number
+
+
+def _number(event: Event) -> dict[str, object]:
+    return {"source": event.source, "topic": event.topic, "number": event.chain.number}
+
+
+def _range(pair: Pair, low: int, high: int) -> dict[str, object]:
+    return {"source": pair[0], "topic": pair[1], "from": low, "to": high}
+
+
+def _told(pair: Pair, low: int, high: int) -> Notice:
+    return Notice("dsmt.notice.gap", f"{pair[1]} #{low}..#{high} of {pair[0]}: not seen yet", _range(pair, low, high))
+
+
+_WHY: Final = {
+    "lost": "nobody has it any more",
+    "trimmed": "trimmed from the history",
+    "declared": "dropped by its source, which says so",
+}
+
+
+def _closed(pair: Pair, word: str, low: int, high: int) -> Notice:
+    said = f"{pair[1]} #{low}..#{high} of {pair[0]}: {_WHY[word]}"
+    return Notice(f"dsmt.notice.{word}", said, _range(pair, low, high))

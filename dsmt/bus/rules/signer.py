@@ -1,0 +1,182 @@
+"""The speaker: a source's numbering, chaining and signing of what it says; no I/O, no waiting.
+
+Rule 1: nothing is signed before the incarnation is confirmed, or known to be greater from the source's own disk (A11).
+Rule 2: what is said in one turn of the loop is signed as one burst (B8); its ids are known at once.
+Rule 3: a new incarnation begins with `dsmt.source.started` (B3).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dsmt.errors import InputError, UnusableEventError
+from dsmt.event.chain import SourceChain
+from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_burst
+from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
+from dsmt.event.hlc import HybridClock
+from dsmt.event.records import Heartbeat, Started, from_data, to_data
+from dsmt.event.registry import Match, lookup
+
+
+@dataclass(slots=True, eq=False)
+class PendingEvent:
+    """One thing to say, from draft to signature. `cause` holds ids, or earlier sayings whose ids are not known yet."""
+
+    topic: str
+    data: dict[str, Any]
+    subject: str
+    cause: tuple[EventId | PendingEvent, ...]
+    ttl: int | None
+    to: tuple[str, ...]
+    epoch: int | None
+    version: int | None
+    replaces: EventId | PendingEvent | None
+    fact: bool
+    event_type: str
+    evidence: bool
+    """Whether it may never be dropped: what is neither superseded nor a signal that only passes by (B6)."""
+    id: EventId | None = None
+    signed: SignedEvent | None = None
+
+
+@dataclass(slots=True)
+class EventSigner:
+    """Turns sayings into signed events. `now_ms` is realm time in ms."""
+
+    name: str
+    signer: Signing
+    version: str
+    clock: HybridClock = field(default_factory=HybridClock)
+    chain: SourceChain | None = None
+    _waiting: deque[PendingEvent] = field(default_factory=deque)
+    _burst: list[tuple[PendingEvent, Prepared]] = field(default_factory=list)
+
+    @property
+    def incarnation(self) -> int:
+        """The incarnation in use; 0 before the first."""
+        return 0 if self.chain is None else self.chain.incarnation
+
+    def begin(self, incarnation: int, now_ms: int, *, previous: tuple[int, int | None] | None) -> None:
+        """Start an incarnation; `previous` is the one before and its last sequence, if known."""
+        self.chain = SourceChain(incarnation)
+        started = Started(
+            previous_incarnation=None if previous is None else previous[0],
+            previous_sequence=None if previous is None else previous[1],
+            version=self.version,
+        )
+        waiting, self._waiting = self._waiting, deque()
+        self.say(self.saying(f"source/{self.name}", to_data(started)), now_ms)
+        while waiting:
+            self.say(waiting.popleft(), now_ms)
+
+    def saying(
+        self,
+        topic: str,
+        data: dict[str, Any],
+        *,
+        subject: str = "",
+        cause: tuple[EventId | PendingEvent, ...] = (),
+        ttl: int | None = None,
+        to: tuple[str, ...] = (),
+        epoch: int | None = None,
+        version: int | None = None,
+        replaces: EventId | PendingEvent | None = None,
+    ) -> PendingEvent:
+        """Check a draft against its topic's row. Raises `InputError`."""
+        match = lookup(topic)
+        if match is None:
+            raise InputError("event.topic", f"there is no topic {topic}", next="docs/reference/topics.md lists them")
+        fact = version is not None if match.row.kind is None else match.row.kind == "fact"
+        if fact and match.row.shared and version is None:
+            version = 1
+        if version is not None and epoch is None:
+            epoch = FIRST_EPOCH
+        self._check(match, data)
+        return PendingEvent(
+            topic,
+            data,
+            subject or topic,
+            cause,
+            ttl if ttl is not None else match.row.ttl_ms,
+            to,
+            epoch,
+            version,
+            replaces,
+            fact,
+            match.row.event_type,
+            match.row.budget == "evidence",
+        )
+
+    @staticmethod
+    def _check(match: Match, data: dict[str, Any]) -> None:
+        if match.row.record is None:
+            return
+        try:
+            from_data(match.row.record, data)
+        except UnusableEventError as error:
+            raise InputError(error.code, error.message) from error
+
+    def say(self, saying: PendingEvent, now_ms: int, *, declares: tuple[int, int] | None = None) -> bool:
+        """Number and chain it; False when it must wait for the incarnation. Raises `InputError` over 64 KiB.
+
+        `declares` is the range of the topic's chain that had to be dropped (D2).
+        """
+        if self.chain is None:
+            self._waiting.append(saying)
+            return False
+        sequence, link = self.chain.next(saying.topic)
+        event = Event(
+            source=self.name,
+            incarnation=self.chain.incarnation,
+            sequence=sequence,
+            chain=link,
+            type=saying.event_type,
+            topic=saying.topic,
+            subject=saying.subject,
+            time=self.clock.tick(now_ms),
+            data=saying.data,
+            cause=tuple(i for i in (_id(c) for c in saying.cause) if i is not None),
+            ttl=saying.ttl,
+            to=saying.to,
+            epoch=saying.epoch,
+            version=saying.version,
+            replaces=None if saying.replaces is None else _id(saying.replaces),
+            declares=declares,
+        )
+        prepared = prepare(event, protected_header(self.signer.algorithm, self.signer.key_id))
+        self.chain.signed(event, prepared.leaf)
+        saying.id = event.id
+        self._burst.append((saying, prepared))
+        return True
+
+    def heartbeat(self, lag_s: float, emit_rate_s: float) -> dict[str, Any]:
+        """The data of a heartbeat that vouches for everything said so far."""
+        sequence = 0 if self.chain is None else self.chain.sequence
+        beat = Heartbeat(incarnation=self.incarnation, sequence=sequence, lag_s=round(lag_s, 4), emit_rate_s=emit_rate_s)
+        return to_data(beat)
+
+    def sign(self) -> list[PendingEvent]:
+        """Sign what was said since the last time, with one signature."""
+        burst, self._burst = self._burst, []
+        if not burst:
+            return []
+        signed = sign_burst([prepared for _, prepared in burst], self.signer)
+        for (saying, _), event in zip(burst, signed, strict=True):
+            saying.signed = event
+        return [saying for saying, _ in burst]
+
+
+def _id(cause: EventId | PendingEvent) -> EventId | None:
+    return cause.id if isinstance(cause, PendingEvent) else cause
+
+
+def restate(saying: PendingEvent, fresh: Mapping[PendingEvent, PendingEvent]) -> PendingEvent:
+    """The same thing to be said anew under another incarnation; `fresh` are those before it that are said anew, too."""
+    fields = {name: getattr(saying, name) for name in PendingEvent.__slots__ if name not in ("id", "signed")}
+    fields["cause"] = tuple(fresh.get(one, one) if isinstance(one, PendingEvent) else one for one in saying.cause)
+    if isinstance(saying.replaces, PendingEvent):
+        fields["replaces"] = fresh.get(saying.replaces, saying.replaces)
+    return PendingEvent(**fields)

@@ -1,0 +1,152 @@
+"""The door: what a broker checks before an event is stored; what is refused here, nobody ever sees.
+
+Rule 1: signature, certificate, owner and grant, by the trust store; the bytes must be the deterministic encoding.
+Rule 2: the data must be its topic's record, the type its topic's type; a shared fact has a version, no other event has.
+Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
+    Nor is an incarnation taken that is further ahead than that and was not granted here: it would be the greatest of its
+    source for ever (A11). So it is with what is re-offered: who offers it keeps what is refused for that (`early`).
+    But a revocation that may be said ends its key at once, also where it is refused for its time: a broker that begins
+    anew with a clock that is behind would let the revoked in (J3).
+Rule 4: epoch and version are at most 2^20 above those held (A3).
+Rule 5: a shared fact is compared where its own source says it: it must replace the winner that is held there, in an epoch
+    that has not ended; else it is `stale` (A3). A tombstone replaces the one before it, and ends its or a
+    later epoch.
+Rule 6: a fact that is dead or over when it comes is history only.
+Rule 7: anyone may re-offer a fact of anyone (R5), which is merged by fact order; a signal comes from its own source only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dsmt.bus.rules.authority import check_revocation
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import reencodes
+from dsmt.event.envelope import Event, SignedEvent, thing_of
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.order import MAX_STEP, is_over, newer
+from dsmt.event.records import from_data
+from dsmt.event.registry import Budget, Match, lookup
+from dsmt.trust.store import TrustStore
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a store holds where a fact wants to stand.
+
+    `winner` is the topic's retained fact, dead or alive, `ended` the last epoch of its thing that has ended.
+    """
+
+    winner: SignedEvent | None
+    ended: int = 0
+
+
+NOWHERE: Final = Standing(None)
+"""Of a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An event that may be stored, and how."""
+
+    signed: SignedEvent
+    fact: bool
+    winner: bool
+    budget: Budget
+
+
+class EventValidator:
+    """Judges what a session publishes."""
+
+    def __init__(self, trust: TrustStore) -> None:
+        self._trust = trust
+
+    def open(self, raw: bytes, *, session: str, now_ms: int, granted: int = 0) -> tuple[SignedEvent, Match, bool]:
+        """Check all that needs no store: the event, its registry row, whether it is a fact.
+
+        `granted` is the incarnation that this broker granted the session.
+
+        Raises `UnusableEventError`.
+        """
+        signed, envelope = self._trust.open(raw)
+        if not reencodes(signed, envelope):
+            raise UnusableEventError("event.form", "not the deterministic encoding")
+        event = signed.event
+        match = lookup(event.topic)
+        if match is None:
+            raise UnusableEventError("event.topic", f"there is no topic {event.topic} in the registry")
+        fact = event.version is not None if match.row.kind is None else match.row.kind == "fact"
+        self._check_schema(event, match, fact=fact)
+        check_revocation(self._trust, signed)
+        self._trust.revoke(signed)
+        if event.time_ms - now_ms > BOUND_MS:
+            raise UnusableEventError(
+                "clock_ahead",
+                f"event of {event.source} is {(event.time_ms - now_ms) / 1000:.1f} s ahead of realm time",
+                next="set the clock of its machine; realm time is used after the next attachment",
+            )
+        if event.incarnation > max(now_ms + BOUND_MS, granted if event.source == session else 0):
+            ahead_s = (event.incarnation - now_ms) / 1000
+            raise UnusableEventError(
+                "event.incarnation",
+                f"{event.source} claims an incarnation that is {ahead_s:.0f} s ahead of realm time",
+                next="set the clock of its machine, and start it again",
+            )
+        if not fact and event.source != session:
+            raise UnusableEventError("trust.relayed", f"{session} may not publish a signal of {event.source}")
+        return signed, match, fact
+
+    @staticmethod
+    def _check_schema(event: Event, match: Match, *, fact: bool) -> None:
+        row = match.row
+        if event.type != row.event_type:
+            raise UnusableEventError("event.schema", f"{event.topic} takes events of type {row.event_type}")
+        if (event.version is not None) != (fact and row.shared):
+            raise UnusableEventError("event.schema", f"a version stands on shared facts only, not on {event.topic}")
+        if row.record is not None:
+            from_data(row.record, event.data)
+
+    @staticmethod
+    def admit(signed: SignedEvent, match: Match, *, fact: bool, at: Standing, own: bool, now_ms: int) -> Admitted:
+        """Decide whether it becomes its topic's retained fact. Raises `UnusableEventError` (rules 4 and 5).
+
+        `own`: it comes over the session of its own source; else somebody re-offers it.
+        """
+        event = signed.event
+        if not fact:
+            return Admitted(signed, fact=False, winner=False, budget=match.row.budget)
+        _check_step(event, at)
+        over = is_over(event, at.ended)
+        if own and event.version is not None:
+            _check_fresh(event, at, over=over, now_ms=now_ms)
+        winner = not over and not event.is_dead(now_ms) and (at.winner is None or newer(event, at.winner.event))
+        return Admitted(signed, fact=True, winner=winner, budget=match.row.budget)
+
+
+def _check_step(event: Event, at: Standing) -> None:
+    """Rule 4: nobody poisons a topic with a number that nobody can follow."""
+    held = None if at.winner is None else at.winner.event
+    above = (at.ended, 0) if held is None else (max(at.ended, held.epoch or 0), held.version or 0)
+    for word, number, known in (("epoch", event.epoch, above[0]), ("version", event.version, above[1])):
+        if number is not None and number > known + MAX_STEP:
+            raise UnusableEventError("event.version", f"{word} {number} of {event.topic} is far above {known}")
+
+
+def _check_fresh(event: Event, at: Standing, *, over: bool, now_ms: int) -> None:
+    """Rule 5."""
+    if over:
+        raise _stale(f"{thing_of(event.topic)} was removed at the same moment: its epoch {event.epoch} has ended")
+    held = at.winner
+    if held is None or held.event.is_dead(now_ms):
+        if event.replaces is not None and (held is None or held.id != event.replaces):
+            raise _stale(f"{event.topic} is not held here: there is no {event.replaces} to be replaced")
+        return
+    if held.id != event.replaces:
+        raise _stale(f"{held.event.source} changed {event.topic} at the same moment, and was first")
+    if not newer(event, held.event):
+        raise _stale(f"what was said on {event.topic} does not come after {held.id}, which it replaces")
+
+
+def _stale(why: str) -> UnusableEventError:
+    return UnusableEventError("stale", why, next="look at what it says now, and decide anew")

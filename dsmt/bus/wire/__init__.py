@@ -1,0 +1,1 @@
+"""The wire: what crosses a link between a client and a broker."""

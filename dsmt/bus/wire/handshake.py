@@ -1,0 +1,86 @@
+"""The handshake: how a client shows who it is, and what it signs of its attachment (rule F1, A11).
+
+Rule 1: the certificate must be good in the realm, valid now, not revoked, and its key's X25519 form the link's own key;
+    that it is still valid is seen again at `attach`.
+Rule 2: the client signs (nonce, broker, name, incarnation, attachment), so no broker can invent an attachment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import cbor2
+
+from dsmt.bus.wire.frames import PROTOCOL, Hello
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.codec import assemble, canonical, load_plain, open_envelope, protected_header, sig_structure
+from dsmt.trust.certificate import Certificate, read
+from dsmt.trust.keys import Key, link_key
+from dsmt.trust.store import TrustStore
+
+MAX_CHAIN: Final = 4
+"""The longest chain of certificates below the root: issuer, node, agent, and one for a renewal under way."""
+
+
+class Attaching(Protocol):
+    """What a broker knows of the session that attaches."""
+
+    name: str
+    certificate: Certificate | None
+    incarnation: int
+    attachment: int
+    nonce: bytes
+
+
+def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: bytes, now_ms: int) -> Certificate:
+    """The certificate of who says hello. Raises `RefusedError` that says why not."""
+    if hello.protocol != PROTOCOL:
+        raise RefusedError("bus.protocol", f"this broker speaks protocol {PROTOCOL}, you speak {hello.protocol}")
+    if hello.realm != trust.realm.name:
+        raise RefusedError("trust.realm", f"this broker serves realm {trust.realm.name}, not {hello.realm}")
+    if len(parts) > MAX_CHAIN:
+        raise RefusedError("bus.frame", f"{hello.name} showed {len(parts)} certificates, {MAX_CHAIN} are the most")
+    try:
+        trust.add_all(parts)
+        certificate = read(parts[0])[0].certificate if parts else None
+    except UnusableEventError as error:
+        raise RefusedError(error.code, error.message) from error
+    held = certificate is not None and trust.holds(parts[0], certificate.key_id)
+    if certificate is None or not held or certificate.subject != hello.name:
+        raise RefusedError("trust.stranger", f"{hello.name} showed no certificate of its own")
+    if link_key(certificate.public) != key:
+        raise RefusedError("trust.stranger", f"the link is not encrypted with the key of {hello.name}")
+    check_valid(trust, certificate, now_ms)
+    return certificate
+
+
+def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> None:
+    """Check that a certificate is not revoked and valid now. Raises `RefusedError`."""
+    name = certificate.subject
+    if trust.is_revoked(certificate.key_id, name):
+        raise RefusedError("trust.revoked", f"{name} was revoked", next=f"dsmt cert rotate {name} gives it a new key")
+    if not certificate.not_before <= now_ms // 1000 <= certificate.not_after:
+        raise RefusedError("trust.expired", f"the certificate of {name} is not valid now", next=f"dsmt cert rotate {name}")
+
+
+def statement(key: Key, *, nonce: bytes, broker: str, name: str, incarnation: int, attachment: int) -> bytes:
+    """What a client signs to attach."""
+    protected = protected_header(key.algorithm, key.key_id)
+    body = canonical([nonce, broker, name, incarnation, attachment])
+    return assemble(protected, body, key.sign(sig_structure(protected, body)))
+
+
+def check_attach(trust: TrustStore, signed: bytes, session: Attaching, broker: str, now_ms: int) -> None:
+    """Check what a client signed. Raises `RefusedError`."""
+    expected = [session.nonce, broker, session.name, session.incarnation, session.attachment]
+    try:
+        envelope = open_envelope(signed)
+        told: Any = load_plain(envelope.payload)
+    except (UnusableEventError, cbor2.CBORDecodeError, ValueError) as error:
+        raise RefusedError("trust.attach", f"{session.name} sent an attach statement that cannot be read") from error
+    certificate = session.certificate
+    if certificate is None or envelope.key_id != certificate.key_id or told != expected:
+        raise RefusedError("trust.attach", f"{session.name} signed another attachment than it was given")
+    if not trust.check(certificate.public, envelope):
+        raise RefusedError("trust.signature", f"bad signature on the attach statement of {session.name}")
+    check_valid(trust, certificate, now_ms)

@@ -1,0 +1,233 @@
+"""The case: all that a decision about one component reads, and how its slot facts are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.brake import Brake
+from dsmt.controllers.intents import Intent
+from dsmt.controllers.placement import Chooser
+from dsmt.controllers.replacing import running_since
+from dsmt.event.envelope import EventId
+from dsmt.event.records import Good, Slot, SlotControl, SpecFact
+from dsmt.event.status import State
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+from dsmt.view.allocation import need_of
+
+NO_SLOT: Final = SlotEntry()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What deciding one service has brought together so far."""
+
+    intents: list[Intent] = field(default_factory=list)
+    wakes: list[int] = field(default_factory=list)
+    needs_full_pass: bool = False
+    unschedulable: bool = False
+
+
+class ComponentContext:
+    """One component of one service, at one time."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        brake: Brake,
+        *,
+        entry: ServiceEntry,
+        spec: Held[SpecFact],
+        component: ComponentSpec,
+        outcome: Outcome,
+        whole: bool = True,
+    ) -> None:
+        self.fleet, self.brake, self.entry, self.spec = fleet, brake, entry, spec
+        self.component = component
+        self.outcome = outcome
+        self.whole = whole
+        """False while single slots are looked at that nothing else depends on."""
+        self.now_ms = fleet.now_ms
+        self.spec_id = str(spec.id)
+        self.nodes: dict[int, str] = {}
+        """With `each_node`: which node an index stands for."""
+
+    def key(self, index: int) -> SlotKey:
+        """The key of one of its slots."""
+        return SlotKey(self.entry.name, self.component.name, index)
+
+    def slot(self, key: SlotKey) -> SlotEntry:
+        """What is known of one of its slots."""
+        return self.entry.slots.get((key.component, key.index), NO_SLOT)
+
+    @cached_property
+    def chooser(self) -> Chooser:
+        """Chooses nodes for it."""
+        return Chooser(self.fleet, self.entry.name, self.component)
+
+    @property
+    def rolls_in_place_only(self) -> bool:
+        """Whether no two copies of one slot may run at once."""
+        return self.component.update.order == "stop_first" or self.component.on_partition != "at_least_one"
+
+    # --- the revision --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def refusal(self) -> Held[Slot] | None:
+        """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
+        return self.entry.refusal(self.component.name)
+
+    @property
+    def basis(self) -> tuple[str, int]:
+        """What slots are to implement: the id of a spec event and its revision."""
+        refusal = self.refusal
+        return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
+        return bool(self.spec.signed.event.cause)
+
+    @property
+    def before(self) -> Good | None:
+        """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
+        own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
+        known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
+        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
+        return max(before, key=lambda good: (good.revision, good.spec), default=None)
+
+    def good(self, slot: SlotEntry) -> Good | None:
+        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
+
+        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one. What
+        stands now is good where it says again what was (`_stands_for`): the earlier event may be one that nobody believes.
+        """
+        found = self._known_good(slot)
+        if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
+            return found
+        return Good(spec=self.spec_id, revision=self.spec.version)
+
+    def _stands_for(self, good: Good, told: Slot) -> bool:
+        """Whether what stands now says again what was good in a slot; but for how many instances there are.
+
+        Or it was signed anew as it runs, where a later revision was refused: it then follows from what the slot implements.
+        """
+        return good.revision >= self.entry.since or (
+            told.refused > 0 and told.spec in map(str, self.spec.signed.event.cause)
+        )
+
+    def _known_good(self, slot: SlotEntry) -> Good | None:
+        fact = slot.fact
+        if fact is None:
+            return None
+        present, told = implemented(fact.record), fact.record
+        since, node = self.ready_since(slot), told.node or ""
+        healthy_after_ms = round(self.component.update.healthy_after_s * 1000)
+        if since is not None and since + healthy_after_ms <= lost_since(self.fleet, node):
+            return present
+        if told.good == present:
+            return present
+        instance = slot.instances.get(node)
+        said = None if instance is None or instance.application is None else instance.application.record
+        known = {one for one in (present, told.former, told.good) if one is not None}
+        return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
+
+    @property
+    def rolling(self) -> bool:
+        """Whether some slots implement what the spec says and others do not yet."""
+        since = self.entry.since
+        facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
+        return len({f.record.revision >= since for f in facts if f is not None and f.record.desired != "gone"}) == 2
+
+    # --- readiness -----------------------------------------------------------------------------------------------
+
+    def ready_since(self, slot: SlotEntry) -> int | None:
+        """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
+        since = running_since(slot)
+        if since is None or slot.fact is None:
+            return None
+        health = slot.instances[slot.fact.record.node or ""].health
+        if health is None:
+            return since if self.component.health is None else None
+        if health.record.generation < slot.fact.version or health.record.health == "unready":
+            return None
+        return max(since, health.record.since_ms if health.record.health == "ready" else since)
+
+    def parked(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
+        fact = slot.fact
+        if fact is not None and fact.record.parked:
+            return True
+        instance = slot.instances.get(fact.record.node or "") if fact is not None else None
+        if fact is None or instance is None or instance.application is None:
+            return False
+        said = instance.application.record
+        return said.state is State.FAILED and said.parked and said.generation >= fact.version
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
+        """Say a slot fact, unless the winner says it already (A13); whether it was said."""
+        intent = slot_intent(key, self.slot(key), slot, cause, because)
+        if intent is None:
+            return False
+        self.outcome.intents.append(intent)
+        node = None if slot.desired == "gone" else slot.node
+        self.fleet.view.rooms.put(key, node, need_of(self.component))
+        return True
+
+    def control(self, slot: SlotEntry) -> SlotControl:
+        """The operator's will for a slot."""
+        return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
+
+
+def lost_since(fleet: Fleet, node: str) -> int:
+    """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
+    verdict = fleet.verdict(node)
+    return fleet.now_ms if verdict is None else verdict.record.since_ms
+
+
+def implemented(slot: Slot) -> Good:
+    """The revision that a slot fact implements, as it is named once it was good."""
+    return Good(spec=slot.spec, revision=slot.revision)
+
+
+def slot_topic(key: SlotKey) -> str:
+    """The topic of a slot's fact."""
+    return f"service/{key.service}/slot/{key.component}/{key.index}"
+
+
+def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId, ...], because: str) -> Intent | None:
+    """The next fact of a slot, addressed as A1 says; None when the winner has the same content.
+
+    Its generation is one more than any that is known of the slot, in a fact or in a status.
+    """
+    fact = entry.fact
+    if fact is not None and fact.record == slot:
+        return None
+    named = {*slot.nodes, *entry.holders}
+    if fact is not None and fact.record.node is not None:
+        named.add(fact.record.node)
+    following = 1 + (0 if fact is None else fact.version)
+    generation = entry.generation + 1
+    return Intent(
+        topic=slot_topic(key),
+        record=slot,
+        replaces=None if fact is None else fact.signed,
+        cause=tuple(dict.fromkeys(cause)),
+        because=because,
+        to=tuple(sorted(f"node/{node}" for node in named)),
+        version=None if generation == following else generation,
+        subject=str(key),
+    )
+
+
+def gone(fact: Slot, good: Good | None = None) -> Slot:
+    """A slot fact that ends its slot. `good` is what was good there last, which nobody says any more once it is gone."""
+    return msgspec.structs.replace(
+        fact, desired="gone", previous=None, reason=None, parked=False, good=good if good is not None else fact.good
+    )

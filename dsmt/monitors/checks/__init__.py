@@ -1,0 +1,1 @@
+"""Health checks: one try each, against a real instance."""

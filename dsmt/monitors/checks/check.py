@@ -1,0 +1,82 @@
+"""Checks: one try of a health check against a real instance.
+
+Rule 1: what the service does is a `Result`, never an exception; a check that cannot run at all is `broken`.
+Rule 2: a try takes at most the check's timeout (and for `exec` the 2 s that killing what it started may take).
+Rule 3: the arguments of an `exec` check come with their placeholders filled in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from dsmt.monitors.checks.exec import try_exec
+from dsmt.monitors.checks.http import try_http
+from dsmt.monitors.checks.tcp import try_tcp
+from dsmt.ports.check import Result
+from dsmt.spec.records import Check, ExecCheck, HttpCheck, TcpCheck
+from dsmt.system.procfs import become_subreaper
+
+_LOOPBACK: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+"""Where to reach what listens everywhere."""
+
+
+class RealChecks:
+    """The `Checks` port. Makes this process a subreaper, so that nothing an `exec` check forks is lost."""
+
+    def __init__(self) -> None:
+        become_subreaper()
+
+    async def run(
+        self,
+        check: Check,
+        *,
+        address: str,
+        ports: Mapping[str, int],
+        env: Mapping[str, str],
+        directory: str,
+        user: str = "",
+    ) -> Result:
+        """One try, at most `check.timeout_s` seconds."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(check.timeout_s):
+                result = await _try(check, _LOOPBACK.get(address, address), ports, env, (directory, user))
+        except TimeoutError:
+            result = _failed(f"{_target(check, address, ports)}: no answer within {check.timeout_s:g} s")
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            result = _failed(f"{_target(check, address, ports)}: {why}")
+        return replace(result, took_s=loop.time() - began)
+
+
+async def _try(check: Check, host: str, ports: Mapping[str, int], env: Mapping[str, str], where: tuple[str, str]) -> Result:
+    """One try by its kind, of a command in a directory and as a user. Raises OSError when the instance does not answer."""
+    how = check.how
+    if isinstance(how, ExecCheck):
+        return await try_exec(how.command, env, *where)
+    if isinstance(how, HttpCheck | TcpCheck):
+        port = ports.get(how.port)
+        if port is None:
+            return Result(passed=False, evidence=f"there is no port named {how.port!r}", took_s=0.0, broken=True)
+        return await try_http(how, host, port) if isinstance(how, HttpCheck) else await try_tcp(host, port)
+    return Result(passed=False, evidence="a notify check is not tried: the service itself reports", took_s=0.0, broken=True)
+
+
+def _target(check: Check, address: str, ports: Mapping[str, int]) -> str:
+    """What was tried, for the evidence."""
+    how = check.how
+    if isinstance(how, HttpCheck):
+        return f"{how.method} {how.scheme}://{address}:{ports.get(how.port)}{how.path}"
+    if isinstance(how, TcpCheck):
+        return f"{address}:{ports.get(how.port)}"
+    return how.command[0] if isinstance(how, ExecCheck) else "notify"
+
+
+def _failed(evidence: str) -> Result:
+    """A try that did not pass."""
+    return Result(passed=False, evidence=evidence[:500], took_s=0.0)

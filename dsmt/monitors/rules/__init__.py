@@ -1,0 +1,1 @@
+"""The monitors' rules: values in, values out; no I/O, no waiting, no clock."""

@@ -1,0 +1,1 @@
+"""Local: this machine: the home, its realm's processes, the connection of a command line."""

@@ -1,0 +1,171 @@
+"""Certificates: who has which until when, and how what lives in this home is given a new one.
+
+Rule 1: a certificate is told as `renew` from half of its life on; one that has ended stops no service: who has it is not
+    attached any more, and what it runs goes on.
+Rule 2: a new certificate stands beside the old one until that ends or is revoked. A running process uses it from its next
+    start on; the newer of two of one name wins at a broker (A11).
+Rule 3: a rotation makes a new key, but for a broker: every member of the realm knows a broker by its key.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.errors import InputError, NotFoundError, UnusableEventError
+from dsmt.operations.local.home import Home, issue, write_secret
+from dsmt.operations.words.times import rfc3339
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.identity import Identity, dump
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
+
+State = Literal["valid", "renew", "expired", "revoked", "replaced"]
+_DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
+SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
+"""Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One certificate. `here`: its key is in this home."""
+
+    name: str
+    key: str
+    state: State
+    issued: str
+    renew: str
+    expires: str
+    issuer: str
+    here: bool
+
+
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """A new certificate; `before` is the key that had the name until now."""
+
+    name: str
+    key: str
+    before: str
+    expires: str
+
+
+def renew_at(certificate: Certificate) -> int:
+    """When half of its life has passed, in seconds."""
+    return (certificate.issued + certificate.not_after) // 2
+
+
+def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Certificate) -> State:
+    """How a certificate stands; `newest` is the last one that was issued for its name and is not revoked."""
+    if trust.is_revoked(certificate.key_id, certificate.subject):
+        return "revoked"
+    if certificate.not_after < now_s:
+        return "expired"
+    if certificate is not newest:
+        return "replaced"
+    return "renew" if now_s >= renew_at(certificate) else "valid"
+
+
+def in_use(trust: TrustStore) -> dict[str, Certificate]:
+    """By name, the newest certificate that is not revoked, or else the newest; of members and operators."""
+    found: dict[str, Certificate] = {}
+    known = [one for one in trust.certificates() if one.role in SHOWN and "." not in one.subject]
+    for one in sorted(known, key=lambda one: (not trust.is_revoked(one.key_id, one.subject), one.issued)):
+        found[one.subject] = one
+    return found
+
+
+def here(home: Home) -> dict[str, Path]:
+    """The identities of this home, by name."""
+    found = {}
+    for role, directory in _DIRECTORIES.items():
+        for name in home.names(directory):
+            found[f"{role}/{name}"] = home.part(directory, name) / "identity"
+    own = home.root / "operator" / "identity"
+    if own.exists():
+        found[home.operator().name] = own
+    return {name: path for name, path in found.items() if path.exists()}
+
+
+def learn(trust: TrustStore, home: Home) -> set[bytes]:
+    """Have a trust store know the certificates of this home; the ids of the keys that are here."""
+    keys = set()
+    for path in here(home).values():
+        identity = home.identity(path)
+        with suppress(UnusableEventError):  # it is of another realm, and says nothing in this one
+            trust.add_all([signed.raw for signed in identity.chain])
+        keys.add(identity.key.key_id)
+    return keys
+
+
+def listing(trust: TrustStore, home: Home, now_s: int) -> list[Held]:
+    """Every certificate that is known here, by name; `trust` learns those of the home."""
+    keys = learn(trust, home)
+    newest = in_use(trust)
+    return sorted(
+        (
+            _held(one, state_of(one, trust, now_s, newest[one.subject]), here=one.key_id in keys)
+            for one in trust.certificates()
+            if one.subject in newest
+        ),
+        key=lambda held: (held.name, held.issued),
+    )
+
+
+def _held(certificate: Certificate, state: State, *, here: bool) -> Held:
+    return Held(
+        name=certificate.subject,
+        key=certificate.key_id.hex(),
+        state=state,
+        issued=_when(certificate.issued),
+        renew=_when(renew_at(certificate)),
+        expires=_when(certificate.not_after),
+        issuer=certificate.issuer,
+        here=here,
+    )
+
+
+def _when(at_s: int) -> str:
+    return rfc3339(at_s * 1000) or ""
+
+
+def one(found: list[Held], name: str) -> list[Held]:
+    """The certificates of a name, or of a key that begins so. Raises `NotFoundError`."""
+    matching = [held for held in found if held.name == name or (len(name) >= 4 and held.key.startswith(name))]
+    if not matching:
+        raise NotFoundError("cert.unknown", f"no certificate of {name} is known here", next="dsmt cert list shows them")
+    return matching
+
+
+def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
+    """Give what lives in this home under a name a new certificate. Raises `NotFoundError` without it, or the root key."""
+    path = here(home).get(name)
+    if path is None:
+        known = ", ".join(sorted(here(home))) or "nobody"
+        raise NotFoundError("cert.elsewhere", f"{name} does not live in this home: {known}", next="rotate it where it lives")
+    before = home.identity(path)
+    root = home.root_key()
+    same_key = before.certificate.role == "broker"
+    made = issue(root, name, now_s=int(time.time()) if now_s is None else now_s, key=before.key if same_key else None)
+    if made.certificate.issued < before.certificate.issued:
+        raise InputError("cert.clock", f"the certificate of {name} is of a later time than now", next="set the clock right")
+    _write(path, made)
+    return Rotated(
+        name=name,
+        key=made.key.key_id.hex(),
+        before=before.key.key_id.hex(),
+        expires=_when(made.certificate.not_after),
+    )
+
+
+def root_identity(root: SecretKey) -> Identity:
+    """The root as a source, to say what only it may."""
+    return issue(root, "root", key=root)
+
+
+def _write(path: Path, identity: Identity) -> None:
+    beside = path.with_name("identity.new")
+    write_secret(beside, dump(identity))
+    beside.replace(path)

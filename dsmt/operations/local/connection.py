@@ -1,0 +1,131 @@
+"""The command line's connection to a realm: an operator's own short-lived identity, and a view of the facts.
+
+Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
+    terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own
+    certificate, says nothing, and leaves no trace (D2).
+Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.client import About, BusClient
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.operations.words.sentences import person
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import RealmConfig
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import Identity, delegate
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
+from dsmt.version import __version__
+
+PATIENCE_S = 5.0
+REFUSED_S = 1.0
+"""Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
+LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An attached operator. `by` is who types, as others see it."""
+
+    bus: BusClient
+    trust: TrustStore
+    realm: RealmConfig
+    by: str
+    brokers: list[BrokerAddress]
+
+
+@asynccontextmanager
+async def connect(
+    operator: Identity,
+    realm: RealmConfig,
+    *,
+    brokers: list[BrokerAddress] | None = None,
+    patience_s: float = PATIENCE_S,
+    reads: bool = False,
+) -> AsyncIterator[Connection]:
+    """Attach to the realm for the length of a block; with `reads` nothing can be said.
+
+    Raises `TransportError`, or `RefusedError` that says why.
+    """
+    async with attached(operator if reads else _program(operator), realm, brokers, patience_s, reads=reads) as connection:
+        yield connection
+
+
+def _program(operator: Identity) -> Identity:
+    """The identity of this process, below its operator's (rule 1)."""
+    entropy = SystemEntropy()
+    return delegate(
+        f"{operator.name}.{entropy.bytes(4).hex()}",
+        operator,
+        key=SecretKey(entropy.bytes(32)),
+        now_s=int(time.time()),
+        serial=entropy.bytes(16),
+    )
+
+
+@asynccontextmanager
+async def attached(
+    identity: Identity,
+    realm: RealmConfig,
+    brokers: list[BrokerAddress] | None = None,
+    patience_s: float = PATIENCE_S,
+    *,
+    reads: bool = False,
+) -> AsyncIterator[Connection]:
+    """Attach as this very identity, which nobody else uses at the same time unless it only reads. Raises as `connect`."""
+    trust = TrustStore(realm.realm)
+    try:
+        trust.add_all([signed.raw for signed in identity.chain])
+    except UnusableEventError as error:  # no broker of the realm would think otherwise
+        raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
+    network = ZmqNetwork()
+    reached = brokers or realm.addresses
+    bus = BusClient(
+        identity=identity,
+        trust=trust,
+        brokers=reached,
+        network=network,
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+        about=About(os.getpid(), __version__),
+        reads=reads,
+    )
+    running = asyncio.create_task(bus.run())
+    try:
+        await _wait_attached(bus, reached, patience_s)
+        yield Connection(bus, trust, realm, person(identity.name), reached)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        network.close()
+
+
+async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience_s
+    refused = False
+    while not bus.attached and (left := until - loop.time()) > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(LOOK_S, left)):
+                await bus.wait_attached()
+        if bus.refusal is not None and not refused:
+            refused, until = True, min(until, loop.time() + REFUSED_S)
+    if bus.attached:
+        return
+    if bus.refusal is not None:
+        raise bus.refusal
+    addresses = ", ".join(broker.address for broker in reached)
+    raise TransportError(
+        "bus.unreachable", f"no broker answers at {addresses}", next="dsmt up starts this home's realm again"
+    )

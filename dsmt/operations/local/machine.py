@@ -1,0 +1,381 @@
+"""A realm on this machine: `up` starts what a home holds, `down` ends it, whatever else has died meanwhile.
+
+Rule 1: `up` may be repeated: what runs is left alone, what is missing is made and started.
+Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
+Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
+    keeps their locks, so that whom they kept starts no other,
+    then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
+    so have heard of every end.
+Rule 4: after `down` no process is left and no container's directory; keys, history and `data` directories stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.errors import FailedError, InputError, TransportError
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
+from dsmt.ports.processes import Identity
+from dsmt.programs.configuration import BrokerFile, read_config, write_config
+from dsmt.programs.keeper import KeeperFile, command_of
+from dsmt.system.fork import log_path
+from dsmt.system.processes import SOCKET, SpawnedProcesses, detach
+from dsmt.system.procfs import identity_of, is_alive, open_pidfd
+from dsmt.system.records import has_lock, living, record_path, take_lock, write_record
+from dsmt.system.sockets import LinuxSockets
+from dsmt.system.tree import kill_owned
+
+MOST_NODES = 100
+MOST_CONTROLLERS = 9
+"""How many one machine takes: beyond that a number is a slip of the hand."""
+GRACE_S = 15.0
+"""How long agents may take to stop their services before they are killed."""
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `up` was asked for. `name` (`local` if None) and `listen` make the realm; one that is there must have them."""
+
+    nodes: int = 1
+    controllers: int = 2
+    name: str | None = None
+    listen: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` did: the realm's brokers' addresses, and the names of its programs here."""
+
+    realm: str
+    brokers: tuple[str, ...]
+    controllers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    made: bool
+
+
+def keeper_directory(home: Home) -> Path:
+    """Where the keeper lives."""
+    return home.root / "keeper"
+
+
+def is_up(home: Home) -> bool:
+    """Whether the home's keeper runs."""
+    return living(record_path(str(keeper_directory(home)), "spawner")) is not None
+
+
+async def up(home: Home, wanted: Wanted) -> Started:
+    """Start a realm on this machine, and make it first when there is none.
+
+    Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
+    it does not answer in time.
+    """
+    check_wanted(wanted)
+    made = not home.exists
+    if not made:
+        _check_same(home, wanted)
+    if made and wanted.listen is not None:
+        check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
+    for name in () if made else home.names("brokers"):
+        check_broker(home, name)
+    if made:
+        init(home, name=wanted.name or "local", listen=wanted.listen)
+    for number in range(1, wanted.controllers + 1):
+        ensure_controller(home, f"c{number}")
+    for number in range(1, wanted.nodes + 1):
+        ensure_node(home, f"n{number}")
+        await asyncio.sleep(0)  # who interrupts is heard
+    nodes = [f"n{number}" for number in range(1, wanted.nodes + 1)]
+    await _start_keeper(home)
+    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    realm = home.realm()
+    return Started(
+        realm.name,
+        tuple(address for address, _ in realm.brokers),
+        tuple(home.names("controllers")),
+        tuple(nodes),
+        made,
+    )
+
+
+def check_wanted(wanted: Wanted) -> None:
+    """Raise `InputError` for what no machine can start."""
+    if wanted.nodes < 0 or wanted.controllers < 1:
+        raise InputError(
+            "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
+        )
+    if wanted.nodes > MOST_NODES:
+        said = f"--nodes {wanted.nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
+        raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
+    if wanted.controllers > MOST_CONTROLLERS:
+        said = f"--controllers {wanted.controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
+        raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
+
+
+def _check_same(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` when the realm of this home has another name or address than was asked for."""
+    realm = home.realm()
+    if wanted.name is not None and wanted.name != realm.name:
+        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and a name is for good"
+        raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
+    addresses = [address for address, _ in realm.brokers]
+    if wanted.listen is not None and wanted.listen not in addresses:
+        said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
+        raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+
+
+def check_broker(home: Home, name: str) -> None:
+    """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run."""
+    directory = home.part("brokers", name)
+    if living(record_path(str(directory), "broker")) is None:
+        address = read_config(directory / "broker.cbor", BrokerFile).address
+        check_free(address, f"broker {name}", then="stop it, then do this again")
+
+
+def check_alone(directory: str, program: str) -> None:
+    """Raise `FailedError` when a program runs from its directory already: two would contest each other's every word."""
+    running = living(record_path(directory, program))
+    if running is not None:
+        said = f"the {program} of {directory} runs already, pid {running.pid}"
+        raise FailedError("start.running", said, next="leave it, or dsmt down first")
+
+
+def check_free(address: str, who: str, *, then: str) -> None:
+    """Raise `FailedError` (`start.port_in_use`) that names the holder when a TCP port cannot be listened on."""
+    host, _, port = address.rpartition(":")
+    holder = LinuxSockets().holder(int(port), host.strip("[]"), "tcp")
+    if holder is not None:
+        raise FailedError(
+            "start.port_in_use", f"{who} cannot listen on {address}: port {port} is held by {holder}", next=then
+        )
+
+
+async def _start_keeper(home: Home) -> None:
+    directory = keeper_directory(home)
+    kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
+    kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
+    nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
+    write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept), nodes=nodes))
+    lock = take_lock(str(directory))
+    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
+        try:
+            argv = [*command_of(directory), str(lock)]
+            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
+            if keeper is not None:
+                write_record(record_path(str(directory), "spawner"), keeper)
+        finally:
+            os.close(lock)
+    answering = SpawnedProcesses(str(directory))
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            await answering.request({"op": "list"})
+        except TransportError as error:
+            if time.monotonic() > deadline:
+                raise FailedError(
+                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
+                ) from error
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def _start_node(home: Home, node: str) -> None:
+    directory = str(home.part("nodes", node))
+    await SpawnedProcesses(str(keeper_directory(home))).request(
+        {"op": "start", "program": "spawner", "directory": directory}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `down` found: how many processes it ended, how many of them had to be killed, and who does not die."""
+
+    processes: int
+    killed: int
+    stuck: tuple[int, ...]
+
+
+async def down(home: Home) -> Ended:
+    """End everything that this home started on this machine."""
+    parts = _Parts(home)
+    seen = set(parts.all())
+    locks = await _end_restarters(parts, seen)
+    try:
+        await _end(parts.controllers(), 3.0)
+        for identity in parts.monitors():
+            _signal(identity, signal.SIGKILL)
+        killed = await _end(parts.agents(), GRACE_S)
+        stuck: list[int] = []
+        for container in parts.containers():
+            stuck.extend(await kill_owned(str(container), deadline=5.0))
+        killed += await _end(parts.brokers(), 5.0)
+        killed += await _end_rest(parts, seen)
+        for directory in parts.homes_of_spawners():
+            (directory / SOCKET).unlink(missing_ok=True)
+    finally:
+        for lock in locks:
+            os.close(lock)
+    for node in home.names("nodes"):
+        shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
+    return Ended(len(seen), killed, tuple(stuck))
+
+
+async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
+    """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one.
+
+    Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
+    ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
+    """
+    locks: dict[Path, int] = {}
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        restarters = parts.restarters()
+        seen.update(restarters)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # first stopped, so that none sees another's death
+            for identity in restarters:
+                _signal(identity, number)
+        await _gone(restarters, 5.0)
+        free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
+        for directory in free:
+            lock = take_lock(str(directory))
+            if lock is not None:
+                locks[directory] = lock
+        if not restarters and all(directory in locks for directory in free):
+            break
+        await asyncio.sleep(0.01)
+    return list(locks.values())
+
+
+async def _end_rest(parts: _Parts, seen: set[Identity]) -> int:
+    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many."""
+    killed = looks = 0
+    deadline = time.monotonic() + START_S
+    while looks < 2 and time.monotonic() < deadline:
+        left = parts.all()
+        seen.update(left)
+        looks = 0 if left else looks + 1
+        killed += await _end(left, 1.0)
+        await asyncio.sleep(0.02)
+    return killed
+
+
+class _Parts:
+    """Who runs, by the records in a home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def restarters(self) -> list[Identity]:
+        """The keeper, and each node's spawner and manager."""
+        nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
+        found = self._living(keeper_directory(self._home), "spawner")
+        return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
+
+    def homes_of_spawners(self) -> list[Path]:
+        """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
+        nodes = (self._home.part("nodes", name) for name in self._home.names("nodes"))
+        found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
+        return [directory for directory in found if directory.is_dir()]
+
+    def controllers(self) -> list[Identity]:
+        """The controllers."""
+        return self._program("controllers", "controller")
+
+    def brokers(self) -> list[Identity]:
+        """The brokers."""
+        return self._program("brokers", "broker")
+
+    def monitors(self) -> list[Identity]:
+        """The node monitors."""
+        return self._program("nodes", "node_monitor")
+
+    def agents(self) -> list[Identity]:
+        """The deployment agents."""
+        records = [container / "run" / "deployment_agent.json" for container in self.containers()]
+        records += [container / PROCESS for container in self.containers()]
+        return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
+
+    def instances(self) -> list[Identity]:
+        """The programs that agents started, alive or with children that are."""
+        found = []
+        for container in self.containers():
+            path = container / RECORD
+            record = load_record(path.read_bytes() if path.exists() else None)
+            if record is not None and record.process is not None:
+                found.append(msgspec.convert(msgspec.to_builtins(record.process), Identity))
+        return found
+
+    def all(self) -> list[Identity]:
+        """Everybody."""
+        living_instances = [identity for identity in self.instances() if is_alive(identity)]
+        return [
+            *self.restarters(),
+            *self.controllers(),
+            *self.monitors(),
+            *self.agents(),
+            *living_instances,
+            *self.brokers(),
+        ]
+
+    def _program(self, kind: str, program: str) -> list[Identity]:
+        directories = [self._home.part(kind, name) for name in self._home.names(kind)]
+        return [identity for directory in directories for identity in self._living(directory, program)]
+
+    @staticmethod
+    def _living(directory: Path, *programs: str) -> list[Identity]:
+        found = (living(record_path(str(directory), program)) for program in programs)
+        return [identity for identity in found if identity is not None]
+
+    def containers(self) -> Iterable[Path]:
+        """The directories of all containers."""
+        for name in self._home.names("nodes"):
+            yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
+
+
+async def _end(identities: list[Identity], patience_s: float) -> int:
+    """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
+    for identity in identities:
+        _signal(identity, signal.SIGTERM)
+    left = await _gone(identities, patience_s)
+    for identity in left:
+        _signal(identity, signal.SIGKILL)
+    await _gone(left, 5.0)
+    return len(left)
+
+
+async def _gone(identities: list[Identity], patience_s: float) -> list[Identity]:
+    """Wait until none of them lives; who still does when the patience ends."""
+    return await wait_for(lambda: [i for i in identities if is_alive(i)], patience_s)
+
+
+async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> list[Identity]:
+    """Look again and again, ever less often, until nothing is left or the patience ends; what is left then."""
+    deadline = time.monotonic() + patience_s
+    pause = 0.002
+    while (found := left()) and time.monotonic() < deadline:
+        await asyncio.sleep(pause)
+        pause = min(0.05, pause * 1.5)
+    return found
+
+
+def _signal(identity: Identity, number: int) -> None:
+    descriptor = open_pidfd(identity)
+    if descriptor is None:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Recorded history: exported, proven, verified, replayed, with no realm."""

@@ -1,0 +1,67 @@
+"""Trust export: every certificate and revocation of the realm's history, so that recorded events can be verified offline.
+
+Rule 1: brokers send the certificates of a signer before its first event, and revocations are facts: whoever reads the
+    history has them all.
+Rule 2: what a home has exported once it keeps, in `trust.cbor`; it only grows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from dsmt.errors import InputError
+from dsmt.operations.local.home import Home
+from dsmt.operations.read.sight import patience
+from dsmt.ports.bus import Bus, Interest, Start
+from dsmt.trust.store import TrustStore
+
+KEPT: Final = "trust.cbor"
+READ_S: Final = 300.0
+
+
+async def gather(bus: Bus) -> None:
+    """Have the connection's trust store hear of all signers and revocations of the history. Raises `TransportError`."""
+    interest = Interest(("/",), start=Start.HISTORY, conflate=True, follow=False)
+    async with patience("the whole history", READ_S), bus.subscribe(interest) as batches:
+        async for _ in batches:
+            pass
+
+
+def keep(home: Home, trust: TrustStore) -> bytes:
+    """Add what a trust store knows to what the home has kept; the export of both."""
+    path = home.root / KEPT
+    if path.exists():
+        try:
+            merged = TrustStore.from_export(path.read_bytes())
+        except InputError:
+            merged = TrustStore(trust.realm)
+        if merged.realm == trust.realm:
+            merged.merge(trust.export())
+            trust = merged
+    exported = trust.export()
+    if not path.exists() or path.read_bytes() != exported:
+        _write(path, exported)
+    return exported
+
+
+def kept(home: Home) -> TrustStore | None:
+    """The trust store that the home has kept, if it has. Raises `InputError` when it cannot be read."""
+    path = home.root / KEPT
+    return TrustStore.from_export(path.read_bytes()) if path.exists() else None
+
+
+def from_file(path: Path) -> TrustStore:
+    """A trust store from an exported file. Raises `InputError`."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError("trust.file", f"{path} cannot be read: {error.strerror}", next="dsmt trust export FILE") from error
+    return TrustStore.from_export(raw)
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_suffix(f".{os.getpid()}.new")
+    beside.write_bytes(content)
+    beside.replace(path)

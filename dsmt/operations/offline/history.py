@@ -1,0 +1,196 @@
+"""The history file: a broker's store as it stands, with what proves that it is whole (rule J3).
+
+Rule 1: it is a CBOR sequence (RFC 8742) of arrays, each in its deterministic encoding, that begin with a letter:
+    `H` header: version, realm, store, patterns of what was wanted (none: everything); first, once;
+    `C` a certificate;
+    `R` a row: number, time of arrival (realm ms), the signed event; in the order of their numbers;
+    `N` a node in the place of rows that are not here: first row, level, hash (`event.rowtree`);
+    `L` rows that the store has lost: first, last;
+    `E` the broker's stats with the signed head over all rows up to here; last, once.
+Rule 2: nothing in it is trusted: certificates count as far as the realm's root that the reader knows vouches for them.
+Rule 3: what is left out (trimmed, or not wanted) leaves its hash: trim records and signed heads are always taken along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final, NamedTuple
+
+import cbor2
+
+from dsmt.errors import FailedError, UnusableEventError
+from dsmt.event.codec import decode
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import BrokerStats, from_data
+from dsmt.event.rowtree import row_hash
+from dsmt.event.topic import check_pattern, matches
+from dsmt.operations.offline.items import items
+from dsmt.ports.bus import Bus, HistoryPage
+from dsmt.trust.store import TrustStore
+
+VERSION: Final = 1
+_IN_MEMORY: Final = 64 * 1024 * 1024
+_PIECE: Final = 1024 * 1024
+ATTEMPTS: Final = 5
+"""How often an export begins again because what was trimmed meanwhile has met what it had written."""
+LATER_S: Final = 0.3
+"""After how long a head that is older than what was read is asked for anew: a broker signs one in a second at most."""
+_ALWAYS: Final = ("broker/+/trimmed", "broker/+/stats")
+
+
+class Item(NamedTuple):
+    """One item: its letter and what follows."""
+
+    letter: str
+    parts: list[Any]
+
+
+_SHAPES: Final[dict[str, tuple[type, ...]]] = {
+    "H": (int, str, str, list),
+    "C": (bytes,),
+    "R": (int, int, bytes),
+    "N": (int, int, bytes),
+    "L": (int, int),
+    "E": (bytes,),
+}
+_MAX: Final = 2**62
+
+
+def is_history(raw: bytes) -> bool:
+    """Whether a file begins as a history does: an array whose first part is `H`."""
+    return raw[:3] == b"\x85aH"
+
+
+def packed(letter: str, *parts: Any) -> bytes:
+    """An item's bytes."""
+    return cbor2.dumps([letter, *parts], canonical=True)
+
+
+def read(raw: bytes) -> Iterator[Item]:
+    """The items of a history file. Raises `UnusableEventError` at the first that is none."""
+    for at, item in enumerate(items(raw)):
+        try:
+            value = cbor2.loads(item)
+            letter, *parts = value
+            kinds = _SHAPES[letter]
+        except Exception as error:
+            raise UnusableEventError("history.form", f"item {at} of the file is none of a history") from error
+        if tuple(map(type, parts)) != kinds or cbor2.dumps(value, canonical=True) != item:
+            raise UnusableEventError("history.form", f"item {at} of the file is none of a history")
+        if any(not 0 <= part < _MAX for part in parts if type(part) is int):
+            raise UnusableEventError("history.form", f"a number in item {at} of the file is out of range")
+        yield Item(letter, parts)
+
+
+def believed(raw: bytes, trust: TrustStore) -> Iterator[tuple[int, SignedEvent]]:
+    """The rows of a history file whose events can be believed, as far as it can be read."""
+    certificates: list[bytes] = []
+    with suppress(UnusableEventError):
+        for letter, parts in read(raw):
+            if letter == "C":
+                certificates.append(parts[0])
+            elif letter == "R":
+                with suppress(UnusableEventError):
+                    trust.add_all(certificates)
+                certificates.clear()
+                with suppress(UnusableEventError):
+                    yield parts[0], trust.open(parts[2])[0]
+
+
+# --- writing -------------------------------------------------------------------------------------------------------------
+
+
+class Exported(NamedTuple):
+    """What was written: how many rows, of how many, and the broker that signed the head."""
+
+    rows: int
+    head: int
+    broker: str
+    store: str
+
+
+class _Again(Exception):  # noqa: N818 - no error: a part that was written has changed meanwhile
+    pass
+
+
+async def export(bus: Bus, trust: TrustStore, write: Callable[[bytes], object], patterns: tuple[str, ...] = ()) -> Exported:
+    """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still."""
+    for pattern in patterns:
+        check_pattern(pattern)
+    for _ in range(ATTEMPTS):
+        with SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
+            try:
+                exported = await _Export(bus, patterns, body.write).run()
+            except _Again:
+                continue
+            write(packed("H", VERSION, trust.realm.name, exported.store, list(patterns)))
+            for certificate in cbor2.loads(trust.export())["certificates"]:
+                write(packed("C", certificate))
+            body.seek(0)
+            while piece := body.read(_PIECE):
+                write(piece)
+            return exported
+    raise FailedError("history.moving", "the store was trimmed while it was read, again and again", next="export it again")
+
+
+class _Export:
+    """One attempt: everything up to what is stored now, then up to a head that is signed after that."""
+
+    def __init__(self, bus: Bus, patterns: tuple[str, ...], write: Callable[[bytes], object]) -> None:
+        self._bus, self._write = bus, write
+        self._patterns = (*patterns, *_ALWAYS) if patterns else ()
+        self._store = ""
+        self._at = self._rows = 0
+
+    async def run(self) -> Exported:
+        page = await self._bus.history(0)
+        while page.rows or page.nodes or page.lost:
+            self._take(page, until=None)
+            page = await self._bus.history(self._at)
+        signed = await self._bus.head()
+        stats = from_data(BrokerStats, signed.event.data)
+        for _ in range(ATTEMPTS):
+            if stats.head >= self._at or stats.store != self._store:
+                break
+            await asyncio.sleep(LATER_S)  # it was signed for another who asked, before the last of what was read was stored
+            signed = await self._bus.head()
+            stats = from_data(BrokerStats, signed.event.data)
+        while self._at < stats.head:
+            self._take(await self._bus.history(self._at), until=stats.head)
+        if self._at != stats.head or stats.store != self._store:
+            raise _Again
+        self._write(packed("E", signed.raw))
+        return Exported(self._rows, stats.head, signed.event.source, stats.store)
+
+    def _take(self, page: HistoryPage, *, until: int | None) -> None:
+        if self._store not in ("", page.store):
+            raise _Again
+        self._store = page.store
+        pieces: list[tuple[int, int, bytes, bool]] = [
+            *((row, row, self._row(row, arrived_ms, raw), True) for row, arrived_ms, raw in page.rows),
+            *(
+                (first, first + (1 << level) - 1, packed("N", first, level, hashed), False)
+                for first, level, hashed in page.nodes
+            ),
+            *((first, last, packed("L", first, last), False) for first, last in page.lost),
+        ]
+        before = self._at
+        for first, last, piece, is_row in sorted(pieces):
+            if until is not None and first > until:
+                break
+            if first != self._at + 1 or (until is not None and last > until):
+                raise _Again
+            self._write(piece)
+            self._at = last
+            self._rows += is_row and piece[1:3] == b"aR"
+        if self._at == before:
+            raise _Again
+
+    def _row(self, row: int, arrived_ms: int, raw: bytes) -> bytes:
+        signed, _ = decode(raw)
+        if self._patterns and not any(matches(pattern, signed.event.topic) for pattern in self._patterns):
+            return packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
+        return packed("R", row, arrived_ms, raw)

@@ -1,0 +1,290 @@
+"""Proving: a history file, held against the head that its broker has signed (rule J3).
+
+Rule 1: every row, and every hash in the place of one, enters the tree; its head must be the one that ends the file,
+    signed by the broker whose store it is. So a row that was removed, added, changed or moved is noticed, and so is its
+    time of arrival.
+Rule 2: so must be each head that the broker signed on the way, where the rows do not hide it: no broker has rewritten
+    what it had signed before.
+Rule 3: a row that is not there must have been trimmed, by a record of the broker that names it, or not wanted by a file
+    that says that it holds only some topics. What is neither is missing. A row that is there and was trimmed is a lie of
+    the broker.
+Rule 4: an event of a revoked key is believed if its row stands before the revocation's: the broker witnesses the order.
+    A broker whose own key the reader knows as revoked witnesses nothing.
+Rule 5: the file proves what was stored up to its head; the later history is another file's. What never came to the broker it
+    does not hold: a hole in a chain is told as a gap unless rows between its neighbours were trimmed or not wanted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import BrokerStats, TrimRecord, from_data
+from dsmt.event.rowset import RowSet, Run
+from dsmt.event.rowtree import RowTree, row_hash
+from dsmt.operations.offline.followed import Followed, Missing
+from dsmt.operations.offline.history import VERSION, is_history, read
+from dsmt.operations.offline.verifying import Faults, History, Verified, verified, verify_stream
+from dsmt.operations.words.times import rfc3339
+from dsmt.trust.store import TrustStore
+
+HEADS_BACK: Final = 256
+"""How many rows back a signed head may look."""
+
+
+def verify(raw: bytes, trust: TrustStore) -> Verified:
+    """Check a file, whichever it is. `trust` knows the realm's root, and what was revoked."""
+    return _Proof(trust).run(raw) if is_history(raw) else verify_stream(raw, trust)
+
+
+class _Proof:
+    def __init__(self, trust: TrustStore) -> None:
+        self._reader, self._trust = trust, trust.fresh()
+        self._faults, self._followed, self._tree = Faults(), Followed(), RowTree()
+        self._certificates: list[bytes] = []
+        self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
+        self._left: list[Run] = []
+        self._trims: dict[str, list[Run]] = {}
+        self._lost = self._heads = 0
+        self._store = ""
+        self._patterns: list[Any] = []
+        self._unexplained = RowSet()
+        self._end: tuple[SignedEvent, BrokerStats] | None = None
+        self._begun = False
+
+    def run(self, raw: bytes) -> Verified:
+        """Read all, then judge."""
+        try:
+            for at, (letter, parts) in enumerate(read(raw)):
+                self._item(at, letter, parts)
+        except UnusableEventError as error:
+            self._faults.wrong(error.code, error.message)
+        if self._end is None:
+            self._wrong("history.cut", "the file does not end with a signed head: its end is missing")
+        left = self._judge_left()
+        gaps = sorted(one.gap for one in self._followed.chains() if not _hidden(one, left))
+        history = self._history(left)
+        return verified(self._followed, self._faults, gaps, self._worth(history), history)
+
+    def _wrong(self, code: str, message: str, event: object = None) -> None:
+        self._faults.wrong(code, message, event)
+
+    # --- items ---------------------------------------------------------------------------------------------------
+
+    def _item(self, at: int, letter: str, parts: list[Any]) -> None:
+        if (letter == "H") != (at == 0) or self._end is not None or (letter == "C" and self._begun):
+            self._wrong("history.order", f"item {at} of the file stands where it must not")
+        match letter:
+            case "H":
+                self._header(*parts)
+            case "C":
+                self._certificates.append(parts[0])
+            case "E":
+                self._begin()
+                self._ended(parts[0])
+            case _:
+                self._begin()
+                self._place(letter, *parts)
+
+    def _header(self, version: int, realm: str, store: str, patterns: list[Any]) -> None:
+        self._store, self._patterns = store, patterns
+        if version != VERSION:
+            self._wrong("history.version", f"the file is of version {version}, this program reads {VERSION}")
+        if realm != self._trust.realm.name:
+            self._wrong("history.realm", f"the file is of realm {realm}, not of {self._trust.realm.name}")
+        if not all(type(pattern) is str for pattern in patterns):
+            self._wrong("history.form", "the header names patterns that are none")
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        if len(set(self._certificates)) < len(self._certificates):
+            self._wrong("history.order", "a certificate stands in the file twice")
+        try:
+            self._trust.add_all(self._certificates)
+        except UnusableEventError as error:
+            self._wrong(error.code, error.message)
+
+    def _place(self, letter: str, *parts: Any) -> None:
+        """A row, or what is in its place."""
+        if parts[0] != self._tree.rows + 1:
+            self._wrong("history.order", f"row {parts[0]} follows row {self._tree.rows}")
+        first = self._tree.rows + 1
+        if letter == "R":
+            self._row(*parts)
+        elif letter == "N":
+            self._node(*parts[1:])
+            self._left.append((first, self._tree.rows))
+        elif parts[1] < first:
+            self._wrong("history.order", f"rows {parts[0]} to {parts[1]} follow row {self._tree.rows}")
+        else:
+            self._lost += parts[1] - first + 1
+            self._wrong(
+                "history.lost", f"rows {first} to {parts[1]} are lost: its broker has them no more and trimmed them not"
+            )
+            self._tree = RowTree(parts[1])
+        self._back.append(self._tree.copy())
+
+    def _node(self, level: int, hashed: bytes) -> None:
+        try:
+            if len(hashed) != 32:
+                raise ValueError(f"a hash of {len(hashed)} bytes stands behind row {self._tree.rows}")  # noqa: TRY301
+            self._tree.add_node(level, hashed)
+        except ValueError as error:
+            raise UnusableEventError("history.form", str(error)) from error
+
+    def _row(self, row: int, arrived_ms: int, raw: bytes) -> None:
+        try:
+            signed, _ = self._trust.open(raw)
+        except UnusableEventError as error:
+            self._faults.unusable(error, raw)
+            self._tree.add_node(0, bytes(32))
+            return
+        self._tree.add_node(0, row_hash(row, arrived_ms, signed.leaf))
+        if not self._followed.add(signed, row):
+            self._wrong("history.twice", f"row {row} holds an event that another row holds", signed.id)
+        self._trust.revoke(signed)
+        if signed.event.type == "dsmt.broker.stats":
+            self._check_head(signed)
+        elif signed.event.type == "dsmt.trimmed":
+            self._note_trim(signed)
+
+    # --- what the broker has signed ------------------------------------------------------------------------------
+
+    def _check_head(self, signed: SignedEvent) -> None:
+        """Rule 2."""
+        stats = _read(BrokerStats, signed)
+        if stats is None or stats.store != self._store:
+            return
+        tree = next((tree for tree in reversed(self._back) if tree.rows == stats.head), None)
+        if tree is None:
+            return
+        if tree.head != stats.head_hash:
+            self._wrong(
+                "history.head", f"the head that was signed over row {stats.head} is not that of these rows", signed.id
+            )
+        self._heads += 1
+
+    def _note_trim(self, signed: SignedEvent) -> None:
+        record = _read(TrimRecord, signed)
+        if record is None or record.store != self._store:
+            return
+        try:
+            self._trims.setdefault(signed.event.source, []).extend(RowSet.read(record.rows).runs)
+        except UnusableEventError as error:
+            self._wrong(error.code, error.message, signed.id)
+
+    def _ended(self, raw: bytes) -> None:
+        """Rule 1."""
+        try:
+            signed, _ = self._trust.open(raw)
+            stats = from_data(BrokerStats, signed.event.data)
+        except UnusableEventError as error:
+            self._faults.unusable(error, raw)
+            return
+        self._end = signed, stats
+        if signed.event.type != "dsmt.broker.stats":
+            self._wrong("history.head", "the file ends with an event that signs no head", signed.id)
+        if self._reader.is_revoked(signed.key_id, signed.event.source):
+            self._faults.unwitness(signed.id)
+        if stats.store != self._store:
+            self._wrong("history.head", f"the head is of store {stats.store}, the file of {self._store}", signed.id)
+        if stats.head != self._tree.rows:
+            self._wrong(
+                "history.head", f"the head stands over {stats.head} rows, the file ends at {self._tree.rows}", signed.id
+            )
+        elif stats.head_hash != self._tree.head:
+            self._wrong(
+                "history.head", "the signed head is not that of these rows: one was removed, added, changed or moved"
+            )
+        else:
+            self._heads += 1
+
+    # --- judging -------------------------------------------------------------------------------------------------
+
+    def _judge_left(self) -> RowSet:
+        """Rule 3; the rows that are not there."""
+        left = RowSet(self._left)
+        trimmed = self._trimmed()
+        lies = _without(trimmed, left)
+        for first, last in lies.runs[:1]:
+            self._wrong("history.trimmed", f"rows {first} to {last} are there, and were said to be trimmed")
+        unexplained = _without(left, trimmed)
+        if not self._patterns:
+            for first, last in unexplained.runs:
+                self._wrong(
+                    "history.missing", f"rows {first} to {last} are missing, and no record says that they were trimmed"
+                )
+        self._unexplained = unexplained
+        return left
+
+    def _trimmed(self) -> RowSet:
+        broker = "" if self._end is None else self._end[0].event.source
+        return RowSet(self._trims.get(broker, ()))
+
+    def _history(self, left: RowSet) -> History | None:
+        if self._end is None:
+            return None
+        signed, stats = self._end
+        return History(
+            store=stats.store,
+            broker=signed.event.source,
+            rows=self._tree.rows,
+            signed_at=rfc3339(signed.event.time_ms),
+            trimmed=len(left) - len(self._unexplained),
+            left_out=len(self._unexplained),
+            lost=self._lost,
+            never_came=sum(one.last - one.first + 1 for one in self._followed.lost()),
+            heads=self._heads,
+            head_hash=stats.head_hash.hex(),
+        )
+
+    def _worth(self, history: History | None) -> tuple[list[str], list[str]]:
+        if history is None or self._faults.any:
+            return [], ["anything: it is not what its broker signed"]
+        proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]
+        cannot = [f"what was stored after {history.signed_at}", "that what never came to this broker was never said"]
+        if history.left_out:
+            cannot.insert(0, f"what the {history.left_out} rows hold that are of topics that were not wanted")
+        else:
+            proves.append("that no other row was there" + (", but for those trimmed" if history.trimmed else ""))
+        if history.trimmed:
+            cannot.insert(0, f"what the {history.trimmed} rows held that were trimmed: of them only hashes are left")
+        return proves, cannot
+
+
+def _read(kind: type[Any], signed: SignedEvent) -> Any:
+    try:
+        return from_data(kind, signed.event.data)
+    except UnusableEventError:
+        return None
+
+
+def _hidden(missing: Missing, left: RowSet) -> bool:
+    """Whether rows between a gap's neighbours are not there: as many as it lacks, at least."""
+    low, high = sorted((missing.after_row, missing.before_row))
+    return left.within(low, high) >= missing.gap.last - missing.gap.first + 1
+
+
+def _without(rows: RowSet, others: RowSet) -> RowSet:
+    return RowSet(_difference(rows.runs, others.runs))
+
+
+def _difference(runs: tuple[Run, ...], others: tuple[Run, ...]) -> Iterator[Run]:
+    at = 0
+    for first, last in runs:
+        low = first
+        while at < len(others) and others[at][1] < low:
+            at += 1
+        place = at
+        while place < len(others) and others[place][0] <= last:
+            if others[place][0] > low:
+                yield low, others[place][0] - 1
+            low = max(low, others[place][1] + 1)
+            place += 1
+        if low <= last:
+            yield low, last

@@ -1,0 +1,65 @@
+"""Replaying: what controllers decided in a history file, decided again (rule H2, H3).
+
+Rule 1: only what verifies is worth replaying: a file that does not is said to be so, and is not `ok`.
+Rule 2: the rows below the horizon of trimming hold each topic's winner as of then, so what was decided behind it folds
+    to the same view; what was decided before it has incomplete inputs, which is no difference.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.controllers.replay import Finding
+from dsmt.controllers.replay import replay as fold_and_decide
+from dsmt.errors import InputError
+from dsmt.operations.offline import history
+from dsmt.operations.offline.proving import verify
+from dsmt.trust.store import TrustStore
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, decided again. `details` are sentences."""
+
+    decision: str
+    row: int
+    outcome: str
+    details: list[str]
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    ok: bool
+    verified: bool
+    controllers: int
+    same: int
+    different: int
+    incomplete: int
+    other_ruleset: int
+    decisions: list[Replay]
+
+
+def replay(raw: bytes, trust: TrustStore) -> Replayed:
+    """Decide again. Raises `InputError` for a file that is no history."""
+    if not history.is_history(raw):
+        raise InputError("history.form", "the file is no history", next="dsmt export FILE writes one")
+    found = verify(raw, trust)
+    rows = list(history.believed(raw, trust.fresh()))
+    decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]
+    store = "" if found.history is None else found.history.store
+    report = fold_and_decide(rows, decisions, store=store)
+    places = {signed.id: row for row, signed in rows}
+    return Replayed(
+        ok=report.ok and found.ok,
+        verified=found.ok,
+        controllers=len({signed.event.source for signed in decisions}),
+        same=report.count("same"),
+        different=report.count("different"),
+        incomplete=report.count("inputs incomplete"),
+        other_ruleset=report.count("other ruleset"),
+        decisions=[_replay(one, places[one.decision.id]) for one in report.findings],
+    )
+
+
+def _replay(finding: Finding, row: int) -> Replay:
+    return Replay(decision=str(finding.decision.id), row=row, outcome=finding.outcome, details=list(finding.details))

@@ -1,0 +1,1 @@
+"""Reading: what an operator sees, by operations that change nothing."""

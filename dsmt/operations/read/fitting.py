@@ -1,0 +1,149 @@
+"""Fitting: `why-not`: what keeps an instance off each node, clause by clause, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.decide import waits_for
+from dsmt.controllers.pinning import home_of, is_there
+from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
+from dsmt.errors import NotFoundError
+from dsmt.event.reason import Reason
+from dsmt.operations.read.instances import component_of
+from dsmt.operations.read.members import find, revoked
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.targets import Target, slots_of
+from dsmt.spec.quantities import size_in_words
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import SlotKey
+
+_STATE: Final = ("left", "dead", "suspect", "mode")
+
+
+class Clause(msgspec.Struct, frozen=True, kw_only=True):
+    """One clause: how many nodes fail it, how many fail nothing else, and which and why."""
+
+    clause: str
+    removes: int
+    alone: int
+    nodes: dict[str, str]
+
+
+class Fitting(msgspec.Struct, frozen=True, kw_only=True):
+    """Which nodes would take one more instance. `reason` is why the slot has no node that lives, if it waits for one."""
+
+    target: str
+    fits: list[str]
+    nodes: int
+    clauses: list[Clause]
+    suggestions: list[str]
+    reason: Reason | None
+
+
+def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
+    """What keeps an instance off the nodes, or off one. Raises `NotFoundError`."""
+    keys = slots_of(sight.view, target)
+    if not keys:
+        raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt ps {target.service}")
+    key = _without_place(sight, keys)
+    spec = component_of(sight, key)
+    if spec is None:
+        raise NotFoundError("component.unknown", f"no spec knows {key}", next=f"dsmt get {key.service}")
+    if node is not None:
+        find(sight, node)
+    chooser = Chooser(sight.fleet, key.service, spec)
+    names = list(sight.fleet.members) if node is None else [node]
+    faults = {name: [*_tied(sight, key, spec, name), *_faults(chooser, name)] for name in names}
+    return Fitting(
+        target=str(key),
+        fits=[name for name, found in faults.items() if not found],
+        nodes=len(names),
+        clauses=_clauses(faults),
+        suggestions=_suggestions(sight, chooser, faults, key),
+        reason=waits_for(sight.fleet, key),
+    )
+
+
+def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
+    """The first slot with no node, or with one that is dead; else the first."""
+    for key in keys:
+        slot = sight.view.slot(key)
+        node = None if slot is None or slot.fact is None else slot.fact.record.node
+        if node is None or sight.fleet.state(node) in ("dead", "left"):
+            return key
+    return keys[0]
+
+
+def _tied(sight: Sight, key: SlotKey, spec: ComponentSpec, node: str) -> Iterator[Misfit]:
+    """What keeps a slot that has data off every node but its home."""
+    slot = sight.view.slot(key)
+    home = None if slot is None else home_of(spec, slot)
+    if home is None:
+        return
+    if node != home.node:
+        yield Misfit("data", f"its data is on {home.node}")
+    elif not is_there(sight.fleet, home):
+        yield Misfit("data", f"{node} is another machine than the one that has its data")
+
+
+def _faults(chooser: Chooser, node: str) -> Iterator[Misfit]:
+    """Every clause that a node fails, each once."""
+    seen = set()
+    for fault in chooser.faults(node):
+        if fault.clause not in seen:
+            seen.add(fault.clause)
+            yield fault
+
+
+def _clauses(faults: dict[str, list[Misfit]]) -> list[Clause]:
+    found = []
+    for clause in CLAUSES:
+        failing = {node: f.says for node, each in faults.items() for f in each if f.clause == clause}
+        if failing:
+            alone = sum(len(faults[node]) == 1 for node in failing)
+            found.append(Clause(clause=clause, removes=len(failing), alone=alone, nodes=failing))
+    return found
+
+
+def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]], key: SlotKey) -> list[str]:
+    """The smallest changes that give a place: for nodes that fail one clause only."""
+    if any(not each for each in faults.values()):
+        return []
+    found: list[str] = []
+    for node, each in faults.items():
+        if len(each) == 1:
+            said = _suggestion(sight, chooser, node, each[0].clause, key)
+            if said is not None:
+                found.append(said)
+    return list(dict.fromkeys(found))
+
+
+def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:
+    free = chooser.rooms.room(node).free()
+    match clause:
+        case "data":
+            return f"dsmt move {key} --accept-data-loss: another node fits, and begins with no data"
+        case "memory":
+            return f"reserve.memory <= {size_in_words(free.memory)}: {node} fits"
+        case "cpu":
+            return f"reserve.cpu <= {free.cpu / 1000:g}: {node} fits"
+        case "disk":
+            return f"reserve.disk <= {size_in_words(free.disk)}: {node} fits"
+        case "ports":
+            port = next(one for one in chooser.component.ports if one.port is not None)
+            return f"ports: {{{port.name}: auto}}: {node} fits"
+        case "mode":
+            return f"dsmt node include {node}: {node} fits"
+        case "nodes":
+            return f"nodes: all_nodes: {node} fits"
+        case "limits":
+            return f"limits.enforce: best_effort: {node} fits"
+        case _ if clause in _STATE:
+            if revoked(sight, find(sight, node)) is not None:
+                return f"dsmt cert rotate node/{node}: its key was revoked"
+            return f"bring {node} back: it is {sight.fleet.state(node)}"
+        case _:
+            return None

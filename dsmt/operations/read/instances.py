@@ -1,0 +1,264 @@
+"""Instances: what `ps` shows, one row for each slot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.pinning import waits_for_home
+from dsmt.errors import NotFoundError
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import LastExit, Status
+from dsmt.event.status import Shown
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.sentences import person
+from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.words.times import rfc3339, span
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Instance, SlotEntry, SlotKey
+from dsmt.view.held import Held
+from dsmt.view.sessions import word
+from dsmt.view.shown import Seen, decisive, shown, silent_for
+
+PROBLEMS: Final = frozenset({Shown.WAITING, Shown.BACKOFF, Shown.PARKED, Shown.LOST, Shown.FAILED, Shown.STOPPED})
+_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPED, Shown.STOPPING})
+_EMPTY: Final = SlotEntry()
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run before ended."""
+
+    code: int | None
+    signal: str | None
+    at: str | None
+    ran_s: float
+    reason: Reason | None
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """Who stopped it by hand, when and why."""
+
+    by: str
+    at: str | None
+    reason: str
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance. Times are RFC 3339; what is not known is null."""
+
+    instance: str
+    service: str
+    component: str
+    index: int
+    node: str | None
+    state: Shown
+    health: str
+    pid: int | None
+    ports: dict[str, int]
+    address: str | None
+    restarts: int
+    restarts_recent: int
+    last_exit: Exit | None
+    next_try_at: str | None
+    held: Hold | None
+    since: str | None
+    generation: int
+    revision: int
+    reason: Reason | None
+    layers: dict[str, str | None]
+    observed_at: str | None
+    stale: bool
+
+    @property
+    def key(self) -> SlotKey:
+        """Its slot."""
+        return SlotKey(self.service, self.component, self.index)
+
+
+def instances(
+    sight: Sight,
+    target: Target | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    problems: bool = False,
+    everything: bool = False,
+) -> list[Row]:
+    """The rows, sorted by instance. `everything` takes what has ended, and copies on other nodes, too.
+
+    Raises `NotFoundError` for a target that is not there.
+    """
+    names = [target.service] if target is not None else sorted(sight.view.services)
+    if target is not None and not slots_of(sight.view, target, gone=everything):
+        _still_there(sight, target.service)
+    rows: list[Row] = []
+    for name in names:
+        entry = sight.view.services.get(name)
+        wanted = {} if entry is None or entry.parsed is None else entry.parsed.labels
+        if labels and any(wanted.get(key) != value for key, value in labels.items()):
+            continue
+        for key in slots_of(sight.view, target or Target(name), gone=everything):
+            rows += _rows(sight, key, everything=everything)
+    return [row for row in rows if not problems or is_problem(sight, row)]
+
+
+def _still_there(sight: Sight, service: str) -> None:
+    """Raise `NotFoundError` for a service of which nothing is left but what was said of it."""
+    if sight.view.services[service].spec is None:
+        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+
+
+def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[Row]:
+    entry = sight.view.slot(key) or _EMPTY
+    nodes: list[str | None]
+    if entry.fact is not None:
+        nodes = [entry.fact.record.node]
+    else:
+        nodes = [node for node in entry.holders if sight.fleet.state(node) not in ("dead", "left")]
+        if not nodes and component_of(sight, key) is not None:
+            nodes = [None]
+    if everything:
+        nodes += [node for node in sorted(entry.instances) if node not in nodes]
+    found = [row(sight, key, node) for node in nodes]
+    return [one for one in found if everything or one.state is not Shown.GONE]
+
+
+def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
+    """One slot's instance on a node."""
+    entry = sight.view.slot(key) or _EMPTY
+    instance = None if node is None else entry.instances.get(node)
+    fact = entry.fact
+    seen = see(sight, key, node)
+    application = None if instance is None or instance.application is None else instance.application.record
+    endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
+    hold = entry.hold
+    alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
+    status = None if seen.status is None else seen.status.record
+    return Row(
+        instance=str(key),
+        service=key.service,
+        component=key.component,
+        index=key.index,
+        node=node,
+        state=seen.state,
+        health=health(entry, node, seen),
+        pid=application.pid if application is not None and alive else None,
+        ports={} if endpoint is None or not alive else endpoint.ports,
+        address=None if endpoint is None or not alive else endpoint.address,
+        restarts=0 if application is None else application.restarts,
+        restarts_recent=0 if application is None else application.restarts_recent,
+        last_exit=_exit(None if application is None else application.last_exit),
+        next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
+        held=None if hold is None else Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason),
+        since=rfc3339(seen.since_ms),
+        generation=0 if fact is None else fact.version,
+        revision=0 if fact is None else fact.record.revision,
+        reason=_reason(sight, key, entry, node, seen),
+        layers=_layers(instance),
+        observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
+        stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
+    )
+
+
+def see(sight: Sight, key: SlotKey, node: str | None) -> Seen:
+    """The one word for a slot's instance on a node, now."""
+    entry = sight.view.slot(key) or _EMPTY
+    instance = None if node is None else entry.instances.get(node)
+    verdict = None if node is None else sight.fleet.verdict(node)
+    spec = component_of(sight, key)
+    return shown(
+        entry,
+        node,
+        lost_since_ms=None if verdict is None else verdict.record.since_ms,
+        silent_since_ms=silent_since(sight, instance, 0 if entry.fact is None else entry.fact.version),
+        job=spec is not None and spec.kind == "job",
+    )
+
+
+def silent_since(sight: Sight, instance: Instance | None, generation: int) -> int | None:
+    """Since when whoever speaks of an instance has been silent, if that is too long; else None."""
+    held = decisive(instance, generation)
+    if held is None:
+        return None
+    attachments = sight.view.sessions.of.get(held.signed.event.source)
+    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    if said is None or not silent_for(held.record, said.state, said.since_ms, sight.now_ms):
+        return None
+    return said.since_ms
+
+
+def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
+    """The component of a slot, if its service's spec knows it."""
+    entry = sight.view.services.get(key.service)
+    if entry is None or entry.parsed is None or entry.spec is None or entry.spec.record.removed:
+        return None
+    return entry.parsed.components.get(key.component)
+
+
+def health(entry: SlotEntry, node: str | None, seen: Seen) -> str:
+    """`ready`, `unready`, or `none` when nothing is known or nothing is checked."""
+    instance = None if node is None else entry.instances.get(node)
+    if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
+        return "none"
+    said = instance.health.record
+    return said.health if said.generation >= seen.status.record.generation else "none"
+
+
+def is_ready(sight: Sight, row_: Row) -> bool:
+    """Whether an instance counts as ready: healthy, or running where nothing is checked."""
+    if row_.state is not Shown.RUNNING or row_.stale:
+        return False
+    spec = component_of(sight, row_.key)
+    return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
+
+
+def is_problem(sight: Sight, row_: Row) -> bool:
+    """Whether an instance is not as it should be."""
+    return row_.state in PROBLEMS or row_.stale or (row_.state is Shown.RUNNING and not is_ready(sight, row_))
+
+
+def _exit(last: LastExit | None) -> Exit | None:
+    if last is None:
+        return None
+    return Exit(code=last.code, signal=last.signal, at=rfc3339(last.at_ms), ran_s=last.ran_s, reason=last.reason)
+
+
+def _layers(instance: Instance | None) -> dict[str, str | None]:
+    def said(held: Held[Status] | None) -> str | None:
+        return None if held is None else held.record.state.value
+
+    if instance is None:
+        return {"container": None, "agent": None, "application": None}
+    return {
+        "container": said(instance.container),
+        "agent": said(instance.agent),
+        "application": said(instance.application),
+    }
+
+
+def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen: Seen) -> Reason | None:
+    """Why it is not as it should be; null when all is well."""
+    told = None if entry.fact is None else entry.fact.record.reason
+    spec = component_of(sight, key)
+    pinned = None if spec is None or seen.state in _THERE else waits_for_home(sight.fleet, key, spec, entry)
+    if pinned is not None:
+        return pinned
+    match seen.state:
+        case Shown.LOST:
+            verdict = None if node is None else sight.fleet.verdict(node)
+            since = 0 if seen.since_ms is None else seen.since_ms
+            if verdict is not None:
+                evidence = verdict.record.message
+                return reason("node.lost", node=node, time=rfc3339(since), evidence=evidence)
+            rate = "" if seen.status is None else f"{seen.status.record.emit_rate_s:g} s"
+            return reason("node.stale", age=span(sight.now_ms - since), rate=rate, node=node)
+        case Shown.WAITING | Shown.STOPPED | Shown.STOPPING | Shown.GONE:
+            own = None if seen.status is None else seen.status.record.reason
+            return told or own
+        case Shown.RUNNING:
+            instance = None if node is None else entry.instances.get(node)
+            checked = None if instance is None or instance.health is None else instance.health.record
+            return None if checked is None or checked.health != "unready" else checked.reason
+        case _:
+            return None if seen.status is None else seen.status.record.reason

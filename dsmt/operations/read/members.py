@@ -1,0 +1,310 @@
+"""Members: nodes, brokers and controllers, as `nodes`, `node show`, `brokers` and `controllers` show them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from dsmt.errors import NotFoundError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import BOUND_MS
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import to_data
+from dsmt.event.status import State
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.event_objects import plain
+from dsmt.operations.words.sentences import person
+from dsmt.operations.words.times import rfc3339, span
+from dsmt.ports.realm import BrokerAddress
+from dsmt.view import NodeEntry
+from dsmt.view.sessions import word
+
+CLOSING_MS: Final = 10_000
+"""How long after a revocation the last session that it ends may have been closed."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A process on a node that is dsmt's or its services'."""
+
+    pid: int
+    role: Literal["spawner", "manager", "monitor", "agent", "application"]
+    instance: str | None
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node. `pid` is its container manager's; `drain` says who wanted its mode, and why."""
+
+    node: str
+    liveness: str
+    mode: str
+    roles: list[str]
+    version: str | None
+    pid: int | None
+    address: str | None
+    labels: dict[str, str]
+    attributes: dict[str, Any] | None
+    instances: int
+    last_seen: str | None
+    evidence: str | None
+    stale: bool
+    mode_by: str | None
+    mode_reason: str | None
+    mode_since: str | None
+
+
+class NodeShown(Node, frozen=True, kw_only=True):
+    """One node with every process of ours on it, the spawner first."""
+
+    processes: list[Process]
+
+
+class Broker(msgspec.Struct, frozen=True, kw_only=True):
+    """One broker, by its own word; `alive` is what this reader sees."""
+
+    broker: str | None
+    address: str
+    alive: bool
+    pid: int | None
+    version: str | None
+    sessions: int | None
+    peers: int | None
+    lag_s: float | None
+    facts: int | None
+    history_from: str | None
+    disk_bytes: int | None
+    dropped: int | None
+    clock_ahead_s: float | None
+    """Its machine's clock minus realm time."""
+
+
+class Controller(msgspec.Struct, frozen=True, kw_only=True):
+    """One controller."""
+
+    controller: str
+    alive: bool
+    pid: int | None
+    version: str
+    lag_s: float | None
+    decisions: int
+
+
+def nodes(sight: Sight) -> list[Node]:
+    """Every node that has not left, sorted."""
+    entries = sight.view.nodes.values()
+    known = [entry for entry in entries if entry.attributes is not None or f"node/{entry.name}" in entry.sources]
+    return [node(sight, entry) for entry in sorted(known, key=lambda e: e.name) if sight.fleet.state(entry.name) != "left"]
+
+
+def node(sight: Sight, entry: NodeEntry) -> Node:
+    """One node."""
+    told = None if entry.attributes is None else entry.attributes.record
+    slots = sight.view.rooms.room(entry.name).slots
+    manager = _manager(sight, entry)
+    seen = last_seen_ms(sight, entry)
+    liveness = sight.fleet.state(entry.name)
+    control = entry.control
+    mode = entry.mode
+    if mode == "draining" and not slots and not _left_there(sight, entry.name):
+        mode = "drained"
+    by, why, since = (None, None, None)
+    if control is not None and mode != "active":
+        by, why, since = person(control.record.by), control.record.reason, rfc3339(control.time_ms)
+    return Node(
+        node=entry.name,
+        liveness=liveness,
+        mode=mode,
+        roles=["node"],
+        version=told.version if told is not None else None,
+        pid=manager if liveness in ("alive", "suspect") else None,
+        address=None if told is None else told.address,
+        labels={} if told is None else told.labels,
+        attributes=None if told is None else plain(to_data(told)),
+        instances=len(slots),
+        last_seen=rfc3339(seen),
+        evidence=_evidence(sight, entry),
+        stale=liveness != "alive" or told is None,
+        mode_by=by,
+        mode_reason=why,
+        mode_since=since,
+    )
+
+
+def node_shown(sight: Sight, name: str) -> NodeShown:
+    """One node with its processes. Raises `NotFoundError`."""
+    entry = find(sight, name)
+    common = node(sight, entry)
+    fields = {field: getattr(common, field) for field in Node.__struct_fields__}
+    return NodeShown(**fields, processes=processes(sight, entry) if common.liveness != "dead" else [])
+
+
+def find(sight: Sight, name: str) -> NodeEntry:
+    """A node's entry. Raises `NotFoundError`."""
+    entry = sight.view.nodes.get(name)
+    if entry is None or (entry.attributes is None and not entry.sources):
+        raise NotFoundError("node.unknown", f"there is no node {name}", next="dsmt nodes lists them")
+    return entry
+
+
+def processes(sight: Sight, entry: NodeEntry) -> list[Process]:
+    """Every process on a node that is dsmt's or its services': who kills them all in this order has killed the node."""
+    told = None if entry.attributes is None else entry.attributes.record
+    spawner = None if told is None else told.spawner_pid
+    monitor = _open_pid(sight, entry, f"monitor/{entry.name}")
+    found: list[tuple[int | None, Literal["spawner", "manager", "monitor", "agent", "application"], str | None]] = [
+        (spawner, "spawner", None),
+        (_manager(sight, entry), "manager", None),
+        (monitor if monitor is not None else None if told is None else told.monitor_pid, "monitor", None),
+    ]
+    agents, applications = [], []
+    for service in sorted(sight.view.services):
+        for (component, index), slot in sorted(sight.view.services[service].slots.items()):
+            instance = slot.instances.get(entry.name)
+            if instance is None or not instance.left:
+                continue
+            name = f"{service}/{component}/{index}"
+            agent = _open_pid(sight, entry, f"agent/{entry.name}/{name}")
+            if agent is None and instance.agent is not None:
+                agent = instance.agent.record.pid
+            agents.append((agent, name))
+            said = instance.application
+            if said is not None and said.record.state not in (State.STOPPED, State.GONE):
+                applications.append((said.record.pid, name))
+    listed = [Process(pid=pid, role=role, instance=instance) for pid, role, instance in found if pid is not None]
+    listed += [Process(pid=pid, role="agent", instance=name) for pid, name in agents if pid is not None]
+    return listed + [Process(pid=pid, role="application", instance=name) for pid, name in applications if pid is not None]
+
+
+def _open_pid(sight: Sight, entry: NodeEntry, source: str) -> int | None:
+    attachments = entry.sources.get(source)
+    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    return said.held.record.pid if said is not None and said.state == "open" else None
+
+
+def _manager(sight: Sight, entry: NodeEntry) -> int | None:
+    pid = _open_pid(sight, entry, f"node/{entry.name}")
+    if pid is None and entry.attributes is not None:
+        return entry.attributes.record.manager_pid
+    return pid
+
+
+def _left_there(sight: Sight, name: str) -> bool:
+    services = sight.view.services.values()
+    return any(name in slot.holders for service in services for slot in service.slots.values())
+
+
+def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
+    """When any of a node's sources was heard last (realm ms), as far as facts and heartbeats tell."""
+    times = [sight.passing.heard[source][0] for source in entry.sources if source in sight.passing.heard]
+    if entry.attributes is not None:
+        times.append(entry.attributes.time_ms)
+    for source in entry.sources.values():
+        said = word(source, sight.fleet.lost_brokers)
+        if said is not None:
+            times.append(said.since_ms)
+    return max(times, default=None)
+
+
+def revoked(sight: Sight, entry: NodeEntry) -> SignedEvent | None:
+    """The revocation of a node's key that ended its sessions: it is not alive, and was not heard after that."""
+    if sight.fleet.state(entry.name) == "alive":
+        return None
+    name, seen = f"node/{entry.name}", last_seen_ms(sight, entry) or 0
+    for signed in sight.view.winners():
+        event = signed.event
+        ends = event.topic.startswith("trust/revoked/") and event.data.get("name") == name
+        if ends and seen <= event.time_ms + CLOSING_MS:
+            return signed
+    return None
+
+
+def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
+    ended = revoked(sight, entry)
+    if ended is None:
+        return None
+    by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
+    why = f': "{their}"' if their else ""
+    return f"its key was revoked by {by}{why}, and it cannot attach with it; next: dsmt cert rotate node/{entry.name}"
+
+
+def _evidence(sight: Sight, entry: NodeEntry) -> str | None:
+    ended = _revocation(sight, entry)
+    if ended is not None:
+        return ended
+    verdict = sight.fleet.verdict(entry.name)
+    if verdict is not None:
+        return verdict.record.message
+    for said in sight.fleet.words(entry.name)[:1]:
+        if said.state != "open":
+            how = {"closed": "closed its session", "silent": "is silent", "unknown": "was attached to a lost broker"}
+            return f"its manager {how[said.state]} at {said.broker} since {rfc3339(said.since_ms)}"
+    failed = sorted(name for name, probe in entry.probes.items() if probe.record.result == "failed")
+    return f"probes by {', '.join(failed)} failed" if failed else None
+
+
+def clock(found: Node) -> Reason | None:
+    """`node.clock` for a living node whose wall clock is off by more than realm time is ever pardoned (rule J4)."""
+    offset_s = 0.0 if found.attributes is None else found.attributes["clock_offset_s"]
+    if found.liveness not in ("alive", "suspect") or abs(offset_s) * 1000 <= BOUND_MS:
+        return None
+    sign = "+" if offset_s > 0 else "-"
+    return reason("node.clock", node=found.node, offset=f"{sign}{span(round(abs(offset_s)) * 1000)}")
+
+
+def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
+    """The realm's brokers, by name; those that have said nothing lately by their address alone."""
+    found = []
+    lost = sight.fleet.lost_brokers
+    for name, (_, told) in sorted(sight.passing.stats.items()):
+        heard = sight.passing.heard.get(f"broker/{name}")
+        found.append(
+            Broker(
+                broker=name,
+                address=told.address,
+                alive=name == sight.broker or (name not in lost and heard is not None),
+                pid=told.pid,
+                version=told.version,
+                sessions=_sessions(sight, name),
+                peers=len(sight.view.sessions.brokers - {name}),
+                lag_s=told.lag_s if heard is None else heard[1].lag_s,
+                facts=told.facts,
+                history_from=rfc3339(told.history_from_ms),
+                disk_bytes=told.disk_bytes,
+                dropped=told.dropped,
+                clock_ahead_s=told.clock_ahead_s,
+            )
+        )
+    addresses = {broker.address for broker in found}
+    for one in known:
+        if one.address not in addresses and not (len(known) == 1 and found):
+            fields = dict.fromkeys(Broker.__struct_fields__) | {"address": one.address, "alive": False}
+            found.append(Broker(**fields))  # type: ignore[arg-type]
+    return found
+
+
+def _sessions(sight: Sight, broker: str) -> int:
+    newest = (source.newest for source in sight.view.sessions.of.values())
+    return sum(one is not None and one[0] == broker and one[1].record.state == "open" for one in newest)
+
+
+def controllers(sight: Sight) -> list[Controller]:
+    """The controllers whose state is known, by name."""
+    found = []
+    for name, held in sorted(sight.view.controllers.items()):
+        attachments = sight.view.sessions.of.get(f"controller/{name}")
+        said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+        alive = said is not None and said.state == "open"
+        heard = sight.passing.heard.get(f"controller/{name}")
+        told = held.record
+        pid = said.held.record.pid if said is not None and alive else told.pid
+        found.append(
+            Controller(
+                controller=name,
+                alive=alive,
+                pid=pid if alive else None,
+                version=told.version,
+                lag_s=None if heard is None else heard[1].lag_s,
+                decisions=told.decisions,
+            )
+        )
+    return found

@@ -1,0 +1,363 @@
+"""Planning: what `apply` would do, by the very decisions that controllers make, on a copy of the live view.
+
+Rule 1: a plan's id binds the service, the revision that it starts from and the content of the new spec; `apply --plan`
+    does exactly that or refuses.
+Rule 2: steps are found by deciding again and again, each decision being obeyed at once by nodes that do all well:
+    a slot fact is followed by a status `running` and a health `ready`, and the time passes that the spec asks for.
+Rule 3: nothing of it leaves this process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.controllers.decide import decide
+from dsmt.controllers.intents import Intent
+from dsmt.controllers.pinning import home_of
+from dsmt.controllers.placement import Chooser
+from dsmt.errors import FailedError
+from dsmt.event.codec import canonical
+from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
+from dsmt.event.hlc import hlc
+from dsmt.event.reason import Reason
+from dsmt.event.records import Health, Slot, SpecFact, to_data
+from dsmt.event.records import Status as StatusRecord
+from dsmt.event.registry import lookup
+from dsmt.event.status import Layer, State
+from dsmt.operations.read.revisions import since
+from dsmt.operations.read.sight import Sight
+from dsmt.spec.changes import Change, changes, run_key
+from dsmt.spec.crosscheck import looks_secret
+from dsmt.spec.plain import to_plain
+from dsmt.spec.records import ServiceSpec
+from dsmt.view import SlotKey, View
+
+MAX_ROUNDS: Final = 2_000
+_INCARNATION: Final = 2**52
+HIDDEN: Final = "(hidden)"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is done. `action`: `new`, `replace`, `update` (while it runs), `restart`, `move`, `stop`, `remove`."""
+
+    instance: str
+    action: str
+    node: str | None
+    because: str
+
+
+class Unplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance for which there is no place now, and why."""
+
+    instance: str
+    reason: Reason | None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What `apply` would do. `base_revision` 0: there is no such service yet."""
+
+    id: str
+    service: str
+    base_revision: int
+    revision: int
+    changes: list[Change]
+    steps: list[Step]
+    unplaced: list[Unplaced]
+    min_ready: int
+    estimate_s: float
+    warnings: list[str]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between a file and what is applied."""
+
+    service: str
+    base_revision: int
+    changes: list[Change]
+
+
+def difference(sight: Sight, spec: ServiceSpec) -> Difference:
+    """Compare one service with what is applied."""
+    differs = changes(_live(sight.view, spec.service), spec)
+    masked = [_masked(change) for change in differs]
+    return Difference(service=spec.service, base_revision=base_of(sight.view, spec.service), changes=masked)
+
+
+def _live(view: View, service: str) -> ServiceSpec | None:
+    entry = view.services.get(service)
+    return None if entry is None or entry.spec is None or entry.spec.record.removed else entry.parsed
+
+
+def base_of(view: View, service: str) -> int:
+    """The revision that a change of a service would start from; 0 when there is none that stands."""
+    entry = view.services.get(service)
+    return 0 if entry is None or entry.spec is None else entry.spec.version
+
+
+def plan_id(service: str, base_revision: int, spec: ServiceSpec) -> str:
+    """Rule 1's id."""
+    content = canonical([service, base_revision, to_plain(spec)])
+    return f"p-{sha256(content).hexdigest()[:8]}"
+
+
+def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
+    """Raise `FailedError` unless a plan is exactly of this spec and of what stands now."""
+    base = base_of(view, spec.service)
+    if given == plan_id(spec.service, base, spec):
+        return
+    raise FailedError(
+        "plan.changed",
+        f"plan {given} is not of this file and r{base} of {spec.service}, which stands now; nothing was done",
+        next="dsmt plan FILE again",
+    )
+
+
+def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Plan:
+    """Plan one service."""
+    live = _live(sight.view, spec.service)
+    base = base_of(sight.view, spec.service)
+    differs = changes(live, spec)
+    rehearsal = _Rehearsal(sight, spec, by=by)
+    if differs or live is None:
+        rehearsal.run()
+    return Plan(
+        id=plan_id(spec.service, base, spec),
+        service=spec.service,
+        base_revision=base,
+        revision=base + 1 if differs or live is None else base,
+        changes=[_masked(change) for change in differs],
+        steps=rehearsal.steps,
+        unplaced=rehearsal.unplaced(),
+        min_ready=rehearsal.min_ready,
+        estimate_s=round(rehearsal.took_ms / 1000, 1),
+        warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec)],
+    )
+
+
+def _masked(change: Change) -> Change:
+    if not looks_secret(change.key):
+        return change
+    old, new = (None if value is None else HIDDEN for value in (change.old, change.new))
+    return msgspec.structs.replace(change, old=old, new=new)
+
+
+def _best_effort(spec: ServiceSpec) -> list[str]:
+    limits = ((name, component.limits) for name, component in sorted(spec.components.items()))
+    names = [name for name, one in limits if one.enforce == "best_effort" and one.memory_bytes]
+    return [f"{name}: its memory limit is kept as well as a node can (best_effort)" for name in names]
+
+
+def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:
+    """What becomes of data: who stays with it where it should not be, and who may now lose it."""
+    told = []
+    for name, component in sorted(spec.components.items()):
+        before = None if live is None else live.components.get(name)
+        if component.data and component.on_partition != "pinned":
+            told += [f"{name}: an instance that moves leaves its data behind, and begins with none"]
+        entry = sight.view.services.get(spec.service)
+        if entry is None or before is None or component.on_partition != "pinned":
+            continue
+        chooser = Chooser(sight.fleet, spec.service, component)
+        for (other, index), slot in sorted(entry.slots.items()):
+            home = home_of(component, slot) if other == name else None
+            fault = None if home is None else chooser.stays(home.node)
+            if home is not None and fault is not None:
+                key = SlotKey(spec.service, name, index)
+                told.append(
+                    f"{key} stays on {home.node} with its data, though {fault.says}; dsmt move {key} --accept-data-loss"
+                )
+    return told
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    """A copy of the view on which a change is played through (rule 2)."""
+
+    sight: Sight
+    spec: ServiceSpec
+    by: str
+    view: View = field(init=False)
+    now_ms: int = field(init=False)
+    steps: list[Step] = field(default_factory=list)
+    min_ready: int = 0
+    took_ms: int = 0
+    _sequence: int = 0
+
+    def __init__(self, sight: Sight, spec: ServiceSpec, *, by: str) -> None:
+        self.sight, self.spec, self.by = sight, spec, by
+        self.view, self.now_ms = sight.view.copy(), sight.now_ms
+        self.steps, self.took_ms, self._sequence = [], 0, 0
+        self.min_ready = self._ready()
+
+    def run(self) -> None:
+        """Play it through."""
+        plain = to_plain(self.spec)
+        same = since(self.view.services.get(self.spec.service), plain)
+        fact = SpecFact(spec=plain, by=self.by, reason="", since=same)
+        self._say("operator/plan", f"service/{self.spec.service}/spec", to_data(fact), shared=True)
+        began = self.now_ms
+        for _ in range(MAX_ROUNDS):
+            decided = decide(
+                self.view, self.now_ms, may_accuse=False, broker=self.sight.broker, scope={self.spec.service: None}
+            )
+            intents = [one for one in decided.intents if one.topic.startswith(f"service/{self.spec.service}/slot/")]
+            if not intents:
+                wake = decided.wakes.get(self.spec.service)
+                if wake is None or wake <= self.now_ms or wake - self.now_ms > self._longest_ms():
+                    break
+                self.now_ms = wake
+                continue
+            self._round(intents)
+        self.took_ms = self.now_ms - began if self.steps else 0
+
+    def _longest_ms(self) -> int:
+        return round(1000 * max(1.0, *(c.update.healthy_after_s for c in self.spec.components.values()))) + 1_000
+
+    def _round(self, intents: list[Intent]) -> None:
+        before = {key: self.view.slot(key) for key in map(_key, intents)}
+        told = {key: None if entry is None or entry.fact is None else entry.fact.record for key, entry in before.items()}
+        down = 0
+        for intent in intents:
+            if not isinstance(intent.record, Slot):
+                continue
+            key, slot = _key(intent), intent.record
+            old = told[key]
+            action = _action(old, slot)
+            if action == "replace" and self._runs_on(key):
+                action = "update"
+            if action is not None:
+                self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=_because(intent)))
+            in_place = old is not None and old.desired == "running" and old.node == slot.node
+            down += in_place and not self._stays_up(key, action) and self._is_ready(key)
+            version = intent.next_version
+            self._say("controller/plan", intent.topic, intent.data, version=version)
+        self.min_ready = min(self.min_ready, self._ready_before(down))
+        for intent in intents:
+            if isinstance(intent.record, Slot):
+                self._obey(_key(intent), intent.record, intent.next_version, told[_key(intent)])
+        self.now_ms += 1_000
+
+    def _stays_up(self, key: SlotKey, action: str | None) -> bool:
+        """Whether an instance is served all the while: what runs goes on, or its successor starts beside it."""
+        component = self.spec.components.get(key.component)
+        return action == "update" or (action == "replace" and component is not None and component.overlaps)
+
+    def _runs_on(self, key: SlotKey) -> bool:
+        """Whether the new spec is taken over by what runs, without a restart."""
+        live = _live(self.sight.view, self.spec.service)
+        old = None if live is None else live.components.get(key.component)
+        new = self.spec.components.get(key.component)
+        return old is not None and new is not None and run_key(old) == run_key(new)
+
+    def _ready_before(self, down: int) -> int:
+        return max(0, self._ready() - down)
+
+    def _obey(self, key: SlotKey, slot: Slot, generation: int, old: Slot | None) -> None:
+        """Nodes do at once what a slot fact asks for."""
+        if old is not None and old.node is not None and old.node != slot.node:
+            self._status(key, old.node, State.GONE, generation)
+        if slot.node is None:
+            return
+        state = {"running": State.RUNNING, "stopped": State.STOPPED, "gone": State.GONE}[slot.desired]
+        self._status(key, slot.node, state, generation)
+        if state is State.RUNNING:
+            health = Health(
+                health="ready", generation=generation, check="plan", evidence="", failures=0, since_ms=self.now_ms
+            )
+            source = f"agent/{slot.node}/{key}"
+            self._say(source, f"service/{key.service}/health/{key.component}/{key.index}/{slot.node}", to_data(health))
+
+    def _status(self, key: SlotKey, node: str, state: State, generation: int) -> None:
+        layers = ((Layer.APPLICATION, f"agent/{node}/{key}", state),)
+        if state is State.GONE:
+            layers = (*layers, (Layer.CONTAINER, f"node/{node}", state))  # type: ignore[assignment]
+        for layer, source, said in layers:
+            record = StatusRecord(
+                state=said,
+                layer=layer,
+                node=node,
+                generation=generation,
+                attempt=1,
+                since_ms=self.now_ms,
+                emit_rate_s=30.0,
+            )
+            topic = f"service/{key.service}/status/{key.component}/{key.index}/{node}/{layer}"
+            self._say(source, topic, to_data(record))
+
+    def _say(
+        self, source: str, topic: str, data: dict[str, Any], *, version: int | None = None, shared: bool = False
+    ) -> None:
+        """Fold a fact that nobody has signed into the copy."""
+        self._sequence += 1
+        match = lookup(topic)
+        before = self.view.winner(topic)
+        if shared:
+            version = 1 + (0 if before is None else before.event.version or 0)
+        event = Event(
+            source=source,
+            incarnation=_INCARNATION,
+            sequence=self._sequence,
+            chain=Link(1, NO_LEAF),
+            type="" if match is None else match.row.event_type,
+            topic=topic,
+            subject=topic,
+            time=hlc(self.now_ms, self._sequence % 65_536),
+            data=data,
+            epoch=None if version is None else self.view.epoch(topic),
+            version=version,
+            replaces=before.id if version is not None and before is not None else None,
+        )
+        leaf = sha256(b"%d" % self._sequence).digest()
+        self.view.apply(SignedEvent(event, b"", leaf, b""))
+
+    def _ready(self) -> int:
+        entry = self.view.services.get(self.spec.service)
+        if entry is None:
+            return 0
+        return sum(self._is_ready(SlotKey(entry.name, component, index)) for component, index in entry.slots)
+
+    def _is_ready(self, key: SlotKey) -> bool:
+        slot = self.view.slot(key)
+        if slot is None:
+            return False
+        for instance in slot.instances.values():
+            said = instance.application
+            if said is not None and said.record.state is State.RUNNING:
+                return instance.health is None or instance.health.record.health != "unready"
+        return False
+
+    def unplaced(self) -> list[Unplaced]:
+        """The slots that the play has left without a node."""
+        entry = self.view.services.get(self.spec.service)
+        slots = {} if entry is None else entry.slots
+        return [
+            Unplaced(instance=f"{self.spec.service}/{component}/{index}", reason=slot.fact.record.reason)
+            for (component, index), slot in sorted(slots.items())
+            if slot.fact is not None and slot.fact.record.node is None and slot.fact.record.desired != "gone"
+        ]
+
+
+def _key(intent: Intent) -> SlotKey:
+    _, service, _, component, index = intent.topic.split("/")
+    return SlotKey(service, component, int(index))
+
+
+def _because(intent: Intent) -> str:
+    return intent.because.partition(": ")[2] or intent.because
+
+
+def _action(old: Slot | None, new: Slot) -> str | None:
+    """What a slot fact does; None when it only says that there is no place."""
+    if new.desired == "gone":
+        return "remove"
+    if old is None or old.desired == "gone" or old.node is None:
+        return "new" if new.node is not None else None
+    if new.desired == "stopped":
+        return "stop"
+    if new.node != old.node:
+        return "move"
+    return "replace" if new.spec != old.spec else "restart"

@@ -1,0 +1,331 @@
+"""Summaries: services and the realm, as `services` and `status` show them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.controllers.brake import brake as brake_of
+from dsmt.event.reason import Reason
+from dsmt.event.status import Shown
+from dsmt.operations.local.certificates import in_use, renew_at
+from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
+from dsmt.operations.read.revisions import Refused, refused, running
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.sentences import keeper_died, person
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.clocks import FAR_S, difference
+from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.store import TrustStore
+
+State = Literal["ok", "degraded", "down"]
+RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
+_TRANSIENT: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING})
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
+
+    `revision` is what was applied last; `running` are those that its instances implement, the newest first.
+    """
+
+    service: str
+    state: str
+    ready: int
+    wanted: int
+    held: int
+    revision: int
+    by: str
+    at: str | None
+    note: str
+    description: str
+    owner: str
+    reason: Reason | None
+    running: list[int]
+    refused: Refused | None
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the view can be believed."""
+
+    age_s: float
+    broker: str
+    brokers_seen: int
+    brokers_total: int
+    gaps: int
+    whole: bool
+
+
+class NodeCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The nodes in numbers; `dead` and the like name them."""
+
+    total: int
+    alive: int
+    suspect: list[str]
+    dead: list[str]
+    draining: list[str]
+    excluded: list[str]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many there are, and how many of them are alive."""
+
+    total: int
+    alive: int
+
+
+class Brake(msgspec.Struct, frozen=True, kw_only=True):
+    """The brake on replacing: `on` by itself or `held` by somebody; which nodes are silent."""
+
+    on: bool
+    held: bool
+    silent: list[str]
+    total: int
+    by: str | None
+    reason: str | None
+    since: str | None
+    quarantined: list[str] = []
+
+
+class Certs(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates: whether none ends soon, whether one has half of its life behind it, and which ends first."""
+
+    ok: bool
+    renew: bool
+    next: str | None
+    expires: str | None
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may have to act on."""
+
+    target: str
+    code: str
+    message: str
+    next: str
+    who: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The realm in one document."""
+
+    realm: str
+    state: State
+    view: View
+    services: list[Service]
+    nodes: NodeCounts
+    brokers: Counts
+    controllers: Counts
+    brake: Brake
+    certs: Certs
+    alerts: list[Alert]
+
+
+def services(sight: Sight) -> list[Service]:
+    """Every service that has a spec, sorted."""
+    found = []
+    for name in sorted(sight.view.services):
+        one = service(sight, name)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service | None:
+    """One service; None when it has no spec."""
+    entry = sight.view.services.get(name)
+    if entry is None or entry.spec is None:
+        return None
+    rows = instances(sight, Target(name)) if rows is None else rows
+    spec = entry.spec.record
+    held = sum(row.held is not None for row in rows)
+    wanted = len(rows) - held
+    ready = sum(is_ready(sight, row) and row.held is None for row in rows)
+    sick = [row for row in rows if is_problem(sight, row) and row.held is None]
+    worst = next((row.reason for row in sick if row.reason is not None), None)
+    parsed = entry.parsed
+    return Service(
+        service=name,
+        state=_state(removed=spec.removed, wanted=wanted, ready=ready, held=held, rows=rows),
+        ready=ready,
+        wanted=wanted,
+        held=held,
+        revision=entry.spec.version,
+        by=person(spec.by),
+        at=rfc3339(entry.spec.time_ms),
+        note=spec.reason,
+        description="" if parsed is None else parsed.description,
+        owner="" if parsed is None else parsed.owner,
+        reason=worst,
+        running=running(entry),
+        refused=refused(entry),
+    )
+
+
+def _state(*, removed: bool, wanted: int, ready: int, held: int, rows: list[Row]) -> str:
+    if removed:
+        return "removing"
+    if wanted == 0 and held:
+        return "held"
+    if ready >= wanted:
+        return "ok"
+    unready = [row for row in rows if row.held is None and row.state is not Shown.RUNNING]
+    if unready and all(row.state in _TRANSIENT for row in unready):
+        return "starting"
+    return "degraded" if ready else "down"
+
+
+def brake(sight: Sight) -> Brake:
+    """How the brake stands."""
+    stands = brake_of(sight.fleet)
+    fact = sight.view.brake
+    held = fact is not None and fact.record.held
+    return Brake(
+        on=stands.on,
+        held=stands.held,
+        silent=list(stands.silent),
+        total=stands.total or len(sight.fleet.members),
+        by=person(fact.record.by) if fact is not None and held else None,
+        reason=fact.record.reason if fact is not None and held else None,
+        since=rfc3339(fact.time_ms) if fact is not None and held else None,
+        quarantined=sorted(sight.view.quarantined),
+    )
+
+
+def certs(trust: TrustStore, now_ms: int) -> Certs:
+    """The certificate in use that ends first, of those that this reader has met."""
+    first = min(in_use(trust).values(), key=lambda one: (one.not_after, one.subject), default=None)
+    if first is None:
+        return Certs(ok=True, renew=False, next=None, expires=None)
+    return Certs(
+        ok=first.not_after * 1000 - now_ms > RENEW_SOON_MS,
+        renew=now_ms >= renew_at(first) * 1000,
+        next=first.subject,
+        expires=rfc3339(first.not_after * 1000),
+    )
+
+
+def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Status:
+    """The realm now."""
+    of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
+    of_services = services(sight)
+    stands, valid = brake(sight), certs(trust, sight.now_ms)
+    return Status(
+        realm=trust.realm.name,
+        state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
+        view=View(
+            age_s=round(sight.age_s, 3),
+            broker=sight.broker,
+            brokers_seen=sum(broker.alive for broker in of_brokers),
+            brokers_total=len(of_brokers),
+            gaps=sight.passing.gaps,
+            whole=sight.whole,
+        ),
+        services=of_services,
+        nodes=NodeCounts(
+            total=len(of_nodes),
+            alive=sum(node.liveness == "alive" for node in of_nodes),
+            suspect=[node.node for node in of_nodes if node.liveness == "suspect"],
+            dead=[node.node for node in of_nodes if node.liveness == "dead"],
+            draining=[node.node for node in of_nodes if node.mode in ("draining", "drained")],
+            excluded=[node.node for node in of_nodes if node.mode == "excluded"],
+        ),
+        brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
+        controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
+        brake=stands,
+        certs=valid,
+        alerts=alerts(sight, of_nodes, of_services, of_controllers),
+    )
+
+
+def _realm_state(
+    of_nodes: list[Node],
+    of_brokers: list[Broker],
+    of_controllers: list[Controller],
+    of_services: list[Service],
+    *,
+    brake_on: bool,
+    certs_ok: bool,
+) -> State:
+    if (of_nodes and not any(node.liveness == "alive" for node in of_nodes)) or (
+        of_services and not any(one.alive for one in of_controllers)
+    ):
+        return "down"
+    well = (
+        all(node.liveness == "alive" for node in of_nodes)
+        and all(broker.alive for broker in of_brokers)
+        and any(one.alive for one in of_controllers)
+        and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)
+    )
+    return "ok" if well and not brake_on and certs_ok else "degraded"
+
+
+def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]) -> list[Alert]:
+    """Everything that is not as it should be, what needs a person first."""
+    known = sight.view.nodes
+    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
+    found = [
+        Alert(
+            target=f"node/{node.node}",
+            code="node.lost",
+            message=node.evidence or f"{node.node} is {node.liveness}",
+            next=f"dsmt cert rotate node/{node.node}" if node.node in ended else f"dsmt why node/{node.node}",
+            who="you" if node.node in ended else "dsmt",
+        )
+        for node in of_nodes
+        if node.liveness in ("dead", "suspect")
+    ]
+    found += [
+        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
+        for node in of_nodes
+        if (why := clock(node)) is not None
+    ]
+    found += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.clock",
+            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
+            next=f"set it, or dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in sorted(sight.passing.stats.items())
+        if abs(told.clock_ahead_s) > FAR_S
+    ]
+    found += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.behind",
+            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
+            next=f"set the clock of its machine right, then dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in sorted(sight.passing.stats.items())
+        if told.early_s > 0
+    ]
+    if of_services and not any(one.alive for one in of_controllers):
+        found.append(
+            Alert(
+                target="controllers",
+                code="controllers.none",
+                message="no controller is alive: what runs goes on, nothing is repaired elsewhere",
+                next="dsmt controllers",
+                who="you",
+            )
+        )
+    found += [
+        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
+        for source, (_, said) in sorted(sight.passing.keepers.items())
+    ]
+    for one in of_services:
+        for row in instances(sight, Target(one.service), problems=True):
+            why = row.reason
+            if why is not None and row.held is None:
+                found.append(Alert(target=row.instance, code=why.code, message=why.message, next=why.next, who=why.who))
+    found += [
+        Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
+        for topic, said in sorted(sight.view.quarantined.items())
+    ]
+    return sorted(found, key=lambda alert: alert.who != "you")

@@ -1,0 +1,96 @@
+"""Watching a realm from outside: every event as it comes, folded into a view, and conditions to wait for.
+
+Rule 1: a condition is asked again after each batch of deliveries, never by the clock.
+Rule 2: a wait that ends without its condition is a `TimedOutError` that says what was waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dsmt.bus.client.client import BusClient
+from dsmt.errors import TimedOutError
+from dsmt.event.envelope import SignedEvent
+from dsmt.operations.read.sight import Sight, short
+from dsmt.ports.bus import Arrived, Complete, Interest, Notice
+from dsmt.view import View
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event as it came: `at` is monotonic seconds."""
+
+    signed: SignedEvent
+    at: float
+
+
+class Watch:
+    """What was seen since the watch began, live events only, and the view of all facts."""
+
+    def __init__(self, bus: BusClient) -> None:
+        self.view = View()
+        self.seen: list[Seen] = []
+        self.gaps: list[Notice] = []
+        self.complete = False
+        self._bus = bus
+        self._as_of_ms = 0
+        self._whole = False
+        self._changed = asyncio.Condition()
+
+    async def until(self, what: str, condition: Callable[[], Found | None], patience_s: float) -> Found:
+        """Wait for a condition's first value that is not None or False. Raises `TimedOutError`."""
+        try:
+            async with asyncio.timeout(patience_s), self._changed:
+                while not (found := condition()):
+                    await self._changed.wait()
+                return found
+        except TimeoutError as error:
+            raise TimedOutError("wait.timeout", f"waited {patience_s:.0f} s for {what}") from error
+
+    def sight(self) -> Sight:
+        """What the other operations read: the view as it is now."""
+        return Sight(self.view, self._bus.now_ms(), self._as_of_ms, short(self._bus.broker), self._whole)
+
+    def first(self, since: float, matching: Callable[[SignedEvent], bool]) -> Seen | None:
+        """The first event that came after a time and matches."""
+        return next((seen for seen in self.seen if seen.at >= since and matching(seen.signed)), None)
+
+    async def follow(self) -> None:
+        """Take in deliveries until cancelled."""
+        async with self._bus.subscribe(Interest(("/",))) as deliveries:
+            async for batch in deliveries:
+                now = time.monotonic()
+                for delivery in batch:
+                    match delivery:
+                        case Arrived(signed=signed, live=live):
+                            self.view.apply(signed)
+                            if live:
+                                self.seen.append(Seen(signed, now))
+                        case Complete(cursor=cursor, whole=whole):
+                            self.complete, self._as_of_ms, self._whole = True, cursor.time_ms, whole
+                        case Notice(type="dsmt.notice.gap"):
+                            self.gaps.append(delivery)
+                        case _:
+                            pass
+                async with self._changed:
+                    self._changed.notify_all()
+
+
+@asynccontextmanager
+async def watching(bus: BusClient) -> AsyncIterator[Watch]:
+    """Watch the realm for the length of a block; it begins with all retained facts in the view."""
+    watch = Watch(bus)
+    task = asyncio.create_task(watch.follow())
+    try:
+        await watch.until("the retained facts", lambda: watch.complete, 10.0)
+        yield watch
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

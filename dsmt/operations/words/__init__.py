@@ -1,0 +1,1 @@
+"""Words: what an operator reads and types, as values."""

@@ -1,0 +1,1 @@
+"""Writing: what an operator says, by operations that publish facts."""

@@ -1,0 +1,244 @@
+"""Applying: service files read, staged into the depot and said as spec facts.
+
+Rule 1: every file is read and checked before anything is done; all mistakes are told at once.
+Rule 2: what this version does not act on is refused, never ignored.
+Rule 3: a path becomes content in the depot, named by its sha256, before the spec that needs it is said.
+Rule 4: a spec that says what stands already makes no new revision.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.records import SpecFact
+from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
+from dsmt.operations.read.revisions import refused, since
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.write.writing import anew, bury, follow, say
+from dsmt.ports.bus import Bus
+from dsmt.spec.mistakes import Mistake, SpecErrors
+from dsmt.spec.parsing import read
+from dsmt.spec.plain import to_plain
+from dsmt.spec.records import Artifact, ComponentSpec, ServiceSpec, TextFile
+from dsmt.spec.supported import unsupported
+
+_CHUNK: Final = 256 * 1024
+MAX_TEXT: Final = 16 * 1024
+"""A small file travels in the spec itself, which must fit into an event."""
+STDIN: Final = "-"
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`."""
+
+    service: str
+    revision: int
+    plan: str | None
+    outcome: str
+    ready: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One service of a file: its spec, where its paths begin, and what may be worth a look."""
+
+    spec: ServiceSpec
+    directory: Path
+    warnings: tuple[str, ...]
+
+
+def read_files(names: Iterable[str]) -> list[Declared]:
+    """Read service files, directories of them, and `-`. Raises `SpecErrors` with everything that is wrong (rule 1)."""
+    declared: list[Declared] = []
+    mistakes: list[Mistake] = []
+    places: dict[str, str] = {}
+    for name in names:
+        for file, text in _texts(name):
+            directory = Path.cwd() if file == STDIN else Path(file).parent
+            try:
+                parsed = read(text, file=file)
+            except SpecErrors as error:
+                mistakes.extend(error.mistakes)
+                continue
+            warnings = tuple(f"{w.file}:{w.line}: {w.message}: {w.suggestion}" for w in parsed.warnings)
+            for spec in parsed.specs:
+                mistakes += [Mistake(file, 1, 1, said, "remove it") for said in unsupported(spec)]
+                mistakes += _missing(spec, directory, file)
+                declared.append(Declared(spec, directory, warnings))
+                if spec.service in places:
+                    also = f"keep one; the other is in {places[spec.service]}"
+                    mistakes.append(Mistake(file, 1, 1, f"the service `{spec.service}` is declared twice", also))
+                places[spec.service] = file
+    if mistakes:
+        raise SpecErrors(mistakes)
+    return declared
+
+
+def _texts(name: str) -> list[tuple[str, bytes]]:
+    if name == STDIN:
+        return [(STDIN, sys.stdin.buffer.read())]
+    path = Path(name)
+    try:
+        if path.is_dir():
+            files = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
+            if not files:
+                raise InputError("file.none", f"there is no service file in {name}", next="they end in .yaml or .yml")
+            return [(str(one), one.read_bytes()) for one in files]
+        return [(name, path.read_bytes())]
+    except OSError as error:
+        said = f"{name} cannot be read: {error.strerror}"
+        raise InputError("file.unreadable", said, next="dsmt example shows one") from error
+
+
+def _missing(spec: ServiceSpec, directory: Path, file: str) -> list[Mistake]:
+    """Paths that lead nowhere."""
+    found = []
+    for name, component in spec.components.items():
+        paths = [(a.url, "artifact.url") for a in component.artifacts if a.origin == "path"]
+        paths += [(one.source, "files.from") for one in component.files if one.source is not None]
+        for path, key in paths:
+            if not (directory / path).is_file():
+                said = f"components.{name}.{key}: there is no file {directory / path}"
+                found.append(Mistake(file, 1, 1, said, "a path is relative to the service file"))
+    return found
+
+
+async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
+    """The spec with its paths replaced by content (rule 3); with no bus nothing is put anywhere, as for a plan."""
+    components = {}
+    for name, component in declared.spec.components.items():
+        artifacts = [await _artifact(artifact, declared.directory, bus) for artifact in component.artifacts]
+        components[name] = msgspec.structs.replace(
+            component, artifacts=tuple(artifacts), files=tuple(_text(one, declared.directory) for one in component.files)
+        )
+    return msgspec.structs.replace(declared.spec, components=components)
+
+
+async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Artifact:
+    if artifact.origin != "path":
+        return artifact
+    path = directory / artifact.url
+    digest = _digest(path)
+    if artifact.sha256 is not None and artifact.sha256 != digest.hex():
+        raise InputError(
+            "fetch.mismatch",
+            f"{path} has sha256 {digest.hex()}, declared {artifact.sha256}; not used",
+            next="find out who changed it",
+        )
+    if bus is not None:
+        await bus.put_blob(_chunks(path), digest)
+    return msgspec.structs.replace(artifact, url=f"depot:{path.name}", sha256=digest.hex())
+
+
+def _digest(path: Path) -> bytes:
+    whole = sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            whole.update(chunk)
+    return whole.digest()
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _text(file: TextFile, directory: Path) -> TextFile:
+    if file.source is None:
+        return file
+    path = directory / file.source
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("file.unreadable", f"{path} cannot be read as text: {error}", next="`files` are text") from error
+    if len(content) > MAX_TEXT:
+        raise InputError("file.too_big", f"{path} has over {MAX_TEXT} characters", next="make it an artifact")
+    return msgspec.structs.replace(file, source=None, content=content)
+
+
+async def plan_all(bus: Bus, declared: list[Declared], *, by: str) -> list[Plan]:
+    """The plan of each service."""
+    specs = [await stage(one, None) for one in declared]
+    sight = await look(bus)
+    return [plan(sight, spec, by=by, warnings=list(one.warnings)) for spec, one in zip(specs, declared, strict=True)]
+
+
+async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
+    """What differs between each service and what is applied."""
+    specs = [await stage(one, None) for one in declared]
+    sight = await look(bus)
+    return [difference(sight, spec) for spec in specs]
+
+
+async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, plans: tuple[str, ...] = ()) -> list[Applied]:
+    """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `FailedError` (`plan.changed`)."""
+    sight = await look(bus)
+    dry = [await stage(one, None) for one in declared]
+    if plans:
+        for spec in dry:
+            own = plan_id(spec.service, base_of(sight.view, spec.service), spec)
+            check_plan(sight.view, spec, own if own in plans else plans[0])
+    done = []
+    for one in declared:
+        spec = await stage(one, bus)
+        done.append(await _say_spec(bus, sight, spec, by=by, reason=reason, planned=bool(plans)))
+    return done
+
+
+async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> Applied:
+    base = base_of(sight.view, spec.service)
+    wanted = sum(component.instances or 0 for component in spec.components.values())
+    identity = plan_id(spec.service, base, spec) if planned else None
+    entry = sight.view.services.get(spec.service)
+    fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
+    if entry is not None and entry.spec is not None and not entry.spec.record.removed:
+        before = entry.spec.record
+        if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
+            return Applied(service=spec.service, revision=base, plan=identity, outcome="unchanged", ready=0, wanted=wanted)
+    revision = await say_spec(bus, sight, fact, spec.service)
+    return Applied(service=spec.service, revision=revision, plan=identity, outcome="applied", ready=0, wanted=wanted)
+
+
+async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
+    """Say a spec after the one that stands; its revision. Raises `FailedError` when another was first.
+
+    A service that was removed is made anew, in the next epoch: what is left of the removal must not end it (rule A6).
+    """
+    topic = f"service/{service}/spec"
+    entry = sight.view.services.get(service)
+    before = None if entry is None else entry.spec
+    if before is not None and before.record.removed and not fact.removed:
+        grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
+        await say(bus, [grave, anew(sight.view, topic, fact, subject=service)])
+        return 1
+    same = 0 if fact.removed else since(entry, fact.spec)
+    await say(bus, [follow(sight.view, topic, msgspec.structs.replace(fact, since=same), subject=service)])
+    return 1 + (0 if before is None else before.version)
+
+
+def current(sight: Sight, service: str) -> tuple[ServiceSpec, SpecFact]:
+    """A service's spec as it stands. Raises `NotFoundError`."""
+    entry = sight.view.services.get(service)
+    if entry is None or entry.spec is None or entry.parsed is None or entry.spec.record.removed:
+        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+    return entry.parsed, entry.spec.record
+
+
+def changed(spec: ServiceSpec, component: str, **about: object) -> ServiceSpec:
+    """A spec with one component changed. Raises `NotFoundError`."""
+    known = spec.components.get(component)
+    if known is None:
+        named = ", ".join(sorted(spec.components))
+        raise NotFoundError("component.unknown", f"{spec.service} has no component {component}", next=f"it has {named}")
+    one: ComponentSpec = msgspec.structs.replace(known, **about)
+    return msgspec.structs.replace(spec, components={**spec.components, component: one})

@@ -1,0 +1,34 @@
+"""The brake, by hand: hold all replacing, or release it for what is silent now (rule F5)."""
+
+from __future__ import annotations
+
+from dsmt.event.records import Brake as BrakeFact
+from dsmt.operations.read.sight import look
+from dsmt.operations.read.summaries import Brake, brake
+from dsmt.operations.write.writing import follow, say
+from dsmt.ports.bus import Bus
+
+TOPIC = "config/brake"
+
+
+async def show(bus: Bus) -> Brake:
+    """How the brake stands."""
+    return brake(await look(bus))
+
+
+async def hold(bus: Bus, *, by: str, reason: str) -> Brake:
+    """Replace nothing until it is released."""
+    return await _say(bus, held=True, by=by, reason=reason)
+
+
+async def release(bus: Bus, *, by: str, reason: str) -> Brake:
+    """Go on, and replace what is silent now."""
+    return await _say(bus, held=False, by=by, reason=reason)
+
+
+async def _say(bus: Bus, *, held: bool, by: str, reason: str) -> Brake:
+    sight = await look(bus)
+    before = 0 if sight.view.brake is None else sight.view.brake.record.released_ms
+    record = BrakeFact(held=held, released_ms=before if held else sight.now_ms, by=by, reason=reason)
+    await say(bus, [follow(sight.view, TOPIC, record, subject=TOPIC)])
+    return brake(await look(bus))

@@ -1,0 +1,60 @@
+"""Clocks: a broker's wall clock that is far from realm time, and an operator's word that it is right (rule J4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.bus.rules.broker_time import FAR_MS
+from dsmt.bus.rules.realm_time import PULL
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import ClockWord, to_data
+from dsmt.operations.read.sight import look, patience
+from dsmt.operations.words.times import span
+from dsmt.operations.write.writing import say
+from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+
+FAR_S: Final = FAR_MS / 1000
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """What was accepted: by how much the broker's machine was ahead of realm time.
+
+    Realm time never goes back: where it was ahead itself, it goes slower, and is there in `there_in_s` seconds.
+    """
+
+    broker: str
+    ahead_s: float
+    there_in_s: float = 0.0
+
+
+def difference(ahead_s: float) -> str:
+    """`26 h ahead of realm time`, `3 m behind realm time`."""
+    return f"{span(abs(ahead_s) * 1000)} {'ahead of' if ahead_s > 0 else 'behind'} realm time"
+
+
+async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
+    """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `InputError` when it is near enough."""
+    sight = await look(bus, passing=True)
+    told = sight.passing.stats.get(broker)
+    if told is None:
+        raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
+    ahead_s = told[1].clock_ahead_s
+    if abs(ahead_s) <= FAR_S:
+        said = f"the clock of {broker}'s machine is within {FAR_S:.0f} s of realm time"
+        raise InputError("clock.near", said, next="nothing: it is followed by itself")
+    topic = f"config/clock/{broker}"
+    word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
+    await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])
+    return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
+
+
+async def _before(bus: Bus, topic: str) -> SignedEvent | None:
+    """What was said there last."""
+    found = None
+    async with patience("what was said before"), bus.subscribe(Interest((topic,), signals=False, follow=False)) as batches:
+        async for batch in batches:
+            found = next((one.signed for one in batch if isinstance(one, Arrived)), found)
+    return found

@@ -1,0 +1,242 @@
+"""Controlling: start, stop, restart, move, retry, scale, remove: an operator's lasting will as facts, and commands (A7).
+
+Rule 1: `stop` is a hold on each slot, with who, when and why; it survives apply and failover, and only `start` lifts it.
+Rule 2: `restart` raises each slot's restart number; controllers pace it.
+Rule 3: `scale` is a new revision of the spec; `remove` is a spec that says so.
+Rule 4: a command goes to the agent of the present generation, and is executed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dsmt.controllers.pinning import home_of, is_there
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
+from dsmt.operations.read.instances import component_of
+from dsmt.operations.read.members import find
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.words.targets import Target, slots_of
+from dsmt.operations.write.applying import Applied, changed, current, say_spec
+from dsmt.operations.write.writing import follow, say
+from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.entropy import Entropy
+from dsmt.spec.plain import to_plain
+from dsmt.spec.records import ServiceSpec
+from dsmt.spec.supported import unsupported
+from dsmt.system.entropy import SystemEntropy
+from dsmt.view import Held, SlotEntry, SlotKey
+
+Will = Callable[[SlotControl, str], SlotControl]
+"""An operator's will for a slot that follows the one before; told is also the node that the slot is on, or empty."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of which instances; `unchanged` are those that were so already."""
+
+    action: str
+    target: str
+    instances: list[str]
+    unchanged: list[str]
+
+
+async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
+    """Hold every slot of a target. Raises `NotFoundError`."""
+    sight = await look(bus)
+    hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
+
+    def will(before: SlotControl, _node: str) -> SlotControl:
+        return before if before.hold is not None else _will(before, by, reason, hold=hold)
+
+    return await _control(bus, sight, target, "stop", will)
+
+
+async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
+    """Lift the hold of every slot of a target. Raises `NotFoundError`."""
+    sight = await look(bus)
+
+    def will(before: SlotControl, _node: str) -> SlotControl:
+        return before if before.hold is None else _will(before, by, reason, hold=None)
+
+    return await _control(bus, sight, target, "start", will)
+
+
+async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
+    """Raise the restart number of every slot of a target. Raises `NotFoundError`."""
+    sight = await look(bus)
+
+    def will(before: SlotControl, _node: str) -> SlotControl:
+        return _will(before, by, reason, restart=before.restart + 1)
+
+    return await _control(bus, sight, target, "restart", will)
+
+
+async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
+    """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
+
+    What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
+    """
+    sight = await look(bus)
+    if to is not None:
+        find(sight, to)
+    keys = _slots(sight, target)
+    for key in keys:
+        spec, slot = component_of(sight, key), sight.view.slot(key)
+        home = None if spec is None or slot is None else home_of(spec, slot)
+        if spec is not None and spec.each_node:
+            raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
+        stays = home is not None and to == home.node and is_there(sight.fleet, home)
+        if home is not None and not stays and not accept_data_loss:
+            raise InputError(
+                "move.data",
+                f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",
+                next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
+            )
+
+    def will(before: SlotControl, node: str) -> SlotControl:
+        number, leave = before.move_number + 1, "" if to is not None else node or before.leave
+        return _will(before, by, reason, move=to or "", leave=leave, move_number=number, accept_data_loss=accept_data_loss)
+
+    return await _control(bus, sight, target, "move", will)
+
+
+def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
+    """The will that follows."""
+    return msgspec.structs.replace(before, **about, by=by, reason=reason)
+
+
+async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Will) -> Done:
+    keys = _slots(sight, target)
+    drafts, touched, same = [], [], []
+    for key in keys:
+        entry = sight.view.slot(key)
+        before = following(entry)
+        node = None if entry is None or entry.fact is None else entry.fact.record.node
+        after = will(before, node or "")
+        if after == before:
+            same.append(str(key))
+            continue
+        topic = f"service/{key.service}/control/{key.component}/{key.index}"
+        drafts.append(follow(sight.view, topic, after, subject=str(key)))
+        touched.append(str(key))
+    if drafts:
+        await say(bus, drafts)
+    return Done(action=action, target=str(target), instances=touched, unchanged=same)
+
+
+def following(entry: SlotEntry | None) -> SlotControl:
+    """The will that a new one follows: without a move that is done, and with no number below one that is.
+
+    Of a hold whose control was lost the slot fact still knows.
+    """
+    if entry is None:
+        return SlotControl()
+    will = SlotControl(hold=entry.hold) if entry.control is None else entry.control.record
+    if entry.move_asked is None:
+        will = msgspec.structs.replace(will, move=None, leave="", accept_data_loss=False)
+    done = None if entry.fact is None else entry.fact.record
+    if done is None:
+        return will
+    restart, number = max(will.restart, done.restart), max(will.move_number, done.move_number)
+    return msgspec.structs.replace(will, restart=restart, move_number=number)
+
+
+def _slots(sight: Sight, target: Target) -> list[SlotKey]:
+    keys = slots_of(sight.view, target)
+    if not keys:
+        raise NotFoundError("target.empty", f"{target} has no instance", next=f"dsmt scale {target} N")
+    return keys
+
+
+async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
+    """Have the agents of a target try again at once. Raises `NotFoundError`."""
+    del by, reason
+    sight = await look(bus)
+    drafts, touched, same = [], [], []
+    for key in _slots(sight, target):
+        draft = command(bus, sight, key, "RETRY", entropy=entropy)
+        if draft is None:
+            same.append(str(key))
+        else:
+            drafts.append(draft)
+            touched.append(str(key))
+    if drafts:
+        await say(bus, drafts)
+    return Done(action="retry", target=str(target), instances=touched, unchanged=same)
+
+
+def command(
+    bus: Bus, sight: Sight, key: SlotKey, verb: Any, *, entropy: Entropy | None = None, **arguments: Any
+) -> Draft | None:
+    """A command to the agent of a slot's present generation; None when it has no node."""
+    entry = sight.view.slot(key)
+    if entry is None or entry.fact is None or entry.fact.record.node is None:
+        return None
+    node = entry.fact.record.node
+    record = Command(
+        id=(entropy or SystemEntropy()).bytes(8).hex(),
+        verb=verb,
+        generation=entry.fact.version,
+        asker=bus.source,
+        arguments=arguments,
+    )
+    topic = f"service/{key.service}/command/{key.component}/{key.index}"
+    return Draft(topic, to_data(record), subject=str(key), to=(f"agent/{node}/{key}",), ttl_ms=60_000)
+
+
+async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
+    """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
+    if target.component is None or target.index is not None:
+        raise InputError("target.form", f"{target} is no component", next="write SERVICE/COMPONENT")
+    sight = await look(bus)
+    spec, fact = current(sight, target.service)
+    if target.component in spec.components and spec.components[target.component].each_node:
+        raise InputError("scale.each_node", f"{target} has one instance on each node", next="change `instances` in its file")
+    after = changed(spec, target.component, instances=count)
+    return await _respec(bus, sight, spec, after, fact_reason=reason or fact.reason, by=by)
+
+
+async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
+    """Have a component on another node set: a new revision. Raises `InputError`, `NotFoundError`."""
+    if target.component is None or target.index is not None:
+        raise InputError("target.form", f"{target} is no component", next="write SERVICE/COMPONENT")
+    sight = await look(bus)
+    spec, _ = current(sight, target.service)
+    after = changed(spec, target.component, nodes=nodes)
+    return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
+
+
+async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:
+    wanted = sum(component.instances or 0 for component in after.components.values())
+    held = sight.view.services[after.service].spec
+    revision = 0 if held is None else held.version
+    if after == before:
+        return Applied(service=after.service, revision=revision, plan=None, outcome="unchanged", ready=0, wanted=wanted)
+    refused = unsupported(after)
+    if refused:
+        raise InputError("spec.unsupported", "; ".join(refused), next="dsmt explain KEY")
+    fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
+    revision = await say_spec(bus, sight, fact, after.service)
+    return Applied(service=after.service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
+
+
+def spec_of(sight: Sight, service: str) -> Held[SpecFact]:
+    """What was applied of a service last. Raises `NotFoundError`."""
+    entry = sight.view.services.get(service)
+    if entry is None or entry.spec is None:
+        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+    return entry.spec
+
+
+async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
+    """End a service. Raises `NotFoundError`."""
+    sight = await look(bus)
+    spec = spec_of(sight, service)
+    names = [str(key) for key in slots_of(sight.view, Target(service))]
+    if spec.record.removed:
+        return Done(action="remove", target=service, instances=[], unchanged=names)
+    await say_spec(bus, sight, msgspec.structs.replace(spec.record, by=by, reason=reason, removed=True), service)
+    return Done(action="remove", target=service, instances=names, unchanged=[])

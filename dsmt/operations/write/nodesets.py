@@ -1,0 +1,97 @@
+"""Node sets: named expressions over the nodes of the realm, as facts.
+
+Rule 1: a set that is removed ends in a tombstone (rule A6).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.records import NodesetFact, from_data
+from dsmt.event.topic import is_level
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.words.sentences import person
+from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.writing import bury, follow, say
+from dsmt.ports.bus import Bus
+from dsmt.spec import nodeset
+
+
+class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set: its expression, the nodes that it selects now, names in it that are nothing now, who uses it."""
+
+    name: str
+    expression: str
+    nodes: list[str]
+    unknown: list[str]
+    used_by: list[str]
+    by: str
+    at: str | None
+
+
+def every(sight: Sight) -> list[NodeSet]:
+    """All named sets, sorted."""
+    topics = sorted(signed.event.topic for signed in sight.view.winners() if signed.event.topic.startswith("nodeset/"))
+    names = [topic.removeprefix("nodeset/") for topic in topics]
+    return [one(sight, name) for name in names if name in sight.view.nodesets]
+
+
+def one(sight: Sight, name: str) -> NodeSet:
+    """One set, by its name or by an expression. Raises `NotFoundError`, `NodeSetError`."""
+    signed = sight.view.winner(f"nodeset/{name}")
+    if signed is None or name not in sight.view.nodesets:
+        raise NotFoundError("nodeset.unknown", f"there is no node set {name}", next="dsmt nodeset list")
+    fact = from_data(NodesetFact, signed.event.data)
+    expression = sight.view.nodesets[name]
+    return NodeSet(
+        name=name,
+        expression=fact.expression,
+        nodes=list(select(sight, expression)),
+        unknown=list(nodeset.unknown_names(expression, universe=sight.fleet.members, named=sight.view.nodesets)),
+        used_by=users(sight, name),
+        by=person(fact.by),
+        at=rfc3339(signed.event.time_ms),
+    )
+
+
+def select(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:
+    """The nodes that an expression selects now; `failed` are the dead ones. Raises `NodeSetError` for a cycle."""
+    dead = frozenset(node for node in sight.fleet.members if sight.fleet.state(node) == "dead")
+    return nodeset.evaluate(expression, universe=sight.fleet.members, failed=dead, named=sight.view.nodesets)
+
+
+def users(sight: Sight, name: str) -> list[str]:
+    """The components and sets that name a set."""
+    found = [f"nodeset/{other}" for other, e in sorted(sight.view.nodesets.items()) if name in nodeset.mentioned(e)]
+    for service, entry in sorted(sight.view.services.items()):
+        for component, spec in sorted((entry.parsed.components if entry.parsed is not None else {}).items()):
+            if name in nodeset.mentioned(nodeset.parse(spec.nodes)):
+                found.append(f"{service}/{component}")
+    return found
+
+
+async def define(bus: Bus, name: str, expression: str, *, by: str) -> NodeSet:
+    """Name an expression. Raises `InputError`, `NodeSetError` for one that is wrong or leads back to itself."""
+    if name in nodeset.RESERVED:
+        raise InputError("nodeset.name", f"{name!r} means something of its own in every realm", next="choose another name")
+    if not is_level(name):
+        raise InputError("nodeset.name", f"{name!r} is no name for a set", next="names are 1-63 of a-z 0-9 - . _")
+    parsed = nodeset.parse(expression)
+    sight = await look(bus)
+    sight.view.nodesets[name] = parsed
+    select(sight, nodeset.Named(name))
+    record = NodesetFact(expression=nodeset.format_expression(parsed), by=by)
+    await say(bus, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
+    return one(await look(bus), name)
+
+
+async def forget(bus: Bus, name: str, *, by: str, used: bool) -> NodeSet:
+    """Remove a named set; with `used` also one that is used. Raises `NotFoundError`, `InputError`."""
+    sight = await look(bus)
+    found = one(sight, name)
+    if found.used_by and not used:
+        named = ", ".join(found.used_by)
+        raise InputError("nodeset.used", f"{name} is used by {named}", next=f"dsmt nodeset remove {name} --yes")
+    await say(bus, [bury(sight.view, f"nodeset/{name}", by=by, reason="")])
+    return found

@@ -1,0 +1,38 @@
+"""Publish: an event of an operator's own, on `user/...`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dsmt.errors import InputError
+from dsmt.event.topic import is_topic
+from dsmt.operations.read.sight import patience
+from dsmt.ports.bus import Bus, Draft
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said, and how it was acknowledged."""
+
+    id: str
+    topic: str
+    level: str
+    copies: int
+
+
+async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms: int | None = None) -> Published:
+    """Publish JSON text on a topic and wait for its acknowledgement.
+
+    Data that is no object stands under the key `value`. Raises `InputError`, `RefusedError`, `TransportError`.
+    """
+    if not is_topic(topic):
+        raise InputError("event.topic", f"{topic!r} is no topic", next="operators' own begin with user/")
+    try:
+        told: Any = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise InputError("event.data", f"the data is no JSON: {error}", next="""write '{"key": "value"}'""") from error
+    emission = bus.emit(Draft(topic, told if isinstance(told, dict) else {"value": told}, subject=subject, ttl_ms=ttl_ms))
+    async with patience("the acknowledgement"):
+        ack = await emission.acknowledged()
+    return Published(id=str(emission.id), topic=topic, level=ack.level.value, copies=ack.copies)

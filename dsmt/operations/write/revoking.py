@@ -1,0 +1,213 @@
+"""Revoking: the root ends a key; what it had said and shall stay is signed anew before.
+
+Rule 1: who comes after a revocation believes nothing that the key has signed. So what an operator's key had said for all
+    (specs, holds, node sets, controls) is said again by another operator first, with the same content, or ended.
+    A revision that was rolled back stands by its slots alone: it is not signed anew, and what they implement is. So where
+    either was said by that key, the next revision is what runs, and nothing of it is started anew.
+    A move that was done keeps its number, and is not done again.
+    A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
+    Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
+Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.records import Revoked, SpecFact, from_data, to_data
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.sight import patience
+from dsmt.operations.write.writing import say
+from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.trust.grants import may_write
+from dsmt.trust.revocations import topic_of
+from dsmt.view import ServiceEntry, View
+
+Reverted = dict[str, dict[str, SignedEvent]]
+"""By the topic of a spec, of each component that was rolled back: the earlier spec that its slots implement."""
+
+SUCCESSORS_S: Final = 10.0
+LOOK_S: Final = 0.2
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is to end, and on which topics what it has said for all stands now."""
+
+    name: str
+    key: str
+    ours: list[str]
+    """What an operator may say again."""
+    theirs: list[str]
+    """What the controllers say again."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done: what was signed anew, what was ended, and what nobody has said again yet."""
+
+    name: str
+    key: str
+    kept: list[str]
+    dropped: list[str]
+    left: list[str]
+
+
+async def shared_facts(bus: Bus) -> list[SignedEvent]:
+    """All shared facts that are believed now."""
+    found: dict[str, SignedEvent] = {}
+    interest = Interest(("/",), conflate=True, signals=False, follow=False)
+    async with patience("the realm's facts"), bus.subscribe(interest) as batches:
+        async for batch in batches:
+            for one in batch:
+                if isinstance(one, Arrived) and one.signed.event.version is not None:
+                    found[one.signed.event.topic] = one.signed
+    return list(found.values())
+
+
+def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
+    """The one key, not revoked yet, that a name or the beginning of its id means, and its name. Raises `InputError`."""
+    trust = connection.trust
+    known = {(one.key_id, one.subject) for one in trust.certificates()}
+    found = sorted(
+        (key_id, name)
+        for key_id, name in known
+        if (name == what or (len(what) >= 4 and key_id.hex().startswith(what))) and not trust.is_revoked(key_id, name)
+    )
+    if len({key_id for key_id, _ in found}) == 1:
+        return found[0]
+    if found:
+        keys = ", ".join(key_id.hex() for key_id, _ in found)
+        raise InputError("cert.ambiguous", f"{what} has several keys: {keys}", next="name one: dsmt cert revoke KEY")
+    if len(what) == 32 and all(letter in "0123456789abcdef" for letter in what):
+        return bytes.fromhex(what), ""
+    raise InputError("cert.unknown", f"no key of {what} that is not revoked is known here", next="dsmt cert list shows them")
+
+
+async def claim(connection: Connection, what: str) -> Claim:
+    """What a revocation would leave without a believed signer. Raises `InputError` for what names no key."""
+    facts = await shared_facts(connection.bus)
+    reverted = await _reverted(connection.bus, facts)
+    key_id, name = key_of(connection, what)
+    after = connection.trust.without(key_id)
+    disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
+    disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
+    disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
+    topics = sorted(disowned)
+    own = connection.bus.source
+    return Claim(
+        name=name,
+        key=key_id.hex(),
+        ours=[topic for topic in topics if may_write(own, topic)],
+        theirs=[topic for topic in topics if not may_write(own, topic)],
+    )
+
+
+async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Say again what stays; end the services that do not. The topics of both. Raises `InputError`, `RefusedError`."""
+    if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.bus.identity.certificate.key_id):
+        said = f"{connection.bus.source} would end with it"
+        raise RefusedError("trust.own", said, next=f"dsmt cert rotate operator/{connection.by} first")
+    ended = {f"service/{service}/spec" for service in drop}
+    unknown = sorted(ended - set(claim.ours))
+    if unknown:
+        raise InputError("cert.drop", f"{', '.join(unknown)} was not said by that key", next="leave it out of --drop")
+    facts = {signed.event.topic: signed for signed in await shared_facts(connection.bus)}
+    standing = [facts[topic] for topic in claim.ours if topic in facts]
+    if standing:
+        reverted = await _reverted(
+            connection.bus, standing + [one for one in facts.values() if one.event.type == "dsmt.slot"]
+        )
+        drafts = [
+            _successor(one, reverted.get(one.event.topic, {}), connection.by, removed=one.event.topic in ended)
+            for one in standing
+        ]
+        await say(connection.bus, drafts)
+    return [topic for topic in claim.ours if topic not in ended], sorted(ended)
+
+
+async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
+    """What was rolled back; a spec that is not had any more is left out."""
+    found = Reverted()
+    for entry in _services(facts):
+        for component in () if entry.parsed is None else entry.parsed.components:
+            refusal = entry.refusal(component)
+            if refusal is not None:
+                for spec in await _spec(bus, refusal.record.spec):
+                    found.setdefault(f"service/{entry.name}/spec", {})[component] = spec
+    return found
+
+
+async def _good(bus: Bus, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
+    """Earlier specs to which slots would go back, and which say what stands now but for how many instances there are."""
+    found: list[SignedEvent] = []
+    for entry in _services(facts):
+        goods = (None if slot.fact is None else slot.fact.record.good for slot in entry.slots.values())
+        for spec in sorted({good.spec for good in goods if good is not None and good.revision >= entry.since}):
+            found += await _spec(bus, spec)
+    return found
+
+
+def _services(facts: Iterable[SignedEvent]) -> list[ServiceEntry]:
+    """The services that stand."""
+    view = View()
+    for signed in facts:
+        view.apply(signed)
+    return [entry for entry in view.services.values() if entry.spec is not None and not entry.spec.record.removed]
+
+
+async def _spec(bus: Bus, name: str) -> list[SignedEvent]:
+    """A spec by its id, if it is had."""
+    try:
+        return await bus.fetch([EventId.parse(name)])
+    except (DsmtError, ValueError):
+        return []
+
+
+def _as_it_runs(data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
+    """A spec with each component that was rolled back as its slots have it, but as many of them as it says."""
+    fact = from_data(SpecFact, data)
+    components = dict(fact.spec["components"])
+    for name, spec in reverted.items():
+        before = from_data(SpecFact, spec.event.data).spec["components"][name]
+        components[name] = {**before, "instances": components[name]["instances"]}
+    return to_data(msgspec.structs.replace(fact, spec={**fact.spec, "components": components}, since=0))
+
+
+def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str, *, removed: bool) -> Draft:
+    event, data = signed.event, signed.event.data
+    if removed:
+        record = from_data(SpecFact, data)
+        data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
+    elif reverted:
+        data = _as_it_runs(data, reverted)
+    elif event.type == "dsmt.service.spec":
+        data = {**data, "since": data.get("since") or event.version}
+    cause = dict.fromkeys((signed.id, *(spec.id for spec in reverted.values())))
+    return Draft(event.topic, data, subject=event.subject, cause=tuple(cause), to=event.to, replaces=signed)
+
+
+async def revoke(root: Connection, claim: Claim, *, by: str, reason: str) -> None:
+    """Have the root end the key. Raises `RefusedError`, `TransportError`."""
+    draft = Draft(
+        topic_of(bytes.fromhex(claim.key), root.bus.source),
+        to_data(Revoked(by=by, name=claim.name, reason=reason)),
+        subject=claim.name or claim.key,
+    )
+    async with patience("the acknowledgement"):
+        await root.bus.publish(draft)
+
+
+async def wait_for_successors(bus: Bus, topics: Iterable[str]) -> list[str]:
+    """Wait until everything that others say again is said; what is left after a while (rule 2)."""
+    left = set(topics)
+    deadline = asyncio.get_running_loop().time() + SUCCESSORS_S
+    while left and asyncio.get_running_loop().time() < deadline:
+        left -= {signed.event.topic for signed in await shared_facts(bus)}
+        if left:
+            await asyncio.sleep(LOOK_S)
+    return sorted(left)

@@ -1,0 +1,76 @@
+"""Writing: how an operator's facts are said: after the winner they follow, acknowledged, and not in vain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, FailedError
+from dsmt.event.envelope import TOMBSTONE, EventId
+from dsmt.event.records import Tombstone, to_data
+from dsmt.operations.read.sight import patience
+from dsmt.ports.bus import Bus, Draft, Emission
+from dsmt.view import View
+
+NAMED_MOST: Final = 3
+"""Lost races that one sentence names."""
+
+
+def follow(
+    view: View,
+    topic: str,
+    record: msgspec.Struct,
+    *,
+    subject: str,
+    cause: tuple[EventId, ...] = (),
+    ttl_ms: int | None = None,
+) -> Draft:
+    """A draft of a shared fact that follows the one that the view holds."""
+    before = view.winner(topic)
+    epoch = view.epoch(topic)
+    return Draft(topic, to_data(record), subject=subject, cause=cause, replaces=before, ttl_ms=ttl_ms, epoch=epoch)
+
+
+def anew(view: View, topic: str, record: msgspec.Struct, *, subject: str) -> Draft:
+    """A draft of the first fact of a thing's next epoch."""
+    return Draft(topic, to_data(record), subject=subject, epoch=view.epoch(topic) + 1)
+
+
+def bury(view: View, thing: str, *, by: str, reason: str) -> Draft:
+    """A draft of the tombstone that ends the present epoch of a thing (`service/web`, `nodeset/good`; rule A6)."""
+    topic = f"{TOMBSTONE}{thing}"
+    record = Tombstone(by=by, reason=reason)
+    return Draft(topic, to_data(record), subject=thing, replaces=view.winner(topic), epoch=view.epoch(thing))
+
+
+async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
+    """Publish, and wait for every answer; the events' ids.
+
+    What was acknowledged stands: the broker compared it where it was said (rule A3). Where the link was lost before the
+    answer came, the history says whether it was stored. Raises `RefusedError`, `TransportError`, or `FailedError`
+    (`conflict`) that names who was first, and where, and what was not stored: all else was said and stands.
+    """
+    emissions: list[Emission] = [bus.emit(draft) for draft in drafts]
+    async with patience("the acknowledgement"):
+        answers = await asyncio.gather(*(emission.acknowledged() for emission in emissions), return_exceptions=True)
+        lost = []
+        for draft, emission, answer in zip(drafts, emissions, answers, strict=True):
+            if isinstance(answer, BaseException):
+                lost += await _came_to_nothing(bus, draft, emission, answer)
+    if lost:
+        more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
+        raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="look at what it says now, and try again")
+    return [emission.id for emission in emissions if emission.id is not None]
+
+
+async def _came_to_nothing(bus: Bus, draft: Draft, emission: Emission, answer: BaseException) -> list[str]:
+    """What to say of a draft that was not acknowledged; nothing when it is stored all the same."""
+    if not isinstance(answer, DsmtError) or answer.code not in ("stale", "unanswered"):
+        raise answer
+    if answer.code == "stale":
+        return [answer.message]
+    stored = emission.id is not None and await bus.fetch([emission.id])
+    return [] if stored else [f"{draft.topic} was not stored: the connection was lost"]
