@@ -235,7 +235,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
 def status(told: Status, sight: Sight) -> str:
     """The screen of `dsmt status`."""
     head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
-    at = f"{local(sight.now_ms)} {zone()}"
+    at = f"{local(sight.now_ms)} {zone(sight.now_ms)}"
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
     lines += [f"  {name:<9} {one_line(said)}" for name, said in _realm(told, sight.now_ms)]
     if told.services:

@@ -78,7 +78,7 @@ def _service(ctx: CliContext, name: str) -> None:
 def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Sight, realm: str) -> list[str]:
     state = word(found.state if found.state in ("ok", "held", "starting", "removing") else found.state.upper())
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
-    lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone()}"]
+    lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
     note = f': "{found.note}"' if found.note else ""
     lines.append(
         f"  revision  {screens.revisions(found)}, applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}"

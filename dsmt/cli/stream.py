@@ -95,7 +95,9 @@ class _Printer:
             return
         realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
         ends = "; ^C ends" if self._wanted.follow else ""
-        sys.stdout.write(f"-- realm {realm}, broker {broker}, times {zone()}, signatures checked{ends} --\n")
+        sys.stdout.write(
+            f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --\n"
+        )
 
     def batch(self, items: Iterable[Item]) -> None:
         for item in items:

@@ -50,8 +50,8 @@ class Agenda:
             slots |= view.rooms.room(node).slots.keys() | view.orphans.get(node, set())
         if dirty.nodes:
             whole |= self._needs_full_pass | self._unschedulable | view.roaming
-        scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(whole)
-        for key in slots:
+        scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(sorted(whole))
+        for key in sorted(slots):
             if key.service in self._needs_full_pass:
                 scope[key.service] = None
             some = scope.setdefault(key.service, set())

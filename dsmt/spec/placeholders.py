@@ -92,7 +92,7 @@ def _wrong(
             return f"`{{{name}}}` names no port of {component}", _listed(port, endpoints[component], "ports")
         return None
     known = {*SIMPLE, *(f"port.{port}" for port in ports), *(f"label.{label}" for label in labels)}
-    return f"`{{{name[:_LONGEST_SHOWN]}}}` is not a placeholder", _hint(name, dict.fromkeys(known, ""))
+    return f"`{{{name[:_LONGEST_SHOWN]}}}` is not a placeholder", _hint(name, dict.fromkeys(sorted(known), ""))
 
 
 def _listed(word: str, known: frozenset[str], what: str) -> str:

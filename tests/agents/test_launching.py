@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.rules.container import AgentConfig, SlotName, dump_config, load_config
 from dsmt.agents.rules.endings import ending, words
-from dsmt.agents.rules.launching import Plan, choose_ports, environment, launch_of, plan_of, values_of
+from dsmt.agents.rules.launching import Plan, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.processes import Exit
 from dsmt.spec.parsing import parse

@@ -1,67 +1,82 @@
-"""The table of floors: where each module of dsmt stands, and what that lets it do.
+"""The table of floors: each room of dsmt is a folder, which says on which floor it stands and what that lets it do.
 
-To add a module: a module of a room that stands on one floor needs nothing. A module of a mixed room (`agents`, `bus`,
-`controllers`, `monitors`) takes one word in `PURE`, `SHELLS` or `ADAPTERS`, whichever it is:
+To add a module, put it into the room of its kind: nothing is listed here but rooms, and modules that differ from their room.
 
-- pure: values in, values out; no I/O, no `await`, no clock, no randomness (floor 3; 5 if it speaks in records of ports);
-- shell: async code that touches the outside through ports only, and so runs under the simulator as it is (floor 5);
-- adapter: fulfils a port, and touches the outside (floor 5).
+- pure: values in, values out; no I/O, no `await`, no clock, no randomness; of ports it knows records, and no interface;
+- machine: the same, but it may hold a port that answers at once (a store);
+- shell: async code that touches the outside through ports only, and so runs under the simulator as it is;
+- adapter: fulfils a port, and touches the outside;
+- any: above all that: programs, operations, command line.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-GROUND = -1
 
-ROOMS = {
-    "dsmt.errors": GROUND, "dsmt.version": GROUND,
-    "dsmt.event": 0, "dsmt.trust": 1, "dsmt.spec": 1, "dsmt.view": 2,
-    "dsmt.ports": 4, "dsmt.logs": 4, "dsmt.system": 5,
-    "dsmt.programs": 6, "dsmt.operations": 7, "dsmt.simulator": 8, "dsmt.console": 9, "dsmt.sdk": 9,
-    "dsmt.cli": 10, "dsmt.__main__": 11,
-}  # fmt: skip
-"""Rooms on one floor."""
 
-MIXED = {
-    "dsmt.agents": {
-        3: "reconcile supervision container greatest keeping",
-        5: "delegation endings launching output",
-    },
-    "dsmt.bus": {
-        3: "authority backoff door early marks outbox presence quota realm_time shares speaker",
-        5: "admission broker_time delivery depot ended_keys frames handshake ingest judged outgoing passed reader receipts"
-        " requests routing timekeeping turns wholeness witness",
-    },
-    "dsmt.controllers": {
-        3: "agenda brake case completeness decide endings evidence intents named offering pinning placement ranking"
-        " replacing replay resaying roads service timing wants",
-    },
-    "dsmt.monitors": {
-        3: "health install silence",
-    },
+class Place(NamedTuple):
+    """Where a module stands. `room`: modules of one room may import each other."""
+
+    floor: int
+    room: str
+    kind: str
+
+
+ROOMS: dict[str, tuple[int, str]] = {
+    "dsmt.errors": (-1, "pure"),
+    "dsmt.version": (-1, "pure"),
+    "dsmt.event": (0, "pure"),
+    "dsmt.trust": (1, "pure"),
+    "dsmt.spec": (1, "pure"),
+    "dsmt.view": (2, "pure"),
+    "dsmt.ports": (3, "shell"),
+    "dsmt.logs": (3, "any"),
+    "dsmt.bus.wire": (4, "pure"),
+    "dsmt.bus.rules": (5, "pure"),
+    "dsmt.agents.rules": (5, "pure"),
+    "dsmt.monitors.rules": (5, "pure"),
+    "dsmt.controllers": (5, "pure"),
+    "dsmt.controllers.runner": (6, "shell"),
+    "dsmt.bus.broker": (6, "machine"),
+    "dsmt.bus.broker.broker": (6, "shell"),
+    "dsmt.bus.client": (6, "shell"),
+    "dsmt.bus.adapters": (6, "adapter"),
+    "dsmt.agents.shared": (6, "shell"),
+    "dsmt.agents.instance": (6, "shell"),
+    "dsmt.agents.node": (6, "shell"),
+    "dsmt.agents.fetch": (6, "adapter"),
+    "dsmt.agents.drivers": (6, "adapter"),
+    "dsmt.monitors": (6, "shell"),
+    "dsmt.monitors.checks": (6, "adapter"),
+    "dsmt.system": (6, "adapter"),
+    "dsmt.programs": (7, "any"),
+    "dsmt.operations.words": (7, "pure"),
+    "dsmt.operations": (8, "any"),
+    "dsmt.simulator": (9, "any"),
+    "dsmt.demo": (9, "any"),
+    "dsmt.cli": (10, "any"),
+    "dsmt.__main__": (11, "any"),
 }
-PURE = {
-    f"{room}.{name}": floor for room, floors in MIXED.items() for floor, names in floors.items() for name in names.split()
-}
-"""Modules of mixed rooms that are held to the rules below the line."""
+"""A room holds its sub-rooms, unless they stand here themselves. Bare packages of rooms hold a docstring only."""
 
-SHELLS = {
-    "dsmt.agents": "commanding container_keeper container_manager data_key deployment_agent facts handover installing kept"
-                   " memory reporting run running serving steps stopping surroundings voice watching",
-    "dsmt.bus": "asking attaching broker client emission publisher readings subscription uplink",
-    "dsmt.controllers": "runner",
-    "dsmt.monitors": "node probe",
-}  # fmt: skip
-ADAPTERS = {
-    "dsmt.agents": "archive artifacts drivers node_artifacts",
-    "dsmt.bus": "blobs memory named sqlite tables trimming zeromq",
-    "dsmt.monitors": "checks exec http tcp",
+BESIDE = {
+    "pure": {"pure"},
+    "machine": {"pure", "machine"},
+    "shell": {"pure", "machine", "shell"},
+    "adapter": {"pure", "machine", "adapter"},
+    "any": {"pure", "machine", "shell", "adapter", "any"},
 }
+"""What a module may import, by its kind: who is given its ports does not choose them."""
 
-OUTSIDE = {"dsmt.system": "every adapter may stand on it"}
-"""Rooms on floor 5 on which adapters of other rooms may stand."""
+PORTS = {"dsmt.ports": {"pure", "machine", "shell", "adapter"}, "dsmt.logs": {"machine", "shell", "adapter"}}
+"""Rooms that these kinds may import too: interfaces and their records, and a way out that never answers."""
+
+OUTSIDE = {
+    "dsmt.system": "every adapter may stand on it",
+    "dsmt.agents.shared": "what both kinds of agent stand on",
+}
+"""Rooms on which others of their own floor may stand."""
 
 PURE_IMPORTS = frozenset({
     "__future__", "abc", "ast", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses",
@@ -75,42 +90,30 @@ PURE_PARTS = {"io": ("StringIO", "BytesIO"), "signal": ("Signals", "SIG")}
 """Of these modules only the parts that begin so."""
 SHELL_IMPORTS = PURE_IMPORTS | {"asyncio"}
 IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "__import__"}
-IMPURE_ATTRIBUTES = {"now", "utcnow", "today", "randombytes", "as_completed"}
-NO_ORDER = {
-    "dsmt.bus.rules.routing": "who owns a subscription is a part of its key in a map that keeps the order of insertion"
-}
+IMPURE_ATTRIBUTES = {"now", "utcnow", "today", "randombytes"}
+"""Not to be called of anything that comes from a module, whatever it is called here."""
+LOOP_ONLY = {
+    "as_completed", "create_subprocess_exec", "create_subprocess_shell", "open_connection", "open_unix_connection",
+    "start_server", "start_unix_server", "to_thread", "run",
+}  # fmt: skip
+"""Of asyncio: what touches the outside, or is no part of a shell."""
+NO_ORDER = {"dsmt.bus.rules.routing": "the owner of a subscription is a key of a map that keeps the order of insertion"}
 """Pure modules that may call `id()`, because it decides no order."""
 IN_ANY_ORDER = {"sorted", "set", "frozenset", "any", "all", "len"}
 """Functions whose result does not tell the order of what they were given."""
 
 
-class Place(NamedTuple):
-    """Where a module stands."""
-
-    floor: int
-    room: str
-    kind: str
-
-
-def names_of(table: Mapping[str, str]) -> set[str]:
-    return {f"{room}.{name}" for room, names in table.items() for name in names.split()}
-
-
-PLACES: dict[str, Place] = {
-    **{room: Place(floor, room, "pure" if floor <= 3 else "any") for room, floor in ROOMS.items()},
-    **{name: Place(floor, name.rsplit(".", 1)[0], "pure") for name, floor in PURE.items()},
-    **{name: Place(5, name.rsplit(".", 1)[0], "shell") for name in names_of(SHELLS)},
-    **{name: Place(5, name.rsplit(".", 1)[0], "any") for name in names_of(ADAPTERS)},
-    "dsmt.ports": Place(4, "dsmt.ports", "shell"),
-}
-
-
 def place(module: str) -> Place | None:
-    """Where a module stands: by the longest listed prefix. The bare package of a mixed room stands on the ground."""
+    """Where a module stands: in the room of the longest listed prefix. A bare package of rooms stands on the ground."""
     if module == "dsmt":
         return Place(9, "dsmt", "any")
-    if module in MIXED:
-        return Place(GROUND, module, "pure")
     parts = module.split(".")
-    found = (PLACES.get(".".join(parts[:n])) for n in range(len(parts), 0, -1))
-    return next((one for one in found if one is not None), None)
+    for n in range(len(parts), 0, -1):
+        room = ".".join(parts[:n])
+        if room in ROOMS:
+            floor, kind = ROOMS[room]
+            around = room.rpartition(".")[0]
+            return Place(floor, around if ROOMS.get(around, (None,))[0] == floor else room, kind)
+    if any(room.startswith(f"{module}.") for room in ROOMS):
+        return Place(-1, module, "pure")
+    return None

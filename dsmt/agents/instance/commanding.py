@@ -19,6 +19,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import Command, LogLines, from_data, to_data
 from dsmt.ports.bus import Bus, Draft
+from dsmt.ports.clock import Clock
 from dsmt.ports.logs import STREAMS
 
 REMEMBERED: Final = 256
@@ -68,8 +69,9 @@ class LogAnswers:
     `STEPS`, whose log is then sent under its own name in the stream's place.
     """
 
-    def __init__(self, bus: Bus, slot: SlotName, node: str, output: Output) -> None:
+    def __init__(self, bus: Bus, clock: Clock, slot: SlotName, node: str, output: Output) -> None:
         self._bus = bus
+        self._clock = clock
         self._slot = slot
         self._node = node
         self._output = output
@@ -88,8 +90,8 @@ class LogAnswers:
             seen[stream] = self._output.read(stream, previous=previous, most=MOST_BYTES)
             tail = seen[stream].splitlines()[-lines:] if lines else []
             self._say(command, cause, stream, tail, last=follow == 0 and stream == streams[-1])
-        ends = asyncio.get_running_loop().time() + follow
-        while streams and asyncio.get_running_loop().time() < ends:
+        ends = self._clock.boottime() + follow
+        while streams and self._clock.boottime() < ends:
             await asyncio.sleep(_LOOK_EACH_S)
             for stream in streams:
                 now = self._output.read(stream, previous=False, most=MOST_BYTES)

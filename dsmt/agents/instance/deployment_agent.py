@@ -79,7 +79,7 @@ class DeploymentAgent:
             watch=self._watch,
         )
         self._facts = Facts(config, deps, self._memory, wake=self._wake.set)
-        self._answers = commanding.LogAnswers(deps.bus, self._slot, config.node, self._runner.output)
+        self._answers = commanding.LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._runner.output)
         self._steps = Steps(
             config=config,
             deps=deps,

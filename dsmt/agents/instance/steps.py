@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 
+from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.rules.container import FILES, SPEC, AgentConfig
-from dsmt.agents.rules.launching import Plan, Site, choose_ports
+from dsmt.agents.rules.launching import Plan, Site
 from dsmt.agents.shared.dependencies import Dependencies, site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State

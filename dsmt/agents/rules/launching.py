@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Final
 
-from dsmt.agents.rules.container import AgentConfig, SlotName
+from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.reconcile import Wanted
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
 from dsmt.ports.driver import Launch
-from dsmt.ports.sockets import Sockets
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.placeholders import expand
-from dsmt.spec.records import ComponentSpec, FromFile, Port, ServiceSpec
+from dsmt.spec.records import ComponentSpec, FromFile, ServiceSpec
 
-FIRST_PORT: Final = 20000
-PORTS: Final = 10000
-"""`auto` is FIRST_PORT .. FIRST_PORT + PORTS - 1."""
 OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
 """What a program of another user never inherits; the driver tells it its own."""
 _KEY_SHOWN: Final = 16
@@ -156,39 +151,3 @@ def working_directory(component: ComponentSpec, directory: str) -> str:
     if component.directory.startswith("/"):
         return component.directory
     return directory if component.directory in ("", ".") else f"{directory}/{component.directory}"
-
-
-def choose_ports(
-    plan: Plan, slot: SlotName, address: str, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
-) -> dict[str, int]:
-    """The number of each port: as the spec says, else the one it had, else a free one.
-
-    `occupied` says that the instance itself may hold its ports now: then those are taken as they are.
-    Raises `FailedError` (`start.port_in_use`), which names the holder.
-    """
-    chosen: dict[str, int] = {}
-    for port in plan.component.ports:
-        bind = port.bind or address
-        before = kept.get(port.name)
-        if port.port is not None:
-            holder = None if occupied else sockets.holder(port.port, bind, port.protocol)
-            if holder is not None:
-                told = reason("start.port_in_use", port=port.port, holder=holder)
-                raise FailedError(told.code, told.message, next=told.next, port=port.port, holder=holder)
-            chosen[port.name] = port.port
-        elif before is not None and FIRST_PORT <= before < FIRST_PORT + PORTS and before not in chosen.values():
-            held = not occupied and sockets.holder(before, bind, port.protocol) is not None
-            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets) if held else before
-        else:
-            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets)
-    return chosen
-
-
-def _free_port(name: str, port: Port, bind: str, chosen: Mapping[str, int], sockets: Sockets) -> int:
-    """The first free automatic port, looking from a place that differs from instance to instance."""
-    begin = int.from_bytes(sha256(name.encode()).digest()[:4], "big") % PORTS
-    for step in range(PORTS):
-        number = FIRST_PORT + (begin + step) % PORTS
-        if number not in chosen.values() and sockets.holder(number, bind, port.protocol) is None:
-            return number
-    raise refused("process", f"every port of {FIRST_PORT}..{FIRST_PORT + PORTS - 1} is taken")

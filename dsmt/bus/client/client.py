@@ -97,7 +97,7 @@ class BusClient:
         self._log = Logger(source=identity.name)
         self._asked: Signer = (b"", "")
         """Up to whom it has asked about certificates."""
-        self._ended_keys = EndedKeys(trust, self._log)
+        self._ended_keys = EndedKeys(trust)
         trust.add_all([signed.raw for signed in identity.chain])
         if kept_incarnation is not None:
             self._publisher.begin(max(kept_incarnation + 1, clock.wall_ms()))
@@ -410,7 +410,8 @@ class BusClient:
             self._trust.forget(*signer)
 
     def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
-        self._ended_keys.told(raws)
+        for error in self._ended_keys.told(raws):
+            self._log.warning("revocation not believed", code=error.code, reason=error.message)
         missing = self._ended_keys.missing() if frame.all and not self._reads else []
         if missing:
             self.offer(missing)

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.logs import Logger
 from dsmt.trust.store import TrustStore
 
 
 class EndedKeys:
     """The revocations that one client knows, by topic."""
 
-    def __init__(self, trust: TrustStore, log: Logger) -> None:
-        self._trust, self._log = trust, log
+    def __init__(self, trust: TrustStore) -> None:
+        self._trust = trust
         self._known: dict[str, SignedEvent] = {}
         self._told: set[str] = set()
         """Topics of those that the broker of this attachment has told."""
@@ -28,17 +27,19 @@ class EndedKeys:
         """There is a new attachment, whose broker has told nothing yet."""
         self._told = set()
 
-    def told(self, raws: Sequence[bytes]) -> None:
-        """Take in what a broker tells (rule 2)."""
+    def told(self, raws: Sequence[bytes]) -> list[UnusableEventError]:
+        """Take in what a broker tells (rule 2); why each that is not believed is not."""
+        refused = []
         for raw in raws:
             try:
                 signed, _ = self._trust.open(raw)
             except UnusableEventError as error:
-                self._log.warning("revocation not believed", code=error.code, reason=error.message)
+                refused.append(error)
                 continue
             self._trust.revoke(signed)
             self._told.add(signed.event.topic)
             self._known[signed.event.topic] = signed
+        return refused
 
     def missing(self) -> list[SignedEvent]:
         """What the broker has not told, after it has told all (rule 3)."""

@@ -64,6 +64,6 @@ def local(ms: int, *, milli: bool = False) -> str:
     return f"{told}.{ms % 1000:03d}" if milli else told
 
 
-def zone() -> str:
-    """What the time zone here is called now."""
-    return datetime.now(UTC).astimezone().strftime("%Z")
+def zone(ms: int) -> str:
+    """What the time zone here is called at a realm time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Z")
