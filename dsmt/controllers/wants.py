@@ -59,7 +59,7 @@ class ProposedAction:
     """What to go back to."""
 
 
-def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:
+def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:  # noqa: C901, PLR0911 - an order of precedence
     """What a slot that is to exist wants; None when it is as it should be."""
     entry = context.slot(key)
     if entry.quarantined:

@@ -287,7 +287,7 @@ def _event(wire: Any) -> Event:
     return event
 
 
-def _fault(event: Event) -> str:
+def _fault(event: Event) -> str:  # noqa: C901, PLR0911 - a list of what may be wrong, in order
     texts = (event.source, event.type, event.topic, event.subject, *event.to)
     if not all(isinstance(text, str) and len(text) <= 512 and text.isprintable() for text in texts):
         return "a name that is not a short printable text"

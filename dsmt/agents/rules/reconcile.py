@@ -157,7 +157,7 @@ class Do(StrEnum):
     LEAVE = "leave"
 
 
-def next_act(at: Situation) -> Do:
+def next_act(at: Situation) -> Do:  # noqa: C901, PLR0911 - an order of precedence
     """The one thing an agent does now; it asks again afterwards."""
     if at.duty is Duty.LEAVE:
         return Do.LEAVE

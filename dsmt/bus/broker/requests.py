@@ -52,7 +52,7 @@ class Requests:
         self._admission, self._depot, self._rates = admission, depot, rates
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
-    def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
+    def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         """Do what a session asks. Raises `RefusedError`, `InputError`."""
         match frame:
             case f.Keepalive():

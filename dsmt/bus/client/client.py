@@ -350,7 +350,7 @@ class BusClient:
                 self._received(frame, parts)
             self._heard = self._clock.boottime()
 
-    def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
+    def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         match frame:
             case f.Deliver() | f.CompleteFrame() | f.BookmarkFrame() | f.Repaired() | f.Told():
                 self._readings.received(frame, parts, self._clock.boottime(), self.now_ms())

@@ -121,7 +121,7 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
     return list(dict.fromkeys(found))
 
 
-def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:
+def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:  # noqa: C901, PLR0911 - a clause a line
     free = chooser.rooms.room(node).free()
     match clause:
         case "data":
