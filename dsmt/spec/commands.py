@@ -39,6 +39,9 @@ def split_command(text: str) -> tuple[str, ...]:
                 words.append(word)
             word, at = None, at + 1
             continue
+        if char.isspace() and char != "\n":
+            said = f"the character U+{ord(char):04X} looks like a space and does not part words"
+            raise WrongValueError(said, "write a space, or quote it")
         if char in _SHELL_ONLY:
             raise WrongValueError(_SHELL_ONLY[char], _HINT)
         if char == "~" and word is None:
@@ -102,7 +105,7 @@ def join_command(argv: tuple[str, ...]) -> str:
 
 
 def _quoted(word: str) -> str:
-    safe = word and not any(c in _BLANKS or c in _SHELL_ONLY or c in "'\"\\" for c in word)
+    safe = word and not any(c.isspace() or c in _SHELL_ONLY or c in "'\"\\" for c in word)
     if safe and not word.startswith("~"):
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"

@@ -54,5 +54,7 @@ class BadSpecEventError(UnusableEventError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that `word` was probably meant to be, or an empty string."""
-    found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.7)
-    return found[0] if found else ""
+    words = sorted(known)
+    found = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
+    swapped = [one for one in words if len(one) > 2 and sorted(one) == sorted(word)]  # `rnu`: short words are never close
+    return (found or swapped or [""])[0]

@@ -1,11 +1,12 @@
 """Durations, sizes, cores, shares, signals: text in, numbers out, and back to the shortest text.
 
 Every reader raises `WrongValueError` with a suggestion; nothing is guessed. Durations are float seconds,
-sizes are int bytes, percentages are floats above 0 and at most 100.
+sizes are int bytes (a part of a byte counts as one), percentages are floats above 0 and at most 100.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
@@ -70,7 +71,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of `512MiB` or `10GB`; only zero needs no unit, and `512M` is refused."""
+    """Return the bytes of `512MiB` or `1.2GiB`, rounded up; only zero needs no unit, and `512M` is refused."""
     if text == "0":
         return 0
     match = _NUMBER_AND_WORD.fullmatch(text.strip()) if len(text) <= _LONGEST_TEXT else None
@@ -79,10 +80,10 @@ def parse_size(text: str) -> int:
     number, unit = match.groups()
     if unit not in _SIZE_UNITS or " " in text:
         raise WrongValueError(f"`{text}` has no unit that means one thing", _size_hint(number, unit))
-    size = Fraction(number) * _SIZE_UNITS[unit]
-    if size.denominator != 1 or size > _LARGEST_SIZE:
-        raise WrongValueError(f"`{text}` is not a whole number of bytes below 2^63", "use a smaller unit")
-    return int(size)
+    size = math.ceil(Fraction(number) * _SIZE_UNITS[unit])
+    if size > _LARGEST_SIZE:
+        raise WrongValueError(f"`{text}` is too large", "below 2^63 bytes, which is 8388608TiB")
+    return size
 
 
 def _size_hint(number: str, unit: str) -> str:

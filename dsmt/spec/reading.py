@@ -2,8 +2,10 @@
 
 Rule 1: reading never stops at a mistake; a value that cannot be read is replaced by its default and its path is kept
         in `bad`, so that later checks do not draw conclusions from it.
-Rule 2: a default is read like a value of the file; `marks` holds the places of what the file itself said.
+Rule 2: a default is read like a value of the file; `marks` holds the places of the values that the file itself said, `names`
+        those of their keys.
 Rule 3: paths are the operator's keys: `("components", "app", "stop", "grace")`.
+Rule 4: a mistake in a value names its key.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dsmt.spec.yamltree import Scalar as Leaf
 Path = tuple[str, ...]
 ROLES: Final = ("startup", "readiness", "liveness")
 _ENV: Final = "env"
+_MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:\d+(?:/\w+)?")
 
 
 class _BadError(Exception):
@@ -29,12 +32,13 @@ class _BadError(Exception):
 
 
 class Reader:
-    """Reads one document; `mistakes`, `marks` and `bad` grow as it goes."""
+    """Reads one document; `mistakes`, `marks`, `names` and `bad` grow as it goes."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.mistakes: list[Mistake] = []
         self.marks: dict[Path, Node] = {}
+        self.names: dict[Path, Node] = {}
         self.bad: set[Path] = set()
 
     def mistake(self, node: Node, message: str, suggestion: str = "") -> None:
@@ -72,7 +76,7 @@ class Reader:
         here = (*path, key.name)
         if entry is not None:
             name, value = entry
-            self.marks[here] = value
+            self.marks[here], self.names[here] = value, name
             try:
                 return self._present(name, value, key, here)
             except _BadError:
@@ -117,7 +121,8 @@ class Reader:
                 case Health():
                     return self._health(node, path)
         except WrongValueError as error:
-            self.mistake(node, error.message, error.next)
+            said = key_of(path)
+            self.mistake(node, f"{said}: {error.message}" if said else error.message, error.next)
             raise _BadError from error
 
     def _scalar(self, node: Node, shape: Scalar, path: Path) -> Any:
@@ -171,6 +176,9 @@ class Reader:
         raise WrongValueError(f"`{show(leaf)}` cannot be here", hint)
 
     def _whole_or(self, leaf: Leaf, word: str, low: int, high: int) -> int:
+        if word == "auto" and _MAPPING.fullmatch(leaf.text):
+            inside = leaf.text.rpartition(":")[2]
+            raise WrongValueError(f"`{show(leaf)}` maps one port to another, which is not done here", f"write {inside}")
         if leaf.plain and isinstance(resolve(leaf), str):
             close = nearest(leaf.text.lower().replace("-", "_"), [word])
             raise WrongValueError(f"`{show(leaf)}` is not a number", f"did you mean {word}?" if close else f"or {word}")
@@ -184,8 +192,8 @@ class Reader:
             return self.group(node, group, path)
         if isinstance(node, Mapping):
             self._leaf(node)
-        keys = ", ".join(GROUPS[group])
-        raise WrongValueError("a map is wanted here", f"its keys are {keys}")
+        keys = "as in `run: ./server`" if group == "component" else f"its keys are {', '.join(GROUPS[group])}"
+        raise WrongValueError("a map is wanted here", keys)
 
     def _list(self, node: Node, item: Shape, lone: bool, path: Path) -> list[Any]:
         if not isinstance(node, Sequence):
@@ -204,11 +212,12 @@ class Reader:
 
     def _map(self, node: Node, item: Shape, keys: KeyKind, path: Path) -> dict[str, Any]:
         if not isinstance(node, Mapping):
-            raise WrongValueError("a map is wanted here", "write `name: value`, one in a line")
+            example = "as in `http: 8080`, one in a line" if keys == "port_name" else "write `name: value`, one in a line"
+            raise WrongValueError("a map is wanted here", example)
         out = {}
         for name, child in node.entries:
             here = (*path, name.text)
-            self.marks[here] = child
+            self.marks[here], self.names[here] = child, name
             try:
                 out[name.text] = self._entry(name, child, item, keys, here)
             except _BadError:
@@ -246,6 +255,12 @@ class Reader:
                 self.bad.add(path)
         entries = tuple(entry for entry in node.entries if entry[0].text not in GROUPS["check"])
         return self.group(Mapping(entries, node.line, node.column), "health", path)
+
+
+def key_of(path: Path) -> str:
+    """The key of a path as it stands in a component, dotted, without the places in lists: `limits.memory`."""
+    below = path[2:] if path[:1] == ("components",) and len(path) > 2 else path[path[:1] == ("defaults",) :]
+    return ".".join(part for part in below if not part.isdigit())
 
 
 def _called(keys: KeyKind) -> str:

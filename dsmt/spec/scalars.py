@@ -34,8 +34,10 @@ def _text(node: Node, _: Scalar) -> str:
     if not isinstance(value, str):
         what = {bool: "true or false", type(None): "nothing"}.get(type(value), "a number")
         raise WrongValueError(f"`{show(node)}` is {what} in YAML, and a text is wanted", f'quote it: "{show(node)}"')
-    if len(value) > _LONGEST_TEXT or "\0" in value:
-        raise WrongValueError("the text is longer than 64 KiB or holds a NUL character", "use an artifact")
+    if "\0" in value:
+        raise WrongValueError("the text holds a NUL character (U+0000), which no program can be given", "remove it")
+    if len(value) > _LONGEST_TEXT:
+        raise WrongValueError(f"the text has {len(value)} characters, and {_LONGEST_TEXT} are the most", "use an artifact")
     return value
 
 

@@ -23,8 +23,6 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
     known = GROUPS[group]
     if placeholder:
         return f"`{{{shown}}}` without quotes is a map in YAML", f"quote it: '{{{shown}}}'"
-    if name == "<<":
-        return "merge keys (`<<`) are not in YAML 1.2", "use `defaults:`, or an alias for a whole value"
     message = f"there is no key `{shown}`" + (f" in `{PLACES[group]}`" if PLACES[group] else "")
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
     if snake in known:
@@ -42,7 +40,7 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
     if ours is not None and group in {"service", "component"}:
         place = "at the top level" if ours in GROUPS["service"] else "under components.NAME"
         return message, f"here it is `{ours}`, {place}"
-    return message, f"keys here: {', '.join(known)}" if len(known) < 12 else "see `dsmt explain`"
+    return message, f"keys here: {', '.join(known)}" if len(known) < 12 else "`dsmt explain` lists every key"
 
 
 def _fits(ours: str, group: str) -> bool:

@@ -1,8 +1,9 @@
 """YAML 1.2 text to a tree whose every node knows its line and column, with all mistakes of syntax at once.
 
 Rule 1: the tree is built from the parser's events; plain scalars are resolved by the core schema only (`resolve`).
-Rule 2: a mistake of syntax is reported and, where its cause is plain (a value that needed quotes, a tab), repaired in
-        memory so that the rest of the document is still read; where it is not, that document is given up.
+Rule 2: a mistake of syntax is reported and, where its cause is plain (a value that needed quotes, a tab, a character that
+        only looks like a space), repaired in memory so that the rest of the document is still read; where it is not, that
+        document is given up.
 Rule 3: documents are split at `---` before parsing, so one that is broken does not hide the others.
 Rule 4: size, depth and what aliases unfold to are bounded.
 """
@@ -71,6 +72,12 @@ _UNPRINTABLE: Final = re.compile(  # YAML 1.2, 5.1, without the byte order mark
 )
 
 
+BLANK: Final = "[\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]"
+"""A character that only looks like a space."""
+_ODD_BLANK: Final = re.compile(f"^{BLANK}|{BLANK}$|(?<=[:,?-]){BLANK}|{BLANK}(?=#)")
+"""One where a space would have meant something; inside a text it may be meant."""
+
+
 def resolve(node: Scalar) -> bool | int | float | str | None:
     """Return what a scalar is under the YAML 1.2 core schema (10.3.2)."""
     text = node.text
@@ -87,6 +94,14 @@ def resolve(node: Scalar) -> bool | int | float | str | None:
     if _NOT_NUMBERS.fullmatch(text):
         return float(text.lower().replace(".", ""))
     return text
+
+
+class _OddBlankError(Exception):
+    """A character that only looks like a space stands where a space was meant; line and column count from 0."""
+
+    def __init__(self, line: int, column: int, character: str) -> None:
+        super().__init__(line, column, character)
+        self.line, self.column, self.character = line, column, character
 
 
 class _GivenUpError(Exception):
@@ -138,7 +153,8 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
     yield start, "\n".join(part)
 
 
-def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) -> Node | None:
+def _cleaned(text: str, first_line: int, file: str, mistakes: list[Mistake]) -> list[str]:
+    """The lines of a document, without what can be in none."""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         if line.startswith("%"):
@@ -150,6 +166,11 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
             message = f"the character U+{ord(odd.group()):04X} cannot be here"
             mistakes.append(Mistake(file, first_line + number + 1, odd.start() + 1, message, "remove it"))
             lines[number] = _UNPRINTABLE.sub("_", line)
+    return lines
+
+
+def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) -> Node | None:
+    lines = _cleaned(text, first_line, file, mistakes)
     if len(text) > _LARGEST_DOCUMENT:
         message = f"the document is larger than {_LARGEST_DOCUMENT // 1024} KiB"
         mistakes.append(Mistake(file, first_line + 1, 1, message, "put large texts into an artifact"))
@@ -158,6 +179,8 @@ def _read_one(text: str, first_line: int, file: str, mistakes: list[Mistake]) ->
     for left in range(repairs, -1, -1):
         try:
             return _Builder(file, first_line, mistakes).build("\n".join(lines))
+        except _OddBlankError as error:
+            mistakes.append(_blank(lines, error, first_line, file))
         except MarkedYAMLError as error:
             try:
                 mistakes.append(_repair(lines, error, first_line, file) if left else _syntax(error, first_line, file))
@@ -203,6 +226,16 @@ def _repair(lines: list[str], error: MarkedYAMLError, first_line: int, file: str
     quote = "'" if "'" not in value else '"'
     message = f"a value that {what} must be quoted"
     return Mistake(file, first_line + at + 1, len(match[1]) + 1, message, f"write {quote}{value[:60]}{quote}")
+
+
+def _blank(lines: list[str], error: _OddBlankError, first_line: int, file: str) -> Mistake:
+    """Put a space where a character only looks like one, and return the mistake."""
+    line, at = lines[error.line], error.column
+    if not re.match(BLANK, line[at : at + 1]):  # an anchor stands before it
+        at = line.index(error.character, at)
+    lines[error.line] = f"{line[:at]} {line[at + 1 :]}"
+    message = f"the character U+{ord(line[at]):04X} looks like a space here, and is none"
+    return Mistake(file, first_line + error.line + 1, at + 1, message, "write a space, or quote the value")
 
 
 def _is_flow(value: str) -> bool:
@@ -300,6 +333,9 @@ class _Builder:
 
     def _scalar(self, event: Any) -> Scalar:
         line, column = self._place(event)
+        odd = _ODD_BLANK.search(event.value) if event.style is None else None
+        if odd is not None and event.start_mark.line == event.end_mark.line:
+            raise _OddBlankError(event.start_mark.line, event.start_mark.column + odd.start(), odd.group())
         return Scalar(event.value, event.style is None and event.tag is None, line, column, event.style in {"|", ">"})
 
     def _sequence(self, event: Any, depth: int) -> Sequence:
@@ -319,7 +355,10 @@ class _Builder:
                 break
             key = self._node(child, depth + 1)
             value = self._node(next(self._stream), depth + 1)
-            if not isinstance(key, Scalar):
+            if isinstance(key, Scalar) and key.plain and key.text == "<<":
+                hint = "use `defaults:`, or an alias for a whole value"
+                self._found.append(self._mistake(child, "merge keys (`<<`) are not in YAML 1.2", hint))
+            elif not isinstance(key, Scalar):
                 hint = "quote a value that begins with { or ["
                 self._found.append(self._mistake(child, "a key must be a word", hint))
             elif key.text in entries:

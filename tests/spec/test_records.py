@@ -28,6 +28,7 @@ FULL = settings(max_examples=60, deadline=None, suppress_health_check=list(Healt
 def as_yaml(value):
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
+    yaml.allow_unicode = False  # else it writes what only looks like a space without quotes
     yaml.default_flow_style = False
     yaml.dump(value, out)
     return out.getvalue()
