@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, table
+from dsmt.cli.printing import counted, document, table, warn
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
@@ -67,6 +67,7 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
     if ctx.json:
         document(done)
     else:
+        warn(done.warnings)
         print(f"{target} is on {nodes}: {done.service} r{done.revision}, {done.outcome}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
@@ -69,6 +69,12 @@ class Escaping:
 def one_line(text: str) -> str:
     """A text as part of a line: newlines and all other control characters are shown, not sent."""
     return text.translate(_IN_LINE)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Write each warning on a line of standard error."""
+    for one in warnings:
+        sys.stderr.write(f"warning: {one_line(one)}\n")
 
 
 def _send(text: str) -> None:

@@ -60,12 +60,12 @@ def schema(ctx: CliContext) -> None:
 
 
 @command()
-@click.argument("key")
-def explain(ctx: CliContext, key: str) -> None:
-    """What a key of the service file means, as `stop.grace`."""
-    from dsmt.spec.schema import explain as text  # noqa: PLC0415 - lazily, for quick help
+@click.argument("key", required=False)
+def explain(ctx: CliContext, key: str | None) -> None:
+    """What KEY of the service file means, as `stop.grace`; without one, every key in a line."""
+    from dsmt.spec import schema as keys  # noqa: PLC0415 - lazily, for quick help
 
-    told = text(key)
+    told = keys.overview() if key is None else keys.explain(key)
     if ctx.json:
         document({"key": key, "text": told})
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
-from dsmt.cli.printing import document, one_line
+from dsmt.cli.printing import document, one_line, warn
 from dsmt.errors import TimedOutError
 from dsmt.operations.local.connection import Connection
 
@@ -46,9 +46,8 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
     if ctx.json:
         document(done[0] if len(done) == 1 else done)
     else:
-        for one, told in zip(done, declared, strict=True):
-            for warning in told.warnings:
-                sys.stderr.write(f"warning: {warning}\n")
+        for one in done:
+            warn(one.warnings)
             ready = f", {one.ready} of {one.wanted} ready" if wait is not None else ""
             print(f"{one.service}  r{one.revision}  {one.outcome}{ready}")
         if wait is None:

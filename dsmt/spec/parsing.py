@@ -14,11 +14,26 @@ from dsmt.spec.completing import complete_component
 from dsmt.spec.crosscheck import check_service, warn_service
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.plain import from_plain
-from dsmt.spec.reading import Reader
+from dsmt.spec.reading import Path, Reader
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.yamltree import Mapping, Node, Scalar, read_documents
 
 _REPLACED_WHOLE: Final = frozenset({"health", "artifact"})
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where a service's keys and values stand, as (line, column); paths are those of the reader."""
+
+    keys: dict[Path, tuple[int, int]]
+    values: dict[Path, tuple[int, int]]
+
+    def of(self, path: Path, *, key: bool = False) -> tuple[int, int]:
+        """The place of a value, or of its key; of the nearest thing around it when it is not in the file."""
+        for end in range(len(path), 0, -1):
+            found = self.keys.get(path[:end]) if key else self.values.get(path[:end])
+            if found is not None:
+                return found
+        return self.keys.get(("service",), (1, 1))
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -26,6 +41,7 @@ class Parsed(msgspec.Struct, frozen=True):
 
     specs: tuple[ServiceSpec, ...]
     warnings: tuple[Mistake, ...]
+    places: tuple[Places, ...]
 
 
 def parse(text: str | bytes, *, file: str) -> list[ServiceSpec]:
@@ -38,12 +54,14 @@ def read(text: str | bytes, *, file: str) -> Parsed:
     roots, mistakes = read_documents(text, file=file)
     plains: list[dict[str, Any]] = []
     warnings: list[Mistake] = []
+    places: list[Places] = []
     names: dict[str, int] = {}
     for root in roots:
         reader = Reader(file)
         plain = _document(reader, root)
         if plain is not None:
             plains.append(plain)
+            places.append(Places(_places(reader.names), _places(reader.marks)))
             check_service(reader, plain)
             warnings.extend(warn_service(reader, plain))
             _once(reader, plain["service"], root, names)
@@ -52,7 +70,11 @@ def read(text: str | bytes, *, file: str) -> Parsed:
         mistakes.append(Mistake(file, 1, 1, "there is no service here", "begin with `service: NAME`"))
     if mistakes:
         raise SpecErrors(mistakes)
-    return Parsed(tuple(from_plain(plain) for plain in plains), tuple(sorted(set(warnings))))
+    return Parsed(tuple(from_plain(plain) for plain in plains), tuple(sorted(set(warnings))), tuple(places))
+
+
+def _places(nodes: dict[Path, Node]) -> dict[Path, tuple[int, int]]:
+    return {path: (node.line, node.column) for path, node in nodes.items()}
 
 
 def _document(reader: Reader, root: Node) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dsmt.spec.keys import GROUPS, KEYS, Key
+from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, Key
 from dsmt.spec.mistakes import WrongValueError, nearest
 from dsmt.spec.shapes import (
     KEY_PATTERNS,
@@ -161,10 +161,19 @@ def explain(key: str) -> str:
     found = [each for each in KEYS if _is(wanted, each, exactly=True)]
     found = found or [each for each in KEYS if _is(wanted, each, exactly=False)]
     if not found:
+        ours = NEIGHBOURS.get(".".join(wanted).replace("-", "_").lower())
+        if ours is not None:
+            raise WrongValueError(f"there is no key `{key[:60]}`: here it is `{ours}`", f"dsmt explain {ours.split('`')[0]}")
         close = nearest(".".join(wanted), {path_of(each) for each in KEYS}) or nearest(key, {k.name for k in KEYS})
-        hint = f"did you mean `{close}`?" if close else "see `dsmt schema`"
+        hint = f"did you mean `{close}`?" if close else "`dsmt explain` lists every key"
         raise WrongValueError(f"there is no key `{key[:60]}`", hint)
     return "\n\n".join(_paragraph(each) for each in found)
+
+
+def overview() -> str:
+    """Return every key with its one line."""
+    width = max(len(path_of(each)) for each in KEYS)
+    return "\n".join(f"{path_of(each):<{width}}  {each.text}" for each in KEYS)
 
 
 def _is(wanted: list[str], key: Key, *, exactly: bool) -> bool:

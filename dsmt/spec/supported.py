@@ -7,12 +7,13 @@ Rule 2: a key that only repeats its default is never refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dsmt.spec import placeholders
 from dsmt.spec.keys import GROUPS, KEYS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.plain import to_plain
+from dsmt.spec.reading import Path
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Shape
 from dsmt.spec.templates import templates
@@ -25,7 +26,7 @@ _NOT_BUILT: Final = frozenset({
     "component.sockets", "component.reload", "component.after",
     "component.retries", "component.abort_on", "component.success_on", "component.checkpoint_exit_code",
     "component.timeout", "component.pre", "component.post", "component.parallel", "component.keep",
-    "artifact.signature", "secret.secret", "secret.file", "secret.to",
+    "logs.rate", "artifact.signature", "secret.secret", "secret.file", "secret.to",
     "spread.strict", "near.to", "near.within", "near.ideal", "near.penalty",
     "limits.cpu", "limits.disk", "port.held", "check.notify", "notify.watchdog",
     "after.component", "after.state", "after.barrier", "after.restart_with", "update.canary",
@@ -46,21 +47,52 @@ SUPPORTED: Final[Mapping[str, bool | tuple[object, ...]]] = {
 } | {"placeholder.endpoints": False}
 
 
-def unsupported(spec: ServiceSpec) -> list[str]:
-    """Return one sentence for each key that the spec relies on and this version does not act on; empty is good."""
-    found = list(_group(document(spec), "service", ""))
+_INSTEAD: Final[Mapping[str, str]] = {
+    "component.image": "name a program: `run`, and `artifact` for its files",
+    "component.secrets": "use `env: {NAME: {file: PATH}}`, which is read on the node",
+    "component.requires": "use `nodes` with the names of nodes or a node set",
+    "component.after": "remove it: what fails before the others are there is started again",
+    "logs.rate": "remove it: `size` and `keep` bound the disk",
+    "limits.cpu": "remove it: `reserve.cpu` is what placement counts",
+    "limits.disk": "remove it: `reserve.disk` is what placement counts",
+    "check.notify": "take http, tcp or exec",
+}
+"""What to do without a key that is not built, where there is something better than to remove it."""
+
+
+class Unbuilt(NamedTuple):
+    """What a spec relies on and this version does not act on; `path` as the reader has it, `key`: it is the key itself."""
+
+    path: Path
+    message: str
+    advice: str
+    key: bool = False
+
+    def __str__(self) -> str:
+        named = [part for n, part in enumerate(self.path) if n < 3 or not part.isdigit()]  # no places in lists
+        return f"{'.'.join(named)}: {self.message}"
+
+
+def unsupported(spec: ServiceSpec) -> list[Unbuilt]:
+    """Return everything that the spec relies on and this version does not act on; empty is good."""
+    found = list(_group(document(spec), "service", ()))
     plain = to_plain(spec)
     for name, component in spec.components.items():
+        here = ("components", name)
         limits = component.limits
         if component.user == "auto":
-            found.append(f"components.{name}.user: `auto` is not built yet, only a name or a uid")
+            found.append(Unbuilt((*here, "user"), "`auto` is not built yet", "write a user's name or a uid"))
         if limits.memory_bytes is not None and limits.enforce == "required":
-            place = f"components.{name}.limits.memory"
-            found.append(f"{place}: only `enforce: best_effort` is built yet, as a limit of the address space")
-        if not SUPPORTED["placeholder.endpoints"] and any(
-            _names_endpoints(template) for _, template in templates(plain["components"][name])
-        ):
-            found.append(f"components.{name}: the placeholder `{{endpoints...}}` is not built yet")
+            message = "only `enforce: best_effort` is built yet, as a limit of the address space"
+            found.append(Unbuilt((*here, "limits", "memory"), message, "add `enforce: best_effort`"))
+        if not SUPPORTED["placeholder.endpoints"]:
+            message, advice = (
+                "the placeholder `{endpoints...}` is not built yet",
+                "give the other a fixed port and name that",
+            )
+            for path, template in templates(plain["components"][name]):
+                if _names_endpoints(template):
+                    found.append(Unbuilt((*here, *path), message, advice))
     return found
 
 
@@ -71,28 +103,31 @@ def _names_endpoints(template: str) -> bool:
         return False
 
 
-def _group(written: Mapping[str, Any], group: str, place: str) -> Iterator[str]:
+def _group(written: Mapping[str, Any], group: str, path: Path) -> Iterator[Unbuilt]:
     for name, value in written.items():
-        here = f"{place}{name}"
-        built = SUPPORTED[f"{group}.{name}"]
+        here = (*path, name)
+        row = f"{group}.{name}"
+        built = SUPPORTED[row]
         if built is False:
-            yield f"{here}: this key is not built yet"
+            yield Unbuilt(here, "this key is not built yet", _INSTEAD.get(row, "remove it"), key=True)
         elif isinstance(built, tuple) and value not in built and not isinstance(value, dict):
-            yield f"{here}: {value} is not built yet, only {' and '.join(map(str, built))}"
+            only = [str(one).lower() if isinstance(one, bool) else str(one) for one in built]
+            message = f"{value} is not built yet, only {' and '.join(only)}"
+            yield Unbuilt(here, message, f"write {' or '.join(f'`{name}: {one}`' for one in only)}")
         else:
             yield from _value(value, GROUPS[group][name].shape, here)
 
 
-def _value(value: Any, shape: Shape, place: str) -> Iterator[str]:
+def _value(value: Any, shape: Shape, path: Path) -> Iterator[Unbuilt]:
     match shape:
         case Nested(group, short):
-            yield from _group(value if isinstance(value, dict) else {short: value}, group, f"{place}.")
+            yield from _group(value if isinstance(value, dict) else {short: value}, group, path)
         case ListOf(item, _):
-            for each in value if isinstance(value, list) else [value]:
-                yield from _value(each, item, place)
+            for number, each in enumerate(value if isinstance(value, list) else [value]):
+                yield from _value(each, item, (*path, str(number)))
         case MapOf(item, _):
             for name, each in value.items():
-                yield from _value(each, item, f"{place}.{name}")
+                yield from _value(each, item, (*path, name))
         case Health():
             group = "health" if value.keys() & GROUPS["health"].keys() else "check"
-            yield from _group(value, group, f"{place}.")
+            yield from _group(value, group, path)

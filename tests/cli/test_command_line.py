@@ -80,11 +80,11 @@ def test_all_mistakes_of_all_files_come_at_once(tmp_path: Path) -> None:
 
 def test_a_service_that_is_declared_twice_is_said_with_both_files(tmp_path: Path) -> None:
     for name in ("one.yaml", "two.yaml"):
-        (tmp_path / name).write_text("service: w\ncomponents: {a: {run: sleep 5}}\n")
+        (tmp_path / name).write_text("# w\nservice: w\ncomponents: {a: {run: sleep 5}}\n")
     done = run("apply", str(tmp_path))
     assert done.returncode == 2
-    assert f"{tmp_path}/two.yaml:1:1: the service `w` is declared twice" in done.stderr
-    assert f"the other is in {tmp_path}/one.yaml" in done.stderr
+    assert f"{tmp_path}/two.yaml:2:10: the service `w` is declared twice" in done.stderr
+    assert f"the other is at {tmp_path}/one.yaml:2" in done.stderr
 
 
 @pytest.mark.parametrize("file", ["", "/", "."])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -22,10 +22,11 @@ from dsmt.event.records import SpecFact
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.read.revisions import refused, since
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus
 from dsmt.spec.mistakes import Mistake, SpecErrors
-from dsmt.spec.parsing import read
+from dsmt.spec.parsing import Places, read
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import Artifact, ComponentSpec, ServiceSpec, TextFile
 from dsmt.spec.supported import unsupported
@@ -45,6 +46,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     ready: int
     wanted: int
+    warnings: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Declared:
     spec: ServiceSpec
     directory: Path
     warnings: tuple[str, ...]
+    file: str = ""
+    places: Places = field(default_factory=lambda: Places({}, {}))
 
 
 def read_files(names: Iterable[str]) -> list[Declared]:
@@ -70,14 +74,17 @@ def read_files(names: Iterable[str]) -> list[Declared]:
                 mistakes.extend(error.mistakes)
                 continue
             warnings = tuple(f"{w.file}:{w.line}: {w.message}: {w.suggestion}" for w in parsed.warnings)
-            for spec in parsed.specs:
-                mistakes += [Mistake(file, 1, 1, said, "remove it") for said in unsupported(spec)]
-                mistakes += _missing(spec, directory, file)
-                declared.append(Declared(spec, directory, warnings))
+            for spec, of_spec in zip(parsed.specs, parsed.places, strict=True):
+                mistakes += [
+                    Mistake(file, *of_spec.of(one.path, key=one.key), str(one), one.advice) for one in unsupported(spec)
+                ]
+                mistakes += _missing(spec, of_spec, directory, file)
+                declared.append(Declared(spec, directory, warnings, file, of_spec))
+                line, column = of_spec.of(("service",))
                 if spec.service in places:
-                    also = f"keep one; the other is in {places[spec.service]}"
-                    mistakes.append(Mistake(file, 1, 1, f"the service `{spec.service}` is declared twice", also))
-                places[spec.service] = file
+                    also = f"keep one; the other is at {places[spec.service]}"
+                    mistakes.append(Mistake(file, line, column, f"the service `{spec.service}` is declared twice", also))
+                places[spec.service] = f"{file}:{line}"
     if mistakes:
         raise SpecErrors(mistakes)
     return declared
@@ -99,17 +106,26 @@ def _texts(name: str) -> list[tuple[str, bytes]]:
         raise InputError("file.unreadable", said, next="dsmt example shows one") from error
 
 
-def _missing(spec: ServiceSpec, directory: Path, file: str) -> list[Mistake]:
+def _missing(spec: ServiceSpec, places: Places, directory: Path, file: str) -> list[Mistake]:
     """Paths that lead nowhere."""
     found = []
     for name, component in spec.components.items():
-        paths = [(a.url, "artifact.url") for a in component.artifacts if a.origin == "path"]
-        paths += [(one.source, "files.from") for one in component.files if one.source is not None]
+        artifacts, files = enumerate(component.artifacts), enumerate(component.files)
+        paths = [(one.url, ("artifact", str(n), "url")) for n, one in artifacts if one.origin == "path"]
+        paths += [(one.source, ("files", str(n), "from")) for n, one in files if one.source is not None]
         for path, key in paths:
-            if not (directory / path).is_file():
-                said = f"components.{name}.{key}: there is no file {directory / path}"
-                found.append(Mistake(file, 1, 1, said, "a path is relative to the service file"))
+            if not _is_file(directory / path):
+                said = f"components.{name}.{key[0]}.{key[2]}: there is no file {directory / path}"
+                line, column = places.of(("components", name, *key))
+                found.append(Mistake(file, line, column, said, "a path is relative to the service file"))
     return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a directory that is closed to us
+        return False
 
 
 async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
@@ -170,7 +186,16 @@ async def plan_all(bus: Bus, declared: list[Declared], *, by: str) -> list[Plan]
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
-    return [plan(sight, spec, by=by, warnings=list(one.warnings)) for spec, one in zip(specs, declared, strict=True)]
+    return [plan(sight, spec, by=by, warnings=_warnings(sight, one)) for spec, one in zip(specs, declared, strict=True)]
+
+
+def _warnings(sight: Sight, declared: Declared) -> list[str]:
+    """What may not be meant: in the file, and as the realm is now."""
+    told = list(declared.warnings)
+    for component, said in unknown_names(sight, declared.spec):
+        line, _ = declared.places.of(("components", component, "nodes"))
+        told.append(f"{declared.file}:{line}: {said}" if declared.file else said)
+    return told
 
 
 async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
@@ -191,7 +216,8 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
     done = []
     for one in declared:
         spec = await stage(one, bus)
-        done.append(await _say_spec(bus, sight, spec, by=by, reason=reason, planned=bool(plans)))
+        said = await _say_spec(bus, sight, spec, by=by, reason=reason, planned=bool(plans))
+        done.append(msgspec.structs.replace(said, warnings=_warnings(sight, one)))
     return done
 
 

@@ -21,6 +21,7 @@ from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.applying import Applied, changed, current, say_spec
+from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
@@ -215,12 +216,15 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     revision = 0 if held is None else held.version
     if after == before:
         return Applied(service=after.service, revision=revision, plan=None, outcome="unchanged", ready=0, wanted=wanted)
-    refused = unsupported(after)
+    stood = set(unsupported(before))
+    refused = [str(one) for one in unsupported(after) if one not in stood]  # what is applied already is not asked about
     if refused:
         raise InputError("spec.unsupported", "; ".join(refused), next="dsmt explain KEY")
     fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
     revision = await say_spec(bus, sight, fact, after.service)
-    return Applied(service=after.service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
+    warnings = [said for _, said in unknown_names(sight, after)]
+    done = Applied(service=after.service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
+    return msgspec.structs.replace(done, warnings=warnings)
 
 
 def spec_of(sight: Sight, service: str) -> Held[SpecFact]:

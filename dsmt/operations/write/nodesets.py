@@ -16,6 +16,7 @@ from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say
 from dsmt.ports.bus import Bus
 from dsmt.spec import nodeset
+from dsmt.spec.records import ServiceSpec
 
 
 class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,18 @@ def users(sight: Sight, name: str) -> list[str]:
         for component, spec in sorted((entry.parsed.components if entry.parsed is not None else {}).items()):
             if name in nodeset.mentioned(nodeset.parse(spec.nodes)):
                 found.append(f"{service}/{component}")
+    return found
+
+
+def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
+    """(component, sentence) for each component whose `nodes` names what is neither a set nor a node now."""
+    found = []
+    for name, component in sorted(spec.components.items()):
+        wanted = nodeset.parse(component.nodes)
+        names = nodeset.unknown_names(wanted, universe=sight.fleet.members, named=sight.view.nodesets)
+        if names:
+            said = f"components.{name}.nodes: there is no node set and no node {' and no '.join(names)} now"
+            found.append((name, f"{said}: dsmt nodeset list, dsmt nodes"))
     return found
 
 
