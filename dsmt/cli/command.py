@@ -10,7 +10,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 WAIT_FOREVER: Final = "forever"
+LAST_PORT: Final = 65_535
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _DURATION: Final = re.compile(r"(\d+(\.\d+)?(ms|s|m|h|d))+")
 
 
@@ -36,12 +37,14 @@ class CliContext:
     bus: str | None = None
     home_path: str | None = None
     debug: bool = False
+    asked: tuple[str, str] | None = None
+    """What was asked for and goes on when the command is interrupted, and the command that shows it."""
 
     def home(self) -> Home:
-        """The home: `--home`, else `DSMT_HOME`, else the default."""
-        from dsmt.operations.local.home import Home, default_home  # noqa: PLC0415 - only where a realm is asked
+        """The home: `--home`, else `DSMT_HOME`, else the default. Raises `InputError`."""
+        from dsmt.operations.local.home import Home, home_directory  # noqa: PLC0415 - only where a realm is asked
 
-        return Home(Path(self.home_path).expanduser().absolute() if self.home_path else default_home())
+        return Home(home_directory(self.home_path))
 
     def ask(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Attach to the realm as one who only reads, do the work, detach."""
@@ -77,8 +80,11 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
     found = []
     for address in rest.rstrip("/").split(","):
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
             raise InputError("bus.address", f"{address!r} is no address of a broker", next="write dsmt://HOST:PORT,...")
+        if not 1 <= int(port[:6]) <= LAST_PORT:
+            said = f"{address!r} is no address of a broker: a port is a number from 1 to {LAST_PORT}"
+            raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
         keys = [known[address]] if address in known else list(dict.fromkeys(known.values()))
         found += [BrokerAddress(address, key) for key in keys]
     return found
@@ -86,6 +92,8 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
 
 def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        if value == "":  # a variable of a script that was not set: not a wish for the default
+            raise click.BadParameter("it is empty", ctx, _)
         if value:
             setattr(ctx.ensure_object(CliContext), name, value)
 

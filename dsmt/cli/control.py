@@ -12,7 +12,7 @@ import click
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.printing import counted, document
-from dsmt.errors import InputError, TransportError
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read import waiting
 from dsmt.operations.read.waiting import Waited
@@ -83,6 +83,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 
     async def work(connection: Connection) -> Done:
         done = await act(connection.bus, named, by=connection.by, reason=reason)
+        ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"
         if wait is not None and state == "restarted":
             await waiting.restarted(connection.bus, named, limit_s=limit)
         elif wait is not None and state == "moved":
@@ -113,6 +114,7 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
 
     async def work(connection: Connection) -> Applied:
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
+        ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
         return done if wait is None else await waiting.settled(connection.bus, done, limit_s=limit)
 
     done = ctx.act(work)
@@ -140,6 +142,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
 
     async def work(connection: Connection) -> Done:
         done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
+        ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             await waiting.ended(connection.bus, service, limit_s=limit)
         return done
@@ -154,10 +157,11 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
 
 
 def _confirm(ctx: CliContext, service: str) -> None:
-    """Ask on a terminal; refuse without one. Raises `InputError`."""
+    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
     if ctx.json or not sys.stdin.isatty():
         raise InputError("confirm", f"{service} would be removed, and nobody said yes", next=f"dsmt remove {service} --yes")
-    click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?", abort=True)
+    if not click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?"):
+        raise FailedError("confirm.no", f"{service} is not removed: the answer was no")
 
 
 @command()

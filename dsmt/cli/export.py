@@ -14,6 +14,7 @@ from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import Exported
 from dsmt.operations.offline.history import export as write_history
 from dsmt.operations.read.sight import patience
+from dsmt.operations.words.patterns import some_topic
 
 READ_S = 3600.0
 
@@ -27,6 +28,7 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
     `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
     """
     path, home = Path(file), ctx.home()
+    topics = tuple(map(some_topic, topics))
     if not path.name:
         raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
     beside = path.with_name(f"{path.name}.new")

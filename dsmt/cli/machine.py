@@ -14,7 +14,7 @@ from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import connect
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
@@ -38,6 +38,7 @@ def up(ctx: CliContext, nodes: int, controllers: int, port: int | None, name: st
 
 async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
     if detach:
+        ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
         await _start(ctx, home, wanted)
         return
     was_up = machine.is_up(home)
@@ -150,10 +151,14 @@ def demo(ctx: CliContext, *, hold: bool) -> int:
 
 
 def _directory(home: Home, kind: str, name: str) -> str:
+    check_part(kind.removesuffix("s"), name)
+    if not home.exists:
+        home.realm()  # says so
     directory = home.part(kind, name)
     if not (directory / "identity").exists():
         known = ", ".join(home.names(kind)) or "none"
-        raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next="dsmt up makes them")
+        advice = "restore it from a backup" if kind == "brokers" else "dsmt up makes them"  # a broker is known by its key
+        raise NotFoundError("home.part", f"{directory} holds no identity; {kind} here: {known}", next=advice)
     return str(directory)
 
 

@@ -67,6 +67,7 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str, wait: str | None) 
 
     async def work(connection: Connection) -> Controlled:
         done = await set_mode(connection.bus, node, mode, by=connection.by, reason=reason)
+        ctx.asked = f"what was asked of {node}", f"dsmt node show {node}"
         return done if wait is None else await drained(connection.bus, node, limit_s=limit)
 
     done = ctx.act(work)

@@ -25,7 +25,12 @@ _COLOURS: Final = {
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
-_SHOWN: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {0x0D: "\\r"}
+_SHOWN: Final = {
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))},
+    0x0D: "\\r",
+}
+"""Control characters, and those that end a line or turn the direction in which it is read."""
 _IN_TEXT: Final = {code: shown for code, shown in _SHOWN.items() if chr(code) not in "\n\t"} | {0xD800: "\x1b["}
 _IN_LINE: Final = _SHOWN | {0x0A: "\\n", 0x09: "\\t"}
 

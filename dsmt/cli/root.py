@@ -1,12 +1,13 @@
 """The root of the command line: finds the command, and turns every error into one sentence and an exit code.
 
 Rule 1: exit codes and the error object are those of docs/reference/commands.md.
-Rule 2: a closed pipe ends a command with 0 and no message; an interrupt with 130.
-Rule 3: no traceback reaches a user without `--debug`.
+Rule 2: a closed pipe ends a command with 0 and no message; an interrupt with 130, and with a word on what goes on.
+Rule 3: no traceback reaches a user without `--debug`; what the machine refuses is no error of ours, and is said as its word.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -21,7 +22,7 @@ import msgspec
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import CliContext, common_options
 from dsmt.cli.printing import UNWRITTEN, Escaping, one_line
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, FailedError, RefusedError
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -103,7 +104,7 @@ def _main(arguments: Sequence[str]) -> int:
         _close_pipe()
         return 0
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return _interrupted(ctx, arguments)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help() if error.ctx is not None else error.format_message())
         return 0
@@ -120,6 +121,8 @@ def _main(arguments: Sequence[str]) -> int:
 
 def _any_text() -> None:
     """Have streams that take every text: one that is closed swallows it, one of a narrow encoding escapes it."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - as long as the process lives
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -145,9 +148,11 @@ def _usage(error: click.ClickException) -> str:
 
 def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
+        return _interrupted(ctx, arguments)
     if ctx.debug or _DEBUG in arguments:
         raise error
+    if isinstance(error, OSError) and error.errno is not None:
+        error = _misfortune(error)
     if isinstance(error, DsmtError):
         if error.code == UNWRITTEN:
             _close_pipe()
@@ -165,6 +170,25 @@ def _failed(ctx: CliContext, arguments: Sequence[str], error: BaseException) -> 
     said = f"internal error: {type(error).__name__}: {error}"
     advice = "run it again with --debug and report what it prints"
     return _tell(ctx, arguments, code="dsmt.bug", message=said, advice=advice, exit_code=1)
+
+
+def _interrupted(ctx: CliContext, arguments: Sequence[str]) -> int:
+    """An interrupt undoes nothing: whoever had asked for something hears that it goes on."""
+    if ctx.asked is None:
+        return INTERRUPTED
+    what, advice = ctx.asked
+    said = f"interrupted; {what} goes on"
+    return _tell(ctx, arguments, code="interrupted", message=said, advice=advice, exit_code=INTERRUPTED)
+
+
+def _misfortune(error: OSError) -> DsmtError:
+    """What the machine said no to, as a sentence."""
+    said = f"{error.filename or 'the machine'}: {(error.strerror or str(error)).lower()}"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return RefusedError("machine.denied", said, next="check its owner and mode, or name another home: --home DIR")
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return FailedError("machine.full", said, next="free space there")
+    return FailedError("machine.failed", said, next="look at it there; --debug shows who asked for it")
 
 
 def _mistake(mistake: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
+from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.sentences import needs_a_person, predicate, speaker, subject
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, moment, rfc3339, zone
@@ -63,7 +64,7 @@ def tail(
         if isinstance(end, EventId):
             raise InputError("time.form", "--until takes a time, not an event", next="name its time")
         wanted = Wanted(
-            patterns=topics or ("/",),
+            patterns=tuple(map(some_topic, topics)) or ("/",),
             last=10 if last is None and since is None else last,
             since=begin,
             until_ms=end,

@@ -210,6 +210,19 @@ def as_pattern(template: str, levels: Mapping[str, str]) -> str:
     return re.sub(r"<([a-z]+)>", lambda found: levels.get(found[1], "+"), filled)
 
 
+def can_match(pattern: str, template: str) -> bool:
+    """Whether a topic pattern may take a topic of a row."""
+    if pattern == "/":
+        return True
+    wanted, levels = pattern.rstrip("/").split("/"), template.removesuffix("/>").split("/")
+    subtree = pattern.endswith("/")
+    if template.endswith("/>"):  # its last level stands for one level or more
+        levels += [levels[-1]] * (len(wanted) + subtree - len(levels))
+    if not all(want in {"+", level} or level[0] == "<" for want, level in zip(wanted, levels, strict=False)):
+        return False
+    return len(levels) > len(wanted) if subtree else len(levels) == len(wanted)
+
+
 def unify(template: str, name: str) -> Mapping[str, str] | None:
     """The levels under which an owner template becomes a name, or None when it cannot."""
     levels: dict[str, str] = {}

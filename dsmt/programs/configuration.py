@@ -65,6 +65,9 @@ class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+RESTORE = "restore it from a backup, or name another home: --home DIR"
+
+
 def write_config(path: Path, config: msgspec.Struct) -> None:
     """Write a configuration file, mode 0600, making its directory."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,9 +81,9 @@ def read_config(path: Path, kind: type[Config]) -> Config:
         told: Any = cbor2.loads(path.read_bytes())
         return msgspec.convert(told, kind, builtin_types=(bytes,))
     except FileNotFoundError as error:
-        raise InputError("config.missing", f"{path} does not exist", next="dsmt init makes a realm") from error
+        raise InputError("config.missing", f"{path} is missing", next=RESTORE) from error
     except (cbor2.CBORDecodeError, msgspec.ValidationError, ValueError) as error:
-        raise InputError("config.broken", f"{path} cannot be read: {error}", next="make it anew") from error
+        raise InputError("config.broken", f"{path} is damaged: it holds no configuration", next=RESTORE) from error
 
 
 def read_identity(path: Path) -> Identity:
@@ -88,4 +91,5 @@ def read_identity(path: Path) -> Identity:
     try:
         return load(path.read_bytes(), where=str(path))
     except FileNotFoundError as error:
-        raise InputError("trust.identity", f"{path} does not exist", next="dsmt init makes a realm") from error
+        said = f"{path} is missing: the key and certificate of who works here"
+        raise InputError("trust.identity", said, next=RESTORE) from error

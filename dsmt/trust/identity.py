@@ -105,6 +105,9 @@ def dump(identity: Identity) -> bytes:
     return canonical({"seed": identity.key.seed, "chain": [signed.raw for signed in identity.chain]})
 
 
+_RESTORE = "restore it from a backup"
+
+
 def load(raw: bytes, *, where: str) -> Identity:
     """Read what `dump` wrote. Raises `InputError` that names the file."""
     try:
@@ -113,7 +116,7 @@ def load(raw: bytes, *, where: str) -> Identity:
         identity = Identity(SecretKey(told["seed"]), chain)
         matching = bool(chain) and identity.certificate.public == identity.key.public
     except Exception as error:
-        raise InputError("trust.identity", f"{where} holds no identity: {error}", next="make it anew") from error
+        raise InputError("trust.identity", f"{where} is damaged: it holds no identity", next=_RESTORE) from error
     if not matching:
-        raise InputError("trust.identity", f"{where}: certificate and key do not belong together", next="make it anew")
+        raise InputError("trust.identity", f"{where}: certificate and key do not belong together", next=_RESTORE)
     return identity

@@ -83,7 +83,7 @@ def here(home: Home) -> dict[str, Path]:
     for role, directory in _DIRECTORIES.items():
         for name in home.names(directory):
             found[f"{role}/{name}"] = home.part(directory, name) / "identity"
-    own = home.root / "operator" / "identity"
+    own = home.operator_file
     if own.exists():
         found[home.operator().name] = own
     return {name: path for name, path in found.items() if path.exists()}

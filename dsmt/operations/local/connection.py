@@ -32,6 +32,7 @@ PATIENCE_S = 5.0
 REFUSED_S = 1.0
 """Who is refused asks again for so long: another broker, or the same a moment later, may think otherwise."""
 LOOK_S = 0.1
+_UP_AGAIN = "dsmt up starts this home's realm again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ async def attached(
     )
     running = asyncio.create_task(bus.run())
     try:
-        await _wait_attached(bus, reached, patience_s)
+        await _wait_attached(bus, reached, realm, patience_s)
         yield Connection(bus, trust, realm, person(identity.name), reached)
     finally:
         running.cancel()
@@ -111,7 +112,7 @@ async def attached(
         network.close()
 
 
-async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], patience_s: float) -> None:
+async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     refused = False
@@ -125,7 +126,29 @@ async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], patience_
         return
     if bus.refusal is not None:
         raise bus.refusal
-    addresses = ", ".join(broker.address for broker in reached)
-    raise TransportError(
-        "bus.unreachable", f"no broker answers at {addresses}", next="dsmt up starts this home's realm again"
-    )
+    raise await _unreachable(list(dict.fromkeys(broker.address for broker in reached)), realm)
+
+
+async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportError:
+    """Why nobody attached us: nobody is there, or somebody who is no broker of this realm (rule 2)."""
+    own = {broker.address for broker in realm.addresses}
+    named = not own.issuperset(addresses)
+    answering = [address for address in addresses if await _listens(address)]
+    if answering:
+        said = f"{', '.join(answering)} answers, but not as a broker of realm {realm.name}: it is another's, or stands still"
+        advice = "check --bus (DSMT_BUS) and --home (DSMT_HOME)" if named else "see who listens there; dsmt down, dsmt up"
+        return TransportError("bus.stranger", said, next=advice)
+    advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
+    return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)
+
+
+async def _listens(address: str) -> bool:
+    """Whether anybody takes a TCP connection there."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(REFUSED_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, ValueError, OverflowError):
+        return False
+    writer.close()
+    return True

@@ -18,9 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsmt.errors import FailedError, InputError, NotFoundError
+from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
+from dsmt.event.topic import is_level
 from dsmt.programs.birth import birth_record, open_store
 from dsmt.programs.configuration import (
+    RESTORE,
     BrokerFile,
     ControllerFile,
     NodeFile,
@@ -35,15 +37,19 @@ from dsmt.trust.identity import Identity, dump, root_issued
 from dsmt.trust.keys import Key, SecretKey
 
 REALM_FILE = "realm.cbor"
+SEED_BYTES = 32
+WHERE = "check --home, or DSMT_HOME"
 
 
-def default_home() -> Path:
-    """`DSMT_HOME`, else a directory under the XDG state directory."""
-    told = os.environ.get("DSMT_HOME")
-    if told:
-        return Path(told).expanduser().absolute()
+def home_directory(told: str | None) -> Path:
+    """The directory that was named, else `DSMT_HOME`, else one under the XDG state directory. Raises `InputError`."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser().absolute() / "dsmt"
+    named = told or os.environ.get("DSMT_HOME") or f"{state}/dsmt"
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        said = f"{named} cannot be a home: nobody knows where {named.split('/')[0]} is"
+        raise InputError("home.path", said, next=WHERE) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,17 @@ class Home:
 
     @property
     def exists(self) -> bool:
-        """Whether a realm was made here."""
-        return (self.root / REALM_FILE).exists()
+        """Whether a realm was made here. Raises `RefusedError` where that cannot be seen."""
+        try:
+            (self.root / REALM_FILE).stat()
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError as error:
+            raise RefusedError("home.file", f"{self.root} is no directory, and a home is one", next=WHERE) from error
+        except OSError as error:
+            said = f"the home {self.root} cannot be read: {(error.strerror or str(error)).lower()}"
+            raise RefusedError("home.unreadable", said, next=WHERE) from error
+        return True
 
     def realm(self) -> RealmConfig:
         """The realm. Raises `NotFoundError` when none was made here."""
@@ -66,8 +81,19 @@ class Home:
         return read_config(self.root / REALM_FILE, RealmConfig)
 
     def operator(self) -> Identity:
-        """The operator whose word the command line gives."""
-        return read_identity(self.root / "operator" / "identity")
+        """The operator whose word the command line gives. Raises `NotFoundError`, or `InputError` for a damaged file."""
+        path = self.operator_file
+        if not path.exists():
+            rooted = (self.root / "root.key").exists()
+            advice = "dsmt up makes a new one" if rooted else f"restore it; or bring root.key to {self.root}, then dsmt up"
+            said = f"{path} is missing: the operator's key, with which commands speak to the realm"
+            raise NotFoundError("home.operator", said, next=advice)
+        return read_identity(path)
+
+    @property
+    def operator_file(self) -> Path:
+        """Where the operator's identity is."""
+        return self.root / "operator" / "identity"
 
     @staticmethod
     def identity(path: Path) -> Identity:
@@ -79,7 +105,11 @@ class Home:
         path = self.root / "root.key"
         if not path.exists():
             raise NotFoundError("trust.root", f"the root key is not in {path}", next="bring it there to issue certificates")
-        return SecretKey(path.read_bytes())
+        seed = path.read_bytes()
+        if len(seed) != SEED_BYTES:
+            said = f"{path} is damaged: a root key has {SEED_BYTES} bytes, and this has {len(seed)}"
+            raise InputError("trust.root", said, next=RESTORE)
+        return SecretKey(seed)
 
     def part(self, kind: str, name: str) -> Path:
         """The directory of a program: `kind` is brokers, controllers or nodes."""
@@ -154,13 +184,27 @@ def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
     store = open_store(directory)
     store.close()
     write_secret(directory / "birth", birth_record(name, broker.name, store.identity, root))
-    write_secret(home.root / "operator" / "identity", dump(issue(root, f"operator/{operator_name()}")))
+    write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
     write_config(home.root / REALM_FILE, config)
     return config
 
 
+def check_part(kind: str, name: str) -> None:
+    """Raise `InputError` for what cannot be the name of a program: it is one of a directory, and a level of topics."""
+    if not is_level(name):
+        said = f"{name!r} is no name of a {kind}: at most 63 of a-z, 0-9, `.`, `_`, `-`"
+        raise InputError("home.part", said, next=f"one looks like {kind[0]}1")
+
+
+def ensure_operator(home: Home) -> None:
+    """See to it that the home has an operator; a new one needs the root key."""
+    if not home.operator_file.exists():
+        write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}")))
+
+
 def ensure_controller(home: Home, name: str) -> Path:
-    """The directory of a controller, made when missing."""
+    """The directory of a controller, made when missing. Raises `InputError` for what is no name."""
+    check_part("controller", name)
     directory = home.part("controllers", name)
     if not (directory / "identity").exists():
         write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
@@ -169,7 +213,8 @@ def ensure_controller(home: Home, name: str) -> Path:
 
 
 def ensure_node(home: Home, name: str, *, address: str = "127.0.0.1", labels: dict[str, str] | None = None) -> Path:
-    """The directory of a node, made when missing."""
+    """The directory of a node, made when missing. Raises `InputError` for what is no name."""
+    check_part("node", name)
     directory = home.part("nodes", name)
     if not (directory / "identity").exists():
         config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})

@@ -24,7 +24,7 @@ import msgspec
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.errors import FailedError, InputError, TransportError
-from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
@@ -89,7 +89,8 @@ async def up(home: Home, wanted: Wanted) -> Started:
     for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
-        init(home, name=wanted.name or "local", listen=wanted.listen)
+        init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen)
+    ensure_operator(home)
     for number in range(1, wanted.controllers + 1):
         ensure_controller(home, f"c{number}")
     for number in range(1, wanted.nodes + 1):

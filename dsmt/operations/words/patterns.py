@@ -1,0 +1,26 @@
+"""Patterns of topics, as an operator types them: one that no topic can have is told at once, not waited on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.errors import InputError
+from dsmt.event.registry import TOPICS, can_match
+from dsmt.event.topic import check_pattern
+
+_FIRST: Final = ", ".join(sorted({row.template.split("/")[0] for row in TOPICS}))
+
+
+def some_topic(pattern: str) -> str:
+    """The pattern, or `InputError` with the one that was probably meant when it takes no topic that there can be."""
+    if _taken(check_pattern(pattern)):
+        return pattern
+    alone = "/" not in pattern.strip("/")
+    meant = [f"{pattern}/", *([f"service/{pattern.strip('/')}/"] if alone else [])]
+    for one in filter(_taken, meant):
+        raise InputError("topic.none", f"there can be no topic {pattern}", next=f"did you mean {one}?")
+    raise InputError("topic.none", f"there can be no topic {pattern}", next=f"topics begin with {_FIRST}")
+
+
+def _taken(pattern: str) -> bool:
+    return any(can_match(pattern, row.template) for row in TOPICS)
