@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsmt.cli.command import CliContext, command, reason_option
-from dsmt.cli.printing import document
+from dsmt.cli.printing import document, page
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.summaries import Brake
 from dsmt.operations.write import braking
@@ -46,7 +46,7 @@ def _print(ctx: CliContext, brake: Brake) -> None:
         document(brake)
     elif brake.held:
         their = f': "{brake.reason}"' if brake.reason else ""
-        print(f"brake HELD by {brake.by}{their}: nothing is replaced; dsmt brake release goes on")
+        print(page([f"brake HELD by {brake.by}{their}: nothing is replaced; dsmt brake release goes on"]))
     elif brake.on:
         silent = ", ".join(brake.silent)
         print(f"brake ON: {len(brake.silent)} of {brake.total} nodes went silent at once: {silent}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
-from dsmt.cli.printing import counted, document, table, warn
+from dsmt.cli.printing import counted, document, one_line, table, warn
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
@@ -91,7 +91,7 @@ def _print(ctx: CliContext, found: NodeSet) -> None:
     if ctx.json:
         document(found)
         return
-    print(f"{found.name} = {found.expression}   by {found.by}")
+    print(f"{found.name} = {found.expression}   by {one_line(found.by)}")
     print(f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}")
     if found.unknown:
         print(f"  neither a set nor a node now: {', '.join(found.unknown)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.cli.printing import counted, one_line, table
+from dsmt.cli.printing import counted, one_line, page, table
 from dsmt.operations.read.planning import Difference, Plan
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
@@ -35,8 +35,8 @@ def screen(plan: Plan, files: str) -> str:
         ]
     if plan.base_revision:
         lines += ["", f"  never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"]
-    lines += [f"  warning  {warning}" for warning in plan.warnings]
-    return "\n".join([*lines, "", f"{counted(len(plan.steps), 'step')}.  dsmt apply {files} --plan {plan.id}"])
+    lines += [f"  warning  {one_line(warning)}" for warning in plan.warnings]
+    return page([*lines, "", f"{counted(len(plan.steps), 'step')}.  dsmt apply {files} --plan {plan.id}"])
 
 
 def difference(found: Difference) -> str:
@@ -44,7 +44,7 @@ def difference(found: Difference) -> str:
     base = f"r{found.base_revision}" if found.base_revision else "not applied yet"
     if not found.changes:
         return f"{found.service}  {base}  nothing differs"
-    return "\n".join([f"{found.service}  {base}", *_changes(found.changes)])
+    return page([f"{found.service}  {base}", *_changes(found.changes)])
 
 
 def _changes(changes: Sequence[Change]) -> list[str]:
@@ -70,7 +70,7 @@ def _change(change: Change) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
         return text[:8]
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -2,7 +2,8 @@
 
 Rule 1: what others wrote never steers a terminal: all that is printed goes through `Escaping`, which shows control
     characters as they are written in source code. Newlines and tabs pass it; in cells and sentences `one_line` shows them.
-Rule 2: JSON does not go through it: it is for programs, and has escapes of its own.
+Rule 2: a screen is a list of lines that `page` puts together: a newline in what others wrote makes no line of its own.
+Rule 3: JSON does not go through it: it is for programs, and has escapes of its own.
 """
 
 from __future__ import annotations
@@ -80,6 +81,11 @@ def warn(warnings: Iterable[str]) -> None:
     """Write each warning on a line of standard error."""
     for one in warnings:
         sys.stderr.write(f"warning: {one_line(one)}\n")
+
+
+def page(lines: Iterable[str]) -> str:
+    """A screen of lines, each of which stays one."""
+    return "\n".join(map(one_line, lines))
 
 
 def _send(text: str) -> None:

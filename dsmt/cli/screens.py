@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dsmt.cli.printing import counted, one_line, table, word
+from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, is_problem
@@ -179,8 +179,8 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
     lines += [f"  {one_line(said)}" for said in _node_below(node, sight.now_ms) if said != node.evidence]
     if node.processes:
         laid = [((str(one.pid), one.role, one.instance or _NONE), ()) for one in node.processes]
-        lines += ["", table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",))]
-    return "\n".join([*lines, freshness(sight)])
+        lines += ["", *table(("PID", "ROLE", "INSTANCE"), laid, right=("PID",)).split("\n")]
+    return page([*lines, freshness(sight)])
 
 
 def brokers(found: Sequence[Broker], sight: Sight) -> str:
@@ -245,18 +245,18 @@ def status(told: Status, sight: Sight) -> str:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
             laid.append(((one.service, ready, revisions(one), state), [*_refusal(one), *_acting(one.reason)]))
-        lines += ["", _indented(table(header, laid))]
+        lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
     rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
     if rest:
         lines.append("")
         for alert in rest:
-            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {alert.who}: {alert.next}"]
+            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {alert.who}: {one_line(alert.next)}"]
     view = told.view
     gaps = counted(view.gaps, "gap") if view.gaps else "no gaps"
     seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"
     whole = "" if view.whole else "; the broker does not know yet whether it has everything"
     lines.append(f"view: {view.age_s:.1f} s old, from broker {view.broker}, {seen}, {gaps}{whole}")
-    return "\n".join(lines)
+    return page(lines)
 
 
 def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
@@ -283,7 +283,3 @@ def brake_line(told: Status) -> str:
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
     return f"off    {len(brake.silent)} silent, acts above {max(2, brake.total * 20 // 100)}"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())

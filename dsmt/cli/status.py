@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document, one_line, table, word
+from dsmt.cli.printing import counted, document, one_line, page, table, word
 from dsmt.errors import NotFoundError
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.instances import Row, instances, is_problem
@@ -72,10 +72,11 @@ def _service(ctx: CliContext, name: str) -> None:
     if ctx.json:
         document({**msgspec.to_builtins(found), "instances": rows, "events": objects, "realm": realm})
         return
-    print("\n".join(_screen(found, rows, events, sight=sight, realm=realm)))
+    print(screen(found, rows, events, sight=sight, realm=realm))
 
 
-def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Sight, realm: str) -> list[str]:
+def screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Sight, realm: str) -> str:
+    """The screen of one service."""
     state = word(found.state if found.state in ("ok", "held", "starting", "removing") else found.state.upper())
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
     lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
@@ -87,6 +88,7 @@ def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Si
         lines.append(f"  refused   {one_line(found.refused.reason.message)}")
     lines += [f"  owner     {found.owner}"] if found.owner else []
     lines += [f"  about     {found.description}"] if found.description else []
+    lines += [f"  limits    {said}" for said in found.limits]
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
     laid = [(_cells(row, sight.now_ms), ()) for row in rows]
     lines += ["", *(f"  {one}" for one in table(header, laid).splitlines())]
@@ -98,7 +100,7 @@ def _screen(found: Service, rows: list[Row], events: list[Arrived], *, sight: Si
         event = item.signed.event
         about = subject(event).removeprefix(f"{found.service}/")
         lines.append(f"  {local(event.time_ms, milli=True)}  {about:<8} {predicate(event):<48} {speaker(event.source)}")
-    return [*lines, screens.freshness(sight)]
+    return page([*lines, screens.freshness(sight)])
 
 
 def _cells(row: Row, now_ms: int) -> tuple[str, ...]:

@@ -10,24 +10,27 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dsmt.cli import screens
 from dsmt.cli.plan_screen import screen as plan_screen
 from dsmt.cli.printing import Escaping, document
 from dsmt.cli.root import main
+from dsmt.cli.status import screen as service_screen
 from dsmt.cli.why import screen as why_screen
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.reason import reason
-from dsmt.event.records import Endpoint, Health, Hold, Slot, SpecFact, to_data
+from dsmt.event.records import Brake, Endpoint, Health, Hold, NodeControl, Slot, SpecFact, to_data
 from dsmt.event.status import State
 from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.planning import plan
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
+from dsmt.operations.words.targets import Target
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
@@ -172,6 +175,53 @@ def test_what_others_wrote_never_steers_the_terminal() -> None:
     shown = screens.ps(instances(seen), seen)
     assert "a\\nb\\x1b[31m\\x9bc\\rd\\x7f" in shown
     assert as_sent(shown) == shown
+
+
+THEIRS = "a\nb\x1b[31m\x9bc\rd\x7f\u202ee\u2028f\tg"
+
+
+def spoken(said: str) -> list[str]:
+    """Every screen of a realm in which others have said something wherever they may say what they like."""
+    realm = Realm("n1", "n2", "n3")
+    quoted = json.dumps(said)
+    text = web(
+        2, head=f"description: {quoted}\nowner: {quoted}\nlabels: {{tier: {quoted}}}\n", component=f"env: {{A: {quoted}}}"
+    )
+    realm.apply(text)
+    realm.settle()
+    before = realm.view.winner("service/web/spec")
+    assert before is not None
+    realm.say("operator/alice", "service/web/spec", {**before.event.data, "by": said, "reason": said})
+    realm.settle()
+    realm.say("operator/alice", "node/n3/control", NodeControl(mode="draining", by=said, reason=said))
+    realm.attributes("n2", version=said, labels={"a": said})
+    realm.control(key(0), hold=Hold(by=said, at_ms=realm.now_ms, reason=said))
+    why = reason("run.exited", exit_code=1, time=said, target="web/app/1", last_output="\x1b[31mred")
+    why = msgspec.structs.replace(why, message=said, next=said)
+    realm.status(key(1), on(realm, key(1)), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000, restarts=7)
+    realm.say("operator/alice", "config/brake", Brake(held=True, released_ms=0, by=said, reason=said))
+    seen = sight(realm)
+    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+    told = status(seen, trust, [])
+    rows = instances(seen, Target("web"))
+    (one,) = services(seen)
+    planned = plan(seen, parse(web(3, component=f"env: {{B: {quoted}}}"), file="web.yaml")[0], by="alice", warnings=[said])
+    return [
+        screens.ps(rows, seen),
+        screens.services([one], seen),
+        screens.nodes(nodes(seen), seen),
+        *(screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
+        screens.status(told, seen),
+        service_screen(one, rows, [], sight=seen, realm="prod"),
+        plan_screen(planned, "web.yaml"),
+    ]
+
+
+def test_no_screen_shows_control_characters_or_is_broken_by_a_newline_wherever_others_say_them() -> None:
+    hostile, harmless = spoken(THEIRS), spoken("a b")
+    for theirs, plain in zip(hostile, harmless, strict=True):
+        assert len(theirs.splitlines()) == len(plain.splitlines()), theirs
+        assert not [c for c in theirs if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202e\u2028")], theirs
 
 
 def running_one() -> Realm:

@@ -10,7 +10,7 @@ from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import node_shown, nodes
-from dsmt.operations.read.summaries import brake, service
+from dsmt.operations.read.summaries import alerts, brake, service, services
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
@@ -192,3 +192,31 @@ def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
 
 def test_the_brake_tells_who_holds_it() -> None:
     assert brake(sight(running())).on is False
+
+
+def test_limits_that_are_not_kept_as_written_are_told_of_the_service() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, component="limits: {memory: 1GiB, pids: 5, enforce: best_effort}"))
+    realm.settle()
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert found.limits == [
+        "app: limits.pids (5) is not kept on n1",
+        "app: limits.memory (1GiB) bounds the address space of each process (best_effort)",
+    ]
+    realm.apply(web(1))
+    realm.settle()
+    found = service(sight(realm), "web")
+    assert found is not None
+    assert found.limits == []
+
+
+def test_an_alert_of_a_service_says_whom_to_call() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1, head="owner: team-web\n"))
+    realm.settle()
+    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/0", last_output="")
+    realm.status(key(0), "n1", State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000)
+    seen = sight(realm)
+    (one,) = [alert for alert in alerts(seen, nodes(seen), services(seen), []) if alert.target == "web/app/0"]
+    assert one.owner == "team-web"

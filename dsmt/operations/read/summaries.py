@@ -11,6 +11,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
 from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
@@ -29,7 +30,8 @@ _TRANSIENT: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING}
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One service. `state`: `ok`, `starting`, `degraded`, `down`, `held`, `removing`; `reason` of its worst instance.
 
-    `revision` is what was applied last; `running` are those that its instances implement, the newest first.
+    `revision` is what was applied last; `running` are those that its instances implement, the newest first. `limits` tells
+    which limits are not kept as they are written.
     """
 
     service: str
@@ -46,6 +48,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
     running: list[int]
     refused: Refused | None
+    limits: list[str] = []
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,13 +103,14 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may have to act on."""
+    """What somebody may have to act on. `owner`: who to call about the service that it is of."""
 
     target: str
     code: str
     message: str
     next: str
     who: str
+    owner: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +166,7 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
         reason=worst,
         running=running(entry),
         refused=refused(entry),
+        limits=[] if parsed is None else loose_limits(sight, parsed, rows),
     )
 
 
@@ -323,7 +328,8 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
         for row in instances(sight, Target(one.service), problems=True):
             why = row.reason
             if why is not None and row.held is None:
-                found.append(Alert(target=row.instance, code=why.code, message=why.message, next=why.next, who=why.who))
+                told = Alert(target=row.instance, code=why.code, message=why.message, next=why.next, who=why.who)
+                found.append(msgspec.structs.replace(told, owner=one.owner or None))
     found += [
         Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
         for topic, said in sorted(sight.view.quarantined.items())
