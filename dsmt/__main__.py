@@ -6,13 +6,23 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; the exit code. An interrupt before its first line or after its last ends it without a word."""
     try:
+        import os  # noqa: PLC0415 - here an interrupt is heard
+        import signal  # noqa: PLC0415 - the same
+
+        heard = signal.getsignal(signal.SIGINT)
+        if heard is signal.default_int_handler:  # not where it is ignored, as in a shell's background
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         from dsmt.cli.root import main as run  # noqa: PLC0415 - whoever imports this module for `main` pays nothing yet
 
-        return run(sys.argv[1:])
+        quiet = signal.signal(signal.SIGINT, heard)
+        try:
+            return run(sys.argv[1:])
+        finally:
+            signal.signal(signal.SIGINT, quiet)
     except KeyboardInterrupt:
-        return 130  # while it was still being imported
+        return 130
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ def screen(plan: Plan, files: str) -> str:
     """A plan as people read it."""
     base = f"r{plan.base_revision} -> r{plan.revision}" if plan.base_revision else f"new: r{plan.revision}"
     lines = [f"{plan.service}  {base}     (file {files})"]
+    warnings = [f"  warning  {warning}" for warning in plan.warnings]
     if not plan.changes and plan.base_revision == plan.revision:
-        return "\n".join([*lines, "", "nothing differs."])
+        return page([*lines, "", "nothing differs.", *warnings])
     lines += _changes(plan.changes)
     if plan.steps:
         header = ("STEP", "INSTANCE", "WHAT", "NODE", "BECAUSE")
@@ -35,7 +36,7 @@ def screen(plan: Plan, files: str) -> str:
         ]
     if plan.base_revision:
         lines += ["", f"  never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"]
-    lines += [f"  warning  {one_line(warning)}" for warning in plan.warnings]
+    lines += warnings
     return page([*lines, "", f"{counted(len(plan.steps), 'step')}.  dsmt apply {files} --plan {plan.id}"])
 
 

@@ -104,11 +104,12 @@ def test_a_closed_output_and_a_narrow_encoding_are_no_internal_errors() -> None:
         assert "internal error" not in done.stderr
 
 
-def test_an_interrupt_before_the_command_line_is_imported_is_no_traceback() -> None:
+@pytest.mark.parametrize("comes", ["raise KeyboardInterrupt", "os.kill(os.getpid(), 2); return real(name, *rest)"])
+def test_an_interrupt_before_the_command_line_is_imported_is_no_traceback(comes: str) -> None:
     code = (
-        "import sys, builtins; import dsmt.__main__ as m; real = builtins.__import__\n"
+        "import os, sys, builtins; import dsmt.__main__ as m; real = builtins.__import__\n"
         "def ends(name, *rest):\n"
-        "    if name == 'dsmt.cli.root': raise KeyboardInterrupt\n"
+        f"    if name == 'dsmt.cli.root': {comes}\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = ends; sys.exit(m.main())"
     )

@@ -22,6 +22,7 @@ from dsmt.cli.root import main
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.write.controlling import Done
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight
 
@@ -81,10 +82,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setattr("dsmt.operations.local.machine._start_keeper", never)
     monkeypatch.chdir(tmp_path)
 
-    def ran(*arguments: str, home: Path | str, text: str = "", attached: bool = True) -> tuple[int, str]:
+    def ran(
+        *arguments: str, home: Path | str, text: str = "", attached: bool = True, terminal: bool = False
+    ) -> tuple[int, str]:
         monkeypatch.setenv("DSMT_HOME", str(home))
         monkeypatch.delenv("DSMT_BUS", raising=False)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        typed = io.TextIOWrapper(io.BytesIO(text.encode()))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=typed.buffer, isatty=lambda: terminal))
         with monkeypatch.context() as here:
             if attached:
                 here.setattr(CliContext, "_attach", attach)
@@ -561,6 +565,33 @@ def test_a_wrong_address_of_a_broker(run: Run, made: Path, bus: str) -> None:
     code, told = run("--bus", bus, "ps", home=made, attached=False)
     assert "address" in told or "names no brokers" in told or "not built" in told or "it is empty" in told
     assert code == WRONG
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    async def stop(*_: Any, **__: Any) -> Done:
+        return Done(action="stop", target="web", instances=["web/app/0"], unchanged=[])
+
+    async def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
+    monkeypatch.setattr("dsmt.operations.read.waiting.wait_for", interrupted)
+    code, told = run("stop", "web", "--wait", *form, home=made)
+    assert "interrupted; the stop of web goes on" in told
+    assert "dsmt status web" in told
+    assert code == 130
+    monkeypatch.setattr("dsmt.operations.write.controlling.stop", interrupted)
+    assert run("stop", "web", *form, home=made) == (130, "")
+
+
+def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    code, told = run("remove", "web", home=made, terminal=True)
+    assert told == "dsmt: web is not removed: the answer was no\n"
+    assert code == NO
 
 
 def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(made: Path) -> None:

@@ -202,7 +202,7 @@ def test_limits_that_are_not_kept_as_written_are_told_of_the_service() -> None:
     assert found is not None
     assert found.limits == [
         "app: limits.pids (5) is not kept on n1",
-        "app: limits.memory (1GiB) bounds the address space of each process (best_effort)",
+        "app: limits.memory (1 GiB) bounds the address space of each process (best_effort)",
     ]
     realm.apply(web(1))
     realm.settle()

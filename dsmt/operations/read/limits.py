@@ -7,7 +7,7 @@ from typing import Final
 
 from dsmt.operations.read.instances import Row
 from dsmt.operations.read.sight import Sight
-from dsmt.spec.quantities import format_size
+from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec, Limits, ServiceSpec
 
 _USUAL: Final = {"pids": 4096, "files": 65_536}
@@ -32,7 +32,7 @@ def _written(limits: Limits) -> list[tuple[str, str]]:
     found = [(name, str(getattr(limits, name))) for name, usual in _USUAL.items() if getattr(limits, name) != usual]
     found += [("cpu", f"{limits.cpu:g}")] if limits.cpu is not None else []
     sizes = (("memory", limits.memory_bytes), ("disk", limits.disk_bytes))
-    return found + [(name, format_size(size)) for name, size in sizes if size is not None]
+    return found + [(name, size_in_words(size)) for name, size in sizes if size is not None]
 
 
 def _keeps(sight: Sight, node: str, component: ComponentSpec, limit: str) -> bool:
