@@ -137,7 +137,7 @@ def test_content_with_another_sha256_is_not_used_and_the_declared_one_is_when_it
         assert not [p for p in made.home.root.rglob("*") if p.name == "serve"]
         alerts = (await dsmt(made.home.root, "status", "--json")).json["alerts"]
         told = {key: reason[key] for key in ("code", "message", "next", "who")}
-        assert {"target": "fetched/app/0", **told} in alerts
+        assert {"target": "fetched/app/0", **told, "owner": None} in alerts
         shared.server.files["/app.tar.gz"] = PROGRAM
         await dsmt(made.home.root, "retry", "fetched")
         await made.ready("fetched", 1)
