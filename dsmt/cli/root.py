@@ -13,6 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
@@ -105,9 +106,6 @@ def _main(arguments: Sequence[str]) -> int:
         return 0
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(ctx, arguments)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.ctx.get_help() if error.ctx is not None else error.format_message())
-        return 0
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         advice = f"{context.command_path if context is not None else 'dsmt'} --help"
@@ -137,6 +135,9 @@ def _run(arguments: list[str], ctx: CliContext) -> object:
     try:
         with group.make_context("dsmt", arguments, obj=ctx) as context:
             return group.invoke(context)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx is not None else error.format_message())
+        return 0
     except click.exceptions.Exit as error:
         return error.exit_code
 
@@ -211,14 +212,15 @@ def _tell(
         told: dict[str, Any] = {"code": code, "message": message, "next": advice, "exit": exit_code}
         if fields and "mistakes" in fields:
             told["mistakes"] = fields["mistakes"]
-        sys.stderr.write(msgspec.json.encode({"error": told}).decode() + "\n")
+        said = [msgspec.json.encode({"error": told}).decode()]
     elif lines:
-        sys.stderr.write("".join(f"{one_line(line)}\n" for line in lines))
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
-        sys.stderr.write(f"dsmt: {count}, nothing was done\n")
+        said = [*map(one_line, lines), f"dsmt: {count}, nothing was done"]
     else:
-        said = message.rstrip(".")
-        sys.stderr.write(one_line(f"dsmt: {said}. Next: {advice}" if advice else f"dsmt: {said}") + "\n")
+        said = [one_line(f"dsmt: {message.rstrip('.')}" + (f". Next: {advice}" if advice else ""))]
+    with suppress(OSError, FailedError):  # where errors go nowhere, the exit code is what is left
+        sys.stderr.write("".join(f"{line}\n" for line in said))
+        sys.stderr.flush()
     return exit_code
 
 

@@ -163,12 +163,12 @@ def test_the_example_is_a_file_that_is_read_and_schema_is_json() -> None:
     assert run("explain", "stop.grce").returncode == 2
 
 
-@pytest.mark.parametrize("verb", ["version", "schema", "example"])
+@pytest.mark.parametrize("verb", ["version", "schema", "example", "--help", ""])
 def test_a_closed_pipe_ends_with_zero_and_no_message(verb: str) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "dsmt", verb], stdout=write, stderr=subprocess.PIPE, timeout=30, check=False
+        [sys.executable, "-m", "dsmt", *verb.split()], stdout=write, stderr=subprocess.PIPE, timeout=30, check=False
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -183,7 +183,7 @@ def test_verify_tells_what_it_cannot_read(tmp_path: Path) -> None:
     assert "trust export" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("version",), ("version", "--json"), ("--help",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("version",), ("version", "--json"), ("--help",), ()], ids=" ".join)
 def test_an_output_that_takes_nothing_is_said_in_a_sentence(arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -197,6 +197,12 @@ def test_an_output_that_takes_nothing_is_said_in_a_sentence(arguments: tuple[str
     assert done.returncode == 1
     assert "the output cannot be written: no space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_error_that_cannot_be_written_leaves_its_exit_code() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "dsmt", "nosuch"], stderr=full, timeout=30, check=False)
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("arguments", [("verify", "/dev/null"), ("verify", "-")], ids=" ".join)

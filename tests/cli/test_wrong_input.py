@@ -193,7 +193,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["wait", "web", "--for", "ready", "--timeout", "5m1h"], WRONG, "mixes up its units"),
     (["stop", "web", "--wait=5"], WRONG, "a unit is missing: 5s, 5m or 5ms?"),
     (["stop", "web", "--wait=0.1ms"], WRONG, "finer than a millisecond"),
-    (["apply", "x.yaml", "--wait=x"], WRONG, "x.yaml cannot be read"),
+    (["apply", "x.yaml", "--wait=x"], MISSING, "x.yaml does not exist"),
     (["tail", "--since", "yesterday"], WRONG, "'yesterday' is no time. Next: write 10m, 14:05"),
     (["tail", "--since", "25:99"], WRONG, "is no time"),
     (["tail", "--until", "x"], WRONG, "is no time"),
@@ -236,7 +236,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["nodeset", "use", "web", "n1"], WRONG, "web is no component"),
     (["nodeset", "use", "nosuch/app", "n1"], MISSING, "there is no service nosuch"),
     # --- files, keys -----------------------------------------------------------------------------------------------
-    (["apply", "none.yaml"], WRONG, "none.yaml cannot be read: No such file or directory. Next: dsmt example shows one"),
+    (["apply", "none.yaml"], MISSING, "none.yaml does not exist. Next: dsmt example shows one"),
     (["plan", "/dev/null/x"], WRONG, "cannot be read: Not a directory"),
     (["diff", "."], WRONG, "there is no service file in ."),
     (["apply", "x" * 300], WRONG, "cannot be read: File name too long"),

@@ -91,7 +91,7 @@ def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines_and_nothing_is
         assert {mistake["line"] for mistake in error["mistakes"]} >= MISTAKES.keys()
         for command in ("plan", "diff"):
             await dsmt(made.home.root, command, str(tmp_path), code=2)
-        await dsmt(made.home.root, "apply", str(tmp_path / "none.yaml"), code=2)
+        await dsmt(made.home.root, "apply", str(tmp_path / "none.yaml"), code=5)
         assert {row["service"] for row in (await dsmt(made.home.root, "services", "--json")).json} == {"bystander"}
 
     beside(shared, scenario)

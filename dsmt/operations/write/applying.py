@@ -101,6 +101,8 @@ def _texts(name: str) -> list[tuple[str, bytes]]:
                 raise InputError("file.none", f"there is no service file in {name}", next="they end in .yaml or .yml")
             return [(str(one), one.read_bytes()) for one in files]
         return [(name, path.read_bytes())]
+    except FileNotFoundError as error:
+        raise NotFoundError("file.missing", f"{name} does not exist", next="dsmt example shows one") from error
     except OSError as error:
         said = f"{name} cannot be read: {error.strerror}"
         raise InputError("file.unreadable", said, next="dsmt example shows one") from error
