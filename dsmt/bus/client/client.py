@@ -27,7 +27,7 @@ from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
-from dsmt.bus.rules.backoff import Backoff
+from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.ended_keys import EndedKeys
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.wire import frames as f
@@ -260,7 +260,7 @@ class BusClient:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        backoff = Backoff()
+        backoff = AttachBackoff()
         while True:
             broker = self._brokers[int(self._entropy.uniform(0, len(self._brokers)))]
             delay = 0.0

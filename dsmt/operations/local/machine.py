@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.ports.processes import Identity
@@ -362,10 +363,10 @@ async def _gone(identities: list[Identity], patience_s: float) -> list[Identity]
 async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> list[Identity]:
     """Look again and again, ever less often, until nothing is left or the patience ends; what is left then."""
     deadline = time.monotonic() + patience_s
-    pause = 0.002
+    backoff = Backoff(0.002, 0.05, factor=1.5)
     while (found := left()) and time.monotonic() < deadline:
+        pause = backoff.failed()
         await asyncio.sleep(pause)
-        pause = min(0.05, pause * 1.5)
     return found
 
 
