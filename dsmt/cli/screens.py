@@ -190,7 +190,7 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
-        below = [f"{one.dropped} events were refused at its door since it started"] if one.dropped else []
+        below = [f"{one.dropped} events were refused by it since it started"] if one.dropped else []
         if one.clock_ahead_s is not None and abs(one.clock_ahead_s) > FAR_S:
             off = f"its machine's clock is {difference(one.clock_ahead_s)}, and is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")

@@ -1,4 +1,4 @@
-"""The case: all that a decision about one component reads, and how its slot facts are written."""
+"""The context of a component: all that a decision about it reads, and how its slot facts are written."""
 
 from __future__ import annotations
 

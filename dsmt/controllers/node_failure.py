@@ -1,4 +1,4 @@
-"""Roads: the two ways in which a node is found to be dead (rule F2, F4).
+"""Node failure: the two ways in which a node is found to be dead (rule F2, F4).
 
 Rule 1, closed: the newest attachments of all of a node's sources (`Fleet.words`) were closed by the peer at a live
     broker, and none has attached anew for `CLOSED_MS`: dead. Where too many were closed at once (`evidence`), the second

@@ -1,4 +1,4 @@
-"""Rooms: what each node has, what slots take of it, and the order in which placement tries nodes.
+"""The allocation ledger: what each node has, what slots take of it, and the order in which placement tries nodes.
 
 Kept up to date fact by fact, so that no decision counts the whole realm.
 

@@ -1,4 +1,4 @@
-"""Ingest: a broker's inward side: the door, the store's next batch, and the broker's own events.
+"""Ingest: a broker's inward side: the validator, the store's next batch, and the broker's own events.
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.

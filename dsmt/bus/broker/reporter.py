@@ -1,4 +1,4 @@
-"""The witness: what a broker says itself, of its sessions, of its store and of its own life.
+"""The reporter: what a broker says itself, of its sessions, of its store and of its own life.
 
 Rule 1: session facts follow `presence`; a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
 Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.

@@ -77,7 +77,7 @@ class BusClient:
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
         self._kept, self._reads = kept, reads
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
-        self._uplink: SendQueue | None = None
+        self._queue: SendQueue | None = None
         self._attachment = 0
         self._attached = asyncio.Event()
         self._asking = Asking(self._post, self._attached)
@@ -238,9 +238,9 @@ class BusClient:
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _post(self, frame: f.Frame, *parts: bytes) -> None:
-        if self._uplink is None:
+        if self._queue is None:
             raise TransportError("link.lost", "no broker is attached", next="it is tried again")
-        self._uplink.post(frame, *parts)
+        self._queue.post(frame, *parts)
 
     def _try_post(self, frame: f.Frame) -> None:
         """Post what a lost link makes needless, for it is asked anew at the next one."""
@@ -284,7 +284,7 @@ class BusClient:
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 
     def _detached(self) -> None:
-        self._uplink = None
+        self._queue = None
         self._attached.clear()
         self._publisher.attached(None)
         self._asking.lost()
@@ -295,9 +295,9 @@ class BusClient:
                 await self._attach(link)
         except TimeoutError as error:
             raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
-        uplink = SendQueue(link, self._publisher.flush_soon)
-        self._begin_link(uplink)
-        await _until_one_fails(uplink.run(), self._receive(link), self._keep_alive())
+        queue = SendQueue(link, self._publisher.flush_soon)
+        self._begin_link(queue)
+        await _until_one_fails(queue.run(), self._receive(link), self._keep_alive())
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
@@ -331,13 +331,13 @@ class BusClient:
             incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)
 
-    def _begin_link(self, uplink: SendQueue) -> None:
-        self._uplink = uplink
+    def _begin_link(self, queue: SendQueue) -> None:
+        self._queue = queue
         self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
         self._ended_keys.attached()
-        self._publisher.attached(uplink)
+        self._publisher.attached(queue)
         self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
         for call in self._on_attached:
             call()
