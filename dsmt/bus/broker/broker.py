@@ -232,6 +232,8 @@ class Broker:
             return
         if session.attached:
             self._heard(session)
+            if session.refused:
+                return
             if arrival.message == _KEPT_ALIVE and self._is_due(session):
                 return
         if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:  # it does not wait behind what it makes room for
@@ -299,8 +301,13 @@ class Broker:
                 self._requests.serve(session, frame, parts)
 
     def _heard(self, session: Session) -> None:
-        if not session.reads and self._witness.heard(session, self._clock.boottime(), self.now_ms()):
+        now = self._clock.boottime()
+        if not session.reads and self._witness.heard(session, now, self.now_ms()):
             self._commit()
+            try:
+                self._admission.pay(session, now)
+            except RefusedError as error:
+                self._refuse(session, error)
 
     # --- sessions ------------------------------------------------------------------------------------------------
 
@@ -313,6 +320,7 @@ class Broker:
             parts,
             presence=self._witness.presence,
             nonce=self._entropy.bytes(16),
+            now=self._clock.boottime(),
             now_ms=self.now_ms(),
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
