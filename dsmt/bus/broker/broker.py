@@ -416,7 +416,7 @@ class Broker:
             self._deliveries.routed(rows)
             self._obey_verdicts(rows)
             if self._time.obey(rows):
-                self._witness.presence.renew()
+                self._stepped()
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
@@ -515,7 +515,12 @@ class Broker:
     def _was(self, ms: int) -> None:
         """Realm time was this once, by this broker's own word."""
         if self._time.was(ms):
-            self._witness.presence.renew()
+            self._stepped()
+
+    def _stepped(self) -> None:
+        """Realm time has stepped ahead: who is attached is said anew, and measures it before it says more."""
+        self._witness.presence.renew()
+        self._tell_all(_MEASURE)
 
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
@@ -541,9 +546,12 @@ class Broker:
         if self._ingest.full is None:
             self._time.keep()
         if beats:
-            for session in self._sessions.values():
-                if session.attached and not session.refused:
-                    self._send(session, _KEEPALIVE)
+            self._tell_all(_KEEPALIVE)
+
+    def _tell_all(self, frame: f.Frame) -> None:
+        for session in list(self._sessions.values()):
+            if session.attached and not session.refused:
+                self._send(session, frame)
 
     def _attached(self) -> set[Signer]:
         """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""
@@ -557,4 +565,5 @@ class Broker:
 
 
 _KEEPALIVE: Final = f.Keepalive()
+_MEASURE: Final = f.Measure()
 _KEPT_ALIVE: Final = f.pack(_KEEPALIVE)
