@@ -17,11 +17,12 @@ async def test_what_is_said_of_a_nodes_sessions_is_on_its_account(r: TestRealm):
     node = r.identity("node/n1")
     name = "agent/n1/web/app/0"
     await r.client(node.name, identity=node)
+    await until(lambda: broker._store.winner("broker/b1/session/node/n1") is not None)
     before = broker._store.live("node/n1")[0]
     agent = await r.client(name, identity=r.identity(name, parent=node))
-    await until(lambda: broker._store.live("node/n1")[0] >= before + 1)
     winner = f"broker/b1/session/{name}"
-    assert broker._store.winner(winner) is not None
+    await until(lambda: broker._store.winner(winner) is not None)
+    assert broker._store.live("node/n1")[0] >= before + 1
     await r.stop(agent)
     await until(lambda: broker._witness.presence._known[name].state == "closed")
     assert broker._store._one("SELECT count(*) FROM events WHERE topic = ? AND payer != 'node/n1'", (winner,)) == (0,)

@@ -98,6 +98,8 @@ class Broker:
         now = clock.boottime()
         self._time = Timekeeper(identity.name, config.boot, store, clock, self._tell_clock)
         self._started = now
+        self._has_stepped = False
+        """Who is attached is yet to be told that realm time has stepped."""
         self._wholeness = Wholeness(store, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
@@ -509,6 +511,9 @@ class Broker:
                     raise
                 self._log.error("cannot store", reason=str(error))
             self._commit()
+            if self._has_stepped:
+                self._has_stepped = False
+                self._tell_all(_MEASURE)
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
@@ -518,9 +523,12 @@ class Broker:
             self._stepped()
 
     def _stepped(self) -> None:
-        """Realm time has stepped ahead: who is attached is said anew, and measures it before it says more."""
+        """Realm time has stepped ahead: with the next tick who is attached is said anew, and then told to measure it.
+
+        In that order: whoever goes along first takes all that was said of sessions for dead.
+        """
         self._witness.presence.renew()
-        self._tell_all(_MEASURE)
+        self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
