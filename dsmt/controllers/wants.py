@@ -204,9 +204,12 @@ def _keep(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[
 
 
 def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
-    """The node to which a slot would go now, or None when there is none."""
-    if wanted.target is not None:
-        return wanted.target if context.chooser.misfit(wanted.target) is None else None
+    """The node to which a slot would go now, or None when there is none. One that is there already takes no more room."""
+    fact, target = context.slot(wanted.key).fact, wanted.target
+    if target is not None:
+        there = fact is not None and fact.record.node == target and context.fleet.state(target) == "alive"
+        fault = context.chooser.stays(target) if there else context.chooser.misfit(target)
+        return target if fault is None else None
     return context.chooser.choose(wanted.key, wanted.avoid)
 
 

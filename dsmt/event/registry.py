@@ -10,14 +10,16 @@ Rule 4: `<name>` stands for one level, `<name/>` for all that are left.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import count
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from dsmt.event import records as r
 from dsmt.event.envelope import Event
+from dsmt.event.topic import MAX_LEVELS, matches
 
 Kind = Literal["fact", "signal"]
 Budget = Literal["evidence", "signal", "log"]
@@ -208,6 +210,25 @@ def as_pattern(template: str, levels: Mapping[str, str]) -> str:
     """A row's template as a topic pattern, with what is known filled in and `+` elsewhere."""
     filled = re.sub(r"<([a-z]+)/>$", lambda found: levels.get(found[1], ""), template)
     return re.sub(r"<([a-z]+)>", lambda found: levels.get(found[1], "+"), filled)
+
+
+def take_everything(patterns: Iterable[str]) -> bool:
+    """Whether some pattern takes each topic that can be published on.
+
+    Tried with names of which no pattern speaks: only what takes any name takes those.
+    """
+    known = tuple(patterns)
+    spoken = {level for pattern in known for level in pattern.split("/")}
+    name = next(name for name in (f"any{n}" for n in count()) if name not in spoken)
+    return all(any(matches(pattern, topic) for pattern in known) for row in TOPICS for topic in _examples(row, name))
+
+
+def _examples(row: Row, name: str) -> Iterator[str]:
+    """A topic of the row for each number of levels that it may have, with this name at each open level."""
+    levels = [name if level.startswith("<") else level for level in row.template.removesuffix("/>").split("/")]
+    yield "/".join(levels)
+    for more in range(1, MAX_LEVELS - len(levels) + 1) if row.template.endswith("/>") else ():
+        yield "/".join([*levels, *[name] * more])
 
 
 def unify(template: str, name: str) -> Mapping[str, str] | None:

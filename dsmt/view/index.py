@@ -192,16 +192,17 @@ class Index:
         if parsed is not None and any(c.each_node or c.nodes != nodeset.ALL_NODES for c in parsed.components.values()):
             self.roaming.add(entry.name)
         for (component, index), slot in entry.slots.items():
-            self._occupy(SlotKey(entry.name, component, index), slot)
+            self._occupy(SlotKey(entry.name, component, index), slot, dirty)
         if held is None and not entry.slots:
             del self.services[entry.name]
 
-    def _occupy(self, key: SlotKey, slot: SlotEntry) -> None:
+    def _occupy(self, key: SlotKey, slot: SlotEntry, dirty: Dirty) -> None:
+        """Count what a slot takes where it is; whoever waits is concerned by a node on which it takes something else now."""
         fact = slot.fact
-        if fact is None or fact.record.node is None or fact.record.desired == "gone":
-            self.rooms.put(key, None, NOTHING)
-        else:
-            self.rooms.put(key, fact.record.node, self._need(key))
+        node = None if fact is None or fact.record.desired == "gone" else fact.record.node
+        changed = self.rooms.put(key, node, NOTHING if node is None else self._need(key))
+        if changed is not None:
+            dirty.nodes.add(changed)
 
     def _need(self, key: SlotKey) -> Need:
         parsed = self.services[key.service].parsed
@@ -232,14 +233,8 @@ class Index:
     def _slot(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         entry, key = self._entry(levels), _key(levels)
         before, entry.fact = entry.fact, held
-        self._occupy(key, entry)
+        self._occupy(key, entry, dirty)
         dirty.slots.add(key)
-        if (
-            before is not None
-            and before.record.node is not None
-            and (held is None or held.record.node != before.record.node or held.record.desired == "gone")
-        ):
-            dirty.nodes.add(before.record.node)
         for node in _ended_on(before):
             _discard(self.ended, node, key)
             dirty.nodes.add(node)

@@ -113,3 +113,22 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
         if "/control/" not in event.event.topic:
             later.view.apply(event)
     assert words(later, controlling.restart) == SlotControl(restart=5, move_number=1, by="alice")
+
+
+def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_name_of_its_node(words: Words) -> None:
+    realm = Realm()
+    realm.node("n1", key="key of n1")
+    realm.apply(web("each_node", component=DATA))
+    realm.settle(seconds=1)
+    with pytest.raises(InputError, match="is one of each node"):
+        words(realm, move, accept_data_loss=True)
+    realm.node("n2", key="key of n2")
+    realm.attributes("n1", key="a new one")
+    with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name with none"):
+        words(realm, move)
+    with pytest.raises(InputError, match="is one of each node"):
+        words(realm, move, to="n2", accept_data_loss=True)
+    said = words(realm, move, accept_data_loss=True)
+    assert (said.move, said.leave, said.move_number) == ("n1", "", 1)
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().home.key, realm.slot().move_number) == ("n1", "a new one", 1)

@@ -8,7 +8,7 @@ from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances
+from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import node_shown, nodes
 from dsmt.operations.read.summaries import brake, service
 from dsmt.operations.words.targets import Target, slots_of
@@ -192,3 +192,23 @@ def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
 
 def test_the_brake_tells_who_holds_it() -> None:
     assert brake(sight(running())).on is False
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.REQUESTED, State.GONE])
+def test_one_of_each_node_that_waits_for_its_data_says_so_and_what_to_do(state: State) -> None:
+    realm = Realm()
+    for node in ("n1", "n2"):
+        realm.node(node, key=f"key of {node}")
+    realm.apply(web("each_node", component="data: true"))
+    realm.settle(seconds=1)
+    slot = next(key(i) for i in (0, 1) if node_of(realm, key(i)) == "n2")
+    realm.status(slot, "n2", state, generation=0 if state is State.GONE else None)
+    realm.attributes("n2", key="a new one")
+    (row,) = instances(sight(realm), Target("web", "app", slot.index))
+    assert is_problem(sight(realm), row)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who) == ("wait.pinned", "you")
+    found = why_not(sight(realm), Target("web"))
+    assert (found.target, found.fits) == (str(slot), [])
+    assert found.reason == row.reason
+    assert found.suggestions == [f"dsmt move {slot} --accept-data-loss: it begins on n2 with no data"]

@@ -251,7 +251,7 @@ class DeploymentAgent:
             condemned=run is not None and run.condemned is not None,
             restart_asked=self._restart_asked,
             outgoing=self._runner.handover.wanted,
-            ready=run is not None and run.health.is_ready,
+            ready=run is not None and run.health.serves,
             overlaps=plan is not None and plan.component.overlaps,
             held=record.held != 0 and record.held == self._facts.generation,
             finished=record.finished,

@@ -24,7 +24,7 @@ from dsmt.agents.instance.run import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.container import AgentConfig, Outgoing, Process
-from dsmt.agents.rules.launching import Plan, Site, refused
+from dsmt.agents.rules.launching import Plan, Site, check_key, refused
 from dsmt.agents.rules.reconcile import Wanted
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.agents.shared.dependencies import Dependencies, launch_at, site_of
@@ -99,7 +99,7 @@ class Runner:
         self.supervision.policy = component.restart
         self.supervision.started()
         health = HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
-        self.run = Run(instance, plan.wanted, now, health, plan, site, launch)
+        self.run = Run(instance, plan.wanted, now, health, plan, site, launch, check_key(component.health, site.values))
         return self.run
 
     def _note_start(self, run: Run, plan: Plan) -> None:
@@ -114,6 +114,7 @@ class Runner:
             run_restart=plan.wanted.restart,
             started=False,
             ready=False,
+            check="",
             began_s=run.began,
             step="",
             not_before_s=0.0,
@@ -191,23 +192,26 @@ class Runner:
         record, now = self._memory.record, self._deps.clock.boottime()
         wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
-        health = self._monitor(same, now, resumed=record.ready if record.started else None)
-        run = self.run = Run(instance, wanted, record.began_s, health)
+        run = self.run = Run(instance, wanted, record.began_s, self._monitor(None, now, resumed=record.ready))
         if same is not None:
             self._give_plan(run, same)
+        anew = run.check != "" and record.check not in ("", run.check)
+        run.health = self._monitor(same, now, resumed=record.ready if record.started else None, anew=anew)
         self._reporter.again()
-        if record.ready:
+        if run.health.is_ready:
             self.supervision.healthy(record.began_s)
             self.serving.ready(check="none", evidence="it was ready when its agent ended")
+        elif run.health.serves:
+            self.serving.go_on()
         self._watch(run)
-        self.apply(run, health.timer(now))
+        self.apply(run, run.health.timer(now))
 
     @staticmethod
-    def _monitor(plan: Plan | None, now: float, *, resumed: bool | None) -> HealthMonitor:
+    def _monitor(plan: Plan | None, now: float, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
         component = None if plan is None else plan.component
         after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
         spec = None if component is None else component.health
-        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed)
+        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed, anew=anew)
 
     def _give_plan(self, run: Run, plan: Plan) -> None:
         """Let a run be checked and restarted by a plan, if all that it needs can still be read."""
@@ -216,6 +220,7 @@ class Runner:
         except (FailedError, KeyError):
             return
         run.plan, run.site, run.launch = plan, site, launch_at(plan, site, self._deps.logs)
+        run.check = check_key(plan.component.health, site.values)
 
     def _tell_rebooted(self) -> None:
         """What ran has ended with its machine; that is no failure of its own."""
@@ -238,22 +243,27 @@ class Runner:
         self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
 
     def take_over(self, plan: Plan) -> None:
-        """A new generation asks for nothing new of what runs: only its policies may differ."""
+        """A new generation asks for nothing new of what runs: only its policies may differ.
+
+        One that is checked by something else goes on as it is, and is ready in that generation when this has passed.
+        """
         run = self.run
         if run is None:
             return
         self._note_good(run)
         self.supervision.policy = plan.component.restart
         self._memory.save(run_generation=plan.wanted.generation, run_restart=plan.wanted.restart)
-        before, run.wanted = run.plan, plan.wanted
+        before, run.wanted = run.check, plan.wanted
         self._give_plan(run, plan)
-        ready = run.health.is_ready
-        if before is None or before.component.health != plan.component.health:
-            now = self._deps.clock.boottime()
-            run.health = self._monitor(plan, now, resumed=ready if run.health.started else None)
+        if before != run.check:
+            now, served = self._deps.clock.boottime(), run.health.serves
+            run.health = self._monitor(plan, now, resumed=served if run.health.started else None, anew=True)
+            self.supervision.unhealthy()
             self._watch(run)
         self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
-        if ready:
+        if not run.health.is_ready and run.health.serves:
+            self.serving.go_on()
+        elif run.health.is_ready:
             checked = plan.component.health is not None
             self.serving.ready(check="none", evidence="nothing of it has changed since it was ready", checked=checked)
 
@@ -348,7 +358,7 @@ class Runner:
                 signal=why.signal,
             )
         record, run = self._memory.record, self.run
-        runs_on = run is not None and run.condemned is None and run.health.is_ready
+        runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:
             self.serving.withdraw("it has failed")
             self.handover.serve_again()
@@ -397,6 +407,7 @@ class Runner:
                     self._reporter.tell(State.RUNNING, **self._about(run))
                 case Ready(check, evidence, checked):
                     self.supervision.healthy(self._deps.clock.boottime())
+                    self._memory.save_soon(check=run.check)
                     self.serving.ready(check=check, evidence=evidence, checked=checked)
                     self._wake()
                 case Unready(check, evidence, failures):

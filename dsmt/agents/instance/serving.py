@@ -41,6 +41,14 @@ class Serving:
         self._served = True
         self._endpoint(ready=True)
 
+    def go_on(self) -> None:
+        """It was ready by other checks than it has now: it is served until these say otherwise, and not ready before."""
+        if not self._served:
+            self._served = True
+            self._endpoint(ready=True)
+        self._healthy = False
+        self._say("unready", check="none", evidence="what it is checked by has changed, and has not passed yet")
+
     def unready(self, *, check: str, evidence: str, failures: int) -> None:
         """Do not serve it; nothing is restarted."""
         self._memory.save_soon(ready=False)

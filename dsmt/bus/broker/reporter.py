@@ -93,6 +93,7 @@ class BrokerReporter:
             address=session.address,
             now=now,
             now_ms=now_ms,
+            payer=session.payer,
         )
         self._say(session.name, opened)
 
@@ -112,7 +113,8 @@ class BrokerReporter:
     def _say(self, source: str, record: SessionFact) -> None:
         passed = record.state == "closed" and source.startswith("operator/")
         ttl_ms = PASSED_TTL_MS if passed else None
-        self._ingest.own(f"{self._about.name}/session/{source}", record, subject=source, ttl_ms=ttl_ms)
+        topic, payer = f"{self._about.name}/session/{source}", self.presence.payer_of(source)
+        self._ingest.own(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer)
 
     # --- time passes ---------------------------------------------------------------------------------------------
 

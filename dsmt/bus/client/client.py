@@ -3,7 +3,7 @@
 Rule 1: it holds one link to one broker at a time; when that is lost it tries others at random, with backoff and jitter, and
     never forgets one. Who was refused waits longer each time, who was attached begins anew.
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
-    realm time with three round trips, then once a minute.
+    realm time with three round trips, then once a minute, and at once when its broker's has stepped.
 Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
 Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
     certificate that has ended, asks again only now and then (J3).
@@ -88,6 +88,7 @@ class BusClient:
         self._readings = SubscriptionRegistry(trust, lambda: self._publisher.speaker.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
         self._samples: list[Sample] = []
+        self._asked_time = 0.0
         self._heard = 0.0
         self._lag = 0.0
         self._store = self._lost_broker = ""
@@ -370,6 +371,8 @@ class BusClient:
                 self._revocations(frame, parts)
             case f.Tally(token=token):
                 self._try_post(f.Tallied(token=token))
+            case f.Measure():
+                self._ask_time()
             case f.TimeIs(sent=sent, realm_ms=realm_ms):
                 self._measure(Sample(sent, self._clock.boottime(), realm_ms))
             case (
@@ -438,10 +441,19 @@ class BusClient:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _measure(self, sample: Sample) -> None:
+        if sample.sent < self._asked_time:
+            return
         self._samples.append(sample)
         if len(self._samples) >= 3:
             self._time.measured(offset_of(self._samples), self._clock.boottime())
             self._samples = []
+
+    def _ask_time(self) -> None:
+        """Have realm time measured; what was asked before counts no more, for it may have stepped meanwhile."""
+        now, self._samples = self._clock.boottime(), []
+        self._asked_time = now
+        for _ in range(3):
+            self._post(f.Time(sent=now))
 
     async def _keep_alive(self) -> None:
         before = measured = self._clock.boottime()
@@ -458,9 +470,8 @@ class BusClient:
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
                 self._ask_known()
-                measured, self._samples = now, []
-                for _ in range(3):
-                    self._post(f.Time(sent=self._clock.boottime()))
+                self._ask_time()
+                measured = now
 
 
 async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:

@@ -23,7 +23,7 @@ from dsmt.view.sessions import word
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
 PROBLEMS: Final = frozenset({Shown.WAITING, Shown.BACKOFF, Shown.PARKED, Shown.LOST, Shown.FAILED, Shown.STOPPED})
-_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPED, Shown.STOPPING})
+_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _EMPTY: Final = SlotEntry()
 
 
@@ -215,7 +215,9 @@ def is_ready(sight: Sight, row_: Row) -> bool:
 
 def is_problem(sight: Sight, row_: Row) -> bool:
     """Whether an instance is not as it should be."""
-    return row_.state in PROBLEMS or row_.stale or (row_.state is Shown.RUNNING and not is_ready(sight, row_))
+    waits_for_you = row_.reason is not None and row_.reason.who == "you"
+    unready = row_.state is Shown.RUNNING and not is_ready(sight, row_)
+    return row_.state in PROBLEMS or row_.stale or unready or waits_for_you
 
 
 def _exit(last: LastExit | None) -> Exit | None:
@@ -241,7 +243,9 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     """Why it is not as it should be; null when all is well."""
     told = None if entry.fact is None else entry.fact.record.reason
     spec = component_of(sight, key)
-    pinned = None if spec is None or seen.state in _THERE else waits_for_home(sight.fleet, key, spec, entry)
+    as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
+    there = spec is None or seen.state in _THERE or as_asked
+    pinned = None if spec is None or there else waits_for_home(sight.fleet, key, spec, entry)
     if pinned is not None:
         return pinned
     match seen.state:

@@ -163,7 +163,7 @@ def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str
             continue
         chooser = Chooser(sight.fleet, spec.service, component)
         for (other, index), slot in sorted(entry.slots.items()):
-            home = home_of(component, slot) if other == name else None
+            home = home_of(component, slot) if other == name and not component.each_node else None
             fault = None if home is None else chooser.stays(home.node)
             if home is not None and fault is not None:
                 key = SlotKey(spec.service, name, index)

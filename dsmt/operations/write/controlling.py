@@ -30,8 +30,8 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
-Will = Callable[[SlotControl, str], SlotControl]
-"""An operator's will for a slot that follows the one before; told is also the node that the slot is on, or empty."""
+Will = Callable[[SlotControl, SlotKey], SlotControl]
+"""An operator's will for a slot that follows the one before."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     sight = await look(bus)
     hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is not None else _will(before, by, reason, hold=hold)
 
     return await _control(bus, sight, target, "stop", will)
@@ -58,7 +58,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Lift the hold of every slot of a target. Raises `NotFoundError`."""
     sight = await look(bus)
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is None else _will(before, by, reason, hold=None)
 
     return await _control(bus, sight, target, "start", will)
@@ -68,7 +68,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Raise the restart number of every slot of a target. Raises `NotFoundError`."""
     sight = await look(bus)
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return _will(before, by, reason, restart=before.restart + 1)
 
     return await _control(bus, sight, target, "restart", will)
@@ -78,29 +78,40 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
     What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
+    One of each node stays: it may only begin anew on what is another machine now, under the name of its node.
     """
     sight = await look(bus)
     if to is not None:
         find(sight, to)
     keys = _slots(sight, target)
-    for key in keys:
-        spec, slot = component_of(sight, key), sight.view.slot(key)
-        home = None if spec is None or slot is None else home_of(spec, slot)
-        if spec is not None and spec.each_node:
-            raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
-        stays = home is not None and to == home.node and is_there(sight.fleet, home)
-        if home is not None and not stays and not accept_data_loss:
-            raise InputError(
-                "move.data",
-                f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",
-                next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
-            )
+    goes = {key: _goes(sight, target, key, to, accept_data_loss=accept_data_loss) for key in keys}
 
-    def will(before: SlotControl, node: str) -> SlotControl:
-        number, leave = before.move_number + 1, "" if to is not None else node or before.leave
-        return _will(before, by, reason, move=to or "", leave=leave, move_number=number, accept_data_loss=accept_data_loss)
+    def will(before: SlotControl, key: SlotKey) -> SlotControl:
+        slot = sight.view.slot(key)
+        node = "" if slot is None or slot.fact is None else slot.fact.record.node
+        number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
+        return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
     return await _control(bus, sight, target, "move", will)
+
+
+def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
+    """Where a slot is to go, empty for any other node. Raises `InputError` when it may not be moved."""
+    spec, slot = component_of(sight, key), sight.view.slot(key)
+    home = None if spec is None or slot is None else home_of(spec, slot)
+    lost = home is not None and not is_there(sight.fleet, home)
+    if spec is not None and spec.each_node:
+        if home is None or not lost or to not in (None, home.node):
+            raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
+        to = home.node
+    if home is not None and (lost or to != home.node) and not accept_data_loss:
+        where = "on another machine of that name" if to == home.node else "elsewhere"
+        raise InputError(
+            "move.data",
+            f"{key} has its data on {home.node}, and would begin {where} with none; nothing was done",
+            next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
+        )
+    return to or ""
 
 
 def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
@@ -114,8 +125,7 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Wi
     for key in keys:
         entry = sight.view.slot(key)
         before = following(entry)
-        node = None if entry is None or entry.fact is None else entry.fact.record.node
-        after = will(before, node or "")
+        after = will(before, key)
         if after == before:
             same.append(str(key))
             continue

@@ -57,6 +57,6 @@ def pinned_on(sight: Sight, name: str) -> list[str]:
     found = []
     for key in sorted(sight.view.rooms.room(name).slots):
         spec, slot = component_of(sight, key), sight.view.slot(key)
-        if spec is not None and slot is not None and home_of(spec, slot) is not None:
+        if spec is not None and slot is not None and not spec.each_node and home_of(spec, slot) is not None:
             found.append(str(key))
     return found
