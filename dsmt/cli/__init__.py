@@ -60,6 +60,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
             "drain": Entry("dsmt.cli.node:drain", "move everything off a node and keep it free"),
             "exclude": Entry("dsmt.cli.node:exclude", "place nothing more on a node"),
             "include": Entry("dsmt.cli.node:include", "use a node again"),
+            "remove": Entry("dsmt.cli.node:remove", "forget a node that is no more"),
         },
     ),
     "apply": Entry("dsmt.cli.spec:apply", "make services what their files say"),

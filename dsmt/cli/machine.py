@@ -75,8 +75,8 @@ async def _start(ctx: CliContext, home: Home, wanted: machine.Wanted) -> None:
         return all(node in known and known[node].attributes for node in started.nodes) or None
 
     async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
-        what = f"{counted(wanted.nodes, 'node')} to be attached"
-        await until(connection.bus, attached, limit_s=PATIENCE_S, what=what)
+        unmet = f"{', '.join(started.nodes)} are not all attached"
+        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()

@@ -8,6 +8,7 @@ Rule 2: JSON does not go through it: it is for programs, and has escapes of its 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _COLOURS: Final = {
     **dict.fromkeys(("installing", "starting", "stopping", "draining", "unready", "suspect", "waiting"), "33"),
     **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "DOWN", "DEGRADED", "no"), "31"),
 }
+NO_END: Final = 10_000
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
@@ -71,9 +73,26 @@ def one_line(text: str) -> str:
     return text.translate(_IN_LINE)
 
 
+def send(stream: Any, text: str) -> None:
+    """Write a text of ours as it is, at once."""
+    (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+    stream.flush()
+
+
 def _send(text: str) -> None:
     stream: Any = sys.stdout
     (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+
+
+def columns(stream: Any = None) -> int:
+    """The columns of a terminal; no end of them where a stream is none, so that nothing that is piped is cut."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else NO_END
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in a width: what is cut off shows as `...`."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def document(value: Any) -> None:

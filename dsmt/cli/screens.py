@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, table, word
 from dsmt.event.reason import Reason
@@ -15,6 +16,9 @@ from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
 from dsmt.operations.words.times import local, milliseconds, span, zone
 from dsmt.operations.write.clocks import FAR_S, difference
+
+if TYPE_CHECKING:
+    from dsmt.operations.write.applying import Applied  # the parser of YAML is slow to import
 
 _NONE = "-"
 
@@ -86,6 +90,17 @@ def services(found: Sequence[Service], sight: Sight) -> str:
         laid.append(((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason)]))
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
     return f"{table(header, laid)}\n{last}" if found else last
+
+
+def applied(one: Applied) -> list[str]:
+    """What became of a service that was applied, and why it is not ready."""
+    ready = f"{one.ready} of {one.wanted} ready"
+    if one.outcome == "rolled_back":
+        runs = ", ".join(f"r{number}" for number in one.running)
+        lines = [f"{one.service}  r{one.refused} was refused, {runs} runs, {ready}"]
+    else:
+        lines = [f"{one.service}  r{one.revision}  {one.outcome}" + ("" if one.outcome == "applied" else f", {ready}")]
+    return lines + [f"  {one_line(line)}" for line in _acting(one.reason)]
 
 
 def revisions(one: Service) -> str:

@@ -22,6 +22,7 @@ DIFFERS = 6
 @wait_option
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
     """Make services what FILES say (service files, directories, or `-`); done once every broker's store has it."""
+    from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
@@ -33,11 +34,12 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
         if wait is None:
             return done, None
         settled = []
-        for one in done:
-            try:
-                settled.append(await waiting.settled(connection.bus, one, limit_s=limit))
-            except TimedOutError as error:
-                return done, error
+        with ctx.progress() as tell:
+            for one in done:
+                try:
+                    settled.append(await waiting.settled(connection.bus, one, limit_s=limit, tell=tell))
+                except TimedOutError as error:
+                    return done, error
         return settled, None
 
     done, late = ctx.act(work)
@@ -49,8 +51,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
         for one, told in zip(done, declared, strict=True):
             for warning in told.warnings:
                 sys.stderr.write(f"warning: {warning}\n")
-            ready = f", {one.ready} of {one.wanted} ready" if wait is not None else ""
-            print(f"{one.service}  r{one.revision}  {one.outcome}{ready}")
+            print("\n".join(screens.applied(one)))
         if wait is None:
             print(f"next: dsmt status {done[0].service}" if len(done) == 1 else "next: dsmt status")
     return 1 if any(one.outcome in ("rolled_back", "parked") for one in done) else 0

@@ -173,6 +173,7 @@ class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
 
     expression: str
     by: str
+    reason: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

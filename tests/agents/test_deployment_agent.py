@@ -127,7 +127,9 @@ def test_what_cannot_be_started_counts_its_failures_as_restarts_and_keeps_the_re
     async def main() -> None:
         site = Site(Realm())
         site.place()
-        site.machine.wrong = FailedError("start.cannot_exec", "sleep in .: not found", program="sleep", dir=".", error="not found")
+        site.machine.wrong = FailedError(
+            "start.cannot_exec", "sleep in .: not found", program="sleep", dir=".", error="not found"
+        )
         agent = site.start()
         await site.realm.until(lambda: len([s for s in site.statuses() if s["state"] == "failed"]) == 4)
         told = site.statuses()

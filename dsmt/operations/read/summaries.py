@@ -8,9 +8,8 @@ import msgspec
 
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
-from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
-from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
 from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
@@ -23,7 +22,6 @@ from dsmt.trust.store import TrustStore
 
 State = Literal["ok", "degraded", "down"]
 RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
-_TRANSIENT: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING})
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,13 +98,14 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may have to act on."""
+    """What somebody may have to act on; `owner` is whom to call of a service, if its file says so."""
 
     target: str
     code: str
     message: str
     next: str
     who: str
+    owner: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +148,7 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     parsed = entry.parsed
     return Service(
         service=name,
-        state=_state(removed=spec.removed, wanted=wanted, ready=ready, held=held, rows=rows),
+        state=_state(sight, rows, removed=spec.removed, wanted=wanted, ready=ready),
         ready=ready,
         wanted=wanted,
         held=held,
@@ -165,15 +164,15 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     )
 
 
-def _state(*, removed: bool, wanted: int, ready: int, held: int, rows: list[Row]) -> str:
+def _state(sight: Sight, rows: list[Row], *, removed: bool, wanted: int, ready: int) -> str:
     if removed:
         return "removing"
-    if wanted == 0 and held:
+    if wanted == 0 and rows:
         return "held"
     if ready >= wanted:
         return "ok"
-    unready = [row for row in rows if row.held is None and row.state is not Shown.RUNNING]
-    if unready and all(row.state in _TRANSIENT for row in unready):
+    unready = [row for row in rows if row.held is None and not is_ready(sight, row)]
+    if all(is_on_its_way(sight, row) for row in unready):
         return "starting"
     return "degraded" if ready else "down"
 
@@ -320,12 +319,21 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
         for source, (_, said) in sorted(sight.passing.keepers.items())
     ]
     for one in of_services:
-        for row in instances(sight, Target(one.service), problems=True):
-            why = row.reason
-            if why is not None and row.held is None:
-                found.append(Alert(target=row.instance, code=why.code, message=why.message, next=why.next, who=why.who))
+        found += _of_service(sight, one)
     found += [
         Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
         for topic, said in sorted(sight.view.quarantined.items())
     ]
     return sorted(found, key=lambda alert: alert.who != "you")
+
+
+def _of_service(sight: Sight, one: Service) -> list[Alert]:
+    """What is wrong with a service's instances, and that a revision of it was refused."""
+    rows = [row for row in instances(sight, Target(one.service), problems=True) if row.held is None]
+    found = [(row.instance, row.reason) for row in rows if row.reason is not None]
+    if one.refused is not None and one.refused.reason is not None:
+        found.append((one.service, one.refused.reason))
+    return [
+        Alert(target=about, code=why.code, message=why.message, next=why.next, who=why.who, owner=one.owner or None)
+        for about, why in found
+    ]
