@@ -23,12 +23,14 @@ PATIENCE_S = 30.0
 
 
 @command()
-@click.option("--nodes", default=1, show_default=True, metavar="N", help="Nodes n1, n2, ... on this machine.")
-@click.option("--controllers", default=2, show_default=True, metavar="N", help="Controllers c1, c2, ...")
+@click.option("--nodes", default=None, type=int, metavar="N", help="Nodes n1, n2, ...; those of the home, or 1.")
+@click.option("--controllers", default=None, type=int, metavar="N", help="Controllers c1, ...; those of the home, or 2.")
 @click.option("--port", default=None, type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
 @click.option("--name", default=None, help="The realm's name, when it is made; local if none is given.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
-def up(ctx: CliContext, nodes: int, controllers: int, port: int | None, name: str | None, *, detach: bool) -> None:
+def up(
+    ctx: CliContext, nodes: int | None, controllers: int | None, port: int | None, name: str | None, *, detach: bool
+) -> None:
     """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
@@ -41,6 +43,8 @@ async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bo
         await _start(ctx, home, wanted)
         return
     was_up = machine.is_up(home)
+    if was_up and not ctx.json:
+        print("this realm is up already: Ctrl-C here ends all of it, as dsmt down does; --detach leaves it alone")
     working = asyncio.ensure_future(_start(ctx, home, wanted))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -45,10 +45,13 @@ START_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `up` was asked for. `name` (`local` if None) and `listen` make the realm; one that is there must have them."""
+    """What `up` was asked for; None is what the home holds, or 1 node and 2 controllers where it holds none.
 
-    nodes: int = 1
-    controllers: int = 2
+    `name` (`local` if None) and `listen` make the realm; one that is there must have them.
+    """
+
+    nodes: int | None = None
+    controllers: int | None = None
     name: str | None = None
     listen: str | None = None
 
@@ -80,23 +83,26 @@ async def up(home: Home, wanted: Wanted) -> Started:
     Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
     it does not answer in time.
     """
-    check_wanted(wanted)
     made = not home.exists
+    check_counts(wanted)
     if not made:
         _check_same(home, wanted)
+        _check_running(home, wanted)
     if made and wanted.listen is not None:
         check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
     for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
         init(home, name=wanted.name or "local", listen=wanted.listen)
-    for number in range(1, wanted.controllers + 1):
-        ensure_controller(home, f"c{number}")
-    for number in range(1, wanted.nodes + 1):
-        ensure_node(home, f"n{number}")
+    controllers = _names(home, "controllers", wanted.controllers, else_=2)
+    nodes = _names(home, "nodes", wanted.nodes, else_=1)
+    for name in controllers:
+        ensure_controller(home, name)
+    for name in nodes:
+        ensure_node(home, name)
         await asyncio.sleep(0)  # who interrupts is heard
-    nodes = [f"n{number}" for number in range(1, wanted.nodes + 1)]
     await _start_keeper(home)
+    await _keep_controllers(home, controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
     realm = home.realm()
     return Started(
@@ -108,17 +114,27 @@ async def up(home: Home, wanted: Wanted) -> Started:
     )
 
 
-def check_wanted(wanted: Wanted) -> None:
+def _names(home: Home, kind: str, number: int | None, *, else_: int) -> list[str]:
+    """The programs of a kind to start: so many or, where nobody says it, those of the home that `up` has made."""
+    held = [name for name in home.names(kind) if name[:1] == kind[:1] and name[1:].isdigit()]
+    return (
+        held if number is None and held else [f"{kind[:1]}{n}" for n in range(1, (else_ if number is None else number) + 1)]
+    )
+
+
+def check_counts(wanted: Wanted) -> None:
     """Raise `InputError` for what no machine can start."""
-    if wanted.nodes < 0 or wanted.controllers < 1:
+    nodes = 1 if wanted.nodes is None else wanted.nodes
+    controllers = 2 if wanted.controllers is None else wanted.controllers
+    if nodes < 0 or controllers < 1:
         raise InputError(
             "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
         )
-    if wanted.nodes > MOST_NODES:
-        said = f"--nodes {wanted.nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
+    if nodes > MOST_NODES:
+        said = f"--nodes {nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
         raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
-    if wanted.controllers > MOST_CONTROLLERS:
-        said = f"--controllers {wanted.controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
+    if controllers > MOST_CONTROLLERS:
+        said = f"--controllers {controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
         raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
 
 
@@ -132,6 +148,19 @@ def _check_same(home: Home, wanted: Wanted) -> None:
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
         raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+
+
+def _check_running(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` where fewer are asked for than run: `up` ends nothing."""
+    for kind, program, number in (("nodes", "spawner", wanted.nodes), ("controllers", "controller", wanted.controllers)):
+        if number is None:
+            continue
+        running = [one for one in home.names(kind) if living(record_path(str(home.part(kind, one)), program)) is not None]
+        more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
+        if more:
+            said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` ends nothing"
+            first = f"dsmt node drain {more[0]}; " if kind == "nodes" else ""
+            raise InputError("up.running", said, next=f"leave --{kind} out; or {first}dsmt down, then up again")
 
 
 def check_broker(home: Home, name: str) -> None:
@@ -195,6 +224,15 @@ async def _start_node(home: Home, node: str) -> None:
     await SpawnedProcesses(str(keeper_directory(home))).request(
         {"op": "start", "program": "spawner", "directory": directory}
     )
+
+
+async def _keep_controllers(home: Home, names: list[str]) -> None:
+    """Have the keeper keep controllers that it did not know of when it was started."""
+    for name in names:
+        directory = str(home.part("controllers", name))
+        await SpawnedProcesses(str(keeper_directory(home))).request(
+            {"op": "keep", "program": "controller", "directory": directory}
+        )
 
 
 @dataclass(frozen=True, slots=True)
