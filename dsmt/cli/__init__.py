@@ -67,6 +67,8 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "plan": Entry("dsmt.cli.spec:plan", "what apply would do, step by step"),
     "diff": Entry("dsmt.cli.spec:diff", "what differs between a file and what is applied"),
     "get": Entry("dsmt.cli.spec:get", "a service's file, as it was applied last"),
+    "history": Entry("dsmt.cli.past:history", "a service's revisions, and what became of each"),
+    "rollback": Entry("dsmt.cli.past:rollback", "go back to an earlier revision"),
     "example": Entry("dsmt.cli.setting_up:example", "a service file to begin with"),
     "schema": Entry("dsmt.cli.setting_up:schema", "the JSON Schema of service files"),
     "explain": Entry("dsmt.cli.setting_up:explain", "what a key of the service file means"),
@@ -111,6 +113,8 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         },
     ),
     "trust": Group("trust", {"export": Entry("dsmt.cli.trust:export", "what is needed to verify this realm offline")}),
+    "completion": Entry("dsmt.cli.helping:completion", "have bash, zsh or fish complete commands and names"),
+    "help": Entry("dsmt.cli.helping:help_on", "what a command or a word means, with examples"),
     "version": Entry("dsmt.cli.setting_up:version", "the version of this program"),
 }  # fmt: skip
 HIDDEN: Final = frozenset({"setplan", "plan-set"})

@@ -12,6 +12,7 @@ import click
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
+from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, TransportError
 from dsmt.operations.local.connection import Connection
@@ -34,7 +35,7 @@ _SAID = {
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -43,7 +44,7 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -52,7 +53,7 @@ def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -61,7 +62,7 @@ def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -70,7 +71,7 @@ def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--to", default=None, metavar="NODE", help="To this node; else to the one that fits best.")
 @click.option("--accept-data-loss", is_flag=True, help="Also what keeps data: it begins with none, the old is left behind.")
 @reason_option
@@ -113,7 +114,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.argument("count", type=click.IntRange(min=0, max=100_000))
 @reason_option
 @wait_option
@@ -138,7 +139,7 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
 
 
 @command()
-@click.argument("service")
+@click.argument("service", type=TARGET)
 @yes_option
 @reason_option
 @wait_option
@@ -176,7 +177,7 @@ def _confirm(ctx: CliContext, service: str) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
 @click.option("--timeout", default=None, metavar="DUR", help="At most so long.")
 def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:

@@ -7,7 +7,9 @@ import click
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.listing import seen
+from dsmt.cli.names import NODE
 from dsmt.cli.printing import counted, document, one_line
+from dsmt.cli.printing import show as put
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
@@ -23,11 +25,11 @@ def nodes(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.nodes(found, sight))
+        put(screens.nodes(found, sight))
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 def show(ctx: CliContext, node: str) -> None:
     """One node and every process of ours on it; killing them all in this order is the death of the node."""
     sight = seen(ctx)
@@ -35,11 +37,11 @@ def show(ctx: CliContext, node: str) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.node_shown(found, sight))
+        put(screens.node_shown(found, sight))
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 @reason_option
 @click.option("--deadline", "--wait", default=None, metavar="DUR", help="Wait so long at most, then say what holds it.")
 @click.option("--no-wait", is_flag=True, help="Return at once; the drain goes on.")
@@ -70,7 +72,7 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 @reason_option
 def exclude(ctx: CliContext, node: str, reason: str) -> None:
     """Place nothing more on NODE; what runs there stays."""
@@ -81,7 +83,7 @@ def exclude(ctx: CliContext, node: str, reason: str) -> None:
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 @reason_option
 def include(ctx: CliContext, node: str, reason: str) -> None:
     """Use NODE again."""
@@ -101,7 +103,7 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 @yes_option
 @reason_option
 def remove(ctx: CliContext, node: str, *, yes: bool, reason: str) -> None:

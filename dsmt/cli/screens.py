@@ -11,7 +11,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, is_problem
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock
-from dsmt.operations.read.revisions import in_words
+from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
 from dsmt.operations.words.times import local, milliseconds, span, zone
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dsmt.operations.write.applying import Applied  # the parser of YAML is slow to import
 
 _NONE = "-"
+_FIRST = "next: dsmt example > web.yaml; dsmt apply web.yaml --wait; dsmt status"
 
 
 def age(text: str | None, now_ms: int) -> str:
@@ -42,7 +43,30 @@ def ps(rows: Sequence[Row], sight: Sight) -> str:
     counts = Counter(row.state.value for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     last = f"{counted(len(rows), 'instance')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
-    return f"{table(header, laid)}\n{last}" if rows else last
+    if not rows:
+        return _first_step(sight, last)
+    return "\n".join([table(header, laid), *_refused_among(rows, sight), last])
+
+
+def _refused_among(rows: Sequence[Row], sight: Sight) -> list[str]:
+    """Of each service that was rolled back: which revision runs, and which was refused and why."""
+    lines = []
+    for name in dict.fromkeys(row.service for row in rows):
+        entry = sight.view.services.get(name)
+        denied = None if entry is None else refused(entry)
+        if entry is None or denied is None:
+            continue
+        why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
+        runs = ", ".join(f"r{number}" for number in running(entry))
+        lines.append(f"{name}: {runs} runs; r{denied.revision} was refused{why}")
+    return lines
+
+
+def _first_step(sight: Sight, last: str) -> str:
+    """An empty list; on a realm with no service also what to do first."""
+    if any(entry.spec is not None for entry in sight.view.services.values()):
+        return last
+    return f"no service is applied yet\n{_FIRST}\n{last}"
 
 
 def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
@@ -87,9 +111,11 @@ def services(found: Sequence[Service], sight: Sight) -> str:
     for one in found:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}" + (f': "{one.note}"' if one.note else "")
-        laid.append(((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason)]))
+        laid.append(
+            ((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason), *_owner(one)])
+        )
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
-    return f"{table(header, laid)}\n{last}" if found else last
+    return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
 
 
 def applied(one: Applied) -> list[str]:
@@ -112,6 +138,11 @@ def _refusal(one: Service) -> list[str]:
     return [] if one.refused is None else _acting(one.refused.reason)
 
 
+def _owner(one: Service) -> list[str]:
+    """Whom to call of a service that is not well."""
+    return [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
+
+
 def _acting(reason: Reason | None) -> list[str]:
     """The reason, who acts and what to type."""
     if reason is None:
@@ -120,6 +151,10 @@ def _acting(reason: Reason | None) -> list[str]:
     if reason.next:
         told.append(f"{reason.who}: {reason.next}")
     return told
+
+
+LEFT_MOST = 5
+"""What is left on a node that is named one by one."""
 
 
 def nodes(found: Sequence[Node], sight: Sight) -> str:
@@ -166,8 +201,12 @@ def _node_below(node: Node, now_ms: int) -> list[str]:
     if node.mode_by is not None:
         verb = {"excluded": "excluded"}.get(node.mode, "drain")
         their = f': "{node.mode_reason}"' if node.mode_reason else ""
-        left = f"; {node.instances} to go" if node.mode == "draining" else ""
+        going = [one for one in node.left if not one.stays]
+        left = f"; {len(going)} to go" if node.mode == "draining" else ""
         lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{their}{left}")
+        lines += [f"  {one.instance}: {one.because}" for one in node.left[:LEFT_MOST]]
+        more = len(node.left) - LEFT_MOST
+        lines += [f"  and {more} more: dsmt ps -a"] if more > 0 else []
     if node.liveness != "alive" and node.evidence is not None:
         lines.append(node.evidence)
     why = clock(node)
@@ -235,6 +274,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     laid = []
     for one in found:
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
+        below = [f"no lag is known: {one.lag_why}"] if one.lag_why is not None and one.alive else []
         cells = (
             one.controller,
             "yes" if one.alive else "no",
@@ -243,7 +283,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
             str(one.decisions),
             one.version,
         )
-        laid.append((cells, ()))
+        laid.append((cells, below))
     return f"{table(header, laid, right=('DECISIONS',))}\n{freshness(sight)}"
 
 
@@ -259,8 +299,11 @@ def status(told: Status, sight: Sight) -> str:
         for one in told.services:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            laid.append(((one.service, ready, revisions(one), state), [*_refusal(one), *_acting(one.reason)]))
+            below = [*_refusal(one), *_acting(one.reason), *_owner(one)]
+            laid.append(((one.service, ready, revisions(one), state), below))
         lines += ["", _indented(table(header, laid))]
+    else:
+        lines += ["", "  no service is applied yet", f"  {_FIRST}"]
     rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
     if rest:
         lines.append("")

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
-from dsmt.cli.printing import document, one_line
+from dsmt.cli.names import TARGET
+from dsmt.cli.printing import document, one_line, show
 from dsmt.errors import TimedOutError
 from dsmt.operations.local.connection import Connection
 
@@ -73,10 +74,9 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     if ctx.json:
         document(found[0] if len(found) == 1 else found)
         return
-    from dsmt.cli.plan_screen import screen  # noqa: PLC0415 - only for people
+    from dsmt.cli.plan_screen import screens  # noqa: PLC0415 - only for people
 
-    named = " ".join(files)
-    print("\n\n".join(screen(one, named) for one in found))
+    show(screens(found, " ".join(files)))
 
 
 @command()
@@ -98,12 +98,12 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     else:
         from dsmt.cli.plan_screen import difference  # noqa: PLC0415 - only for people
 
-        print("\n".join(difference(one) for one in found))
+        show("\n".join(difference(one) for one in found))
     return DIFFERS if exit_code and any(one.changes for one in found) else 0
 
 
 @command()
-@click.argument("service")
+@click.argument("service", type=TARGET)
 def get(ctx: CliContext, service: str) -> None:
     """SERVICE's file, as it was applied last; where that was refused, its first line says so."""
     from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli import screens
-from dsmt.cli.plan_screen import screen as plan_screen
+from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.printing import Escaping, document
 from dsmt.cli.root import main
 from dsmt.cli.why import screen as why_screen
@@ -123,7 +123,7 @@ def test_a_plan_is_read_from_the_change_to_the_command() -> None:
     realm.apply(web(3))
     realm.settle()
     spec = parse(web(4, component="env: {LOG: debug}"), file="web.yaml")[0]
-    check("plan", plan_screen(plan(sight(realm), spec, by="alice", warnings=[]), "web.yaml"))
+    check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], "web.yaml"))
 
 
 def test_why_names_signers_and_causes_newest_first() -> None:

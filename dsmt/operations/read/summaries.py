@@ -324,6 +324,17 @@ def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_co
         Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
         for topic, said in sorted(sight.view.quarantined.items())
     ]
+    found += [
+        Alert(
+            target=f"nodeset/{name}",
+            code="nodeset.hides",
+            message=f"it hides the node {name}: wherever {name} is named the set is meant",
+            next=f"dsmt nodeset remove {name}",
+            who="you",
+        )
+        for name in sorted(sight.view.nodesets)
+        if name in sight.fleet.members
+    ]
     return sorted(found, key=lambda alert: alert.who != "you")
 
 
