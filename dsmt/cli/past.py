@@ -50,7 +50,8 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
         for one in found
     ]
     first = found[-1].revision
-    trimmed = f"; r1 to r{first - 1} are no longer in the history" if first > 1 else ""
+    gone = "r1 is" if first == 2 else f"r1 to r{first - 1} are"
+    trimmed = f"; {gone} no longer in the history" if first > 1 else ""
     last = f"{counted(len(found), 'revision')}{trimmed}.   dsmt rollback {service} --to N goes back to one"
     return f"{table(header, laid)}\n{last}\n{screens.freshness(sight)}"
 

@@ -149,10 +149,11 @@ def _acting(reason: Reason | None) -> list[str]:
         return []
     told = [f"{reason.code}: {reason.message}"]
     if reason.next:
-        told.append(f"{reason.who}: {reason.next}")
+        told.append(f"{_ACTS.get(reason.who, reason.who)}: {reason.next}")
     return told
 
 
+_ACTS = {"dsmt": "dsmt acts; look"}
 LEFT_MOST = 5
 """What is left on a node that is named one by one."""
 
@@ -308,7 +309,7 @@ def status(told: Status, sight: Sight) -> str:
     if rest:
         lines.append("")
         for alert in rest:
-            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {alert.who}: {alert.next}"]
+            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {_ACTS.get(alert.who, alert.who)}: {alert.next}"]
     view = told.view
     gaps = counted(view.gaps, "gap") if view.gaps else "no gaps"
     seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"

@@ -99,15 +99,22 @@ def next_act(row: Row, now_ms: int) -> str:
     return "waits, and goes on by itself" if who == "world" else "goes on by itself"
 
 
+def _what(event: Event, said: str) -> tuple[object, object]:
+    """What an event says that may be news: a state with its beginning or, of what has none, the sentence."""
+    since = event.data.get("since_ms")
+    return (said, None) if since is None else (event.data.get("state", event.data.get("health")), since)
+
+
 def _events(service: str, events: Sequence[Event]) -> list[str]:
     """The last events in the order in which they were said; what says the same again is left out."""
-    before: dict[str, str] = {}
+    before: dict[str, tuple[object, object]] = {}
     lines = []
     for event in sorted(events, key=lambda event: event.time):
         said = predicate(event)
-        if before.get(event.topic) == said:
+        now = _what(event, said)
+        if before.get(event.topic) == now:
             continue
-        before[event.topic] = said
+        before[event.topic] = now
         about = subject(event).removeprefix(f"{service}/")
         who = speaker(event.source)
         head = f"  {local(event.time_ms, milli=True)}  {about:<8} "

@@ -13,7 +13,7 @@ from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
-from dsmt.operations.read.sight import CONTROLLER_MS, Sight
+from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.sentences import person
 from dsmt.operations.words.times import rfc3339, span
@@ -315,4 +315,4 @@ def controllers(sight: Sight) -> list[Controller]:
 def _no_lag(*, alive: bool, heard: bool) -> str | None:
     if not alive:
         return "it is not alive"
-    return None if heard else f"its first heartbeat has not come yet: it says one each {CONTROLLER_MS // 2000} s"
+    return None if heard else f"its first heartbeat has not come yet: it says one each {CONTROLLER_EACH_S} s"

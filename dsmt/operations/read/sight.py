@@ -27,8 +27,9 @@ KEEPER_MS: Final = 600_000
 """How long `status` tells of the death of a keeper or spawner."""
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
+CONTROLLER_EACH_S: Final = 30
 CONTROLLER_MS: Final = 65_000
-"""The same for controllers, which say one each 30 s: one may be lost."""
+"""How far back those of controllers are, which say one each 30 s: one may be lost."""
 
 
 @asynccontextmanager
