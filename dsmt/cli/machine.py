@@ -15,6 +15,7 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
@@ -34,11 +35,11 @@ def up(
     """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
-    wanted = machine.Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
+    wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
     asyncio.run(_up(ctx, home, wanted, detach=detach))
 
 
-async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
+async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> None:
     if detach:
         await _start(ctx, home, wanted)
         return
@@ -64,7 +65,7 @@ async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bo
     working.result()
 
 
-async def _start(ctx: CliContext, home: Home, wanted: machine.Wanted) -> None:
+async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     started = await machine.up(home, wanted)
 
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}

@@ -268,7 +268,6 @@ class Spawner:
             return {"error": {"code": error.code, "message": error.message}}
 
     def _keep(self, program: str, directory: str) -> dict[str, Any]:
-        """Keep one more program alive; it is started in this turn of the loop."""
         if not any((kept.program, kept.directory) == (program, directory) for kept in self._kept):
             self._kept.append(Kept(program, directory, Keeping(now=self._clock.boottime())))
         return {}

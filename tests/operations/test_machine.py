@@ -12,7 +12,8 @@ from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import machine
 from dsmt.operations.local.home import Home, ensure_controller, init
-from dsmt.operations.local.machine import Wanted, down, up
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 

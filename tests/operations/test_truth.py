@@ -6,9 +6,10 @@ from dsmt.cli.service_screen import next_act, sick
 from dsmt.event.reason import reason
 from dsmt.event.records import LastExit, NodesetFact
 from dsmt.event.status import Shown, State
+from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import controllers, nodes
-from dsmt.operations.read.summaries import alerts, service, services, status
+from dsmt.operations.read.summaries import service, services, status
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, key, web

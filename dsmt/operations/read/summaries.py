@@ -9,14 +9,14 @@ import msgspec
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
 from dsmt.operations.local.certificates import in_use, renew_at
+from dsmt.operations.read.alerting import Alert, alerts
 from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
-from dsmt.operations.read.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
+from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import keeper_died, person
+from dsmt.operations.words.sentences import person
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.clocks import FAR_S, difference
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
 
@@ -95,17 +95,6 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
     renew: bool
     next: str | None
     expires: str | None
-
-
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may have to act on; `owner` is whom to call of a service, if its file says so."""
-
-    target: str
-    code: str
-    message: str
-    next: str
-    who: str
-    owner: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,91 +249,3 @@ def _realm_state(
         and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)
     )
     return "ok" if well and not brake_on and certs_ok else "degraded"
-
-
-def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]) -> list[Alert]:
-    """Everything that is not as it should be, what needs a person first."""
-    known = sight.view.nodes
-    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
-    found = [
-        Alert(
-            target=f"node/{node.node}",
-            code="node.lost",
-            message=node.evidence or f"{node.node} is {node.liveness}",
-            next=f"dsmt cert rotate node/{node.node}" if node.node in ended else f"dsmt why node/{node.node}",
-            who="you" if node.node in ended else "dsmt",
-        )
-        for node in of_nodes
-        if node.liveness in ("dead", "suspect")
-    ]
-    found += [
-        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
-        for node in of_nodes
-        if (why := clock(node)) is not None
-    ]
-    found += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.clock",
-            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
-            next=f"set it, or dsmt clock accept {name}",
-            who="you",
-        )
-        for name, (_, told) in sorted(sight.passing.stats.items())
-        if abs(told.clock_ahead_s) > FAR_S
-    ]
-    found += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.behind",
-            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
-            next=f"set the clock of its machine right, then dsmt clock accept {name}",
-            who="you",
-        )
-        for name, (_, told) in sorted(sight.passing.stats.items())
-        if told.early_s > 0
-    ]
-    if of_services and not any(one.alive for one in of_controllers):
-        found.append(
-            Alert(
-                target="controllers",
-                code="controllers.none",
-                message="no controller is alive: what runs goes on, nothing is repaired elsewhere",
-                next="dsmt controllers",
-                who="you",
-            )
-        )
-    found += [
-        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
-        for source, (_, said) in sorted(sight.passing.keepers.items())
-    ]
-    for one in of_services:
-        found += _of_service(sight, one)
-    found += [
-        Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
-        for topic, said in sorted(sight.view.quarantined.items())
-    ]
-    found += [
-        Alert(
-            target=f"nodeset/{name}",
-            code="nodeset.hides",
-            message=f"it hides the node {name}: wherever {name} is named the set is meant",
-            next=f"dsmt nodeset remove {name}",
-            who="you",
-        )
-        for name in sorted(sight.view.nodesets)
-        if name in sight.fleet.members
-    ]
-    return sorted(found, key=lambda alert: alert.who != "you")
-
-
-def _of_service(sight: Sight, one: Service) -> list[Alert]:
-    """What is wrong with a service's instances, and that a revision of it was refused."""
-    rows = [row for row in instances(sight, Target(one.service), problems=True) if row.held is None]
-    found = [(row.instance, row.reason) for row in rows if row.reason is not None]
-    if one.refused is not None and one.refused.reason is not None:
-        found.append((one.service, one.refused.reason))
-    return [
-        Alert(target=about, code=why.code, message=why.message, next=why.next, who=why.who, owner=one.owner or None)
-        for about, why in found
-    ]
