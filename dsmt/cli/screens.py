@@ -240,7 +240,7 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
 
 def brokers(found: Sequence[Broker], sight: Sight) -> str:
     """The screen of `dsmt brokers`."""
-    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESSIONS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
+    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "SINCE", "VERSION")
     laid = []
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
@@ -321,7 +321,8 @@ def status(told: Status, sight: Sight) -> str:
 def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     nodes_ = told.nodes
     notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
-    notes += [f"{name} draining" for name in nodes_.draining] + [f"{name} excluded" for name in nodes_.excluded]
+    notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
+    notes += [f"{name} excluded" for name in nodes_.excluded]
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
     yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive"
     yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"

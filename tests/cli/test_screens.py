@@ -14,19 +14,20 @@ import pytest
 
 from dsmt.cli import screens, service_screen
 from dsmt.cli.past import screen as history_screen
+from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.printing import Escaping, document, folded
 from dsmt.cli.root import main
 from dsmt.cli.why import screen as why_screen
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.reason import reason
-from dsmt.event.records import ControllerState, Endpoint, Health, Heartbeat, Hold, Slot, SpecFact, to_data
+from dsmt.event.records import BrokerStats, ControllerState, Endpoint, Health, Heartbeat, Hold, Slot, SpecFact, to_data
 from dsmt.event.status import State
 from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import controllers, nodes
+from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
 from dsmt.operations.read.past import Revision
-from dsmt.operations.read.planning import plan
+from dsmt.operations.read.planning import difference, plan
 from dsmt.operations.read.summaries import service, services, status
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
@@ -203,6 +204,33 @@ def test_history_says_what_became_of_each_revision() -> None:
         Revision(revision=2, reason="4.0", state=["running", "good"], **about),
     ]
     check("history", history_screen("web", found, seen))
+
+
+def test_a_node_that_is_drained_names_what_holds_it() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component="nodes: n1\n"))
+    realm.settle(seconds=1)
+    realm.control_node("n1", "draining")
+    seen = sight(realm)
+    check("nodes_draining", screens.nodes(nodes(seen), seen))
+    check("node", screens.node_shown(node_shown(seen, "n1"), seen))
+
+
+def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
+    seen = sight(Realm("n1"))
+    stats = BrokerStats(
+        store="s", head=1, head_hash=b"", sessions=9, events=900, facts=40, disk_bytes=3 * 2**20,
+        history_from_ms=seen.now_ms - 3_600_000, dropped=2, lag_s=0.001, pid=7, version="0.1", address="127.0.0.1:4000",
+        clock_ahead_s=-400.0,
+    )  # fmt: skip
+    seen.passing.stats["b1"] = (seen.now_ms, stats)
+    check("brokers", screens.brokers(brokers(seen, []), seen))
+
+
+def test_a_difference_is_shown_without_a_plan() -> None:
+    realm = running_one()
+    spec = parse(web(2, component="env: {LOG: debug}"), file="web.yaml")[0]
+    check("diff", difference_screen(difference(sight(realm), spec)))
 
 
 def test_controllers_say_why_no_lag_is_known() -> None:

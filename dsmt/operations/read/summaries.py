@@ -66,6 +66,8 @@ class NodeCounts(msgspec.Struct, frozen=True, kw_only=True):
     dead: list[str]
     draining: list[str]
     excluded: list[str]
+    drained: list[str] = []
+    """Those of `draining` on which nothing is left."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +222,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Statu
             dead=[node.node for node in of_nodes if node.liveness == "dead"],
             draining=[node.node for node in of_nodes if node.mode in ("draining", "drained")],
             excluded=[node.node for node in of_nodes if node.mode == "excluded"],
+            drained=[node.node for node in of_nodes if node.mode == "drained"],
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
