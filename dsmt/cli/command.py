@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from dsmt.cli.printing import columns, fitted, one_line, send
 from dsmt.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class CliContext:
     bus: str | None = None
     home_path: str | None = None
     debug: bool = False
+    waits: bool = False
+    """Whether something goes on when who waits for it is interrupted."""
 
     def home(self) -> Home:
         """The home: `--home`, else `DSMT_HOME`, else the default."""
@@ -62,7 +67,28 @@ class CliContext:
             async with connect(home.operator(), realm, brokers=brokers, reads=reads) as connection:
                 return await work(connection)
 
-        return asyncio.run(asked())
+        try:
+            return asyncio.run(asked())
+        except KeyboardInterrupt:
+            if self.waits:
+                sys.stderr.write("\ndsmt: nothing was undone: it goes on. Next: dsmt status shows how far it is\n")
+            raise
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None] | None]:
+        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end; None for no terminal."""
+        self.waits = True
+        if self.json or not sys.stderr.isatty():
+            yield None
+            return
+
+        def tell(text: str) -> None:
+            send(sys.stderr, f"\r\x1b[K{fitted(one_line(text), columns(sys.stderr) - 1)}")
+
+        try:
+            yield tell
+        finally:
+            send(sys.stderr, "\r\x1b[K")
 
 
 def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:

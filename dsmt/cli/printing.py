@@ -8,7 +8,10 @@ Rule 2: JSON does not go through it: it is for programs, and has escapes of its 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
@@ -20,10 +23,14 @@ from dsmt.errors import FailedError
 _COLOURS: Final = {
     **dict.fromkeys(("running", "ready", "ok", "alive", "yes"), "32"),
     **dict.fromkeys(("installing", "starting", "stopping", "draining", "unready", "suspect", "waiting"), "33"),
-    **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "DOWN", "DEGRADED", "no"), "31"),
+    **dict.fromkeys(("held", "stopped", "removing", "excluded", "drained", "rolled_back"), "33"),
+    **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "no"), "31"),
+    **dict.fromkeys(("DOWN", "DEGRADED", "down", "degraded", "refused"), "31"),
 }
+NO_END: Final = 10_000
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
+_PAINT: Final = re.compile("\ud800[0-9]*m")
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
 _SHOWN: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {0x0D: "\\r"}
 _IN_TEXT: Final = {code: shown for code, shown in _SHOWN.items() if chr(code) not in "\n\t"} | {0xD800: "\x1b["}
@@ -71,9 +78,46 @@ def one_line(text: str) -> str:
     return text.translate(_IN_LINE)
 
 
+def send(stream: Any, text: str) -> None:
+    """Write a text of ours as it is, at once."""
+    (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+    stream.flush()
+
+
 def _send(text: str) -> None:
     stream: Any = sys.stdout
     (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+
+
+def columns(stream: Any = None) -> int:
+    """The columns of a terminal; no end of them where a stream is none, so that nothing that is piped is cut."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else NO_END
+
+
+def show(text: str) -> None:
+    """Print a screen; on a terminal what is too wide for it goes on below, further in."""
+    print(folded(text, columns()))
+
+
+def folded(text: str, width: int) -> str:
+    """A screen in a width: a line that is too long is broken at spaces, and goes on two columns further in."""
+    return "\n".join(part for line in text.split("\n") for part in _folded(line, width))
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(_PAINT.sub("", line)) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    first, *rest = textwrap.wrap(
+        line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    )
+    return [first, *rest]
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in a width: what is cut off shows as `...`."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def document(value: Any) -> None:

@@ -98,7 +98,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "run.unseen": Template("ended after <time>; nobody saw how", "kernel log on <node>", "dsmt"),
     "run.flapping": Template(
         "failed <n> times in <time>; parked, next try <when> or when <cause> changes",
-        "dsmt why <target>, then dsmt restart <target>",
+        "dsmt why <target>, then dsmt retry <target>",
         "you",
     ),
     "health.not_ready": Template("<check> failed <n> times: <result>", "dsmt logs <target>", "dsmt"),

@@ -173,6 +173,7 @@ class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
 
     expression: str
     by: str
+    reason: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,6 +288,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     restarts: int = 0
     restarts_recent: int = 0
+    failures: int = 0
+    """Failures in a row: the next try is one more than these."""
     next_try_ms: int | None = None
     parked: bool = False
     last_exit: LastExit | None = None
@@ -299,7 +302,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastExit(msgspec.Struct, frozen=True, kw_only=True):
-    """How the run before this one ended."""
+    """How the run before this one ended; what failed before it could run has neither code nor signal."""
 
     code: int | None
     signal: str | None

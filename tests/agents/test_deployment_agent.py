@@ -123,6 +123,39 @@ def test_a_program_that_never_lives_backs_off_escalates_and_is_parked() -> None:
     in_virtual_time(main)
 
 
+def test_what_cannot_be_started_counts_its_failures_as_restarts_and_keeps_the_reason_while_it_is_tried_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        site.machine.wrong = FailedError(
+            "start.cannot_exec", "sleep in .: not found", program="sleep", dir=".", error="not found"
+        )
+        agent = site.start()
+        await site.realm.until(lambda: len([s for s in site.statuses() if s["state"] == "failed"]) == 4)
+        told = site.statuses()
+        assert [(s["restarts"], s["failures"]) for s in told if s["state"] == "failed"] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+        trying = [s for s in told if s["state"] == "initiated" and s["attempt"] > 1]
+        assert all(s["last_exit"]["reason"]["code"] == "start.cannot_exec" for s in trying)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_never_tried_again_says_that_only_an_operator_acts() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: never\n")
+        agent = site.start()
+        await site.until("running")
+        site.machine.alive[0].end(Exit(3, None))
+        await site.until("failed")
+        why = site.statuses()[-1]["reason"]
+        assert (why["code"], why["who"], why["next"]) == ("run.exited", "you", "dsmt retry web/app/0")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_killed_agent_is_followed_by_one_that_takes_the_program_over() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -305,6 +305,44 @@ def test_the_brake_is_held_and_released(operator: Operator) -> None:
     assert operator.json("brake", "show")["held"] is False
 
 
+def test_a_service_goes_back_to_a_revision_of_its_history(operator: Operator) -> None:
+    (first,) = [one for one in operator.json("history", "web") if one["revision"] == 1]
+    assert (first["reason"], first["removed"]) == ("first", False)
+    before = operator.json("get", "web")["revision"]
+    changed = operator.home.parent / "changed.yaml"
+    changed.write_text((SPEC % json.dumps(sys.executable)).replace("tier: front", "tier: back"))
+    operator.json("apply", str(changed), "--wait=60s")
+    done = operator.json("rollback", "web", "--to", "r1", "--reason", "slow", "--wait=60s")
+    assert (done["outcome"], done["revision"], done["ready"]) == ("ready", before + 2, 2)
+    newest = operator.json("history", "web")[0]
+    assert newest["reason"] == "back to r1: slow"
+    assert {"current", "running"} <= set(newest["state"])
+    assert operator.json("get", "web")["spec"]["labels"] == {"tier": "front"}
+    assert operator.run("rollback", "web", "--to", "r99").returncode == 5
+
+
+def test_nothing_waits_for_a_retry_and_a_node_that_is_alive_is_not_removed(operator: Operator) -> None:
+    told = operator.json("retry", "web", "--reason", "in vain", "--wait=5s")
+    assert (told["instances"], told["unchanged"]) == ([], ["web/app/0", "web/app/1"])
+    assert "nothing waits" in operator.ok("retry", "web/app/0")
+    refused = operator.run("node", "remove", "n1")
+    assert (refused.returncode, "n1 is alive; nothing was done" in refused.stderr) == (2, True)
+
+
+def test_up_on_a_running_realm_does_what_it_can_and_refuses_by_name_what_it_cannot(operator: Operator) -> None:
+    refused = operator.run("up", "--nodes", "1", "--detach")
+    assert refused.returncode == 2
+    assert "--nodes 1: n2 runs too, and `up` ends nothing" in refused.stderr
+    assert "3 controllers, 2 nodes" in operator.ok("up", "--controllers", "3", "--detach")
+
+    def third() -> int | None:
+        return next((one["pid"] for one in operator.json("controllers") if one["controller"] == "c3" and one["alive"]), None)
+
+    pid = operator.until(third, "the third controller")
+    os.kill(pid, signal.SIGKILL)
+    operator.until(lambda: third() not in (None, pid), "the keeper keeps the third controller")
+
+
 def test_a_service_ends_with_nothing_left(operator: Operator) -> None:
     small = operator.home.parent / "small.yaml"
     small.write_text("service: small\ncomponents:\n  one:\n    run: [sleep, '1000']\n    update: {healthy_after: 100ms}\n")

@@ -262,7 +262,7 @@ class Realm:
             layer=layer,
             node=node,
             generation=held if generation is None else generation,
-            attempt=1,
+            attempt=about.pop("attempt", 1),
             since_ms=about.pop("since_ms", self.now_ms),
             emit_rate_s=30.0,
             **about,

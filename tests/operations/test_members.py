@@ -1,9 +1,9 @@
 """Members: what is said of a node that is away."""
 
 from dsmt.event.records import Revoked
+from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.members import nodes
-from dsmt.operations.read.summaries import alerts
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 

@@ -137,6 +137,7 @@ class Runner:
             "pid": run.instance.identity.pid,
             "restarts": record.restarts,
             "restarts_recent": self.supervision.recent(self._deps.clock.boottime()),
+            "failures": self.supervision.history.failures,
             "next_try_ms": None,
             "parked": False,
             "last_exit": record.last_exit,
@@ -228,7 +229,7 @@ class Runner:
         why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
         told = endings.last_exit(Exit(None, None), 0.0, why, now_ms)
         verdict = Again("restart", 0.0, 0, self.supervision.tries)
-        self._note(verdict, self._deps.clock.boottime(), died=False)
+        self._note(verdict, self._deps.clock.boottime(), counts=False)
         self._memory.note(process=None, generation=record.generation)
         self._tell_failed(why, verdict, told)
 
@@ -238,7 +239,7 @@ class Runner:
         ran = max(0.0, now - record.began_s)
         why = self._why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._memory.note(process=None)
         self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
 
@@ -299,7 +300,7 @@ class Runner:
         self._note_good(run)
         self.run = None
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._memory.note(process=None)
         plan = self._again()
         new, failure = None, None
@@ -326,18 +327,20 @@ class Runner:
         if self.run is not None:
             self._note_good(self.run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
-        self._note(verdict, now, died=False)
-        self._tell_failed(self._reporter.why_failed(error), verdict, self._memory.record.last_exit)
+        self._note(verdict, now)
+        why = self._reporter.why_failed(error)
+        last = endings.last_exit(Exit(None, None), 0.0, why, self._deps.bus.now_ms())
+        self._tell_failed(why, verdict, last)
 
-    def _note(self, verdict: Verdict, now: float, *, died: bool) -> None:
-        """Have the record say what supervision has decided."""
+    def _note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
+        """Have the record say what supervision has decided; what is tried again counts as a restart."""
         step, delay_s, _ = endings.follows(verdict)
         self._memory.note(
             history=self.supervision.history,
             finished=isinstance(verdict, Finished),
             step=step if step in ("reinstall", "recreate") else "",
             not_before_s=now + (delay_s or 0.0),
-            restarts=self._memory.record.restarts + (1 if died and delay_s is not None else 0),
+            restarts=self._memory.record.restarts + (1 if counts and delay_s is not None else 0),
         )
 
     def _tell_failed(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
@@ -357,6 +360,8 @@ class Runner:
                 exit_code=why.exit_code,
                 signal=why.signal,
             )
+        if isinstance(verdict, Finished):
+            why = self._reporter.left_alone(why)
         record, run = self._memory.record, self.run
         runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:
@@ -370,6 +375,7 @@ class Runner:
             pid=run.instance.identity.pid if run is not None and (runs_on or run.condemned is not None) else None,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
+            failures=self.supervision.history.failures,
             next_try_ms=None if delay_s is None else self._deps.bus.now_ms() + int(delay_s * 1000),
             parked=parked,
             last_exit=last,
@@ -437,7 +443,7 @@ class Runner:
         now = self._deps.clock.boottime()
         self._note_good(run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._tell_failed(run.condemned, verdict, self._memory.record.last_exit, run.wanted.generation)
         ended, _ = await self._end(run)
         last = endings.last_exit(ended, now - run.began, run.condemned, self._deps.bus.now_ms())

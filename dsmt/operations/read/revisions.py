@@ -23,10 +23,10 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def running(entry: ServiceEntry) -> list[int]:
-    """The revisions that slots implement, the newest first."""
-    facts = (slot.fact for slot in entry.slots.values())
-    found = {fact.record.revision for fact in facts if fact is not None and fact.record.desired != "gone"}
-    return sorted(found, reverse=True)
+    """The revisions that slots run, the newest first; where all are held, those that they would run."""
+    facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None]
+    found = {fact.revision for fact in facts if fact.desired == "running"}
+    return sorted(found or {fact.revision for fact in facts if fact.desired != "gone"}, reverse=True)
 
 
 def refused(entry: ServiceEntry) -> Refused | None:

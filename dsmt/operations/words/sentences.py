@@ -208,7 +208,8 @@ def _attributes(_: Event, told: r.NodeAttributes) -> str:
 
 
 def _command(_: Event, told: r.Command) -> str:
-    return f"is told to {told.verb} by {speaker(told.asker)}"
+    their = told.arguments.get("reason")
+    return f"is told to {told.verb} by {speaker(told.asker)}{_their(their if isinstance(their, str) else '')}"
 
 
 def _probe(event: Event, said: r.Probe) -> str:
@@ -258,7 +259,7 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.trimmed": lambda _, said: f"let {said.count} rows of {said.budget} go, between #{said.first} and #{said.last}",
     "dsmt.source.started": lambda event, said: f"began incarnation {event.incarnation}, version {said.version}",
     "dsmt.service.spec": _spec,
-    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}",
+    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}{_their(said.reason)}",
     "dsmt.slot.control": _control,
     "dsmt.slot": _slot,
     "dsmt.status": _status,

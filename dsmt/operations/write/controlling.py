@@ -9,18 +9,19 @@ Rule 4: a command goes to the agent of the present generation, and is executed o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
-from dsmt.operations.read.instances import component_of
+from dsmt.event.status import Shown
+from dsmt.operations.read.instances import Row, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.write.applying import Applied, changed, current, say_spec
+from dsmt.operations.write.applying import Applied, changed, current, say_spec, unchanged
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.entropy import Entropy
@@ -30,17 +31,19 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
+_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 Will = Callable[[SlotControl, SlotKey], SlotControl]
 """An operator's will for a slot that follows the one before."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of which instances; `unchanged` are those that were so already."""
+    """What was asked of which instances; `unchanged` are those that were so already, `because` says of each why."""
 
     action: str
     target: str
     instances: list[str]
     unchanged: list[str]
+    because: dict[str, str] = {}
 
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -51,7 +54,7 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is not None else _will(before, by, reason, hold=hold)
 
-    return await _control(bus, sight, target, "stop", will)
+    return await _control(bus, sight, target, "stop", will, _held_already)
 
 
 async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -61,17 +64,22 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is None else _will(before, by, reason, hold=None)
 
-    return await _control(bus, sight, target, "start", will)
+    return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
 
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
-    """Raise the restart number of every slot of a target. Raises `NotFoundError`."""
+    """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `InputError`."""
     sight = await look(bus)
+    rows = instances(sight, target)
+    if rows and all(row.held is not None for row in rows):
+        raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
-        return _will(before, by, reason, restart=before.restart + 1)
+        return before if before.hold is not None else _will(before, by, reason, restart=before.restart + 1)
 
-    return await _control(bus, sight, target, "restart", will)
+    return await _control(
+        bus, sight, target, "restart", will, lambda row: f"{_held_already(row)}; dsmt start {row.instance}"
+    )
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
@@ -92,7 +100,19 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
         number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
         return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
 
-    return await _control(bus, sight, target, "move", will)
+    return await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+
+
+def _held_until_started(row: Row) -> str:
+    return f"{_held_already(row)}; dsmt start {row.instance}"
+
+
+def _held_already(row: Row) -> str:
+    """Who holds an instance, and why."""
+    if row.held is None:
+        return "it is not held"
+    their = f': "{row.held.reason}"' if row.held.reason else ""
+    return f"held by {row.held.by}{their}"
 
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
@@ -119,7 +139,9 @@ def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotContro
     return msgspec.structs.replace(before, **about, by=by, reason=reason)
 
 
-async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Will) -> Done:
+async def _control(  # noqa: PLR0917 - what each verb says of itself
+    bus: Bus, sight: Sight, target: Target, action: str, will: Will, same_because: Callable[[Row], str]
+) -> Done:
     keys = _slots(sight, target)
     drafts, touched, same = [], [], []
     for key in keys:
@@ -134,7 +156,8 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Wi
         touched.append(str(key))
     if drafts:
         await say(bus, drafts)
-    return Done(action=action, target=str(target), instances=touched, unchanged=same)
+    because = {row.instance: same_because(row) for row in instances(sight, target) if row.instance in same}
+    return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because)
 
 
 def following(entry: SlotEntry | None) -> SlotControl:
@@ -162,20 +185,33 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
 
 
 async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
-    """Have the agents of a target try again at once. Raises `NotFoundError`."""
-    del by, reason
+    """Have the agents of what waits for its next try make it at once. Raises `NotFoundError`."""
     sight = await look(bus)
-    drafts, touched, same = [], [], []
+    drafts, touched, because = [], [], {}
+    rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
-        draft = command(bus, sight, key, "RETRY", entropy=entropy)
+        why = _nothing_waits(rows.get(key))
+        draft = None if why else command(bus, sight, key, "RETRY", entropy=entropy, by=by, reason=reason)
         if draft is None:
-            same.append(str(key))
+            because[str(key)] = why or "it has no node"
         else:
             drafts.append(draft)
             touched.append(str(key))
     if drafts:
         await say(bus, drafts)
-    return Done(action="retry", target=str(target), instances=touched, unchanged=same)
+    return Done(action="retry", target=str(target), instances=touched, unchanged=list(because), because=because)
+
+
+def _nothing_waits(row: Row | None) -> str:
+    """Why there is nothing to try again in an instance; empty where there is."""
+    if row is None or row.node is None:
+        return f"it has no node; dsmt why-not {row.instance}" if row is not None else "nothing of it is there"
+    if row.held is not None:
+        return _held_until_started(row)
+    if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
+        return ""
+    health = f", {row.health}" if row.health != "none" else ""
+    return f"nothing waits for a next try: it is {row.state.value}{health}"
 
 
 def command(
@@ -224,7 +260,7 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     held = sight.view.services[after.service].spec
     revision = 0 if held is None else held.version
     if after == before:
-        return Applied(service=after.service, revision=revision, plan=None, outcome="unchanged", ready=0, wanted=wanted)
+        return unchanged(sight, after.service, revision)
     refused = unsupported(after)
     if refused:
         raise InputError("spec.unsupported", "; ".join(refused), next="dsmt explain KEY")
