@@ -8,6 +8,7 @@ Rule 2: JSON does not go through it: it is for programs, and has escapes of its 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _COLOURS: Final = {
     **dict.fromkeys(("installing", "starting", "stopping", "draining", "unready", "suspect", "waiting"), "33"),
     **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "DOWN", "DEGRADED", "no"), "31"),
 }
+_SEVERITIES: Final = {"bad": "31", "warning": "33", "good": "32"}
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
@@ -109,6 +111,17 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[st
         lines.append(laid(row, paint=colour))
         lines += [f"  {one}" for one in below]
     return "\n".join(lines)
+
+
+def width() -> int | None:
+    """The columns of the terminal, 80 when it does not tell; None into a pipe, which has no end of a line."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def painted(text: str, severity: str) -> str:
+    """A text in the colour of how bad it is (`bad`, `warning`, `good`), on a terminal."""
+    code = _SEVERITIES.get(severity)
+    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code and coloured() else text
 
 
 def word(text: str) -> str:

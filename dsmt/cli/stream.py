@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import click
 
+from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, command, seconds
-from dsmt.cli.printing import document, line, one_line
+from dsmt.cli.printing import document, line, width
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection
@@ -17,13 +18,11 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
-from dsmt.operations.words.sentences import needs_a_person, predicate, speaker, subject
 from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import local, moment, rfc3339, zone
+from dsmt.operations.words.times import moment, rfc3339, zone
 from dsmt.ports.bus import Arrived, Notice
 
 STEPS = ("install", "configure", "uninstall", "stop")
-_MARKS = {"dsmt.notice.badsignature": "X"}
 
 
 @command(context_settings={"ignore_unknown_options": False})
@@ -35,7 +34,8 @@ _MARKS = {"dsmt.notice.badsignature": "X"}
 @click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
 @click.option("--follow/--no-follow", "-f", default=True, help="Go on with what comes (the default), or end.")
 @click.option("--no-signals", is_flag=True, help="Facts only.")
-@click.option("--wide", is_flag=True, help="Also id, clock, cause and topic.")
+@click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, what is said again.")
+@click.option("--wide", is_flag=True, help="Whole lines, and id, clock, cause and topic.")
 @click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
 def tail(
     ctx: CliContext,
@@ -48,12 +48,20 @@ def tail(
     sources: tuple[str, ...],
     follow: bool,
     no_signals: bool,
+    everything: bool,
     wide: bool,
     raw: bool,
 ) -> None:
-    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified."""
+    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified.
+
+    What passes all the time is left out: heartbeats, measurements, command lines that come and go. `--all` shows it, and
+    so does naming it: a topic with `heartbeat`, `stats`, `attributes` or `operator` in it, `--type`, `--source`.
+    """
     if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
+    if raw and sys.stdout.isatty():
+        said = "--raw writes signed events as bytes, which a terminal cannot show"
+        raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
 
     async def work(connection: Connection) -> None:
         bus = connection.bus
@@ -71,6 +79,8 @@ def tail(
             sources=sources,
             signals=not no_signals,
             follow=follow,
+            routine=everything or raw,
+            repeats=everything or raw or ctx.json,
         )
         printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
         printer.begin()
@@ -91,13 +101,12 @@ class _Printer:
         self._keys: set[bytes] = set()
 
     def begin(self) -> None:
-        if self._raw or self._ctx.json:
+        if self._raw or self._ctx.json or not sys.stdout.isatty():
             return
         realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
         ends = "; ^C ends" if self._wanted.follow else ""
-        sys.stdout.write(
-            f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --\n"
-        )
+        told = f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --"
+        sys.stdout.write(event_lines.cut(told, self._width()) + "\n")
 
     def batch(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -127,22 +136,16 @@ class _Printer:
         bus = self._connection.bus
         if self._ctx.json:
             line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
-        elif notice.type in _MARKS:
-            sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {one_line(notice.message)}; not shown\n")
-        elif notice.type != CAUGHT_UP or self._wide:
-            sys.stdout.write(f"-- {notice.type.rsplit('.', 1)[1].upper()} {one_line(notice.message)}\n")
+        elif notice.type != CAUGHT_UP or notice.fields or self._wide:
+            sys.stdout.write(event_lines.notice_line(notice, bus.now_ms(), self._width()) + "\n")
 
     def _event(self, arrived: Arrived) -> None:
         event = arrived.signed.event
-        mark = "!" if needs_a_person(event) else "+"
-        said = one_line(predicate(event))
-        sys.stdout.write(
-            f"{local(event.time_ms, milli=True)} {mark} {subject(event):<14} {said:<44} {speaker(event.source)}\n"
-        )
-        if self._wide:
-            sys.stdout.write(f"    {event.id}  {event.topic}  hlc {event.time}  {event.type}\n")
-            if event.cause:
-                sys.stdout.write(f"    because {' '.join(map(str, event.cause))}\n")
+        lines = [event_lines.event_line(event, self._width()), *(event_lines.detail_lines(event) if self._wide else [])]
+        sys.stdout.write("".join(f"{one}\n" for one in lines))
+
+    def _width(self) -> int | None:
+        return None if self._wide else width()
 
 
 @command()

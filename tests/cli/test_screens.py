@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.cli import screens
+from dsmt.cli import event_lines, screens
 from dsmt.cli.plan_screen import screen as plan_screen
 from dsmt.cli.printing import Escaping, document
 from dsmt.cli.root import main
@@ -28,6 +28,7 @@ from dsmt.operations.read.planning import plan
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
+from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
@@ -142,6 +143,43 @@ def test_why_names_signers_and_causes_newest_first() -> None:
     ]
     told = Explained(target="web/app/0", complete=True, chain=links, missing=[])
     check("why", "\n".join(why_screen(told, events=False)))
+
+
+def test_tail_is_fitted_to_eighty_columns_and_whole_into_a_pipe() -> None:
+    realm = trouble()
+    dead = next(name for name in sorted(realm.view.nodes) if realm.view.winner(f"node/{name}/verdict"))
+    told = [signed.event for _, signed in realm.rows if signed.event.type != "dsmt.heartbeat"]
+    kinds = ("dsmt.session", "dsmt.service.spec", "dsmt.slot", "dsmt.status", "dsmt.health", "dsmt.node.verdict")
+    one_each = [next(event for event in reversed(told) if event.type == kind) for kind in kinds]
+    notices = [
+        Notice("dsmt.notice.gap", f"node/{dead}/probe/n1 #118..#120 of monitor/n1: not seen yet"),
+        Notice("dsmt.notice.disconnected", "from b1: nothing can be heard until a broker is back; it is tried again"),
+        Notice("dsmt.notice.badsignature", "the signature of an event on service/web/ is wrong"),
+    ]
+
+    def screen(width: int | None) -> str:
+        lines = [event_lines.event_line(event, width) for event in one_each]
+        return "\n".join([*lines, *(event_lines.notice_line(one, realm.now_ms, width) for one in notices)])
+
+    check("tail", screen(80))
+    check("tail_pipe", screen(None))
+    assert all(len(line) <= 80 for line in screen(80).splitlines())
+
+
+def test_a_line_is_coloured_by_how_bad_it_is_and_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = trouble()
+    told = [signed.event for _, signed in realm.rows]
+    verdict = next(event for event in told if event.type == "dsmt.node.verdict")
+    plain = event_lines.event_line(verdict, 80)
+    assert as_sent(plain) == plain
+    monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
+    assert as_sent(event_lines.event_line(verdict, 80)) == f"\x1b[31m{plain}\x1b[0m"
+
+
+def test_raw_is_refused_to_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["tail", "--raw"]) == InputError.exit
+    assert "dsmt tail --raw > FILE" in capsys.readouterr().err
 
 
 def test_colour_only_repeats_what_a_word_says(monkeypatch: pytest.MonkeyPatch) -> None:
