@@ -189,12 +189,14 @@ def test_tail_follows_until_it_is_interrupted(operator: Operator) -> None:
 
 
 def test_what_an_operator_may_not_say_is_refused(operator: Operator) -> None:
-    beat = {"id": "x", "expression": "all_nodes", "by": "me"}
-    assert operator.run("publish", "node/n1/verdict", json.dumps(beat)).returncode == 2
-    state = {"version": "1", "ruleset": 1, "pid": None, "decisions": 0}
-    done = operator.run("publish", "controller/c1/state", json.dumps(state), "--json")
-    assert done.returncode == 4
-    assert json.loads(done.stderr)["error"]["exit"] == 4
+    for topic in ("config/brake", "service/web/control/app/0", "node/n1/verdict", "controller/c1/state", "app/web/x"):
+        done = operator.run("publish", topic, "{}", "--json")
+        assert done.returncode == 2, topic
+        error = json.loads(done.stderr)["error"]
+        assert (error["code"], error["exit"]) == ("event.topic", 2)
+        assert error["next"].endswith(f"user/{topic}")
+    assert operator.run("publish", "user/x", "{broken").returncode == 2
+    assert operator.json("brake", "show")["held"] is False
 
 
 def test_logs_bring_what_the_instance_wrote(operator: Operator) -> None:
