@@ -1,4 +1,4 @@
-"""`tail`, `publish`, `logs`: streams."""
+"""`tail`, `publish`: the stream of events, and a word of one's own in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
-from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import moment, rfc3339, zone
+from dsmt.operations.words.times import moment, zone
 from dsmt.ports.bus import Arrived, Notice
-
-STEPS = ("install", "configure", "uninstall", "stop")
 
 
 @command(context_settings={"ignore_unknown_options": False})
@@ -169,31 +166,3 @@ def publish(ctx: CliContext, topic: str, data: str, subject: str, ttl: str | Non
         document(done)
     else:
         print(f"{done.topic}  {done.id}  {done.level} at {done.copies}")
-
-
-@command()
-@click.argument("target")
-@click.option("-n", "lines", type=click.IntRange(min=0, max=10_000), default=100, help="The last N lines of each stream.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("--previous", is_flag=True, help="Of the run before the present one.")
-@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
-def logs(ctx: CliContext, target: str, lines: int, *, follow: bool, previous: bool, step: str | None) -> None:
-    """What the instances of TARGET have written."""
-    from dsmt.operations.read.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
-
-    if step is not None and (follow or previous):
-        raise InputError("logs.form", "--step excludes --follow and --previous", next="take one of them")
-    named = Target.parse(target)
-    many = named.index is None
-
-    async def work(connection: Connection) -> None:
-        async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous, step=step):
-            for one in batch:
-                if ctx.json:
-                    told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
-                    line({**told, "time": rfc3339(one.time_ms)})
-                else:
-                    sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
-            sys.stdout.flush()
-
-    ctx.act(work)

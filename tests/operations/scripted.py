@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.ports.bus import Arrived, Complete, Cursor, Delivery, Interest
+from dsmt.ports.bus import Arrived, Complete, Cursor, Delivery, Draft, Interest
 
-Step = Sequence[Delivery] | Callable[[], None]
+Step = Sequence[Delivery] | Callable[[], Sequence[Delivery] | None]
 
 
 class ScriptedSubscription:
-    """One subscription: the batches of a script; what is callable is called when its turn has come, and takes a while."""
+    """One subscription: the batches of a script; what is callable makes one when its turn has come, or takes a while."""
 
     def __init__(self, steps: Sequence[Step], interest: Interest) -> None:
         self._steps = deque(steps)
@@ -27,8 +27,9 @@ class ScriptedSubscription:
             step = self._steps.popleft()
             if not callable(step):
                 return step
-            step()
-            self._steps.appendleft([])
+            made = step()
+            if made is not None:
+                return made
             await asyncio.sleep(1)  # cancelled by a reader that looks elsewhere meanwhile
         if self._interest.follow:
             await asyncio.Event().wait()
@@ -47,7 +48,7 @@ class ScriptedBus:
     def __init__(self, *scripts: Sequence[Step], now_ms: int, events: Sequence[SignedEvent] = ()) -> None:
         self.attached = True
         self.asked: list[Interest] = []
-        self.fetched: list[EventId] = []
+        self.emitted: list[Draft] = []
         self._now_ms = now_ms
         self._scripts = deque(scripts)
         self._events = {one.id: one for one in events}
@@ -64,8 +65,10 @@ class ScriptedBus:
         script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
         yield ScriptedSubscription(script, interest)
 
+    def emit(self, draft: Draft) -> None:
+        self.emitted.append(draft)
+
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        self.fetched += ids
         return [self._events[one] for one in ids if one in self._events]
 
 
