@@ -51,13 +51,13 @@ def logs(
         wanted = reading_logs.Wanted(last, since_ms=begin, follow=follow, previous=previous, step=step)
         async for batch in reading_logs.logs(connection.bus, named, wanted):
             for one in batch:
-                _written(ctx, one, many=many)
+                written(ctx, one, many=many)
             sys.stdout.flush()
 
     ctx.act(work)
 
 
-def _written(ctx: CliContext, one: Line | Told, *, many: bool) -> None:
+def written(ctx: CliContext, one: Line | Told, *, many: bool) -> None:
     """Print a line; what is told beside it goes to people only."""
     if isinstance(one, Told):
         if not ctx.json:

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from dsmt.cli import event_lines, screens
+from dsmt.cli.command import CliContext
+from dsmt.cli.logs import written
 from dsmt.cli.plan_screen import screen as plan_screen
 from dsmt.cli.printing import Escaping, document
 from dsmt.cli.root import main
@@ -27,6 +29,7 @@ from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.planning import plan
+from dsmt.operations.read.reading_logs import Line, Told
 from dsmt.operations.read.summaries import services, status
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
@@ -225,6 +228,25 @@ def test_a_line_is_coloured_by_how_bad_it_is_and_only_on_a_terminal_that_wants_i
     assert as_sent(plain) == plain
     monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
     assert as_sent(event_lines.event_line(verdict, 80)) == f"\x1b[31m{plain}\x1b[0m"
+
+
+def test_logs_name_the_instance_where_there_are_several_and_null_an_unknown_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = 1_700_000_000_000
+    told: list[Line | Told] = [
+        Line("web/app/0", "n1", "stdout", "listening on :20000", None, at),
+        Told("web/app/0", "web/app/0 is on n2 now"),
+        Line("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
+    ]
+    sent = io.StringIO()
+    monkeypatch.setattr("sys.stdout", Escaping(sent))
+    for ctx, many in ((CliContext(), False), (CliContext(), True), (CliContext(json=True), True)):
+        sent.write(f"== {'json' if ctx.json else 'several' if many else 'one'}\n")
+        for one in told:
+            written(ctx, one, many=many)
+    check("logs", sent.getvalue().rstrip("\n"))
+    assert capsys.readouterr().err == "-- web/app/0 is on n2 now\n" * 2
 
 
 def test_raw_is_refused_to_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
