@@ -1,6 +1,7 @@
 """The screen of `why`: one sentence that answers, then the events that it follows from, as a tree.
 
-Rule 1: a cause stands below what it caused; several causes of one event stand side by side, indented and counted.
+Rule 1: a cause stands below what it caused; several causes of one event stand side by side, counted and indented where
+    they have causes themselves.
 Rule 2: an event is shown once; where it is a cause again, one line names it.
 Rule 3: what repeats in a row (a program that fails again and again) is shown once, and then counted; `--events` shows all.
 """
@@ -55,6 +56,8 @@ class _Tree:
         return self._side_by_side(self._tops, _INDENT)
 
     def _side_by_side(self, names: Sequence[str], indent: int) -> list[str]:
+        if not any(self._causes(self._links[one]) for one in names):
+            return [line for one in names for line in self._chain(one, indent)]
         lines = []
         for number, one in enumerate(names, 1):
             lines += [f"{' ' * indent}{number} of {len(names)}:", *self._chain(one, indent + _INDENT)]
@@ -76,7 +79,7 @@ class _Tree:
         if len(causes) == 1:
             lines.append(self._again(causes[0], indent))
         elif causes:
-            lines += [f"{' ' * indent}because of {len(causes)}", *self._side_by_side(causes, indent + _INDENT)]
+            lines += [f"{' ' * indent}because, all {len(causes)}", *self._side_by_side(causes, indent)]
         return lines
 
     def _straight(self, begin: str) -> list[Link]:

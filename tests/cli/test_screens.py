@@ -193,6 +193,22 @@ def test_why_shows_siblings_side_by_side_and_what_repeats_once_in_eighty_columns
     assert sum("failed on n1" in line for line in lines) == 2 + 0
 
 
+def test_why_lists_causes_that_have_none_themselves_one_below_the_other() -> None:
+    recording = Recording()
+    recording.now_ms = 1_700_000_000_000
+    closed = []
+    for source in ("node/n1", "monitor/n1"):
+        about = {"attachment": 1, "incarnation": 1, "pid": 1, "version": "0.1", "address": "", "since_ms": 1}
+        topic = f"broker/b1/session/{source}"
+        closed.append(recording.say("broker/b1", topic, {**about, "state": "closed", "how": "peer"}))
+    verdict = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "since_ms": 1}
+    message = {"message": "all 2 connections from n1 closed, the last at b1, none reopened"}
+    causes = tuple(one.id for one in closed)
+    dead = recording.say("controller/c1", "node/n1/verdict", {**verdict, **message}, version=1, cause=causes)
+    told = explained([dead, *closed], recording, "node/n1 is dead since 22:13:20 (2 s)")
+    check("why_node", "\n".join(why_screen(told, events=False, width=80)))
+
+
 def test_why_says_where_depth_cut_it() -> None:
     recording, events = failing()
     told = explained(events[-3:], recording, "web/app/1 failed on n1", cut=events[-3].event.cause)

@@ -145,9 +145,9 @@ async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[De
         except StopAsyncIteration:
             return
         if not batch and lost_ms is None and not bus.attached:
-            lost_ms, broker = bus.now_ms(), short(bus.broker)
-            said = f"from {broker}: nothing can be heard until a broker is back; it is tried again"
-            yield [Notice(DISCONNECTED, said, {"broker": broker})]
+            lost_ms = bus.now_ms()
+            said = f"from {short(bus.broker)}: nothing can be heard until a broker is back; it is tried again"
+            yield [Notice(DISCONNECTED, said, {"broker": bus.broker})]
         elif any(isinstance(one, Notice) and one.type == RECONNECTED for one in batch):
             away_s = None if lost_ms is None else (bus.now_ms() - lost_ms) / 1000
             yield [_back(one, away_s) for one in batch]
@@ -188,8 +188,8 @@ class _Missed:
 
     def told(self) -> Notice:
         """The end of it, as a notice."""
-        events = f"{self.came} event{'' if self.came == 1 else 's'} came meanwhile"
-        said = f"{events}: {self.shown} shown above, {max(0, self.missing)} missing"
+        came = f"{self.came} event{'' if self.came == 1 else 's'}" if self.came else "nothing"
+        said = f"{came} came meanwhile: {self.shown} shown above, {max(0, self.missing)} missing"
         return Notice(CAUGHT_UP, said, {"came": self.came, "shown": self.shown, "missing": max(0, self.missing)})
 
 
