@@ -51,8 +51,9 @@ def tail(
 ) -> None:
     """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified.
 
-    What passes all the time is left out: heartbeats, measurements, command lines that come and go. `--all` shows it, and
-    so does naming it: a topic with `heartbeat`, `stats`, `attributes` or `operator` in it, `--type`, `--source`.
+    What passes all the time is left out: heartbeats, measurements, what instances write, command lines that come
+    and go. `--all` shows it, and so does naming it: a topic with `heartbeat`, `stats`, `attributes`, `log` or `operator`
+    in it, `--type`, `--source`.
     """
     if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")

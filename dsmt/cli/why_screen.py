@@ -92,7 +92,8 @@ class _Tree:
         return found
 
     def _causes(self, link: Link) -> list[str]:
-        return [one for one in link.because if one in self._links]
+        named = set(link.because)
+        return [one for one in self._links if one in named]
 
     def _again(self, one: str, indent: int) -> str:
         link = self._links[one]

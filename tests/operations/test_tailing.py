@@ -7,7 +7,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Endpoint, Session, to_data
+from dsmt.event.records import Command, Endpoint, LogLines, Session, to_data
 from dsmt.operations.read.tailing import Item, Wanted, check_topics, tail
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice
 from tests.operations.recorded import START_MS, Recording
@@ -40,19 +40,24 @@ def session(recording: Recording, source: str) -> SignedEvent:
 
 def noisy() -> Recording:
     recording = Recording()
-    for name in ("node/n1", "broker/b1", "operator/alice.0abc"):
+    for name in ("node/n1", "broker/b1", "operator/alice.0abc", "agent/n1/web/app/0"):
         recording.source(name)
     recording.say("node/n1", "node/n1/heartbeat")
     session(recording, "operator/alice.0abc")
     session(recording, "node/n1")
     recording.say("operator/alice.0abc", "user/x", {"n": 1})
+    asked = Command(id="c", verb="LOGS", generation=1, asker="operator/alice", arguments={})
+    recording.say("operator/alice.0abc", "service/web/command/app/0", to_data(asked))
+    wrote = LogLines(command="c", lines=("x",), last=True)
+    recording.say("agent/n1/web/app/0", "service/web/log/app/0/n1/stdout", to_data(wrote))
     return recording
 
 
-QUIET = ["source/node/n1", "source/broker/b1", "broker/b1/session/node/n1", "user/x"]
+QUIET = ["source/node/n1", "source/broker/b1", "source/agent/n1/web/app/0", "broker/b1/session/node/n1", "user/x"]
 ALL = [
-    "source/node/n1", "source/broker/b1", "source/operator/alice.0abc", "node/n1/heartbeat",
+    "source/node/n1", "source/broker/b1", "source/operator/alice.0abc", "source/agent/n1/web/app/0", "node/n1/heartbeat",
     "broker/b1/session/operator/alice.0abc", "broker/b1/session/node/n1", "user/x",
+    "service/web/command/app/0", "service/web/log/app/0/n1/stdout",
 ]  # fmt: skip
 
 
@@ -61,8 +66,9 @@ ALL = [
     [
         (Wanted(), QUIET),
         (Wanted(routine=True), ALL),
-        (Wanted(("/", "node/+/heartbeat")), [*QUIET[:2], "node/n1/heartbeat", *QUIET[2:]]),
-        (Wanted(("/", "source/operator/")), [one for one in ALL if one != "node/n1/heartbeat"]),
+        (Wanted(("/", "node/+/heartbeat")), [*QUIET[:3], "node/n1/heartbeat", *QUIET[3:]]),
+        (Wanted(("/", "source/operator/")), [one for one in ALL if one in QUIET or "operator" in one]),
+        (Wanted(("/", "service/+/log/")), [*QUIET, "service/web/command/app/0", "service/web/log/app/0/n1/stdout"]),
         (Wanted(types=("dsmt.heart*",)), ["node/n1/heartbeat"]),
         (Wanted(sources=("node/*",)), ["source/node/n1", "node/n1/heartbeat"]),
     ],

@@ -88,7 +88,8 @@ class LogAnswers:
         places = {}
         for stream in streams:
             lines, places[stream] = self._begin(wanted, stream, whole=follow > 0)
-            self._say(command, cause, stream, lines, last=follow == 0 and stream == streams[-1], upto=places[stream])
+            upto = places[stream] if follow else None
+            self._say(command, cause, stream, lines, last=follow == 0 and stream == streams[-1], upto=upto)
         ends = self._clock.boottime() + follow
         while streams and self._clock.boottime() < ends:
             await asyncio.sleep(_LOOK_EACH_S)
@@ -130,7 +131,7 @@ class LogAnswers:
         written_ms: int | None = None,
         upto: int | None = None,
     ) -> None:
-        batches = list(_batches(lines)) or [()]
+        batches = list(_batches(lines)) or ([()] if last or upto is not None else [])
         for number, batch in enumerate(batches, 1):
             end = number == len(batches)
             about = {"written_ms": written_ms, "upto": upto if end else None}

@@ -4,8 +4,9 @@ Rule 1: filters other than topic are applied after the chain was followed (rule 
 Rule 2: the last N are found by reading back in growing windows; what is shown first joins the live tail without a hole.
     N counts events; who does not follow gets nothing that came after the end was reached.
 Rule 3: a notice is shown if anything after it is.
-Rule 4: what passes all the time is left out unless it is asked for by name: heartbeats, measurements, and the comings
-    and goings of command lines (`routine`); and, for people, a fact whose sentence is the one that it said before.
+Rule 4: what passes all the time is left out unless it is asked for by name: heartbeats, measurements, what instances
+    write (it has `logs`), and the comings and goings of command lines (`routine`); and, for people, a fact whose
+    sentence is the one that it said before.
 Rule 5: a lost connection is told while it lasts; when it is back, how long that was and what came meanwhile.
 """
 
@@ -79,6 +80,8 @@ def _routine(event: Event) -> str:
     levels = event.topic.split("/")
     if levels[-1] in _MEASURED:
         return levels[-1]
+    if event.type == "dsmt.log" or (event.type == "dsmt.command" and event.data.get("verb") == "LOGS"):
+        return "log"
     of_source = event.type in ("dsmt.session", "dsmt.source.started")
     return "operator" if of_source and "operator" in levels[1:4] else ""
 

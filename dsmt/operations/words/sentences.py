@@ -220,7 +220,7 @@ def _attributes(_: Event, told: r.NodeAttributes) -> str:
 
 
 def _command(_: Event, told: r.Command) -> str:
-    return f"is told to {told.verb} by {speaker(told.asker)}"
+    return f"gets {told.verb} from {speaker(told.asker)}"
 
 
 def _probe(event: Event, said: r.Probe) -> str:
