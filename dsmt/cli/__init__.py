@@ -97,7 +97,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     ),
     "tail": Entry("dsmt.cli.stream:tail", "the stream of events, verified"),
     "publish": Entry("dsmt.cli.stream:publish", "say something on a topic of one's own"),
-    "logs": Entry("dsmt.cli.stream:logs", "what instances have written"),
+    "logs": Entry("dsmt.cli.logs:logs", "what instances have written"),
     "why": Entry("dsmt.cli.why:why", "the chain of events that led to what is"),
     "why-not": Entry("dsmt.cli.why:why_not", "what keeps an instance off the nodes"),
     "export": Entry("dsmt.cli.export:export", "the whole history in a file that proves that it is whole"),

@@ -28,6 +28,7 @@ _COLOURS: Final = {
     **dict.fromkeys(("DOWN", "DEGRADED", "down", "degraded", "refused"), "31"),
 }
 NO_END: Final = 10_000
+_SEVERITIES: Final = {"bad": "31", "warning": "33", "good": "32"}
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 _PAINT: Final = re.compile("\ud800[0-9]*m")
@@ -153,6 +154,17 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[st
         lines.append(laid(row, paint=colour))
         lines += [f"  {one}" for one in below]
     return "\n".join(lines)
+
+
+def width() -> int | None:
+    """The columns of the terminal, 80 when it does not tell; None into a pipe, which has no end of a line."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def painted(text: str, severity: str) -> str:
+    """A text in the colour of how bad it is (`bad`, `warning`, `good`), on a terminal."""
+    code = _SEVERITIES.get(severity)
+    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code and coloured() else text
 
 
 def word(text: str) -> str:

@@ -63,7 +63,7 @@ def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> In
     due = last + CLOSED_MS
     if fleet.now_ms < due:
         return due
-    message = f"all {len(words)} sessions of {node} were closed by it, the last at {first.broker}, none has come back"
+    message = f"all {len(words)} connections from {node} closed, the last at {first.broker}, none reopened"
     return _verdict(fleet, node, road="closed", since_ms=last, words=words, failed=(), message=message)
 
 

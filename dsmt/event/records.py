@@ -352,11 +352,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogLines(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`."""
+    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`.
+
+    `written_ms` is when they were written, to within a second, if their agent saw them come; `upto` is the place in its
+    stream behind them, from where a later command may go on.
+    """
 
     command: str
     lines: tuple[str, ...]
     last: bool
+    written_ms: int | None = None
+    upto: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

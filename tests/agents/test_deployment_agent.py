@@ -1384,7 +1384,8 @@ def test_the_log_of_a_step_is_answered_under_its_name() -> None:
         command(site, "LOGS", "l1", step="install")
         topic = "service/web/log/app/0/n1/install"
         await site.realm.until(lambda: site.realm.told(topic))
-        assert site.realm.told(topic) == [{"command": "l1", "lines": ["no such thing"], "last": True}]
+        (told,) = site.realm.told(topic)
+        assert (told["command"], told["lines"], told["last"]) == ("l1", ["no such thing"], True)
         agent.kill()
 
     in_virtual_time(main)
@@ -1419,6 +1420,86 @@ def test_followed_logs_bring_what_is_written_later() -> None:
         await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
         lines = [line for told in site.realm.told(topic) for line in told["lines"]]
         assert lines == ["new", "half a line"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_followed_line_has_its_time_and_one_that_was_there_before_has_none() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        site.logs.write("stdout", "old\n")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=5)
+        await asyncio.sleep(2)
+        site.logs.write("stdout", "new\n")
+        wrote_ms = site.bus.now_ms()
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+        by_line = {line: told["written_ms"] for told in site.realm.told(topic) for line in told["lines"]}
+        assert by_line["old"] is None
+        assert 0 <= by_line["new"] - wrote_ms <= 1000
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_follows_goes_on_where_the_answer_before_ended_over_a_restart_of_the_program() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stdout", "one\n")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=2)
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+        place = site.realm.told(topic)[-1]["upto"]
+        site.logs.write("stdout", "two\nhal")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        site.logs.write("stdout", "f\nthree\n")
+        command(site, "LOGS", "l2", stream="stdout", after={"stdout": place}, follow_s=2)
+        await site.realm.until(lambda: site.realm.told(topic)[-1]["command"] == "l2" and site.realm.told(topic)[-1]["last"])
+        lines = [line for told in site.realm.told(topic) if told["command"] == "l2" for line in told["lines"]]
+        assert lines == ["two", "half", "three"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_logs_since_a_time_leave_out_what_was_written_half_a_minute_before_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stdout", "early\n")
+        await asyncio.sleep(90)
+        since_ms = site.bus.now_ms()
+        site.logs.write("stdout", "late\n")
+        command(site, "LOGS", "l1", stream="stdout", lines=10, since_ms=since_ms)
+        command(site, "LOGS", "l2", stream="stdout", lines=10, since_ms=since_ms - 3_600_000)
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
+        assert [told["lines"] for told in site.realm.told(topic)] == [["late"], ["early", "late"]]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        said = len(site.statuses())
+        command(site, "LOGS", "l1", lines=1)
+        await site.realm.until(lambda: site.realm.told("service/web/log/app/0/n1/stderr"))
+        assert len(site.statuses()) == said
         agent.kill()
 
     in_virtual_time(main)

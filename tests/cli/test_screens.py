@@ -10,16 +10,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from dsmt.cli import screens, service_screen
+from dsmt.cli import event_lines, screens, service_screen
+from dsmt.cli.command import CliContext
+from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
 from dsmt.cli.printing import Escaping, document, folded
 from dsmt.cli.root import main
-from dsmt.cli.why import screen as why_screen
+from dsmt.cli.why_screen import screen as why_screen
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.reason import reason
 from dsmt.event.records import BrokerStats, ControllerState, Endpoint, Health, Heartbeat, Hold, Slot, SpecFact, to_data
 from dsmt.event.status import State
@@ -28,12 +32,14 @@ from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
+from dsmt.operations.read.reading_logs import Line, Told
 from dsmt.operations.read.summaries import service, services, status
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.applying import Applied
+from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
@@ -54,18 +60,17 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def check(name: str, text: str) -> None:
-    """Into a pipe nothing is cut or broken; in 80 columns no line is longer."""
-    narrow = folded(text, 80)
-    assert max(map(len, narrow.splitlines())) <= 80 or name in TABLES_WIDER
-    for path, shown in ((GOLDEN / f"{name}.txt", text), (GOLDEN / f"{name}.80.txt", narrow)):
+def check(name: str, text: str, *, folds: bool = True) -> None:
+    """Into a pipe nothing is cut or broken; in 80 columns no line is longer. Streams do not fold: they fit their own lines."""
+    shapes = {f"{name}.txt": text}
+    if folds:
+        shapes[f"{name}.80.txt"] = folded(text, 80)
+        assert max(map(len, shapes[f"{name}.80.txt"].splitlines())) <= 80
+    for path, shown in ((GOLDEN / file, shape) for file, shape in shapes.items()):
         if os.environ.get("DSMT_REWRITE"):
             GOLDEN.mkdir(exist_ok=True)
             path.write_text(shown + "\n")
         assert shown + "\n" == path.read_text()
-
-
-TABLES_WIDER: frozenset[str] = frozenset()
 
 
 def trouble() -> Realm:
@@ -274,22 +279,143 @@ def test_a_plan_is_read_from_the_change_to_the_command() -> None:
     check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], "web.yaml"))
 
 
-def test_why_names_signers_and_causes_newest_first() -> None:
+def explained(events: list[SignedEvent], recording: Recording, says: str, cut: tuple[EventId, ...] = ()) -> Explained:
+    """What `why` has found: these events, newest first."""
+    newest = sorted(events, key=lambda one: (one.event.time, one.event.sequence), reverse=True)
+    links = [
+        Link(event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause])
+        for one in newest
+    ]
+    not_followed = [str(one) for one in cut]
+    return Explained(target="web", says=says, complete=not cut, chain=links, missing=[], cut=not_followed)
+
+
+def recorded(index: int, recording: Recording, spec: SignedEvent) -> list[SignedEvent]:
+    """An instance that was placed, and is ready."""
+    slot = Slot(node="n1", spec=str(spec.id), revision=1, desired="running")
+    placed = recording.say("controller/c1", f"service/web/slot/app/{index}", to_data(slot), version=1, cause=(spec.id,))
+    health = Health(health="ready", generation=1, check="http", evidence="200 OK", failures=0, since_ms=1)
+    topic = f"service/web/health/app/{index}/n1"
+    return [placed, recording.say(f"agent/n1/web/app/{index}", topic, to_data(health), cause=(placed.id,))]
+
+
+def begun() -> tuple[Recording, SignedEvent]:
     recording = Recording()
     recording.now_ms = 1_700_000_000_000
     fact = SpecFact(spec={}, by="alice", reason="4.1.0, JIRA-790")
-    spec = recording.say("operator/alice", "service/web/spec", to_data(fact))
-    slot = Slot(node="n1", spec=str(spec.id), revision=1, desired="running")
-    placed = recording.say("controller/c1", "service/web/slot/app/0", to_data(slot), cause=(spec.id,))
-    health = Health(health="ready", generation=1, check="http", evidence="200 OK", failures=0, since_ms=1)
-    topic = "service/web/health/app/0/n1"
-    ready = recording.say("agent/n1/web/app/0", topic, to_data(health), cause=(placed.id,))
-    links = [
-        Link(event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause])
-        for one in (ready, placed, spec)
+    return recording, recording.say("operator/alice", "service/web/spec", to_data(fact), version=1)
+
+
+def test_why_answers_first_and_names_signers_and_causes_newest_first() -> None:
+    recording, spec = begun()
+    events = [spec, *recorded(0, recording, spec)]
+    told = explained(events, recording, "web/app/0 runs on n1 since 22:13:20 (2 m) and is ready, because web is r1")
+    check("why", "\n".join(why_screen(told, events=False)), folds=False)
+    check("why_events", "\n".join(why_screen(told, events=True)), folds=False)
+
+
+def failing() -> tuple[Recording, list[SignedEvent]]:
+    """Two instances, one of which fails again and again."""
+    recording, spec = begun()
+    events = [spec, *recorded(0, recording, spec), *recorded(1, recording, spec)]
+    before = events[-2]
+    about = {"layer": "application", "node": "n1", "generation": 1, "attempt": 1, "since_ms": 1, "emit_rate_s": 30.0}
+    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/1", last_output="no space left")
+    topic = "service/web/status/app/1/n1/application"
+    for number in range(4):
+        for state, more in (("running", {"pid": 40 + number}), ("failed", {"reason": msgspec.to_builtins(why)})):
+            before = recording.say("agent/n1/web/app/1", topic, {**about, "state": state, **more}, cause=(before.id,))
+            events.append(before)
+    return recording, [one for one in events if one.event.topic != "service/web/health/app/1/n1"]
+
+
+def test_why_shows_siblings_side_by_side_and_what_repeats_once_in_eighty_columns() -> None:
+    recording, events = failing()
+    told = explained(events, recording, "web: 1 of 2 ready; web/app/1 failed on n1 since 22:13:20 (2 s): exited with code 1")
+    lines = why_screen(told, events=False, width=80)
+    check("why_tree", "\n".join(lines), folds=False)
+    assert all(len(line) <= 80 for line in lines)
+    everything = why_screen(told, events=True)
+    assert sum("failed on n1" in line for line in everything) == 1 + 4
+    assert sum("failed on n1" in line for line in lines) == 2 + 0
+
+
+def test_why_lists_causes_that_have_none_themselves_one_below_the_other() -> None:
+    recording = Recording()
+    recording.now_ms = 1_700_000_000_000
+    closed = []
+    for source in ("node/n1", "monitor/n1"):
+        about = {"attachment": 1, "incarnation": 1, "pid": 1, "version": "0.1", "address": "", "since_ms": 1}
+        topic = f"broker/b1/session/{source}"
+        closed.append(recording.say("broker/b1", topic, {**about, "state": "closed", "how": "peer"}))
+    verdict = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "since_ms": 1}
+    message = {"message": "all 2 connections from n1 closed, the last at b1, none reopened"}
+    causes = tuple(one.id for one in closed)
+    dead = recording.say("controller/c1", "node/n1/verdict", {**verdict, **message}, version=1, cause=causes)
+    told = explained([dead, *closed], recording, "node/n1 is dead since 22:13:20 (2 s)")
+    check("why_node", "\n".join(why_screen(told, events=False, width=80)), folds=False)
+
+
+def test_why_says_where_depth_cut_it() -> None:
+    recording, events = failing()
+    told = explained(events[-3:], recording, "web/app/1 failed on n1", cut=events[-3].event.cause)
+    check("why_cut", "\n".join(why_screen(told, events=False)), folds=False)
+
+
+def test_tail_is_fitted_to_eighty_columns_and_whole_into_a_pipe() -> None:
+    realm = trouble()
+    dead = next(name for name in sorted(realm.view.nodes) if realm.view.winner(f"node/{name}/verdict"))
+    told = [signed.event for _, signed in realm.rows if signed.event.type != "dsmt.heartbeat"]
+    kinds = ("dsmt.session", "dsmt.service.spec", "dsmt.slot", "dsmt.status", "dsmt.health", "dsmt.node.verdict")
+    one_each = [next(event for event in reversed(told) if event.type == kind) for kind in kinds]
+    notices = [
+        Notice("dsmt.notice.gap", f"node/{dead}/probe/n1 #118..#120 of monitor/n1: not seen yet"),
+        Notice("dsmt.notice.disconnected", "from b1: nothing can be heard until a broker is back; it is tried again"),
+        Notice("dsmt.notice.badsignature", "the signature of an event on service/web/ is wrong"),
     ]
-    told = Explained(target="web/app/0", complete=True, chain=links, missing=[])
-    check("why", "\n".join(why_screen(told, events=False)))
+
+    def screen(width: int | None) -> str:
+        lines = [event_lines.event_line(event, width) for event in one_each]
+        return "\n".join([*lines, *(event_lines.notice_line(one, realm.now_ms, width) for one in notices)])
+
+    check("tail", screen(80), folds=False)
+    check("tail_pipe", screen(None), folds=False)
+    assert all(len(line) <= 80 for line in screen(80).splitlines())
+
+
+def test_a_line_is_coloured_by_how_bad_it_is_and_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = trouble()
+    told = [signed.event for _, signed in realm.rows]
+    verdict = next(event for event in told if event.type == "dsmt.node.verdict")
+    plain = event_lines.event_line(verdict, 80)
+    assert as_sent(plain) == plain
+    monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
+    assert as_sent(event_lines.event_line(verdict, 80)) == f"\x1b[31m{plain}\x1b[0m"
+
+
+def test_logs_name_the_instance_where_there_are_several_and_null_an_unknown_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = 1_700_000_000_000
+    told: list[Line | Told] = [
+        Line("web/app/0", "n1", "stdout", "listening on :20000", None, at),
+        Told("web/app/0", "web/app/0 is on n2 now"),
+        Line("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
+    ]
+    sent = io.StringIO()
+    monkeypatch.setattr("sys.stdout", Escaping(sent))
+    for ctx, many in ((CliContext(), False), (CliContext(), True), (CliContext(json=True), True)):
+        sent.write(f"== {'json' if ctx.json else 'several' if many else 'one'}\n")
+        for one in told:
+            written(ctx, one, many=many)
+    check("logs", sent.getvalue().rstrip("\n"), folds=False)
+    assert capsys.readouterr().err == "-- web/app/0 is on n2 now\n" * 2
+
+
+def test_raw_is_refused_to_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["tail", "--raw"]) == InputError.exit
+    assert "dsmt tail --raw > FILE" in capsys.readouterr().err
 
 
 def test_colour_only_repeats_what_a_word_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,4 +39,4 @@ def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something
     realm.after(0.3).step()
     (told,) = [node for node in nodes(sight(realm)) if node.node == "n2"]
     assert told.evidence is not None
-    assert "were closed by it" in told.evidence
+    assert "connections from n2 closed" in told.evidence

@@ -30,7 +30,7 @@ class Serving:
     def begin(self) -> None:
         """A run has been started: it is not ready yet."""
         if self._told != ("unready", self._memory.record.run_generation):
-            self._say("unready", check="none", evidence="it was started")
+            self._say("unready", check="none", evidence="started, not checked yet")
 
     def ready(self, *, check: str, evidence: str, checked: bool = True) -> None:
         """Serve it. Without any check its health is `none`."""
