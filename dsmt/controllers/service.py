@@ -243,7 +243,7 @@ def _slot(
         previous=previous,
         moves=moves if moves is not None else 0 if old is None else old.moves,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
-        restart=control.restart,
+        restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
         reason=hold_reason(context, entry, w.key) or w.reason,
         refused=0 if w.basis is None and context.refusal is None else context.spec.version,
@@ -267,7 +267,16 @@ def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | N
     before = entry.fact.record.previous if entry.fact is not None else None
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
-    return None if context.fleet.state(before.node) in ("dead", "left") else before
+    return None if context.fleet.state(before.node) in ("dead", "left") or _is_over(entry, before.node) else before
+
+
+def _is_over(entry: SlotEntry, node: str) -> bool:
+    """Whether a node has said that nothing is left there that could be served."""
+    instance = entry.instances.get(node)
+    if instance is None or not instance.statuses:
+        return False
+    said = instance.application
+    return not instance.left or (said is not None and said.record.state in (State.STOPPED, State.GONE))
 
 
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
@@ -348,7 +357,7 @@ def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Pr
     before = _still_previous(context, entry)
     if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only:
         return before
-    if fact.record.desired != "running" or context.control(entry).hold is not None:
+    if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None
     deadline = context.now_ms + round(context.component.update.deadline_s * 1000)
     return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)

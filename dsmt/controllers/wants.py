@@ -13,7 +13,8 @@ Rule 4: a revision that was never good in a slot, because its instance did not b
     makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
     its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
-    was said. Where there is no other place a slot that is wanted again comes up on the node that it is yet to leave.
+    was said; and what cannot be done now keeps no other cause from moving it. Where there is no other place a slot that is
+    wanted again comes up on the node that it is yet to leave.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
     node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 Rule 7: what an agent said dies by itself within a day. So the fact of a slot on a dead node says what was good there,
@@ -84,11 +85,9 @@ def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:  # n
         return back
     if _is_moved(context, entry, fact):
         return ProposedAction(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
-    leaving = _asked_to_move(context, key, entry, fact) or _leaving(context, key, entry, fact)
+    leaving = _moves(context, key, entry, fact)
     if leaving is not None:
-        context.outcome.unschedulable = True
-        if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
-            return leaving
+        return leaving
     if fact.record.desired != desired:
         return ProposedAction(key, "release", said, f"{control.by or 'nobody'} holds it no more")
     if control.restart > fact.record.restart:
@@ -145,10 +144,11 @@ def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Re
 
 
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
-    """A slot with no node: where a node runs it with no fact, it is adopted there (A5)."""
-    orphan = next((node for node in entry.holders if entry.instances[node].orphan and entry.fact is None), None)
+    """A slot with no node: where a node runs it with no fact, and may have it, it is adopted there (A5)."""
+    orphans = (node for node in entry.holders if entry.instances[node].orphan and entry.fact is None)
+    orphan = next((node for node in orphans if _adopts(context, node)), None)
     cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"
-    if orphan is not None and context.fleet.state(orphan) == "alive":
+    if orphan is not None:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
@@ -158,6 +158,13 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
     avoid = frozenset() if entry.leaves is None else frozenset({entry.leaves})
     return ProposedAction(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
+
+
+def _adopts(context: ComponentContext, node: str) -> bool:
+    """Whether a node may have what it runs with no fact: there is room for that, and data is nowhere else."""
+    if context.component.on_partition == "pinned":
+        return context.fleet.state(node) == "alive"
+    return context.chooser.admits(node) is None
 
 
 def _lost(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> ProposedAction | None:
@@ -215,6 +222,17 @@ def _is_moved(context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> 
     home, asked, node = fact.record.home, entry.move_asked, fact.record.node
     there = asked == node if asked != "" else entry.leaves != node
     return there and (home is None or is_there(context.fleet, home))
+
+
+def _moves(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
+    """The first cause to leave that can be followed now or in time: a move that cannot now keeps no other waiting."""
+    for cause in (_asked_to_move, _leaving):
+        leaving = cause(context, key, entry, fact)
+        if leaving is not None:
+            context.outcome.unschedulable = True
+            if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
+                return leaving
+    return None
 
 
 def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
