@@ -92,7 +92,7 @@ class ComponentContext:
         """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
         return bool(self.spec.signed.event.cause)
 
-    @property
+    @cached_property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
@@ -137,11 +137,13 @@ class ComponentContext:
         return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
 
     @property
-    def rolling(self) -> bool:
-        """Whether some slots implement what the spec says and others do not yet."""
-        since = self.entry.since
-        facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
-        return len({f.record.revision >= since for f in facts if f is not None and f.record.desired != "gone"}) == 2
+    def ripening(self) -> list[int]:
+        """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
+        own = (slot for place, slot in self.entry.slots.items() if place[0] == self.component.name)
+        earlier = [slot for slot in own if slot.fact is not None and slot.fact.record.revision < self.entry.since]
+        ready = (since for since in map(self.ready_since, earlier) if since is not None)
+        good = (since + round(self.component.update.healthy_after_s * 1000) for since in ready)
+        return [at for at in good if at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
 

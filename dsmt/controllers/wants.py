@@ -5,12 +5,11 @@ Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
-Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline` while
-    others still had the old one, or was parked in that time, is rolled back: the slot fact implements the last revision
-    that was good in a slot of the component, and names the refused one; all its slots follow, until there is another
-    spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
-    nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
-    makes up what all others go back to.
+Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
+    parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the
+    component, and names the refused one; all its slots follow, until there is another spec. One that says the same but
+    for how many instances there are is no other. Where none was ever good there is nothing to go back to: it stays. Which
+    was good an agent says, and is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
     its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
     was said; and what cannot be done now keeps no other cause from moving it. Where there is no other place a slot that is
@@ -117,16 +116,20 @@ def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: H
     good = context.good(entry)
     if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
         return None
+    if context.refusal is not None or context.ready_since(entry) is not None:
+        return None
     said = entry.instances[node].application if node in entry.instances else None
-    deadline = fact.time_ms + round(update.deadline_s * 1000)
+    deadline, basis = fact.time_ms + round(update.deadline_s * 1000), context.before
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
-    elif context.ready_since(entry) is None and context.now_ms >= deadline and context.rolling:
+    elif context.now_ms >= deadline:
         its = f"{key} was not ready within {update.deadline_s:g} s"
     else:
+        context.outcome.wakes += [] if basis is None else [deadline]
         return None
-    basis = context.before
-    if basis is None or context.refusal is not None:
+    if basis is None:
+        context.outcome.needs_full_pass = True
+        context.outcome.wakes += context.ripening
         return None
     why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=f"r{basis.revision}")
     cause = () if said is None else (said.id,)
@@ -245,6 +248,13 @@ def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fa
     return ProposedAction(key, "move", (control.id,), because, target=target or None, avoid=avoid)
 
 
+def _serves_before(entry: SlotEntry, fact: Held[Slot]) -> bool:
+    """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
+    instance = entry.instances.get(fact.record.node or "")
+    served = None if instance is None else instance.endpoint
+    return served is not None and served.record.ready and served.record.generation < fact.version
+
+
 def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
     node = fact.record.node or ""
     if context.component.on_partition == "pinned":
@@ -260,7 +270,11 @@ def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: He
         return ProposedAction(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
-    if context.parked(entry) and any(step.action == "move" for step in context.component.restart.escalate):
+    if (
+        context.parked(entry)
+        and not _serves_before(entry, fact)
+        and any(step.action == "move" for step in context.component.restart.escalate)
+    ):
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.instances[node].application if node in entry.instances else None

@@ -264,8 +264,9 @@ class Index:
 
     def _of_instance(self, word: str) -> Put:
         def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+            served = _served(self.slot(_key(levels)), levels[5])
             self._instance(levels, word, held)
-            if word == "health":
+            if word == "health" or _served(self.slot(_key(levels)), levels[5]) != served:
                 dirty.slots.add(_key(levels))
 
         return put
@@ -295,6 +296,13 @@ def _is_parked(slot: SlotEntry | None, node: str) -> bool:
     instance = None if slot is None else slot.instances.get(node)
     said = None if instance is None or instance.application is None else instance.application.record
     return said is not None and said.parked and said.state is not State.GONE
+
+
+def _served(slot: SlotEntry | None, node: str) -> tuple[bool, int]:
+    """What decisions read of where a copy on a node is reached; that it is said again changes nothing."""
+    instance = None if slot is None else slot.instances.get(node)
+    said = None if instance is None or instance.endpoint is None else instance.endpoint.record
+    return (False, 0) if said is None else (said.ready, said.generation)
 
 
 def _ended_on(fact: Held[Slot] | None) -> tuple[str, ...]:
