@@ -44,7 +44,7 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, only: Places
         return outcome
     contexts = {
         name: ComponentContext(
-            fleet, brake, entry=entry, spec=spec, component=component, outcome=outcome, whole=only is None
+            fleet, brake, entry=entry, spec=spec, component=entry.component(name) or component, outcome=outcome
         )
         for name, component in sorted(parsed.components.items())
     }
@@ -183,7 +183,7 @@ class _Pace:
             if context.fleet.state(fact.record.node) in ("dead", "left"):
                 continue
             since = context.ready_since(entry)
-            due = None if since is None else since + round(update.healthy_after_s * 1000)
+            due = context.good_from(entry)
             if due is not None and due <= context.now_ms:
                 continue
             deadline = fact.time_ms + round(update.deadline_s * 1000)
@@ -234,7 +234,8 @@ def _slot(
     spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
     before = None if entry.fact is None else entry.fact.record
     former = None if before is None else before.former if before.spec == spec else implemented(before)
-    home = settled(context.fleet, context.component, entry, node, moves=w.kind in ("move", "lost"))
+    governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
+    home = settled(context.fleet, governs or context.component, entry, node, moves=w.kind in ("move", "lost"))
     return Slot(
         node=node,
         spec=spec,

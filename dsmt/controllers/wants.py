@@ -93,8 +93,7 @@ def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:  # n
         return ProposedAction(
             key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
         )
-    behind = fact.record.spec != context.spec_id
-    if (behind or context.whole) and fact.record.spec != context.basis[0]:
+    if fact.record.spec != context.basis[0]:
         return _renew(context, key, entry, fact)
     return None
 
@@ -110,7 +109,7 @@ def _renew(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held
 
 
 def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    update, node = context.component.update, fact.record.node or ""
+    update, node = context.runs(fact.record).update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
         return None
     good = context.good(entry)

@@ -7,6 +7,7 @@ Rule 2: an entry that says nothing any more is dropped.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +19,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, Slot, SpecFact
 from dsmt.event.status import State
 from dsmt.spec import nodeset
+from dsmt.spec.governing import governing
 from dsmt.spec.plain import from_plain
 from dsmt.view.allocation import NOTHING, AllocationLedger, Need, SlotKey, need_of
 from dsmt.view.dirty import Dirty
@@ -187,9 +189,14 @@ class Index:
         entry = self._service(levels[1])
         dirty.services.add(entry.name)
         parsed = None if held is None else from_plain(held.record.spec)
-        entry.spec, entry.parsed = held, parsed
+        told = {} if held is None or parsed is None else held.record.earlier
+        earlier = {} if parsed is None else {one: governing(parsed, said) for one, said in told.items()}
+        entry.spec, entry.parsed, entry.earlier, entry.refusing = held, parsed, earlier, {}
+        for place, slot in entry.slots.items():
+            _refuse(entry, place, None, slot.fact)
         self.roaming.discard(entry.name)
-        if parsed is not None and any(c.each_node or c.nodes != nodeset.ALL_NODES for c in parsed.components.values()):
+        known = [*earlier.values(), *([] if parsed is None else [parsed.components])]
+        if any(c.each_node or c.nodes != nodeset.ALL_NODES for components in known for c in components.values()):
             self.roaming.add(entry.name)
         for (component, index), slot in entry.slots.items():
             self._occupy(SlotKey(entry.name, component, index), slot)
@@ -204,8 +211,7 @@ class Index:
             self.rooms.put(key, fact.record.node, self._need(key))
 
     def _need(self, key: SlotKey) -> Need:
-        parsed = self.services[key.service].parsed
-        component = None if parsed is None else parsed.components.get(key.component)
+        component = self.services[key.service].component(key.component)
         return NOTHING if component is None else need_of(component)
 
     def _entry(self, levels: list[str]) -> SlotEntry:
@@ -231,7 +237,12 @@ class Index:
 
     def _slot(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         entry, key = self._entry(levels), _key(levels)
-        before, entry.fact = entry.fact, held
+        service = self.services[key.service]
+        before, basis = entry.fact, service.gone_back_to(key.component)
+        _refuse(service, (key.component, key.index), before, held)
+        entry.fact = held
+        if service.gone_back_to(key.component) != basis:
+            self._govern(service, key.component, dirty)
         self._occupy(key, entry)
         dirty.slots.add(key)
         if (
@@ -245,6 +256,14 @@ class Index:
             dirty.nodes.add(node)
         for node in _ended_on(held):
             self.ended.setdefault(node, set()).add(key)
+
+    def _govern(self, service: ServiceEntry, component: str, dirty: Dirty) -> None:
+        """Another revision governs the slots of a component: all of them are concerned, and who waits for what they take."""
+        dirty.services.add(service.name)
+        for (name, index), slot in service.slots.items():
+            if name == component and slot.fact is not None and slot.fact.record.node is not None:
+                self._occupy(SlotKey(service.name, name, index), slot)
+                dirty.nodes.add(slot.fact.record.node)
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         if levels[6] not in ("container", "agent", "application"):
@@ -278,6 +297,18 @@ class Index:
         if instance.empty:
             del entry.instances[node]
         self._tidy(levels)
+
+
+def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | None, after: Held[Slot] | None) -> None:
+    """Count a slot among those that refuse what stands."""
+    name, index = place
+    refusing = entry.refusing.setdefault(name, [])
+    if before is not None and entry.refuses(before):
+        refusing.remove((before.record.desired == "gone", index))
+    if after is not None and entry.refuses(after):
+        insort(refusing, (after.record.desired == "gone", index))
+    if not refusing:
+        del entry.refusing[name]
 
 
 @lru_cache(maxsize=4096)

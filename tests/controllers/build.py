@@ -17,7 +17,7 @@ from dsmt.event.envelope import Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.revisions import since
+from dsmt.operations.read.revisions import following
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.keys import key_id_of
@@ -230,8 +230,8 @@ class Realm:
     def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
         """An operator applies a service file."""
         plain = spec(text)
-        same = 0 if removed else since(self.view.services.get(plain["service"]), plain)
-        record = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed, since=same)
+        fact = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        record = following(self.view.services.get(plain["service"]), fact)
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
     def control(self, key: SlotKey, **will: Any) -> SignedEvent:
