@@ -118,14 +118,15 @@ def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: H
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
     said = entry.instances[node].application if node in entry.instances else None
-    deadline, basis = fact.time_ms + round(update.deadline_s * 1000), context.before
+    deadline = fact.time_ms + round(update.deadline_s * 1000)
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
         its = f"{key} was not ready within {update.deadline_s:g} s"
     else:
-        context.outcome.wakes += [] if basis is None else [deadline]
+        context.outcome.wakes += [deadline] if context.entry.since > 1 else []  # else there is nothing to go back to
         return None
+    basis = context.before
     if basis is None:
         context.outcome.needs_full_pass = True
         context.outcome.wakes += context.ripening

@@ -13,7 +13,7 @@ from dsmt.event import records as r
 from dsmt.view import Fleet
 
 from .build import Realm, key, web
-from .scenario import Life, fingerprint, shown
+from .scenario import FullLife, Life, fingerprint, shown
 
 GOLDEN = {
     1: "a900bd109925dddfcf465eb0f03298cef94dc891c5652289c22bedfd537c5739",
@@ -72,8 +72,9 @@ def test_what_is_decided_is_at_rest_once_it_is_a_fact(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: int) -> None:
-    life, agenda = Life(seed + 200), Agenda()
+@pytest.mark.parametrize("kind", [Life, FullLife])
+def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: int, kind: type[Life]) -> None:
+    life, agenda = kind(seed + 200), Agenda()
     for step in range(80):
         what = life.happen()
         view, now_ms = life.realm.view, life.realm.now_ms
