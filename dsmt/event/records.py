@@ -159,6 +159,8 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator wants a service to be; its version is the revision. `removed` ends the service.
 
     `since` is the first revision that said the same but for how many instances there are; 0 where it is this one.
+    `earlier` is what specs that slots may go back to said otherwise of where instances may be: by their event's id, by
+    component, by field.
     """
 
     spec: dict[str, Any]
@@ -166,6 +168,7 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     removed: bool = False
     since: int = 0
+    earlier: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):

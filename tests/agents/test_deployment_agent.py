@@ -1184,6 +1184,27 @@ def test_what_is_ready_and_not_live_is_served_no_more_when_that_is_told() -> Non
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("reboots", [True, False], ids=["its machine", "it and its program"])
+def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended(reboots: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        await asyncio.sleep(60)
+        agent.kill()
+        if reboots:
+            site.machine.reboot()
+        else:
+            site.machine.alive[0].end(Exit(None, 9))
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_has_no_check_is_good_once_it_has_lived_for_long_enough_to_be_ready() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -61,7 +61,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def check(name: str, text: str, *, folds: bool = True) -> None:
-    """Into a pipe nothing is cut or broken; in 80 columns no line is longer. Streams do not fold: they fit their own lines."""
+    """Into a pipe nothing is cut or broken; in 80 columns no line is longer. Streams fit their own lines."""
     shapes = {f"{name}.txt": text}
     if folds:
         shapes[f"{name}.80.txt"] = folded(text, 80)

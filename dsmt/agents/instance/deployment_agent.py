@@ -356,7 +356,7 @@ class DeploymentAgent:
 
     async def _rest(self, at: Situation) -> None:
         """Wait until something changes or is due."""
-        due = self._due(at)
+        due = min(self._due(at), self._runner.note_good())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due == FOREVER else max(0.0, due)):
                 await self._wake.wait()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from dsmt.agents.instance import stopping
@@ -384,14 +385,21 @@ class Runner:
         )
         self._memory.save_soon(last_exit=last, ready=record.ready and runs_on, trigger=self._reporter.trigger_ids())
 
-    def _note_good(self, run: Run) -> None:
-        """Remember the revision of a run that has been ready for long enough, before that is over."""
+    def note_good(self) -> float:
+        """Write down the present revision as soon as it is good; in how many seconds it may be."""
+        return inf if self.run is None else self._note_good(self.run)
+
+    def _note_good(self, run: Run) -> float:
+        """Remember the revision of a run that has been ready for long enough; in how many seconds it may be."""
         since, plan = self.supervision.healthy_since, run.plan
         if since is None or plan is None:
-            return
+            return inf
         began = since if plan.component.health is not None else run.began
-        if self._deps.clock.boottime() - began >= plan.component.update.healthy_after_s:
-            self._memory.note(good=Good(spec=plan.spec, revision=plan.revision))
+        due = began + plan.component.update.healthy_after_s - self._deps.clock.boottime()
+        good = Good(spec=plan.spec, revision=plan.revision)
+        if due <= 0 and self._memory.record.good != good:
+            self._memory.save_soon(good=good)
+        return inf if due <= 0 else due
 
     def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         code, fields = endings.ending(ended, ran_s, started=started, watched=watched)

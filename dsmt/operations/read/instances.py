@@ -210,11 +210,11 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
 
 
 def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
-    """The component of a slot, if its service's spec knows it."""
+    """The component that governs a slot, if its service's spec knows it."""
     entry = sight.view.services.get(key.service)
-    if entry is None or entry.parsed is None or entry.spec is None or entry.spec.record.removed:
+    if entry is None or entry.spec is None or entry.spec.record.removed:
         return None
-    return entry.parsed.components.get(key.component)
+    return entry.component(key.component)
 
 
 def health(entry: SlotEntry, node: str | None, seen: Seen) -> str:
@@ -230,7 +230,9 @@ def is_ready(sight: Sight, row_: Row) -> bool:
     """Whether an instance counts as ready: healthy, or running where nothing is checked."""
     if row_.state is not Shown.RUNNING or row_.stale:
         return False
-    spec = component_of(sight, row_.key)
+    entry, slot = sight.view.services.get(row_.service), sight.view.slot(row_.key)
+    runs = None if slot is None or slot.fact is None else slot.fact.record.spec
+    spec = None if entry is None else entry.component_of(row_.component, runs)
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
 

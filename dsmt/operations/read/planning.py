@@ -29,7 +29,7 @@ from dsmt.event.records import Status as StatusRecord
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.plan_words import Places, masked, promises, why_replaced
-from dsmt.operations.read.revisions import refused, running, since
+from dsmt.operations.read.revisions import following, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.spec.changes import Change, changes, run_key
 from dsmt.spec.plain import to_plain
@@ -199,9 +199,8 @@ class _Rehearsal:
 
     def run(self) -> None:
         """Play it through."""
-        plain = to_plain(self.spec)
-        same = since(self.view.services.get(self.spec.service), plain)
-        fact = SpecFact(spec=plain, by=self.by, reason="", since=same)
+        fact = SpecFact(spec=to_plain(self.spec), by=self.by, reason="")
+        fact = following(self.view.services.get(self.spec.service), fact)
         self._say("operator/plan", f"service/{self.spec.service}/spec", to_data(fact), shared=True)
         began = self.now_ms
         for _ in range(MAX_ROUNDS):

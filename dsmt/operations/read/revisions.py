@@ -6,12 +6,14 @@ Rule 1: who changes how many instances there are, and nothing else, does not ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from dsmt.event.reason import Reason
+from dsmt.event.records import SpecFact
+from dsmt.spec.governing import Otherwise, as_it_was, otherwise
 from dsmt.view import ServiceEntry
 
 
@@ -43,6 +45,26 @@ def since(entry: ServiceEntry | None, spec: Mapping[str, Any]) -> int:
         return 0
     before = entry.spec.record.spec
     return entry.since if before != spec and _uncounted(before) == _uncounted(spec) else 0
+
+
+def following(entry: ServiceEntry | None, fact: SpecFact) -> SpecFact:
+    """A spec that follows what stands: whether it says the same, and what those said that slots may go back to."""
+    held = None if entry is None else entry.spec
+    if entry is None or held is None or fact.removed or held.record.removed:
+        return msgspec.structs.replace(fact, since=0, earlier={})
+    slots = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
+    named = {name for slot in slots for name in slot.names}
+    return msgspec.structs.replace(
+        fact, since=since(entry, fact.spec), earlier=earlier(held.record, str(held.id), fact.spec, named)
+    )
+
+
+def earlier(before: SpecFact, own: str, spec: Mapping[str, Any], named: Iterable[str] | None = None) -> dict[str, Otherwise]:
+    """What a spec said otherwise, whose event's id is `own`, and those before it that are `named`, than what follows it."""
+    stood, now = before.spec["components"], spec["components"]
+    known = before.earlier if named is None else {one: before.earlier.get(one, {}) for one in named}
+    found = {one: otherwise(as_it_was(stood, said), now) for one, said in {**known, own: {}}.items()}
+    return {one: said for one, said in sorted(found.items()) if said}
 
 
 def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dsmt.event.reason import Reason
 from dsmt.event.records import SpecFact
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
-from dsmt.operations.read.revisions import refused, since
+from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.writing import anew, bury, follow, say
@@ -237,8 +237,7 @@ async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
         await say(bus, [grave, anew(sight.view, topic, fact, subject=service)])
         return 1
-    same = 0 if fact.removed else since(entry, fact.spec)
-    await say(bus, [follow(sight.view, topic, msgspec.structs.replace(fact, since=same), subject=service)])
+    await say(bus, [follow(sight.view, topic, following(entry, fact), subject=service)])
     return 1 + (0 if before is None else before.version)
 
 

@@ -71,7 +71,8 @@ def users(sight: Sight, name: str) -> list[str]:
     found = [f"nodeset/{other}" for other, e in sorted(sight.view.nodesets.items()) if name in nodeset.mentioned(e)]
     for service, entry in sorted(sight.view.services.items()):
         for component, spec in sorted((entry.parsed.components if entry.parsed is not None else {}).items()):
-            if name in nodeset.mentioned(nodeset.parse(spec.nodes)):
+            governs = entry.component(component) or spec
+            if any(name in nodeset.mentioned(nodeset.parse(one.nodes)) for one in (spec, governs)):
                 found.append(f"{service}/{component}")
     return found
 
