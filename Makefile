@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint operate soak bench docs sim sim-long day wheel clean environment tools
+.PHONY: demo test lint operate soak bench mutants docs sim sim-long day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -51,6 +51,10 @@ soak: tools
 bench: tools
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(ONLY)
+
+mutants: tools
+	$(BIN)/pip install --quiet --editable '.[mutants]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.mutants $(or $(ROOM),event) $(MUTANTS)
 
 docs: environment
 	$(BIN)/python -m scripts.reference

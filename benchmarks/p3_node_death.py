@@ -21,7 +21,8 @@ from benchmarks.rows import Row, compare, median, percentile, row
 from benchmarks.serf import Serf, serf
 from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import Wanted, up
+from dsmt.operations.local.machine import up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.write.controlling import remove
 from dsmt.system.records import living, record_path
 

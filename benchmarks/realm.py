@@ -14,7 +14,8 @@ from typing import Any
 from dsmt.event.records import SpecFact, to_data
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import Wanted, down, up
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain

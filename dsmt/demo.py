@@ -27,7 +27,8 @@ from dsmt.event.status import State
 from dsmt.monitors.checks.http import try_http
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import Wanted, down, up
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.recording import record
 from dsmt.operations.read.explaining import why

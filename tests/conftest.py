@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 
 from dsmt.system.procfs import environment_value, pids
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell script; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 settings.register_profile("dsmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dsmt")
 

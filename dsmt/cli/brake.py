@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsmt.cli.command import CliContext, command, reason_option
-from dsmt.cli.printing import document, page
+from dsmt.cli.printing import document, one_line, page
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.summaries import Brake
 from dsmt.operations.write import braking
@@ -24,10 +24,18 @@ def show(ctx: CliContext) -> None:
 def hold(ctx: CliContext, reason: str) -> None:
     """Replace nothing until it is released; restarts on the spot go on."""
 
-    async def work(connection: Connection) -> Brake:
+    async def work(connection: Connection) -> braking.Held:
         return await braking.hold(connection.bus, by=connection.by, reason=reason)
 
-    _print(ctx, ctx.act(work))
+    done = ctx.act(work)
+    _print(ctx, done)
+    if ctx.json:
+        return
+    if done.kept:
+        print("  it was held already; nothing was changed")
+    elif done.replaced_by is not None:
+        their = f': "{one_line(done.replaced_reason)}"' if done.replaced_reason else ""
+        print(f"  this replaces the hold of {done.replaced_by}{their}")
 
 
 @command()

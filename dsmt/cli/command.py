@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from dsmt.cli.printing import columns, fitted, one_line, send
 from dsmt.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +69,21 @@ class CliContext:
                 return await work(connection)
 
         return asyncio.run(asked())
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None] | None]:
+        """How a wait tells how far it is: on one line of a terminal, which is wiped at the end; None for no terminal."""
+        if self.json or not sys.stderr.isatty():
+            yield None
+            return
+
+        def tell(text: str) -> None:
+            send(sys.stderr, f"\r\x1b[K{fitted(one_line(text), columns(sys.stderr) - 1)}")
+
+        try:
+            yield tell
+        finally:
+            send(sys.stderr, "\r\x1b[K")
 
 
 def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:

@@ -9,12 +9,15 @@ from functools import partial
 
 import click
 
+from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
-from dsmt.cli.printing import counted, document
+from dsmt.cli.names import TARGET
+from dsmt.cli.printing import counted, document, one_line, page
 from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read import waiting
+from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Waited
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
@@ -26,13 +29,13 @@ _SAID = {
     "stop": "held: they stay stopped until dsmt start {target}",
     "start": "free to run",
     "restart": "to be restarted, a few at a time",
-    "retry": "told to try again now",
+    "retry": "tried again now",
     "move": "to be moved",
 }
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -41,7 +44,7 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -50,7 +53,7 @@ def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
 @wait_option
 def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
@@ -59,15 +62,16 @@ def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @reason_option
-def retry(ctx: CliContext, target: str, reason: str) -> None:
-    """Try now what is parked or waits for its next try."""
-    _act(ctx, target, controlling.retry, reason=reason, wait=None, state="")
+@wait_option
+def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
+    """Try now what is parked, has failed or waits for its next try."""
+    _act(ctx, target, controlling.retry, reason=reason, wait=wait, state="retried")
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--to", default=None, metavar="NODE", help="To this node; else to the one that fits best.")
 @click.option("--accept-data-loss", is_flag=True, help="Also what keeps data: it begins with none, the old is left behind.")
 @reason_option
@@ -82,14 +86,21 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Done:
+        before = waiting.tries(await look(connection.bus), named) if state == "retried" else {}
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"
-        if wait is not None and state == "restarted":
-            await waiting.restarted(connection.bus, named, limit_s=limit)
-        elif wait is not None and state == "moved":
-            await waiting.moved(connection.bus, named, limit_s=limit)
-        elif wait is not None:
-            await waiting.wait_for(connection.bus, named, state, limit_s=limit)
+        if wait is None or (state == "retried" and not done.instances):
+            return done
+        with ctx.progress() as tell:
+            match state:
+                case "restarted":
+                    await waiting.restarted(connection.bus, named, limit_s=limit, tell=tell)
+                case "moved":
+                    await waiting.moved(connection.bus, named, limit_s=limit, tell=tell)
+                case "retried":
+                    await waiting.retried(connection.bus, named, before, limit_s=limit, tell=tell)
+                case _:
+                    await waiting.wait_for(connection.bus, named, state, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)
@@ -99,12 +110,12 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     said = _SAID[done.action].format(target=target)
     if done.instances:
         print(f"{', '.join(done.instances)}: {said}")
-    if done.unchanged:
-        print(f"{', '.join(done.unchanged)}: nothing to do")
+    for instance in done.unchanged:
+        print(f"{instance}: nothing to do: {one_line(done.because.get(instance, 'it is so already'))}")
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.argument("count", type=click.IntRange(min=0, max=100_000))
 @reason_option
 @wait_option
@@ -115,18 +126,22 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
     async def work(connection: Connection) -> Applied:
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
-        return done if wait is None else await waiting.settled(connection.bus, done, limit_s=limit)
+        if wait is None:
+            return done
+        with ctx.progress() as tell:
+            return await waiting.settled(connection.bus, done, limit_s=limit, tell=tell)
 
     done = ctx.act(work)
     if ctx.json:
         document(done)
     else:
-        print(f"{target}: {counted(count, 'instance')}, {done.service} r{done.revision}, {done.outcome}")
+        print(f"{target}: {counted(count, 'instance')}")
+        print(page(screens.applied(done)))
     return 1 if done.outcome in ("rolled_back", "parked") else 0
 
 
 @command()
-@click.argument("service")
+@click.argument("service", type=TARGET)
 @yes_option
 @reason_option
 @wait_option
@@ -144,7 +159,8 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
-            await waiting.ended(connection.bus, service, limit_s=limit)
+            with ctx.progress() as tell:
+                await waiting.ended(connection.bus, service, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)
@@ -159,13 +175,13 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
 def _confirm(ctx: CliContext, service: str) -> None:
     """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
     if ctx.json or not sys.stdin.isatty():
-        raise InputError("confirm", f"{service} would be removed, and nobody said yes", next=f"dsmt remove {service} --yes")
+        raise InputError("confirm", f"this removes {service}, and nobody said yes", next=f"dsmt remove {service} --yes")
     if not click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?"):
         raise FailedError("confirm.no", f"{service} is not removed: the answer was no")
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 @click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
 @click.option("--timeout", default=None, metavar="DUR", help="At most so long.")
 def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
@@ -173,7 +189,8 @@ def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     named, limit = Target.parse(target), seconds(timeout)
 
     async def work(connection: Connection) -> Waited:
-        return await waiting.wait_for(connection.bus, named, state, limit_s=limit)
+        with ctx.progress() as tell:
+            return await waiting.wait_for(connection.bus, named, state, limit_s=limit, tell=tell)
 
     done = ctx.ask(work)
     if ctx.json:

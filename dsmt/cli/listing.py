@@ -8,7 +8,8 @@ import click
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import document
+from dsmt.cli.names import TARGET, remember
+from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
@@ -26,11 +27,13 @@ def seen(ctx: CliContext) -> Sight:
     async def work(connection: Connection) -> Sight:
         return await look(connection.bus, passing=True)
 
-    return ctx.ask(work)
+    sight = ctx.ask(work)
+    remember(ctx, sight)
+    return sight
 
 
 @command()
-@click.argument("target", required=False)
+@click.argument("target", type=TARGET, required=False)
 @click.option("-l", "labels", multiple=True, metavar="KEY=VALUE", help="Only services with this label.")
 @click.option("--problems", is_flag=True, help="Only what is not as it should be.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also what has ended, and copies on other nodes.")
@@ -48,11 +51,11 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
     if ctx.json:
         document(rows)
     else:
-        print(screens.ps(rows, sight))
+        show(screens.ps(rows, sight))
 
 
 @command()
-@click.argument("target")
+@click.argument("target", type=TARGET)
 def endpoints(ctx: CliContext, target: str) -> None:
     """Where the instances of TARGET (a service, component or instance) can be reached now: one line for each port."""
     found = of_endpoints(seen(ctx), Target.parse(target))
@@ -75,7 +78,7 @@ def services(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.services(found, sight))
+        show(screens.services(found, sight))
 
 
 @command()
@@ -87,7 +90,7 @@ def brokers(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.brokers(found, sight))
+        show(screens.brokers(found, sight))
 
 
 @command()
@@ -98,4 +101,4 @@ def controllers(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.controllers(found, sight))
+        show(screens.controllers(found, sight))

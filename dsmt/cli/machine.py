@@ -15,6 +15,7 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import connect
 from dsmt.operations.local.home import Home, check_part
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
@@ -23,25 +24,29 @@ PATIENCE_S = 30.0
 
 
 @command()
-@click.option("--nodes", default=1, show_default=True, metavar="N", help="Nodes n1, n2, ... on this machine.")
-@click.option("--controllers", default=2, show_default=True, metavar="N", help="Controllers c1, c2, ...")
+@click.option("--nodes", default=None, type=int, metavar="N", help="Nodes n1, n2, ...; those of the home, or 1.")
+@click.option("--controllers", default=None, type=int, metavar="N", help="Controllers c1, ...; those of the home, or 2.")
 @click.option("--port", default=None, type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
 @click.option("--name", default=None, help="The realm's name, when it is made; local if none is given.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
-def up(ctx: CliContext, nodes: int, controllers: int, port: int | None, name: str | None, *, detach: bool) -> None:
+def up(
+    ctx: CliContext, nodes: int | None, controllers: int | None, port: int | None, name: str | None, *, detach: bool
+) -> None:
     """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
-    wanted = machine.Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
+    wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
     asyncio.run(_up(ctx, home, wanted, detach=detach))
 
 
-async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bool) -> None:
+async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> None:
     if detach:
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
         await _start(ctx, home, wanted)
         return
     was_up = machine.is_up(home)
+    if was_up and not ctx.json:
+        print("this realm is up already: Ctrl-C here ends all of it, as dsmt down does; --detach leaves it alone")
     working = asyncio.ensure_future(_start(ctx, home, wanted))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,7 +66,7 @@ async def _up(ctx: CliContext, home: Home, wanted: machine.Wanted, *, detach: bo
     working.result()
 
 
-async def _start(ctx: CliContext, home: Home, wanted: machine.Wanted) -> None:
+async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     started = await machine.up(home, wanted)
 
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
@@ -76,8 +81,8 @@ async def _start(ctx: CliContext, home: Home, wanted: machine.Wanted) -> None:
         return all(node in known and known[node].attributes for node in started.nodes) or None
 
     async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
-        what = f"{counted(wanted.nodes, 'node')} to be attached"
-        await until(connection.bus, attached, limit_s=PATIENCE_S, what=what)
+        unmet = f"{', '.join(started.nodes)} are not all attached"
+        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()

@@ -1,16 +1,19 @@
-"""`nodes`, `node show`, `node drain`, `node exclude`, `node include`."""
+"""`nodes`, `node show`, `node drain`, `node exclude`, `node include`, `node remove`."""
 
 from __future__ import annotations
 
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
+from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
 from dsmt.cli.listing import seen
-from dsmt.cli.printing import counted, document
+from dsmt.cli.names import NODE
+from dsmt.cli.printing import counted, document, one_line
+from dsmt.cli.printing import show as put
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
+from dsmt.operations.write import node_control
 from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
 
 
@@ -22,11 +25,11 @@ def nodes(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.nodes(found, sight))
+        put(screens.nodes(found, sight))
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 def show(ctx: CliContext, node: str) -> None:
     """One node and every process of ours on it; killing them all in this order is the death of the node."""
     sight = seen(ctx)
@@ -34,55 +37,88 @@ def show(ctx: CliContext, node: str) -> None:
     if ctx.json:
         document(found)
     else:
-        print(screens.node_shown(found, sight))
+        put(screens.node_shown(found, sight))
 
 
 @command()
-@click.argument("node")
+@click.argument("node", type=NODE)
 @reason_option
-@wait_option
-def drain(ctx: CliContext, node: str, reason: str, wait: str | None) -> None:
-    """Move everything off NODE and place nothing more there."""
-    _set(ctx, node, "draining", reason, wait)
-
-
-@command()
-@click.argument("node")
-@reason_option
-def exclude(ctx: CliContext, node: str, reason: str) -> None:
-    """Place nothing more on NODE; what runs there stays."""
-    _set(ctx, node, "excluded", reason, None)
-
-
-@command()
-@click.argument("node")
-@reason_option
-def include(ctx: CliContext, node: str, reason: str) -> None:
-    """Use NODE again."""
-    _set(ctx, node, "active", reason, None)
-
-
-def _set(ctx: CliContext, node: str, mode: Mode, reason: str, wait: str | None) -> None:
-    limit = seconds(wait)
+@click.option("--deadline", "--wait", default=None, metavar="DUR", help="Wait so long at most, then say what holds it.")
+@click.option("--no-wait", is_flag=True, help="Return at once; the drain goes on.")
+def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_wait: bool) -> None:
+    """Move everything off NODE and place nothing more there; done when nothing is left but what stays with its data."""
+    limit = seconds(deadline)
 
     async def work(connection: Connection) -> Controlled:
-        done = await set_mode(connection.bus, node, mode, by=connection.by, reason=reason)
-        ctx.asked = f"what was asked of {node}", f"dsmt node show {node}"
-        return done if wait is None else await drained(connection.bus, node, limit_s=limit)
+        done = await set_mode(connection.bus, node, "draining", by=connection.by, reason=reason)
+        if no_wait:
+            return done
+        ctx.asked = f"the drain of {node}", f"dsmt node show {node}"
+        with ctx.progress() as tell:
+            return await drained(connection.bus, node, limit_s=limit, tell=tell)
 
     done = ctx.act(work)
     if ctx.json:
         document(done)
         return
     was = "" if done.changed else " already"
-    match mode:
-        case "draining":
-            moving = done.instances - len(done.pinned)
-            left = f"{counted(moving, 'instance')} to move" if moving > 0 else "nothing is left to move there"
-            print(f"{node} is {done.mode}{was}: {left}; dsmt node include {node} undoes it")
-            for key in done.pinned:
-                print(f"  {key} stays with its data; dsmt move {key} --accept-data-loss moves it without")
-        case "excluded":
-            print(f"{node} is excluded{was}: nothing more is placed there; dsmt node include {node} undoes it")
-        case _:
-            print(f"{node} is active{was}")
+    moving = [one for one in done.left if not one.stays]
+    left = f"{counted(len(moving), 'instance')} to move" if moving else "nothing is left to move there"
+    print(f"{node} is {done.mode}{was}: {left}; dsmt node include {node} undoes it")
+    for one in done.left:
+        if one.stays:
+            print(f"  {one.instance} stays: {one_line(one.because)}")
+    if moving:
+        print("next: dsmt nodes names what holds it")
+
+
+@command()
+@click.argument("node", type=NODE)
+@reason_option
+def exclude(ctx: CliContext, node: str, reason: str) -> None:
+    """Place nothing more on NODE; what runs there stays."""
+    done = _set(ctx, node, "excluded", reason)
+    if not ctx.json:
+        was = "" if done.changed else " already"
+        print(f"{node} is excluded{was}: nothing more is placed there; dsmt node include {node} undoes it")
+
+
+@command()
+@click.argument("node", type=NODE)
+@reason_option
+def include(ctx: CliContext, node: str, reason: str) -> None:
+    """Use NODE again."""
+    done = _set(ctx, node, "active", reason)
+    if not ctx.json:
+        print(f"{node} is active{'' if done.changed else ' already'}")
+
+
+def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
+    async def work(connection: Connection) -> Controlled:
+        return await set_mode(connection.bus, node, mode, by=connection.by, reason=reason)
+
+    done = ctx.act(work)
+    if ctx.json:
+        document(done)
+    return done
+
+
+@command()
+@click.argument("node", type=NODE)
+@yes_option
+@reason_option
+def remove(ctx: CliContext, node: str, *, yes: bool, reason: str) -> None:
+    """Forget NODE, which is no more; one that is alive is refused. It is back when it attaches again."""
+
+    async def work(connection: Connection) -> Controlled:
+        return await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=yes)
+
+    done = ctx.act(work)
+    if ctx.json:
+        document(done)
+        return
+    was = "" if done.changed else " already"
+    print(f"{node} is removed{was}; what it ran is placed elsewhere; it is back when it attaches again")
+    directory = ctx.home().part("nodes", node)
+    if directory.exists():
+        print(f"  dsmt up starts it again: its directory is {directory}")

@@ -44,11 +44,12 @@ def show(ctx: CliContext, name: str) -> None:
 @command("set")
 @click.argument("name")
 @click.argument("expression")
-def set_one(ctx: CliContext, name: str, expression: str) -> None:
+@reason_option
+def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
     """Name EXPRESSION, as in: dsmt nodeset set good 'minus(all_nodes, failed)'."""
 
     async def work(connection: Connection) -> NodeSet:
-        return await nodesets.define(connection.bus, name, expression, by=connection.by)
+        return await nodesets.define(connection.bus, name, expression, by=connection.by, reason=reason)
 
     _print(ctx, ctx.act(work))
 
@@ -74,11 +75,12 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
 @command()
 @click.argument("name")
 @yes_option
-def remove(ctx: CliContext, name: str, *, yes: bool) -> None:
+@reason_option
+def remove(ctx: CliContext, name: str, *, yes: bool, reason: str) -> None:
     """Forget a named set; with --yes also one that is used."""
 
     async def work(connection: Connection) -> NodeSet:
-        return await nodesets.forget(connection.bus, name, by=connection.by, used=yes)
+        return await nodesets.forget(connection.bus, name, by=connection.by, used=yes, reason=reason)
 
     done = ctx.act(work)
     if ctx.json:
@@ -91,9 +93,12 @@ def _print(ctx: CliContext, found: NodeSet) -> None:
     if ctx.json:
         document(found)
         return
-    print(f"{found.name} = {found.expression}   by {one_line(found.by)}")
+    their = f': "{found.reason}"' if found.reason else ""
+    print(one_line(f"{found.name} = {found.expression}   by {found.by}{their}"))
     print(f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}")
     if found.unknown:
         print(f"  neither a set nor a node now: {', '.join(found.unknown)}")
+    if found.hides is not None:
+        print(f"  hides the node {found.hides}: wherever it is named the set is meant; dsmt nodeset remove {found.name}")
     if found.used_by:
         print(f"  used by {', '.join(found.used_by)}")

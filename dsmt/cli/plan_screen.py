@@ -1,8 +1,9 @@
-"""The screen of `dsmt plan`."""
+"""The screens of `dsmt plan` and `dsmt diff`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -13,10 +14,20 @@ from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
 
 _LONGEST = 44
+_CONTEXT = 12
+"""Characters of what is equal that are shown on both sides of what differs."""
 
 
-def screen(plan: Plan, files: str) -> str:
-    """A plan as people read it."""
+def screens(plans: Sequence[Plan], files: str) -> str:
+    """Plans as people read them; the last line does all of them, or none."""
+    told = [_screen(plan, files) for plan in plans]
+    steps = sum(len(plan.steps) for plan in plans)
+    if any(plan.changes or plan.base_revision != plan.revision for plan in plans):
+        told.append(f"{counted(steps, 'step')}.  dsmt apply {files}" + "".join(f" --plan {plan.id}" for plan in plans))
+    return "\n\n".join(told)
+
+
+def _screen(plan: Plan, files: str) -> str:
     base = f"r{plan.base_revision} -> r{plan.revision}" if plan.base_revision else f"new: r{plan.revision}"
     lines = [f"{plan.service}  {base}     (file {files})"]
     warnings = [f"  warning  {warning}" for warning in plan.warnings]
@@ -26,18 +37,16 @@ def screen(plan: Plan, files: str) -> str:
     if plan.steps:
         header = ("STEP", "INSTANCE", "WHAT", "NODE", "BECAUSE")
         laid = [
-            ((str(n), one.instance, one.action, one.node or "-", one.because), ()) for n, one in enumerate(plan.steps, 1)
+            ((str(n), one.instance.partition("/")[2], one.action, one.node or "-", one.because), ())
+            for n, one in enumerate(plan.steps, 1)
         ]
         lines += ["", *(f"  {line}" for line in table(header, laid).splitlines())]
     for one in plan.unplaced:
-        lines += [
-            "",
-            f"  {one.instance} has no place" + (f": {one_line(one.reason.message)}" if one.reason is not None else ""),
-        ]
-    if plan.base_revision:
-        lines += ["", f"  never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"]
-    lines += warnings
-    return page([*lines, "", f"{counted(len(plan.steps), 'step')}.  dsmt apply {files} --plan {plan.id}"])
+        why = f": {one.reason.message}" if one.reason is not None else ""
+        lines += ["", f"  {one.instance} will have no place{why}"]
+    told = [f"never fewer than {plan.min_ready} ready; about {format_duration(plan.estimate_s)}"] * bool(plan.base_revision)
+    lines += ["", *(f"  {said}" for said in (*told, *plan.promises))]
+    return page([*lines, *warnings])
 
 
 def difference(found: Difference) -> str:
@@ -55,23 +64,50 @@ def _changes(changes: Sequence[Change]) -> list[str]:
         if change.component != component:
             component = change.component
             lines += ["", f"  {component or '(service)'}"]
-        lines.append(_change(change))
+        lines += _change(change)
     return lines
 
 
-def _change(change: Change) -> str:
+def _change(change: Change) -> list[str]:
     if not change.key:
-        return f"  {'+' if change.old is None else '-'} the component"
+        return [f"  {'+' if change.old is None else '-'} the component"]
     if change.old is None:
-        return f"  + {change.key:<20} {_shown(change.new)}"
+        return [f"  + {change.key:<20} {_cut(_shown(change.new))}"]
     if change.new is None:
-        return f"  - {change.key:<20} {_shown(change.old)}"
+        return [f"  - {change.key:<20} {_cut(_shown(change.old))}"]
     after = "" if change.action in ("none", "rescale") else f"      {change.action}"
-    return f"  ~ {change.key:<20} {_shown(change.old)} -> {_shown(change.new)}{after}"
+    old, new = _shown(change.old), _shown(change.new)
+    if old == new:
+        return [f"  ~ {change.key:<20} {old}, another one{after}"]
+    if len(old) + len(new) <= _LONGEST:
+        return [f"  ~ {change.key:<20} {old} -> {new}{after}"]
+    old, new = _apart(old, new)
+    return [f"  ~ {change.key}{after}", f"      was  {old}", f"      now  {new}"]
 
 
 def _shown(value: Any) -> str:
     text = one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
         return text[:8]
+    return text
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _apart(old: str, new: str) -> tuple[str, str]:
+    """Two long texts without most of what they have in common, so that what differs is seen."""
+    ahead = _alike(old, new)
+    behind = _alike(old[ahead:][::-1], new[ahead:][::-1])
+    return _around(old, ahead, behind), _around(new, ahead, behind)
+
+
+def _alike(a: str, b: str) -> int:
+    """How many characters two texts have in common from their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _around(text: str, ahead: int, behind: int) -> str:
+    start, end = max(0, ahead - _CONTEXT), min(len(text), len(text) - behind + _CONTEXT)
+    return ("..." if start else "") + text[start:end] + ("..." if end < len(text) else "")

@@ -9,7 +9,10 @@ Rule 3: JSON does not go through it: it is for programs, and has escapes of its 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
@@ -21,11 +24,16 @@ from dsmt.errors import FailedError
 _COLOURS: Final = {
     **dict.fromkeys(("running", "ready", "ok", "alive", "yes"), "32"),
     **dict.fromkeys(("installing", "starting", "stopping", "draining", "unready", "suspect", "waiting"), "33"),
-    **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "DOWN", "DEGRADED", "no"), "31"),
+    **dict.fromkeys(("held", "stopped", "removing", "excluded", "drained", "rolled_back"), "33"),
+    **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "no"), "31"),
+    **dict.fromkeys(("DOWN", "DEGRADED", "down", "degraded", "refused"), "31"),
 }
+NO_END: Final = 10_000
+_SEVERITIES: Final = {"bad": "31", "warning": "33", "good": "32"}
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
 """Begins a colour of ours: a lone surrogate, which no text of others can hold, since none can be encoded."""
+_PAINT: Final = re.compile("\ud800[0-9]*m")
 _SHOWN: Final = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
     **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))},
@@ -88,9 +96,46 @@ def page(lines: Iterable[str]) -> str:
     return "\n".join(map(one_line, lines))
 
 
+def send(stream: Any, text: str) -> None:
+    """Write a text of ours as it is, at once."""
+    (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+    stream.flush()
+
+
 def _send(text: str) -> None:
     stream: Any = sys.stdout
     (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+
+
+def columns(stream: Any = None) -> int:
+    """The columns of a terminal; no end of them where a stream is none, so that nothing that is piped is cut."""
+    stream = sys.stdout if stream is None else stream
+    return shutil.get_terminal_size().columns if stream.isatty() else NO_END
+
+
+def show(text: str) -> None:
+    """Print a screen; on a terminal what is too wide for it goes on below, further in."""
+    print(folded(text, columns()))
+
+
+def folded(text: str, width: int) -> str:
+    """A screen in a width: a line that is too long is broken at spaces, and goes on two columns further in."""
+    return "\n".join(part for line in text.split("\n") for part in _folded(line, width))
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(_PAINT.sub("", line)) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    first, *rest = textwrap.wrap(
+        line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    )
+    return [first, *rest]
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in a width: what is cut off shows as `...`."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def document(value: Any) -> None:
@@ -126,6 +171,17 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[st
         lines.append(laid(row, paint=colour))
         lines += [f"  {one}" for one in below]
     return "\n".join(lines)
+
+
+def width() -> int | None:
+    """The columns of the terminal, 80 when it does not tell; None into a pipe, which has no end of a line."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def painted(text: str, severity: str) -> str:
+    """A text in the colour of how bad it is (`bad`, `warning`, `good`), on a terminal."""
+    code = _SEVERITIES.get(severity)
+    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code and coloured() else text
 
 
 def word(text: str) -> str:

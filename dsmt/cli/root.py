@@ -19,6 +19,7 @@ from typing import Any, Final, TextIO, cast
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem, shell_complete
 
 from dsmt.cli import COMMANDS, HIDDEN, Entry, Group
 from dsmt.cli.command import CliContext, common_options
@@ -27,6 +28,8 @@ from dsmt.errors import DsmtError, FailedError, RefusedError
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+COMPLETING: Final = "_DSMT_COMPLETE"
+"""Set by the shell while it asks for what a word may become: see `dsmt completion`."""
 _DEBUG: Final = "--debug"
 
 
@@ -64,6 +67,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"there is no command `{path} {args[0]}`", ctx)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without importing any; of options, what click has."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=self._table[name].help) for name in names]
+        return items if not incomplete.startswith("-") else click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
@@ -80,13 +89,26 @@ def root() -> click.Group:
         COMMANDS,
         name="dsmt",
         help="Keeps services alive on a fleet of machines, and says why everything is as it is.",
-        params=common_options(),
+        params=[*common_options(), _version_option()],
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 
 
+def _version_option() -> click.Option:
+    def told(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            from dsmt.cli.setting_up import version  # noqa: PLC0415 - lazily, for quick help
+
+            ctx.invoke(version)
+            ctx.exit(0)
+
+    return click.Option(["--version"], is_flag=True, expose_value=False, callback=told, help="The version of this program.")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code."""
+    if completing := os.environ.get(COMPLETING):
+        return shell_complete(root(), {"obj": CliContext()}, "dsmt", COMPLETING, completing)
     _any_text()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in streams)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, is_problem
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock
-from dsmt.operations.read.revisions import in_words
+from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
 from dsmt.operations.words.times import local, milliseconds, span, zone
 from dsmt.operations.write.clocks import FAR_S, difference
 
+if TYPE_CHECKING:
+    from dsmt.operations.write.applying import Applied  # the parser of YAML is slow to import
+
 _NONE = "-"
+_FIRST = "next: dsmt example > web.yaml; dsmt apply web.yaml --wait; dsmt status"
 
 
 def age(text: str | None, now_ms: int) -> str:
@@ -38,7 +43,30 @@ def ps(rows: Sequence[Row], sight: Sight) -> str:
     counts = Counter(row.state.value for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     last = f"{counted(len(rows), 'instance')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
-    return f"{table(header, laid)}\n{last}" if rows else last
+    if not rows:
+        return _first_step(sight, last)
+    return "\n".join([table(header, laid), *_refused_among(rows, sight), last])
+
+
+def _refused_among(rows: Sequence[Row], sight: Sight) -> list[str]:
+    """Of each service that was rolled back: which revision runs, and which was refused and why."""
+    lines = []
+    for name in dict.fromkeys(row.service for row in rows):
+        entry = sight.view.services.get(name)
+        denied = None if entry is None else refused(entry)
+        if entry is None or denied is None:
+            continue
+        why = "" if denied.reason is None else f": {one_line(denied.reason.message)}"
+        runs = ", ".join(f"r{number}" for number in running(entry))
+        lines.append(f"{name}: {runs} runs; r{denied.revision} was refused{why}")
+    return lines
+
+
+def _first_step(sight: Sight, last: str) -> str:
+    """An empty list; on a realm with no service also what to do first."""
+    if any(entry.spec is not None for entry in sight.view.services.values()):
+        return last
+    return f"no service is applied yet\n{_FIRST}\n{last}"
 
 
 def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
@@ -83,9 +111,22 @@ def services(found: Sequence[Service], sight: Sight) -> str:
     for one in found:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
         applied = f"{age(one.at, sight.now_ms)} ago by {one.by}" + (f': "{one.note}"' if one.note else "")
-        laid.append(((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason)]))
+        laid.append(
+            ((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason), *_owner(one)])
+        )
     last = f"{counted(len(found), 'service')}.   {freshness(sight)}"
-    return f"{table(header, laid)}\n{last}" if found else last
+    return f"{table(header, laid)}\n{last}" if found else _first_step(sight, last)
+
+
+def applied(one: Applied) -> list[str]:
+    """What became of a service that was applied, and why it is not ready."""
+    ready = f"{one.ready} of {one.wanted} ready"
+    if one.outcome == "rolled_back":
+        runs = ", ".join(f"r{number}" for number in one.running)
+        lines = [f"{one.service}  r{one.refused} was refused, {runs} runs, {ready}"]
+    else:
+        lines = [f"{one.service}  r{one.revision}  {one.outcome}" + ("" if one.outcome == "applied" else f", {ready}")]
+    return lines + [f"  {line}" for line in _acting(one.reason)]
 
 
 def revisions(one: Service) -> str:
@@ -97,14 +138,24 @@ def _refusal(one: Service) -> list[str]:
     return [] if one.refused is None else _acting(one.refused.reason)
 
 
+def _owner(one: Service) -> list[str]:
+    """Whom to call of a service that is not well."""
+    return [f"owner: {one.owner}"] if one.owner and one.state in ("degraded", "down") else []
+
+
 def _acting(reason: Reason | None) -> list[str]:
     """The reason, who acts and what to type."""
     if reason is None:
         return []
     told = [f"{reason.code}: {reason.message}"]
     if reason.next:
-        told.append(f"{reason.who}: {reason.next}")
+        told.append(f"{_ACTS.get(reason.who, reason.who)}: {reason.next}")
     return told
+
+
+_ACTS = {"dsmt": "dsmt acts; look"}
+LEFT_MOST = 5
+"""What is left on a node that is named one by one."""
 
 
 def nodes(found: Sequence[Node], sight: Sight) -> str:
@@ -151,8 +202,12 @@ def _node_below(node: Node, now_ms: int) -> list[str]:
     if node.mode_by is not None:
         verb = {"excluded": "excluded"}.get(node.mode, "drain")
         their = f': "{node.mode_reason}"' if node.mode_reason else ""
-        left = f"; {node.instances} to go" if node.mode == "draining" else ""
+        going = [one for one in node.left if not one.stays]
+        left = f"; {len(going)} to go" if node.mode == "draining" else ""
         lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{their}{left}")
+        lines += [f"  {one.instance}: {one.because}" for one in node.left[:LEFT_MOST]]
+        more = len(node.left) - LEFT_MOST
+        lines += [f"  and {more} more: dsmt ps -a"] if more > 0 else []
     if node.liveness != "alive" and node.evidence is not None:
         lines.append(node.evidence)
     why = clock(node)
@@ -185,12 +240,12 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
 
 def brokers(found: Sequence[Broker], sight: Sight) -> str:
     """The screen of `dsmt brokers`."""
-    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESSIONS", "FACTS", "DISK", "LAG", "HISTORY", "VERSION")
+    header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "SINCE", "VERSION")
     laid = []
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
-        below = [f"{one.dropped} events were refused at its door since it started"] if one.dropped else []
+        below = [f"{one.dropped} events were refused by it since it started"] if one.dropped else []
         if one.clock_ahead_s is not None and abs(one.clock_ahead_s) > FAR_S:
             off = f"its machine's clock is {difference(one.clock_ahead_s)}, and is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")
@@ -220,6 +275,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     laid = []
     for one in found:
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
+        below = [f"no lag is known: {one.lag_why}"] if one.lag_why is not None and one.alive else []
         cells = (
             one.controller,
             "yes" if one.alive else "no",
@@ -228,7 +284,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
             str(one.decisions),
             one.version,
         )
-        laid.append((cells, ()))
+        laid.append((cells, below))
     return f"{table(header, laid, right=('DECISIONS',))}\n{freshness(sight)}"
 
 
@@ -244,13 +300,16 @@ def status(told: Status, sight: Sight) -> str:
         for one in told.services:
             ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
             state = one.state if one.state in ("ok", "held", "removing", "starting") else one.state.upper()
-            laid.append(((one.service, ready, revisions(one), state), [*_refusal(one), *_acting(one.reason)]))
+            below = [*_refusal(one), *_acting(one.reason), *_owner(one)]
+            laid.append(((one.service, ready, revisions(one), state), below))
         lines += ["", *(f"  {line}" for line in table(header, laid).split("\n"))]
+    else:
+        lines += ["", "  no service is applied yet", f"  {_FIRST}"]
     rest = [alert for alert in told.alerts if alert.target.split("/")[0] not in {one.service for one in told.services}]
     if rest:
         lines.append("")
         for alert in rest:
-            lines += [f"  {alert.target}: {one_line(alert.message)}", f"    {alert.who}: {one_line(alert.next)}"]
+            lines += [f"  {alert.target}: {alert.message}", f"    {_ACTS.get(alert.who, alert.who)}: {alert.next}"]
     view = told.view
     gaps = counted(view.gaps, "gap") if view.gaps else "no gaps"
     seen = f"{view.brokers_seen} of {counted(view.brokers_total, 'broker')}"
@@ -262,7 +321,8 @@ def status(told: Status, sight: Sight) -> str:
 def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     nodes_ = told.nodes
     notes = [f"{name} DEAD" for name in nodes_.dead] + [f"{name} suspect" for name in nodes_.suspect]
-    notes += [f"{name} draining" for name in nodes_.draining] + [f"{name} excluded" for name in nodes_.excluded]
+    notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
+    notes += [f"{name} excluded" for name in nodes_.excluded]
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
     yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive"
     yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"

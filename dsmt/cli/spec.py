@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
-from dsmt.cli.printing import document, one_line, warn
+from dsmt.cli.names import TARGET
+from dsmt.cli.printing import document, one_line, page, show, warn
 from dsmt.errors import TimedOutError
 from dsmt.operations.local.connection import Connection
 
@@ -22,6 +23,7 @@ DIFFERS = 6
 @wait_option
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:
     """Make services what FILES say (service files, directories, or `-`); done once every broker's store has it."""
+    from dsmt.cli import screens  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.read import waiting  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
 
@@ -35,11 +37,12 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
         if wait is None:
             return done, None
         settled = []
-        for one in done:
-            try:
-                settled.append(await waiting.settled(connection.bus, one, limit_s=limit))
-            except TimedOutError as error:
-                return done, error
+        with ctx.progress() as tell:
+            for one in done:
+                try:
+                    settled.append(await waiting.settled(connection.bus, one, limit_s=limit, tell=tell))
+                except TimedOutError as error:
+                    return done, error
         return settled, None
 
     done, late = ctx.act(work)
@@ -50,8 +53,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
     else:
         for one in done:
             warn(one.warnings)
-            ready = f", {one.ready} of {one.wanted} ready" if wait is not None else ""
-            print(f"{one.service}  r{one.revision}  {one.outcome}{ready}")
+            print(page(screens.applied(one)))
         if wait is None:
             print(f"next: dsmt status {done[0].service}" if len(done) == 1 else "next: dsmt status")
     return 1 if any(one.outcome in ("rolled_back", "parked") for one in done) else 0
@@ -73,10 +75,9 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
     if ctx.json:
         document(found[0] if len(found) == 1 else found)
         return
-    from dsmt.cli.plan_screen import screen  # noqa: PLC0415 - only for people
+    from dsmt.cli.plan_screen import screens  # noqa: PLC0415 - only for people
 
-    named = " ".join(files)
-    print("\n\n".join(screen(one, named) for one in found))
+    show(screens(found, " ".join(files)))
 
 
 @command()
@@ -98,12 +99,12 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
     else:
         from dsmt.cli.plan_screen import difference  # noqa: PLC0415 - only for people
 
-        print("\n".join(difference(one) for one in found))
+        show("\n".join(difference(one) for one in found))
     return DIFFERS if exit_code and any(one.changes for one in found) else 0
 
 
 @command()
-@click.argument("service")
+@click.argument("service", type=TARGET)
 def get(ctx: CliContext, service: str) -> None:
     """SERVICE's file, as it was applied last; where that was refused, its first line says so."""
     from dsmt.operations.read.planning import base_of  # noqa: PLC0415 - with it

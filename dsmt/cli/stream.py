@@ -1,4 +1,4 @@
-"""`tail`, `publish`, `logs`: streams."""
+"""`tail`, `publish`: the stream of events, and a word of one's own in it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import click
 
+from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, command, seconds
-from dsmt.cli.printing import document, line, one_line
+from dsmt.cli.printing import document, line, width
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection
@@ -17,14 +18,8 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
-from dsmt.operations.words.patterns import some_topic
-from dsmt.operations.words.sentences import needs_a_person, predicate, speaker, subject
-from dsmt.operations.words.targets import Target
-from dsmt.operations.words.times import local, moment, rfc3339, zone
+from dsmt.operations.words.times import moment, zone
 from dsmt.ports.bus import Arrived, Notice
-
-STEPS = ("install", "configure", "uninstall", "stop")
-_MARKS = {"dsmt.notice.badsignature": "X"}
 
 
 @command(context_settings={"ignore_unknown_options": False})
@@ -36,7 +31,8 @@ _MARKS = {"dsmt.notice.badsignature": "X"}
 @click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
 @click.option("--follow/--no-follow", "-f", default=True, help="Go on with what comes (the default), or end.")
 @click.option("--no-signals", is_flag=True, help="Facts only.")
-@click.option("--wide", is_flag=True, help="Also id, clock, cause and topic.")
+@click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, what is said again.")
+@click.option("--wide", is_flag=True, help="Whole lines, and id, clock, cause and topic.")
 @click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
 def tail(
     ctx: CliContext,
@@ -49,12 +45,21 @@ def tail(
     sources: tuple[str, ...],
     follow: bool,
     no_signals: bool,
+    everything: bool,
     wide: bool,
     raw: bool,
 ) -> None:
-    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified."""
+    """The stream of events on TOPICS (a subtree ends in `/`; all of them when none is named), verified.
+
+    What passes all the time is left out: heartbeats, measurements, what instances write, command lines that come
+    and go. `--all` shows it, and so does naming it: a topic with `heartbeat`, `stats`, `attributes`, `log` or `operator`
+    in it, `--type`, `--source`.
+    """
     if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
+    if raw and sys.stdout.isatty():
+        said = "--raw writes signed events as bytes, which a terminal cannot show"
+        raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
 
     async def work(connection: Connection) -> None:
         bus = connection.bus
@@ -64,7 +69,7 @@ def tail(
         if isinstance(end, EventId):
             raise InputError("time.form", "--until takes a time, not an event", next="name its time")
         wanted = Wanted(
-            patterns=tuple(map(some_topic, topics)) or ("/",),
+            patterns=topics or ("/",),
             last=10 if last is None and since is None else last,
             since=begin,
             until_ms=end,
@@ -72,6 +77,8 @@ def tail(
             sources=sources,
             signals=not no_signals,
             follow=follow,
+            routine=everything or raw,
+            repeats=everything or raw or ctx.json,
         )
         printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
         printer.begin()
@@ -92,13 +99,12 @@ class _Printer:
         self._keys: set[bytes] = set()
 
     def begin(self) -> None:
-        if self._raw or self._ctx.json:
+        if self._raw or self._ctx.json or not sys.stdout.isatty():
             return
         realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
         ends = "; ^C ends" if self._wanted.follow else ""
-        sys.stdout.write(
-            f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --\n"
-        )
+        told = f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --"
+        sys.stdout.write(event_lines.cut(told, self._width()) + "\n")
 
     def batch(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -128,22 +134,16 @@ class _Printer:
         bus = self._connection.bus
         if self._ctx.json:
             line(notice_object(notice, reader=bus.source, number=self._notices, now_ms=bus.now_ms()))
-        elif notice.type in _MARKS:
-            sys.stdout.write(f"{local(bus.now_ms(), milli=True)} X {one_line(notice.message)}; not shown\n")
-        elif notice.type != CAUGHT_UP or self._wide:
-            sys.stdout.write(f"-- {notice.type.rsplit('.', 1)[1].upper()} {one_line(notice.message)}\n")
+        elif notice.type != CAUGHT_UP or notice.fields or self._wide:
+            sys.stdout.write(event_lines.notice_line(notice, bus.now_ms(), self._width()) + "\n")
 
     def _event(self, arrived: Arrived) -> None:
         event = arrived.signed.event
-        mark = "!" if needs_a_person(event) else "+"
-        said = one_line(predicate(event))
-        sys.stdout.write(
-            f"{local(event.time_ms, milli=True)} {mark} {subject(event):<14} {said:<44} {speaker(event.source)}\n"
-        )
-        if self._wide:
-            sys.stdout.write(f"    {event.id}  {event.topic}  hlc {event.time}  {event.type}\n")
-            if event.cause:
-                sys.stdout.write(f"    because {' '.join(map(str, event.cause))}\n")
+        lines = [event_lines.event_line(event, self._width()), *(event_lines.detail_lines(event) if self._wide else [])]
+        sys.stdout.write("".join(f"{one}\n" for one in lines))
+
+    def _width(self) -> int | None:
+        return None if self._wide else width()
 
 
 @command()
@@ -167,31 +167,3 @@ def publish(ctx: CliContext, topic: str, data: str, subject: str, ttl: str | Non
         document(done)
     else:
         print(f"{done.topic}  {done.id}  {done.level} at {done.copies}")
-
-
-@command()
-@click.argument("target")
-@click.option("-n", "lines", type=click.IntRange(min=0, max=10_000), default=100, help="The last N lines of each stream.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("--previous", is_flag=True, help="Of the run before the present one.")
-@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
-def logs(ctx: CliContext, target: str, lines: int, *, follow: bool, previous: bool, step: str | None) -> None:
-    """What the instances of TARGET have written."""
-    from dsmt.operations.read.reading_logs import logs as read  # noqa: PLC0415 - lazily, for quick help
-
-    if step is not None and (follow or previous):
-        raise InputError("logs.form", "--step excludes --follow and --previous", next="take one of them")
-    named = Target.parse(target)
-    many = named.index is None
-
-    async def work(connection: Connection) -> None:
-        async for batch in read(connection.bus, named, lines=lines, follow=follow, previous=previous, step=step):
-            for one in batch:
-                if ctx.json:
-                    told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
-                    line({**told, "time": rfc3339(one.time_ms)})
-                else:
-                    sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")
-            sys.stdout.flush()
-
-    ctx.act(work)

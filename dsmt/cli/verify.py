@@ -102,7 +102,7 @@ def _show_history(history: History) -> None:
     print(f"the history of {history.broker}: {counted(history.rows, 'row')}, signed {history.signed_at}")
     for number, what in (
         (history.trimmed, "trimmed, as their broker says"),
-        (history.left_out, "left out: of topics that were not wanted"),
+        (history.left_out, f"left out: of topics other than {', '.join(history.wanted)}, says who wrote the file"),
         (history.lost, "LOST: nobody says that they were trimmed"),
     ):
         if number:

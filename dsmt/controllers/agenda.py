@@ -1,7 +1,8 @@
 """The agenda: which services the next decision must look at, and when one is due.
 
-Rule 1: whatever it leaves out would give no intent (a property test holds it against a look at everything).
-Rule 2: a slot that changed is looked at by itself, unless its service is restless; then the whole service is.
+Rule 1: whatever it leaves out would give no intent (a property test and invariant 12.12 hold it against a full look).
+    So what only time will change is a wake, and what one slot's fact means for others makes the service one that changed.
+Rule 2: a slot that changed is looked at by itself, unless its service needs a full pass; then the whole service is.
 Rule 3: a node that changed concerns the slots on it, what it reports with no slot fact, and every service that waits for
     nodes or follows their set.
 Rule 4: what concerns the realm (brokers, named sets, the brake) means everything.

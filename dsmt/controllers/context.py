@@ -1,4 +1,4 @@
-"""The case: all that a decision about one component reads, and how its slot facts are written."""
+"""The context of a component: all that a decision about it reads, and how its slot facts are written."""
 
 from __future__ import annotations
 
@@ -44,13 +44,11 @@ class ComponentContext:
         spec: Held[SpecFact],
         component: ComponentSpec,
         outcome: Outcome,
-        whole: bool = True,
     ) -> None:
         self.fleet, self.brake, self.entry, self.spec = fleet, brake, entry, spec
         self.component = component
+        """What governs its slots: what stands or, where that was refused, what was gone back to."""
         self.outcome = outcome
-        self.whole = whole
-        """False while single slots are looked at that nothing else depends on."""
         self.now_ms = fleet.now_ms
         self.spec_id = str(spec.id)
         self.nodes: dict[int, str] = {}
@@ -92,7 +90,7 @@ class ComponentContext:
         """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
         return bool(self.spec.signed.event.cause)
 
-    @property
+    @cached_property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
         own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
@@ -125,9 +123,8 @@ class ComponentContext:
         if fact is None:
             return None
         present, told = implemented(fact.record), fact.record
-        since, node = self.ready_since(slot), told.node or ""
-        healthy_after_ms = round(self.component.update.healthy_after_s * 1000)
-        if since is not None and since + healthy_after_ms <= lost_since(self.fleet, node):
+        due, node = self.good_from(slot), told.node or ""
+        if due is not None and due <= lost_since(self.fleet, node):
             return present
         if told.good == present:
             return present
@@ -137,11 +134,11 @@ class ComponentContext:
         return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
 
     @property
-    def rolling(self) -> bool:
-        """Whether some slots implement what the spec says and others do not yet."""
-        since = self.entry.since
-        facts = (slot.fact for place, slot in self.entry.slots.items() if place[0] == self.component.name)
-        return len({f.record.revision >= since for f in facts if f is not None and f.record.desired != "gone"}) == 2
+    def ripening(self) -> list[int]:
+        """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
+        own = (slot for place, slot in self.entry.slots.items() if place[0] == self.component.name)
+        earlier = [slot for slot in own if slot.fact is not None and slot.fact.record.revision < self.entry.since]
+        return [at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
 
@@ -152,10 +149,21 @@ class ComponentContext:
             return None
         health = slot.instances[slot.fact.record.node or ""].health
         if health is None:
-            return since if self.component.health is None else None
+            return since if self.runs(slot.fact.record).health is None else None
         if health.record.generation < slot.fact.version or health.record.health == "unready":
             return None
         return max(since, health.record.since_ms if health.record.health == "ready" else since)
+
+    def good_from(self, slot: SlotEntry) -> int | None:
+        """When the present generation will have been ready for long enough (realm ms), if it stays so."""
+        since = self.ready_since(slot)
+        if since is None or slot.fact is None:
+            return None
+        return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
+
+    def runs(self, slot: Slot) -> ComponentSpec:
+        """The component as the revision has it that a slot fact implements."""
+        return self.entry.component_of(self.component.name, slot.spec) or self.component
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
@@ -171,13 +179,14 @@ class ComponentContext:
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
-        """Say a slot fact, unless the winner says it already (A13); whether it was said."""
+        """Say a slot fact, unless the winner says it already (A13); whether it was said. It takes what governs it."""
         intent = slot_intent(key, self.slot(key), slot, cause, because)
         if intent is None:
             return False
         self.outcome.intents.append(intent)
         node = None if slot.desired == "gone" else slot.node
-        self.fleet.view.rooms.put(key, node, need_of(self.component))
+        refuses = self.refusal is None and slot.refused >= self.entry.since
+        self.fleet.view.rooms.put(key, node, need_of(self.runs(slot) if refuses else self.component))
         return True
 
     def control(self, slot: SlotEntry) -> SlotControl:

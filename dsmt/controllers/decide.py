@@ -71,7 +71,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a slot that is to run has no node that lives: the brake, or no place; None when it has, or may have next."""
     view, slot = fleet.view, fleet.view.slot(key)
     entry = view.services.get(key.service)
-    component = None if entry is None or entry.parsed is None else entry.parsed.components.get(key.component)
+    component = None if entry is None else entry.component(key.component)
     if component is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return None
     pinned = waits_for_home(fleet, key, component, slot)

@@ -1,4 +1,4 @@
-"""Roads: the two ways in which a node is found to be dead (rule F2, F4).
+"""Node failure: the two ways in which a node is found to be dead (rule F2, F4).
 
 Rule 1, closed: the newest attachments of all of a node's sources (`Fleet.words`) were closed by the peer at a live
     broker, and none has attached anew for `CLOSED_MS`: dead. Where too many were closed at once (`evidence`), the second
@@ -63,7 +63,7 @@ def _closed(fleet: Fleet, node: str, words: Sequence[Word[Held[Session]]]) -> In
     due = last + CLOSED_MS
     if fleet.now_ms < due:
         return due
-    message = f"all {len(words)} sessions of {node} were closed by it, the last at {first.broker}, none has come back"
+    message = f"all {len(words)} connections from {node} closed, the last at {first.broker}, none reopened"
     return _verdict(fleet, node, road="closed", since_ms=last, words=words, failed=(), message=message)
 
 

@@ -6,6 +6,8 @@ Rule 1: the slot fact names its `home`: the node, and the id of the key that it 
 Rule 2: neither the death of its node, nor a drain, an exclusion or another node set moves it: it waits, and a person is
     told. It moves when an operator asks for that and accepts the loss of the data, which is used up by that one move.
 Rule 3: a slot that was ended and is wanted again comes back to its home.
+Rule 4: one of `each_node` ends with its node and is never elsewhere; but it begins on no other machine of that name either,
+    until an operator accepts the loss of its data: that is a move to where it is.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def key_of(fleet: Fleet, node: str) -> str:
 
 def home_of(component: ComponentSpec, slot: SlotEntry) -> Home | None:
     """Where a pinned slot's data is; None for one that may be anywhere, or was nowhere yet."""
-    if component.on_partition != "pinned" or component.each_node or slot.fact is None:
+    if component.on_partition != "pinned" or slot.fact is None:
         return None
     return slot.fact.record.home
 
@@ -58,7 +60,7 @@ def waits_for_home(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: S
     state = fleet.state(home.node)
     if not is_there(fleet, home):
         is_now = "is another machine now, with another key"
-    elif state in ("dead", "left"):
+    elif state in ("dead", "left") and not component.each_node:
         is_now = "is dead" if state == "dead" else "has left"
     else:
         return None

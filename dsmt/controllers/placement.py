@@ -113,6 +113,16 @@ class Chooser:
     def faults(self, node: str, avoid: Iterable[str] = ()) -> Iterator[Misfit]:
         """All that keeps an instance off a node, in the order of `CLAUSES`; a clause may be failed in several ways."""
         room = self.rooms.room(node)
+        yield from self._admitting(node, room)
+        if node in avoid:
+            yield Misfit("avoid", f"it is to leave {node}, or is parked there")
+        yield from self._room(node, room)
+
+    def admits(self, node: str) -> Misfit | None:
+        """The first clause that a node fails for what it runs already, and so has room for."""
+        return next(self._admitting(node, self.rooms.room(node)), None)
+
+    def _admitting(self, node: str, room: Room) -> Iterator[Misfit]:
         yield from self._in_set(node, room)
         state = self.fleet.state(node)
         if state != "alive":
@@ -121,9 +131,6 @@ class Chooser:
         if entry is not None and entry.mode != "active":
             yield Misfit("mode", f"{node} is {entry.mode}")
         yield from self._able(node, room)
-        if node in avoid:
-            yield Misfit("avoid", f"it is to leave {node}, or is parked there")
-        yield from self._room(node, room)
 
     def stays(self, node: str) -> Misfit | None:
         """What lastingly forbids a node to keep an instance that it has; None when it may."""

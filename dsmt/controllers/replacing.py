@@ -21,8 +21,7 @@ STABLE_MS: Final = 60_000
 
 def replaced(view: View, key: SlotKey) -> ComponentSpec | None:
     """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
-    slot, parsed = view.slot(key), view.services[key.service].parsed
-    component = None if parsed is None else parsed.components.get(key.component)
+    slot, component = view.slot(key), view.services[key.service].component(key.component)
     if slot is None or slot.fact is None or component is None or slot.fact.record.desired != "running":
         return None
     if slot.hold is not None:

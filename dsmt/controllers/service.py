@@ -44,7 +44,7 @@ def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, only: Places
         return outcome
     contexts = {
         name: ComponentContext(
-            fleet, brake, entry=entry, spec=spec, component=component, outcome=outcome, whole=only is None
+            fleet, brake, entry=entry, spec=spec, component=entry.component(name) or component, outcome=outcome
         )
         for name, component in sorted(parsed.components.items())
     }
@@ -183,7 +183,7 @@ class _Pace:
             if context.fleet.state(fact.record.node) in ("dead", "left"):
                 continue
             since = context.ready_since(entry)
-            due = None if since is None else since + round(update.healthy_after_s * 1000)
+            due = context.good_from(entry)
             if due is not None and due <= context.now_ms:
                 continue
             deadline = fact.time_ms + round(update.deadline_s * 1000)
@@ -234,7 +234,8 @@ def _slot(
     spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
     before = None if entry.fact is None else entry.fact.record
     former = None if before is None else before.former if before.spec == spec else implemented(before)
-    home = settled(context.fleet, context.component, entry, node, moves=w.kind in ("move", "lost"))
+    governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
+    home = settled(context.fleet, governs or context.component, entry, node, moves=w.kind in ("move", "lost"))
     return Slot(
         node=node,
         spec=spec,
@@ -243,7 +244,7 @@ def _slot(
         previous=previous,
         moves=moves if moves is not None else 0 if old is None else old.moves,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
-        restart=control.restart,
+        restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
         reason=hold_reason(context, entry, w.key) or w.reason,
         refused=0 if w.basis is None and context.refusal is None else context.spec.version,
@@ -267,7 +268,16 @@ def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | N
     before = entry.fact.record.previous if entry.fact is not None else None
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
-    return None if context.fleet.state(before.node) in ("dead", "left") else before
+    return None if context.fleet.state(before.node) in ("dead", "left") or _is_over(entry, before.node) else before
+
+
+def _is_over(entry: SlotEntry, node: str) -> bool:
+    """Whether a node has said that nothing is left there that could be served."""
+    instance = entry.instances.get(node)
+    if instance is None or not instance.statuses:
+        return False
+    said = instance.application
+    return not instance.left or (said is not None and said.record.state in (State.STOPPED, State.GONE))
 
 
 def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
@@ -348,7 +358,7 @@ def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Pr
     before = _still_previous(context, entry)
     if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only:
         return before
-    if fact.record.desired != "running" or context.control(entry).hold is not None:
+    if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None
     deadline = context.now_ms + round(context.component.update.deadline_s * 1000)
     return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)

@@ -1,19 +1,19 @@
-"""Wants: what one slot's facts ask for, before anything is chosen (rule A8, A10).
+"""Wants: what one slot's facts ask for, as the one action that is proposed, before a place is chosen (rule A8, A10).
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
 Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
-Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline` while
-    others still had the old one, or was parked in that time, is rolled back: the slot fact implements the last revision
-    that was good in a slot of the component, and names the refused one; all its slots follow, until there is another
-    spec. One that says the same but for how many instances there are is no other. Where none was ever good there is
-    nothing to go back to: it stays. Which was good an agent says, and is believed of what its slot's fact names: no node
-    makes up what all others go back to.
+Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
+    parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the
+    component, and names the refused one; all its slots follow, until there is another spec. One that says the same but
+    for how many instances there are is no other. Where none was ever good there is nothing to go back to: it stays. Which
+    was good an agent says, and is believed of what its slot's fact names: no node makes up what all others go back to.
 Rule 5: a move that an operator asked for is done when the slot is there, or elsewhere than it was where no node was named;
     its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
-    was said. Where there is no other place a slot that is wanted again comes up on the node that it is yet to leave.
+    was said; and what cannot be done now keeps no other cause from moving it. Where there is no other place a slot that is
+    wanted again comes up on the node that it is yet to leave.
 Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
     node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
 Rule 7: what an agent said dies by itself within a day. So the fact of a slot on a dead node says what was good there,
@@ -84,19 +84,16 @@ def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:  # n
         return back
     if _is_moved(context, entry, fact):
         return ProposedAction(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
-    leaving = _asked_to_move(context, key, entry, fact) or _leaving(context, key, entry, fact)
+    leaving = _moves(context, key, entry, fact)
     if leaving is not None:
-        context.outcome.unschedulable = True
-        if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
-            return leaving
+        return leaving
     if fact.record.desired != desired:
         return ProposedAction(key, "release", said, f"{control.by or 'nobody'} holds it no more")
     if control.restart > fact.record.restart:
         return ProposedAction(
             key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
         )
-    behind = fact.record.spec != context.spec_id
-    if (behind or context.whole) and fact.record.spec != context.basis[0]:
+    if fact.record.spec != context.basis[0]:
         return _renew(context, key, entry, fact)
     return None
 
@@ -112,22 +109,27 @@ def _renew(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held
 
 
 def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    update, node = context.component.update, fact.record.node or ""
+    update, node = context.runs(fact.record).update, fact.record.node or ""
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
         return None
     good = context.good(entry)
     if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
         return None
+    if context.refusal is not None or context.ready_since(entry) is not None:
+        return None
     said = entry.instances[node].application if node in entry.instances else None
     deadline = fact.time_ms + round(update.deadline_s * 1000)
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
-    elif context.ready_since(entry) is None and context.now_ms >= deadline and context.rolling:
+    elif context.now_ms >= deadline:
         its = f"{key} was not ready within {update.deadline_s:g} s"
     else:
+        context.outcome.wakes += [deadline] if context.entry.since > 1 else []  # else there is nothing to go back to
         return None
     basis = context.before
-    if basis is None or context.refusal is not None:
+    if basis is None:
+        context.outcome.needs_full_pass = True
+        context.outcome.wakes += context.ripening
         return None
     why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=f"r{basis.revision}")
     cause = () if said is None else (said.id,)
@@ -145,10 +147,11 @@ def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Re
 
 
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:
-    """A slot with no node: where a node runs it with no fact, it is adopted there (A5)."""
-    orphan = next((node for node in entry.holders if entry.instances[node].orphan and entry.fact is None), None)
+    """A slot with no node: where a node runs it with no fact, and may have it, it is adopted there (A5)."""
+    orphans = (node for node in entry.holders if entry.instances[node].orphan and entry.fact is None)
+    orphan = next((node for node in orphans if _adopts(context, node)), None)
     cause, because = [context.spec.id], f"{context.spec.record.by} applied revision {context.spec.version} of {key.service}"
-    if orphan is not None and context.fleet.state(orphan) == "alive":
+    if orphan is not None:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
@@ -158,6 +161,13 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
     avoid = frozenset() if entry.leaves is None else frozenset({entry.leaves})
     return ProposedAction(key, "place", tuple(cause), because, target=asked or None, avoid=avoid)
+
+
+def _adopts(context: ComponentContext, node: str) -> bool:
+    """Whether a node may have what it runs with no fact: there is room for that, and data is nowhere else."""
+    if context.component.on_partition == "pinned":
+        return context.fleet.state(node) == "alive"
+    return context.chooser.admits(node) is None
 
 
 def _lost(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> ProposedAction | None:
@@ -204,9 +214,12 @@ def _keep(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[
 
 
 def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
-    """The node to which a slot would go now, or None when there is none."""
-    if wanted.target is not None:
-        return wanted.target if context.chooser.misfit(wanted.target) is None else None
+    """The node to which a slot would go now, or None when there is none. One that is there already takes no more room."""
+    fact, target = context.slot(wanted.key).fact, wanted.target
+    if target is not None:
+        there = fact is not None and fact.record.node == target and context.fleet.state(target) == "alive"
+        fault = context.chooser.stays(target) if there else context.chooser.misfit(target)
+        return target if fault is None else None
     return context.chooser.choose(wanted.key, wanted.avoid)
 
 
@@ -217,6 +230,17 @@ def _is_moved(context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> 
     return there and (home is None or is_there(context.fleet, home))
 
 
+def _moves(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
+    """The first cause to leave that can be followed now or in time: a move that cannot now keeps no other waiting."""
+    for cause in (_asked_to_move, _leaving):
+        leaving = cause(context, key, entry, fact)
+        if leaving is not None:
+            context.outcome.unschedulable = True
+            if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
+                return leaving
+    return None
+
+
 def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     control, target = entry.control, entry.move_asked
@@ -225,6 +249,13 @@ def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fa
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     avoid = frozenset({fact.record.node or ""})
     return ProposedAction(key, "move", (control.id,), because, target=target or None, avoid=avoid)
+
+
+def _serves_before(entry: SlotEntry, fact: Held[Slot]) -> bool:
+    """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
+    instance = entry.instances.get(fact.record.node or "")
+    served = None if instance is None else instance.endpoint
+    return served is not None and served.record.ready and served.record.generation < fact.version
 
 
 def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
@@ -242,7 +273,11 @@ def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: He
         return ProposedAction(key, "move", (control.id,), because, gated=not on_the_way, avoid=avoid, reason=why)
     if context.component.each_node:
         return None
-    if context.parked(entry) and any(step.action == "move" for step in context.component.restart.escalate):
+    if (
+        context.parked(entry)
+        and not _serves_before(entry, fact)
+        and any(step.action == "move" for step in context.component.restart.escalate)
+    ):
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.instances[node].application if node in entry.instances else None

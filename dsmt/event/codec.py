@@ -7,7 +7,7 @@ Rule 3: the signature is over the Sig_structure of RFC 9052 4.4 with the payload
 Rule 4: keys of one map are all text, so both of CBOR's canonical orders agree. Data is what JSON and every other
     reader can hold as well: null, booleans, 64-bit integers, finite numbers, text, bytes, lists and maps, at most
     `MAX_DEPTH` deep. No other tag, and nothing that is unequal to itself.
-Rule 5: `decode` checks form, never trust; `reencodes` is the door's test that the bytes are the canonical ones.
+Rule 5: `decode` checks form, never trust; `reencodes` is the validator's test that the bytes are the canonical ones.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 def reencodes(signed: SignedEvent, envelope: Envelope) -> bool:
-    """Whether the payload is the one deterministic encoding of its event: the door's test."""
+    """Whether the payload is the one deterministic encoding of its event: the validator's test."""
     try:
         return payload(signed.event) == envelope.payload
     except Exception:  # noqa: BLE001 - a value that cannot be encoded at all does not re-encode

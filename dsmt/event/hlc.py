@@ -3,7 +3,7 @@
 Rule 1: a value is 48 bits of milliseconds since 1970 and 16 bits of counter: `ms << 16 | counter`.
 Rule 2: `tick` is greater than every value ticked or merged before.
 Rule 3: a value more than `BOUND_MS` ahead of one's own realm time is not merged (rule A2); the reader
-    still takes the event, for time is judged once, at the first broker's door.
+    still takes the event, for time is judged once, by the first broker that has it.
 Rule 4: it orders nothing but the siblings of one version (rule A1, A3).
 """
 

@@ -159,6 +159,8 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator wants a service to be; its version is the revision. `removed` ends the service.
 
     `since` is the first revision that said the same but for how many instances there are; 0 where it is this one.
+    `earlier` is what specs that slots may go back to said otherwise of where instances may be: by their event's id, by
+    component, by field.
     """
 
     spec: dict[str, Any]
@@ -166,6 +168,7 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     removed: bool = False
     since: int = 0
+    earlier: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +176,7 @@ class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
 
     expression: str
     by: str
+    reason: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,6 +291,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     restarts: int = 0
     restarts_recent: int = 0
+    failures: int = 0
+    """Failures in a row: the next try is one more than these."""
     next_try_ms: int | None = None
     parked: bool = False
     last_exit: LastExit | None = None
@@ -299,7 +305,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastExit(msgspec.Struct, frozen=True, kw_only=True):
-    """How the run before this one ended."""
+    """How the run before this one ended; what failed before it could run has neither code nor signal."""
 
     code: int | None
     signal: str | None
@@ -349,11 +355,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogLines(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`."""
+    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`.
+
+    `written_ms` is when they were written, to within a second, if their agent saw them come; `upto` is the place in its
+    stream behind them, from where a later command may go on.
+    """
 
     command: str
     lines: tuple[str, ...]
     last: bool
+    written_ms: int | None = None
+    upto: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,21 +3,23 @@
 Rule 1: a topic that no row takes cannot be published.
 Rule 2: `owner` names the one source that may write an owned topic; `roles` the kinds of source that may write a
     shared one.
-Rule 3: grants, the door's schema, fact order, time to live, level of acknowledgement and budget follow from the row.
+Rule 3: grants, the validator's schema, fact order, time to live, level of acknowledgement and budget follow from the row.
 Rule 4: `<name>` stands for one level, `<name/>` for all that are left.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import count
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from dsmt.event import records as r
 from dsmt.event.envelope import Event
+from dsmt.event.topic import MAX_LEVELS, matches
 
 Kind = Literal["fact", "signal"]
 Budget = Literal["evidence", "signal", "log"]
@@ -221,6 +223,25 @@ def can_match(pattern: str, template: str) -> bool:
     if not all(want in {"+", level} or level[0] == "<" for want, level in zip(wanted, levels, strict=False)):
         return False
     return len(levels) > len(wanted) if subtree else len(levels) == len(wanted)
+
+
+def take_everything(patterns: Iterable[str]) -> bool:
+    """Whether some pattern takes each topic that can be published on.
+
+    Tried with names of which no pattern speaks: only what takes any name takes those.
+    """
+    known = tuple(patterns)
+    spoken = {level for pattern in known for level in pattern.split("/")}
+    name = next(name for name in (f"any{n}" for n in count()) if name not in spoken)
+    return all(any(matches(pattern, topic) for pattern in known) for row in TOPICS for topic in _examples(row, name))
+
+
+def _examples(row: Row, name: str) -> Iterator[str]:
+    """A topic of the row for each number of levels that it may have, with this name at each open level."""
+    levels = [name if level.startswith("<") else level for level in row.template.removesuffix("/>").split("/")]
+    yield "/".join(levels)
+    for more in range(1, MAX_LEVELS - len(levels) + 1) if row.template.endswith("/>") else ():
+        yield "/".join([*levels, *[name] * more])
 
 
 def unify(template: str, name: str) -> Mapping[str, str] | None:

@@ -83,7 +83,7 @@ class Emission(Protocol):
     async def acknowledged(self) -> Ack:
         """Wait for the acknowledgement.
 
-        Raises `RefusedError` when the door said no (`stale`: another fact was first), `FailedError` (`unanswered`) for a
+        Raises `RefusedError` when the broker said no (`stale`: another fact was first), `FailedError` (`unanswered`) for a
         shared fact of which nobody knows whether it was stored: it is not said again; look, and decide anew (A3).
         """
         ...

@@ -71,7 +71,7 @@ class Kept:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A client's message. `start` has program and directory (record too), `status` pid and started."""
+    """A client's message. `start` and `keep` have program and directory (record too), `status` pid and started."""
 
     op: str
     program: str = ""
@@ -253,17 +253,24 @@ class Spawner:
             request = msgspec.json.decode(message, type=Request)
             if request.op == "start":
                 return _as_json(self._fork(request.program, request.directory, request.record))
+            if request.op == "keep":
+                return self._keep(request.program, request.directory)
             if request.op == "status":
                 return self._status(Identity(request.pid, request.started, boot()))
             if request.op == "list":
                 return {"processes": self._list()}
-            raise InputError("spawner.request", f"{request.op!r} is none of start, status, list")
+            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, status, list")
         except msgspec.DecodeError as error:
             return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except OSError as error:
             return {"error": {"code": "start.driver", "message": f"the spawner could not: {error}"}}
         except DsmtError as error:
             return {"error": {"code": error.code, "message": error.message}}
+
+    def _keep(self, program: str, directory: str) -> dict[str, Any]:
+        if not any((kept.program, kept.directory) == (program, directory) for kept in self._kept):
+            self._kept.append(Kept(program, directory, Keeping(now=self._clock.boottime())))
+        return {}
 
     def _status(self, identity: Identity) -> dict[str, Any]:
         """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""

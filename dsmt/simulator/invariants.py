@@ -1,7 +1,7 @@
 """Invariants: what must hold of every run (docs/rules/invariants.md); each answers with sentences that say what does not.
 
-Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `Watch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`; what
-    was acknowledged is kept (`kept`), and what is signed of programs is so (`truth`).
+Rule 1: 12.2 is `Fleet.amiss`; 12.3 `replicas` and `Watch`; 12.4 `stopped`; 12.6 and 12.8 `moved`; 12.10 `replayed`; 12.12
+    `Watch`; what was acknowledged is kept (`kept`), and what is signed of programs is so (`truth`).
 Rule 2: nothing here holds a rule of the code under test: it folds, decides and compares with the real functions.
 """
 
@@ -25,6 +25,8 @@ SHUFFLES: Final = 2
 TWICE: Final = 0.2
 """The share of facts that a replica gets twice."""
 LOOK_S: Final = 1.0
+EVERYTHING: Final = 5
+"""In each so many looks, all that there is is looked at."""
 LAG_S: Final = 15.0
 """How long a controller may take to attach and to read everything, or lag behind."""
 
@@ -53,12 +55,27 @@ class Watch:
         self.wrong: list[str] = []
         self._fleet = fleet
         self._seen: dict[str, float] = {}
+        self._looks = 0
 
     async def run(self) -> None:
         """Look each `LOOK_S`, until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             self.look()
+            self._looks += 1
+            if self._looks % EVERYTHING == 0:
+                self.look_at_everything()
+
+    def look_at_everything(self) -> None:
+        """12.12: hold what controllers have looked at against all that there is."""
+        now = self._fleet.world.loop.time()
+        for name, controller in self._fleet.controllers.items():
+            process, runner = controller.kept.process, controller.runner
+            if process is None or runner is None or process.sim.state != "running":
+                continue
+            with speaking_for(name):
+                left_out = runner.overlooked()
+            self.wrong += [f"12.12: controller {name} overlooks, at {now:.0f} s, {one}" for one in left_out[:3]]
 
     def look(self) -> None:
         """Look now."""

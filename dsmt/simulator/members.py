@@ -20,10 +20,10 @@ from dsmt.bus.broker.broker import Broker, BrokerConfig
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
-from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.records import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.realm import BrokerAddress
+from dsmt.simulator.attention import WatchedRunner
 from dsmt.simulator.datagrams import SimDatagrams
 from dsmt.simulator.disk import SimFiles, SimLogs
 from dsmt.simulator.host import Host, HostProcess
@@ -194,12 +194,12 @@ class SimController:
         self.host = world.host(name, address)
         self.identity = world.identity(f"controller/{name}")
         self.bus: TappedClient | None = None
-        self.runner: ControllerRunner | None = None
+        self.runner: WatchedRunner | None = None
         self.kept = Kept(self.host, "controller", self._main)
 
     async def _main(self, process: HostProcess) -> None:
         self.bus = bus = self.world.client(process, self.identity)
-        self.runner = runner = ControllerRunner(
+        self.runner = runner = WatchedRunner(
             bus,
             self.host.clock,
             version=__version__,

@@ -1,4 +1,4 @@
-"""Rooms: what each node has, what slots take of it, and the order in which placement tries nodes.
+"""The allocation ledger: what each node has, what slots take of it, and the order in which placement tries nodes.
 
 Kept up to date fact by fact, so that no decision counts the whole realm.
 
@@ -130,8 +130,8 @@ class AllocationLedger:
         if attributes is None and not room.slots:
             del self._rooms[node]
 
-    def put(self, key: SlotKey, node: str | None, need: Need) -> None:
-        """A slot is on a node now, or on none."""
+    def put(self, key: SlotKey, node: str | None, need: Need) -> str | None:
+        """A slot is on a node now, or on none. Returns the node where it was, if it took something else there."""
         before = self._where.get(key)
         took = self._leave(key, before) if before is not None else NOTHING
         if node is not None:
@@ -144,6 +144,7 @@ class AllocationLedger:
             own[node] = own.get(node, 0) + 1
         if self._trial is not None:
             self._trial.append((key, before, took))
+        return None if (before, took) == (node, need) else before
 
     def release(self, key: SlotKey) -> None:
         """A slot is on no node any more."""

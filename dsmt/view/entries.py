@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dsmt.event.order import MAX_STEP
 from dsmt.event.records import (
     Endpoint,
@@ -20,7 +22,7 @@ from dsmt.event.records import (
     Status,
 )
 from dsmt.event.status import State
-from dsmt.spec.records import ServiceSpec
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view.held import Held
 from dsmt.view.sessions import Attachments
 
@@ -129,6 +131,10 @@ class ServiceEntry:
     spec: Held[SpecFact] | None = None
     parsed: ServiceSpec | None = None
     slots: dict[tuple[str, int], SlotEntry] = field(default_factory=dict)
+    earlier: dict[str, dict[str, ComponentSpec]] = field(default_factory=dict)
+    """By id of an earlier spec, what it had otherwise of the components that stand."""
+    refusing: dict[str, list[tuple[bool, int]]] = field(default_factory=dict)
+    """By component, the slots whose facts say that what stands was rolled back, those that are gone last."""
 
     @property
     def since(self) -> int:
@@ -137,11 +143,32 @@ class ServiceEntry:
 
     def refusal(self, component: str | None = None) -> Held[Slot] | None:
         """A slot fact that says that what stands now was rolled back; of one component, if named."""
-        if self.spec is None:
+        first = [(each[0][0], name, each[0][1]) for name, each in self.refusing.items() if component in (None, name)]
+        if not first:
             return None
-        facts = (slot.fact for place, slot in sorted(self.slots.items()) if component in (None, place[0]))
-        found = [fact for fact in facts if fact is not None and fact.record.refused >= self.since]
-        return next((fact for fact in found if fact.record.desired != "gone"), found[0] if found else None)
+        _, name, index = min(first)
+        return self.slots[name, index].fact
+
+    def component(self, name: str) -> ComponentSpec | None:
+        """What governs the slots of a component: what stands or, where that was refused, what was gone back to."""
+        return self.component_of(name, self.gone_back_to(name))
+
+    def gone_back_to(self, name: str) -> str | None:
+        """The id of the spec that a component goes back to, as what stands was refused."""
+        refusal = self.refusal(name)
+        return None if refusal is None else refusal.record.spec
+
+    def component_of(self, name: str, spec: str | None) -> ComponentSpec | None:
+        """A component as the spec of an event's id has it."""
+        stands = None if self.parsed is None else self.parsed.components.get(name)
+        was = self.earlier.get(spec, {}).get(name) if spec is not None else None
+        if stands is None or was is None or None in (was.instances, stands.instances):
+            return was or stands
+        return msgspec.structs.replace(was, instances=stands.instances)
+
+    def refuses(self, fact: Held[Slot] | None) -> bool:
+        """Whether a slot fact says that what stands now was rolled back."""
+        return fact is not None and self.spec is not None and fact.record.refused >= self.since
 
 
 @dataclass(slots=True)

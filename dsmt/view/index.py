@@ -7,6 +7,7 @@ Rule 2: an entry that says nothing any more is dropped.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +19,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, Slot, SpecFact
 from dsmt.event.status import State
 from dsmt.spec import nodeset
+from dsmt.spec.governing import governing
 from dsmt.spec.plain import from_plain
 from dsmt.view.allocation import NOTHING, AllocationLedger, Need, SlotKey, need_of
 from dsmt.view.dirty import Dirty
@@ -187,25 +189,30 @@ class Index:
         entry = self._service(levels[1])
         dirty.services.add(entry.name)
         parsed = None if held is None else from_plain(held.record.spec)
-        entry.spec, entry.parsed = held, parsed
+        told = {} if held is None or parsed is None else held.record.earlier
+        earlier = {} if parsed is None else {one: governing(parsed, said) for one, said in told.items()}
+        entry.spec, entry.parsed, entry.earlier, entry.refusing = held, parsed, earlier, {}
+        for place, slot in entry.slots.items():
+            _refuse(entry, place, None, slot.fact)
         self.roaming.discard(entry.name)
-        if parsed is not None and any(c.each_node or c.nodes != nodeset.ALL_NODES for c in parsed.components.values()):
+        known = [*earlier.values(), *([] if parsed is None else [parsed.components])]
+        if any(c.each_node or c.nodes != nodeset.ALL_NODES for components in known for c in components.values()):
             self.roaming.add(entry.name)
         for (component, index), slot in entry.slots.items():
-            self._occupy(SlotKey(entry.name, component, index), slot)
+            self._occupy(SlotKey(entry.name, component, index), slot, dirty)
         if held is None and not entry.slots:
             del self.services[entry.name]
 
-    def _occupy(self, key: SlotKey, slot: SlotEntry) -> None:
+    def _occupy(self, key: SlotKey, slot: SlotEntry, dirty: Dirty) -> None:
+        """Count what a slot takes where it is; whoever waits is concerned by a node on which it takes something else now."""
         fact = slot.fact
-        if fact is None or fact.record.node is None or fact.record.desired == "gone":
-            self.rooms.put(key, None, NOTHING)
-        else:
-            self.rooms.put(key, fact.record.node, self._need(key))
+        node = None if fact is None or fact.record.desired == "gone" else fact.record.node
+        changed = self.rooms.put(key, node, NOTHING if node is None else self._need(key))
+        if changed is not None:
+            dirty.nodes.add(changed)
 
     def _need(self, key: SlotKey) -> Need:
-        parsed = self.services[key.service].parsed
-        component = None if parsed is None else parsed.components.get(key.component)
+        component = self.services[key.service].component(key.component)
         return NOTHING if component is None else need_of(component)
 
     def _entry(self, levels: list[str]) -> SlotEntry:
@@ -231,20 +238,26 @@ class Index:
 
     def _slot(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         entry, key = self._entry(levels), _key(levels)
-        before, entry.fact = entry.fact, held
-        self._occupy(key, entry)
+        service = self.services[key.service]
+        before, basis = entry.fact, service.gone_back_to(key.component)
+        _refuse(service, (key.component, key.index), before, held)
+        entry.fact = held
+        if service.gone_back_to(key.component) != basis:
+            self._govern(service, key.component, dirty)
+        self._occupy(key, entry, dirty)
         dirty.slots.add(key)
-        if (
-            before is not None
-            and before.record.node is not None
-            and (held is None or held.record.node != before.record.node or held.record.desired == "gone")
-        ):
-            dirty.nodes.add(before.record.node)
         for node in _ended_on(before):
             _discard(self.ended, node, key)
             dirty.nodes.add(node)
         for node in _ended_on(held):
             self.ended.setdefault(node, set()).add(key)
+
+    def _govern(self, service: ServiceEntry, component: str, dirty: Dirty) -> None:
+        """Another revision governs the slots of a component: all of them are concerned."""
+        dirty.services.add(service.name)
+        for (name, index), slot in service.slots.items():
+            if name == component and slot.fact is not None and slot.fact.record.node is not None:
+                self._occupy(SlotKey(service.name, name, index), slot, dirty)
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
         if levels[6] not in ("container", "agent", "application"):
@@ -264,8 +277,9 @@ class Index:
 
     def _of_instance(self, word: str) -> Put:
         def put(levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
+            served = _served(self.slot(_key(levels)), levels[5])
             self._instance(levels, word, held)
-            if word == "health":
+            if word == "health" or _served(self.slot(_key(levels)), levels[5]) != served:
                 dirty.slots.add(_key(levels))
 
         return put
@@ -277,6 +291,18 @@ class Index:
         if instance.empty:
             del entry.instances[node]
         self._tidy(levels)
+
+
+def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | None, after: Held[Slot] | None) -> None:
+    """Count a slot among those that refuse what stands."""
+    name, index = place
+    refusing = entry.refusing.setdefault(name, [])
+    if before is not None and entry.refuses(before):
+        refusing.remove((before.record.desired == "gone", index))
+    if after is not None and entry.refuses(after):
+        insort(refusing, (after.record.desired == "gone", index))
+    if not refusing:
+        del entry.refusing[name]
 
 
 @lru_cache(maxsize=4096)
@@ -295,6 +321,13 @@ def _is_parked(slot: SlotEntry | None, node: str) -> bool:
     instance = None if slot is None else slot.instances.get(node)
     said = None if instance is None or instance.application is None else instance.application.record
     return said is not None and said.parked and said.state is not State.GONE
+
+
+def _served(slot: SlotEntry | None, node: str) -> tuple[bool, int]:
+    """What decisions read of where a copy on a node is reached; that it is said again changes nothing."""
+    instance = None if slot is None else slot.instances.get(node)
+    said = None if instance is None or instance.endpoint is None else instance.endpoint.record
+    return (False, 0) if said is None else (said.ready, said.generation)
 
 
 def _ended_on(fact: Held[Slot] | None) -> tuple[str, ...]:

@@ -134,6 +134,11 @@ class View(Index):
     def __len__(self) -> int:
         return len(self._fold)
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything has changed since `take_dirty` was last called."""
+        return bool(self._dirty)
+
     def take_dirty(self) -> Dirty:
         """What changed since this was last called."""
         dirty, self._dirty = self._dirty, Dirty()

@@ -8,7 +8,7 @@ import pytest
 
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.rules.container import IDENTITY, SlotName
-from dsmt.event.records import Tombstone, to_data
+from dsmt.event.records import Previous, Tombstone, to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 from dsmt.simulator.process import SimProcess
@@ -101,6 +101,26 @@ def test_a_slot_of_another_node_is_left_alone() -> None:
         assert at.manager is not None
         assert at.manager.slots == ()
         assert not at.node.files.content
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_node_says_of_a_copy_that_went_with_its_directory_that_it_is_gone() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        at.end()
+        at.node.files.content.clear()
+        at.start()
+        at.site.assign(spec, version=2, node="n2", previous=Previous(node="n1", generation=1, deadline_ms=EPOCH_MS))
+        await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        assert at.told("container")[-1]["generation"] == 2
+        assert at.manager is not None
+        assert at.manager.slots == ()
         at.end()
 
     in_virtual_time(main)

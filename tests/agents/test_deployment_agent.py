@@ -123,6 +123,39 @@ def test_a_program_that_never_lives_backs_off_escalates_and_is_parked() -> None:
     in_virtual_time(main)
 
 
+def test_what_cannot_be_started_counts_its_failures_as_restarts_and_keeps_the_reason_while_it_is_tried_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        site.machine.wrong = FailedError(
+            "start.cannot_exec", "sleep in .: not found", program="sleep", dir=".", error="not found"
+        )
+        agent = site.start()
+        await site.realm.until(lambda: len([s for s in site.statuses() if s["state"] == "failed"]) == 4)
+        told = site.statuses()
+        assert [(s["restarts"], s["failures"]) for s in told if s["state"] == "failed"] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+        trying = [s for s in told if s["state"] == "initiated" and s["attempt"] > 1]
+        assert all(s["last_exit"]["reason"]["code"] == "start.cannot_exec" for s in trying)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_never_tried_again_says_that_only_an_operator_acts() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    restart: never\n")
+        agent = site.start()
+        await site.until("running")
+        site.machine.alive[0].end(Exit(3, None))
+        await site.until("failed")
+        why = site.statuses()[-1]["reason"]
+        assert (why["code"], why["who"], why["next"]) == ("run.exited", "you", "dsmt retry web/app/0")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_killed_agent_is_followed_by_one_that_takes_the_program_over() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -671,6 +704,113 @@ def test_a_generation_that_changes_nothing_of_what_runs_restarts_nothing() -> No
     in_virtual_time(main)
 
 
+OTHERWISE = CHECKED.replace("path: /", "path: /nothere").replace("    run:", "    update: {healthy_after: 2s}\n    run:")
+
+
+def healths(site: Site, generation: int) -> list[str]:
+    """What was said of its health in a generation."""
+    return [one["health"] for one in site.realm.told(site.slot.on("health", site.node)) if one["generation"] == generation]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "its agent is killed meanwhile"])
+def test_what_is_checked_by_something_else_is_served_and_ready_only_when_that_has_passed(killed: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        program = await served(site)
+        good = site.spec_of().id
+        await asyncio.sleep(20)
+        site.checks.passed = False
+        site.assign(site.spec(OTHERWISE, version=2), version=2)
+        await site.realm.until(lambda: healths(site, 2))
+        if killed:
+            agent.kill()
+            agent = site.start()
+        await asyncio.sleep(3)
+        assert site.endpoint()["ready"], "it goes on as it is, until readiness says otherwise"
+        site.checks.passed = True
+        await site.realm.until(lambda: site.health() == "ready")
+        assert {*healths(site, 2)[:-1]} == {"unready"}
+        assert site.endpoint()["generation"] == 2
+        assert site.machine.programs == [program]
+        assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node))), "it was never withdrawn"
+        assert site.statuses()[-1]["good"]["spec"] == str(good)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "its agent is killed meanwhile"])
+def test_a_check_that_never_passes_makes_nothing_ready_or_good_and_restarts_nothing_before_a_start_may_take_so_long(
+    killed: bool,
+) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        program = await served(site)
+        good = site.spec_of().id
+        await asyncio.sleep(20)
+        site.checks.passed = False
+        site.assign(site.spec(OTHERWISE, version=2), version=2)
+        await site.realm.until(lambda: not site.endpoint()["ready"], 30)
+        if killed:
+            agent.kill()
+            agent = site.start()
+        await asyncio.sleep(50)
+        assert healths(site, 2)
+        assert {*healths(site, 2)} == {"unready"}
+        assert site.machine.programs == [program], "liveness waits for as long as a start may take"
+        assert site.statuses()[-1]["good"]["spec"] == str(good)
+        site.assign(site.spec(CHECKED, version=3), version=3)
+        site.checks.passed = True
+        await site.realm.until(lambda: site.health() == "ready")
+        assert site.endpoint()["ready"]
+        assert site.machine.programs == [program]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_generation_that_came_while_no_agent_lived_is_ready_when_its_own_check_has_passed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        program = await served(site)
+        await asyncio.sleep(20)
+        agent.kill()
+        site.checks.passed = False
+        site.assign(site.spec(OTHERWISE, version=2), version=2)
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        await asyncio.sleep(3)
+        assert "ready" not in healths(site, 2)
+        assert site.endpoint()["ready"]
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2 and site.health() == "ready")
+        assert site.machine.programs == [program]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_of_what_is_checked_by_something_else_starts_beside_it_all_the_same() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        await asyncio.sleep(20)
+        site.checks.passed = False
+        site.assign(site.spec(OTHERWISE, version=2), version=2)
+        await site.realm.until(lambda: healths(site, 2))
+        site.assign(site.spec(OTHERWISE.replace("run: sleep", "run: doze"), version=3), version=3)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        assert site.machine.alive[0] == old
+        assert site.endpoint()["ready"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_the_restart_number_of_a_slot_restarts_it_once() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -1044,6 +1184,27 @@ def test_what_is_ready_and_not_live_is_served_no_more_when_that_is_told() -> Non
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("reboots", [True, False], ids=["its machine", "it and its program"])
+def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended(reboots: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        await asyncio.sleep(60)
+        agent.kill()
+        if reboots:
+            site.machine.reboot()
+        else:
+            site.machine.alive[0].end(Exit(None, 9))
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_has_no_check_is_good_once_it_has_lived_for_long_enough_to_be_ready() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -1244,7 +1405,8 @@ def test_the_log_of_a_step_is_answered_under_its_name() -> None:
         command(site, "LOGS", "l1", step="install")
         topic = "service/web/log/app/0/n1/install"
         await site.realm.until(lambda: site.realm.told(topic))
-        assert site.realm.told(topic) == [{"command": "l1", "lines": ["no such thing"], "last": True}]
+        (told,) = site.realm.told(topic)
+        assert (told["command"], told["lines"], told["last"]) == ("l1", ["no such thing"], True)
         agent.kill()
 
     in_virtual_time(main)
@@ -1279,6 +1441,86 @@ def test_followed_logs_bring_what_is_written_later() -> None:
         await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
         lines = [line for told in site.realm.told(topic) for line in told["lines"]]
         assert lines == ["new", "half a line"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_followed_line_has_its_time_and_one_that_was_there_before_has_none() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        site.logs.write("stdout", "old\n")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=5)
+        await asyncio.sleep(2)
+        site.logs.write("stdout", "new\n")
+        wrote_ms = site.bus.now_ms()
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+        by_line = {line: told["written_ms"] for told in site.realm.told(topic) for line in told["lines"]}
+        assert by_line["old"] is None
+        assert 0 <= by_line["new"] - wrote_ms <= 1000
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_follows_goes_on_where_the_answer_before_ended_over_a_restart_of_the_program() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stdout", "one\n")
+        command(site, "LOGS", "l1", stream="stdout", follow_s=2)
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: site.realm.told(topic) and site.realm.told(topic)[-1]["last"])
+        place = site.realm.told(topic)[-1]["upto"]
+        site.logs.write("stdout", "two\nhal")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        site.logs.write("stdout", "f\nthree\n")
+        command(site, "LOGS", "l2", stream="stdout", after={"stdout": place}, follow_s=2)
+        await site.realm.until(lambda: site.realm.told(topic)[-1]["command"] == "l2" and site.realm.told(topic)[-1]["last"])
+        lines = [line for told in site.realm.told(topic) if told["command"] == "l2" for line in told["lines"]]
+        assert lines == ["two", "half", "three"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_logs_since_a_time_leave_out_what_was_written_half_a_minute_before_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        site.logs.write("stdout", "early\n")
+        await asyncio.sleep(90)
+        since_ms = site.bus.now_ms()
+        site.logs.write("stdout", "late\n")
+        command(site, "LOGS", "l1", stream="stdout", lines=10, since_ms=since_ms)
+        command(site, "LOGS", "l2", stream="stdout", lines=10, since_ms=since_ms - 3_600_000)
+        topic = "service/web/log/app/0/n1/stdout"
+        await site.realm.until(lambda: len(site.realm.told(topic)) == 2)
+        assert [told["lines"] for told in site.realm.told(topic)] == [["late"], ["early", "late"]]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_who_asks_for_logs_changes_nothing_that_is_said_of_the_instance() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        said = len(site.statuses())
+        command(site, "LOGS", "l1", lines=1)
+        await site.realm.until(lambda: site.realm.told("service/web/log/app/0/n1/stderr"))
+        assert len(site.statuses()) == said
         agent.kill()
 
     in_virtual_time(main)

@@ -24,6 +24,7 @@ class Place(NamedTuple):
 
 
 ROOMS: dict[str, tuple[int, str]] = {
+    "dsmt.backoff": (-1, "pure"),
     "dsmt.errors": (-1, "pure"),
     "dsmt.version": (-1, "pure"),
     "dsmt.event": (0, "pure"),

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S
+from dsmt.bus.client.client import MEASURE_S
 from dsmt.bus.rules.early import Early
 from dsmt.bus.wire import frames as f
 from dsmt.event.codec import decode
@@ -145,6 +146,22 @@ async def test_who_is_attached_is_said_again_when_realm_time_was_set_ahead(r: Te
     before_ms = decode(broker._store.winner(topic).raw)[0].event.time_ms
     client.offer([session_word(r.identities[broker])])
     await until(lambda: decode(broker._store.winner(topic).raw)[0].event.time_ms > before_ms + 25 * 3_600_000)
+
+
+@scenario
+async def test_who_is_attached_hears_of_a_step_at_once_and_what_it_says_lives_as_long_as_it_should(r: TestRealm):
+    """Else it is up to a minute behind, and what it says meanwhile to live for 90 s looks dead."""
+    broker, client, _ = await brought(r, StepClock(-26 * 3600))
+    known_s = int(time.time()) - 27 * 3600
+    names = {name: r.identity(name, now_s=known_s) for name in ("operator/other", "operator/reads")}
+    others = [await r.client(name, identity=one, reads=name == "operator/reads") for name, one in names.items()]
+    client.offer([session_word(r.identities[broker])])
+    await until(lambda: broker.now_ms() > time.time() * 1000 - 60_000)
+    await until(lambda: all(abs(one.now_ms() - broker.now_ms()) < 1000 for one in (client, *others)), MEASURE_S / 6)
+    said = await others[0].emit(Draft("user/short", {}, version=1, ttl_ms=90_000)).acknowledged()
+    expires_ms = decode(broker._store.winner("user/short").raw)[0].event.expires_ms
+    assert said is not None
+    assert abs(expires_ms - broker.now_ms() - 90_000) < 10_000
 
 
 @scenario

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from dsmt.bus.broker.broker import passed
-from dsmt.bus.client.client import client
+from dsmt.bus.broker import passed
+from dsmt.bus.client import client
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of

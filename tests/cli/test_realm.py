@@ -169,6 +169,14 @@ def test_tail_speaks_cloudevents(operator: Operator) -> None:
         "dsmt.heartbeat"
     }
     assert operator.run("tail", "bad topic", "--no-follow").returncode == 2
+    assert operator.run("tail", "web", "--no-follow").returncode == 2
+    assert len(operator.lines("tail", "--no-follow", "-n", "3")) == 3
+    assert len(operator.ok("tail", "--no-follow", "-n", "3").splitlines()) == 3
+    quiet = {event["topic"].rsplit("/", 1)[1] for event in operator.lines("tail", "--no-follow", "--since", "1h")}
+    assert not quiet & {"heartbeat", "stats", "attributes"}
+    assert "heartbeat" in {
+        e["topic"].rsplit("/", 1)[1] for e in operator.lines("tail", "--all", "--no-follow", "--since", "1h")
+    }
     one = f"{events[0]['source']}#{events[0]['id']}"
     since = operator.lines("tail", "service/web/slot/", "--no-follow", "--since", one)
     assert [event["id"] for event in since][:1] == [events[0]["id"]]
@@ -189,12 +197,14 @@ def test_tail_follows_until_it_is_interrupted(operator: Operator) -> None:
 
 
 def test_what_an_operator_may_not_say_is_refused(operator: Operator) -> None:
-    beat = {"id": "x", "expression": "all_nodes", "by": "me"}
-    assert operator.run("publish", "node/n1/verdict", json.dumps(beat)).returncode == 2
-    state = {"version": "1", "ruleset": 1, "pid": None, "decisions": 0}
-    done = operator.run("publish", "controller/c1/state", json.dumps(state), "--json")
-    assert done.returncode == 4
-    assert json.loads(done.stderr)["error"]["exit"] == 4
+    for topic in ("config/brake", "service/web/control/app/0", "node/n1/verdict", "controller/c1/state", "app/web/x"):
+        done = operator.run("publish", topic, "{}", "--json")
+        assert done.returncode == 2, topic
+        error = json.loads(done.stderr)["error"]
+        assert (error["code"], error["exit"]) == ("event.topic", 2)
+        assert error["next"].endswith(f"user/{topic}")
+    assert operator.run("publish", "user/x", "{broken").returncode == 2
+    assert operator.json("brake", "show")["held"] is False
 
 
 def test_logs_bring_what_the_instance_wrote(operator: Operator) -> None:
@@ -202,6 +212,10 @@ def test_logs_bring_what_the_instance_wrote(operator: Operator) -> None:
     assert lines
     assert {line["instance"] for line in lines} == {"web/app/0"}
     assert any("GET / " in line["line"] for line in lines)
+    assert {line["time"] for line in lines} == {None}, "nobody has seen them come"
+    assert all(line["answered_at"].endswith("Z") for line in lines)
+    assert operator.lines("logs", "web/app/0", "--since", "1h") != []
+    assert operator.run("logs", "web/app/0", "--since", "1h", "--previous").returncode == 2
     assert operator.run("logs", "web/app/7").returncode == 5
 
 
@@ -225,7 +239,18 @@ def test_why_leads_from_a_killed_process_back_to_the_operator(operator: Operator
     assert all(set(link["because"]) <= ids for link in told["chain"])
     assert all(link["event"]["verified"] for link in told["chain"])
     assert "nothing earlier is named as a cause." in operator.ok("why", "web/app/0")
-    assert len(operator.json("why", "web/app/0", "--depth", "0")["chain"]) == 1
+    cut = operator.json("why", "web/app/0", "--depth", "0")
+    assert (len(cut["chain"]), cut["complete"], len(cut["cut"])) == (1, False, 1)
+    assert "killed by SIGKILL" in told["says"]
+    assert operator.ok("why", "web/app/0").startswith("web/app/0 runs on ")
+    (event,) = [link["event"] for link in told["chain"] if "killed by SIGKILL" in link["says"]]
+    assert operator.json("why", f"{event['source']}#{event['id']}")["chain"][0]["event"]["id"] == event["id"]
+    for target in ("node/n1", "broker/b1", "controller/c1"):
+        found = operator.json("why", target)
+        assert (found["target"], found["complete"]) == (target, True)
+        assert found["says"].startswith(f"{target} is ")
+        assert found["chain"]
+    assert operator.run("why", "broker/b9").returncode == 5
 
 
 def test_a_stop_is_a_hold_until_it_is_lifted(operator: Operator) -> None:
@@ -303,6 +328,44 @@ def test_the_brake_is_held_and_released(operator: Operator) -> None:
     assert operator.json("status")["state"] == "degraded"
     assert operator.json("brake", "release")["on"] is False
     assert operator.json("brake", "show")["held"] is False
+
+
+def test_a_service_goes_back_to_a_revision_of_its_history(operator: Operator) -> None:
+    (first,) = [one for one in operator.json("history", "web") if one["revision"] == 1]
+    assert (first["reason"], first["removed"]) == ("first", False)
+    before = operator.json("get", "web")["revision"]
+    changed = operator.home.parent / "changed.yaml"
+    changed.write_text((SPEC % json.dumps(sys.executable)).replace("tier: front", "tier: back"))
+    operator.json("apply", str(changed), "--wait=60s")
+    done = operator.json("rollback", "web", "--to", "r1", "--reason", "slow", "--wait=60s")
+    assert (done["outcome"], done["revision"], done["ready"]) == ("ready", before + 2, 2)
+    newest = operator.json("history", "web")[0]
+    assert newest["reason"] == "back to r1: slow"
+    assert {"current", "running"} <= set(newest["state"])
+    assert operator.json("get", "web")["spec"]["labels"] == {"tier": "front"}
+    assert operator.run("rollback", "web", "--to", "r99").returncode == 5
+
+
+def test_nothing_waits_for_a_retry_and_a_node_that_is_alive_is_not_removed(operator: Operator) -> None:
+    told = operator.json("retry", "web", "--reason", "in vain", "--wait=5s")
+    assert (told["instances"], told["unchanged"]) == ([], ["web/app/0", "web/app/1"])
+    assert "nothing waits" in operator.ok("retry", "web/app/0")
+    refused = operator.run("node", "remove", "n1")
+    assert (refused.returncode, "n1 is alive; nothing was done" in refused.stderr) == (2, True)
+
+
+def test_up_on_a_running_realm_does_what_it_can_and_refuses_by_name_what_it_cannot(operator: Operator) -> None:
+    refused = operator.run("up", "--nodes", "1", "--detach")
+    assert refused.returncode == 2
+    assert "--nodes 1: n2 runs too, and `up` ends nothing" in refused.stderr
+    assert "3 controllers, 2 nodes" in operator.ok("up", "--controllers", "3", "--detach")
+
+    def third() -> int | None:
+        return next((one["pid"] for one in operator.json("controllers") if one["controller"] == "c3" and one["alive"]), None)
+
+    pid = operator.until(third, "the third controller")
+    os.kill(pid, signal.SIGKILL)
+    operator.until(lambda: third() not in (None, pid), "the keeper keeps the third controller")
 
 
 def test_a_service_ends_with_nothing_left(operator: Operator) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
+from dsmt.cli import names
 from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.write.applying import Applied
 from dsmt.operations.write.controlling import Done
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight
@@ -30,7 +32,7 @@ Run = Callable[..., tuple[int, str]]
 LOOKS = (
     "operations.write.applying", "operations.write.controlling", "operations.write.node_control", "operations.write.nodesets",
     "operations.read.sight", "operations.read.explaining", "operations.read.reading_logs",
-    "cli.nodeset", "cli.why", "cli.status", "cli.listing",
+    "operations.write.rolling_back", "cli.control", "cli.past", "cli.nodeset", "cli.why", "cli.status", "cli.listing",
 )  # fmt: skip
 """Who looks at the realm: they see the one that the test knows."""
 WRONG, NO, DENIED, MISSING, AWAY = 2, 1, 4, 5, 7
@@ -170,6 +172,12 @@ LINES: list[tuple[list[str], int, str]] = [
     (["start", "nosuch/app"], MISSING, "there is no service nosuch"),
     (["restart", "web/nosuch"], MISSING, "there is no web/nosuch. Next: dsmt ps web lists what there is"),
     (["retry", "web/app/9"], MISSING, "there is no web/app/9"),
+    (["history", "nosuch"], MISSING, "there is no service nosuch"),
+    (["rollback", "nosuch"], MISSING, "there is no service nosuch"),
+    (["rollback", "web", "--to", "x"], WRONG, "'x' is no revision: write r3 or 3"),
+    (["node", "drain", "nosuch"], MISSING, "nosuch"),
+    (["node", "drain", "n1", "--deadline", "x"], WRONG, "`x` is not a duration"),
+    (["node", "remove", "nosuch"], MISSING, "nosuch"),
     (["move", "web/app/0", "--to", "nosuch"], MISSING, "nosuch"),
     (["remove", "nosuch", "--yes"], MISSING, "there is no service nosuch"),
     (["scale", "nosuch/app", "3"], MISSING, "there is no service nosuch"),
@@ -202,7 +210,8 @@ LINES: list[tuple[list[str], int, str]] = [
     (["tail", "web/"], WRONG, "did you mean service/web/?"),
     (["tail", "service/web"], WRONG, "did you mean service/web/?"),
     (["tail", "node/n1"], WRONG, "did you mean node/n1/?"),
-    (["tail", "frob/x/"], WRONG, "topics begin with app, broker"),
+    (["tail", "frob/x/"], WRONG, "did you mean service/frob/?"),
+    (["tail", "service/web/frob/+"], WRONG, "topics begin with app, broker"),
     (["tail", "a//b"], WRONG, "is no topic pattern"),
     (["tail", "Service/"], WRONG, "is no topic pattern"),
     (["tail", "#"], WRONG, "is no topic pattern"),
@@ -278,12 +287,17 @@ LINES: list[tuple[list[str], int, str]] = [
 
 @pytest.mark.parametrize(("arguments", "code", "said"), LINES, ids=[" ".join(one[0])[:60] or "-" for one in LINES])
 def test_a_wrong_command_line(run: Run, made: Path, arguments: list[str], code: int, said: str) -> None:
-    before = sorted(made.rglob("*"))
+    before = _held(made)
     found, told = run(*arguments, home=made)
     assert said in told
     assert found == code
     assert len(told.splitlines()) == 1 + ("mistake" in told)
-    assert sorted(made.rglob("*")) == before
+    assert _held(made) == before
+
+
+def _held(home: Path) -> list[Path]:
+    """What a home holds, but for the names that a shell completes, which whatever looks keeps there."""
+    return sorted(path for path in home.rglob("*") if path.name != names.FILE)
 
 
 def app(*lines: str) -> str:
@@ -585,6 +599,37 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
     assert code == 130
     monkeypatch.setattr("dsmt.operations.write.controlling.stop", interrupted)
     assert run("stop", "web", *form, home=made) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (["node", "drain", "n1"], "dsmt.cli.node.set_mode", "dsmt.cli.node.drained", "the drain of n1 goes on"),
+        (
+            ["rollback", "web", "--wait"],
+            "dsmt.operations.write.rolling_back.rollback",
+            "dsmt.operations.read.waiting.settled",
+            "the rollback of web, as r3, goes on",
+        ),
+    ],
+    ids=["drain", "rollback"],
+)
+def test_who_stops_waiting_for_a_drain_or_a_rollback_hears_it_too(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, row: tuple[list[str], str, str, str]
+) -> None:
+    arguments, act, waits, said = row
+
+    async def asked(*_: Any, **__: Any) -> Applied:
+        return Applied(service="web", revision=3, plan=None, outcome="applied", ready=0, wanted=1)
+
+    async def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(act, asked)
+    monkeypatch.setattr(waits, interrupted)
+    code, told = run(*arguments, home=made)
+    assert f"interrupted; {said}. Next: dsmt " in told
+    assert code == 130
 
 
 def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

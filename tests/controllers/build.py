@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Decided, Intent
 from dsmt.event import records as r
@@ -16,7 +17,7 @@ from dsmt.event.envelope import Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.revisions import since
+from dsmt.operations.read.revisions import following
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.keys import key_id_of
@@ -229,8 +230,8 @@ class Realm:
     def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
         """An operator applies a service file."""
         plain = spec(text)
-        same = 0 if removed else since(self.view.services.get(plain["service"]), plain)
-        record = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed, since=same)
+        fact = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        record = following(self.view.services.get(plain["service"]), fact)
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
     def control(self, key: SlotKey, **will: Any) -> SignedEvent:
@@ -262,7 +263,7 @@ class Realm:
             layer=layer,
             node=node,
             generation=held if generation is None else generation,
-            attempt=1,
+            attempt=about.pop("attempt", 1),
             since_ms=about.pop("since_ms", self.now_ms),
             emit_rate_s=30.0,
             **about,
@@ -284,6 +285,12 @@ class Realm:
             since_ms=self.now_ms if since_ms is None else since_ms,
         )
         topic = f"service/{key.service}/health/{key.component}/{key.index}/{node}"
+        return self.say(agent(key, node), topic, record)
+
+    def endpoint(self, key: SlotKey, node: str, *, generation: int, ready: bool = True) -> SignedEvent:
+        """Where a copy of a generation is reached."""
+        record = r.Endpoint(address="192.0.2.1", ports={"http": 8080}, generation=generation, ready=ready)
+        topic = f"service/{key.service}/endpoint/{key.component}/{key.index}/{node}"
         return self.say(agent(key, node), topic, record)
 
     def obey(self) -> None:
@@ -377,6 +384,42 @@ class Realm:
         slots = sorted(self.view.services[service].slots.items())
         facts = [slot.fact.record for _, slot in slots if slot.fact is not None]
         return [fact.node for fact in facts if fact.desired != "gone"]
+
+
+class Attentive:
+    """A controller that looks at what changed, and when something is due, as a runner does; and at nothing else."""
+
+    def __init__(self, realm: Realm) -> None:
+        self.realm, self.agenda = realm, Agenda()
+
+    def look(self) -> list[Intent]:
+        """Decide until nothing is decided any more; what was said."""
+        realm, said = self.realm, []
+        for _ in range(50):
+            realm.view.expire(realm.now_ms)
+            dirty = realm.view.take_dirty()
+            if not dirty and not self.agenda.due(realm.now_ms):
+                break
+            scope = self.agenda.scope(realm.view, dirty, realm.now_ms)
+            decided = realm.decide(scope=scope)
+            self.agenda.note(decided, scope)
+            realm.publish(decided.intents)
+            said += decided.intents
+        return said
+
+    def watch(self, seconds: float, *, step: float = 1.0, obey: bool = True) -> list[Intent]:
+        """Look on while time passes; what was said."""
+        said = []
+        for _ in range(round(seconds / step)):
+            said += self.look()
+            if obey:
+                self.realm.obey()
+            self.realm.after(step)
+        return said + self.look()
+
+    def overlooked(self) -> list[str]:
+        """What a look at everything decides now; nothing, as this one has just looked."""
+        return [intent.because for intent in self.realm.decide().intents]
 
 
 def key(index: int = 0, *, service: str = "web", component: str = "app") -> SlotKey:

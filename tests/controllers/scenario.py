@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.intents import Decided, Intent
@@ -177,6 +179,100 @@ class Life:
             decided = self.realm.decide()
             yield shown(decided.intents)
             self.decide(decided)
+
+
+EACH_NODE: Final = (
+    "",
+    "nodes: good",
+    "data: true",
+    "env: {A: c}",
+    "ports: {http: 8080}",
+    "update: {order: stop_first, deadline: 20s}",
+    "nodes: limit(minus(all_nodes, failed), 3)",
+    "restart: {escalate: [restart: 3]}\nnodes: minus(all_nodes, failed)",
+)
+CHECKED: Final = "ports: {http: auto}\nhealth: {http: {port: http}}\n"
+KEPT: Final = (
+    "data: true",
+    "data: true\nnodes: good",
+    "data: true\nenv: {A: b}",
+    "env: {A: c}\nupdate: {deadline: 20s, healthy_after: 2s}",
+    CHECKED + "update: {deadline: 20s, healthy_after: 2s}",
+    CHECKED + "update: {rollback: false, deadline: 20s}\nenv: {A: d}",
+    "restart: {escalate: [restart: 3]}\nnodes: minus(all_nodes, failed)",
+)
+
+
+class FullLife(Life):
+    """A life with more kinds of components, with data, checks and keys, and an operator who says more."""
+
+    def __init__(self, seed: int, *, nodes: int = 7) -> None:
+        super().__init__(seed, nodes=nodes)
+        self.applied: dict[str, str] = {}
+
+    def happen(self) -> str:
+        self.realm.after(self.chance.choice((0, 0.1, 0.5, 2, 5, 12, 40)))
+        events = [self.apply, self.obey, self.obey, self.obey, self.obey, self.die, self.silence, self.come, self.control,
+                  self.status, self.status, self.steer, self.steer, self.sets, self.change, self.orphan, self.rekey,
+                  self.scale, self.scale, self.health, self.endpoint]  # fmt: skip
+        event: Callable[[], None] = self.chance.choice(events)
+        event()
+        return event.__name__
+
+    def apply(self) -> None:
+        service, each = self.chance.choice(("web", "db", "batch")), self.chance.random() < 0.4
+        removed = self.chance.random() < 0.1 and service in self.realm.view.services
+        instances = "each_node" if each else self.chance.choice((0, 1, 2, 3, 5))
+        text = web(instances, service=service, component=self.chance.choice(EACH_NODE if each else COMPONENTS + KEPT))
+        if self.chance.random() < 0.3:
+            text += f"  side:\n    run: ./side\n    instances: {self.chance.choice((1, 2))}\n"
+        self.applied[service] = text
+        self.realm.apply(text, removed=removed)
+
+    def scale(self) -> None:
+        for service, text in sorted(self.applied.items()):
+            if self.chance.random() < 0.5 and "each_node" not in text:
+                count = self.chance.choice((0, 1, 2, 3, 4))
+                self.applied[service] = re.sub(r"instances: \d+", f"instances: {count}", text, count=1)
+                self.realm.apply(self.applied[service])
+
+    def rekey(self) -> None:
+        self.realm.attributes(self.chance.choice(self.names), key=self.chance.choice(("k1", "k2")))
+
+    def health(self) -> None:
+        for key, node in self.placed():
+            if self.chance.random() < 0.6:
+                since_ms = self.realm.now_ms - self.chance.choice((0, 3000, 20000))
+                self.realm.health(key, node, self.chance.choice(("ready", "ready", "unready")), since_ms=since_ms)
+
+    def endpoint(self) -> None:
+        for key, node in self.placed():
+            generation = self.realm.view.slot(key).fact.version - self.chance.randrange(2)
+            self.realm.endpoint(key, node, generation=generation, ready=self.chance.random() < 0.7)
+
+    def placed(self) -> list[tuple[SlotKey, str]]:
+        slots = ((key, self.realm.view.slot(key)) for key in self.keys())
+        return [(key, slot.fact.record.node) for key, slot in slots if slot and slot.fact and slot.fact.record.node]
+
+    def steer(self) -> None:
+        if not self.keys():
+            return
+        key = self.chance.choice(self.keys())
+        slot = self.realm.view.slot(key)
+        before = r.SlotControl() if slot is None or slot.control is None else slot.control.record
+        match self.chance.randrange(6):
+            case 0:
+                self.realm.hold(key)
+            case 1:
+                self.realm.control(key)
+            case 2:
+                self.realm.control(key, restart=before.restart + 1)
+            case 3:
+                self.realm.control(key, move=self.chance.choice(self.names))
+            case 4:
+                self.realm.control(key, move="", accept_data_loss=self.chance.random() < 0.5)
+            case _:
+                self.realm.control(key, move=self.chance.choice(self.names), accept_data_loss=True)
 
 
 def fingerprint(seeds: range, steps: int = 60) -> str:

@@ -1,5 +1,7 @@
 """Orphans, removed services, and their one tombstone."""
 
+import pytest
+
 from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
 from dsmt.event.records import Good
 from dsmt.event.status import Layer, State
@@ -28,6 +30,34 @@ def test_an_orphan_that_a_spec_wants_is_adopted_where_it_runs() -> None:
     realm.apply(web(1))
     (intent,) = realm.step()
     assert (intent.record.node, intent.record.desired, intent.next_version) == ("n3", "running", 8)
+
+
+@pytest.mark.parametrize("component", ["", "nodes: union(n1, n2)"])
+@pytest.mark.parametrize("mode", ["excluded", "draining", "active"])
+def test_an_orphan_is_not_adopted_where_nothing_of_its_component_would_be_placed(mode: str, component: str) -> None:
+    realm = orphaned(nodes=("n3",))
+    realm.control_node("n3", mode)
+    realm.apply(web(1, component=component))
+    realm.step()
+    adopted = mode == "active" and not component
+    assert (realm.slot().node == "n3") == adopted
+    assert realm.settle(seconds=5) == [], "it is where it may stay"
+
+
+def test_less_room_than_it_takes_keeps_no_orphan_from_being_adopted_for_it_runs_there() -> None:
+    realm = orphaned(nodes=("n3",))
+    realm.apply(web(1, component="reserve: {memory: 100GiB}"))
+    realm.step()
+    assert realm.slot().node == "n3"
+
+
+@pytest.mark.parametrize("mode", ["excluded", "draining", "active"])
+def test_an_orphan_with_data_is_adopted_where_its_data_is(mode: str) -> None:
+    realm = orphaned(nodes=("n3",))
+    realm.control_node("n3", mode)
+    realm.apply(web(1, component="data: true\nnodes: union(n1, n2)"))
+    realm.settle(seconds=1)
+    assert realm.slot().node == "n3"
 
 
 def test_each_node_adopts_its_orphans_under_their_index() -> None:

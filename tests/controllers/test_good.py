@@ -25,7 +25,8 @@ def running(*nodes: str, component: str = "") -> Realm:
 
 def fails(realm: Realm) -> None:
     """The instance parks where it is."""
-    realm.settle(seconds=1, obey=False)
+    for _ in range(5):
+        realm.step()
     realm.status(key(0), realm.slot().node or "", State.FAILED, parked=True)
     realm.settle(seconds=1, obey=False)
 

@@ -5,7 +5,7 @@ import pytest
 from dsmt.controllers.decide import waits_for
 from dsmt.event import records as r
 from dsmt.event.status import State
-from dsmt.view import Fleet
+from dsmt.view import Fleet, SlotKey
 
 from .build import Realm, key, web
 
@@ -181,3 +181,53 @@ def test_an_instance_with_data_that_is_parked_stays() -> None:
     realm.status(key(0), node, State.FAILED, parked=True)
     realm.settle(seconds=5)
     assert realm.nodes_of() == [node]
+
+
+EACH = DATA + "ports: {http: 8080}\n"
+
+
+def made_anew() -> tuple[Realm, SlotKey]:
+    """One of each node with data, of which one node is another machine now; and the slot of that."""
+    realm = Realm()
+    for name in ("n1", "n2"):
+        realm.node(name, key=f"key of {name}")
+    realm.apply(web("each_node", component=EACH))
+    realm.settle(seconds=1)
+    realm.after(100).close("n2")
+    realm.settle(seconds=1)
+    realm.attach("n2")
+    realm.attributes("n2", key="a new one")
+    realm.settle(obey=False)
+    return realm, next(key(i) for i in (0, 1) if realm.slot(i).node == "n2")
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_operators_word(drained: bool) -> None:
+    realm, slot = made_anew()
+    if drained:
+        realm.control_node("n2", "draining")
+        realm.settle(obey=False)
+        assert realm.slot(slot.index).desired == "gone"
+        realm.control_node("n2", "active")
+        realm.settle(obey=False)
+    assert realm.slot(slot.index).home.key == "key of n2"
+    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot)
+    assert why is not None
+    assert why.message == "its data is on n2, which is another machine now, with another key"
+    assert why.next == f"bring n2 back, or dsmt move {slot} --accept-data-loss"
+    realm.control(slot, move="n2")
+    realm.settle(obey=False)
+    assert realm.slot(slot.index).home.key == "key of n2"
+    realm.control(slot, move="n2", accept_data_loss=True)
+    realm.settle(obey=False)
+    assert realm.slot(slot.index).home == r.Home(node="n2", key="a new one")
+    assert realm.slot(slot.index).move_number == 2
+    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
+
+
+def test_one_of_each_node_whose_node_is_dead_waits_for_no_word() -> None:
+    realm, slot = made_anew()
+    realm.attributes("n2", key="key of n2")
+    realm.close("n2")
+    realm.settle(seconds=1)
+    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None

@@ -421,6 +421,35 @@ def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_
     assert realm.after(1000).step() == []
 
 
+@pytest.mark.parametrize(
+    ("takes", "needs", "frees"),
+    [
+        ("reserve: {memory: 7GiB}", "reserve: {memory: 4GiB}", "reserve: {memory: 1GiB}"),
+        ("ports: {http: 8080}", "ports: {http: 8080}", ""),
+    ],
+    ids=["room", "a port"],
+)
+def test_who_waits_for_what_another_spec_frees_is_looked_at(takes: str, needs: str, frees: str) -> None:
+    realm, agenda = Realm("n1"), Agenda()
+
+    def look() -> None:
+        for _ in range(5):
+            scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+            decided = realm.decide(scope=scope)
+            agenda.note(decided, scope)
+            realm.publish(decided.intents)
+            realm.obey()
+
+    realm.apply(web(1, service="db", component=takes))
+    look()
+    realm.apply(web(1, component=needs))
+    look()
+    assert realm.slot().node is None
+    realm.apply(web(1, service="db", component=frees))
+    look()
+    assert realm.slot().node == "n1"
+
+
 @pytest.mark.parametrize("component", ["", "restart: {escalate: [restart: 5]}"], ids=["moves", "stays"])
 @pytest.mark.parametrize("parkings", [1, 2, 3, 12])
 def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_move_is_due(

@@ -315,7 +315,8 @@ def test_an_instance_that_parks_long_after_is_not_rolled_back() -> None:
     realm.apply(web(1, component=POLICY + "env: {A: b}"))
     realm.settle(seconds=5)
     realm.after(3600)
-    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+    good = Good(spec=realm.slot(0).spec, revision=2)
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True, good=good)
     assert realm.step() == []
 
 

@@ -150,3 +150,29 @@ def test_effects_alternate_and_nothing_follows_an_end(answers: list[Any], text: 
     assert ends in ([], [len(found) - 1])
     if turns:
         assert Started in [type(effect) for effect in found[: found.index(next(e for e in found if type(e) is turns[0]))]]
+
+
+def test_what_ran_under_other_checks_is_served_until_readiness_fails_and_its_liveness_waits() -> None:
+    machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0, resumed=True, anew=True)
+    assert (machine.started, machine.is_ready, machine.serves) == (True, False, True)
+    assert kinds(drive(machine, 1.9, lambda *_: False)) == []
+    assert machine.serves
+    found = drive(machine, 30, lambda *_: False, now=1.9)
+    assert kinds(found) == [(2.0, "Unready"), (16.0, "NotLive")], "three times in a row, once a start may take no longer"
+    assert not machine.serves
+
+
+def test_what_ran_under_other_checks_is_ready_when_these_have_passed_and_is_watched_from_then_on() -> None:
+    machine = HealthMonitor(spec(LONG), healthy_after_s=10, now=0.0, resumed=True, anew=True)
+    found = drive(machine, 60, lambda role, now: now < 3 or role is not Role.LIVENESS)
+    assert kinds(found) == [(2.0, "Ready"), (11.0, "NotLive")]
+
+
+def test_what_ran_under_other_checks_passes_that_of_a_start_where_there_is_no_other() -> None:
+    only = spec("{startup: {tcp: {port: http}, deadline: 10s, interval: 1s}}")
+    passing = HealthMonitor(only, healthy_after_s=10, now=0.0, resumed=True, anew=True)
+    assert kinds(drive(passing, 60, lambda _, now: now > 3)) == [(3.55, "Ready")]
+    failing = HealthMonitor(only, healthy_after_s=10, now=0.0, resumed=True, anew=True)
+    (told,) = kinds(drive(failing, 60, lambda *_: False))
+    assert told[1] == "TimedOut"
+    assert 10 <= told[0] <= 11

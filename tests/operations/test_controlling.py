@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.records import SlotControl
+from dsmt.event.status import State
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
 from tests.controllers.build import Realm, key, web
@@ -113,3 +115,71 @@ def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: W
         if "/control/" not in event.event.topic:
             later.view.apply(event)
     assert words(later, controlling.restart) == SlotControl(restart=5, move_number=1, by="alice")
+
+
+def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_name_of_its_node(words: Words) -> None:
+    realm = Realm()
+    realm.node("n1", key="key of n1")
+    realm.apply(web("each_node", component=DATA))
+    realm.settle(seconds=1)
+    with pytest.raises(InputError, match="is one of each node"):
+        words(realm, move, accept_data_loss=True)
+    realm.node("n2", key="key of n2")
+    realm.attributes("n1", key="a new one")
+    with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name with none"):
+        words(realm, move)
+    with pytest.raises(InputError, match="is one of each node"):
+        words(realm, move, to="n2", accept_data_loss=True)
+    said = words(realm, move, accept_data_loss=True)
+    assert (said.move, said.leave, said.move_number) == ("n1", "", 1)
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().home.key, realm.slot().move_number) == ("n1", "a new one", 1)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Realm, Act], tuple[Any, list[Any]]]:
+    """What an operation answers, and what it says."""
+
+    def ask(realm: Realm, act: Act) -> tuple[Any, list[Any]]:
+        said: list[Any] = []
+
+        async def look(_bus: object) -> object:
+            return sight(realm)
+
+        async def say(_bus: object, drafts: list[Any]) -> None:
+            said.extend(drafts)
+
+        monkeypatch.setattr(controlling, "look", look)
+        monkeypatch.setattr(controlling, "say", say)
+        bus = SimpleNamespace(source="operator/alice")
+        return asyncio.run(act(bus, Target("web"), by="alice", reason="new disk")), said
+
+    return ask
+
+
+def test_a_retry_of_what_waits_keeps_its_reason_and_of_what_does_not_says_so(asked: Any) -> None:
+    realm = running()
+    done, said = asked(realm, controlling.retry)
+    assert (done.instances, said) == ([], [])
+    assert done.because == {"web/app/0": "nothing waits for a next try: it is running"}
+    realm.status(key(), realm.slot().node or "", State.FAILED, next_try_ms=realm.now_ms + 9_000, failures=3)
+    done, (draft,) = asked(realm, controlling.retry)
+    assert (done.instances, done.because) == (["web/app/0"], {})
+    assert draft.data["verb"] == "RETRY"
+    assert draft.data["arguments"] == {"by": "alice", "reason": "new disk"}
+
+
+def test_a_restart_of_what_is_held_is_refused_with_what_to_do(asked: Any) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(2))
+    realm.settle(seconds=1)
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    done, said = asked(realm, controlling.restart)
+    assert [draft.subject for draft in said] == ["web/app/1"]
+    assert done.because["web/app/0"].endswith("dsmt start web/app/0")
+    realm.hold(key(1))
+    realm.settle(seconds=1)
+    with pytest.raises(InputError, match="web is stopped: held by") as refused:
+        asked(realm, controlling.restart)
+    assert refused.value.next == "dsmt start web"

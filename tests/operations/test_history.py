@@ -17,6 +17,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
+from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline.history import export, packed, read
 from dsmt.operations.offline.items import items
@@ -195,15 +196,42 @@ def test_another_store_or_realm_in_the_header_is_noticed(run: Run) -> None:
     assert judged(strangers, run.items).unknown_signers + judged(strangers, run.items).bad_signatures > 0
 
 
-def test_a_file_that_says_it_is_filtered_says_how_many_rows_are_not_in_it(run: Run) -> None:
-    """Who hides a row and claims that it was not wanted is not believed to have a whole history."""
+def topic_of(item: bytes) -> str:
+    return _decode(cbor2.loads(item)[3])[0].event.topic
+
+
+def filtered(run: Run, *patterns: str) -> list[bytes]:
+    """As if only these topics had been wanted: no more is changed than the header."""
     _, version, name, store, _ = cbor2.loads(run.items[0])
-    changed = hidden(run, run.rows[100])
-    found = judged(run, [packed("H", version, name, store, ["user/"]), *changed[1:]])
-    assert found.ok
-    assert found.history.left_out == 1
+    return [packed("H", version, name, store, list(patterns)), *run.items[1:]]
+
+
+@pytest.mark.parametrize(
+    "patterns", [("/",), ("user/alice/", "+/"), tuple(f"{root}/" for root in {row.template.split("/")[0] for row in TOPICS})]
+)
+def test_who_wants_every_topic_leaves_no_row_out(run: Run, patterns: tuple[str, ...]) -> None:
+    assert judged(run, filtered(run, *patterns)).ok
+    for at in run.rows[::50]:
+        found = judged(run, [filtered(run, *patterns)[0], *hidden(run, at)[1:]])
+        assert "history.missing" in {fault.code for fault in found.faults}, topic_of(run.items[at])
+
+
+def test_a_row_that_is_there_was_wanted(run: Run) -> None:
+    """Who hides a row of a whole history and says that it was not wanted hides all that is of no wanted topic as well."""
+    found = judged(run, filtered(run, "user/"))
+    assert {fault.code for fault in found.faults} == {"history.pattern"}
+    others = [
+        at for at in run.rows if not topic_of(run.items[at]).startswith(("user/", "broker/b1/stats", "broker/b1/trimmed"))
+    ]
+    some = Run(filtered(run, "user/"), run.realm)
+    for at in others:
+        some = Run(hidden(some, at), run.realm)
+    found = judged(some, some.items)
+    assert found.ok, found.faults
+    assert found.history.left_out == len(others)
+    assert found.history.wanted == ("user/",)
     assert "that no other row was there" not in found.proves
-    assert any("not wanted" in sentence for sentence in found.cannot_prove)
+    assert any("user/" in sentence and "nobody has signed it" in sentence for sentence in found.cannot_prove)
 
 
 def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_path: Path) -> None:
@@ -221,6 +249,14 @@ def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_
         for at in some.rows:
             for change in (removed, moved, flipped, arrived_later):
                 assert not judged(some, change(some, at)).ok
+        chains: dict[tuple[str, str], list[int]] = {}
+        for at in some.rows:
+            event = _decode(cbor2.loads(some.items[at])[3])[0].event
+            chains.setdefault((event.source, event.topic), []).append(at)
+        between = [at for places in chains.values() for at in places[1:-1]]
+        assert len(between) > 10
+        for at in between:
+            assert judged(some, hidden(some, at)).gaps, topic_of(some.items[at])
 
     asyncio.run(main())
 

@@ -6,11 +6,12 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event import records as r
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
+from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.fitting import why_not
-from dsmt.operations.read.instances import instances
+from dsmt.operations.read.instances import instances, is_problem
 from dsmt.operations.read.members import node_shown, nodes
-from dsmt.operations.read.summaries import alerts, brake, service, services
+from dsmt.operations.read.summaries import brake, service, services
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
@@ -220,3 +221,23 @@ def test_an_alert_of_a_service_says_whom_to_call() -> None:
     seen = sight(realm)
     (one,) = [alert for alert in alerts(seen, nodes(seen), services(seen), []) if alert.target == "web/app/0"]
     assert one.owner == "team-web"
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.REQUESTED, State.GONE])
+def test_one_of_each_node_that_waits_for_its_data_says_so_and_what_to_do(state: State) -> None:
+    realm = Realm()
+    for node in ("n1", "n2"):
+        realm.node(node, key=f"key of {node}")
+    realm.apply(web("each_node", component="data: true"))
+    realm.settle(seconds=1)
+    slot = next(key(i) for i in (0, 1) if node_of(realm, key(i)) == "n2")
+    realm.status(slot, "n2", state, generation=0 if state is State.GONE else None)
+    realm.attributes("n2", key="a new one")
+    (row,) = instances(sight(realm), Target("web", "app", slot.index))
+    assert is_problem(sight(realm), row)
+    assert row.reason is not None
+    assert (row.reason.code, row.reason.who) == ("wait.pinned", "you")
+    found = why_not(sight(realm), Target("web"))
+    assert (found.target, found.fits) == (str(slot), [])
+    assert found.reason == row.reason
+    assert found.suggestions == [f"dsmt move {slot} --accept-data-loss: it begins on n2 with no data"]

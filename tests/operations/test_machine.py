@@ -12,7 +12,8 @@ from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import machine
 from dsmt.operations.local.home import Home, ensure_controller, init
-from dsmt.operations.local.machine import Wanted, down, up
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 
@@ -55,6 +56,24 @@ def test_a_realm_that_is_there_is_not_started_as_another(home: Home, wanted: Wan
     with pytest.raises(InputError, match="--name other" if wanted.name else "--port") as refused:
         asyncio.run(up(home, wanted))
     assert refused.value.code == "up.made"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "record"),
+    [(Wanted(nodes=2), "nodes", "spawner"), (Wanted(controllers=2), "controllers", "controller")],
+    ids=["nodes", "controllers"],
+)
+def test_fewer_than_run_are_refused_by_name(home: Home, wanted: Wanted, kind: str, record: str) -> None:
+    init(home, name="test")
+    own = identity_of(os.getpid())
+    assert own is not None
+    for number in range(1, 4):
+        directory = home.part(kind, f"{kind[0]}{number}")
+        directory.mkdir(parents=True)
+        write_record(record_path(str(directory), record), own)
+    with pytest.raises(InputError, match=f"--{kind} 2: {kind[0]}3 runs too") as refused:
+        asyncio.run(up(home, wanted))
+    assert f"leave --{kind} out" in refused.value.next
 
 
 def test_ending_a_realm_takes_no_lock_of_nodes_that_never_ran(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """Members: what is said of a node that is away."""
 
 from dsmt.event.records import Revoked
+from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.members import nodes
-from dsmt.operations.read.summaries import alerts
 from tests.controllers.build import Realm
 from tests.operations.sights import sight
 
@@ -39,4 +39,4 @@ def test_a_node_that_came_back_with_another_key_and_died_later_died_of_something
     realm.after(0.3).step()
     (told,) = [node for node in nodes(sight(realm)) if node.node == "n2"]
     assert told.evidence is not None
-    assert "were closed by it" in told.evidence
+    assert "connections from n2 closed" in told.evidence

@@ -1,9 +1,11 @@
 """Plans: the very decisions of controllers, on a copy of the live view."""
 
+import msgspec
 import pytest
 
 from dsmt.errors import FailedError
-from dsmt.operations.read.planning import HIDDEN, check_plan, difference, plan, plan_id
+from dsmt.operations.read.plan_words import HIDDEN
+from dsmt.operations.read.planning import check_plan, difference, plan, plan_id
 from dsmt.spec.parsing import parse
 from dsmt.spec.records import ServiceSpec
 from tests.controllers.build import Realm, key, web
@@ -108,3 +110,19 @@ def test_what_looks_like_a_secret_is_not_shown() -> None:
     realm = running()
     found = difference(sight(realm), spec(web(3, component="env: {DB_PASSWORD: hunter2}")))
     assert [(change.key, change.new) for change in found.changes] == [("env.DB_PASSWORD", HIDDEN)]
+
+
+def test_what_looks_like_a_secret_is_not_shown_of_a_new_service_either() -> None:
+    text = web(1, component="env: {DB_PASSWORD: hunter2, LOG: info}")
+    told = msgspec.json.encode(plan(sight(Realm("n1")), spec(text), by="alice", warnings=[])).decode()
+    assert "hunter2" not in told
+    assert "info" in told
+
+
+def test_a_step_says_in_the_future_tense_why_it_is_made_and_why_there() -> None:
+    realm = running(2)
+    found = plan(sight(realm), spec(web(3, component="env: {LOG: debug}")), by="alice", warnings=[])
+    said = {step.instance: step.because for step in found.steps}
+    assert said["web/app/0"] == "env.LOG changes; the new one will start first"
+    assert said["web/app/2"] == "1 of 3 that fit; it has no app yet"
+    assert "app: if one is not ready within 300 s: back to r1" in found.promises

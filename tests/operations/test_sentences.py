@@ -6,7 +6,7 @@ from dsmt.event import records as r
 from dsmt.event.reason import reason
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import State
-from dsmt.operations.words.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, speaker
+from dsmt.operations.words.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, severity, speaker
 from dsmt.view import SlotKey
 from tests.controllers.build import START_MS, Realm, signed, web
 
@@ -36,14 +36,14 @@ def test_a_life_is_told_in_sentences() -> None:
     told.append(sentence(realm.verdict("n1").event))
     told.append(sentence(realm.attributes("n1", memory_free_bytes=900 * 2**20).event))
     assert told == [
-        'web became r1 by alice: "a test"',
-        "web/app/0 was given to n1, generation 1, r1",
-        "web/app/0 is starting on n1, pid 7",
+        'web is r1, applied by alice: "a test"',
+        "web/app/0 is to run on n1, generation 1, r1",
+        "web/app/0 starts on n1, pid 7",
         "web/app/0 runs on n1, pid 7",
         "web/app/0 failed on n1: exited with code 1 after 2 s; next try in 1.5 s",
-        "web/app/0 is ready: http: ",
-        'web/app/0 is held by alice: "a test"',
-        'node/n1 is to be drained, says alice: "kernel 6.8"',
+        "web/app/0 is ready: http",
+        'web/app/0 is held stopped by alice: "a test"',
+        'node/n1 drains, says alice: "kernel 6.8"',
         "node/n1 is dead: as a test says",
         "node/n1 has 4 cores, 900 MiB of 8 GiB memory free, load 0.5",
     ]
@@ -60,14 +60,61 @@ def test_a_will_tells_a_move_that_stands_beside_what_was_said_after_it() -> None
     assert told == [
         'web/app/0 is to move to n2, says alice: "a test"',
         'web/app/0 is to move to n2, restart 2, says alice: "a test"',
-        'web/app/0 is to move to n2, is held by bob: "disk"',
+        'web/app/0 is to move to n2, is held stopped by bob: "disk"',
     ]
 
 
 def test_a_session_speaks_of_the_source_and_names_the_broker() -> None:
     realm = Realm()
-    event = realm.session("node/n1", "closed", how="peer").event
-    assert sentence(event) == "node/n1 is no more attached to b1: the connection was closed at its end"
+    told = [
+        sentence(realm.session("node/n1", "open").event),
+        sentence(realm.session("node/n1", "silent").event),
+        sentence(realm.session("node/n1", "closed", how="peer").event),
+        sentence(realm.session("node/n2", "closed", how="local").event),
+    ]
+    assert told == [
+        "node/n1 is connected to b1",
+        "node/n1 is silent at b1",
+        "node/n1 is disconnected from b1 (the peer closed it)",
+        "node/n2 is disconnected from b1 (b1 closed it)",
+    ]
+
+
+def test_what_was_started_and_not_checked_is_said_so() -> None:
+    realm = Realm("n1")
+    started = r.Health(
+        health="unready", generation=1, check="none", evidence="started, not checked yet", failures=0, since_ms=1
+    )
+    event = realm.say("agent/n1/web/app/0", "service/web/health/app/0/n1", started).event
+    assert sentence(event) == "web/app/0 is not ready: started, not checked yet"
+
+
+def test_what_is_not_held_is_said_with_its_restart_number() -> None:
+    realm = Realm("n1")
+    told = [sentence(realm.control(KEY, restart=number).event) for number in (0, 4)]
+    assert told == [
+        'web/app/0 is to run, says alice: "a test"',
+        'web/app/0 is to run, restart 4, says alice: "a test"',
+    ]
+
+
+def test_a_revoked_key_is_told_of_its_owner() -> None:
+    said = r.Revoked(by="alice", name="node/n2", reason="stolen")
+    event = signed("operator/alice", f"trust/revoked/{'ab' * 16}/operator/alice", said).event
+    assert sentence(event) == 'node/n2 has its key revoked by alice: "stolen"'
+
+
+def test_severity_tells_what_needs_a_person_from_what_mends_itself() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    realm.step()
+    own = reason("run.exited", exit_code=1, time="2 s", target=str(KEY))
+    assert severity(realm.status(KEY, "n1", State.FAILED, reason=own, next_try_ms=realm.now_ms).event) == "warning"
+    assert severity(realm.status(KEY, "n1", State.RUNNING).event) == ""
+    assert severity(realm.health(KEY, "n1", "ready").event) == "good"
+    assert severity(realm.session("node/n1", "silent").event) == "warning"
+    realm.close("n1")
+    assert severity(realm.verdict("n1").event) == "bad"
 
 
 def test_what_cannot_be_read_is_shown_as_it_is() -> None:

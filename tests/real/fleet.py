@@ -18,7 +18,8 @@ from dsmt.event.records import SpecFact, to_data
 from dsmt.event.status import State
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.machine import Wanted, down, keeper_directory, up
+from dsmt.operations.local.machine import down, keeper_directory, up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Watch, watching
 from dsmt.ports.bus import Draft

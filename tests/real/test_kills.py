@@ -14,7 +14,8 @@ import pytest
 
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import connect
-from dsmt.operations.local.machine import Wanted, up
+from dsmt.operations.local.machine import up
+from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import watching
 from dsmt.operations.words.targets import Target

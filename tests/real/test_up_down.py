@@ -266,15 +266,19 @@ def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_al
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "up", "--nodes", "1", "--detach")
         chance = random.Random(20)
+        killed: list[Identity] = []
         for _ in range(19):
             keeper = await eventually("a keeper", at(home, "keeper", "", "spawner"))
             await asyncio.sleep(chance.uniform(0, 0.4))  # the moment is what is tried here
             with suppress(ProcessLookupError):
                 os.kill(keeper.pid, signal.SIGKILL)
+            killed.append(keeper)
             if chance.random() < 0.3:
                 broker = at(home, "brokers", "b1", "broker")()
                 if broker is not None:
                     os.kill(broker.pid, signal.SIGKILL)
+                    killed.append(broker)
+        await gone(*killed)
         await eventually("everybody", lambda: all(everybody(home).values()))
         names = Counter(map(name_of, processes_of(home.root)))
         assert (names["dsmt-broker"], names["dsmt-controller"], names["dsmt-spawner"]) == (1, 2, 1)

@@ -17,6 +17,7 @@ import dsmt.controllers.runner as runner_module
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.publisher import Publisher
 from dsmt.controllers import placement
+from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.completeness import Completeness
 from dsmt.event import order
 from dsmt.event.envelope import Event, SignedEvent
@@ -258,3 +259,14 @@ def moves_for_taste(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_rulesets_that_move_slots_for_taste_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     moves_for_taste(monkeypatch)
     assert caught("rulesets", (1, 2), "12.9")
+
+
+def test_a_controller_that_forgets_when_to_look_again_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = Agenda.note
+
+    def forgets(self: Any, *about: Any) -> None:
+        note(self, *about)
+        self._wakes = {service: at for service, at in self._wakes.items() if not service}
+
+    monkeypatch.setattr(Agenda, "note", forgets)
+    assert caught("parked", range(1, 4), "12.12")

@@ -4,13 +4,13 @@ Rule 1: a command is executed once, if its generation is the current one and its
 Rule 2: a command that came while the agent was away is read from the history when it is back; one whose time to live has
     passed in realm time is not executed, and its status says that it expired.
 Rule 3: a command is no lasting will: a hold by STOP ends with the generation.
-Rule 4: LOGS is answered to its asker, on the log topics, the last line marked.
+Rule 4: LOGS is answered to its asker, on the log topics, the last line marked; that answer is all that is said of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dsmt.agents.instance.output import Output
@@ -65,8 +65,9 @@ def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
 class LogAnswers:
     """Answers LOGS commands.
 
-    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `follow_s`; or `step`, one of
-    `STEPS`, whose log is then sent under its own name in the stream's place.
+    Arguments: `lines`, `stream` (`stdout`, `stderr`; both when it is not given), `previous`, `follow_s`, `since_ms`, and
+    `after` (by stream the place from which on everything is sent); or `step`, one of `STEPS`, whose log is then sent under
+    its own name in the stream's place.
     """
 
     def __init__(self, bus: Bus, clock: Clock, slot: SlotName, node: str, output: Output) -> None:
@@ -83,34 +84,58 @@ class LogAnswers:
             self._answer_step(command, cause, wanted["step"])
             return
         streams = [s for s in STREAMS if wanted.get("stream") in (None, s)]
-        lines, previous = _whole(wanted.get("lines"), LINES), wanted.get("previous") is True
         follow = min(FOLLOW_S, float(_whole(wanted.get("follow_s"), 0)))
-        seen = dict.fromkeys(streams, "")
+        places = {}
         for stream in streams:
-            seen[stream] = self._output.read(stream, previous=previous, most=MOST_BYTES)
-            tail = seen[stream].splitlines()[-lines:] if lines else []
-            self._say(command, cause, stream, tail, last=follow == 0 and stream == streams[-1])
+            lines, places[stream] = self._begin(wanted, stream, whole=follow > 0)
+            upto = places[stream] if follow else None
+            self._say(command, cause, stream, lines, last=follow == 0 and stream == streams[-1], upto=upto)
         ends = self._clock.boottime() + follow
         while streams and self._clock.boottime() < ends:
             await asyncio.sleep(_LOOK_EACH_S)
             for stream in streams:
-                now = self._output.read(stream, previous=False, most=MOST_BYTES)
-                new = _after(seen[stream], now)
-                complete = new[: new.rfind("\n") + 1]
-                seen[stream] = now[: len(now) - len(new) + len(complete)]
-                self._say(command, cause, stream, complete.splitlines(), last=False)
+                new, place = self._output.since(stream, places[stream], most=MOST_BYTES)
+                places[stream] = place
+                if new:
+                    now_ms = self._bus.now_ms()
+                    self._say(command, cause, stream, new.splitlines(), last=False, written_ms=now_ms, upto=place)
         if follow and streams:
-            self._say(command, cause, streams[-1], [], last=True)
+            self._say(command, cause, streams[-1], [], last=True, upto=places[streams[-1]])
+
+    def _begin(self, wanted: Mapping[str, Any], stream: str, *, whole: bool) -> tuple[list[str], int]:
+        """What there is already, and the place behind it."""
+        after, since = wanted.get("after"), wanted.get("since_ms")
+        if isinstance(after, dict) and isinstance(after.get(stream), int):
+            text, place = self._output.since(stream, after[stream], most=MOST_BYTES)
+            return text.splitlines(), place
+        count, previous = _whole(wanted.get("lines"), LINES), wanted.get("previous") is True
+        begin = self._output.place(stream, since_ms=since if isinstance(since, int) else None)
+        text, place = self._output.since(stream, begin, most=MOST_BYTES, whole=whole)
+        if previous:
+            text = self._output.read(stream, previous=True, most=MOST_BYTES)
+        return (text.splitlines()[-count:] if count else []), place
 
     def _answer_step(self, command: Command, cause: EventId, step: str) -> None:
         lines = self._output.read_step(step, most=MOST_BYTES).splitlines()
         count = _whole(command.arguments.get("lines"), LINES)
         self._say(command, cause, step, lines[-count:] if count else [], last=True)
 
-    def _say(self, command: Command, cause: EventId, stream: str, lines: list[str], *, last: bool) -> None:
-        batches = list(_batches(lines)) or ([()] if last else [])
+    def _say(
+        self,
+        command: Command,
+        cause: EventId,
+        stream: str,
+        lines: list[str],
+        *,
+        last: bool,
+        written_ms: int | None = None,
+        upto: int | None = None,
+    ) -> None:
+        batches = list(_batches(lines)) or ([()] if last or upto is not None else [])
         for number, batch in enumerate(batches, 1):
-            told = LogLines(command=command.id, lines=batch, last=last and number == len(batches))
+            end = number == len(batches)
+            about = {"written_ms": written_ms, "upto": upto if end else None}
+            told = LogLines(command=command.id, lines=batch, last=last and end, **about)
             topic = f"{self._slot.on('log', self._node)}/{stream}"
             self._bus.emit(Draft(topic, to_data(told), subject=str(self._slot), cause=(cause,), to=(command.asker,)))
 
@@ -128,15 +153,6 @@ def _batches(lines: list[str]) -> Iterator[tuple[str, ...]]:
         size += 4 * len(text) + 8 if not text.isascii() else len(text) + 8
     if batch:
         yield tuple(batch)
-
-
-def _after(seen: str, now: str) -> str:
-    """What came after `seen`; the file may have begun anew, or its beginning may have been freed."""
-    if now.startswith(seen):
-        return now[len(seen) :]
-    tail = seen[-256:]
-    place = now.rfind(tail) if tail else -1
-    return now[place + len(tail) :] if place >= 0 else now
 
 
 def _whole(value: Any, default: int) -> int:

@@ -148,10 +148,11 @@ class DeploymentAgent:
         run.tasks[1:] = [self._start(self._tasks.check(run, self._runner.apply))]
 
     async def _beat(self) -> None:
-        """Vouch, renew and trim, each `EMIT_RATE_S`, and vouch soon after something was said."""
+        """Vouch, note how far the output is, renew and trim, each `EMIT_RATE_S`; the first two also after what was said."""
         await asyncio.sleep(self._deps.entropy.uniform(0.0, SETTLE_S))
         while True:
             self._reporter.beat()
+            self._runner.output.mark(self._deps.bus.now_ms())
             try:
                 async with asyncio.timeout(EMIT_RATE_S):
                     await self._reporter.said.wait()
@@ -193,7 +194,7 @@ class DeploymentAgent:
         if isinstance(delivery, Arrived):
             self._command(delivery.signed)
 
-    def _command(self, signed: SignedEvent) -> None:  # noqa: C901 - a verb a line
+    def _command(self, signed: SignedEvent) -> None:
         """Execute a command, once."""
         node, cause = self._config.node, signed.id
         command = commanding.read_command(signed, (f"node/{node}", self._slot.agent(node)))
@@ -206,12 +207,13 @@ class DeploymentAgent:
             self._memory.save(commands=commanding.remembered(record, command))
             self._reporter.note(expired_command=command.id)
             return
+        if command.verb == "LOGS":
+            self._memory.save(commands=commanding.remembered(record, command))
+            self._start(self._answers.answer(command, cause))
+            return
         self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
-        if command.verb != "LOGS":
-            self._reporter.trigger = (cause,)
+        self._reporter.trigger = (cause,)
         match command.verb:
-            case "LOGS":
-                self._start(self._answers.answer(command, cause))
             case "STOP":
                 self._memory.save(held=self._facts.generation)
             case "START" | "RETRY" | "UPDATE":
@@ -251,7 +253,7 @@ class DeploymentAgent:
             condemned=run is not None and run.condemned is not None,
             restart_asked=self._restart_asked,
             outgoing=self._runner.handover.wanted,
-            ready=run is not None and run.health.is_ready,
+            ready=run is not None and run.health.serves,
             overlaps=plan is not None and plan.component.overlaps,
             held=record.held != 0 and record.held == self._facts.generation,
             finished=record.finished,
@@ -354,7 +356,7 @@ class DeploymentAgent:
 
     async def _rest(self, at: Situation) -> None:
         """Wait until something changes or is due."""
-        due = self._due(at)
+        due = min(self._due(at), self._runner.note_good())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due == FOREVER else max(0.0, due)):
                 await self._wake.wait()

@@ -13,6 +13,7 @@ from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.agents.shared.kept import keep, kept
+from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import Health, Slot, SpecFact, from_data
@@ -138,7 +139,7 @@ class Facts:
 
     async def find_spec(self, wanted: EventId) -> None:
         """Ask for a spec by its id until it is here or not wanted any more."""
-        delay = FETCH_FIRST_S
+        backoff = Backoff(FETCH_FIRST_S, FETCH_CAP_S)
         while self.awaits == wanted:
             try:
                 for signed in await self._deps.bus.fetch([wanted]):
@@ -147,8 +148,7 @@ class Facts:
                         return
             except DsmtError:
                 pass  # no broker, or not there: ask again, or it arrives by itself
-            await asyncio.sleep(delay)
-            delay = min(FETCH_CAP_S, delay * 2)
+            await asyncio.sleep(backoff.failed())
 
     def _has_spec(self) -> bool:
         return self._spec is not None and self._slot is not None and str(self._spec.id) == self._slot.spec

@@ -118,6 +118,7 @@ class HandOver:
             configured="",
             started=True,
             ready=True,
+            check=run.check,
             began_s=run.began,
         )
         self._serving.resume()

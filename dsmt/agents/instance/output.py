@@ -1,7 +1,12 @@
-"""Output: where what each run wrote stands in the log files, and a run's last words."""
+"""Output: where what each run wrote stands in the log files, since when, and a run's last words.
+
+Rule 1: a program writes its files itself, so nobody knows the time of a line; but how far they had come is noted now and
+    then, and what stands behind that was written later.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
@@ -9,6 +14,8 @@ from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds
 
 LAST_BYTES: Final = 4096
+MARKS: Final = 3000
+"""How often it is remembered how far a stream had come: a day, at two a minute."""
 
 
 class Output:
@@ -17,6 +24,8 @@ class Output:
     def __init__(self, logs: Logs, memory: Memory) -> None:
         self._logs = logs
         self._memory = memory
+        self._marks: dict[str, deque[tuple[int, int]]] = {stream: deque(maxlen=MARKS) for stream in STREAMS}
+        """How far each stream had come, and when (realm ms), the newest last."""
 
     def turn(self, bounds: Bounds) -> None:
         """A new run is about to begin, and nobody writes: note where it begins, and where the last one was."""
@@ -27,12 +36,39 @@ class Output:
             begun = self._logs.begin(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
             before[stream] = (begun.rotated, record.output.get(stream, 0), end)
             output[stream] = begun.offset
+            if begun.offset < end:
+                self._marks[stream].clear()
         self._memory.note(output=output, before=before)
+
+    def mark(self, now_ms: int) -> None:
+        """Note how far each stream has come; of a time in which nothing was written, its begin and its end."""
+        for stream, marks in self._marks.items():
+            place = self._logs.end(stream)
+            if len(marks) > 1 and marks[-1][1] == marks[-2][1] == place:
+                marks.pop()
+            marks.append((now_ms, place))
 
     def trim(self, bounds: Bounds) -> None:
         """Free what is over the bounds, also while the program writes."""
         for stream in STREAMS:
             self._logs.trim(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
+
+    def place(self, stream: str, *, since_ms: int | None = None) -> int:
+        """Where the present run's output begins, or what it wrote since a time, and not much more (rule 1)."""
+        begin = self._memory.record.output.get(stream, 0)
+        known = [place for at_ms, place in self._marks[stream] if since_ms is not None and at_ms <= since_ms]
+        return max(begin, known[-1]) if known else begin
+
+    def since(self, stream: str, place: int, *, most: int, whole: bool = True) -> tuple[str, int]:
+        """What was written behind a place, at most the last of it, and the place behind that; `whole` lines only."""
+        end, raw = self._logs.end(stream), b""
+        if end < place:  # the file was put aside meanwhile, with what was not read of it
+            rotated, _, last = self._memory.record.before.get(stream, (False, 0, 0))
+            raw = self._logs.read(stream, place, last, rotated=True, most=most) if rotated else b""
+            place = 0
+        raw += self._logs.read(stream, place, end, most=most)
+        lines = raw[: raw.rfind(b"\n") + 1] if whole else raw
+        return lines.decode(errors="replace"), end - (len(raw) - len(lines))
 
     def read(self, stream: str, *, previous: bool, most: int) -> str:
         """The end of what the present run has written, or the one before."""

@@ -67,6 +67,10 @@ class Reporter:
             return told  # whose disk it is, only we know
         return msgspec.structs.replace(told, message=error.message)
 
+    def left_alone(self, why: Reason) -> Reason:
+        """The reason of a failure after which nothing is tried, as `restart` wants it: only an operator acts."""
+        return msgspec.structs.replace(why, who="you", next=f"dsmt retry {self._slot}")
+
     def tell(self, state: State, *, why: Reason | None = None, **about: Any) -> None:
         """Pass to a state, saying each on the way; `about` is any other field of a status."""
         causes = self.trigger

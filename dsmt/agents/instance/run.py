@@ -23,6 +23,8 @@ class Run:
     plan: Plan | None = None
     site: Site | None = None
     launch: Launch | None = None
+    check: str = ""
+    """By what its health monitor checks it (`launching.check_key`); empty when that is not known."""
     condemned: Reason | None = None
     stopping: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)

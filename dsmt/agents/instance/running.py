@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from dsmt.agents.instance import stopping
@@ -24,7 +25,7 @@ from dsmt.agents.instance.run import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.container import AgentConfig, Outgoing, Process
-from dsmt.agents.rules.launching import Plan, Site, refused
+from dsmt.agents.rules.launching import Plan, Site, check_key, refused
 from dsmt.agents.rules.reconcile import Wanted
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.agents.shared.dependencies import Dependencies, launch_at, site_of
@@ -99,7 +100,7 @@ class Runner:
         self.supervision.policy = component.restart
         self.supervision.started()
         health = HealthMonitor(component.health, healthy_after_s=component.update.healthy_after_s, now=now)
-        self.run = Run(instance, plan.wanted, now, health, plan, site, launch)
+        self.run = Run(instance, plan.wanted, now, health, plan, site, launch, check_key(component.health, site.values))
         return self.run
 
     def _note_start(self, run: Run, plan: Plan) -> None:
@@ -114,6 +115,7 @@ class Runner:
             run_restart=plan.wanted.restart,
             started=False,
             ready=False,
+            check="",
             began_s=run.began,
             step="",
             not_before_s=0.0,
@@ -136,6 +138,7 @@ class Runner:
             "pid": run.instance.identity.pid,
             "restarts": record.restarts,
             "restarts_recent": self.supervision.recent(self._deps.clock.boottime()),
+            "failures": self.supervision.history.failures,
             "next_try_ms": None,
             "parked": False,
             "last_exit": record.last_exit,
@@ -191,23 +194,26 @@ class Runner:
         record, now = self._memory.record, self._deps.clock.boottime()
         wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
         same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
-        health = self._monitor(same, now, resumed=record.ready if record.started else None)
-        run = self.run = Run(instance, wanted, record.began_s, health)
+        run = self.run = Run(instance, wanted, record.began_s, self._monitor(None, now, resumed=record.ready))
         if same is not None:
             self._give_plan(run, same)
+        anew = run.check != "" and record.check not in ("", run.check)
+        run.health = self._monitor(same, now, resumed=record.ready if record.started else None, anew=anew)
         self._reporter.again()
-        if record.ready:
+        if run.health.is_ready:
             self.supervision.healthy(record.began_s)
             self.serving.ready(check="none", evidence="it was ready when its agent ended")
+        elif run.health.serves:
+            self.serving.go_on()
         self._watch(run)
-        self.apply(run, health.timer(now))
+        self.apply(run, run.health.timer(now))
 
     @staticmethod
-    def _monitor(plan: Plan | None, now: float, *, resumed: bool | None) -> HealthMonitor:
+    def _monitor(plan: Plan | None, now: float, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
         component = None if plan is None else plan.component
         after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
         spec = None if component is None else component.health
-        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed)
+        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed, anew=anew)
 
     def _give_plan(self, run: Run, plan: Plan) -> None:
         """Let a run be checked and restarted by a plan, if all that it needs can still be read."""
@@ -216,6 +222,7 @@ class Runner:
         except (FailedError, KeyError):
             return
         run.plan, run.site, run.launch = plan, site, launch_at(plan, site, self._deps.logs)
+        run.check = check_key(plan.component.health, site.values)
 
     def _tell_rebooted(self) -> None:
         """What ran has ended with its machine; that is no failure of its own."""
@@ -223,7 +230,7 @@ class Runner:
         why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
         told = endings.last_exit(Exit(None, None), 0.0, why, now_ms)
         verdict = Again("restart", 0.0, 0, self.supervision.tries)
-        self._note(verdict, self._deps.clock.boottime(), died=False)
+        self._note(verdict, self._deps.clock.boottime(), counts=False)
         self._memory.note(process=None, generation=record.generation)
         self._tell_failed(why, verdict, told)
 
@@ -233,27 +240,32 @@ class Runner:
         ran = max(0.0, now - record.began_s)
         why = self._why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._memory.note(process=None)
         self._tell_failed(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
 
     def take_over(self, plan: Plan) -> None:
-        """A new generation asks for nothing new of what runs: only its policies may differ."""
+        """A new generation asks for nothing new of what runs: only its policies may differ.
+
+        One that is checked by something else goes on as it is, and is ready in that generation when this has passed.
+        """
         run = self.run
         if run is None:
             return
         self._note_good(run)
         self.supervision.policy = plan.component.restart
         self._memory.save(run_generation=plan.wanted.generation, run_restart=plan.wanted.restart)
-        before, run.wanted = run.plan, plan.wanted
+        before, run.wanted = run.check, plan.wanted
         self._give_plan(run, plan)
-        ready = run.health.is_ready
-        if before is None or before.component.health != plan.component.health:
-            now = self._deps.clock.boottime()
-            run.health = self._monitor(plan, now, resumed=ready if run.health.started else None)
+        if before != run.check:
+            now, served = self._deps.clock.boottime(), run.health.serves
+            run.health = self._monitor(plan, now, resumed=served if run.health.started else None, anew=True)
+            self.supervision.unhealthy()
             self._watch(run)
         self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
-        if ready:
+        if not run.health.is_ready and run.health.serves:
+            self.serving.go_on()
+        elif run.health.is_ready:
             checked = plan.component.health is not None
             self.serving.ready(check="none", evidence="nothing of it has changed since it was ready", checked=checked)
 
@@ -289,7 +301,7 @@ class Runner:
         self._note_good(run)
         self.run = None
         verdict = self.supervision.failed(now, jitter=self._jitter(), clean=ended.code == 0)
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._memory.note(process=None)
         plan = self._again()
         new, failure = None, None
@@ -316,18 +328,20 @@ class Runner:
         if self.run is not None:
             self._note_good(self.run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
-        self._note(verdict, now, died=False)
-        self._tell_failed(self._reporter.why_failed(error), verdict, self._memory.record.last_exit)
+        self._note(verdict, now)
+        why = self._reporter.why_failed(error)
+        last = endings.last_exit(Exit(None, None), 0.0, why, self._deps.bus.now_ms())
+        self._tell_failed(why, verdict, last)
 
-    def _note(self, verdict: Verdict, now: float, *, died: bool) -> None:
-        """Have the record say what supervision has decided."""
+    def _note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
+        """Have the record say what supervision has decided; what is tried again counts as a restart."""
         step, delay_s, _ = endings.follows(verdict)
         self._memory.note(
             history=self.supervision.history,
             finished=isinstance(verdict, Finished),
             step=step if step in ("reinstall", "recreate") else "",
             not_before_s=now + (delay_s or 0.0),
-            restarts=self._memory.record.restarts + (1 if died and delay_s is not None else 0),
+            restarts=self._memory.record.restarts + (1 if counts and delay_s is not None else 0),
         )
 
     def _tell_failed(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
@@ -347,8 +361,10 @@ class Runner:
                 exit_code=why.exit_code,
                 signal=why.signal,
             )
+        if isinstance(verdict, Finished):
+            why = self._reporter.left_alone(why)
         record, run = self._memory.record, self.run
-        runs_on = run is not None and run.condemned is None and run.health.is_ready
+        runs_on = run is not None and run.condemned is None and run.health.serves
         if not runs_on:
             self.serving.withdraw("it has failed")
             self.handover.serve_again()
@@ -360,6 +376,7 @@ class Runner:
             pid=run.instance.identity.pid if run is not None and (runs_on or run.condemned is not None) else None,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
+            failures=self.supervision.history.failures,
             next_try_ms=None if delay_s is None else self._deps.bus.now_ms() + int(delay_s * 1000),
             parked=parked,
             last_exit=last,
@@ -368,14 +385,21 @@ class Runner:
         )
         self._memory.save_soon(last_exit=last, ready=record.ready and runs_on, trigger=self._reporter.trigger_ids())
 
-    def _note_good(self, run: Run) -> None:
-        """Remember the revision of a run that has been ready for long enough, before that is over."""
+    def note_good(self) -> float:
+        """Write down the present revision as soon as it is good; in how many seconds it may be."""
+        return inf if self.run is None else self._note_good(self.run)
+
+    def _note_good(self, run: Run) -> float:
+        """Remember the revision of a run that has been ready for long enough; in how many seconds it may be."""
         since, plan = self.supervision.healthy_since, run.plan
         if since is None or plan is None:
-            return
+            return inf
         began = since if plan.component.health is not None else run.began
-        if self._deps.clock.boottime() - began >= plan.component.update.healthy_after_s:
-            self._memory.note(good=Good(spec=plan.spec, revision=plan.revision))
+        due = began + plan.component.update.healthy_after_s - self._deps.clock.boottime()
+        good = Good(spec=plan.spec, revision=plan.revision)
+        if due <= 0 and self._memory.record.good != good:
+            self._memory.save_soon(good=good)
+        return inf if due <= 0 else due
 
     def _why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
         code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
@@ -397,6 +421,7 @@ class Runner:
                     self._reporter.tell(State.RUNNING, **self._about(run))
                 case Ready(check, evidence, checked):
                     self.supervision.healthy(self._deps.clock.boottime())
+                    self._memory.save_soon(check=run.check)
                     self.serving.ready(check=check, evidence=evidence, checked=checked)
                     self._wake()
                 case Unready(check, evidence, failures):
@@ -426,7 +451,7 @@ class Runner:
         now = self._deps.clock.boottime()
         self._note_good(run)
         verdict = self.supervision.failed(now, jitter=self._jitter())
-        self._note(verdict, now, died=True)
+        self._note(verdict, now)
         self._tell_failed(run.condemned, verdict, self._memory.record.last_exit, run.wanted.generation)
         ended, _ = await self._end(run)
         last = endings.last_exit(ended, now - run.began, run.condemned, self._deps.bus.now_ms())

@@ -30,7 +30,7 @@ class Serving:
     def begin(self) -> None:
         """A run has been started: it is not ready yet."""
         if self._told != ("unready", self._memory.record.run_generation):
-            self._say("unready", check="none", evidence="it was started")
+            self._say("unready", check="none", evidence="started, not checked yet")
 
     def ready(self, *, check: str, evidence: str, checked: bool = True) -> None:
         """Serve it. Without any check its health is `none`."""
@@ -40,6 +40,14 @@ class Serving:
         self._say("ready" if checked else "none", check=check, evidence=evidence)
         self._served = True
         self._endpoint(ready=True)
+
+    def go_on(self) -> None:
+        """It was ready by other checks than it has now: it is served until these say otherwise, and not ready before."""
+        if not self._served:
+            self._served = True
+            self._endpoint(ready=True)
+        self._healthy = False
+        self._say("unready", check="none", evidence="what it is checked by has changed, and has not passed yet")
 
     def unready(self, *, check: str, evidence: str, failures: int) -> None:
         """Do not serve it; nothing is restarted."""

@@ -26,6 +26,7 @@ from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.agents.shared.kept import keep, kept
+from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.order import newer
@@ -275,14 +276,13 @@ class ContainerKeeper:
             cause = ()
         self._agent.tell(State.INITIATED, cause=cause, generation=self.generation, pid=None)
         self._prepare()
-        delay, longest = SPAWNER_AGAIN_S
+        backoff = Backoff(*SPAWNER_AGAIN_S)
         while True:
             try:
                 process = await self._deps.processes.start_agent(self._files.root)
                 break
             except TransportError:
-                await asyncio.sleep(delay)
-                delay = min(longest, delay * 2)
+                await asyncio.sleep(backoff.failed())
         who = process.identity
         try:
             self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))

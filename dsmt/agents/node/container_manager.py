@@ -5,6 +5,8 @@ Rule 1: it reads what is addressed to its node, and tombstones; the topic of a s
 Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
 Rule 4: after each attachment it re-offers the facts it acts on.
+Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
+    be, it says so: its last word may be of a container that went with its directory.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
+from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, NodeConfig, SlotName
 from dsmt.agents.rules.reconcile import Task, task
 from dsmt.agents.rules.register import Register
@@ -21,6 +24,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.records import Slot, from_data
+from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
 from dsmt.ports.listening import listen
 
@@ -127,6 +131,18 @@ class ContainerManager:
         if task(self._config.node, fact, exists=False, data_key=self._config.data_key) is Task.CREATE:
             self._keep(slot)
 
+    def _tell_gone(self, slot: SlotName, signed: SignedEvent) -> None:
+        """Say that nothing of a slot is here that is to be elsewhere, or nowhere (rule 5)."""
+        try:
+            fact = from_data(Slot, signed.event.data)
+        except UnusableEventError:
+            return
+        if fact.node == self._config.node and fact.desired != "gone":
+            return
+        voice = StatusPublisher(self._deps.bus, slot, self._config.node, Layer.CONTAINER, self._config.heartbeat_s)
+        voice.resume(State.DESELECTED, said=False)
+        voice.tell(State.GONE, cause=(signed.id,), generation=signed.event.version or 0)
+
     # -- facts
 
     def _greatest(self, slot: SlotName) -> Register:
@@ -156,6 +172,8 @@ class ContainerManager:
         known.expire(self._deps.bus.now_ms())
         if known.take(signed):
             self._create(slot)
+            if slot not in self._keepers:
+                self._tell_gone(slot, signed)
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""

@@ -1,4 +1,4 @@
-"""Voice: how a container manager says one layer's statuses of one slot."""
+"""The status publisher: how a container manager says one layer's statuses of one slot."""
 
 from __future__ import annotations
 

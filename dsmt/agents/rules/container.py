@@ -192,7 +192,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
 
     `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, with `run_key`,
-    `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its health.
+    `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its health;
+    `check` is by which checks it was ready last (`launching.check_key`), empty while it was by none.
     `installed` are the keys of complete installations. `held` is the generation in which a STOP command came, 0 for none.
     """
 
@@ -213,6 +214,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     restart: int = 0
     started: bool = False
     ready: bool = False
+    check: str = ""
     began_s: float = 0.0
     output: dict[str, int] = {}
     before: dict[str, tuple[bool, int, int]] = {}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from dsmt.backoff import Backoff
+
 
 class State(Enum):
     """Where a kept program is."""
@@ -83,6 +85,7 @@ class Keeping:
         self.delay = 0.0
         """How long the next start waits, or the last one has waited."""
         self._policy = policy
+        self._backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         self._began = now
 
     def __repr__(self) -> str:
@@ -134,7 +137,11 @@ class Keeping:
 
     def _wait(self, now: float, *, short: bool) -> None:
         """Plan the next start (rule 3)."""
-        self.delay = min(LONGEST_DELAY_S, max(FIRST_DELAY_S, self.delay * 2)) if short else self._policy.pause_s
+        if short:
+            self.delay = self._backoff.failed()
+        else:
+            self._backoff.reset()
+            self.delay = self._policy.pause_s
         self.due = now + self.delay
 
     def _ask_to_end(self, now: float) -> list[Effect]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Final
+
+import msgspec
 
 from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.reconcile import Wanted
@@ -13,7 +16,7 @@ from dsmt.event.reason import reason
 from dsmt.ports.driver import Launch
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.placeholders import expand
-from dsmt.spec.records import ComponentSpec, FromFile, ServiceSpec
+from dsmt.spec.records import ComponentSpec, FromFile, HealthSpec, ServiceSpec
 
 OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
 """What a program of another user never inherits; the driver tells it its own."""
@@ -144,6 +147,13 @@ def launch_of(
         limits=limits,
         user=component.user or "",
     )
+
+
+def check_key(health: HealthSpec | None, values: Mapping[str, str]) -> str:
+    """What tells one way to check a run from another: the checks, and what the placeholders in them stand for."""
+    told = msgspec.json.encode(health)
+    used = {name: value for name, value in sorted(values.items()) if f"{{{name}}}".encode() in told}
+    return sha256(told + msgspec.json.encode(used)).hexdigest()
 
 
 def working_directory(component: ComponentSpec, directory: str) -> str:

@@ -1,4 +1,4 @@
-"""Greatest: the fact of one topic that a node obeys, in whatever order facts and tombstones come (rules A1, A6).
+"""A register: the fact of one topic that a node obeys, the greatest of those that come in any order (rules A1, A6).
 
 Rule 1: the greatest in fact order is held (`event.fold`).
     One whose time to live is over is none.

@@ -36,6 +36,7 @@ UNKNOWN_POLICY: Final = RestartPolicy(
 """For what runs while its spec is not known."""
 
 Action = Literal["restart", "reinstall", "recreate"]
+Answer = Action | Literal["move"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,22 @@ class Finished:
 Verdict = Again | Parked | Finished
 
 
+def tries_of(policy: RestartPolicy) -> int:
+    """How many failures are answered before it is parked."""
+    return min(policy.park.after, sum(step.times for step in policy.escalate))
+
+
+def step_after(policy: RestartPolicy, failures: int) -> Answer | None:
+    """The step that answers the last of so many failures; None when it is parked (rule 3)."""
+    passed = 0
+    if failures <= policy.park.after:
+        for step in policy.escalate:
+            passed += step.times
+            if failures <= passed:
+                return step.action
+    return None
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """What outlives the agent; times are boot-time seconds, so it is worthless after a reboot."""
 
@@ -91,7 +108,7 @@ class Supervision:
     @property
     def tries(self) -> int:
         """How many failures are answered before it is parked."""
-        return min(self.policy.park.after, sum(step.times for step in self.policy.escalate))
+        return tries_of(self.policy)
 
     def recent(self, now: float) -> int:
         """Failures within the last 10 minutes."""
@@ -156,15 +173,9 @@ class Supervision:
 
     def _verdict(self, now: float, delay: float) -> Verdict:
         number = self.history.failures
-        passed, moving = 0, False
-        if number <= self.policy.park.after:
-            for step in self.policy.escalate:
-                passed += step.times
-                moving = step.action == "move"
-                if number <= passed and step.action != "move":
-                    return Again(step.action, delay, number, self.tries)
-                if number <= passed:
-                    break
-        moving = moving or (number > self.tries and any(step.action == "move" for step in self.policy.escalate))
+        step = step_after(self.policy, number)
+        if step is not None and step != "move":
+            return Again(step, delay, number, self.tries)
+        moving = step == "move" or (number > self.tries and any(s.action == "move" for s in self.policy.escalate))
         self.history = msgspec.structs.replace(self.history, parked=True)
         return Parked(self.policy.park.retry_s, number, now - self.history.first_failure, moving)

@@ -1,4 +1,4 @@
-"""Surroundings: the ports that a deployment agent and a container manager are given, real ones or the simulator's."""
+"""Dependencies: the ports that a deployment agent and a container manager are given, real ones or the simulator's."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ Rule 5: who only reads is no source (D2): it is given no incarnation and no numb
     attached, and nothing of them is kept.
 Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
     in when its holder comes again, and not when others bring it (`passed`).
+Rule 7: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
+    the session fact of one that has none yet.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable, Container, Iterable
 from dsmt.bus.broker.fan_out import Session
 from dsmt.bus.broker.passed import Passed
 from dsmt.bus.rules.presence import Presence
-from dsmt.bus.rules.quota import CERTIFICATES, Certified, charged
+from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import InputError, RefusedError, UnusableEventError
@@ -41,6 +43,7 @@ class Admission:
         self._passed = Passed(trust, store)
         self._revocations: dict[str, Row] = {}
         self._certified = Certified()
+        self._comings = Rates(ATTACH_RATE, ATTACH_BURST)
         self._log = Logger(broker=identity.name)
         self._restore()
         trust.add_all([signed.raw for signed in identity.chain])
@@ -126,6 +129,7 @@ class Admission:
 
     def let_go(self, attached: Callable[[], Container[Signer]], now: float) -> None:
         """Let go of certificates of passed sources, a few at a time. `now` is boot-time seconds."""
+        self._comings.forget(now)
         for signed in self._passed.step(attached, now):
             self._certified.drop(signed.raw)
             if signed.raw in self._kept:
@@ -161,8 +165,37 @@ class Admission:
 
     # --- sessions ------------------------------------------------------------------------------------------------
 
+    def pay(self, session: Session, now: float) -> None:
+        """A source comes, or comes back from silence (rule 7). `now` is boot-time seconds. Raises `RefusedError`."""
+        own = session.certificate
+        payer = "" if own is None else self._payer(own)
+        account = f"{payer}/" if session.name != payer else payer
+        if not self._comings.may(account, now):
+            who = payer if session.name == payer else f"what {payer} has certified"
+            said = f"{who} attaches again and again: {ATTACH_RATE:g} times a second is the most"
+            raise RefusedError("quota", said, next=f"it is tried again; see what runs below {payer}, or revoke it")
+        self._comings.spend(account, 1.0, now)
+
+    def _check_room(self, name: str, certificate: Certificate, presence: Presence) -> None:
+        """Raises `RefusedError` where one more session fact is more than the ancestor of a source may have (rule 7)."""
+        payer = charged(self._trust.chain(certificate.key_id, certificate.subject))
+        if payer is None or presence.attachment_of(name):
+            return
+        own, every = Live(*self._store.live(payer.subject)), Live(*self._store.live(None))
+        why = over_live(payer, own, every, size=0, adds=1, limit=self._store.limit_bytes)
+        if why:
+            raise RefusedError("quota", why, next="end facts that are not needed any more")
+
     def welcome(
-        self, session: Session, hello: f.Hello, parts: tuple[bytes, ...], *, presence: Presence, nonce: bytes, now_ms: int
+        self,
+        session: Session,
+        hello: f.Hello,
+        parts: tuple[bytes, ...],
+        *,
+        presence: Presence,
+        nonce: bytes,
+        now: float,
+        now_ms: int,
     ) -> f.Welcome:
         """Grant a session its incarnation and attachment number. Raises `RefusedError` that says why not."""
         if len(parts) <= MAX_CHAIN:
@@ -176,6 +209,9 @@ class Admission:
             raise RefusedError(
                 "trust.superseded", f"{hello.name} is attached with a newer certificate", next="revoke one of the two"
             )
+        session.name, session.certificate = hello.name, certificate
+        self._check_room(hello.name, certificate, presence)
+        self.pay(session, now)
         self._keep(certificate)
         stored = self._store.high_mark(hello.name)
         greatest = max(0 if stored is None else stored[0], presence.incarnation_of(hello.name))
@@ -187,7 +223,7 @@ class Admission:
                 next="set the clock of its machine, and start it again",
             )
         firm = hello.firm and hello.incarnation >= greatest
-        session.name, session.certificate, session.claimed = hello.name, certificate, hello.incarnation
+        session.claimed = hello.incarnation
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
         session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)

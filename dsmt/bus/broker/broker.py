@@ -98,6 +98,8 @@ class Broker:
         now = clock.boottime()
         self._time = Timekeeper(identity.name, config.boot, store, clock, self._tell_clock)
         self._started = now
+        self._has_stepped = False
+        """Who is attached is yet to be told that realm time has stepped."""
         self._wholeness = Wholeness(store, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
@@ -232,6 +234,8 @@ class Broker:
             return
         if session.attached:
             self._heard(session)
+            if session.refused:
+                return
             if arrival.message == _KEPT_ALIVE and self._is_due(session):
                 return
         if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:  # it does not wait behind what it makes room for
@@ -299,8 +303,13 @@ class Broker:
                 self._requests.serve(session, frame, parts)
 
     def _heard(self, session: Session) -> None:
-        if not session.reads and self._witness.heard(session, self._clock.boottime(), self.now_ms()):
+        now = self._clock.boottime()
+        if not session.reads and self._witness.heard(session, now, self.now_ms()):
             self._commit()
+            try:
+                self._admission.pay(session, now)
+            except RefusedError as error:
+                self._refuse(session, error)
 
     # --- sessions ------------------------------------------------------------------------------------------------
 
@@ -313,6 +322,7 @@ class Broker:
             parts,
             presence=self._witness.presence,
             nonce=self._entropy.bytes(16),
+            now=self._clock.boottime(),
             now_ms=self.now_ms(),
         )
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
@@ -408,7 +418,7 @@ class Broker:
             self._deliveries.routed(rows)
             self._obey_verdicts(rows)
             if self._time.obey(rows):
-                self._witness.presence.renew()
+                self._stepped()
         return True
 
     def _obey_revocations(self, rows: list[Row]) -> None:
@@ -501,13 +511,24 @@ class Broker:
                     raise
                 self._log.error("cannot store", reason=str(error))
             self._commit()
+            if self._has_stepped:
+                self._has_stepped = False
+                self._tell_all(_MEASURE)
             self._deliveries.bookmark_all()
             self._to_pump.set()
 
     def _was(self, ms: int) -> None:
         """Realm time was this once, by this broker's own word."""
         if self._time.was(ms):
-            self._witness.presence.renew()
+            self._stepped()
+
+    def _stepped(self) -> None:
+        """Realm time has stepped ahead: with the next tick who is attached is said anew, and then told to measure it.
+
+        In that order: whoever goes along first takes all that was said of sessions for dead.
+        """
+        self._witness.presence.renew()
+        self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
@@ -533,9 +554,12 @@ class Broker:
         if self._ingest.full is None:
             self._time.keep()
         if beats:
-            for session in self._sessions.values():
-                if session.attached and not session.refused:
-                    self._send(session, _KEEPALIVE)
+            self._tell_all(_KEEPALIVE)
+
+    def _tell_all(self, frame: f.Frame) -> None:
+        for session in list(self._sessions.values()):
+            if session.attached and not session.refused:
+                self._send(session, frame)
 
     def _attached(self) -> set[Signer]:
         """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""
@@ -549,4 +573,5 @@ class Broker:
 
 
 _KEEPALIVE: Final = f.Keepalive()
+_MEASURE: Final = f.Measure()
 _KEPT_ALIVE: Final = f.pack(_KEEPALIVE)

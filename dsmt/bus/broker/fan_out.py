@@ -1,4 +1,4 @@
-"""Delivery: a broker's outward side: live rows are pushed, everything else is read from the store, page by page.
+"""Fan-out: a broker's outward side: live rows are pushed, everything else is read from the store, page by page.
 
 Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
 Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; sessions take turns, and in each

@@ -1,4 +1,4 @@
-"""Ingest: a broker's inward side: the door, the store's next batch, and the broker's own events.
+"""Ingest: a broker's inward side: the validator, the store's next batch, and the broker's own events.
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -64,6 +64,14 @@ class Outcome:
     """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
 
+class _Unsaid(NamedTuple):
+    match: Match
+    told: dict[str, Any]
+    subject: str
+    ttl_ms: int | None
+    payer: str
+
+
 class Ingest:
     """Takes events in and stores them in batches."""
 
@@ -84,7 +92,7 @@ class Ingest:
         self._clock = HybridClock()
         self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
         self._pending: OrderedDict[EventId, Append] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[str, int], tuple[Match, dict[str, Any], str, int | None]] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[str, int], _Unsaid] = OrderedDict()
         self._unsaid_notices = 0
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
@@ -107,10 +115,12 @@ class Ingest:
 
     # --- what the broker says ------------------------------------------------------------------------------------
 
-    def own(self, topic: str, record: msgspec.Struct, *, subject: str = "", ttl_ms: int | None = None) -> None:
+    def own(
+        self, topic: str, record: msgspec.Struct, *, subject: str = "", ttl_ms: int | None = None, payer: str = ""
+    ) -> None:
         """Say something of the broker's own; it is signed and stored with the next commit (rule 4).
 
-        `ttl_ms` None takes the topic's own.
+        `ttl_ms` None takes the topic's own. `payer` is on whose account it is (D2); empty: the broker's.
         """
         match = lookup(topic)
         if match is None:
@@ -123,14 +133,14 @@ class Ingest:
             self._unsaid_notices += 1
             key = (topic, self._unsaid_notices)
         self._unsaid.pop(key, None)
-        self._unsaid[key] = (match, to_data(record), subject or topic, ttl_ms)
+        self._unsaid[key] = _Unsaid(match, to_data(record), subject or topic, ttl_ms, payer)
 
     def _say(self) -> None:
         """Number, chain and sign what waits; what was signed before and is not stored yet goes first."""
         if self._own or not self._unsaid:
             return
         burst = []
-        for (topic, _), (match, told, subject, ttl_ms) in self._unsaid.items():
+        for (topic, _), (match, told, subject, ttl_ms, payer) in self._unsaid.items():
             sequence, link = self._chain.next(topic)
             event = Event(
                 source=self._identity.name,
@@ -146,12 +156,12 @@ class Ingest:
             )
             prepared = prepare(event, self._protected)
             self._chain.signed(event, prepared.leaf)
-            burst.append((match, prepared))
+            burst.append((match, prepared, payer))
         self._unsaid.clear()
-        signed = sign_burst([prepared for _, prepared in burst], self._identity.key)
-        for (match, _), one in zip(burst, signed, strict=True):
+        signed = sign_burst([prepared for _, prepared, _ in burst], self._identity.key)
+        for (match, _, payer), one in zip(burst, signed, strict=True):
             fact = match.row.kind == "fact"
-            self._own[one.id] = self._append(Admitted(one, fact, fact, match.row.budget), self._now_ms())
+            self._own[one.id] = self._append(Admitted(one, fact, fact, match.row.budget), self._now_ms(), payer)
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
@@ -233,9 +243,9 @@ class Ingest:
         self._pending[signed.id] = self._append(admitted, now_ms)
         return admitted.winner
 
-    def _append(self, admitted: Admitted, now_ms: int) -> Append:
+    def _append(self, admitted: Admitted, now_ms: int, payer: str = "") -> Append:
         signed, event = admitted.signed, admitted.signed.event
-        payer = self._payer(signed).subject
+        payer = payer or self._payer(signed).subject
         if admitted.winner:
             self._remember(event.topic, signed)
         return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer)

@@ -1,4 +1,4 @@
-"""The witness: what a broker says itself, of its sessions, of its store and of its own life.
+"""The reporter: what a broker says itself, of its sessions, of its store and of its own life.
 
 Rule 1: session facts follow `presence`; a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
 Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.
@@ -93,6 +93,7 @@ class BrokerReporter:
             address=session.address,
             now=now,
             now_ms=now_ms,
+            payer=session.payer,
         )
         self._say(session.name, opened)
 
@@ -112,7 +113,8 @@ class BrokerReporter:
     def _say(self, source: str, record: SessionFact) -> None:
         passed = record.state == "closed" and source.startswith("operator/")
         ttl_ms = PASSED_TTL_MS if passed else None
-        self._ingest.own(f"{self._about.name}/session/{source}", record, subject=source, ttl_ms=ttl_ms)
+        topic, payer = f"{self._about.name}/session/{source}", self.presence.payer_of(source)
+        self._ingest.own(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer)
 
     # --- time passes ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Rule 1: it holds one link to one broker at a time; when that is lost it tries others at random, with backoff and jitter, and
     never forgets one. Who was refused waits longer each time, who was attached begins anew.
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
-    realm time with three round trips, then once a minute.
+    realm time with three round trips, then once a minute, and at once when its broker's has stepped.
 Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
 Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
     certificate that has ended, asks again only now and then (J3).
@@ -27,7 +27,7 @@ from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
-from dsmt.bus.rules.backoff import Backoff
+from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.ended_keys import EndedKeys
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.wire import frames as f
@@ -77,7 +77,7 @@ class BusClient:
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
         self._kept, self._reads = kept, reads
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
-        self._uplink: SendQueue | None = None
+        self._queue: SendQueue | None = None
         self._attachment = 0
         self._attached = asyncio.Event()
         self._asking = Asking(self._post, self._attached)
@@ -88,6 +88,7 @@ class BusClient:
         self._readings = SubscriptionRegistry(trust, lambda: self._publisher.speaker.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
         self._samples: list[Sample] = []
+        self._asked_time = 0.0
         self._heard = 0.0
         self._lag = 0.0
         self._store = self._lost_broker = ""
@@ -238,9 +239,9 @@ class BusClient:
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _post(self, frame: f.Frame, *parts: bytes) -> None:
-        if self._uplink is None:
+        if self._queue is None:
             raise TransportError("link.lost", "no broker is attached", next="it is tried again")
-        self._uplink.post(frame, *parts)
+        self._queue.post(frame, *parts)
 
     def _try_post(self, frame: f.Frame) -> None:
         """Post what a lost link makes needless, for it is asked anew at the next one."""
@@ -260,7 +261,7 @@ class BusClient:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        backoff = Backoff()
+        backoff = AttachBackoff()
         while True:
             broker = self._brokers[int(self._entropy.uniform(0, len(self._brokers)))]
             delay = 0.0
@@ -284,7 +285,7 @@ class BusClient:
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 
     def _detached(self) -> None:
-        self._uplink = None
+        self._queue = None
         self._attached.clear()
         self._publisher.attached(None)
         self._asking.lost()
@@ -295,9 +296,9 @@ class BusClient:
                 await self._attach(link)
         except TimeoutError as error:
             raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
-        uplink = SendQueue(link, self._publisher.flush_soon)
-        self._begin_link(uplink)
-        await _until_one_fails(uplink.run(), self._receive(link), self._keep_alive())
+        queue = SendQueue(link, self._publisher.flush_soon)
+        self._begin_link(queue)
+        await _until_one_fails(queue.run(), self._receive(link), self._keep_alive())
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
@@ -331,13 +332,13 @@ class BusClient:
             incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)
 
-    def _begin_link(self, uplink: SendQueue) -> None:
-        self._uplink = uplink
+    def _begin_link(self, queue: SendQueue) -> None:
+        self._queue = queue
         self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
         self._ended_keys.attached()
-        self._publisher.attached(uplink)
+        self._publisher.attached(queue)
         self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
         for call in self._on_attached:
             call()
@@ -370,6 +371,8 @@ class BusClient:
                 self._revocations(frame, parts)
             case f.Tally(token=token):
                 self._try_post(f.Tallied(token=token))
+            case f.Measure():
+                self._ask_time()
             case f.TimeIs(sent=sent, realm_ms=realm_ms):
                 self._measure(Sample(sent, self._clock.boottime(), realm_ms))
             case (
@@ -438,10 +441,19 @@ class BusClient:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _measure(self, sample: Sample) -> None:
+        if sample.sent < self._asked_time:
+            return
         self._samples.append(sample)
         if len(self._samples) >= 3:
             self._time.measured(offset_of(self._samples), self._clock.boottime())
             self._samples = []
+
+    def _ask_time(self) -> None:
+        """Have realm time measured; what was asked before counts no more, for it may have stepped meanwhile."""
+        now, self._samples = self._clock.boottime(), []
+        self._asked_time = now
+        for _ in range(3):
+            self._post(f.Time(sent=now))
 
     async def _keep_alive(self) -> None:
         before = measured = self._clock.boottime()
@@ -458,9 +470,8 @@ class BusClient:
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
                 self._ask_known()
-                measured, self._samples = now, []
-                for _ in range(3):
-                    self._post(f.Time(sent=self._clock.boottime()))
+                self._ask_time()
+                measured = now
 
 
 async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:

@@ -65,7 +65,7 @@ class Publisher:
         """Re-offers that the broker has not answered."""
         self._early = Early()
         self._probe_at = 0.0
-        self._uplink: SendQueue | None = None
+        self._queue: SendQueue | None = None
         self._introduced: set[Signer] = set()
         """Whose certificates the broker of this attachment has had from us."""
         self._flushing = False
@@ -154,15 +154,15 @@ class Publisher:
 
     # --- sending -------------------------------------------------------------------------------------------------
 
-    def attached(self, uplink: SendQueue | None) -> None:
+    def attached(self, queue: SendQueue | None) -> None:
         """There is a new attachment, over which everything unacknowledged is sent again; None: it is lost."""
-        lost, self._uplink = self._uplink, uplink
+        lost, self._queue = self._queue, queue
         self._introduced = {self._own}
-        if uplink is None:
+        if queue is None:
             self._offers.clear()
             self._offered.clear()
             self._early.clear()
-        if lost is not None and uplink is None:
+        if lost is not None and queue is None:
             self._give_up()
         self.outbox.again()
 
@@ -188,27 +188,27 @@ class Publisher:
             self._send_due()
 
     def _send_due(self) -> None:
-        if self._uplink is None or not self._uplink.clear:
+        if self._queue is None or not self._queue.clear:
             return
         offers = self._due_offers()
         if offers:
-            self._introduce(self._uplink, offers)
-            self._post(self._uplink, f.Publish(offered=True), offers)
-        self._post(self._uplink, f.Publish(), self.outbox.due())
+            self._introduce(self._queue, offers)
+            self._post(self._queue, f.Publish(offered=True), offers)
+        self._post(self._queue, f.Publish(), self.outbox.due())
 
     @staticmethod
-    def _post(uplink: SendQueue, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
+    def _post(queue: SendQueue, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
         """Post events in frames of bounded size."""
         parts: list[bytes] = []
         size = 0
         for signed in due:
             if len(parts) >= PUBLISH_EVENTS or size >= PUBLISH_BYTES:
-                uplink.post(frame, *parts)
+                queue.post(frame, *parts)
                 parts, size = [], 0
             parts.append(signed.raw)
             size += len(signed.raw)
         if parts:
-            uplink.post(frame, *parts)
+            queue.post(frame, *parts)
 
     def _due_offers(self) -> list[SignedEvent]:
         """Re-offers that may be sent now: those on their way were not answered yet (rule D2)."""
@@ -239,7 +239,7 @@ class Publisher:
     def _offer_due(self, realm_ms: int) -> None:
         self._offers.update((one.id, one) for one in self._early.due(realm_ms))
 
-    def _introduce(self, uplink: SendQueue, signed: Sequence[SignedEvent]) -> None:
+    def _introduce(self, queue: SendQueue, signed: Sequence[SignedEvent]) -> None:
         """Bring the certificates of those whose words are re-offered: the broker may be new and know nobody.
 
         Of a revocation also those of the key that it ends: who may end it depends on them.
@@ -251,7 +251,7 @@ class Publisher:
         self._introduced |= {signer for signer, chain in chains.items() if chain}
         known = list(dict.fromkeys(one.raw for signer in sorted(chains) for one in reversed(chains[signer])))
         for start in range(0, len(known), f.MAX_CERTIFICATES):
-            uplink.post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
+            queue.post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
 
     # --- what becomes of it --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The uplink: one link to a broker while it lives; what is posted waits in order until there is room.
+"""The send queue of one link to a broker: what is posted waits in order until there is room.
 
 Rule 1: nothing that was posted is dropped while the link lives; with it everything is gone, and is asked or sent anew.
 Rule 2: who has much to send asks `clear` first: while something waits here it keeps what it has.

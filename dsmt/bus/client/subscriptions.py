@@ -1,4 +1,4 @@
-"""Readings: all subscriptions of a client, and the way of a broker's frames to them.
+"""The subscription registry: all subscriptions of a client, and the way of a broker's frames to them.
 
 Rule 1: every event is checked here: signature, certificate, grant; a broker is not believed.
 Rule 2: what concerns a subscription that has ended is dropped.

@@ -1,4 +1,4 @@
-"""Authority: what a broker's door asks beyond a certificate's grant: whose key may be ended, and who runs a service (J3).
+"""Authority: what a broker asks beyond a certificate's grant: whose key may be ended, and who runs a service (J3).
 
 Rule 1: a revocation is refused where its signer may not end that key, so that nothing stands on `trust/revoked/` in vain.
 Rule 2: only an agent whose slot is on its node, by the slot's retained fact, says anything on its service's `app/`: a

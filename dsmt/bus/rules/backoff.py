@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError
 
 WAIT_S: Final = (0.02, 2.0)
@@ -15,18 +16,17 @@ ENDED_S: Final = (5.0, 60.0)
 _ENDED: Final = frozenset({"trust.revoked", "trust.expired"})
 
 
-class Backoff:
+class AttachBackoff:
     """The waits of one client, in seconds; the caller adds jitter."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._waits = Backoff(*WAIT_S)
 
     def attached(self) -> None:
         """It was attached, and not sent away."""
-        self._last = 0.0
+        self._waits.reset()
 
     def failed(self, error: DsmtError) -> float:
         """It was not attached, or the link was lost: how long to wait now."""
-        least, most = ENDED_S if error.code in _ENDED else WAIT_S
-        self._last = min(max(least, self._last * 2), most)
-        return self._last
+        self._waits.first_s, self._waits.most_s = ENDED_S if error.code in _ENDED else WAIT_S
+        return self._waits.failed()

@@ -1,6 +1,6 @@
 """Early: re-offered facts that a broker refuses for now, because its clock is behind the time at which they were said.
 
-Rule 1: a broker that lost its disk may begin anew with a clock that is behind. Its door judges what is brought back as if it
+Rule 1: a broker that lost its disk may begin anew with a clock that is behind. It judges what is brought back as if it
     was said now (A2). What it refuses as `clock_ahead` or `event.incarnation` is good, and early: it is kept, and not lost.
 Rule 2: each answer of the broker tells its realm time: what is in time by it is offered again. Each `PROBE_S` the earliest
     alone is offered all the same: so a step of the clock is noticed, and the broker knows that something is missing.
@@ -73,5 +73,5 @@ class Early:
 
 
 def _moment(event: Event) -> int:
-    """The realm ms that a door compares with its own."""
+    """The realm ms that a validator compares with its own."""
     return max(event.time_ms, event.incarnation)

@@ -1,4 +1,4 @@
-"""A reader's side of the chains: what arrives is delivered, held back, dropped or noticed (rule B1, B4, B5).
+"""The chain follower of a reader: what arrives is delivered, held back, dropped or noticed (rule B1, B4, B5).
 
 Rule 1: next in its chain: delivered. Known with the same hash: dropped. Known with another hash: both are kept, and noticed.
 Rule 2: beyond a gap: the missing part is `wanted` from the broker, and what is behind it held back, at most `HOLD_BACK`

@@ -4,7 +4,7 @@ Rule 1: events leave in order, at most `WINDOW_EVENTS` or about `WINDOW_BYTES` o
 Rule 2: after a new attachment everything unacknowledged is sent again; the broker drops what it has.
 Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
     `LOW_WATER` of the limit. The newest event on each topic stays, what is on its way stays, and evidence is never dropped.
-Rule 4: what was dropped, and what the door refused, is declared by the next event on its topic, in its own incarnation only.
+Rule 4: what was dropped, and what a broker refused, is declared by the next event on its topic, in its own incarnation only.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class _Known:
     how: How | None = None
     grace: float = SILENT_AFTER
     said: float = 0.0
+    payer: str = ""
 
 
 class Presence:
@@ -105,6 +106,11 @@ class Presence:
         known = self._known.get(source)
         return 0 if known is None else known.attachment
 
+    def payer_of(self, source: str) -> str:
+        """Who pays for what is said of a source (rule D2); empty while that is not known."""
+        known = self._known.get(source)
+        return "" if known is None else known.payer
+
     def incarnation_of(self, source: str) -> int:
         """The greatest incarnation that a source was granted or attached with; 0 for none."""
         known = self._known.get(source)
@@ -153,11 +159,12 @@ class Presence:
         address: str,
         now: float,
         now_ms: int,
+        payer: str = "",
     ) -> Session:
         """A source has attached; `claimed` is the incarnation that it had said it has."""
         self._exchanged(source, self._known.get(source), claimed, issued, now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
-        known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open", said=now)
+        known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open", said=now, payer=payer)
         self._known[source] = known
         return _record(known)
 

@@ -7,6 +7,9 @@ Rule 3: retained facts are bounded per ancestor, in number by its certificate an
     together by `LIVE_SHARE` of the store's size. What takes the place of one that is no smaller always may.
 Rule 4: of the certificates below one ancestor at most `CERTIFICATES` are kept in memory. Those on the shelf, which only
     stored events need, are bounded in bytes: `SHELF_SHARE` of the store's size for all, `ANCESTOR_SHARE` of that for one.
+Rule 5: what a broker says of somebody's sessions is on that ancestor's account, and so is each attachment and each return
+    from silence: `ATTACH_RATE` a second and `ATTACH_BURST` at once, for the ancestor itself and again for all below it. Who
+    has none left is refused, and tries again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ LIVE_SHARE: Final = 0.5
 ANCESTOR_SHARE: Final = 0.25
 """Of the store's size, for the retained facts of one ancestor; of the shelf's, for its certificates."""
 CERTIFICATES: Final = 4096
+ATTACH_RATE: Final = 4.0
+ATTACH_BURST: Final = 4096.0
+"""As many as may be below one ancestor at once, all of which may be started anew in one moment."""
 SHELF_SHARE: Final = 0.0625
 """Of the store's size, for the certificates on the shelf of all."""
 

@@ -1,4 +1,4 @@
-"""The speaker: a source's numbering, chaining and signing of what it says; no I/O, no waiting.
+"""The event signer: a source's numbering, chaining and signing of what it says; no I/O, no waiting.
 
 Rule 1: nothing is signed before the incarnation is confirmed, or known to be greater from the source's own disk (A11).
 Rule 2: what is said in one turn of the loop is signed as one burst (B8); its ids are known at once.

@@ -1,4 +1,4 @@
-"""The door: what a broker checks before an event is stored; what is refused here, nobody ever sees.
+"""The validator: what a broker checks before an event is stored; what is refused here, nobody ever sees.
 
 Rule 1: signature, certificate, owner and grant, by the trust store; the bytes must be the deterministic encoding.
 Rule 2: the data must be its topic's record, the type its topic's type; a shared fact has a version, no other event has.

@@ -103,6 +103,10 @@ class TimeIs(_Frame, frozen=True):
     realm_ms: float
 
 
+class Measure(_Frame, frozen=True):
+    """Broker: my realm time has stepped; ask for it now, as you do each minute (J4)."""
+
+
 class Keepalive(_Frame, frozen=True):
     """Either: I am here. Each `KEEPALIVE_S`; unsigned, inside CURVE (F3)."""
 
@@ -382,6 +386,7 @@ Frame = (
     | Refused
     | Time
     | TimeIs
+    | Measure
     | Keepalive
     | Publish
     | Missing

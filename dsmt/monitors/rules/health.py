@@ -7,6 +7,9 @@ Rule 4: a check that cannot run says nothing of the service: it counts neither w
 Rule 5: with no check an instance is ready when it has lived `healthy_after`.
 Rule 6: what is wanted done comes back as effects; the machine owns no clock.
 Rule 7: while it starts it is tried eagerly: after `EAGER_S`, then twice that, up to the check's own interval.
+Rule 8: what runs and is checked by something else from now on (`anew`) is ready when that has passed; it is served
+    meanwhile if it was, until readiness fails. Its start is over; but liveness waits until it is ready, or for as long as a
+    start may take: it was good by another check. With no readiness check that of the start has to pass.
 """
 
 from __future__ import annotations
@@ -111,19 +114,31 @@ class _State:
 class HealthMonitor:
     """The machine of one run. `now` is boot-time seconds.
 
-    `resumed` is given for a run that was taken over: whether it had been ready; its start-up phase is over.
+    `resumed` is given for a run that was taken over: whether it had been ready; its start-up phase is over. `anew`: that
+    was by other checks than these (rule 8).
     """
 
-    def __init__(self, spec: HealthSpec | None, *, healthy_after_s: float, now: float, resumed: bool | None = None) -> None:
+    def __init__(
+        self,
+        spec: HealthSpec | None,
+        *,
+        healthy_after_s: float,
+        now: float,
+        resumed: bool | None = None,
+        anew: bool = False,
+    ) -> None:
         self._spec = spec
         self._healthy_after_s = healthy_after_s
         self._began = now
         self._state = _State()
+        self._anew = anew and resumed is True
         startup = None if spec is None else spec.startup
         if resumed is not None:
             self._state.started = True
-            self._state.ready = resumed
+            self._state.ready = None if anew and resumed else resumed
             self._begin_watching(now)
+            if anew and spec is not None:
+                self._begin_anew(spec, now)
         elif startup is not None:
             self._state.counts[Role.STARTUP] = _Count(startup, now)
 
@@ -136,6 +151,11 @@ class HealthMonitor:
     def is_ready(self) -> bool:
         """Whether it may be served."""
         return self._state.ready is True
+
+    @property
+    def serves(self) -> bool:
+        """Whether it may be served: it is ready, or was by other checks, and these have not said otherwise (rule 8)."""
+        return self._state.ready is not False and (self.is_ready or self._anew)
 
     def due(self) -> float:
         """When there is something to do next; infinity when there is not."""
@@ -215,6 +235,9 @@ class HealthMonitor:
             return [NotLive(name, evidence, count.bad)]
         if count.good >= count.check.passes and state.ready is not True:
             state.ready = True
+            live = state.counts.get(Role.LIVENESS)
+            if live is not None and live.due != FOREVER:
+                live.due = min(live.due, now + live.check.interval_s)
             return [Ready(name, evidence, checked=True)]
         if count.bad >= count.check.failures and state.ready is not False:
             state.ready = False
@@ -228,11 +251,11 @@ class HealthMonitor:
                 return []
             state.over = True
             return [TimedOut(evidence, now - self._began)]
+        effects: list[Effect] = [] if state.started else [Started(evidence)]
         state.started = True
         del state.counts[Role.STARTUP]
         self._begin_watching(now)
         readiness = None if self._spec is None else self._spec.readiness
-        effects: list[Effect] = [Started(evidence)]
         if readiness is None or readiness.how == count.check.how:
             state.ready = True
             effects.append(Ready(name, evidence, checked=True))
@@ -244,6 +267,15 @@ class HealthMonitor:
         if self._spec is not None:
             checks = ((Role.READINESS, self._spec.readiness), (Role.LIVENESS, self._spec.liveness))
             self._state.counts = {role: _Count(check, now) for role, check in checks if check is not None}
+
+    def _begin_anew(self, spec: HealthSpec, now: float) -> None:
+        """Rule 8."""
+        limit = None if spec.startup is None else spec.startup.deadline_s
+        live = self._state.counts.get(Role.LIVENESS)
+        if live is not None:
+            live.due = now + (limit or 0.0)
+        if spec.readiness is None and spec.startup is not None:
+            self._state.counts[Role.STARTUP] = _Count(spec.startup, now)
 
     def _deadline(self) -> float:
         count = self._state.counts.get(Role.STARTUP)

@@ -23,8 +23,10 @@ from pathlib import Path
 import msgspec
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.errors import FailedError, InputError, TransportError
+from dsmt.backoff import Backoff
+from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
@@ -35,22 +37,9 @@ from dsmt.system.records import has_lock, living, record_path, take_lock, write_
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
-MOST_NODES = 100
-MOST_CONTROLLERS = 9
-"""How many one machine takes: beyond that a number is a slip of the hand."""
 GRACE_S = 15.0
 """How long agents may take to stop their services before they are killed."""
 START_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What `up` was asked for. `name` (`local` if None) and `listen` make the realm; one that is there must have them."""
-
-    nodes: int = 1
-    controllers: int = 2
-    name: str | None = None
-    listen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +69,11 @@ async def up(home: Home, wanted: Wanted) -> Started:
     Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
     it does not answer in time.
     """
-    check_wanted(wanted)
     made = not home.exists
+    check_counts(wanted)
     if not made:
-        _check_same(home, wanted)
+        check_same(home, wanted)
+        check_running(home, wanted)
     if made and wanted.listen is not None:
         check_free(wanted.listen, "the broker", then="stop it, or choose another with --port")
     for name in () if made else home.names("brokers"):
@@ -91,13 +81,15 @@ async def up(home: Home, wanted: Wanted) -> Started:
     if made:
         init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen)
     ensure_operator(home)
-    for number in range(1, wanted.controllers + 1):
-        ensure_controller(home, f"c{number}")
-    for number in range(1, wanted.nodes + 1):
-        ensure_node(home, f"n{number}")
+    controllers = names_of(home, "controllers", wanted.controllers, else_=2)
+    nodes = names_of(home, "nodes", wanted.nodes, else_=1)
+    for name in controllers:
+        ensure_controller(home, name)
+    for name in nodes:
+        ensure_node(home, name)
         await asyncio.sleep(0)  # who interrupts is heard
-    nodes = [f"n{number}" for number in range(1, wanted.nodes + 1)]
     await _start_keeper(home)
+    await _keep_controllers(home, controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
     realm = home.realm()
     return Started(
@@ -107,32 +99,6 @@ async def up(home: Home, wanted: Wanted) -> Started:
         tuple(nodes),
         made,
     )
-
-
-def check_wanted(wanted: Wanted) -> None:
-    """Raise `InputError` for what no machine can start."""
-    if wanted.nodes < 0 or wanted.controllers < 1:
-        raise InputError(
-            "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
-        )
-    if wanted.nodes > MOST_NODES:
-        said = f"--nodes {wanted.nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
-        raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
-    if wanted.controllers > MOST_CONTROLLERS:
-        said = f"--controllers {wanted.controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
-        raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
-
-
-def _check_same(home: Home, wanted: Wanted) -> None:
-    """Raise `InputError` when the realm of this home has another name or address than was asked for."""
-    realm = home.realm()
-    if wanted.name is not None and wanted.name != realm.name:
-        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and a name is for good"
-        raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
-    addresses = [address for address, _ in realm.brokers]
-    if wanted.listen is not None and wanted.listen not in addresses:
-        said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
-        raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
 
 
 def check_broker(home: Home, name: str) -> None:
@@ -196,6 +162,15 @@ async def _start_node(home: Home, node: str) -> None:
     await SpawnedProcesses(str(keeper_directory(home))).request(
         {"op": "start", "program": "spawner", "directory": directory}
     )
+
+
+async def _keep_controllers(home: Home, names: list[str]) -> None:
+    """Have the keeper keep controllers that it did not know of when it was started."""
+    for name in names:
+        directory = str(home.part("controllers", name))
+        await SpawnedProcesses(str(keeper_directory(home))).request(
+            {"op": "keep", "program": "controller", "directory": directory}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +338,10 @@ async def _gone(identities: list[Identity], patience_s: float) -> list[Identity]
 async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> list[Identity]:
     """Look again and again, ever less often, until nothing is left or the patience ends; what is left then."""
     deadline = time.monotonic() + patience_s
-    pause = 0.002
+    backoff = Backoff(0.002, 0.05, factor=1.5)
     while (found := left()) and time.monotonic() < deadline:
+        pause = backoff.failed()
         await asyncio.sleep(pause)
-        pause = min(0.05, pause * 1.5)
     return found
 
 

@@ -38,7 +38,8 @@ ATTEMPTS: Final = 5
 """How often an export begins again because what was trimmed meanwhile has met what it had written."""
 LATER_S: Final = 0.3
 """After how long a head that is older than what was read is asked for anew: a broker signs one in a second at most."""
-_ALWAYS: Final = ("broker/+/trimmed", "broker/+/stats")
+ALWAYS: Final = ("broker/+/trimmed", "broker/+/stats")
+"""What is taken along whatever is wanted: by it the rest is judged."""
 
 
 class Item(NamedTuple):
@@ -141,7 +142,7 @@ class _Export:
 
     def __init__(self, bus: Bus, patterns: tuple[str, ...], write: Callable[[bytes], object]) -> None:
         self._bus, self._write = bus, write
-        self._patterns = (*patterns, *_ALWAYS) if patterns else ()
+        self._patterns = (*patterns, *ALWAYS) if patterns else ()
         self._store = ""
         self._at = self._rows = 0
 

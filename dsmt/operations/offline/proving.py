@@ -12,6 +12,10 @@ Rule 4: an event of a revoked key is believed if its row stands before the revoc
     A broker whose own key the reader knows as revoked witnesses nothing.
 Rule 5: the file proves what was stored up to its head; the later history is another file's. What never came to the broker it
     does not hold: a hole in a chain is told as a gap unless rows between its neighbours were trimmed or not wanted.
+Rule 6: which topics were wanted is the word of who wrote the file, and signed by nobody; what a row held that is not there
+    its hash does not tell. So it is held against all that is known: no row that is there is of another topic; a hole in the
+    chain of a wanted topic is a gap, which rows that were not wanted do not explain; and where every topic is wanted that
+    anybody may write on, no row was left out. Beyond that it is not proven, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from dsmt.errors import UnusableEventError
+from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import BrokerStats, TrimRecord, from_data
+from dsmt.event.registry import take_everything
 from dsmt.event.rowset import RowSet, Run
 from dsmt.event.rowtree import RowTree, row_hash
+from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.followed import Followed, Missing
-from dsmt.operations.offline.history import VERSION, is_history, read
+from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, History, Verified, verified, verify_stream
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.store import TrustStore
@@ -50,7 +56,8 @@ class _Proof:
         self._trims: dict[str, list[Run]] = {}
         self._lost = self._heads = 0
         self._store = ""
-        self._patterns: list[Any] = []
+        self._wanted: tuple[str, ...] = ()
+        """What the file says that was wanted; empty: everything."""
         self._unexplained = RowSet()
         self._end: tuple[SignedEvent, BrokerStats] | None = None
         self._begun = False
@@ -65,7 +72,12 @@ class _Proof:
         if self._end is None:
             self._wrong("history.cut", "the file does not end with a signed head: its end is missing")
         left = self._judge_left()
-        gaps = sorted(one.gap for one in self._followed.chains() if not _hidden(one, left))
+        trimmed = self._trimmed()
+        gaps = sorted(
+            one.gap
+            for one in self._followed.chains()
+            if not _hidden(one, trimmed if self._wants(one.gap.topic or "") else left)
+        )
         history = self._history(left)
         return verified(self._followed, self._faults, gaps, self._worth(history), history)
 
@@ -90,13 +102,19 @@ class _Proof:
                 self._place(letter, *parts)
 
     def _header(self, version: int, realm: str, store: str, patterns: list[Any]) -> None:
-        self._store, self._patterns = store, patterns
+        self._store = store
         if version != VERSION:
             self._wrong("history.version", f"the file is of version {version}, this program reads {VERSION}")
         if realm != self._trust.realm.name:
             self._wrong("history.realm", f"the file is of realm {realm}, not of {self._trust.realm.name}")
-        if not all(type(pattern) is str for pattern in patterns):
+        try:
+            self._wanted = tuple(check_pattern(pattern) for pattern in patterns)
+        except (InputError, TypeError):
             self._wrong("history.form", "the header names patterns that are none")
+
+    def _wants(self, topic: str) -> bool:
+        """Whether the file says that it holds a topic."""
+        return not self._wanted or any(matches(pattern, topic) for pattern in (*self._wanted, *ALWAYS))
 
     def _begin(self) -> None:
         if self._begun:
@@ -147,6 +165,9 @@ class _Proof:
         self._tree.add_node(0, row_hash(row, arrived_ms, signed.leaf))
         if not self._followed.add(signed, row):
             self._wrong("history.twice", f"row {row} holds an event that another row holds", signed.id)
+        if not self._wants(signed.event.topic):
+            said = f"row {row} is of {signed.event.topic}, which was not wanted: the file was made of another one"
+            self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
         if signed.event.type == "dsmt.broker.stats":
             self._check_head(signed)
@@ -214,11 +235,10 @@ class _Proof:
         for first, last in lies.runs[:1]:
             self._wrong("history.trimmed", f"rows {first} to {last} are there, and were said to be trimmed")
         unexplained = _without(left, trimmed)
-        if not self._patterns:
+        if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
-                self._wrong(
-                    "history.missing", f"rows {first} to {last} are missing, and no record says that they were trimmed"
-                )
+                said = "every topic was wanted, and no record says that they were trimmed"
+                self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
         return left
 
@@ -237,6 +257,7 @@ class _Proof:
             signed_at=rfc3339(signed.event.time_ms),
             trimmed=len(left) - len(self._unexplained),
             left_out=len(self._unexplained),
+            wanted=tuple(pattern for pattern in self._wanted if pattern not in ALWAYS),
             lost=self._lost,
             never_came=sum(one.last - one.first + 1 for one in self._followed.lost()),
             heads=self._heads,
@@ -249,7 +270,15 @@ class _Proof:
         proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]
         cannot = [f"what was stored after {history.signed_at}", "that what never came to this broker was never said"]
         if history.left_out:
-            cannot.insert(0, f"what the {history.left_out} rows hold that are of topics that were not wanted")
+            others = f"topics other than {', '.join(history.wanted)}"
+            proves.append(
+                "of each topic of each incarnation of a source here: everything between its first and its last event"
+            )
+            says = "who wrote the file says so, and nobody has signed it"
+            cannot[:0] = [
+                f"that the {history.left_out} rows left out are of {others}: {says}",
+                "that nothing of a topic that was wanted stood before its first, or behind its last event here",
+            ]
         else:
             proves.append("that no other row was there" + (", but for those trimmed" if history.trimmed else ""))
         if history.trimmed:

@@ -41,7 +41,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """What a history file is besides its events: whose store, up to which row and when; how many rows are not in it.
 
-    `trimmed` rows were let go by their broker, which says so; `left_out` were not wanted; `lost` are gone without a word.
+    `trimmed` rows were let go by their broker, which says so; `lost` are gone without a word. `left_out` were not wanted, as
+    who wrote the file says and nobody has signed; `wanted` are the topic patterns that it names for that, none: everything.
     `never_came` are the events of which a broker says that their sources could not give them.
     """
 
@@ -51,6 +52,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     signed_at: str | None
     trimmed: int
     left_out: int
+    wanted: tuple[str, ...]
     lost: int
     never_came: int
     heads: int

@@ -1,8 +1,11 @@
 """Explaining: `why`: the chain of signed events that led here, back to where nothing earlier is named.
 
-Rule 1: it begins at the event that decides what is shown of the target: its health, status, slot, or verdict.
-Rule 2: each event's own `cause` is followed through the history; what the history does not hold makes it incomplete.
+Rule 1: it begins at the event that decides what is shown of the target: its health, status, slot, or verdict. Health
+    of a run before the present one decides nothing: the failure stands between the two.
+Rule 2: each event's own `cause` is followed through the history; what the history does not hold makes it incomplete, and so
+    does what lies deeper than was asked for.
 Rule 3: where the deciding event names no cause, the facts that it stands on (the slot's) are explained beside it.
+Rule 4: the first event of an incarnation is its source's start: of a broker, a controller or a node it is told beside.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import msgspec
 
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.records import Session
 from dsmt.event.status import Shown
+from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.instances import health, instances, is_problem, see
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight, look, patience
@@ -24,8 +29,10 @@ from dsmt.operations.words.targets import Target, slots_of
 from dsmt.ports.bus import Bus
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
+from dsmt.view.held import Held
+from dsmt.view.sessions import Attachments
 
-DEPTH: Final = 16
+DEPTH: Final = 64
 MAX_EVENTS: Final = 500
 
 
@@ -38,12 +45,17 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a target is as it is; newest first. `missing` are ids that the history does not hold."""
+    """Why a target is as it is; `says` in one sentence, `chain` event by event, newest first.
+
+    `missing` are ids that the history does not hold, `cut` those that were not followed any more.
+    """
 
     target: str
+    says: str
     complete: bool
     chain: list[Link]
     missing: list[str]
+    cut: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +67,20 @@ class Chain:
 
 
 async def why(bus: Bus, trust: TrustStore, target: str, *, depth: int = DEPTH) -> Chain:
-    """Explain a target: `service[/component[/index]]`, `node/NODE` or an event id.
+    """Explain a target: `service[/component[/index]]`, `node/NODE`, `broker/B`, `controller/C` or an event id.
 
     Raises `NotFoundError`, `InputError`.
     """
+    sight: Sight | None = None
     if "#" in target:
         begin = await _fetch(bus, [EventId.parse(target)])
         if not begin:
             raise NotFoundError("event.unknown", f"the history does not hold {target}", next="dsmt tail --since 1h")
     else:
-        begin = roots(await look(bus), target)
-    found, missing = await _collect(bus, begin, depth)
+        sight = await look(bus)
+        begin = roots(sight, target)
+        begin += await _fetch(bus, starts(sight, target))
+    found, missing, cut = await _collect(bus, begin, depth)
     newest = sorted(found.values(), key=lambda signed: (signed.event.time, signed.event.sequence), reverse=True)
     chain = [
         Link(
@@ -75,27 +90,42 @@ async def why(bus: Bus, trust: TrustStore, target: str, *, depth: int = DEPTH) -
         )
         for signed in newest
     ]
-    explained = Explained(target=target, complete=not missing, chain=chain, missing=sorted(map(str, missing)))
+    explained = Explained(
+        target=target,
+        says=sentence(begin[0].event) if sight is None else of_target(sight, target, begin, found),
+        complete=not missing and not cut,
+        chain=chain,
+        missing=sorted(map(str, missing)),
+        cut=sorted(map(str, cut)),
+    )
     return Chain(explained, tuple(newest))
 
 
 async def _fetch(bus: Bus, ids: list[EventId]) -> list[SignedEvent]:
+    if not ids:
+        return []
     async with patience("the events of the history"):
         return await bus.fetch(ids)
 
 
-async def _collect(bus: Bus, begin: list[SignedEvent], depth: int) -> tuple[dict[EventId, SignedEvent], set[EventId]]:
+async def _collect(
+    bus: Bus, begin: list[SignedEvent], depth: int
+) -> tuple[dict[EventId, SignedEvent], set[EventId], set[EventId]]:
+    """What the chain holds, what of it the history does not hold, and what was not followed."""
     found = {signed.id: signed for signed in begin}
     missing: set[EventId] = set()
-    level = begin
     for _ in range(depth):
-        wanted = dict.fromkeys(c for signed in level for c in signed.event.cause if c not in found and c not in missing)
+        wanted = _named(found) - missing
         if not wanted or len(found) >= MAX_EVENTS:
             break
-        level = await _fetch(bus, list(wanted))
-        found |= {signed.id: signed for signed in level}
-        missing |= {one for one in wanted if one not in found}
-    return found, missing
+        found |= {signed.id: signed for signed in await _fetch(bus, sorted(wanted))}
+        missing |= wanted - set(found)
+    return found, missing, _named(found) - missing
+
+
+def _named(found: dict[EventId, SignedEvent]) -> set[EventId]:
+    """What is named as a cause and was not found yet."""
+    return {cause for signed in found.values() for cause in signed.event.cause if cause not in found}
 
 
 def roots(sight: Sight, target: str) -> list[SignedEvent]:
@@ -103,6 +133,8 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
     kind, _, name = target.partition("/")
     if kind == "node" and name:
         return _of_node(sight, name)
+    if kind in ("broker", "controller") and name:
+        return _of_source(sight, target)
     parsed = Target.parse(target)
     keys = slots_of(sight.view, parsed)
     if parsed.index is None:
@@ -117,6 +149,43 @@ def roots(sight: Sight, target: str) -> list[SignedEvent]:
             return [entry.spec.signed]
         raise NotFoundError("why.nothing", f"nothing is known of {target}", next=f"dsmt tail service/{parsed.service}/")
     return list(found.values())
+
+
+def starts(sight: Sight, target: str) -> list[EventId]:
+    """The start of a broker's, a controller's or a living node's present process (rule 4)."""
+    kind, _, name = target.partition("/")
+    if kind == "broker":
+        incarnation = max((signed.event.incarnation for signed in _words_of(sight, name)), default=0)
+    elif kind == "controller" or (kind == "node" and sight.fleet.state(name) == "alive"):
+        newest = _newest(sight, target)
+        incarnation = 0 if newest is None else newest.record.incarnation
+    else:
+        incarnation = 0
+    return [EventId(target, incarnation, 1)] if incarnation else []
+
+
+def _newest(sight: Sight, source: str) -> Held[Session] | None:
+    attachments: Attachments[Held[Session]] | None = sight.view.sessions.of.get(source)
+    return None if attachments is None or attachments.newest is None else attachments.newest[1]
+
+
+def _words_of(sight: Sight, broker: str) -> list[SignedEvent]:
+    """What a broker says of the sources that are connected to it."""
+    words = (known.words.get(broker) for known in sight.view.sessions.of.values())
+    return [held.signed for held in words if held is not None]
+
+
+def _of_source(sight: Sight, source: str) -> list[SignedEvent]:
+    """A broker or a controller: what is said of its connection, and what it says itself."""
+    kind, _, name = source.partition("/")
+    newest = _newest(sight, source)
+    found = [] if newest is None else [newest.signed]
+    state = sight.view.controllers.get(name) if kind == "controller" else None
+    if state is not None:
+        found.append(state.signed)
+    if not found and not (kind == "broker" and _words_of(sight, name)):
+        raise NotFoundError(f"{kind}.unknown", f"there is no {kind} {name}", next=f"dsmt {kind}s lists them")
+    return found
 
 
 def _of_node(sight: Sight, name: str) -> list[SignedEvent]:
@@ -150,7 +219,8 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
         found += [verdict.signed] if verdict is not None else []
     checked = None if instance is None else instance.health
     if checked is not None and seen.state is Shown.RUNNING and health(slot, node, seen) != "none":
-        found.append(checked.signed)
+        of_this_run = seen.since_ms is None or checked.record.since_ms >= seen.since_ms
+        found.append(checked.signed if of_this_run or seen.status is None else seen.status.signed)
     if not found and seen.status is not None:
         found.append(seen.status.signed)
     if fact is not None and not any(signed.event.cause for signed in found):

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from dsmt.controllers.decide import waits_for
-from dsmt.controllers.pinning import home_of, is_there
+from dsmt.controllers.pinning import home_of, is_there, waits_for_home
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason
@@ -68,11 +68,13 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
 
 
 def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
-    """The first slot with no node, or with one that is dead; else the first."""
+    """The first slot with no node, with one that is dead, or with one that is another machine now; else the first."""
     for key in keys:
-        slot = sight.view.slot(key)
+        slot, spec = sight.view.slot(key), component_of(sight, key)
         node = None if slot is None or slot.fact is None else slot.fact.record.node
         if node is None or sight.fleet.state(node) in ("dead", "left"):
+            return key
+        if spec is not None and slot is not None and waits_for_home(sight.fleet, key, spec, slot) is not None:
             return key
     return keys[0]
 
@@ -122,8 +124,11 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
 
 
 def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:  # noqa: C901, PLR0911 - a clause a line
-    free = chooser.rooms.room(node).free()
+    free, slot = chooser.rooms.room(node).free(), sight.view.slot(key)
     match clause:
+        case "data" if chooser.component.each_node:
+            own = slot is not None and slot.fact is not None and slot.fact.record.node == node
+            return f"dsmt move {key} --accept-data-loss: it begins on {node} with no data" if own else None
         case "data":
             return f"dsmt move {key} --accept-data-loss: another node fits, and begins with no data"
         case "memory":

@@ -1,4 +1,8 @@
-"""Instances: what `ps` shows, one row for each slot."""
+"""Instances: what `ps` shows, one row for each slot.
+
+Rule 1: what is on its way for the first time is no problem; what has failed and is tried again is one, with the reason of
+    the last failure, until it is ready.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.errors import NotFoundError
 from dsmt.event.reason import Reason, reason
@@ -15,15 +20,20 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import person
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.words.times import rfc3339, span
+from dsmt.operations.words.times import milliseconds, rfc3339, span
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Instance, SlotEntry, SlotKey
 from dsmt.view.held import Held
 from dsmt.view.sessions import word
 from dsmt.view.shown import Seen, decisive, shown, silent_for
 
-PROBLEMS: Final = frozenset({Shown.WAITING, Shown.BACKOFF, Shown.PARKED, Shown.LOST, Shown.FAILED, Shown.STOPPED})
-_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPED, Shown.STOPPING})
+PLACING_MS: Final = 10_000
+"""How long an instance may wait for its first word before that is a problem."""
+_ON_ITS_WAY: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING, Shown.RUNNING})
+_WELL: Final = frozenset({Shown.DONE, Shown.GONE})
+_FAILURES: Final = ("fetch.", "install.", "start.", "run.", "health.")
+"""The reasons of ends that were not asked for."""
+_THERE: Final = frozenset({Shown.RUNNING, Shown.STOPPING})
 _EMPTY: Final = SlotEntry()
 
 
@@ -46,7 +56,10 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance. Times are RFC 3339; what is not known is null."""
+    """One instance. Times are RFC 3339; what is not known is null.
+
+    `failures` in a row were answered; of the next one, try `failures + 1` of `tries`, `next_step` says how it is made.
+    """
 
     instance: str
     service: str
@@ -60,8 +73,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None
     restarts: int
     restarts_recent: int
+    failures: int
+    tries: int | None
     last_exit: Exit | None
     next_try_at: str | None
+    next_step: str | None
     held: Hold | None
     since: str | None
     generation: int
@@ -133,6 +149,8 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
     application = None if instance is None or instance.application is None else instance.application.record
     endpoint = None if instance is None or instance.endpoint is None else instance.endpoint.record
     hold = entry.hold
+    policy = None if (spec := component_of(sight, key)) is None else spec.restart
+    failures = 0 if application is None else application.failures
     alive = seen.state in (Shown.RUNNING, Shown.STARTING, Shown.STOPPING)
     status = None if seen.status is None else seen.status.record
     return Row(
@@ -148,8 +166,11 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
         address=None if endpoint is None or not alive else endpoint.address,
         restarts=0 if application is None else application.restarts,
         restarts_recent=0 if application is None else application.restarts_recent,
+        failures=failures,
+        tries=None if policy is None else tries_of(policy),
         last_exit=_exit(None if application is None else application.last_exit),
         next_try_at=None if status is None or seen.state is Shown.LOST else rfc3339(status.next_try_ms),
+        next_step=None if policy is None or not failures else step_after(policy, failures),
         held=None if hold is None else Hold(by=person(hold.by), at=rfc3339(hold.at_ms), reason=hold.reason),
         since=rfc3339(seen.since_ms),
         generation=0 if fact is None else fact.version,
@@ -189,11 +210,11 @@ def silent_since(sight: Sight, instance: Instance | None, generation: int) -> in
 
 
 def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
-    """The component of a slot, if its service's spec knows it."""
+    """The component that governs a slot, if its service's spec knows it."""
     entry = sight.view.services.get(key.service)
-    if entry is None or entry.parsed is None or entry.spec is None or entry.spec.record.removed:
+    if entry is None or entry.spec is None or entry.spec.record.removed:
         return None
-    return entry.parsed.components.get(key.component)
+    return entry.component(key.component)
 
 
 def health(entry: SlotEntry, node: str | None, seen: Seen) -> str:
@@ -209,13 +230,29 @@ def is_ready(sight: Sight, row_: Row) -> bool:
     """Whether an instance counts as ready: healthy, or running where nothing is checked."""
     if row_.state is not Shown.RUNNING or row_.stale:
         return False
-    spec = component_of(sight, row_.key)
+    entry, slot = sight.view.services.get(row_.service), sight.view.slot(row_.key)
+    runs = None if slot is None or slot.fact is None else slot.fact.record.spec
+    spec = None if entry is None else entry.component_of(row_.component, runs)
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
 
 def is_problem(sight: Sight, row_: Row) -> bool:
-    """Whether an instance is not as it should be."""
-    return row_.state in PROBLEMS or row_.stale or (row_.state is Shown.RUNNING and not is_ready(sight, row_))
+    """Whether an instance is not as it should be (rule 1)."""
+    if row_.reason is not None and row_.reason.who == "you":
+        return True
+    return row_.state not in _WELL and not is_ready(sight, row_) and not is_on_its_way(sight, row_)
+
+
+def is_on_its_way(sight: Sight, row_: Row) -> bool:
+    """Whether an instance is not ready yet, and nothing has gone wrong so far."""
+    if row_.stale or row_.reason is not None:
+        return False
+    if row_.state is not Shown.WAITING:
+        return row_.state in _ON_ITS_WAY
+    entry = sight.view.services.get(row_.service)
+    told = [] if entry is None or entry.spec is None else [entry.spec.time_ms]
+    told += [] if row_.since is None else [milliseconds(row_.since)]
+    return bool(told) and sight.now_ms - max(told) < PLACING_MS
 
 
 def _exit(last: LastExit | None) -> Exit | None:
@@ -241,7 +278,9 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
     """Why it is not as it should be; null when all is well."""
     told = None if entry.fact is None else entry.fact.record.reason
     spec = component_of(sight, key)
-    pinned = None if spec is None or seen.state in _THERE else waits_for_home(sight.fleet, key, spec, entry)
+    as_asked = seen.state is Shown.STOPPED and entry.fact is not None and entry.fact.record.desired == "stopped"
+    there = spec is None or seen.state in _THERE or as_asked
+    pinned = None if spec is None or there else waits_for_home(sight.fleet, key, spec, entry)
     if pinned is not None:
         return pinned
     match seen.state:
@@ -259,6 +298,21 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
         case Shown.RUNNING:
             instance = None if node is None else entry.instances.get(node)
             checked = None if instance is None or instance.health is None else instance.health.record
-            return None if checked is None or checked.health != "unready" else checked.reason
+            if checked is None or checked.health != "unready":
+                return None
+            return checked.reason or _failed_before(entry, node)
         case _:
-            return None if seen.status is None else seen.status.record.reason
+            own = None if seen.status is None else seen.status.record.reason
+            return own or (_failed_before(entry, node) if seen.state in _ON_ITS_WAY else None)
+
+
+def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
+    """Why the try before this one failed, here or on the node that an instance was moved from for that."""
+    here = None if node is None else entry.instances.get(node)
+    said = None if here is None or here.application is None else here.application.record
+    tried = [] if said is None or said.attempt <= 1 else [said]
+    if not tried and entry.fact is not None and entry.fact.record.moves:
+        others = [one.application for name, one in entry.instances.items() if name != node and one.application is not None]
+        tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]
+    why = tried[0].last_exit.reason if tried and tried[0].last_exit is not None else None
+    return why if why is not None and why.code.startswith(_FAILURES) else None

@@ -12,7 +12,8 @@ from dsmt.event.hlc import BOUND_MS
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
 from dsmt.operations.words.sentences import person
 from dsmt.operations.words.times import rfc3339, span
@@ -51,6 +52,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     mode_by: str | None
     mode_reason: str | None
     mode_since: str | None
+    left: list[Left] = []
+    """What is still on a node that is drained."""
 
 
 class NodeShown(Node, frozen=True, kw_only=True):
@@ -79,7 +82,7 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Controller(msgspec.Struct, frozen=True, kw_only=True):
-    """One controller."""
+    """One controller. `lag_s` is how late its own loop was when it was heard last; where it is null, `lag_why` says why."""
 
     controller: str
     alive: bool
@@ -87,6 +90,7 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     lag_s: float | None
     decisions: int
+    lag_why: str | None = None
 
 
 def nodes(sight: Sight) -> list[Node]:
@@ -105,7 +109,8 @@ def node(sight: Sight, entry: NodeEntry) -> Node:
     liveness = sight.fleet.state(entry.name)
     control = entry.control
     mode = entry.mode
-    if mode == "draining" and not slots and not _left_there(sight, entry.name):
+    left = left_on(sight, entry.name) if mode == "draining" else []
+    if mode == "draining" and not left:
         mode = "drained"
     by, why, since = (None, None, None)
     if control is not None and mode != "active":
@@ -127,6 +132,7 @@ def node(sight: Sight, entry: NodeEntry) -> Node:
         mode_by=by,
         mode_reason=why,
         mode_since=since,
+        left=left,
     )
 
 
@@ -186,11 +192,6 @@ def _manager(sight: Sight, entry: NodeEntry) -> int | None:
     if pid is None and entry.attributes is not None:
         return entry.attributes.record.manager_pid
     return pid
-
-
-def _left_there(sight: Sight, name: str) -> bool:
-    services = sight.view.services.values()
-    return any(name in slot.holders for service in services for slot in service.slots.values())
 
 
 def last_seen_ms(sight: Sight, entry: NodeEntry) -> int | None:
@@ -303,8 +304,15 @@ def controllers(sight: Sight) -> list[Controller]:
                 alive=alive,
                 pid=pid if alive else None,
                 version=told.version,
-                lag_s=None if heard is None else heard[1].lag_s,
+                lag_s=None if heard is None or not alive else heard[1].lag_s,
                 decisions=told.decisions,
+                lag_why=_no_lag(alive=alive, heard=heard is not None),
             )
         )
     return found
+
+
+def _no_lag(*, alive: bool, heard: bool) -> str | None:
+    if not alive:
+        return "it is not alive"
+    return None if heard else f"its first heartbeat has not come yet: it says one each {CONTROLLER_EACH_S} s"

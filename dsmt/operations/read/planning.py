@@ -28,17 +28,16 @@ from dsmt.event.records import Health, Slot, SpecFact, to_data
 from dsmt.event.records import Status as StatusRecord
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
-from dsmt.operations.read.revisions import since
+from dsmt.operations.read.plan_words import Places, masked, promises, why_replaced
+from dsmt.operations.read.revisions import following, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.spec.changes import Change, changes, run_key
-from dsmt.spec.crosscheck import looks_secret
 from dsmt.spec.plain import to_plain
 from dsmt.spec.records import ServiceSpec
-from dsmt.view import SlotKey, View
+from dsmt.view import Fleet, SlotKey, View
 
 MAX_ROUNDS: Final = 2_000
 _INCARNATION: Final = 2**52
-HIDDEN: Final = "(hidden)"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     min_ready: int
     estimate_s: float
     warnings: list[str]
+    promises: list[str] = []
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +83,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def difference(sight: Sight, spec: ServiceSpec) -> Difference:
     """Compare one service with what is applied."""
     differs = changes(_live(sight.view, spec.service), spec)
-    masked = [_masked(change) for change in differs]
-    return Difference(service=spec.service, base_revision=base_of(sight.view, spec.service), changes=masked)
+    told = [masked(change) for change in differs]
+    return Difference(service=spec.service, base_revision=base_of(sight.view, spec.service), changes=told)
 
 
 def _live(view: View, service: str) -> ServiceSpec | None:
@@ -104,6 +104,13 @@ def plan_id(service: str, base_revision: int, spec: ServiceSpec) -> str:
     return f"p-{sha256(content).hexdigest()[:8]}"
 
 
+def _back(view: View, service: str) -> int:
+    """The revision that a change which fails goes back to, as far as is known; 0 where there is none."""
+    entry = view.services.get(service)
+    base = base_of(view, service)
+    return base if entry is None or refused(entry) is None else min(running(entry), default=base)
+
+
 def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     """Raise `FailedError` unless a plan is exactly of this spec and of what stands now."""
     base = base_of(view, spec.service)
@@ -121,7 +128,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
     live = _live(sight.view, spec.service)
     base = base_of(sight.view, spec.service)
     differs = changes(live, spec)
-    rehearsal = _Rehearsal(sight, spec, by=by)
+    rehearsal = _Rehearsal(sight, spec, by=by, changes=differs)
     if differs or live is None:
         rehearsal.run()
     return Plan(
@@ -129,20 +136,16 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
         service=spec.service,
         base_revision=base,
         revision=base + 1 if differs or live is None else base,
-        changes=[_masked(change) for change in differs],
+        changes=[masked(change) for change in differs],
         steps=rehearsal.steps,
         unplaced=rehearsal.unplaced(),
         min_ready=rehearsal.min_ready,
         estimate_s=round(rehearsal.took_ms / 1000, 1),
         warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec)],
+        promises=[
+            said for _, one in sorted(spec.components.items()) for said in promises(one, _back(sight.view, spec.service))
+        ],
     )
-
-
-def _masked(change: Change) -> Change:
-    if not looks_secret(change.key):
-        return change
-    old, new = (None if value is None else HIDDEN for value in (change.old, change.new))
-    return msgspec.structs.replace(change, old=old, new=new)
 
 
 def _best_effort(spec: ServiceSpec) -> list[str]:
@@ -163,7 +166,7 @@ def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str
             continue
         chooser = Chooser(sight.fleet, spec.service, component)
         for (other, index), slot in sorted(entry.slots.items()):
-            home = home_of(component, slot) if other == name else None
+            home = home_of(component, slot) if other == name and not component.each_node else None
             fault = None if home is None else chooser.stays(home.node)
             if home is not None and fault is not None:
                 key = SlotKey(spec.service, name, index)
@@ -180,6 +183,7 @@ class _Rehearsal:
     sight: Sight
     spec: ServiceSpec
     by: str
+    changes: list[Change]
     view: View = field(init=False)
     now_ms: int = field(init=False)
     steps: list[Step] = field(default_factory=list)
@@ -187,17 +191,16 @@ class _Rehearsal:
     took_ms: int = 0
     _sequence: int = 0
 
-    def __init__(self, sight: Sight, spec: ServiceSpec, *, by: str) -> None:
-        self.sight, self.spec, self.by = sight, spec, by
+    def __init__(self, sight: Sight, spec: ServiceSpec, *, by: str, changes: list[Change]) -> None:
+        self.sight, self.spec, self.by, self.changes = sight, spec, by, changes
         self.view, self.now_ms = sight.view.copy(), sight.now_ms
         self.steps, self.took_ms, self._sequence = [], 0, 0
         self.min_ready = self._ready()
 
     def run(self) -> None:
         """Play it through."""
-        plain = to_plain(self.spec)
-        same = since(self.view.services.get(self.spec.service), plain)
-        fact = SpecFact(spec=plain, by=self.by, reason="", since=same)
+        fact = SpecFact(spec=to_plain(self.spec), by=self.by, reason="")
+        fact = following(self.view.services.get(self.spec.service), fact)
         self._say("operator/plan", f"service/{self.spec.service}/spec", to_data(fact), shared=True)
         began = self.now_ms
         for _ in range(MAX_ROUNDS):
@@ -221,6 +224,7 @@ class _Rehearsal:
         before = {key: self.view.slot(key) for key in map(_key, intents)}
         told = {key: None if entry is None or entry.fact is None else entry.fact.record for key, entry in before.items()}
         down = 0
+        places = Places(Fleet(self.view, self.now_ms, self.sight.broker), self.spec.service)
         for intent in intents:
             if not isinstance(intent.record, Slot):
                 continue
@@ -230,7 +234,8 @@ class _Rehearsal:
             if action == "replace" and self._runs_on(key):
                 action = "update"
             if action is not None:
-                self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=_because(intent)))
+                because = self._why(key, action, slot, intent, places)
+                self.steps.append(Step(instance=str(key), action=action, node=slot.node, because=because))
             in_place = old is not None and old.desired == "running" and old.node == slot.node
             down += in_place and not self._stays_up(key, action) and self._is_ready(key)
             version = intent.next_version
@@ -240,6 +245,26 @@ class _Rehearsal:
             if isinstance(intent.record, Slot):
                 self._obey(_key(intent), intent.record, intent.next_version, told[_key(intent)])
         self.now_ms += 1_000
+
+    def _why(self, key: SlotKey, action: str, slot: Slot, intent: Intent, places: Places) -> str:
+        """Why a step is made, and why there."""
+        component = self.spec.components.get(key.component)
+        said = intent.because.partition(": ")[2] or intent.because
+        if component is None or action == "remove":
+            return "it is not wanted any more"
+        match action:
+            case "stop":
+                return "it is held: it will stay stopped"
+            case "new" if slot.node is not None:
+                return places.why(component, slot.node)
+            case "move" if slot.node is not None:
+                return f"{said}; {places.why(component, slot.node)}"
+            case "replace":
+                return why_replaced(component, self.changes)
+            case "update":
+                return "it will go on as it is: nothing that it runs with changes"
+            case _:
+                return said
 
     def _stays_up(self, key: SlotKey, action: str | None) -> bool:
         """Whether an instance is served all the while: what runs goes on, or its successor starts beside it."""
@@ -344,10 +369,6 @@ class _Rehearsal:
 def _key(intent: Intent) -> SlotKey:
     _, service, _, component, index = intent.topic.split("/")
     return SlotKey(service, component, int(index))
-
-
-def _because(intent: Intent) -> str:
-    return intent.because.partition(": ")[2] or intent.because
 
 
 def _action(old: Slot | None, new: Slot) -> str | None:

@@ -1,7 +1,10 @@
 """Logs: what instances have written, asked of their agents (LOGS, rule A7), who answer to the asker's inbox.
 
 Rule 1: the answer's end is marked by the agent; who does not answer within `ANSWER_S` is told as such.
-Rule 2: following is asked for again each time before the agent's own limit ends it.
+Rule 2: who follows asks again when an answer ends, from the place behind it, so that no line is lost or comes twice.
+Rule 3: who follows goes with an instance to another node and to another agent, and is told of it; an agent that does not
+    answer is asked again until it does.
+Rule 4: the time of a line is what its agent knows of it, else null; the time of the answer is another one.
 """
 
 from __future__ import annotations
@@ -12,97 +15,216 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dsmt.errors import NotFoundError, TimedOutError, UnusableEventError
+from dsmt.event.envelope import Event
 from dsmt.event.records import LogLines, from_data
-from dsmt.operations.read.sight import look
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.controlling import command
-from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Draft, Interest, Start
+from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Start
+from dsmt.view import SlotKey
 
 ANSWER_S: Final = 10.0
 FOLLOW_S: Final = 50
+MOST: Final = 10_000
+"""The most lines that an agent sends of what there is already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked: the last `lines` of each stream, from `since_ms` on if it is given, or the log of one `step`."""
+
+    lines: int
+    since_ms: int | None = None
+    follow: bool = False
+    previous: bool = False
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of one instance."""
+    """One line of one instance. `time_ms` is when it was written, if its agent knows."""
 
     instance: str
     node: str
     stream: str
     line: str
-    time_ms: int
+    time_ms: int | None
+    answered_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that who follows must know: where an instance is now, or that its agent is silent."""
+
+    instance: str
+    message: str
+
+
+Item = Line | Told
 
 
 @dataclass(slots=True)
 class _Asked:
-    """The commands whose answers are awaited, by id: the instance that each is about."""
+    """What was asked of one instance's agent. `places` is how far each stream was read."""
 
-    open: dict[str, str] = field(default_factory=dict)
-    known: dict[str, str] = field(default_factory=dict)
+    node: str
+    command: str
+    arguments: dict[str, Any]
+    until: float
+    places: dict[str, int] = field(default_factory=dict)
+    silent: bool = False
 
 
-async def logs(
-    bus: Bus, target: Target, *, lines: int, follow: bool = False, previous: bool = False, step: str | None = None
-) -> AsyncIterator[list[Line]]:
-    """The last lines of each instance, or of the log of one `step` (`install` ...); then, when followed, what comes.
+async def logs(bus: Bus, target: Target, wanted: Wanted) -> AsyncIterator[list[Item]]:
+    """The last lines of each instance of a target, or of the log of one step; then, when followed, what comes.
 
     Raises `NotFoundError` when nothing of the target is on a node, `TimedOutError` when an agent does not answer.
     """
-    patterns = (f"service/{target.service}/log/{target.component or '+'}/{'+' if target.index is None else target.index}/",)
-    asked = _Asked()
-    async with bus.subscribe(Interest(patterns, start=Start.LIVE, inbox=True)) as batches:
-        first = {"lines": lines, "previous": previous, "follow_s": FOLLOW_S if follow else 0}
-        await _ask(bus, target, asked, first if step is None else {"lines": lines, "step": step})
+    reader = _Reader(bus, target, wanted)
+    async with bus.subscribe(Interest(reader.patterns(), start=Start.LIVE, inbox=True)) as batches:
+        await reader.begin()
         reading = aiter(batches)
-        while asked.open:
-            found = _lines(await _next(reading, asked, follow=follow), asked)
+        while reader.open:
+            found: list[Item] = []
+            try:
+                async with asyncio.timeout_at(reader.due()):
+                    found = reader.take(await anext(reading))
+            except TimeoutError:
+                found = reader.silence()
+            if wanted.follow:
+                found += await reader.ask_again()
             if found:
                 yield found
-            if follow and not asked.open:
-                await _ask(bus, target, asked, {"lines": 0, "previous": False, "follow_s": FOLLOW_S})
 
 
-async def _ask(bus: Bus, target: Target, asked: _Asked, arguments: dict[str, Any]) -> None:
-    sight = await look(bus)
-    drafts: list[tuple[str, Draft]] = []
-    for key in slots_of(sight.view, target):
-        draft = command(bus, sight, key, "LOGS", **arguments)
-        if draft is not None:
-            drafts.append((str(key), draft))
-    if not drafts:
-        raise NotFoundError("logs.nowhere", f"nothing of {target} is on a node", next=f"dsmt ps {target.service}")
-    for key_, draft in drafts:
-        asked.open[draft.data["id"]] = key_
-        asked.known[draft.data["id"]] = key_
-        bus.emit(draft)
+class _Reader:
+    """Who asks, reads the answers, and asks again."""
 
+    def __init__(self, bus: Bus, target: Target, wanted: Wanted) -> None:
+        self._bus, self._target, self._wanted = bus, target, wanted
+        self._asked: dict[SlotKey, _Asked] = {}
+        self._names: dict[str, SlotKey] = {}
+        self.open: set[SlotKey] = set()
+        self._again: set[SlotKey] = set()
+        """Whose answer has ended, or is not to be expected any more."""
+        self._moved = False
 
-async def _next(reading: AsyncIterator[Sequence[Delivery]], asked: _Asked, *, follow: bool) -> Sequence[Delivery]:
-    try:
-        async with asyncio.timeout(FOLLOW_S + ANSWER_S if follow else ANSWER_S):
-            return await anext(reading)
-    except TimeoutError as error:
-        silent = ", ".join(sorted(set(asked.open.values())))
-        raise TimedOutError(
-            "logs.silent", f"the agent of {silent} did not answer", next="dsmt ps shows whether it runs; dsmt nodes"
-        ) from error
+    def patterns(self) -> tuple[str, ...]:
+        """The log topics of the target; for who follows also what says that an instance, or its agent, is another one."""
+        target = self._target
+        below = f"{target.component or '+'}/{'+' if target.index is None else target.index}"
+        answers = f"service/{target.service}/log/{below}/"
+        if not self._wanted.follow:
+            return (answers,)
+        return (answers, f"service/{target.service}/slot/{below}", f"source/agent/+/{target.service}/{below}")
 
+    async def begin(self) -> None:
+        """Ask all. Raises `NotFoundError`."""
+        sight = await look(self._bus)
+        first: dict[str, Any] = {"lines": self._wanted.lines, "previous": self._wanted.previous}
+        if self._wanted.since_ms is not None:
+            first["since_ms"] = self._wanted.since_ms
+        if self._wanted.step is not None:
+            first = {"lines": self._wanted.lines, "step": self._wanted.step}
+        for key in slots_of(sight.view, self._target):
+            self._ask(sight, key, first)
+        if not self._asked:
+            target = self._target
+            raise NotFoundError("logs.nowhere", f"nothing of {target} is on a node", next=f"dsmt ps {target.service}")
 
-def _lines(batch: Sequence[Delivery], asked: _Asked) -> list[Line]:
-    found = []
-    for delivery in batch:
-        if not isinstance(delivery, Arrived) or isinstance(delivery, Complete):
-            continue
-        event = delivery.signed.event
+    def _ask(self, sight: Sight, key: SlotKey, arguments: dict[str, Any]) -> bool:
+        follow_s = FOLLOW_S if self._wanted.follow else 0
+        draft = command(self._bus, sight, key, "LOGS", **arguments, follow_s=follow_s)
+        if draft is None:
+            return False
+        before = self._asked.get(key)
+        if before is not None:
+            self._names.pop(before.command, None)
+        node, number = _node(sight, key), draft.data["id"]
+        asked = _Asked(node, number, arguments, asyncio.get_running_loop().time() + ANSWER_S)
+        if before is not None and before.node == node:
+            asked.places, asked.silent = before.places, before.silent
+        self._asked[key], self._names[number] = asked, key
+        self.open.add(key)
+        self._bus.emit(draft)
+        return True
+
+    def due(self) -> float:
+        """When the first answer is overdue."""
+        return min(self._asked[key].until for key in self.open)
+
+    def take(self, batch: Sequence[Delivery]) -> list[Item]:
+        """The lines of a batch; what else it says decides whom to ask again."""
+        found: list[Item] = []
+        for delivery in batch:
+            if not isinstance(delivery, Arrived):
+                continue
+            event = delivery.signed.event
+            if event.type == "dsmt.log":
+                found += self._lines(event)
+            elif event.type in ("dsmt.slot", "dsmt.source.started"):
+                self._moved = True
+                if event.type == "dsmt.source.started":
+                    _, service, component, index = event.topic.rsplit("/", 3)
+                    self._again.add(SlotKey(service, component, int(index)))
+        return found
+
+    def _lines(self, event: Event) -> list[Item]:
         try:
             told = from_data(LogLines, event.data)
         except UnusableEventError:
-            continue
-        if event.type != "dsmt.log" or told.command not in asked.known:
-            continue
+            return []
+        key = self._names.get(told.command)
+        if key is None:
+            return []
         node, stream = event.topic.split("/")[5:7]
-        instance = asked.known[told.command]
-        found += [Line(instance, node, stream, one, event.time_ms) for one in told.lines]
+        asked = self._asked[key]
+        asked.silent = False
+        asked.until = asyncio.get_running_loop().time() + ANSWER_S + (FOLLOW_S if self._wanted.follow else 0)
+        if told.upto is not None:
+            asked.places[stream] = told.upto
         if told.last:
-            asked.open.pop(told.command, None)
-    return found
+            self._again.add(key)
+            if not self._wanted.follow:
+                self.open.discard(key)
+        return [Line(str(key), node, stream, one, told.written_ms, event.time_ms) for one in told.lines]
+
+    def silence(self) -> list[Item]:
+        """Somebody is overdue: who follows asks again. Raises `TimedOutError`."""
+        now = asyncio.get_running_loop().time()
+        late = sorted(key for key in self.open if self._asked[key].until <= now)
+        if not self._wanted.follow:
+            names = ", ".join(map(str, late))
+            advice = "dsmt ps shows whether it runs; dsmt nodes"
+            raise TimedOutError("logs.silent", f"the agent of {names} did not answer", next=advice)
+        self._again.update(late)
+        found: list[Item] = []
+        for key in late:
+            asked = self._asked[key]
+            if not asked.silent:
+                found.append(Told(str(key), f"the agent of {key} on {asked.node} does not answer; it is asked again"))
+            asked.silent, asked.until = True, now + ANSWER_S
+        return found
+
+    async def ask_again(self) -> list[Item]:
+        """Ask those whose answer has ended, and those who are elsewhere now (rules 2 and 3)."""
+        if not self._again and not self._moved:
+            return []
+        sight = await look(self._bus)
+        found: list[Item] = []
+        for key in slots_of(sight.view, self._target):
+            node, before = _node(sight, key), self._asked.get(key)
+            if not node:
+                continue
+            if before is None or before.node != node:
+                if self._ask(sight, key, {"lines": MOST, "previous": False}):
+                    found.append(Told(str(key), f"{key} is on {node} now"))
+            elif key in self._again:
+                self._ask(sight, key, {"after": dict(before.places)} if before.places else before.arguments)
+        self._again, self._moved = set(), False
+        return found
+
+
+def _node(sight: Sight, key: SlotKey) -> str:
+    entry = sight.view.slot(key)
+    return "" if entry is None or entry.fact is None else entry.fact.record.node or ""

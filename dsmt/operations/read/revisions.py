@@ -6,12 +6,14 @@ Rule 1: who changes how many instances there are, and nothing else, does not ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from dsmt.event.reason import Reason
+from dsmt.event.records import SpecFact
+from dsmt.spec.governing import Otherwise, as_it_was, otherwise
 from dsmt.view import ServiceEntry
 
 
@@ -23,10 +25,10 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def running(entry: ServiceEntry) -> list[int]:
-    """The revisions that slots implement, the newest first."""
-    facts = (slot.fact for slot in entry.slots.values())
-    found = {fact.record.revision for fact in facts if fact is not None and fact.record.desired != "gone"}
-    return sorted(found, reverse=True)
+    """The revisions that slots run, the newest first; where all are held, those that they would run."""
+    facts = [slot.fact.record for slot in entry.slots.values() if slot.fact is not None]
+    found = {fact.revision for fact in facts if fact.desired == "running"}
+    return sorted(found or {fact.revision for fact in facts if fact.desired != "gone"}, reverse=True)
 
 
 def refused(entry: ServiceEntry) -> Refused | None:
@@ -43,6 +45,26 @@ def since(entry: ServiceEntry | None, spec: Mapping[str, Any]) -> int:
         return 0
     before = entry.spec.record.spec
     return entry.since if before != spec and _uncounted(before) == _uncounted(spec) else 0
+
+
+def following(entry: ServiceEntry | None, fact: SpecFact) -> SpecFact:
+    """A spec that follows what stands: whether it says the same, and what those said that slots may go back to."""
+    held = None if entry is None else entry.spec
+    if entry is None or held is None or fact.removed or held.record.removed:
+        return msgspec.structs.replace(fact, since=0, earlier={})
+    slots = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
+    named = {name for slot in slots for name in slot.names}
+    return msgspec.structs.replace(
+        fact, since=since(entry, fact.spec), earlier=earlier(held.record, str(held.id), fact.spec, named)
+    )
+
+
+def earlier(before: SpecFact, own: str, spec: Mapping[str, Any], named: Iterable[str] | None = None) -> dict[str, Otherwise]:
+    """What a spec said otherwise, whose event's id is `own`, and those before it that are `named`, than what follows it."""
+    stood, now = before.spec["components"], spec["components"]
+    known = before.earlier if named is None else {one: before.earlier.get(one, {}) for one in named}
+    found = {one: otherwise(as_it_was(stood, said), now) for one, said in {**known, own: {}}.items()}
+    return {one: said for one, said in sorted(found.items()) if said}
 
 
 def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,9 @@ KEEPER_MS: Final = 600_000
 """How long `status` tells of the death of a keeper or spawner."""
 HEARD_MS: Final = 5_000
 """How far back heartbeats are looked for."""
+CONTROLLER_EACH_S: Final = 30
+CONTROLLER_MS: Final = 65_000
+"""How far back those of controllers are, which say one each 30 s: one may be lost."""
 
 
 @asynccontextmanager
@@ -118,7 +121,8 @@ async def _passing(bus: Bus, told: Passing) -> None:
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
         (("broker/+/keeper", "controller/+/keeper", "node/+/keeper"), KEEPER_MS),
-        (("node/+/heartbeat", "broker/+/heartbeat", "controller/+/heartbeat"), HEARD_MS),
+        (("node/+/heartbeat", "broker/+/heartbeat"), HEARD_MS),
+        (("controller/+/heartbeat",), CONTROLLER_MS),
     )
     for patterns, window in windows:
         interest = Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)

@@ -8,23 +8,21 @@ import msgspec
 
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
-from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
-from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.alerting import Alert, alerts
+from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
-from dsmt.operations.read.members import Broker, Controller, Node, brokers, clock, controllers, nodes, revoked
+from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import keeper_died, person
+from dsmt.operations.words.sentences import person
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.clocks import FAR_S, difference
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
 
 State = Literal["ok", "degraded", "down"]
 RENEW_SOON_MS: Final = 14 * 24 * 3_600_000
-_TRANSIENT: Final = frozenset({Shown.INSTALLING, Shown.STARTING, Shown.STOPPING})
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +69,8 @@ class NodeCounts(msgspec.Struct, frozen=True, kw_only=True):
     dead: list[str]
     draining: list[str]
     excluded: list[str]
+    drained: list[str] = []
+    """Those of `draining` on which nothing is left."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,17 +100,6 @@ class Certs(msgspec.Struct, frozen=True, kw_only=True):
     renew: bool
     next: str | None
     expires: str | None
-
-
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may have to act on. `owner`: who to call about the service that it is of."""
-
-    target: str
-    code: str
-    message: str
-    next: str
-    who: str
-    owner: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +142,7 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     parsed = entry.parsed
     return Service(
         service=name,
-        state=_state(removed=spec.removed, wanted=wanted, ready=ready, held=held, rows=rows),
+        state=_state(sight, rows, removed=spec.removed, wanted=wanted, ready=ready),
         ready=ready,
         wanted=wanted,
         held=held,
@@ -170,15 +159,15 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     )
 
 
-def _state(*, removed: bool, wanted: int, ready: int, held: int, rows: list[Row]) -> str:
+def _state(sight: Sight, rows: list[Row], *, removed: bool, wanted: int, ready: int) -> str:
     if removed:
         return "removing"
-    if wanted == 0 and held:
+    if wanted == 0 and rows:
         return "held"
     if ready >= wanted:
         return "ok"
-    unready = [row for row in rows if row.held is None and row.state is not Shown.RUNNING]
-    if unready and all(row.state in _TRANSIENT for row in unready):
+    unready = [row for row in rows if row.held is None and not is_ready(sight, row)]
+    if all(is_on_its_way(sight, row) for row in unready):
         return "starting"
     return "degraded" if ready else "down"
 
@@ -237,6 +226,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Statu
             dead=[node.node for node in of_nodes if node.liveness == "dead"],
             draining=[node.node for node in of_nodes if node.mode in ("draining", "drained")],
             excluded=[node.node for node in of_nodes if node.mode == "excluded"],
+            drained=[node.node for node in of_nodes if node.mode == "drained"],
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
@@ -266,72 +256,3 @@ def _realm_state(
         and all(one.state in ("ok", "held", "removing", "starting") for one in of_services)
     )
     return "ok" if well and not brake_on and certs_ok else "degraded"
-
-
-def alerts(sight: Sight, of_nodes: list[Node], of_services: list[Service], of_controllers: list[Controller]) -> list[Alert]:
-    """Everything that is not as it should be, what needs a person first."""
-    known = sight.view.nodes
-    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
-    found = [
-        Alert(
-            target=f"node/{node.node}",
-            code="node.lost",
-            message=node.evidence or f"{node.node} is {node.liveness}",
-            next=f"dsmt cert rotate node/{node.node}" if node.node in ended else f"dsmt why node/{node.node}",
-            who="you" if node.node in ended else "dsmt",
-        )
-        for node in of_nodes
-        if node.liveness in ("dead", "suspect")
-    ]
-    found += [
-        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
-        for node in of_nodes
-        if (why := clock(node)) is not None
-    ]
-    found += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.clock",
-            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
-            next=f"set it, or dsmt clock accept {name}",
-            who="you",
-        )
-        for name, (_, told) in sorted(sight.passing.stats.items())
-        if abs(told.clock_ahead_s) > FAR_S
-    ]
-    found += [
-        Alert(
-            target=f"broker/{name}",
-            code="broker.behind",
-            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
-            next=f"set the clock of its machine right, then dsmt clock accept {name}",
-            who="you",
-        )
-        for name, (_, told) in sorted(sight.passing.stats.items())
-        if told.early_s > 0
-    ]
-    if of_services and not any(one.alive for one in of_controllers):
-        found.append(
-            Alert(
-                target="controllers",
-                code="controllers.none",
-                message="no controller is alive: what runs goes on, nothing is repaired elsewhere",
-                next="dsmt controllers",
-                who="you",
-            )
-        )
-    found += [
-        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
-        for source, (_, said) in sorted(sight.passing.keepers.items())
-    ]
-    for one in of_services:
-        for row in instances(sight, Target(one.service), problems=True):
-            why = row.reason
-            if why is not None and row.held is None:
-                told = Alert(target=row.instance, code=why.code, message=why.message, next=why.next, who=why.who)
-                found.append(msgspec.structs.replace(told, owner=one.owner or None))
-    found += [
-        Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
-        for topic, said in sorted(sight.view.quarantined.items())
-    ]
-    return sorted(found, key=lambda alert: alert.who != "you")

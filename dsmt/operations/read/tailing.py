@@ -2,34 +2,52 @@
 
 Rule 1: filters other than topic are applied after the chain was followed (rule B1), here.
 Rule 2: the last N are found by reading back in growing windows; what is shown first joins the live tail without a hole.
-Rule 3: a notice is always shown.
+    N counts events; who does not follow gets nothing that came after the end was reached.
+Rule 3: a notice is shown if anything after it is.
+Rule 4: what passes all the time is left out unless it is asked for by name: heartbeats, measurements, what instances
+    write (it has `logs`), and the comings and goings of command lines (`routine`); and, for people, a fact whose
+    sentence is the one that it said before.
+Rule 5: a lost connection is told while it lasts; when it is back, how long that was and what came meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
 from dsmt.errors import NotFoundError
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.envelope import Event, EventId, SignedEvent
 from dsmt.event.registry import is_fact
-from dsmt.event.topic import check_pattern
-from dsmt.ports.bus import Arrived, Bus, Complete, Delivery, Interest, Notice, Start
+from dsmt.operations.read.sight import short
+from dsmt.operations.words.patterns import some_topic
+from dsmt.operations.words.sentences import predicate
+from dsmt.operations.words.times import span
+from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Interest, Notice, Start, Subscription
 
 WINDOWS_MS: Final = (60_000, 3_600_000)
 """How far back the last N are looked for, before the whole history is read."""
 CAUGHT_UP: Final = "dsmt.notice.caughtup"
+DISCONNECTED: Final = "dsmt.notice.disconnected"
+RECONNECTED: Final = "dsmt.notice.reconnected"
+LOOK_S: Final = 0.25
+"""How often it is looked whether the connection still stands, while nothing comes."""
+_SAID: Final = 10_000
+"""Of how many topics it is remembered what they said last."""
+_MEASURED: Final = frozenset({"heartbeat", "stats", "attributes"})
 
 Item = Arrived | Notice
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on."""
+    """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
+
+    `routine` shows what passes all the time too, `repeats` facts that say the same once more (rule 4).
+    """
 
     patterns: tuple[str, ...] = ("/",)
     last: int | None = 10
@@ -39,6 +57,8 @@ class Wanted:
     sources: tuple[str, ...] = ()
     signals: bool = True
     follow: bool = True
+    routine: bool = False
+    repeats: bool = False
 
     def takes(self, signed: SignedEvent) -> bool:
         """Whether an event passes the filters."""
@@ -47,7 +67,22 @@ class Wanted:
             return False
         if not self.signals and not is_fact(event):
             return False
-        return _any(self.types, event.type) and _any(self.sources, event.source)
+        return _any(self.types, event.type) and _any(self.sources, event.source) and not self._leaves_out(event)
+
+    def _leaves_out(self, event: Event) -> bool:
+        word = "" if self.routine or self.types or self.sources else _routine(event)
+        return word != "" and not any(word in pattern.split("/") for pattern in self.patterns)
+
+
+def _routine(event: Event) -> str:
+    """By which level of a topic one asks for what passes all the time; empty for what does not (rule 4)."""
+    levels = event.topic.split("/")
+    if levels[-1] in _MEASURED:
+        return levels[-1]
+    if event.type == "dsmt.log" or (event.type == "dsmt.command" and event.data.get("verb") == "LOGS"):
+        return "log"
+    of_source = event.type in ("dsmt.session", "dsmt.source.started")
+    return "operator" if of_source and "operator" in levels[1:4] else ""
 
 
 def _any(globs: tuple[str, ...], text: str) -> bool:
@@ -60,7 +95,7 @@ async def tail(bus: Bus, wanted: Wanted) -> AsyncIterator[list[Item]]:
     Raises `InputError` for a pattern that is none, `NotFoundError` for an event id that the history does not hold.
     """
     for pattern in wanted.patterns:
-        check_pattern(pattern)
+        some_topic(pattern)
     begin = await _begin(bus, wanted.since)
     now_ms = bus.now_ms()
     follow = wanted.follow and (wanted.until_ms is None or wanted.until_ms > now_ms)
@@ -89,13 +124,77 @@ async def _begin(bus: Bus, since: int | EventId | None) -> int | None:
     return found[0].event.time_ms - 60_000
 
 
+async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[Delivery]]:
+    """The batches; and a notice when the connection is lost, of which the bus tells only when it is back (rule 5)."""
+    lost_ms: int | None = None
+    while True:
+        batch: Sequence[Delivery] = ()
+        try:
+            async with asyncio.timeout(LOOK_S):
+                batch = await anext(batches)
+        except TimeoutError:
+            pass
+        except StopAsyncIteration:
+            return
+        if not batch and lost_ms is None and not bus.attached:
+            lost_ms = bus.now_ms()
+            said = f"from {short(bus.broker)}: nothing can be heard until a broker is back; it is tried again"
+            yield [Notice(DISCONNECTED, said, {"broker": bus.broker})]
+        elif any(isinstance(one, Notice) and one.type == RECONNECTED for one in batch):
+            away_s = None if lost_ms is None else (bus.now_ms() - lost_ms) / 1000
+            yield [_back(one, away_s) for one in batch]
+            lost_ms = None
+        elif batch:
+            yield batch
+
+
+def _back(delivery: Delivery, away_s: float | None) -> Delivery:
+    if not isinstance(delivery, Notice) or delivery.type != RECONNECTED:
+        return delivery
+    broker = short(str(delivery.fields.get("broker", "")))
+    after = "at once" if away_s is None else f"after {span(away_s * 1000)}"
+    said = f"to {broker} {after}; what was said meanwhile follows"
+    return Notice(RECONNECTED, said, {**delivery.fields, "away_s": away_s})
+
+
+@dataclass(slots=True)
+class _Missed:
+    """What came while the connection was lost: how many events, how many of them were shown, how many are missing."""
+
+    came: int = 0
+    shown: int = 0
+    missing: int = 0
+
+    def notice(self, notice: Notice) -> None:
+        """Count what is missing, and what is not any more."""
+        count = int(notice.fields.get("to", 0)) - int(notice.fields.get("from", 1)) + 1
+        match notice.type:
+            case "dsmt.notice.gap":
+                self.missing += count
+            case "dsmt.notice.declared":
+                self.missing -= count
+            case "dsmt.notice.filled":
+                self.missing -= 1
+            case _:
+                pass
+
+    def told(self) -> Notice:
+        """The end of it, as a notice."""
+        came = f"{self.came} event{'' if self.came == 1 else 's'}" if self.came else "nothing"
+        said = f"{came} came meanwhile: {self.shown} shown above, {max(0, self.missing)} missing"
+        return Notice(CAUGHT_UP, said, {"came": self.came, "shown": self.shown, "missing": max(0, self.missing)})
+
+
 class _Reading:
     """One subscription, from one window on."""
 
     def __init__(self, wanted: Wanted, *, final: bool, follow: bool) -> None:
         self._wanted, self._final, self._follow = wanted, final, follow
         self._seeking = wanted.since if isinstance(wanted.since, EventId) else None
-        self._held: deque[Item] = deque(maxlen=wanted.last)
+        self._held: deque[Item] = deque()
+        self._events = 0
+        self._missed: _Missed | None = None
+        self._said: OrderedDict[str, str] = OrderedDict()
         self.satisfied = False
 
     async def read(self, bus: Bus, since_ms: int | None) -> AsyncIterator[list[Item]]:
@@ -104,38 +203,77 @@ class _Reading:
         start = Start.LIVE if wanted.last == 0 and wanted.since is None else Start.HISTORY
         interest = Interest(wanted.patterns, start=start, since=since_ms, follow=self._follow)
         async with bus.subscribe(interest) as batches:
-            async for batch in batches:
+            async for batch in _watched(bus, batches):
                 out: list[Item] = []
                 for delivery in batch:
                     if not self._take(delivery, out):
                         return
                 if out:
                     yield out
+                if self.satisfied and not self._follow:
+                    return
 
     def _take(self, delivery: Delivery, out: list[Item]) -> bool:
         """Take in one delivery; False when a greater window is needed."""
+        if self.satisfied and not self._follow:
+            return True
         match delivery:
             case Arrived(signed):
-                if self._sought(signed) and self._wanted.takes(signed):
-                    (out if self._streams else self._held).append(delivery)
+                shown = self._sought(signed) and self._wanted.takes(signed) and not self._repeats(signed.event)
+                if self._missed is not None:
+                    self._missed.came += 1
+                    self._missed.shown += shown
+                if shown:
+                    self._put(delivery, out)
             case Notice():
-                (out if self._streams else self._held).append(delivery)
-            case Complete() if not self.satisfied:
-                wanted = self._wanted
-                if wanted.last is not None and len(self._held) < wanted.last and not self._final:
-                    return False
-                self.satisfied = True
-                out.extend(self._held)
-                self._held.clear()
-                if self._follow and _any(wanted.types, CAUGHT_UP):
-                    out.append(Notice(CAUGHT_UP, "everything before is shown; what follows is live"))
-            case _:
-                pass
+                if delivery.type == RECONNECTED:
+                    self._missed = _Missed()
+                elif self._missed is not None:
+                    self._missed.notice(delivery)
+                self._put(delivery, out)
+            case Complete() | Bookmark():
+                return self._reached(delivery, out)
         return True
 
-    @property
-    def _streams(self) -> bool:
-        return self.satisfied or self._wanted.last is None
+    def _reached(self, mark: Complete | Bookmark, out: list[Item]) -> bool:
+        """All that there was has come; False when that is too little."""
+        wanted = self._wanted
+        if isinstance(mark, Complete) and not self.satisfied:
+            if wanted.last is not None and self._events < wanted.last and not self._final:
+                return False
+            self.satisfied = True
+            out.extend(self._held)
+            self._held.clear()
+            if self._follow and _any(wanted.types, CAUGHT_UP):
+                out.append(Notice(CAUGHT_UP, "everything before is shown; what follows is live"))
+        if self._missed is not None:
+            out.append(self._missed.told())
+            self._missed = None
+        return True
+
+    def _put(self, item: Item, out: list[Item]) -> None:
+        """Show an item, or hold it while it may be among the last N."""
+        last = self._wanted.last
+        if self.satisfied or last is None:
+            out.append(item)
+            return
+        self._held.append(item)
+        self._events += isinstance(item, Arrived)
+        while self._events > last:
+            self._events -= isinstance(self._held.popleft(), Arrived)
+            while self._held and isinstance(self._held[0], Notice):
+                self._held.popleft()
+
+    def _repeats(self, event: Event) -> bool:
+        """Whether a fact says what it said before (rule 4)."""
+        if self._wanted.repeats or not is_fact(event):
+            return False
+        said = predicate(event)
+        before = self._said.pop(event.topic, None)
+        self._said[event.topic] = said
+        if len(self._said) > _SAID:
+            self._said.popitem(last=False)
+        return said == before
 
     def _sought(self, signed: SignedEvent) -> bool:
         if self._seeking is not None and signed.id == self._seeking:

@@ -1,27 +1,33 @@
-"""Waiting: watch the view until instances are as wanted. A wait that ends changes nothing: what was asked for goes on."""
+"""Waiting: watch the view until instances are as wanted. A wait that ends changes nothing: what was asked for goes on.
+
+Rule 1: a wait that ends too soon says what is not so, after how long, and how far it is.
+Rule 2: who waits is told how far it is, each time that this changes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import Final, TypeVar
 
 import msgspec
 
-from dsmt.errors import InputError, TimedOutError, TransportError
+from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, instances, is_ready
-from dsmt.operations.read.revisions import refused
+from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.applying import Applied
 from dsmt.ports.bus import Bus
 
 Result = TypeVar("Result")
+Tell = Callable[[str], None]
 READY: Final = "ready"
 UNREADY: Final = "unready"
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
+_FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,40 +39,71 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[Row]
 
 
-async def until(bus: Bus, seen: Callable[[Sight], Result | None], *, limit_s: float | None, what: str) -> Result:
-    """What `seen` says of the view, as soon as it says anything. Raises `TimedOutError`."""
+async def until(
+    bus: Bus,
+    seen: Callable[[Sight], Result | None],
+    *,
+    limit_s: float | None,
+    unmet: str,
+    look: str = "dsmt status",
+    far: Callable[[Sight], str] | None = None,
+    tell: Tell | None = None,
+) -> Result:
+    """What `seen` says of the view, as soon as it says anything.
+
+    Raises `TimedOutError`: `unmet` is what is not so yet, `far` how far it is, `look` the command that shows it.
+    """
+    told = ""
     try:
         async with asyncio.timeout(limit_s), aclosing(watch(bus)) as sights:
             async for sight in sights:
                 found = seen(sight)
                 if found is not None:
                     return found
+                now = "" if far is None else far(sight)
+                if tell is not None and now != told:
+                    tell(f"{unmet}: {now}")
+                told = now
     except TimeoutError as error:
-        raise TimedOutError(
-            "wait.timeout",
-            f"waited {limit_s:g} s for {what}, and it is not so yet; what was asked for goes on",
-            next="dsmt status shows how far it is",
-        ) from error
-    raise TransportError("wait.ended", f"the view ended while waiting for {what}", next="try again")
+        so_far = f" ({told})" if told else ""
+        said = f"{unmet} after {limit_s:g} s{so_far}; it goes on"
+        raise TimedOutError("wait.timeout", said, next=f"{look} shows how far it is") from error
+    raise TransportError("wait.ended", f"the view ended, and {unmet}", next="try again")
 
 
-async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | None) -> Waited:
+def progress(sight: Sight, rows: Iterable[Row], met: Callable[[Row], bool]) -> str:
+    """How many rows are as wanted, and what is wrong with the first of those that are not: `2 of 4; web/app/0 backoff`."""
+    listed = list(rows)
+    sick = [row for row in listed if not met(row) and is_problem(sight, row)]
+    why = "" if not sick or sick[0].reason is None else f": {sick[0].reason.message}"
+    wrong = f"; {sick[0].instance} {sick[0].state}{why}" if sick else ""
+    return f"{sum(map(met, listed))} of {len(listed)}{wrong}"
+
+
+async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until every instance of a target is in a state. Raises `InputError`, `NotFoundError`, `TimedOutError`."""
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
+
+    def rows_of(sight: Sight) -> list[Row]:
+        slots_of(sight.view, target, gone=state == Shown.GONE)
+        return instances(sight, target, everything=state == Shown.GONE)
 
     def seen(sight: Sight) -> Waited | None:
         if state == Shown.GONE:
             entry = sight.view.services.get(target.service)
             if entry is None or not entry.slots:
                 return Waited(target=str(target), wanted=state, reached=True, instances=[])
-        slots_of(sight.view, target, gone=state == Shown.GONE)
-        rows = instances(sight, target, everything=state == Shown.GONE)
+        rows = rows_of(sight)
         if (rows or state == Shown.GONE) and all(_is(sight, row, state) for row in rows):
             return Waited(target=str(target), wanted=state, reached=True, instances=rows)
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be {state}")
+    def far(sight: Sight) -> str:
+        return progress(sight, rows_of(sight), lambda row: _is(sight, row, state))
+
+    look = f"dsmt status {target.service}"
+    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {state}", look=look, far=far, tell=tell)
 
 
 def _is(sight: Sight, row: Row, state: str) -> bool:
@@ -77,29 +114,40 @@ def _is(sight: Sight, row: Row, state: str) -> bool:
     return row.state == state
 
 
-async def settled(bus: Bus, applied: Applied, *, limit_s: float | None) -> Applied:
+async def settled(bus: Bus, applied: Applied, *, limit_s: float | None, tell: Tell | None = None) -> Applied:
     """Wait until an applied revision is ready everywhere, was rolled back, or is parked. Raises `TimedOutError`."""
+    target = Target(applied.service)
+
+    def standing(sight: Sight, row: Row) -> bool:
+        """Whether it is of this revision: what still runs of an older one is not."""
+        return row.revision == applied.revision and not _behind(sight, row)
 
     def seen(sight: Sight) -> Applied | None:
-        rows = instances(sight, Target(applied.service))
+        rows = instances(sight, target)
         entry = sight.view.services[applied.service]
         if entry.spec is not None and entry.spec.version > applied.revision:
             return msgspec.structs.replace(applied, outcome="superseded")
         free = [row for row in rows if row.held is None]
-        standing = [row for row in free if row.revision == applied.revision]
-        current = [row for row in standing if not _behind(sight, row)]  # what still runs of an older one is not it
-        ready = sum(is_ready(sight, row) for row in current)
-        wanted = len(free)
-        told = msgspec.structs.replace(applied, ready=ready, wanted=wanted)
-        if refused(entry) is not None:
-            return msgspec.structs.replace(told, outcome="rolled_back", ready=sum(is_ready(sight, row) for row in free))
+        current = [row for row in free if standing(sight, row)]
+        ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
+        told = msgspec.structs.replace(applied, ready=ready, wanted=wanted, running=running(entry))
+        denied = refused(entry)
+        if denied is not None:
+            back = sum(is_ready(sight, row) for row in free)
+            return msgspec.structs.replace(
+                told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
+            )
         if len(current) == wanted and ready == wanted and _all_there(sight, applied):
             return msgspec.structs.replace(told, outcome="ready")
-        if any(row.state is Shown.PARKED for row in current):
-            return msgspec.structs.replace(told, outcome="parked")
-        return None
+        parked = next((row for row in current if row.state is Shown.PARKED), None)
+        return None if parked is None else msgspec.structs.replace(told, outcome="parked", reason=parked.reason)
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{applied.service} r{applied.revision} to be ready")
+    def far(sight: Sight) -> str:
+        free = [row for row in instances(sight, target) if row.held is None]
+        return progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
+
+    unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:
@@ -117,35 +165,82 @@ def _all_there(sight: Sight, applied: Applied) -> bool:
     return all(any(slot.fact is not None for (c, _), slot in entry.slots.items() if c == name) for name in each)
 
 
-async def restarted(bus: Bus, target: Target, *, limit_s: float | None) -> Waited:
-    """Wait until every restart that was asked for is done and ready. Raises `TimedOutError`."""
+async def restarted(bus: Bus, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+    """Wait until every restart that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
+
+    def done(sight: Sight, row: Row) -> bool:
+        entry = sight.view.slot(row.key)
+        asked = 0 if entry is None or entry.control is None else entry.control.record.restart
+        last = 0 if entry is None or entry.fact is None else entry.fact.record.restart
+        return last >= asked and is_ready(sight, row) and not _behind(sight, row)
+
+    return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
+
+
+async def moved(bus: Bus, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+    """Wait until every move that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
+
+    def done(sight: Sight, row: Row) -> bool:
+        entry = sight.view.slot(row.key)
+        asked = None if entry is None else entry.move_asked
+        return asked is None and is_ready(sight, row) and not _behind(sight, row)
+
+    return await _all_done(bus, target, done, unmet=f"{target} is not moved and ready", limit_s=limit_s, tell=tell)
+
+
+def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
+    """By instance: which generation it tries, for which time."""
+    found = {}
+    for row in instances(sight, target):
+        entry = sight.view.slot(row.key)
+        instance = None if entry is None or row.node is None else entry.instances.get(row.node)
+        said = None if instance is None else instance.application
+        found[row.instance] = (0, 0) if said is None else (said.record.generation, said.record.attempt)
+    return found
+
+
+async def retried(
+    bus: Bus, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
+) -> Waited:
+    """Wait until all is ready, or has failed once more than `before`. Raises `TimedOutError`, `FailedError`."""
+
+    def done(sight: Sight, row: Row) -> bool:
+        if is_ready(sight, row):
+            return True
+        if row.state in _FAILED and tries(sight, target)[row.instance] > before.get(row.instance, (0, 0)):
+            why = "" if row.reason is None else f": {row.reason.message}"
+            said = f"{row.instance} was tried again and failed{why}"
+            raise FailedError("retry.failed", said, next=f"dsmt logs {row.instance} --previous")
+        return False
+
+    return await _all_done(bus, target, done, unmet=f"{target} is not ready", limit_s=limit_s, tell=tell)
+
+
+async def _all_done(
+    bus: Bus,
+    target: Target,
+    done: Callable[[Sight, Row], bool],
+    *,
+    unmet: str,
+    limit_s: float | None,
+    tell: Tell | None,
+) -> Waited:
+    """Wait until it is so of every instance that is not held."""
+
+    def free(sight: Sight) -> list[Row]:
+        return [row for row in instances(sight, target) if row.held is None]
 
     def seen(sight: Sight) -> Waited | None:
-        rows = instances(sight, target)
-        for row in rows:
-            entry = sight.view.slot(row.key)
-            asked = 0 if entry is None or entry.control is None else entry.control.record.restart
-            done = 0 if entry is None or entry.fact is None else entry.fact.record.restart
-            if done < asked or not is_ready(sight, row) or _behind(sight, row):
-                return None
-        return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
+        rows = free(sight)
+        if all(done(sight, row) for row in rows):
+            return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
+        return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be restarted and ready")
+    def far(sight: Sight) -> str:
+        return progress(sight, free(sight), lambda row: done(sight, row))
 
-
-async def moved(bus: Bus, target: Target, *, limit_s: float | None) -> Waited:
-    """Wait until every move that was asked for is done and ready. Raises `TimedOutError`."""
-
-    def seen(sight: Sight) -> Waited | None:
-        rows = instances(sight, target)
-        for row in rows:
-            entry = sight.view.slot(row.key)
-            asked = None if entry is None else entry.move_asked
-            if asked is not None or not is_ready(sight, row) or _behind(sight, row):
-                return None
-        return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
-
-    return await until(bus, seen, limit_s=limit_s, what=f"{target} to be moved and ready")
+    look = f"dsmt status {target.service}"
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
 
 
 def _behind(sight: Sight, row: Row) -> bool:
@@ -156,15 +251,27 @@ def _behind(sight: Sight, row: Row) -> bool:
     return said is None or said.record.generation < row.generation
 
 
-async def ended(bus: Bus, service: str, *, limit_s: float | None) -> Waited:
+async def ended(bus: Bus, service: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until nothing of a service is left. Raises `TimedOutError`."""
+
+    def left(sight: Sight) -> list[str]:
+        entry = sight.view.services.get(service)
+        slots = {} if entry is None else entry.slots
+        return [
+            f"{service}/{component}/{index} on {node}"
+            for (component, index), slot in sorted(slots.items())
+            for node in slot.holders
+            if sight.fleet.state(node) not in ("dead", "left")
+        ]
 
     def seen(sight: Sight) -> Waited | None:
         entry = sight.view.services.get(service)
-        left = [] if entry is None else [node for slot in entry.slots.values() for node in slot.holders]
-        living = [node for node in left if sight.fleet.state(node) not in ("dead", "left")]
-        if entry is None or (entry.spec is None and not living):
+        if entry is None or (entry.spec is None and not left(sight)):
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
         return None
 
-    return await until(bus, seen, limit_s=limit_s, what=f"{service} to be gone")
+    def far(sight: Sight) -> str:
+        return f"left: {', '.join(left(sight)) or 'nothing'}"
+
+    unmet = f"{service} is not gone"
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=f"dsmt ps {service}", far=far, tell=tell)

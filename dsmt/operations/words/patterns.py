@@ -8,18 +8,18 @@ from dsmt.errors import InputError
 from dsmt.event.registry import TOPICS, can_match
 from dsmt.event.topic import check_pattern
 
-_FIRST: Final = ", ".join(sorted({row.template.split("/")[0] for row in TOPICS}))
+_FIRST: Final = sorted({row.template.split("/")[0] for row in TOPICS})
 
 
 def some_topic(pattern: str) -> str:
     """The pattern, or `InputError` with the one that was probably meant when it takes no topic that there can be."""
     if _taken(check_pattern(pattern)):
         return pattern
-    alone = "/" not in pattern.strip("/")
-    meant = [f"{pattern}/", *([f"service/{pattern.strip('/')}/"] if alone else [])]
+    first = pattern.split("/", maxsplit=1)[0]
+    meant = [f"{pattern}/", *([] if first in _FIRST else [f"service/{first}/"])]
     for one in filter(_taken, meant):
         raise InputError("topic.none", f"there can be no topic {pattern}", next=f"did you mean {one}?")
-    raise InputError("topic.none", f"there can be no topic {pattern}", next=f"topics begin with {_FIRST}")
+    raise InputError("topic.none", f"there can be no topic {pattern}", next=f"topics begin with {', '.join(_FIRST)}")
 
 
 def _taken(pattern: str) -> bool:

@@ -2,13 +2,15 @@
 
 Rule 1: `subject(event)` and `predicate(event)` together are one sentence: `web/app/2` `is ready on m2`.
 Rule 2: what cannot be read, and topics of services' and operators' own, are shown as they are.
-Rule 3: `needs_a_person` says whether somebody may have to act.
+Rule 3: `needs_a_person` says whether somebody may have to act; `severity` how bad it is.
+Rule 4: a sentence is short, active and in the present tense; what only programs need (attachment and incarnation
+    numbers) is left to JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +27,8 @@ _LONGEST: Final = 100
 _WITH_REASONS: Final = frozenset({"dsmt.status", "dsmt.slot", "dsmt.health"})
 _ALARMS: Final = frozenset({"gap", "equivocation", "dropped"})
 
+Severity = Literal["bad", "warning", "good", ""]
+
 
 def subject(event: Event) -> str:
     """What an event is about, as targets are written: `web/app/2`, `node/m3`, `web`."""
@@ -39,6 +43,8 @@ def subject(event: Event) -> str:
         return "/".join(levels[3:])
     if levels[0] == "source":
         return "/".join(levels[1:])
+    if event.type == "dsmt.trust.revoked" and isinstance(event.data.get("name"), str) and event.data["name"]:
+        return str(event.data["name"])
     if levels[0] in ("node", "broker", "controller", "nodeset", "config"):
         return "/".join(levels[:2])
     return "/".join(levels[1:]) if levels[0] == "tombstone" else event.topic
@@ -89,6 +95,17 @@ def needs_a_person(event: Event) -> bool:
     return isinstance(reason, dict) and reason.get("who") == "you"
 
 
+def severity(event: Event) -> Severity:
+    """How bad it is: `bad` may need a person, `warning` mends itself, `good` is what was wanted."""
+    if needs_a_person(event):
+        return "bad"
+    if event.type == "dsmt.session":
+        return "warning" if event.data.get("state") == "silent" else ""
+    if event.type in _WITH_REASONS and (event.data.get("reason") is not None or event.data.get("state") == "failed"):
+        return "warning"
+    return "good" if event.type == "dsmt.health" and event.data.get("health") != "unready" else ""
+
+
 def _raw(data: dict[str, Any]) -> str:
     text = msgspec.json.encode(plain(data)).decode()
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
@@ -111,17 +128,17 @@ def _status(event: Event, said: r.Status) -> str:
     pid = f", pid {said.pid}" if said.pid else ""
     match said.state:
         case State.REQUESTED:
-            text = f"is asked of {said.node}, generation {said.generation}"
+            text = f"begins {where}, generation {said.generation}"
         case State.INITIATED:
-            text = f"is being installed {where}"
+            text = f"installs {where}"
         case State.INSTANTIATED:
-            text = f"is starting {where}{pid}"
+            text = f"starts {where}{pid}"
         case State.RUNNING:
             text = f"runs {where}{pid}"
         case State.FAILED:
             text = f"failed {where}{_why(said.reason)}{_next_try(event, said)}"
         case State.TERMINATED:
-            text = f"is being stopped {where}"
+            text = f"stops {where}"
         case State.STOPPED:
             text = f"is stopped {where}{_why(said.reason)}"
         case _:
@@ -139,66 +156,61 @@ def _next_try(event: Event, said: r.Status) -> str:
     if said.next_try_ms is None:
         return ""
     wait = max(0.0, (said.next_try_ms - event.time_ms) / 1000)
-    return "; tried again at once" if wait < 0.05 else f"; next try in {wait:.3g} s"
+    return "; dsmt tries again at once" if wait < 0.05 else f"; next try in {wait:.3g} s"
 
 
 def _slot(event: Event, slot: r.Slot) -> str:
     generation = f"generation {event.version}"
     if slot.desired == "gone":
-        return f"is not wanted any more, {generation}"
+        return f"is to end, {generation}"
     if slot.node is None:
-        return f"has no place{_why(slot.reason)}"
+        return f"has no node{_why(slot.reason)}"
     if slot.desired == "stopped":
-        return f"is to be stopped on {slot.node}, {generation}{_why(slot.reason)}"
-    before = f", {slot.previous.node} keeps its copy until it is ready" if slot.previous is not None else ""
-    return f"was given to {slot.node}, {generation}, r{slot.revision}{before}{_why(slot.reason)}"
+        return f"is to stop on {slot.node}, {generation}{_why(slot.reason)}"
+    before = f"; {slot.previous.node} keeps its copy until then" if slot.previous is not None else ""
+    return f"is to run on {slot.node}, {generation}, r{slot.revision}{before}{_why(slot.reason)}"
 
 
-def _control(event: Event, will: r.SlotControl) -> str:
-    del event
+def _control(_: Event, will: r.SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
-        return f"{moves}is held by {person(will.hold.by)}{_their(will.hold.reason)}"
-    if moves:
-        restart = f"restart {will.restart}, " if will.restart else ""
-        return f"{moves}{restart}says {person(will.by)}{_their(will.reason)}"
-    return f"is not held, restart {will.restart}, says {person(will.by) or 'nobody'}{_their(will.reason)}"
+        return f"{moves}is held stopped by {person(will.hold.by)}{_their(will.hold.reason)}"
+    restart = f"restart {will.restart}, " if will.restart else ""
+    return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{_their(will.reason)}"
+
+
+_CLOSED: Final = {"peer": "the peer closed it", "timeout": "it timed out"}
 
 
 def _session(event: Event, said: r.Session) -> str:
     broker = event.topic.split("/")[1]
     if said.state == "open":
-        return f"is attached to {broker}, attachment {said.attachment}"
+        return f"is connected to {broker}"
     if said.state == "silent":
-        return f"has been silent at {broker} since {(event.time_ms - said.since_ms) / 1000:.1f} s before"
-    how = {"peer": "the connection was closed at its end", "timeout": "it timed out", "local": f"{broker} closed it"}
-    return f"is no more attached to {broker}: {how.get(said.how or '', 'it was closed')}"
+        return f"is silent at {broker}"
+    return f"is disconnected from {broker} ({_CLOSED.get(said.how or '', f'{broker} closed it')})"
 
 
 def _spec(event: Event, fact: r.SpecFact) -> str:
-    verb = "was removed" if fact.removed else f"became r{event.version}"
+    verb = "is removed" if fact.removed else f"is r{event.version}, applied"
     return f"{verb} by {person(fact.by)}{_their(fact.reason)}"
 
 
-def _health(event: Event, said: r.Health) -> str:
-    del event
-    if said.reason is not None:
-        return f"is {said.health}: {said.reason.message}"
-    if said.health == "none":
-        return f"is up, with no health check: {said.evidence}"
-    return f"is {said.health}: {said.check}: {said.evidence}"
+def _health(_: Event, said: r.Health) -> str:
+    word = {"ready": "is ready", "unready": "is not ready", "none": "is up"}[said.health]
+    return f"{word}: {said.evidence or said.check if said.reason is None else said.reason.message}"
 
 
 def _endpoint(event: Event, said: r.Endpoint) -> str:
     node = event.topic.rsplit("/", 1)[1]
     if not said.ready:
-        return f"is not served on {node} any more"
+        return f"is no longer served on {node}"
     ports = " ".join(f"{name}:{port}" for name, port in said.ports.items())
     return f"is served on {node} at {said.address} {ports}".rstrip()
 
 
 def _node_control(_: Event, will: r.NodeControl) -> str:
-    verb = {"active": "is to be used", "draining": "is to be drained", "excluded": "is to be left alone"}[will.mode]
+    verb = {"active": "is in use", "draining": "drains", "excluded": "is excluded"}[will.mode]
     return f"{verb}, says {person(will.by)}{_their(will.reason)}"
 
 
@@ -208,7 +220,8 @@ def _attributes(_: Event, told: r.NodeAttributes) -> str:
 
 
 def _command(_: Event, told: r.Command) -> str:
-    return f"is told to {told.verb} by {speaker(told.asker)}"
+    their = told.arguments.get("reason")
+    return f"gets {told.verb} from {speaker(told.asker)}{_their(their if isinstance(their, str) else '')}"
 
 
 def _probe(event: Event, said: r.Probe) -> str:
@@ -241,7 +254,8 @@ def keeper_died(said: r.KeeperReplaced) -> str:
 
 
 def _revoked(event: Event, said: r.Revoked) -> str:
-    return f"ends the key of {said.name or event.topic.split('/')[2]}{_their(said.reason)}"
+    key = "" if said.name else f" {event.topic.split('/')[2]}"
+    return f"has its key{key} revoked by {person(said.by)}{_their(said.reason)}"
 
 
 _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
@@ -250,15 +264,15 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.node.probe": _probe,
     "dsmt.node.verdict": lambda _, said: f"{'is dead' if said.state == 'dead' else 'has left'}: {said.message}",
     "dsmt.node.control": _node_control,
-    "dsmt.controller.state": lambda _, said: f"watches: version {said.version}, ruleset {said.ruleset}",
+    "dsmt.controller.state": lambda _, said: f"is up: version {said.version}, ruleset {said.ruleset}",
     "dsmt.session": _session,
-    "dsmt.broker.stats": lambda _, said: f"holds {said.facts} facts, {said.events} events, {said.sessions} sessions",
-    "dsmt.notice": lambda _, said: f"notices {said.kind}: {said.message}",
+    "dsmt.broker.stats": lambda _, said: f"holds {said.facts} facts, {said.events} events, {said.sessions} connections",
+    "dsmt.notice": lambda _, said: f"reports {said.kind}: {said.message}",
     "dsmt.keeper": lambda _, said: f"{keeper_died(said)} ({said.directory})",
-    "dsmt.trimmed": lambda _, said: f"let {said.count} rows of {said.budget} go, between #{said.first} and #{said.last}",
-    "dsmt.source.started": lambda event, said: f"began incarnation {event.incarnation}, version {said.version}",
+    "dsmt.trimmed": lambda _, said: f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}",
+    "dsmt.source.started": lambda _, said: f"starts, version {said.version}",
     "dsmt.service.spec": _spec,
-    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}",
+    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}{_their(said.reason)}",
     "dsmt.slot.control": _control,
     "dsmt.slot": _slot,
     "dsmt.status": _status,
@@ -267,9 +281,9 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.health": _health,
     "dsmt.endpoint": _endpoint,
     "dsmt.log": _lines,
-    "dsmt.decision": lambda _, said: f"decided {len(said.produced)} facts from row {said.row} of {said.broker}",
+    "dsmt.decision": lambda _, said: f"decides {len(said.produced)} facts at row {said.row} of {said.broker}",
     "dsmt.trust.revoked": _revoked,
-    "dsmt.tombstone": lambda _, said: f"is over, says {person(said.by)}{_their(said.reason)}",
+    "dsmt.tombstone": lambda _, said: f"has ended, says {person(said.by)}{_their(said.reason)}",
     "dsmt.config.brake": _brake,
     "dsmt.config.clock": _clock,
 }

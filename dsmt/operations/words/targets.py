@@ -51,9 +51,10 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
         raise NotFoundError("service.unknown", f"there is no service {target.service}", next="dsmt services lists them")
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
+    governing = {name: entry.component(name) or component for name, component in components.items()}
     keys = {
         SlotKey(target.service, name, index)
-        for name, component in components.items()
+        for name, component in governing.items()
         for index in range(component.instances or 0)
     }
     for (component, index), slot in entry.slots.items():

@@ -18,10 +18,13 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
+from dsmt.event.reason import Reason
 from dsmt.event.records import SpecFact
+from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
-from dsmt.operations.read.revisions import refused, since
+from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.words.targets import Target
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
 from dsmt.ports.bus import Bus
@@ -38,7 +41,10 @@ STDIN: Final = "-"
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`."""
+    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`.
+
+    Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
+    """
 
     service: str
     revision: int
@@ -46,6 +52,9 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     ready: int
     wanted: int
+    running: list[int] = []
+    refused: int | None = None
+    reason: Reason | None = None
     warnings: list[str] = []
 
 
@@ -232,9 +241,16 @@ async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reaso
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         before = entry.spec.record
         if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
-            return Applied(service=spec.service, revision=base, plan=identity, outcome="unchanged", ready=0, wanted=wanted)
+            return unchanged(sight, spec.service, base, plan=identity)
     revision = await say_spec(bus, sight, fact, spec.service)
     return Applied(service=spec.service, revision=revision, plan=identity, outcome="applied", ready=0, wanted=wanted)
+
+
+def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = None) -> Applied:
+    """What to say of a service of which nothing was changed: how it is."""
+    free = [row for row in instances(sight, Target(service)) if row.held is None]
+    ready = sum(is_ready(sight, row) for row in free)
+    return Applied(service=service, revision=revision, plan=plan, outcome="unchanged", ready=ready, wanted=len(free))
 
 
 async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
@@ -249,8 +265,7 @@ async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
         await say(bus, [grave, anew(sight.view, topic, fact, subject=service)])
         return 1
-    same = 0 if fact.removed else since(entry, fact.spec)
-    await say(bus, [follow(sight.view, topic, msgspec.structs.replace(fact, since=same), subject=service)])
+    await say(bus, [follow(sight.view, topic, following(entry, fact), subject=service)])
     return 1 + (0 if before is None else before.version)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dsmt.event.records import Brake as BrakeFact
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
@@ -16,9 +18,26 @@ async def show(bus: Bus) -> Brake:
     return brake(await look(bus))
 
 
-async def hold(bus: Bus, *, by: str, reason: str) -> Brake:
-    """Replace nothing until it is released."""
-    return await _say(bus, held=True, by=by, reason=reason)
+class Held(Brake, frozen=True, kw_only=True):
+    """The brake, and what a hold did to the one before: `kept` it, for it gave no reason of its own, or replaced it."""
+
+    kept: bool = False
+    replaced_by: str | None = None
+    replaced_reason: str | None = None
+
+
+async def hold(bus: Bus, *, by: str, reason: str) -> Held:
+    """Replace nothing until it is released. What is held already stays as it is, unless another reason is given."""
+    before = await show(bus)
+    if before.held and reason in ("", before.reason):
+        return _held(before, kept=True)
+    after = await _say(bus, held=True, by=by, reason=reason)
+    return _held(after, replaced_by=before.by, replaced_reason=before.reason) if before.held else _held(after)
+
+
+def _held(stands: Brake, *, kept: bool = False, replaced_by: str | None = None, replaced_reason: str | None = None) -> Held:
+    fields = msgspec.structs.asdict(stands)
+    return Held(**fields, kept=kept, replaced_by=replaced_by, replaced_reason=replaced_reason)
 
 
 async def release(bus: Bus, *, by: str, reason: str) -> Brake:

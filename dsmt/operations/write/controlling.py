@@ -9,18 +9,19 @@ Rule 4: a command goes to the agent of the present generation, and is executed o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
-from dsmt.operations.read.instances import component_of
+from dsmt.event.status import Shown
+from dsmt.operations.read.instances import Row, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.write.applying import Applied, changed, current, say_spec
+from dsmt.operations.write.applying import Applied, changed, current, say_spec, unchanged
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
@@ -31,17 +32,19 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
-Will = Callable[[SlotControl, str], SlotControl]
-"""An operator's will for a slot that follows the one before; told is also the node that the slot is on, or empty."""
+_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
+Will = Callable[[SlotControl, SlotKey], SlotControl]
+"""An operator's will for a slot that follows the one before."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of which instances; `unchanged` are those that were so already."""
+    """What was asked of which instances; `unchanged` are those that were so already, `because` says of each why."""
 
     action: str
     target: str
     instances: list[str]
     unchanged: list[str]
+    because: dict[str, str] = {}
 
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
@@ -49,59 +52,87 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     sight = await look(bus)
     hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is not None else _will(before, by, reason, hold=hold)
 
-    return await _control(bus, sight, target, "stop", will)
+    return await _control(bus, sight, target, "stop", will, _held_already)
 
 
 async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Lift the hold of every slot of a target. Raises `NotFoundError`."""
     sight = await look(bus)
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is None else _will(before, by, reason, hold=None)
 
-    return await _control(bus, sight, target, "start", will)
+    return await _control(bus, sight, target, "start", will, lambda _: "it was not held")
 
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
-    """Raise the restart number of every slot of a target. Raises `NotFoundError`."""
+    """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `InputError`."""
     sight = await look(bus)
+    rows = instances(sight, target)
+    if rows and all(row.held is not None for row in rows):
+        raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
 
-    def will(before: SlotControl, _node: str) -> SlotControl:
-        return _will(before, by, reason, restart=before.restart + 1)
+    def will(before: SlotControl, _key: SlotKey) -> SlotControl:
+        return before if before.hold is not None else _will(before, by, reason, restart=before.restart + 1)
 
-    return await _control(bus, sight, target, "restart", will)
+    return await _control(
+        bus, sight, target, "restart", will, lambda row: f"{_held_already(row)}; dsmt start {row.instance}"
+    )
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
     """Have every slot of a target elsewhere: on one node, or on any other. Raises `InputError`, `NotFoundError`.
 
     What keeps data leaves it behind, and is moved only when that is accepted. A move to where it is ends one that waits.
+    One of each node stays: it may only begin anew on what is another machine now, under the name of its node.
     """
     sight = await look(bus)
     if to is not None:
         find(sight, to)
     keys = _slots(sight, target)
-    for key in keys:
-        spec, slot = component_of(sight, key), sight.view.slot(key)
-        home = None if spec is None or slot is None else home_of(spec, slot)
-        if spec is not None and spec.each_node:
+    goes = {key: _goes(sight, target, key, to, accept_data_loss=accept_data_loss) for key in keys}
+
+    def will(before: SlotControl, key: SlotKey) -> SlotControl:
+        slot = sight.view.slot(key)
+        node = "" if slot is None or slot.fact is None else slot.fact.record.node
+        number, leave = before.move_number + 1, "" if goes[key] else node or before.leave
+        return _will(before, by, reason, move=goes[key], leave=leave, move_number=number, accept_data_loss=accept_data_loss)
+
+    return await _control(bus, sight, target, "move", will, lambda _: "nothing to do")
+
+
+def _held_until_started(row: Row) -> str:
+    return f"{_held_already(row)}; dsmt start {row.instance}"
+
+
+def _held_already(row: Row) -> str:
+    """Who holds an instance, and why."""
+    if row.held is None:
+        return "it is not held"
+    their = f': "{row.held.reason}"' if row.held.reason else ""
+    return f"held by {row.held.by}{their}"
+
+
+def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
+    """Where a slot is to go, empty for any other node. Raises `InputError` when it may not be moved."""
+    spec, slot = component_of(sight, key), sight.view.slot(key)
+    home = None if spec is None or slot is None else home_of(spec, slot)
+    lost = home is not None and not is_there(sight.fleet, home)
+    if spec is not None and spec.each_node:
+        if home is None or not lost or to not in (None, home.node):
             raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
-        stays = home is not None and to == home.node and is_there(sight.fleet, home)
-        if home is not None and not stays and not accept_data_loss:
-            raise InputError(
-                "move.data",
-                f"{key} has its data on {home.node}, and would begin elsewhere with none; nothing was done",
-                next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
-            )
-
-    def will(before: SlotControl, node: str) -> SlotControl:
-        number, leave = before.move_number + 1, "" if to is not None else node or before.leave
-        return _will(before, by, reason, move=to or "", leave=leave, move_number=number, accept_data_loss=accept_data_loss)
-
-    return await _control(bus, sight, target, "move", will)
+        to = home.node
+    if home is not None and (lost or to != home.node) and not accept_data_loss:
+        where = "on another machine of that name" if to == home.node else "elsewhere"
+        raise InputError(
+            "move.data",
+            f"{key} has its data on {home.node}, and would begin {where} with none; nothing was done",
+            next=f"dsmt move {target} --accept-data-loss, if the data may be lost",
+        )
+    return to or ""
 
 
 def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotControl:
@@ -109,14 +140,15 @@ def _will(before: SlotControl, by: str, reason: str, **about: Any) -> SlotContro
     return msgspec.structs.replace(before, **about, by=by, reason=reason)
 
 
-async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Will) -> Done:
+async def _control(  # noqa: PLR0917 - what each verb says of itself
+    bus: Bus, sight: Sight, target: Target, action: str, will: Will, same_because: Callable[[Row], str]
+) -> Done:
     keys = _slots(sight, target)
     drafts, touched, same = [], [], []
     for key in keys:
         entry = sight.view.slot(key)
         before = following(entry)
-        node = None if entry is None or entry.fact is None else entry.fact.record.node
-        after = will(before, node or "")
+        after = will(before, key)
         if after == before:
             same.append(str(key))
             continue
@@ -125,7 +157,8 @@ async def _control(bus: Bus, sight: Sight, target: Target, action: str, will: Wi
         touched.append(str(key))
     if drafts:
         await say(bus, drafts)
-    return Done(action=action, target=str(target), instances=touched, unchanged=same)
+    because = {row.instance: same_because(row) for row in instances(sight, target) if row.instance in same}
+    return Done(action=action, target=str(target), instances=touched, unchanged=same, because=because)
 
 
 def following(entry: SlotEntry | None) -> SlotControl:
@@ -153,20 +186,33 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
 
 
 async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
-    """Have the agents of a target try again at once. Raises `NotFoundError`."""
-    del by, reason
+    """Have the agents of what waits for its next try make it at once. Raises `NotFoundError`."""
     sight = await look(bus)
-    drafts, touched, same = [], [], []
+    drafts, touched, because = [], [], {}
+    rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
-        draft = command(bus, sight, key, "RETRY", entropy=entropy)
+        why = _nothing_waits(rows.get(key))
+        draft = None if why else command(bus, sight, key, "RETRY", entropy=entropy, by=by, reason=reason)
         if draft is None:
-            same.append(str(key))
+            because[str(key)] = why or "it has no node"
         else:
             drafts.append(draft)
             touched.append(str(key))
     if drafts:
         await say(bus, drafts)
-    return Done(action="retry", target=str(target), instances=touched, unchanged=same)
+    return Done(action="retry", target=str(target), instances=touched, unchanged=list(because), because=because)
+
+
+def _nothing_waits(row: Row | None) -> str:
+    """Why there is nothing to try again in an instance; empty where there is."""
+    if row is None or row.node is None:
+        return f"it has no node; dsmt why-not {row.instance}" if row is not None else "nothing of it is there"
+    if row.held is not None:
+        return _held_until_started(row)
+    if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
+        return ""
+    health = f", {row.health}" if row.health != "none" else ""
+    return f"nothing waits for a next try: it is {row.state.value}{health}"
 
 
 def command(
@@ -215,7 +261,7 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     held = sight.view.services[after.service].spec
     revision = 0 if held is None else held.version
     if after == before:
-        return Applied(service=after.service, revision=revision, plan=None, outcome="unchanged", ready=0, wanted=wanted)
+        return unchanged(sight, after.service, revision)
     stood = set(unsupported(before))
     refused = [str(one) for one in unsupported(after) if one not in stood]  # what is applied already is not asked about
     if refused:

@@ -1,4 +1,4 @@
-"""Node control: drain, exclude, include: an operator's will for a node, as a fact."""
+"""Node control: drain, exclude, include, remove: an operator's will for a node, as a fact."""
 
 from __future__ import annotations
 
@@ -6,57 +6,108 @@ from typing import Literal
 
 import msgspec
 
-from dsmt.controllers.pinning import home_of
-from dsmt.event.records import NodeControl
-from dsmt.operations.read.instances import component_of
-from dsmt.operations.read.members import NodeShown, find, node_shown
+from dsmt.errors import InputError
+from dsmt.event.records import NodeControl, NodeVerdict
+from dsmt.operations.read.holding import Left, left_on
+from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.waiting import Tell, until
+from dsmt.operations.words.sentences import person
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus
+from dsmt.view.liveness import judged
 
 Mode = Literal["active", "draining", "excluded"]
 
 
 class Controlled(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is to be used for now. `pinned` are the instances that stay there with their data."""
+    """What a node is to be used for now. `pinned` are the instances that stay there with their data, `left` all that is."""
 
     node: str
     mode: str
     changed: bool
     instances: int
     pinned: list[str] = []
+    left: list[Left] = []
 
 
 async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> Controlled:
     """Say how a node is to be used. Raises `NotFoundError`."""
     sight = await look(bus)
+    changed = find(sight, name).mode != mode
+    if changed:
+        record = NodeControl(mode=mode, by=by, reason=reason)
+        await say(bus, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
+    return _controlled(sight, name, mode, changed=changed)
+
+
+async def drained(bus: Bus, name: str, *, limit_s: float | None, tell: Tell | None = None) -> Controlled:
+    """Wait until nothing is left on a node that is drained but what stays with its data.
+
+    Raises `TimedOutError` that names what holds it.
+    """
+
+    def seen(sight: Sight) -> Controlled | None:
+        moving = [one for one in left_on(sight, name) if not one.stays]
+        entry = find(sight, name)
+        if moving or entry.mode != "draining":
+            return None
+        pinned = any(one.stays for one in left_on(sight, name))
+        return _controlled(sight, name, "draining" if pinned else "drained", changed=True)
+
+    def far(sight: Sight) -> str:
+        moving = [one for one in left_on(sight, name) if not one.stays]
+        first = f"; {moving[0].instance}: {moving[0].because}" if moving else ""
+        return f"{len(moving)} to go{first}"
+
+    unmet = f"{name} is not drained"
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
+
+
+async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Controlled:
+    """Say that a node that is no more has left for good; it is back when it attaches again (rule F4).
+
+    Raises `NotFoundError`, `InputError` for one that is alive, or that data waits for unless who asks is `sure`.
+    """
+    sight = await look(bus)
     entry = find(sight, name)
-    count = len(sight.view.rooms.room(name).slots)
-    if entry.mode == mode:
-        return Controlled(node=name, mode=mode, changed=False, instances=count, pinned=pinned_on(sight, name))
-    record = NodeControl(mode=mode, by=by, reason=reason)
-    await say(bus, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
-    return Controlled(node=name, mode=mode, changed=True, instances=count, pinned=pinned_on(sight, name))
+    state = sight.fleet.state(name)
+    if state == "left":
+        return _controlled(sight, name, "removed", changed=False)
+    if state == "alive":
+        first = "" if entry.mode == "draining" and not left_on(sight, name) else f"dsmt node drain {name}; then "
+        raise InputError(
+            "node.alive", f"{name} is alive; nothing was done", next=f"{first}end its processes: dsmt node show {name}"
+        )
+    if state == "suspect" and not sure:
+        said = f"{name} is suspect: it may be alive, and only silent; nothing was done"
+        raise InputError("node.suspect", said, next=f"dsmt node remove {name} --yes, if it will not come back")
+    waiting = [one.instance for one in left_on(sight, name) if one.stays]
+    if waiting and not sure:
+        said = f"the data of {', '.join(waiting)} is on {name}, and waits for it; nothing was done"
+        raise InputError("node.data", said, next=f"dsmt move {waiting[0]} --accept-data-loss, or --yes")
+    attachments, others = judged(entry)
+    their = f': "{reason}"' if reason else ""
+    record = NodeVerdict(
+        state="left",
+        road="operator",
+        attachments=attachments,
+        others=others,
+        evidence=(),
+        message=f"removed by {person(by)}{their}",
+        since_ms=sight.now_ms,
+    )
+    await say(bus, [follow(sight.view, f"node/{name}/verdict", record, subject=f"node/{name}")])
+    return _controlled(sight, name, "removed", changed=True)
 
 
-async def drained(bus: Bus, name: str, *, limit_s: float | None) -> Controlled:
-    """Wait until nothing is left on a node that is drained but what stays with its data. Raises `TimedOutError`."""
-
-    def seen(sight: Sight) -> tuple[NodeShown, list[str]] | None:
-        shown, held = node_shown(sight, name), pinned_on(sight, name)
-        only_held = bool(held) and len(held) == len(sight.view.rooms.room(name).slots)
-        return (shown, held) if shown.mode == "drained" or only_held else None
-
-    shown, held = await until(bus, seen, limit_s=limit_s, what=f"{name} to be drained")
-    return Controlled(node=name, mode=shown.mode, changed=True, instances=shown.instances, pinned=held)
-
-
-def pinned_on(sight: Sight, name: str) -> list[str]:
-    """The instances on a node that no drain moves: their data is there."""
-    found = []
-    for key in sorted(sight.view.rooms.room(name).slots):
-        spec, slot = component_of(sight, key), sight.view.slot(key)
-        if spec is not None and slot is not None and home_of(spec, slot) is not None:
-            found.append(str(key))
-    return found
+def _controlled(sight: Sight, name: str, mode: str, *, changed: bool) -> Controlled:
+    left = left_on(sight, name)
+    return Controlled(
+        node=name,
+        mode=mode,
+        changed=changed,
+        instances=len(sight.view.rooms.room(name).slots),
+        pinned=[one.instance for one in left if one.stays],
+        left=left,
+    )

@@ -29,6 +29,9 @@ class NodeSet(msgspec.Struct, frozen=True, kw_only=True):
     used_by: list[str]
     by: str
     at: str | None
+    reason: str = ""
+    hides: str | None = None
+    """The node of the same name, which nobody can name by itself while the set is there."""
 
 
 def every(sight: Sight) -> list[NodeSet]:
@@ -53,6 +56,8 @@ def one(sight: Sight, name: str) -> NodeSet:
         used_by=users(sight, name),
         by=person(fact.by),
         at=rfc3339(signed.event.time_ms),
+        reason=fact.reason,
+        hides=name if name in sight.fleet.members else None,
     )
 
 
@@ -67,7 +72,8 @@ def users(sight: Sight, name: str) -> list[str]:
     found = [f"nodeset/{other}" for other, e in sorted(sight.view.nodesets.items()) if name in nodeset.mentioned(e)]
     for service, entry in sorted(sight.view.services.items()):
         for component, spec in sorted((entry.parsed.components if entry.parsed is not None else {}).items()):
-            if name in nodeset.mentioned(nodeset.parse(spec.nodes)):
+            governs = entry.component(component) or spec
+            if any(name in nodeset.mentioned(nodeset.parse(one.nodes)) for one in (spec, governs)):
                 found.append(f"{service}/{component}")
     return found
 
@@ -84,7 +90,7 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
     return found
 
 
-async def define(bus: Bus, name: str, expression: str, *, by: str) -> NodeSet:
+async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str = "") -> NodeSet:
     """Name an expression. Raises `InputError`, `NodeSetError` for one that is wrong or leads back to itself."""
     if name in nodeset.RESERVED:
         raise InputError("nodeset.name", f"{name!r} means something of its own in every realm", next="choose another name")
@@ -92,19 +98,22 @@ async def define(bus: Bus, name: str, expression: str, *, by: str) -> NodeSet:
         raise InputError("nodeset.name", f"{name!r} is no name for a set", next="names are 1-63 of a-z 0-9 - . _")
     parsed = nodeset.parse(expression)
     sight = await look(bus)
+    if name in sight.fleet.members and name not in sight.view.nodesets:
+        said = f"{name} is a node, and a set of that name would hide it wherever it is named; nothing was done"
+        raise InputError("nodeset.name", said, next="choose another name")
     sight.view.nodesets[name] = parsed
     select(sight, nodeset.Named(name))
-    record = NodesetFact(expression=nodeset.format_expression(parsed), by=by)
+    record = NodesetFact(expression=nodeset.format_expression(parsed), by=by, reason=reason)
     await say(bus, [follow(sight.view, f"nodeset/{name}", record, subject=f"nodeset/{name}")])
     return one(await look(bus), name)
 
 
-async def forget(bus: Bus, name: str, *, by: str, used: bool) -> NodeSet:
+async def forget(bus: Bus, name: str, *, by: str, used: bool, reason: str = "") -> NodeSet:
     """Remove a named set; with `used` also one that is used. Raises `NotFoundError`, `InputError`."""
     sight = await look(bus)
     found = one(sight, name)
     if found.used_by and not used:
         named = ", ".join(found.used_by)
         raise InputError("nodeset.used", f"{name} is used by {named}", next=f"dsmt nodeset remove {name} --yes")
-    await say(bus, [bury(sight.view, f"nodeset/{name}", by=by, reason="")])
+    await say(bus, [bury(sight.view, f"nodeset/{name}", by=by, reason=reason)])
     return found

@@ -28,6 +28,9 @@ async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms:
     """
     if not is_topic(topic):
         raise InputError("event.topic", f"{topic!r} is no topic", next="operators' own begin with user/")
+    if not topic.startswith("user/"):
+        said = f"{topic} is written by dsmt itself or by its commands, not by hand"
+        raise InputError("event.topic", said, next=f"publish on a topic of your own: user/{topic}")
     try:
         told: Any = msgspec.json.decode(data)
     except msgspec.DecodeError as error:

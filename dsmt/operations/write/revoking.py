@@ -22,6 +22,7 @@ from dsmt.errors import DsmtError, InputError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import Revoked, SpecFact, from_data, to_data
 from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
@@ -168,14 +169,15 @@ async def _spec(bus: Bus, name: str) -> list[SignedEvent]:
         return []
 
 
-def _as_it_runs(data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
+def _as_it_runs(own: str, data: dict[str, Any], reverted: Mapping[str, SignedEvent]) -> dict[str, Any]:
     """A spec with each component that was rolled back as its slots have it, but as many of them as it says."""
     fact = from_data(SpecFact, data)
     components = dict(fact.spec["components"])
     for name, spec in reverted.items():
         before = from_data(SpecFact, spec.event.data).spec["components"][name]
         components[name] = {**before, "instances": components[name]["instances"]}
-    return to_data(msgspec.structs.replace(fact, spec={**fact.spec, "components": components}, since=0))
+    after = {**fact.spec, "components": components}
+    return to_data(msgspec.structs.replace(fact, spec=after, since=0, earlier=earlier(fact, own, after)))
 
 
 def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str, *, removed: bool) -> Draft:
@@ -184,7 +186,7 @@ def _successor(signed: SignedEvent, reverted: Mapping[str, SignedEvent], by: str
         record = from_data(SpecFact, data)
         data = to_data(msgspec.structs.replace(record, by=by, reason="its signer was revoked", removed=True))
     elif reverted:
-        data = _as_it_runs(data, reverted)
+        data = _as_it_runs(str(signed.id), data, reverted)
     elif event.type == "dsmt.service.spec":
         data = {**data, "since": data.get("since") or event.version}
     cause = dict.fromkeys((signed.id, *(spec.id for spec in reverted.values())))

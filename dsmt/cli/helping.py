@@ -1,0 +1,64 @@
+"""`help`, `completion`: what needs no realm, and explains the commands."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from dsmt.cli.command import CliContext, command
+from dsmt.cli.printing import document, show
+from dsmt.errors import NotFoundError
+from dsmt.operations.words.topics import EXAMPLES, TOPICS
+
+
+@command("help")
+@click.argument("topic", nargs=-1)
+def help_on(ctx: CliContext, topic: tuple[str, ...]) -> None:
+    """What TOPIC means: a command (help node drain), or a word (help target); without one, what there is."""
+    words = " ".join(topic)
+    text = _overview() if not words else TOPICS[words] if words in TOPICS else _of_command(topic)
+    if ctx.json:
+        document({"topic": words, "text": text, "examples": EXAMPLES.get(words, [])})
+    else:
+        show(text)
+
+
+def _overview() -> str:
+    topics = [f"  {name:<12} {text.splitlines()[0]}" for name, text in TOPICS.items()]
+    first = ["dsmt keeps services alive on a fleet of machines, and says why everything is as it is.", "", "First steps:"]
+    steps = [f"  {line}" for line in EXAMPLES["up"] + EXAMPLES["apply"][:2] + EXAMPLES["status"][:1]]
+    return "\n".join([*first, *steps, "", "Words:", *topics, "", "Commands: dsmt --help; one of them: dsmt help COMMAND"])
+
+
+def _of_command(words: tuple[str, ...]) -> str:
+    """A command's help and examples. Raises `NotFoundError`."""
+    from dsmt.cli.root import root  # noqa: PLC0415 - it imports this module
+
+    found: click.Command = root()
+    context = click.Context(found, info_name="dsmt", **found.context_settings)
+    for word in words:
+        below = found.get_command(context, word) if isinstance(found, click.Group) else None
+        if below is None:
+            known = ", ".join(TOPICS)
+            raise NotFoundError(
+                "help.topic", f"there is no command or word `{' '.join(words)}`", next=f"dsmt --help; {known}"
+            )
+        found, context = below, click.Context(below, info_name=word, parent=context)
+    examples = [f"  {line}" for line in EXAMPLES.get(" ".join(words), [])]
+    return found.get_help(context) + ("\n\nExamples:\n" + "\n".join(examples) if examples else "")
+
+
+@command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(ctx: CliContext, shell: str) -> None:
+    """What SHELL reads to complete commands, and names that were seen last: source <(dsmt completion bash)."""
+    from dsmt.cli.root import COMPLETING, root  # noqa: PLC0415 - it imports this module
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise NotFoundError("shell.unknown", f"there is no completion for {shell}", next="bash, zsh or fish")
+    text = kind(root(), {}, "dsmt", COMPLETING).source()
+    if ctx.json:
+        document({"shell": shell, "text": text})
+    else:
+        print(text)

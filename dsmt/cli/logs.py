@@ -1,0 +1,69 @@
+"""`logs`: what instances have written."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from dsmt.cli.command import CliContext, command
+from dsmt.cli.printing import line
+from dsmt.errors import InputError
+from dsmt.event.envelope import EventId
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read import reading_logs
+from dsmt.operations.read.reading_logs import Line, Told
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import moment, rfc3339
+
+STEPS: Final = ("install", "configure", "uninstall", "stop")
+
+
+@command()
+@click.argument("target")
+@click.option(
+    "-n", "lines", type=click.IntRange(min=0, max=10_000), default=None, help="The last N lines of each stream (100)."
+)
+@click.option("--since", default=None, metavar="TIME", help="From 10m, 14:05 or RFC 3339 on, to within half a minute.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, over restarts and moves.")
+@click.option("--previous", is_flag=True, help="Of the run before the present one.")
+@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
+def logs(
+    ctx: CliContext, target: str, *, lines: int | None, since: str | None, follow: bool, previous: bool, step: str | None
+) -> None:
+    """What the instances of TARGET have written.
+
+    A program writes its files itself: the time of a line is known of what comes while it is followed, and null before.
+    """
+    if step is not None and (follow or previous or since is not None):
+        raise InputError("logs.form", "--step excludes --follow, --previous and --since", next="take one of them")
+    if previous and since is not None:
+        raise InputError("logs.form", "--previous excludes --since: that run is over", next="take one of them")
+    named = Target.parse(target)
+    many = named.index is None
+
+    async def work(connection: Connection) -> None:
+        begin = None if since is None else moment(since, connection.bus.now_ms())
+        if isinstance(begin, EventId):
+            raise InputError("time.form", "--since takes a time here, not an event", next="name its time")
+        last = lines if lines is not None else 100 if begin is None else reading_logs.MOST
+        wanted = reading_logs.Wanted(last, since_ms=begin, follow=follow, previous=previous, step=step)
+        async for batch in reading_logs.logs(connection.bus, named, wanted):
+            for one in batch:
+                written(ctx, one, many=many)
+            sys.stdout.flush()
+
+    ctx.act(work)
+
+
+def written(ctx: CliContext, one: Line | Told, *, many: bool) -> None:
+    """Print a line; what is told beside it goes to people only."""
+    if isinstance(one, Told):
+        if not ctx.json:
+            sys.stderr.write(f"-- {one.message}\n")
+    elif ctx.json:
+        told = {"instance": one.instance, "node": one.node, "stream": one.stream, "line": one.line}
+        line({**told, "time": rfc3339(one.time_ms), "answered_at": rfc3339(one.answered_ms)})
+    else:
+        sys.stdout.write(f"{one.instance} | {one.line}\n" if many else f"{one.line}\n")

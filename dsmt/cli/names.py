@@ -1,0 +1,56 @@
+"""Names that a shell completes: of services, instances and nodes, as they were seen last.
+
+Rule 1: completing asks nobody and never waits: it reads what the last `ps`, `status` or `nodes` has seen, from the home.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from dsmt.cli.command import CliContext
+from dsmt.errors import InputError
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.sight import Sight
+
+FILE: Final = "seen.json"
+
+
+def remember(ctx: CliContext, sight: Sight) -> None:
+    """Keep the names that are in sight; a home that cannot be written keeps none."""
+    rows = instances(sight)
+    targets = {part for row in rows for part in (row.instance, row.instance.rpartition("/")[0])}
+    names = {"targets": sorted({*sight.view.services, *targets}), "nodes": sorted(sight.fleet.members)}
+    with suppress(OSError):
+        (ctx.home().root / FILE).write_bytes(msgspec.json.encode(names))
+
+
+class _Seen(click.ParamType[str]):
+    """A word that is completed from what was seen last."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Any text: what is not there is told by who looks for it."""
+        del param, ctx
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so (rule 1)."""
+        del param
+        try:
+            raw = (ctx.ensure_object(CliContext).home().root / FILE).read_bytes()
+            names: list[str] = msgspec.json.decode(raw, type=dict[str, list[str]]).get(self._kind, [])
+        except (OSError, msgspec.DecodeError, InputError):
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+TARGET: Final = _Seen("target", "targets")
+NODE: Final = _Seen("node", "nodes")

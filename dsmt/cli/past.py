@@ -1,0 +1,90 @@
+"""`history`, `rollback`."""
+
+from __future__ import annotations
+
+import click
+
+from dsmt.cli import screens
+from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
+from dsmt.cli.names import TARGET
+from dsmt.cli.printing import counted, document, page, show, table
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read import waiting
+from dsmt.operations.read.past import Revision
+from dsmt.operations.read.past import history as of_service
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.write import rolling_back
+from dsmt.operations.write.applying import Applied
+
+
+@command()
+@click.argument("service", type=TARGET)
+def history(ctx: CliContext, service: str) -> None:
+    """SERVICE's revisions: when, by whom, why, and which of them runs, is good or was refused."""
+
+    async def work(connection: Connection) -> tuple[list[Revision], Sight]:
+        sight = await look(connection.bus, passing=True)
+        return await of_service(connection.bus, sight, service), sight
+
+    found, sight = ctx.ask(work)
+    if ctx.json:
+        document(found)
+    else:
+        show(screen(service, found, sight))
+
+
+def screen(service: str, found: list[Revision], sight: Sight) -> str:
+    """The screen of `dsmt history`."""
+    header = ("REVISION", "WHEN", "BY", "STATE", "REASON")
+    laid = [
+        (
+            (
+                f"r{one.revision}",
+                f"{screens.age(one.at, sight.now_ms)} ago",
+                one.by,
+                ", ".join(["removed"] * one.removed + one.state) or "-",
+                one.reason or "-",
+            ),
+            [one.refusal] if one.refusal else [],
+        )
+        for one in found
+    ]
+    first = found[-1].revision
+    gone = "r1 is" if first == 2 else f"r1 to r{first - 1} are"
+    trimmed = f"; {gone} no longer in the history" if first > 1 else ""
+    last = f"{counted(len(found), 'revision')}{trimmed}.   dsmt rollback {service} --to N goes back to one"
+    return page([*table(header, laid).split("\n"), last, screens.freshness(sight)])
+
+
+@command()
+@click.argument("service", type=TARGET)
+@click.option("--to", default=None, metavar="N", help="The revision, as in r3 or 3; else the last good one before.")
+@reason_option
+@wait_option
+def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: str | None) -> int:
+    """Apply an earlier revision of SERVICE again, as a new one."""
+    number, limit = None if to is None else _number(to), seconds(wait)
+
+    async def work(connection: Connection) -> Applied:
+        done = await rolling_back.rollback(connection.bus, service, number, by=connection.by, reason=reason)
+        ctx.asked = f"the rollback of {service}, as r{done.revision},", f"dsmt status {service}"
+        if wait is None:
+            return done
+        with ctx.progress() as tell:
+            return await waiting.settled(connection.bus, done, limit_s=limit, tell=tell)
+
+    done = ctx.act(work)
+    if ctx.json:
+        document(done)
+    else:
+        print(page(screens.applied(done)))
+        if wait is None:
+            print(f"next: dsmt status {service}")
+    return 1 if done.outcome in ("rolled_back", "parked") else 0
+
+
+def _number(text: str) -> int:
+    digits = text.removeprefix("r")
+    if not digits.isdecimal() or not int(digits):
+        raise click.BadParameter(f"{text!r} is no revision: write r3 or 3", param_hint="--to")
+    return int(digits)

@@ -1,0 +1,125 @@
+"""The screen of `dsmt status SERVICE`: what is wrong with it, what dsmt does next, what you can do, what happened last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsmt.cli import screens
+from dsmt.cli.printing import columns, counted, fitted, one_line, page, table, word
+from dsmt.event.envelope import Event
+from dsmt.event.status import Shown
+from dsmt.operations.read.instances import Row, is_problem
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.summaries import Service
+from dsmt.operations.words.sentences import predicate, speaker, subject
+from dsmt.operations.words.times import local, milliseconds, span, zone
+
+LAST_EVENTS = 8
+_OUTPUT_LINES = 5
+_ROOM = 66
+_CALM = ("ok", "held", "starting", "removing")
+_STEPS = {"restart": "starts it again", "reinstall": "installs it anew", "recreate": "makes a new container for it"}
+
+
+def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
+    """One service in one screen."""
+    state = word(found.state if found.state in _CALM else found.state.upper())
+    ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
+    lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
+    note = f': "{found.note}"' if found.note else ""
+    applied = f"applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}"
+    lines.append(f"  revision  {screens.revisions(found)}, {applied}")
+    if found.refused is not None and found.refused.reason is not None:
+        lines.append(f"  refused   {found.refused.reason.message}")
+    lines += [f"  owner     {found.owner}"] if found.owner else []
+    lines += [f"  about     {found.description}"] if found.description else []
+    lines += [f"  limits    {said}" for said in found.limits]
+    header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PORTS", "RESTARTS", "SINCE")
+    laid = [(_cells(row, sight.now_ms), ()) for row in rows]
+    lines += ["", *(f"  {one}" for one in table(header, laid).splitlines())]
+    for row in rows:
+        if is_problem(sight, row) or row.held is not None:
+            lines += ["", *sick(row, sight.now_ms)]
+    lines += ["", f"  {'LAST EVENTS':<40} dsmt tail service/{found.service}/", *_events(found.service, events)]
+    return page([*lines, screens.freshness(sight)])
+
+
+def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
+    ports = " ".join(f"{name}:{port}" for name, port in row.ports.items()) or "-"
+    health = row.health if row.health != "none" else "-"
+    name = f"{row.component}/{row.index}"
+    return name, row.state.value, health, row.node or "-", ports, str(row.restarts), screens.age(row.since, now_ms)
+
+
+def sick(row: Row, now_ms: int) -> list[str]:
+    """What is wrong with an instance, what dsmt does about it, and what you can."""
+    name = f"{row.component}/{row.index}"
+    if row.held is not None:
+        their = f': "{row.held.reason}"' if row.held.reason else ""
+        said = f"{name}: held by {row.held.by} {screens.age(row.held.at, now_ms)} ago{their}"
+        return [f"  {said}", f"    you    | dsmt start {row.instance}"]
+    why = row.reason
+    commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance} --previous"]
+    if why is None:
+        return [f"  {name}: {row.state}", f"    dsmt   | {next_act(row, now_ms)}", f"    you    | {commands[0]}"]
+    recent = f", {counted(row.restarts_recent, 'restart')} lately" if row.restarts_recent else ""
+    lines = [f"  {name}: {why.message}{recent}   {why.code}"]
+    output = why.last_output or (row.last_exit.reason.last_output if row.last_exit and row.last_exit.reason else None)
+    lines += [f"    stderr | {line}" for line in (output or "").splitlines()[-_OUTPUT_LINES:]]
+    lines.append(f"    dsmt   | {next_act(row, now_ms)}")
+    told = [one for one in commands if one not in why.next]
+    return [*lines, *_you([one_line(one) for one in (why.next, *told) if one])]
+
+
+def _you(commands: Sequence[str]) -> list[str]:
+    """What you can type: on one line where there is room, else on one each."""
+    line = "      ".join(commands)
+    lines = [line] if len(line) <= _ROOM else commands
+    return [f"    {'you' if place == 0 else '':<6} | {one}" for place, one in enumerate(lines)]
+
+
+def next_act(row: Row, now_ms: int) -> str:
+    """What dsmt does next about an instance that is not as it should be."""
+    left = 0 if row.next_try_at is None else milliseconds(row.next_try_at) - now_ms
+    soon = f"in {span(left)}" if left > 0 else "now"
+    number = f" (try {row.failures + 1} of {row.tries})" if row.tries is not None and row.failures < row.tries else ""
+    match row.state:
+        case Shown.BACKOFF:
+            return f"{_STEPS.get(row.next_step or '', 'tries again')} {soon}{number}"
+        case Shown.PARKED:
+            return f"tries it again {soon}; at once: dsmt retry {row.instance}"
+        case Shown.FAILED:
+            return "does nothing more: `restart` wants no other try"
+        case Shown.INSTALLING | Shown.STARTING if row.failures:
+            return f"is trying it again{number}"
+        case Shown.RUNNING:
+            return "goes on checking; nothing is sent to it until it is ready"
+    who = None if row.reason is None else row.reason.who
+    if who == "you":
+        return "does nothing until you act"
+    return "waits, and goes on by itself" if who == "world" else "goes on by itself"
+
+
+def _what(event: Event, said: str) -> tuple[object, object]:
+    """What an event says that may be news: a state with its beginning or, of what has none, the sentence."""
+    since = event.data.get("since_ms")
+    return (said, None) if since is None else (event.data.get("state", event.data.get("health")), since)
+
+
+def _events(service: str, events: Sequence[Event]) -> list[str]:
+    """The last events in the order in which they were said; what says the same again is left out."""
+    before: dict[str, tuple[object, object]] = {}
+    lines = []
+    for event in sorted(events, key=lambda event: event.time):
+        said = predicate(event)
+        now = _what(event, said)
+        if before.get(event.topic) == now:
+            continue
+        before[event.topic] = now
+        about = subject(event).removeprefix(f"{service}/")
+        who = speaker(event.source)
+        head = f"  {local(event.time_ms, milli=True)}  {about:<8} "
+        room = columns() - len(head) - len(who) - 2
+        text = fitted(one_line(said), room)
+        lines.append(f"{head}{text:<{min(48, room)}}  {who}")
+    return lines[-LAST_EVENTS:]

@@ -1,0 +1,170 @@
+"""The screen of `why`: one sentence that answers, then the events that it follows from, as a tree.
+
+Rule 1: a cause stands below what it caused; several causes of one event stand side by side, counted and indented where
+    they have causes themselves.
+Rule 2: an event is shown once; where it is a cause again, one line names it.
+Rule 3: what repeats in a row (a program that fails again and again) is shown once, and then counted; `--events` shows all.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dsmt.cli.event_lines import cut
+from dsmt.cli.printing import counted, one_line
+from dsmt.operations.read.explaining import Explained, Link
+from dsmt.operations.words.sentences import speaker
+from dsmt.operations.words.times import local, milliseconds
+
+_INDENT: Final = 2
+_TIME: Final = 14
+_LONGEST_LOOP: Final = 6
+
+
+def screen(found: Explained, *, events: bool, width: int | None = None) -> list[str]:
+    """An explanation as people read it, in `width` columns."""
+    tree = _Tree(found, events=events, width=width)
+    lines = [*tree.wrapped(one_line(found.says), 0), "", *tree.lines()]
+    if found.complete:
+        lines.append("  nothing earlier is named as a cause.")
+    lines += [f"  {one} is named as a cause, and the history does not hold it any more." for one in found.missing]
+    if found.cut:
+        causes = counted(len(found.cut), "earlier cause")
+        verb = "is" if len(found.cut) == 1 else "are"
+        lines.append(f"  {causes} {verb} not shown: --depth ends here. A greater --depth goes on.")
+    signers = {speaker(link.event["source"]) for link in found.chain}
+    bad = sum(not link.event["verified"] for link in found.chain)
+    verified = f"{bad} NOT VERIFIED" if bad else "all verified"
+    gap = "no gap" if found.complete else "not complete"
+    return [*lines, "", f"{counted(len(found.chain), 'event')}, {counted(len(signers), 'signer')}, {verified}, {gap}."]
+
+
+class _Tree:
+    def __init__(self, found: Explained, *, events: bool, width: int | None) -> None:
+        self._links = {name(link): link for link in found.chain}
+        self._events, self._width = events, width
+        self._shown: set[str] = set()
+        caused = {one for link in found.chain for one in link.because}
+        self._tops = [one for one in self._links if one not in caused]
+
+    def lines(self) -> list[str]:
+        """All of it."""
+        if len(self._tops) == 1:
+            return self._chain(self._tops[0], _INDENT)
+        return self._side_by_side(self._tops, _INDENT)
+
+    def _side_by_side(self, names: Sequence[str], indent: int) -> list[str]:
+        if not any(self._causes(self._links[one]) for one in names):
+            return [line for one in names for line in self._chain(one, indent)]
+        lines = []
+        for number, one in enumerate(names, 1):
+            lines += [f"{' ' * indent}{number} of {len(names)}:", *self._chain(one, indent + _INDENT)]
+        return lines
+
+    def _chain(self, begin: str, indent: int) -> list[str]:
+        """One event, and what led to it."""
+        if begin in self._shown:
+            return [self._again(begin, indent)]
+        straight = self._straight(begin)
+        lines: list[str] = []
+        for item in _folded(straight, whole=self._events):
+            if isinstance(item, _Repeated):
+                lines += item.lines(indent)
+                continue
+            lines += [f"{' ' * indent}because"] if lines else []
+            lines += self._event(item, indent)
+        causes = self._causes(straight[-1])
+        if len(causes) == 1:
+            lines.append(self._again(causes[0], indent))
+        elif causes:
+            lines += [f"{' ' * indent}because, all {len(causes)}", *self._side_by_side(causes, indent)]
+        return lines
+
+    def _straight(self, begin: str) -> list[Link]:
+        """From an event on as long as each has one cause, which was not shown yet."""
+        found = [self._links[begin]]
+        self._shown.add(begin)
+        while len(causes := self._causes(found[-1])) == 1 and causes[0] not in self._shown:
+            found.append(self._links[causes[0]])
+            self._shown.add(causes[0])
+        return found
+
+    def _causes(self, link: Link) -> list[str]:
+        named = set(link.because)
+        return [one for one in self._links if one in named]
+
+    def _again(self, one: str, indent: int) -> str:
+        link = self._links[one]
+        return cut(f"{' ' * indent}because, as above: {_time(link)}  {one_line(link.says)}", self._width)
+
+    def _event(self, link: Link, indent: int) -> list[str]:
+        pad = " " * (indent + _TIME)
+        text = self.wrapped(one_line(link.says), indent + _TIME)
+        signed = f"signed {link.event['source']}"
+        word = "verified" if link.event["verified"] else "NOT VERIFIED"
+        lines = [f"{' ' * indent}{_time(link)}  {text[0]}", *(f"{pad}{one}" for one in text[1:])]
+        lines.append(f"{pad}{signed:<40} #{link.event['id'].rsplit('-', 1)[1]:<6} {word}")
+        return [*lines, f"{pad}{name(link)}  {link.event['topic']}"] if self._events else lines
+
+    def wrapped(self, text: str, taken: int) -> list[str]:
+        """A text in lines, when there is a width to keep."""
+        if self._width is None:
+            return [text]
+        return textwrap.wrap(text, max(20, self._width - taken), break_on_hyphens=False) or [""]
+
+
+class _Repeated:
+    """So many of the same again: what a loop is folded into."""
+
+    def __init__(self, times: int, oldest: Link) -> None:
+        self._times, self._oldest = times, oldest
+
+    def lines(self, indent: int) -> list[str]:
+        """Its one line."""
+        times = "once more" if self._times == 1 else f"{self._times} times more"
+        return [f"{' ' * indent}and the same {times}, back to {_time(self._oldest)}"]
+
+
+def _folded(links: Sequence[Link], *, whole: bool) -> list[Link | _Repeated]:
+    """The events with each loop once, and how often it was gone through (rule 3)."""
+    found: list[Link | _Repeated] = []
+    at = 0
+    while at < len(links):
+        period, rounds = (0, 1) if whole else _loop([_kind(link) for link in links[at:]])
+        if rounds == 1:
+            found.append(links[at])
+            at += 1
+            continue
+        found += [*links[at : at + period], _Repeated(rounds - 1, links[at + period * rounds - 1])]
+        at += period * rounds
+    return found
+
+
+def _loop(kinds: Sequence[Any]) -> tuple[int, int]:
+    """The shortest loop that begins here: how many events it has, and how often it is gone through."""
+    for period in range(1, _LONGEST_LOOP + 1):
+        first, rounds = kinds[:period], 1
+        while len(first) == period and kinds[period * rounds : period * (rounds + 1)] == first:
+            rounds += 1
+        if rounds > 1:
+            return period, rounds
+    return 0, 1
+
+
+def _kind(link: Link) -> tuple[Any, ...]:
+    """What makes two events say the same, but for times and numbers."""
+    data = link.event["data"]
+    why = data.get("reason")
+    code = why.get("code") if isinstance(why, dict) else why
+    return link.event["topic"], link.event["type"], data.get("state"), data.get("node"), code
+
+
+def _time(link: Link) -> str:
+    return local(milliseconds(link.event["time"]), milli=True)
+
+
+def name(link: Link) -> str:
+    """The id of a link's event."""
+    return f"{link.event['source']}#{link.event['id']}"

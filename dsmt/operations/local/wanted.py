@@ -1,0 +1,75 @@
+"""Wanted: what `up` was asked for, and what of it cannot be on this machine, or on a realm that is up already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsmt.errors import InputError
+from dsmt.operations.local.home import Home
+from dsmt.system.records import living, record_path
+
+MOST_NODES = 100
+MOST_CONTROLLERS = 9
+"""How many one machine takes: beyond that a number is a slip of the hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `up` was asked for; None is what the home holds, or 1 node and 2 controllers where it holds none.
+
+    `name` (`local` if None) and `listen` make the realm; one that is there must have them.
+    """
+
+    nodes: int | None = None
+    controllers: int | None = None
+    name: str | None = None
+    listen: str | None = None
+
+
+def names_of(home: Home, kind: str, number: int | None, *, else_: int) -> list[str]:
+    """The programs of a kind to start: so many or, where nobody says it, those of the home that `up` has made."""
+    held = [name for name in home.names(kind) if name[:1] == kind[:1] and name[1:].isdigit()]
+    return (
+        held if number is None and held else [f"{kind[:1]}{n}" for n in range(1, (else_ if number is None else number) + 1)]
+    )
+
+
+def check_counts(wanted: Wanted) -> None:
+    """Raise `InputError` for what no machine can start."""
+    nodes = 1 if wanted.nodes is None else wanted.nodes
+    controllers = 2 if wanted.controllers is None else wanted.controllers
+    if nodes < 0 or controllers < 1:
+        raise InputError(
+            "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
+        )
+    if nodes > MOST_NODES:
+        said = f"--nodes {nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
+        raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
+    if controllers > MOST_CONTROLLERS:
+        said = f"--controllers {controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
+        raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
+
+
+def check_same(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` when the realm of this home has another name or address than was asked for."""
+    realm = home.realm()
+    if wanted.name is not None and wanted.name != realm.name:
+        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and a name is for good"
+        raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
+    addresses = [address for address, _ in realm.brokers]
+    if wanted.listen is not None and wanted.listen not in addresses:
+        said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"
+        raise InputError("up.made", said, next="leave --port out, or set another DSMT_HOME")
+
+
+def check_running(home: Home, wanted: Wanted) -> None:
+    """Raise `InputError` where fewer are asked for than run: `up` ends nothing."""
+    for kind, program, number in (("nodes", "spawner", wanted.nodes), ("controllers", "controller", wanted.controllers)):
+        if number is None:
+            continue
+        running = [one for one in home.names(kind) if living(record_path(str(home.part(kind, one)), program)) is not None]
+        more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
+        if more:
+            said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` ends nothing"
+            first = f"dsmt node drain {more[0]}; " if kind == "nodes" else ""
+            raise InputError("up.running", said, next=f"leave --{kind} out; or {first}dsmt down, then up again")

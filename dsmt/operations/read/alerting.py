@@ -1,0 +1,135 @@
+"""Alerts: everything in a realm that is not as it should be, with who acts, what to do, and whom to call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from dsmt.operations.read.instances import instances
+from dsmt.operations.read.members import Controller, Node, clock, revoked
+from dsmt.operations.read.revisions import Refused
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.sentences import keeper_died
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write.clocks import FAR_S, difference
+
+
+class OfService(Protocol):
+    """What alerts need to know of a service."""
+
+    @property
+    def service(self) -> str:
+        """Its name."""
+
+    @property
+    def owner(self) -> str:
+        """Whom to call."""
+
+    @property
+    def refused(self) -> Refused | None:
+        """The revision that was rolled back."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may have to act on; `owner` is whom to call of a service, if its file says so."""
+
+    target: str
+    code: str
+    message: str
+    next: str
+    who: str
+    owner: str | None = None
+
+
+def alerts(
+    sight: Sight, of_nodes: list[Node], of_services: Sequence[OfService], of_controllers: list[Controller]
+) -> list[Alert]:
+    """Everything that is not as it should be, what needs a person first."""
+    found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
+    if of_services and not any(one.alive for one in of_controllers):
+        said = "no controller is alive: what runs goes on, nothing is repaired elsewhere"
+        found.append(Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you"))
+    found += [
+        Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
+        for source, (_, said) in sorted(sight.passing.keepers.items())
+    ]
+    found += [alert for one in of_services for alert in _of_service(sight, one)]
+    found += [
+        Alert(target=topic, code="fact.unreadable", message=said, next=f"dsmt tail {topic} -n 1 --no-follow", who="you")
+        for topic, said in sorted(sight.view.quarantined.items())
+    ]
+    found += [
+        Alert(
+            target=f"nodeset/{name}",
+            code="nodeset.hides",
+            message=f"it hides the node {name}: wherever {name} is named the set is meant",
+            next=f"dsmt nodeset remove {name}",
+            who="you",
+        )
+        for name in sorted(sight.view.nodesets)
+        if name in sight.fleet.members
+    ]
+    return sorted(found, key=lambda alert: alert.who != "you")
+
+
+def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
+    """Nodes that are not alive, and those whose clock is off."""
+    known = sight.view.nodes
+    ended = {node.node for node in of_nodes if node.node in known and revoked(sight, known[node.node]) is not None}
+    away = [
+        Alert(
+            target=f"node/{node.node}",
+            code="node.lost",
+            message=node.evidence or f"{node.node} is {node.liveness}",
+            next=f"dsmt cert rotate node/{node.node}" if node.node in ended else f"dsmt why node/{node.node}",
+            who="you" if node.node in ended else "dsmt",
+        )
+        for node in of_nodes
+        if node.liveness in ("dead", "suspect")
+    ]
+    return away + [
+        Alert(target=f"node/{node.node}", code=why.code, message=why.message, next=why.next, who=why.who)
+        for node in of_nodes
+        if (why := clock(node)) is not None
+    ]
+
+
+def _of_brokers(sight: Sight) -> list[Alert]:
+    """Brokers whose machine's clock is not followed, and those that refuse for that what was decided before."""
+    said = sorted(sight.passing.stats.items())
+    off = [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.clock",
+            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
+            next=f"set it, or dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in said
+        if abs(told.clock_ahead_s) > FAR_S
+    ]
+    return off + [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.behind",
+            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
+            next=f"set the clock of its machine right, then dsmt clock accept {name}",
+            who="you",
+        )
+        for name, (_, told) in said
+        if told.early_s > 0
+    ]
+
+
+def _of_service(sight: Sight, one: OfService) -> list[Alert]:
+    """What is wrong with a service's instances, and that a revision of it was refused."""
+    rows = [row for row in instances(sight, Target(one.service), problems=True) if row.held is None]
+    found = [(row.instance, row.reason) for row in rows if row.reason is not None]
+    if one.refused is not None and one.refused.reason is not None:
+        found.append((one.service, one.refused.reason))
+    return [
+        Alert(target=about, code=why.code, message=why.message, next=why.next, who=why.who, owner=one.owner or None)
+        for about, why in found
+    ]

@@ -1,0 +1,134 @@
+"""Answers: the one sentence that answers "why": how a target is now, and the nearest event that made it so. Pure.
+
+Rule 1: how it is, is what `ps`, `nodes` and `controllers` show of it.
+Rule 2: what made it so is the nearest cause that somebody or something from outside brought about: a failure, a verdict,
+    an operator's word; not what followed from it by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from dsmt.event.envelope import Event, EventId, SignedEvent
+from dsmt.event.status import Shown
+from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.members import find
+from dsmt.operations.read.members import node as node_row
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.sentences import predicate, sentence, subject
+from dsmt.operations.words.targets import Target
+from dsmt.operations.words.times import local, milliseconds, span
+from dsmt.view.sessions import word
+
+Found = Mapping[EventId, SignedEvent]
+
+_BROUGHT: Final = frozenset(
+    {"dsmt.node.verdict", "dsmt.node.control", "dsmt.slot.control", "dsmt.service.spec", "dsmt.command", "dsmt.config.brake"}
+)
+
+
+def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Found) -> str:
+    """The sentence for a target, whose explanation begins at `begin` and stands on `found`."""
+    kind, _, name = target.partition("/")
+    if kind == "node":
+        return _of_node(sight, name)
+    if kind in ("broker", "controller"):
+        return _of_source(sight, target, begin)
+    parsed = Target.parse(target)
+    rows = instances(sight, parsed)
+    if parsed.index is not None and rows:
+        return _of_row(sight, rows[0], begin, found)
+    sick = [row for row in rows if is_problem(sight, row)]
+    if not rows:
+        return sentence(begin[0].event)
+    count = f"{sum(is_ready(sight, row) for row in rows)} of {len(rows)}"
+    if sick:
+        return f"{target}: {count} ready; {_of_row(sight, sick[0], begin, found)}"
+    cause = _brought(begin, found)
+    return f"{target}: {count} ready{f', because {sentence(cause)}' if cause is not None else ''}"
+
+
+def _since(sight: Sight, at: str | None) -> str:
+    if at is None:
+        return ""
+    ms = milliseconds(at)
+    return f" since {local(ms)} ({span(sight.now_ms - ms)})"
+
+
+def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) -> str:
+    own = [signed for signed in begin if subject(signed.event) == row.instance] or begin
+    cause = _brought(own, found)
+    since, where = _since(sight, row.since), f" on {row.node}" if row.node is not None else ""
+    failed = cause is not None and cause.type == "dsmt.status"
+    ready = {"ready": " and is ready", "unready": " and is not ready"}.get(row.health, "")
+    match row.state:
+        case Shown.RUNNING:
+            how = f"runs{where}{' again' if failed else ''}{since}{ready}"
+        case Shown.BACKOFF:
+            how = f"failed{where}{since}, and dsmt tries again"
+        case Shown.PARKED:
+            how = f"is parked{where}{since}"
+        case Shown.WAITING if row.node is None:
+            how = f"has no node{since}"
+        case Shown.WAITING:
+            how = f"waits for {row.node}{since}"
+        case Shown.LOST:
+            how = f"is lost with {row.node}{since}"
+        case _:
+            how = f"is {row.state.value}{where}{since}"
+    return f"{row.instance} {how}{_because(row, cause)}"
+
+
+def _because(row: Row, cause: Event | None) -> str:
+    if row.reason is not None and row.state is not Shown.RUNNING:
+        return f": {row.reason.message}"
+    if cause is None:
+        return ""
+    if cause.type == "dsmt.status":
+        why = (cause.data.get("reason") or {}).get("message")
+        return f": {why}; dsmt restarted it" if why else ""
+    return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else sentence(cause)}"
+
+
+def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:
+    """The nearest cause from outside (rule 2)."""
+    level, seen = [signed.event for signed in begin], set[EventId]()
+    while level:
+        for event in level:
+            if event.type in _BROUGHT or (event.type == "dsmt.status" and event.data.get("state") == "failed"):
+                return event
+        seen.update(event.id for event in level)
+        ids = dict.fromkeys(cause for event in level for cause in event.cause if cause in found and cause not in seen)
+        level = [found[one].event for one in ids]
+    return None
+
+
+def _of_node(sight: Sight, name: str) -> str:
+    entry = find(sight, name)
+    row = node_row(sight, entry)
+    verdict = sight.fleet.verdict(name)
+    words = sight.fleet.words(name)
+    since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
+    since = "" if since_ms is None else f" since {local(since_ms)} ({span(sight.now_ms - since_ms)})"
+    how = f"node/{name} is {row.liveness}{since}"
+    if row.evidence is not None:
+        how += f": {row.evidence}"
+    elif words:
+        how += f", connected to {words[0].broker}"
+    their = f': "{row.mode_reason}"' if row.mode_reason else ""
+    return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{their}"
+
+
+def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
+    """A broker or a controller: whether it is there, since when, and as which process."""
+    attachments = sight.view.sessions.of.get(source)
+    said = None if attachments is None else word(attachments, sight.fleet.lost_brokers)
+    started = next((signed.event for signed in begin if signed.event.type == "dsmt.source.started"), None)
+    again = "" if started is None or started.data.get("previous_incarnation") is None else "; it had run before"
+    version = "" if started is None else f", version {started.data.get('version')}"
+    since_ms = said.since_ms if said is not None and said.state != "open" else None if started is None else started.time_ms
+    since = "" if since_ms is None else f" since {local(since_ms)} ({span(sight.now_ms - since_ms)})"
+    if said is not None and said.state != "open":
+        return f"{source} is {said.state}{since}: {predicate(said.held.signed.event)}"
+    return f"{source} is up{since}{version}{again}"

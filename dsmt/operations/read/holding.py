@@ -1,0 +1,76 @@
+"""Holding: what is left on a node that is to be free, and why each of it is still there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.controllers.pinning import home_of
+from dsmt.controllers.placement import Chooser
+from dsmt.event.records import Slot
+from dsmt.operations.read.instances import component_of, see
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.times import local
+from dsmt.view import SlotEntry, SlotKey
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance on a node that is drained. `stays`: no drain moves it, for its data is there."""
+
+    instance: str
+    stays: bool
+    because: str
+
+
+def left_on(sight: Sight, node: str) -> list[Left]:
+    """Everything that is left on a node, by instance."""
+    found = []
+    for service in sorted(sight.view.services):
+        for (component, index), entry in sorted(sight.view.services[service].slots.items()):
+            fact = entry.fact
+            given = fact is not None and fact.record.desired != "gone" and fact.record.node == node
+            if not given and node not in entry.holders:
+                continue
+            key = SlotKey(service, component, index)
+            stays = given and _stays(sight, key, entry)
+            because = _because(sight, key, entry, node, stays=stays)
+            found.append(Left(instance=str(key), stays=stays, because=because))
+    return found
+
+
+def _stays(sight: Sight, key: SlotKey, entry: SlotEntry) -> bool:
+    spec = component_of(sight, key)
+    return spec is not None and not spec.each_node and home_of(spec, entry) is not None
+
+
+def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:
+    if stays:
+        return f"its data is there; dsmt move {key} --accept-data-loss moves it without"
+    slot = None if entry.fact is None else entry.fact.record
+    if slot is None:
+        return "no controller has said yet what becomes of it"
+    if slot.previous is not None and slot.previous.node == node:
+        now = see(sight, key, slot.node)
+        until = local(slot.previous.deadline_ms)
+        return (
+            f"its copy stays until the one on {slot.node} is ready, which is {now.state}; it ends at {until} at the latest"
+        )
+    if slot.node == node and slot.desired != "gone":
+        return _not_moved(sight, key, slot)
+    instance = entry.instances[node]
+    state = next((held.record.state.value for held in instance.statuses if held.record.state != "gone"), "unknown")
+    return f"it runs on {slot.node or 'no node'} now; what is left here is being ended, and is {state}"
+
+
+def _not_moved(sight: Sight, key: SlotKey, slot: Slot) -> str:
+    """Why a slot is still on its node."""
+    spec = component_of(sight, key)
+    if spec is None:
+        return "its service is being removed"
+    if slot.desired == "stopped":
+        return f"it is stopped here; dsmt start {key}, or dsmt move {key}"
+    if spec.each_node:
+        return "one runs on each node; it ends in its turn"
+    chooser = Chooser(sight.fleet, key.service, spec)
+    if all(chooser.misfit(node) is not None for node in chooser.candidates()):
+        return f"there is no other place: {chooser.reason(key).message}; dsmt why-not {key}"
+    return "its turn has not come: update.max_parallel at a time, each after those before are ready"

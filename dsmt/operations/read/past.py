@@ -1,0 +1,111 @@
+"""The past of a service: its revisions since it was made, as the history has them, and what became of each."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from dsmt.errors import NotFoundError, UnusableEventError
+from dsmt.event.envelope import Event
+from dsmt.event.records import Slot, SpecFact, from_data
+from dsmt.operations.read.revisions import running
+from dsmt.operations.read.sight import Sight, patience
+from dsmt.operations.words.sentences import person
+from dsmt.operations.words.times import rfc3339
+from dsmt.ports.bus import Arrived, Bus, Interest, Start
+from dsmt.view import ServiceEntry
+
+ROLLED_BACK: Final = "rollout.rolled_back"
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision.
+
+    `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough) and `refused` (it
+    was rolled back; `refusal` says why).
+    """
+
+    revision: int
+    at: str | None
+    by: str
+    reason: str
+    removed: bool
+    state: list[str]
+    refusal: str | None = None
+
+
+@dataclass(slots=True)
+class Past:
+    """What the history has of a service since it was made anew last: its specs by revision, what was good, what refused."""
+
+    specs: dict[int, SpecFact]
+    at_ms: dict[int, int]
+    good: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Take in a spec or a slot's fact; of two specs that were said at once the one that stands is there already."""
+        with suppress(UnusableEventError):
+            if event.type == "dsmt.service.spec":
+                self.specs.setdefault(event.version or 0, from_data(SpecFact, event.data))
+                self.at_ms.setdefault(event.version or 0, event.time_ms)
+            elif event.type == "dsmt.slot":
+                self.take_slot(from_data(Slot, event.data))
+
+    def take_slot(self, slot: Slot) -> None:
+        """Take in what a slot was good with, and what it was rolled back from."""
+        self.good |= set() if slot.good is None else {slot.good.revision}
+        if slot.refused:
+            why = slot.reason.message if slot.reason is not None and slot.reason.code == ROLLED_BACK else ""
+            self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
+
+
+async def past(bus: Bus, sight: Sight, service: str) -> Past:
+    """What is known of a service's revisions. Raises `NotFoundError`."""
+    entry = sight.view.services.get(service)
+    if entry is None or entry.spec is None:
+        raise NotFoundError("service.unknown", f"there is no service {service}", next="dsmt services lists them")
+    now = entry.spec.signed.event
+    number = now.version or 0
+    found = Past({number: entry.spec.record}, {number: now.time_ms})
+    for slot in entry.slots.values():
+        for said in (one.application for one in slot.instances.values()):
+            found.good |= set() if said is None or said.record.good is None else {said.record.good.revision}
+    interest = Interest((now.topic, f"service/{service}/slot/"), start=Start.HISTORY, since=0, signals=False, follow=False)
+    async with patience("its revisions"), bus.subscribe(interest) as batches:
+        async for batch in batches:
+            for item in batch:
+                if isinstance(item, Arrived) and item.signed.event.epoch == now.epoch:
+                    found.take(item.signed.event)
+    return found
+
+
+async def history(bus: Bus, sight: Sight, service: str) -> list[Revision]:
+    """Every revision that the history still has, the newest first. Raises `NotFoundError`."""
+    told = await past(bus, sight, service)
+    entry = sight.view.services[service]
+    return [
+        Revision(
+            revision=number,
+            at=rfc3339(told.at_ms[number]),
+            by=person(fact.by),
+            reason=fact.reason,
+            removed=fact.removed,
+            state=_state(entry, told, number),
+            refusal=told.refused.get(number) or None,
+        )
+        for number, fact in sorted(told.specs.items(), reverse=True)
+    ]
+
+
+def _state(entry: ServiceEntry, told: Past, number: int) -> list[str]:
+    words = {
+        "current": entry.spec is not None and number == entry.spec.version,
+        "running": number in running(entry),
+        "good": number in told.good,
+        "refused": number in told.refused,
+    }
+    return [word for word, so in words.items() if so]

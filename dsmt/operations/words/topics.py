@@ -1,0 +1,86 @@
+"""Topics of `dsmt help`, and an example or more of each command. A test parses every example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+EXAMPLES: Final[Mapping[str, list[str]]] = {
+    "up": ["dsmt up --nodes 3 --detach"],
+    "down": ["dsmt down"],
+    "apply": ["dsmt example > web.yaml", "dsmt apply web.yaml --wait=2m --reason JIRA-790", "dsmt apply services/"],
+    "plan": ["dsmt plan web.yaml", "dsmt apply web.yaml --plan p-5c1e22aa"],
+    "diff": ["dsmt diff web.yaml --exit-code"],
+    "get": ["dsmt get web > web.yaml"],
+    "status": ["dsmt status", "dsmt status web"],
+    "ps": ["dsmt ps --problems", "dsmt ps web/app", "dsmt ps -l tier=front --json"],
+    "services": ["dsmt services"],
+    "nodes": ["dsmt nodes"],
+    "node drain": ["dsmt node drain n2 --deadline 10m --reason 'new kernel'", "dsmt node include n2"],
+    "node remove": ["dsmt node remove n3 --reason 'sold'"],
+    "node show": ["dsmt node show n2"],
+    "history": ["dsmt history web"],
+    "rollback": ["dsmt rollback web", "dsmt rollback web --to r3 --wait"],
+    "scale": ["dsmt scale web/app 5 --wait"],
+    "stop": ["dsmt stop web/app/1 --reason 'new disk'", "dsmt start web/app/1"],
+    "start": ["dsmt start web/app/1 --wait"],
+    "restart": ["dsmt restart web --wait"],
+    "retry": ["dsmt retry web/app/1 --wait=30s"],
+    "move": ["dsmt move web/app/1 --to n3", "dsmt move db/pg/0 --accept-data-loss"],
+    "remove": ["dsmt remove web --yes"],
+    "wait": ["dsmt wait web --for ready --timeout 1m"],
+    "why": ["dsmt why web/app/1", "dsmt why node/n3"],
+    "why-not": ["dsmt why-not web/app/1"],
+    "logs": ["dsmt logs web/app/1 -f", "dsmt logs web/app/1 --previous"],
+    "tail": ["dsmt tail service/web/", "dsmt tail -n 20 --no-follow"],
+    "nodeset set": ["dsmt nodeset set good 'minus(all_nodes, failed)' --reason 'no broken ones'"],
+    "nodeset use": ["dsmt nodeset use web/app good"],
+    "brake hold": ["dsmt brake hold --reason 'new switches'", "dsmt brake release"],
+    "export": ["dsmt export history.dsmt", "dsmt verify history.dsmt"],
+    "completion": ["dsmt completion bash > ~/.local/share/bash-completion/completions/dsmt"],
+}
+"""By command."""
+
+TOPICS: Final[Mapping[str, str]] = {
+    "target": (
+        "what a command is about: a service, a component or an instance\n\n"
+        "  web          every instance of the service web\n"
+        "  web/app      every instance of its component app\n"
+        "  web/app/0    one instance\n\n"
+        "Nothing is guessed from the beginning of a name. Nodes are named as node/n1 where both may be meant (why)."
+    ),
+    "states": (
+        "what an instance is doing, and how a service is\n\n"
+        "  waiting      it has no node yet, or its node has not answered\n"
+        "  installing, starting, running, stopping, stopped, gone    as they say\n"
+        "  backoff      it failed, and is tried again soon\n"
+        "  parked       it failed often, and is tried again later; dsmt retry does it now\n"
+        "  failed       it failed, and `restart` wants no other try\n"
+        "  lost         its node is dead, or who speaks of it has been silent\n\n"
+        "A service is ok, starting (nothing has gone wrong so far), degraded, down, held or removing."
+    ),
+    "exit-codes": (
+        "what a command's exit code means\n\n"
+        "  0 done    1 it failed, or was rolled back    2 the command line or a file is wrong\n"
+        "  3 a wait ended; what was asked for goes on    4 refused    5 there is no such thing\n"
+        "  6 with --exit-code: it differs    7 no broker answers    130 interrupted; nothing was undone"
+    ),
+    "times": (
+        "how times and spans are written\n\n"
+        "  10s 5m 1h30m 7d    a span, as in --wait=30s\n"
+        "  10m                with --since: so long ago;    14:05 today or yesterday;    2026-11-20T14:05:00Z"
+    ),
+    "nodesets": (
+        "how sets of nodes are written\n\n"
+        "  all_nodes, failed, n1, or a set's name; minus(a, b), union(a, b), intersect(a, b), limit(a, 3)\n\n"
+        "  dsmt nodeset set good 'minus(all_nodes, failed)'\n"
+        "  dsmt nodeset use web/app good"
+    ),
+    "environment": (
+        "what dsmt reads from the environment\n\n"
+        "  DSMT_HOME    where a realm's keys, history and data are\n"
+        "  DSMT_BUS     brokers to ask: dsmt://HOST:PORT,...\n"
+        "  NO_COLOR     no colours, also on a terminal"
+    ),
+}
+"""By word; the first line is what the list of words shows."""

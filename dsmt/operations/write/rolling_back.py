@@ -1,0 +1,51 @@
+"""Rolling back: an earlier revision, said again as a new one.
+
+Rule 1: what was there before stays in the history: a rollback is a revision like any other, and can be rolled back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event.records import SpecFact
+from dsmt.operations.read.past import Past, past
+from dsmt.operations.read.revisions import refused
+from dsmt.operations.read.sight import look
+from dsmt.operations.write.applying import Applied, current, say_spec, unchanged
+from dsmt.ports.bus import Bus
+
+
+async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: str) -> Applied:
+    """Apply an earlier revision again: `to`, else the last good one before what stands, else the one before it.
+
+    One that was refused is gone back to only by its name. Raises `NotFoundError`, `InputError` when there is none.
+    """
+    sight = await look(bus)
+    spec, fact = current(sight, service)
+    told = await past(bus, sight, service)
+    number = _chosen(service, fact, told) if to is None else to
+    if number not in told.specs:
+        known = ", ".join(f"r{one}" for one in sorted(told.specs))
+        said = f"the history has no r{number} of {service}"
+        raise NotFoundError("revision.unknown", said, next=f"it has {known}: dsmt history {service}")
+    before = told.specs[number]
+    standing = sight.view.services[service].spec
+    if before.spec == fact.spec and refused(sight.view.services[service]) is None:
+        return unchanged(sight, service, 0 if standing is None else standing.version)
+    why = f"back to r{number}" + (f": {reason}" if reason else "")
+    again = msgspec.structs.replace(before, by=by, reason=why, removed=False, since=0)
+    revision = await say_spec(bus, sight, again, service)
+    wanted = sum(component.instances or 0 for component in spec.components.values())
+    return Applied(service=service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
+
+
+def _chosen(service: str, fact: SpecFact, told: Past) -> int:
+    """The revision to go back to where none is named."""
+    others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
+    earlier = [number for number in others if number not in told.refused]
+    chosen = max([number for number in earlier if number in told.good] or earlier, default=None)
+    if chosen is None:
+        said = f"the history has no other revision of {service} that was not refused; nothing was done"
+        raise InputError("revision.none", said, next=f"dsmt history {service}")
+    return chosen

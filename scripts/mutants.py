@@ -1,0 +1,122 @@
+"""Do the tests notice? `make mutants ROOM=event` plants small mistakes one at a time (mutmut) and runs a room's tests.
+
+Each function is tried with those tests alone that call it. A mistake that no test calls counts as one that nobody noticed.
+The work is done in a copy of the tree. Exit code 1 when less is noticed than the room's floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+COPIED: Final = ("dsmt", "tests", "docs", "scripts", "deploy", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
+UNNOTICED: Final = {0: "survived", 33: "called by no test"}
+"""mutmut's exit codes (its README, "status"); all others are mistakes that were noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is mutated and which tests are to notice; `floor`: the share (percent) that must be."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    floor: int = 90
+
+
+ROOMS: Final[Mapping[str, Room]] = {
+    "event": Room(("dsmt/event/*",), ("tests/event",)),
+    "trust": Room(("dsmt/trust/*",), ("tests/trust",)),
+    "spec": Room(("dsmt/spec/*",), ("tests/spec",)),
+    "view": Room(("dsmt/view/*",), ("tests/view", "tests/controllers/test_decide.py", "tests/controllers/test_repair.py")),
+    "controllers": Room(("dsmt/controllers/*",), ("tests/controllers",)),
+    "bus-rules": Room(("dsmt/bus/rules/*", "dsmt/bus/wire/*"), ("tests/bus",)),
+    "agents-rules": Room(("dsmt/agents/rules/*",), ("tests/agents",)),
+    "monitors-rules": Room(("dsmt/monitors/rules/*",), ("tests/monitors",)),
+    "words": Room(("dsmt/operations/words/*",), ("tests/operations", "tests/cli")),
+    "bus": Room(("dsmt/bus/broker/*", "dsmt/bus/client/*", "dsmt/bus/adapters/*"), ("tests/bus",), 80),
+    "agents": Room(("dsmt/agents/instance/*", "dsmt/agents/node/*", "dsmt/agents/fetch/*"), ("tests/agents",), 80),
+    "faults": Room(
+        ("dsmt/simulator/network.py", "dsmt/simulator/faults.py", "dsmt/simulator/disk.py", "dsmt/simulator/datagrams.py"),
+        ("tests/simulator",),
+        80,
+    ),
+}
+
+
+def main() -> int:
+    """Plant, run, and say what was not noticed."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("room", choices=ROOMS)
+    parser.add_argument("--module", help="only what this pattern names, such as dsmt/event/fold.py")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="show each mistake that was not noticed")
+    told = parser.parse_args()
+    room = ROOMS[told.room]
+    with tempfile.TemporaryDirectory(prefix="dsmt-mutants-") as place:
+        tree = Path(place)
+        _copy(tree, (told.module,) if told.module else room.modules, room.tests)
+        ran = subprocess.run(
+            ["mutmut", "run", "--max-children", str(told.jobs)], cwd=tree, stdout=subprocess.PIPE, check=False
+        )
+        outcomes = dict(_outcomes(tree))
+        if not outcomes or ran.returncode:
+            sys.stderr.write(ran.stdout.decode(errors="replace")[-4000:])
+            return 2
+        return _told(told.room, room, outcomes, tree if told.show else None)
+
+
+def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tree / name)
+    settings = {
+        "source_paths": ["dsmt"],
+        "only_mutate": list(modules),
+        "pytest_add_cli_args_test_selection": list(tests),
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "also_copy": [name for name in COPIED if name not in ("dsmt", "tests")],
+    }
+    with (tree / "pyproject.toml").open("a") as written:
+        written.write("\n[tool.mutmut]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+
+
+def _outcomes(tree: Path) -> Iterator[tuple[str, int]]:
+    """Each mistake by name, with how its tests ended; those that were not tried are left out."""
+    for path in sorted((tree / "mutants").rglob("*.meta")):
+        told = json.loads(path.read_text())["exit_code_by_key"]
+        yield from ((name, code) for name, code in told.items() if code is not None)
+
+
+def _told(name: str, room: Room, outcomes: Mapping[str, int], tree: Path | None) -> int:
+    missed = {mutant: code for mutant, code in outcomes.items() if code in UNNOTICED}
+    by_module = Counter(mutant.rpartition(".")[0] for mutant in outcomes)
+    missed_by = Counter(mutant.rpartition(".")[0] for mutant in missed)
+    for module, count in sorted(by_module.items()):
+        sys.stdout.write(f"{module:50} {count - missed_by[module]:5} of {count}\n")
+    for mutant, code in sorted(missed.items()):
+        sys.stdout.write(f"{UNNOTICED[code]}: {mutant}\n")
+        if tree is not None:
+            shown = subprocess.run(["mutmut", "show", mutant], cwd=tree, capture_output=True, text=True, check=False)
+            sys.stdout.write("".join(line for line in shown.stdout.splitlines(keepends=True) if line[:1] in "+-"))
+    share = 100 * (len(outcomes) - len(missed)) / len(outcomes)
+    sys.stdout.write(
+        f"{name}: {len(outcomes) - len(missed)} of {len(outcomes)} noticed, {share:.1f} %; the floor is {room.floor}\n"
+    )
+    return 0 if share >= room.floor else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""`help`, its examples, `completion` and `--version`: they need no realm."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from dsmt.cli import COMMANDS, Group
+from dsmt.cli.command import CliContext
+from dsmt.cli.names import FILE, remember
+from dsmt.cli.root import main, root
+from dsmt.errors import NotFoundError
+from dsmt.operations.words.topics import EXAMPLES, TOPICS
+from dsmt.version import __version__
+from tests.controllers.build import Realm, web
+from tests.operations.sights import sight
+
+
+def words_of(line: str) -> list[str]:
+    """The words of an example, without what the shell takes."""
+    return shlex.split(line.partition(" > ")[0].partition(" | ")[0])[1:]
+
+
+@pytest.mark.parametrize("line", sorted({line for lines in EXAMPLES.values() for line in lines}))
+def test_every_example_is_a_command_line_that_is_understood(line: str) -> None:
+    words = words_of(line)
+    found: click.Command = root()
+    context = click.Context(found, info_name="dsmt", obj=CliContext())
+    while isinstance(found, click.Group):
+        below = found.get_command(context, words.pop(0))
+        assert below is not None, line
+        found, context = below, click.Context(below, parent=context, obj=CliContext())
+    found.make_context(str(found.name), words, parent=context.parent)
+
+
+def test_every_command_with_an_example_is_there_and_help_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, lines in EXAMPLES.items():
+        entry: Any = COMMANDS[name.split()[0]]
+        assert not isinstance(entry, Group) or name.split()[1] in entry.commands, name
+        assert main(["help", *name.split()]) == 0
+        told = capsys.readouterr().out
+        assert lines[0].split()[-1] in told.replace("\n", " ")
+
+
+def test_help_explains_words_and_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    overview = capsys.readouterr().out
+    assert all(f"  {name} " in overview for name in TOPICS)
+    assert main(["help", "target"]) == 0
+    assert "web/app/0    one instance" in capsys.readouterr().out
+    assert main(["help", "nosuch"]) == NotFoundError.exit
+    assert "there is no command or word `nosuch`" in capsys.readouterr().err
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"dsmt {__version__}")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_something_to_read(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_DSMT_COMPLETE" in capsys.readouterr().out
+
+
+def completed(home: Path, *words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    environment = {**os.environ, "DSMT_HOME": str(home), "_DSMT_COMPLETE": "bash_complete"}
+    environment |= {"COMP_WORDS": " ".join(("dsmt", *words)), "COMP_CWORD": str(len(words))}
+    done = subprocess.run(
+        [sys.executable, "-m", "dsmt"], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle()
+    ctx: Any = SimpleNamespace(home=lambda: SimpleNamespace(root=tmp_path))
+    remember(ctx, sight(realm))
+    assert set(msgspec.json.decode((tmp_path / FILE).read_bytes())) == {"targets", "nodes"}
+    assert completed(tmp_path, "roll") == ["rollback"]
+    assert completed(tmp_path, "restart", "web/app/") == ["web/app/0", "web/app/1"]
+    assert completed(tmp_path, "node", "drain", "n") == ["n1", "n2"]
+    assert completed(tmp_path / "none", "status", "w") == []

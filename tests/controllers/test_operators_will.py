@@ -1,0 +1,117 @@
+"""What an operator asked for stands until it is done, keeps nothing else waiting, and is not lost with its control."""
+
+import pytest
+
+from dsmt.event.records import Previous
+from dsmt.event.status import Layer, State
+
+from .build import Realm, key, web
+
+CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
+
+
+def running(*nodes: str, component: str = "") -> tuple[Realm, str]:
+    """A realm where one instance has been running for a while, and where."""
+    realm = Realm(*nodes)
+    realm.apply(web(1, component=component))
+    realm.settle(seconds=1)
+    return realm.after(100), realm.slot().node or ""
+
+
+@pytest.mark.parametrize("component", ["", "update: {order: stop_first}"], ids=["two copies", "one copy"])
+@pytest.mark.parametrize("cause", ["drain", "node set", "escalation"])
+def test_a_move_that_cannot_be_done_now_keeps_no_other_cause_from_moving_the_slot(cause: str, component: str) -> None:
+    realm, node = running("n1", "n2", "n3", component=component)
+    asked, free = (name for name in ("n1", "n2", "n3") if name != node)
+    realm.control_node(asked, "excluded")
+    realm.control(key(), move=asked)
+    assert realm.settle(seconds=1) == [], "it waits for the node that was asked for"
+    match cause:
+        case "drain":
+            realm.control_node(node, "draining")
+        case "node set":
+            realm.apply(web(1, component=f"{component}\nnodes: minus(all_nodes, {node})"))
+        case _:
+            realm.status(key(), node, State.FAILED, parked=True)
+    realm.step()
+    realm.obey()
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().desired) == (free, "running")
+    realm.control_node(asked, "active")
+    realm.settle(seconds=1)
+    assert realm.slot().node == asked, "the move stands, and is done when it can be"
+
+
+def test_a_move_to_any_other_node_is_done_by_what_else_moves_the_slot() -> None:
+    realm, node = running("n1", "n2")
+    asked = "n2" if node == "n1" else "n1"
+    realm.control_node(asked, "excluded")
+    realm.control(key(), move="", leave=node)
+    realm.settle(seconds=1)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(asked, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().move_number) == (asked, 1)
+
+
+@pytest.mark.parametrize("fewer", [1, 0])
+def test_the_restart_number_never_goes_back_though_who_asked_for_it_is_not_known_any_more(fewer: int) -> None:
+    before, node = running("n1")
+    before.control(key(), restart=1)
+    before.settle(seconds=1)
+    realm = Realm()
+    realm.now_ms, realm._sequences = before.now_ms, before._sequences
+    for _, event in before.rows:
+        if "/control/" not in event.event.topic:
+            realm.view.apply(event)
+    assert realm.after(100).settle(seconds=1) == []
+    for instances in (fewer, 2):
+        realm.apply(web(instances))
+        realm.settle(seconds=1)
+    assert (realm.slot().node, realm.slot().restart) == (node, 1)
+
+
+# --- previous ----------------------------------------------------------------------------------------------------
+
+
+def moved() -> tuple[Realm, str, str]:
+    """An instance that left a node for another one, where it is ready; its fact names both."""
+    realm, first = running("n1", "n2", "n3", component=CHECKED)
+    realm.health(key(), first, "ready")
+    realm.control_node(first, "draining")
+    realm.step()
+    second = realm.slot().node or ""
+    realm.status(key(), second)
+    realm.health(key(), second, "ready")
+    return realm, first, second
+
+
+@pytest.mark.parametrize("moment", ["unready", "started again"])
+@pytest.mark.parametrize("left", ["nothing", "a program that has ended"])
+def test_a_node_that_has_nothing_left_to_serve_is_not_previous_any_more(moment: str, left: str) -> None:
+    realm, first, second = moved()
+    if left == "nothing":
+        realm.status(key(), first, State.GONE)
+        realm.status(key(), first, State.GONE, layer=Layer.CONTAINER)
+    else:
+        realm.status(key(), first, State.STOPPED)
+    realm.after(60)
+    if moment == "unready":
+        realm.health(key(), second, "unready")
+    else:
+        realm.status(key(), second, State.INSTANTIATED)
+    generation = realm.generation()
+    realm.after(1).control_node(second, "draining")
+    realm.step()
+    assert realm.slot().node not in (first, second)
+    assert realm.slot().previous == Previous(node=second, generation=generation, deadline_ms=realm.now_ms + 300_000)
+
+
+def test_a_previous_copy_that_runs_stays_while_the_new_one_is_not_ready() -> None:
+    realm, first, second = moved()
+    realm.health(key(), second, "unready")
+    realm.after(1).control_node(second, "draining")
+    realm.step()
+    assert realm.slot().previous is not None
+    assert realm.slot().previous.node == first

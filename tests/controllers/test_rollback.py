@@ -1,0 +1,151 @@
+"""What never becomes ready goes back, also where it is the only instance or the last one; and at its deadline, not later."""
+
+import pytest
+
+from dsmt.event.records import Good
+from dsmt.event.status import State
+
+from .build import Attentive, Realm, key, web
+
+CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
+SHORT = CHECKED + "update: {deadline: 30s}\n"
+BAD = "env: {A: b}\n"
+
+
+def ready(realm: Realm, *indexes: int) -> None:
+    for index in indexes:
+        realm.health(key(index), realm.slot(index).node or "", "ready")
+
+
+def running(instances: int, component: str = SHORT) -> tuple[Realm, Attentive]:
+    """A service that has been ready for a while."""
+    realm = Realm("n1", "n2", "n3")
+    controller = Attentive(realm)
+    realm.apply(web(instances, component=component))
+    controller.watch(5)
+    ready(realm, *range(instances))
+    controller.watch(60)
+    return realm, controller
+
+
+def revisions(realm: Realm) -> list[int]:
+    slots = sorted(realm.view.services["web"].slots.items())
+    return [slot.fact.record.revision for _, slot in slots]
+
+
+@pytest.mark.parametrize("deadline", [30, 300])
+def test_the_only_instance_goes_back_at_the_deadline_when_it_was_never_ready(deadline: int) -> None:
+    realm, controller = running(1, CHECKED + f"update: {{deadline: {deadline}s}}\n")
+    node, first = realm.slot().node, realm.slot().spec
+    realm.apply(web(1, component=CHECKED + f"update: {{deadline: {deadline}s}}\n" + BAD))
+    controller.watch(deadline - 1)
+    assert revisions(realm) == [2]
+    controller.watch(2)
+    assert (realm.slot().node, realm.slot().spec, realm.slot().refused) == (node, first, 2)
+    assert f"not ready within {deadline} s" in realm.slot().reason.message
+    assert controller.watch(3600, step=5) == [], "it is not tried again"
+
+
+def test_the_last_instance_brings_all_of_them_back_when_it_is_never_ready() -> None:
+    realm, controller = running(2)
+    realm.apply(web(2, component=SHORT + BAD))
+    controller.watch(2)
+    ready(realm, 0)
+    controller.watch(15)
+    assert revisions(realm) == [2, 2]
+    controller.watch(31)
+    ready(realm, 1)
+    controller.watch(60)
+    assert revisions(realm) == [1, 1]
+
+
+def test_the_only_instance_goes_back_when_it_parks_after_its_deadline() -> None:
+    """Its node was away when that passed."""
+    realm, controller = running(1)
+    node = realm.slot().node or ""
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(2)
+    realm.silence(node)
+    controller.watch(40)
+    assert revisions(realm) == [2]
+    realm.attach(node)
+    realm.status(key(), node, State.FAILED, parked=True)
+    controller.look()
+    assert (realm.slot().node, revisions(realm)) == (node, [1])
+
+
+def test_the_deadline_counts_where_nothing_else_happens() -> None:
+    """The other instance is on a dead node, and has its data there: nothing waits its turn."""
+    realm, controller = running(2, SHORT + "data: true\n")
+    realm.close(realm.slot(1).node or "")
+    controller.watch(30)
+    realm.apply(web(2, component=SHORT + "data: true\n" + BAD))
+    controller.watch(40)
+    assert (revisions(realm), realm.slot(0).refused) == ([1, 1], 2)
+    assert controller.overlooked() == []
+
+
+def test_what_is_to_be_gone_back_to_may_become_good_after_the_deadline_of_what_comes_after_it() -> None:
+    slow = CHECKED + "update: {healthy_after: 60s, deadline: 30s}\n"
+    realm = Realm("n1", "n2", "n3")
+    controller = Attentive(realm)
+    realm.apply(web(2, component=slow))
+    controller.watch(5)
+    ready(realm, 0, 1)
+    controller.watch(5)
+    realm.apply(web(2, component=slow + BAD))
+    controller.watch(40)
+    assert revisions(realm) == [2, 1], "nothing was good yet"
+    controller.watch(20)
+    assert (revisions(realm), controller.overlooked()) == ([1, 1], [])
+
+
+@pytest.mark.parametrize("word", [None, State.FAILED, State.INITIATED])
+def test_a_single_instance_that_was_good_is_not_taken_back_for_a_later_failure(word: State | None) -> None:
+    realm, controller = running(1)
+    realm.apply(web(1, component=SHORT + BAD))
+    controller.watch(5)
+    ready(realm, 0)
+    controller.watch(3600, step=10)
+    good = Good(spec=realm.slot().spec, revision=2)
+    if word is not None:
+        realm.status(key(), realm.slot().node or "", word, parked=word is State.FAILED, good=good)
+    else:
+        realm.status(key(), realm.slot().node or "", good=good)
+        realm.health(key(), realm.slot().node or "", "unready")
+    controller.watch(600, step=10, obey=False)
+    assert revisions(realm) == [2]
+
+
+# --- where nothing goes back -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_parked_copy_does_not_leave_the_node_that_still_serves_the_one_before(served: bool) -> None:
+    policy = CHECKED + "update: {rollback: false, deadline: 30s}\n"
+    realm, controller = running(1, policy)
+    node = realm.slot().node or ""
+    realm.apply(web(1, component=policy + BAD))
+    controller.watch(2)
+    realm.endpoint(key(), node, generation=1, ready=served)
+    realm.status(key(), node, State.FAILED, parked=True)
+    for _ in range(10):
+        controller.watch(60, step=10, obey=False)
+        realm.endpoint(key(), node, generation=1, ready=served)
+    assert (realm.slot().node == node) == served
+    realm.endpoint(key(), node, generation=1, ready=False)
+    controller.look()
+    assert realm.slot().node != node, "nothing is served there any more"
+
+
+def test_a_drain_moves_it_all_the_same() -> None:
+    policy = CHECKED + "update: {rollback: false, deadline: 30s}\n"
+    realm, controller = running(1, policy)
+    node = realm.slot().node or ""
+    realm.apply(web(1, component=policy + BAD))
+    controller.watch(2)
+    realm.endpoint(key(), node, generation=1)
+    realm.status(key(), node, State.FAILED, parked=True)
+    realm.control_node(node, "draining")
+    controller.look()
+    assert (realm.slot().node != node, realm.slot().previous.node) == (True, node)

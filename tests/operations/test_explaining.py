@@ -1,0 +1,149 @@
+"""Why: where an explanation begins, the sentence that answers, and whether it is whole."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event import records as r
+from dsmt.event.envelope import EventId
+from dsmt.event.reason import reason
+from dsmt.event.status import State
+from dsmt.operations.read.explaining import Explained, why
+from dsmt.ports.bus import Bus
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from tests.controllers.build import Realm, agent, key, web
+from tests.operations.scripted import ScriptedBus, came, complete
+
+TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
+
+
+def explain(realm: Realm, target: str, depth: int = 64) -> Explained:
+    events = [event for _, event in realm.rows]
+    bus = ScriptedBus([[*came(*events), complete(realm.now_ms)]], now_ms=realm.now_ms, events=events)
+    return asyncio.run(why(cast("Bus", bus), TRUST, target, depth=depth)).explained
+
+
+def kinds(told: Explained) -> list[str]:
+    return [
+        f"{link.event['type'].removeprefix('dsmt.')} {link.event['data'].get('state', '')}".strip() for link in told.chain
+    ]
+
+
+def killed() -> Realm:
+    """web/app/0 without a health check was killed a second ago and runs again; its health is of the run before."""
+    realm = Realm("n1")
+    spec = realm.apply(web(1))
+    slot_of = "service/web/slot/app/0"
+    placed = realm.say(
+        "controller/c1", slot_of, r.Slot(node="n1", spec=str(spec.id), revision=1, desired="running"), cause=(spec.id,)
+    )
+    about = {"generation": 1, "attempt": 1, "emit_rate_s": 30.0}
+    mouth, topic = agent(key(), "n1"), "service/web/status/app/0/n1/application"
+
+    def status(state: State, cause: EventId, why: object = None) -> EventId:
+        record = r.Status(
+            state=state,
+            layer="application",
+            node="n1",
+            since_ms=realm.now_ms,
+            pid=7,
+            reason=why,
+            **about,  # type: ignore[arg-type]
+        )
+        return realm.say(mouth, topic, record, cause=(cause,)).id
+
+    first = status(State.RUNNING, placed.id)
+    realm.after(60)
+    health = r.Health(
+        health="unready", generation=1, check="none", evidence="it has failed", failures=0, since_ms=realm.now_ms
+    )
+    realm.say(mouth, "service/web/health/app/0/n1", health, cause=(first,))
+    realm.after(0.001)
+    killed_by = reason("run.signal", signal="SIGKILL", time="60s", target="web/app/0")
+    failed = status(State.FAILED, first, killed_by)
+    realm.after(0.001)
+    status(State.RUNNING, failed)
+    return realm.after(1)
+
+
+def test_the_death_of_an_instance_without_a_health_check_is_named_with_its_restart() -> None:
+    told = explain(killed(), "web/app/0")
+    assert kinds(told) == ["status running", "status failed", "status running", "slot", "service.spec"]
+    assert told.says.startswith("web/app/0 runs on n1 again since ")
+    assert told.says.endswith(" and is not ready: killed by SIGKILL after 60s, not by dsmt; dsmt restarted it")
+    assert (told.complete, told.missing, told.cut) == (True, [], [])
+
+
+@pytest.mark.parametrize(("depth", "events"), [(0, 1), (1, 2), (3, 4)])
+def test_what_depth_cuts_is_named_and_the_chain_is_not_complete(depth: int, events: int) -> None:
+    told = explain(killed(), "web/app/0", depth)
+    assert (len(told.chain), told.complete, told.missing) == (events, False, [])
+    assert told.cut == told.chain[-1].because
+
+
+def test_what_the_history_has_lost_is_missing_and_not_cut() -> None:
+    realm = killed()
+    realm.rows = [(row, event) for row, event in realm.rows if event.event.type != "dsmt.service.spec"]
+    told = explain(realm, "web/app/0")
+    assert (told.complete, told.cut, len(told.missing)) == (False, [], 1)
+
+
+def test_a_service_is_answered_with_its_sick_instance_or_with_who_wanted_it() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2))
+    realm.settle()
+    assert explain(realm, "web").says == 'web: 2 of 2 ready, because web is r1, applied by alice: "a test"'
+    realm.hold(key(1))
+    realm.settle()
+    told = explain(realm, "web").says
+    assert told.startswith("web: 1 of 2 ready; web/app/1 is stopped on n")
+
+
+def test_nodes_brokers_and_controllers_are_answered() -> None:
+    realm = Realm()
+    for source in ("broker/b1", "controller/c1", "node/n1"):
+        realm.say(source, f"source/{source}", r.Started(previous_incarnation=4, previous_sequence=9, version="0.1"))
+    for node in ("n1", "n2"):
+        realm.node(node)
+    realm.session("controller/c1", "open")
+    realm.say("controller/c1", "controller/c1/state", r.ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
+    assert " is up since " in explain(realm, "controller/c1").says
+    assert kinds(explain(realm, "controller/c1")) == ["session open", "controller.state", "source.started"]
+    told = explain(realm, "broker/b1")
+    assert told.says.startswith("broker/b1 is up since ")
+    assert told.says.endswith(", version 0.1; it had run before")
+    assert kinds(told) == ["source.started"]
+    assert explain(realm, "node/n1").says.startswith("node/n1 is alive since ")
+    assert kinds(explain(realm, "node/n1")) == ["session open", "source.started"]
+    realm.session("controller/c1", "closed", how="peer")
+    assert explain(realm, "controller/c1").says.endswith(": is disconnected from b1 (the peer closed it)")
+    realm.control_node("n2", "draining")
+    assert explain(realm, "node/n2").says.endswith('; it is drained by alice: "kernel 6.8"')
+    realm.close("n1")
+    realm.verdict("n1")
+    assert ": as a test says" in explain(realm, "node/n1").says
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [("broker/b9", "broker.unknown"), ("controller/c9", "controller.unknown"), ("node/n9", "node.unknown"),
+     ("nosuch", "service.unknown"), ("node/n1#1-99", "event.unknown")],
+)  # fmt: skip
+def test_what_is_not_there_is_said_so(target: str, code: str) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        explain(killed(), target)
+    assert caught.value.code == code
+    assert caught.value.next
+
+
+def test_an_event_is_explained_by_its_id() -> None:
+    realm = killed()
+    (failed,) = [event for _, event in realm.rows if event.event.data.get("state") == "failed"]
+    told = explain(realm, str(failed.id))
+    assert told.says == told.chain[0].says
+    assert "killed by SIGKILL" in told.says
+    with pytest.raises(InputError):
+        explain(realm, "node/n1#x")

@@ -1,0 +1,113 @@
+"""Draining, and what holds it; removing a node that is no more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from dsmt.errors import InputError, TimedOutError
+from dsmt.event.status import Layer, State
+from dsmt.operations.read import waiting
+from dsmt.operations.read.holding import left_on
+from dsmt.operations.read.members import nodes
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.write import node_control
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+
+@pytest.fixture
+def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
+    """A realm of two nodes that node control looks at, and speaks to."""
+    made = Realm("n1", "n2")
+
+    async def look(_bus: object) -> Sight:
+        return sight(made)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        while True:
+            yield sight(made)
+            await asyncio.sleep(0.01)
+
+    async def say(_bus: object, drafts: list[Any]) -> None:
+        for draft in drafts:
+            made.say("operator/alice", draft.topic, draft.data)
+
+    monkeypatch.setattr(node_control, "look", look)
+    monkeypatch.setattr(node_control, "say", say)
+    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "aclosing", aclosing)
+    return made
+
+
+def remove(name: str, *, sure: bool = False) -> node_control.Controlled:
+    bus: Any = None
+    return asyncio.run(node_control.remove(bus, name, by="operator/alice", reason="sold", sure=sure))
+
+
+def drained(name: str, limit_s: float) -> node_control.Controlled:
+    bus: Any = None
+    return asyncio.run(node_control.drained(bus, name, limit_s=limit_s))
+
+
+def test_a_drain_that_does_not_end_names_what_holds_it_and_why(realm: Realm) -> None:
+    realm.apply(web(1, component="nodes: n1\n"))
+    realm.settle(seconds=1)
+    realm.control_node("n1", "draining")
+    realm.settle(seconds=1)
+    (left,) = left_on(sight(realm), "n1")
+    assert left.instance == "web/app/0"
+    assert left.because.startswith("there is no other place: ")
+    with pytest.raises(
+        TimedOutError, match=r"n1 is not drained after 0\.05 s \(1 to go; web/app/0: there is no other place"
+    ):
+        drained("n1", 0.05)
+    assert [one.left for one in nodes(sight(realm)) if one.node == "n1"] == [[left]]
+
+
+def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_with_its_end(realm: Realm) -> None:
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    realm.control_node(node, "draining")
+    realm.step()
+    other = realm.slot().node or ""
+    assert other != node
+    realm.status(key(), other, State.FAILED, next_try_ms=realm.now_ms + 1000)
+    (left,) = left_on(sight(realm), node)
+    assert f"stays until the one on {other} is ready, which is backoff; it ends at " in left.because
+    realm.status(key(), node, State.GONE, layer=Layer.CONTAINER)
+    assert drained(node, 1.0).mode == "drained"
+
+
+def test_a_node_that_is_alive_is_not_removed_and_what_to_do_is_said(realm: Realm) -> None:
+    with pytest.raises(InputError, match="n1 is alive; nothing was done") as refused:
+        remove("n1")
+    assert refused.value.next == "dsmt node drain n1; then end its processes: dsmt node show n1"
+
+
+def test_a_dead_node_that_is_removed_is_no_part_of_the_realm_until_it_attaches_again(realm: Realm) -> None:
+    realm.close("n2")
+    with pytest.raises(InputError, match="n2 is suspect"):
+        remove("n2")
+    realm.after(0.3).step()
+    assert sight(realm).fleet.state("n2") == "dead"
+    assert remove("n2").changed
+    assert [one.node for one in nodes(sight(realm))] == ["n1"]
+    assert not remove("n2").changed
+    realm.after(1).attach("n2")
+    assert [one.node for one in nodes(sight(realm))] == ["n1", "n2"]
+
+
+def test_a_node_that_data_waits_for_is_removed_only_when_that_is_said(realm: Realm) -> None:
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    node = realm.slot().node or ""
+    realm.close(node)
+    realm.after(0.3).step()
+    with pytest.raises(InputError, match=f"the data of web/app/0 is on {node}"):
+        remove(node)
+    assert remove(node, sure=True).changed

@@ -1,0 +1,131 @@
+"""A service's past: its revisions and what became of each; and back to one of them. At a broker in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.bus.client.client import BusClient
+from dsmt.errors import InputError, NotFoundError
+from dsmt.event import records as r
+from dsmt.event.reason import reason
+from dsmt.operations.read.past import history
+from dsmt.operations.read.sight import look
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write import applying, braking, controlling, nodesets
+from dsmt.operations.write.rolling_back import rollback
+from dsmt.operations.write.writing import follow, say
+from dsmt.ports.bus import Draft
+from tests.bus.realm import memory_network, realm
+from tests.controllers.build import spec, web
+
+from .test_writing import ATTRIBUTES
+
+Work = Callable[[BusClient, BusClient], Awaitable[None]]
+
+
+def run(directory: Path, work: Work) -> None:
+    """Do something as alice, beside a controller, where three revisions of web were applied and the third refused."""
+
+    async def main() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), directory) as made:
+            await made.broker()
+            alice, controller = await made.client("operator/alice"), await made.client("controller/c1")
+            node = await made.client("monitor/n1")
+            await node.publish(applying_attributes())
+            for number in (1, 2, 3):
+                text = web(1, component=f"env: {{LOG: '{number}'}}\n")
+                fact = r.SpecFact(spec=spec(text), by="alice", reason=f"the {number}.")
+                await applying.say_spec(alice, await look(alice), fact, "web")
+            why = reason("rollout.rolled_back", rev="r3", its="it was not ready", good="r2")
+            good = r.Good(spec="x", revision=2)
+            for slot in (
+                r.Slot(node="n1", spec="x", revision=2, desired="running", good=good),
+                r.Slot(node="n1", spec="x", revision=2, desired="running", refused=3, reason=why, good=good),
+            ):
+                view = (await look(controller)).view
+                await say(controller, [follow(view, "service/web/slot/app/0", slot, subject="web/app/0")])
+            await work(alice, controller)
+
+    asyncio.run(main())
+
+
+def applying_attributes() -> Draft:
+    return Draft("node/n1/attributes", r.to_data(ATTRIBUTES))
+
+
+def test_history_says_of_each_revision_by_whom_why_and_what_became_of_it(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        found = await history(alice, await look(alice), "web")
+        assert [(one.revision, one.by, one.reason, one.state) for one in found] == [
+            (3, "alice", "the 3.", ["current", "refused"]),
+            (2, "alice", "the 2.", ["running", "good"]),
+            (1, "alice", "the 1.", []),
+        ]
+        assert "r3 failed (it was not ready)" in (found[0].refusal or "")
+        with pytest.raises(NotFoundError, match="there is no service db"):
+            await history(alice, await look(alice), "db")
+
+    run(tmp_path, work)
+
+
+def test_a_rollback_says_the_last_good_revision_again_as_a_new_one(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        done = await rollback(alice, "web", None, by="alice", reason="slow")
+        assert (done.outcome, done.revision) == ("applied", 4)
+        entry = (await look(alice)).view.services["web"]
+        assert entry.spec is not None
+        assert entry.spec.record.spec == spec(web(1, component="env: {LOG: '2'}\n"))
+        assert entry.spec.record.reason == "back to r2: slow"
+
+    run(tmp_path, work)
+
+
+def test_a_rollback_to_a_revision_by_its_number_and_to_none_that_is_there(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        done = await rollback(alice, "web", 1, by="alice", reason="")
+        assert done.revision == 4
+        assert (await rollback(alice, "web", 1, by="alice", reason="")).outcome == "unchanged"
+        with pytest.raises(NotFoundError, match="the history has no r9 of web") as refused:
+            await rollback(alice, "web", 9, by="alice", reason="")
+        assert "r1, r2, r3, r4" in refused.value.next
+
+    run(tmp_path, work)
+
+
+def test_a_second_hold_of_the_brake_keeps_the_first_reason_or_names_it(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        first = await braking.hold(alice, by="operator/bob", reason="new switches")
+        assert (first.kept, first.replaced_by) == (False, None)
+        second = await braking.hold(alice, by="operator/alice", reason="")
+        assert (second.kept, second.by, second.reason) == (True, "bob", "new switches")
+        third = await braking.hold(alice, by="operator/alice", reason="new cables")
+        assert (third.by, third.reason) == ("alice", "new cables")
+        assert (third.replaced_by, third.replaced_reason) == ("bob", "new switches")
+
+    run(tmp_path, work)
+
+
+def test_no_set_hides_a_node_and_what_is_said_of_one_keeps_its_reason(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        with pytest.raises(InputError, match="n1 is a node, and a set of that name would hide it"):
+            await nodesets.define(alice, "n1", "all_nodes", by="alice")
+        made = await nodesets.define(alice, "good", "n1", by="alice", reason="no broken ones")
+        assert (made.reason, made.hides) == ("no broken ones", None)
+        await nodesets.forget(alice, "good", by="alice", used=False, reason="not needed")
+        grave = (await look(alice)).view.winner("tombstone/nodeset/good")
+        assert grave is not None
+        assert grave.event.data["reason"] == "not needed"
+
+    run(tmp_path, work)
+
+
+def test_what_is_unchanged_says_how_much_of_it_is_ready(tmp_path: Path) -> None:
+    async def work(alice: BusClient, controller: BusClient) -> None:
+        sight = await look(alice)
+        assert (applying.unchanged(sight, "web", 3).ready, applying.unchanged(sight, "web", 3).wanted) == (0, 1)
+        done = await controlling.scale(alice, Target("web", "app"), 1, by="alice", reason="")
+        assert (done.outcome, done.ready, done.wanted) == ("unchanged", 0, 1)
+
+    run(tmp_path, work)

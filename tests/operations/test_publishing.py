@@ -1,0 +1,22 @@
+"""Publishing: an operator's own topics, and no others."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.operations.write.publishing import publish
+from dsmt.ports.bus import Bus
+
+
+@pytest.mark.parametrize(
+    "topic", ["config/brake", "service/web/control/app/0", "node/n1/control", "trust/x", "app/web/x", "user", "users/x"]
+)
+def test_only_topics_below_user_are_taken(topic: str) -> None:
+    class Deaf:
+        """Whatever is said here was not refused."""
+
+    with pytest.raises(InputError, match="not by hand") as caught:
+        asyncio.run(publish(cast("Bus", Deaf()), topic, "{}"))
+    assert caught.value.next == f"publish on a topic of your own: user/{topic}"

@@ -1,0 +1,123 @@
+"""Logs: whom one asks, from where one goes on, and what is known of a line's time."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from dsmt.errors import NotFoundError, TimedOutError
+from dsmt.event import records as r
+from dsmt.operations.read import reading_logs
+from dsmt.operations.read.reading_logs import Item, Line, Told, Wanted, logs
+from dsmt.operations.words.targets import Target
+from dsmt.ports.bus import Bus, Delivery
+from tests.controllers.build import START_MS, Realm, agent, key, signed, web
+from tests.operations.scripted import ScriptedBus, Step, came, complete
+
+
+def placed(node: str, version: int = 1) -> Realm:
+    """A realm in which web/app/0 is on a node."""
+    realm = Realm("n1", "n2")
+    spec = realm.apply(web(1))
+    slot = r.Slot(node=node, spec=str(spec.id), revision=1, desired="running")
+    realm.say("controller/c1", "service/web/slot/app/0", slot, version=version)
+    return realm
+
+
+def view(realm: Realm) -> list[Step]:
+    return [[*came(*(event for _, event in realm.rows)), complete(realm.now_ms)]]
+
+
+class Answers:
+    """Agents' answers to the command that was sent last."""
+
+    def __init__(self) -> None:
+        self.bus: ScriptedBus
+        self._sequence = 1
+
+    def say(self, *lines: str, node: str = "n1", **about: object) -> Step:
+        def made() -> Sequence[Delivery]:
+            self._sequence += 1
+            told = r.LogLines(command=self.bus.emitted[-1].data["id"], lines=lines, **{"last": False, **about})  # type: ignore[arg-type]
+            topic = f"service/web/log/app/0/{node}/stdout"
+            return came(signed(agent(key(), node), topic, told, sequence=self._sequence, time_ms=START_MS + 5000), live=True)
+
+        return made
+
+
+def read(bus: ScriptedBus, wanted: Wanted, count: int | None = None, target: str = "web/app/0") -> list[Item]:
+    async def main() -> list[Item]:
+        found: list[Item] = []
+        async with asyncio.timeout(20):
+            async for batch in logs(cast("Bus", bus), Target.parse(target), wanted):
+                found += batch
+                if count is not None and len(found) >= count:
+                    break
+        return found
+
+    return asyncio.run(main())
+
+
+def test_the_time_of_a_line_is_null_until_its_agent_knows_it() -> None:
+    answers = Answers()
+    script = [answers.say("old"), answers.say("new", written_ms=START_MS + 4000, last=True)]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    assert read(answers.bus, Wanted(5, since_ms=7)) == [
+        Line("web/app/0", "n1", "stdout", "old", None, START_MS + 5000),
+        Line("web/app/0", "n1", "stdout", "new", START_MS + 4000, START_MS + 5000),
+    ]
+    (draft,) = answers.bus.emitted
+    assert draft.data["arguments"] == {"lines": 5, "previous": False, "since_ms": 7, "follow_s": 0}
+    assert draft.to == ("agent/n1/web/app/0",)
+
+
+def test_a_follower_asks_again_from_the_place_behind_what_it_has_read() -> None:
+    answers = Answers()
+    script = [answers.say("one", upto=4), answers.say(last=True, upto=9), answers.say("two", upto=13)]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, Wanted(5, follow=True), count=2)
+    assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
+    assert [draft.data["arguments"].get("after") for draft in answers.bus.emitted] == [None, {"stdout": 9}]
+
+
+def test_a_follower_goes_to_another_node_with_the_instance_and_says_so() -> None:
+    answers = Answers()
+    after = placed("n2", version=2)
+    moved = next(event for _, event in after.rows if event.event.type == "dsmt.slot")
+    script: list[Step] = [answers.say("one", upto=4), came(moved, live=True), answers.say("two", node="n2")]
+    answers.bus = ScriptedBus(script, view(placed("n1")), view(after), now_ms=START_MS)
+    found = read(answers.bus, Wanted(5, follow=True), count=3)
+    assert found[1] == Told("web/app/0", "web/app/0 is on n2 now")
+    assert [(one.node, one.line) for one in found if isinstance(one, Line)] == [("n1", "one"), ("n2", "two")]
+    assert [draft.to for draft in answers.bus.emitted] == [("agent/n1/web/app/0",), ("agent/n2/web/app/0",)]
+    assert answers.bus.emitted[1].data["arguments"]["lines"] == reading_logs.MOST
+
+
+def test_a_follower_asks_a_new_agent_of_the_same_node_from_where_it_was() -> None:
+    answers = Answers()
+    begun = signed(agent(key(), "n1"), f"source/{agent(key(), 'n1')}", {"x": 1}, incarnation=START_MS + 1)
+    script: list[Step] = [answers.say("one", upto=4), came(begun, live=True), answers.say("two")]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    assert len(read(answers.bus, Wanted(5, follow=True), count=2)) == 2
+    assert answers.bus.emitted[1].data["arguments"]["after"] == {"stdout": 4}
+
+
+def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
+    with pytest.raises(TimedOutError, match="the agent of web/app/0 did not answer"):
+        read(ScriptedBus([lambda: None], view(placed("n1")), now_ms=START_MS), Wanted(5))
+    answers = Answers()
+    answers.bus = ScriptedBus([lambda: None, answers.say("one")], view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, Wanted(5, follow=True), count=2)
+    assert found[0] == Told("web/app/0", "the agent of web/app/0 on n1 does not answer; it is asked again")
+    assert isinstance(found[1], Line)
+    assert len(answers.bus.emitted) >= 2
+
+
+def test_what_is_on_no_node_has_no_logs() -> None:
+    realm = Realm("n1")
+    realm.apply(web(1))
+    with pytest.raises(NotFoundError) as caught:
+        read(ScriptedBus([], view(realm), now_ms=START_MS), Wanted(5))
+    assert caught.value.code == "logs.nowhere"

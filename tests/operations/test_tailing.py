@@ -1,0 +1,181 @@
+"""Tail: what is shown of a stream, what is left out, and what is said of a lost connection."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from dsmt.errors import InputError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.records import Command, Endpoint, LogLines, Session, to_data
+from dsmt.operations.read.tailing import Item, Wanted, tail
+from dsmt.operations.words.patterns import some_topic
+from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice
+from tests.operations.recorded import START_MS, Recording
+from tests.operations.scripted import ScriptedBus, came, complete
+
+
+def shown(bus: ScriptedBus, wanted: Wanted, count: int | None = None) -> list[Item]:
+    """The first `count` items, or all to the end."""
+
+    async def main() -> list[Item]:
+        found: list[Item] = []
+        async with asyncio.timeout(20):
+            async for batch in tail(cast("Bus", bus), wanted):
+                found += batch
+                if count is not None and len(found) >= count:
+                    break
+        return found
+
+    return asyncio.run(main())
+
+
+def topics(items: list[Item]) -> list[str]:
+    return [one.signed.event.topic for one in items if isinstance(one, Arrived)]
+
+
+def session(recording: Recording, source: str) -> SignedEvent:
+    said = Session(attachment=1, state="open", how=None, since_ms=START_MS, incarnation=1, pid=1, version="0.1", address="")
+    return recording.say("broker/b1", f"broker/b1/session/{source}", to_data(said))
+
+
+def noisy() -> Recording:
+    recording = Recording()
+    for name in ("node/n1", "broker/b1", "operator/alice.0abc", "agent/n1/web/app/0"):
+        recording.source(name)
+    recording.say("node/n1", "node/n1/heartbeat")
+    session(recording, "operator/alice.0abc")
+    session(recording, "node/n1")
+    recording.say("operator/alice.0abc", "user/x", {"n": 1})
+    asked = Command(id="c", verb="LOGS", generation=1, asker="operator/alice", arguments={})
+    recording.say("operator/alice.0abc", "service/web/command/app/0", to_data(asked))
+    wrote = LogLines(command="c", lines=("x",), last=True)
+    recording.say("agent/n1/web/app/0", "service/web/log/app/0/n1/stdout", to_data(wrote))
+    return recording
+
+
+QUIET = ["source/node/n1", "source/broker/b1", "source/agent/n1/web/app/0", "broker/b1/session/node/n1", "user/x"]
+ALL = [
+    "source/node/n1", "source/broker/b1", "source/operator/alice.0abc", "source/agent/n1/web/app/0", "node/n1/heartbeat",
+    "broker/b1/session/operator/alice.0abc", "broker/b1/session/node/n1", "user/x",
+    "service/web/command/app/0", "service/web/log/app/0/n1/stdout",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Wanted(), QUIET),
+        (Wanted(routine=True), ALL),
+        (Wanted(("/", "node/+/heartbeat")), [*QUIET[:3], "node/n1/heartbeat", *QUIET[3:]]),
+        (Wanted(("/", "source/operator/")), [one for one in ALL if one in QUIET or "operator" in one]),
+        (Wanted(("/", "service/+/log/")), [*QUIET, "service/web/command/app/0", "service/web/log/app/0/n1/stdout"]),
+        (Wanted(types=("dsmt.heart*",)), ["node/n1/heartbeat"]),
+        (Wanted(sources=("node/*",)), ["source/node/n1", "node/n1/heartbeat"]),
+    ],
+)
+def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: Wanted, expected: list[str]) -> None:
+    recording = noisy()
+    bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted(**{**_fields(wanted), "follow": False}))) == expected
+
+
+def _fields(wanted: Wanted) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in Wanted.__dataclass_fields__}
+
+
+def test_the_last_three_are_three_though_more_come_with_the_end() -> None:
+    recording = Recording()
+    for number in range(6):
+        recording.say("operator/alice", f"user/{number}", {"n": number})
+    said = recording.events[1:]
+    bus = ScriptedBus([[*came(*said[:5]), complete(), *came(said[5], live=True)]], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted(last=3, follow=False))) == ["user/2", "user/3", "user/4"]
+
+
+def test_a_notice_among_the_last_takes_no_events_place_and_one_before_them_goes() -> None:
+    recording = Recording()
+    for number in range(4):
+        recording.say("operator/alice", f"user/{number}", {"n": number})
+    said = recording.events[1:]
+    early, late = Notice("dsmt.notice.gap", "early"), Notice("dsmt.notice.gap", "late")
+    batch = [*came(*said[:2]), early, *came(said[2]), late, *came(said[3]), complete()]
+    found = shown(ScriptedBus([batch], now_ms=recording.now_ms), Wanted(last=2, follow=False))
+    assert [one.message if isinstance(one, Notice) else one.signed.event.topic for one in found] == [
+        "user/2", "late", "user/3",
+    ]  # fmt: skip
+
+
+def test_a_fact_that_says_the_same_again_is_shown_once() -> None:
+    recording = Recording()
+    topic = "service/web/endpoint/app/0/n1"
+    for ready in (True, True, False, True):
+        said = Endpoint(address="192.0.2.1", ports={"http": 1}, generation=1, ready=ready)
+        recording.say("agent/n1/web/app/0", topic, to_data(said))
+    batch = [*came(*recording.events), complete()]
+    bus = ScriptedBus([batch], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted((f"{topic}",), follow=False))).count(topic) == 3
+    bus = ScriptedBus([batch], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted((f"{topic}",), follow=False, repeats=True))).count(topic) == 4
+
+
+def test_a_lost_connection_is_told_while_it_lasts_and_then_what_was_missed() -> None:
+    recording = Recording()
+    for number in range(4):
+        recording.say("operator/alice", f"user/{number}", {"n": number})
+    recording.say("node/n1", "node/n1/heartbeat")
+    before, *missed, beat = [one for one in recording.events if one.event.topic.split("/")[0] != "source"]
+    bus: ScriptedBus
+
+    def lose() -> None:
+        bus.attached = False
+
+    def come_back() -> None:
+        bus.attached = True
+        bus.later(13)
+
+    back = Notice("dsmt.notice.reconnected", "connection lost", {"broker": "broker/b2", "store": "s"})
+    hole = Notice("dsmt.notice.gap", "user/9 #1..#3", {"from": 1, "to": 3})
+    filled = Notice("dsmt.notice.filled", "user/9 #2", {"number": 2})
+    bus = ScriptedBus(
+        [
+            [*came(before), complete()],
+            lose,
+            come_back,
+            [back],
+            [*came(*missed), *came(beat), hole, filled, Bookmark(Cursor("s", 9, 0), whole=True)],
+        ],
+        now_ms=recording.now_ms,
+    )
+    notices = [one for one in shown(bus, Wanted(), count=10) if isinstance(one, Notice)]
+    assert [(one.type.removeprefix("dsmt.notice."), one.message) for one in notices] == [
+        ("caughtup", "everything before is shown; what follows is live"),
+        ("disconnected", "from b1: nothing can be heard until a broker is back; it is tried again"),
+        ("reconnected", "to b2 after 13 s; what was said meanwhile follows"),
+        ("gap", "user/9 #1..#3"),
+        ("filled", "user/9 #2"),
+        ("caughtup", "4 events came meanwhile: 3 shown above, 2 missing"),
+    ]
+    assert notices[2].fields["away_s"] == 13.0
+    assert dict(notices[-1].fields) == {"came": 4, "shown": 3, "missing": 2}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("web", "there can be no topic web. Next: did you mean service/web/?"),
+        ("web/app/", "there can be no topic web/app/. Next: did you mean service/web/?"),
+        ("service/web", "there can be no topic service/web. Next: did you mean service/web/?"),
+        ("service/web/frob/+", "there can be no topic service/web/frob/+. Next: topics begin with app, broker"),
+        ("bad topic", "is no topic pattern"),
+    ],
+)
+def test_a_pattern_that_nothing_can_match_is_refused_with_what_was_meant(pattern: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        some_topic(pattern)
+    assert says in f"{caught.value.message}. Next: {caught.value.next}"
+
+
+@pytest.mark.parametrize("pattern", ["/", "node/", "+/web/", "service/web/spec", "user/x", "broker/+/session/operator/"])
+def test_a_pattern_that_something_can_match_is_taken(pattern: str) -> None:
+    assert some_topic(pattern) == pattern

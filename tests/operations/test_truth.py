@@ -1,0 +1,106 @@
+"""How a service is: what has failed is a problem with its reason, what is only on its way is none; and whom to call."""
+
+import pytest
+
+from dsmt.cli.service_screen import next_act, sick
+from dsmt.event.reason import reason
+from dsmt.event.records import LastExit, NodesetFact
+from dsmt.event.status import Shown, State
+from dsmt.operations.read.alerting import alerts
+from dsmt.operations.read.instances import instances, is_problem
+from dsmt.operations.read.members import controllers, nodes
+from dsmt.operations.read.summaries import service, services, status
+from dsmt.trust.store import Realm as RealmName
+from dsmt.trust.store import TrustStore
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+CHECKED = "ports: {http: auto}\nhealth: {http: {port: http, path: /}}\n"
+TRUST = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
+EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0", last_output="no such file")
+
+
+def placed(component: str = "") -> tuple[Realm, str]:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1, component=component, head="owner: team-web\n"))
+    realm.settle(obey=False)
+    return realm, realm.slot().node or ""
+
+
+def last_exit(realm: Realm) -> LastExit:
+    return LastExit(code=3, signal=None, at_ms=realm.now_ms, ran_s=0.1, reason=EXITED)
+
+
+def test_what_has_no_health_check_and_is_young_is_on_its_way_and_no_problem() -> None:
+    realm, node = placed()
+    realm.status(key(), node, State.RUNNING)
+    realm.health(key(), node, "unready")
+    seen = sight(realm)
+    told = service(seen, "web")
+    assert told is not None
+    assert (told.state, told.reason) == ("starting", None)
+    assert not is_problem(seen, instances(seen)[0])
+
+
+@pytest.mark.parametrize("state", [State.INSTANTIATED, State.RUNNING])
+def test_what_is_tried_again_is_down_with_the_reason_of_its_last_failure(state: State) -> None:
+    realm, node = placed(CHECKED)
+    realm.status(key(), node, state, failures=2, restarts=2, last_exit=last_exit(realm), attempt=3)
+    realm.health(key(), node, "unready")
+    seen = sight(realm)
+    told = service(seen, "web")
+    assert told is not None
+    assert told.state == "down"
+    assert told.reason is not None
+    assert told.reason.code == "start.exited"
+    realm_told = status(seen, TRUST, [])
+    assert realm_told.state != "ok"
+    (alert,) = [one for one in realm_told.alerts if one.target == "web/app/0"]
+    assert (alert.code, alert.owner) == ("start.exited", "team-web")
+
+
+def test_a_first_start_is_no_problem_and_one_that_waits_too_long_for_its_node_is() -> None:
+    realm, node = placed(CHECKED)
+    seen = sight(realm)
+    assert [row.state for row in instances(seen)] == [Shown.WAITING]
+    assert [one.state for one in services(seen)] == ["starting"]
+    realm.after(11)
+    assert [one.state for one in services(sight(realm))] == ["down"]
+    realm.status(key(), node, State.INSTANTIATED, last_exit=last_exit(realm))
+    assert [one.state for one in services(sight(realm))] == ["starting"], "its last exit was of an earlier generation"
+
+
+def test_dsmt_says_which_try_comes_next_and_when() -> None:
+    realm, node = placed(CHECKED)
+    about = {"reason": EXITED, "failures": 6, "restarts": 6, "restarts_recent": 6, "next_try_ms": realm.now_ms + 12_000}
+    realm.status(key(), node, State.FAILED, **about)
+    (row,) = instances(sight(realm))
+    assert next_act(row, realm.now_ms) == "installs it anew in 12 s (try 7 of 10)"
+    shown = "\n".join(sick(row, realm.now_ms))
+    assert "no such file" in shown
+    assert shown.count("dsmt logs web/app/0 --previous") == 1
+
+
+def test_what_is_left_alone_is_not_said_to_be_tried() -> None:
+    realm, node = placed("restart: never\n")
+    realm.status(key(), node, State.FAILED, reason=EXITED)
+    (row,) = instances(sight(realm))
+    assert row.state is Shown.FAILED
+    assert next_act(row, realm.now_ms) == "does nothing more: `restart` wants no other try"
+
+
+def test_a_set_with_the_name_of_a_node_is_an_alert() -> None:
+    realm = Realm("n1", "n2")
+    realm.say("operator/alice", "nodeset/n1", NodesetFact(expression="n2", by="alice"))
+    seen = sight(realm)
+    (alert,) = alerts(seen, nodes(seen), [], [])
+    assert (alert.target, alert.next) == ("nodeset/n1", "dsmt nodeset remove n1")
+
+
+def test_a_controller_whose_lag_is_not_known_says_why() -> None:
+    realm = Realm("n1")
+    state = {"version": "0.1.0", "ruleset": 6, "pid": 7, "decisions": 0}
+    realm.say("controller/c9", "controller/c9/state", state)
+    (told,) = [one for one in controllers(sight(realm)) if one.controller == "c9"]
+    assert (told.lag_s, told.lag_why) == (None, "it is not alive")

@@ -1,0 +1,95 @@
+"""Waiting: what is told while it lasts, and what a wait that ends too soon says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from dsmt.errors import FailedError, TimedOutError
+from dsmt.event.reason import reason
+from dsmt.event.status import State
+from dsmt.operations.read import waiting
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.targets import Target
+from dsmt.operations.write.applying import Applied
+from tests.controllers.build import Realm, key, web
+
+from .sights import sight
+
+WEB = Target("web")
+EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
+
+
+@pytest.fixture
+def realm(monkeypatch: pytest.MonkeyPatch) -> Realm:
+    """Two of web on two nodes, of which the second fails; whoever watches sees it."""
+    made = Realm("n1", "n2")
+    made.apply(web(2))
+    made.settle(seconds=1)
+    made.status(key(1), made.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=made.now_ms + 5_000, failures=1)
+
+    async def watch(_bus: object) -> AsyncIterator[Sight]:
+        while True:
+            yield sight(made)
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(waiting, "watch", watch)
+    return made
+
+
+def wait(act: Callable[..., Coroutine[Any, Any, Any]], *words: object, tell: waiting.Tell | None = None) -> Any:
+    bus: Any = None
+    return asyncio.run(act(bus, *words, limit_s=0.1, tell=tell))
+
+
+def applied(revision: int) -> Applied:
+    return Applied(service="web", revision=revision, plan=None, outcome="applied", ready=0, wanted=2)
+
+
+def test_a_wait_that_ends_too_soon_says_what_is_not_so_how_far_it_is_and_that_it_goes_on(realm: Realm) -> None:
+    del realm
+    with pytest.raises(TimedOutError) as told:
+        wait(waiting.settled, applied(1))
+    why = "web/app/1 backoff: exited with code 3 3ms after start, before it was ready"
+    assert told.value.message == f"web r1 is not ready after 0.1 s (1 of 2; {why}); it goes on"
+    assert told.value.next == "dsmt status web shows how far it is"
+
+
+def test_who_waits_is_told_how_far_it_is_once_for_each_change(realm: Realm) -> None:
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        realm.status(key(1), realm.slot(1).node or "", State.RUNNING)
+
+    assert wait(waiting.wait_for, WEB, "running", tell=tell).reached
+    (text,) = told
+    assert text.startswith("web is not running: 1 of 2; web/app/1 backoff: exited")
+
+
+def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) -> None:
+    before = waiting.tries(sight(realm), WEB)
+    with pytest.raises(TimedOutError, match="web is not ready after"):
+        wait(waiting.retried, WEB, before)
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms, attempt=2)
+    with pytest.raises(FailedError, match="web/app/1 was tried again and failed: exited with code 3"):
+        wait(waiting.retried, WEB, before)
+
+
+def test_what_is_held_is_not_waited_for_when_the_others_are_restarted(realm: Realm) -> None:
+    realm.hold(key(1))
+    realm.settle(seconds=1)
+    assert wait(waiting.restarted, WEB).reached
+
+
+def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None:
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, component="env: {A: b}\nrestart: {escalate: [restart: 3]}\n"))
+    realm.step()
+    at = next(index for index in range(2) if realm.slot(index).revision == 2)
+    realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
+    realm.settle(seconds=1)
+    done = wait(waiting.settled, applied(2))
+    assert (done.outcome, done.refused, done.running, done.ready) == ("rolled_back", 2, [1], 2)
+    assert done.reason.code == "rollout.rolled_back"
