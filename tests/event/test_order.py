@@ -134,6 +134,10 @@ def test_an_owned_fact_of_a_greater_incarnation_wins_over_any_sequence_and_clock
     assert newer(fact(version=None, incarnation=2, sequence=1, at=1), old)
 
 
+def test_an_owned_fact_of_a_greater_sequence_wins_over_any_clock():
+    assert newer(fact(version=None, sequence=2, at=1), fact(version=None, sequence=1, at=9))
+
+
 def test_of_two_events_with_one_id_all_readers_keep_the_same():
     a, b = fact(data={"x": 1}), fact(data={"x": 2})
     assert fold([a, b]) == fold([b, a])
