@@ -1,5 +1,7 @@
 """The hybrid clock: never back, close to realm time, deaf to clocks that ran away."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,16 @@ steps = st.lists(
     st.tuples(st.integers(NOW - 50_000, NOW + 50_000), st.none() | st.integers(NOW - 100_000, NOW + 100_000)),
     max_size=60,
 )
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """The machine's clock is told in Tokyo's time."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @given(steps)
@@ -63,5 +75,5 @@ def test_more_ticks_in_one_millisecond_than_the_counter_holds_go_on_in_the_next(
         (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
     ],
 )
-def test_a_time_is_told_in_utc_with_its_milliseconds(ms, text):
+def test_a_time_is_told_in_utc_with_its_milliseconds_wherever_it_is_read(ms, text, elsewhere):
     assert rfc3339(ms) == text

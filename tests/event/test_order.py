@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.event.envelope import NO_LEAF, Event, Link
-from dsmt.event.order import hides, newer
+from dsmt.event.envelope import NO_LEAF, Event, Link, thing_of
+from dsmt.event.order import is_over, newer
 
 
 def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, epoch=1, incarnation=1, sequence=1, data=None):
@@ -82,6 +82,10 @@ def fold(events, held=None):
         if before is None or newer(event, before):
             held[event.topic] = event
     return held
+
+
+def hides(tombstone, event):
+    return thing_of(event.topic) == tombstone.ends and is_over(event, tombstone.epoch)
 
 
 def seen(held):

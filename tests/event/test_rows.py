@@ -18,6 +18,7 @@ LAST = 2**62
 
 
 def refused(raw):
+    """The code by which bytes are refused, with a sentence."""
     with pytest.raises(UnusableEventError) as caught:
         RowSet.read(raw)
     assert caught.value.message, "a refusal is a sentence"
@@ -49,8 +50,18 @@ def test_a_set_of_rows_is_what_was_written_and_counts_exactly(numbers, one, othe
         lambda _: zlib.compress(b"\x80"),
         lambda _: zlib.compress(b"\xff" * 8 + b"\x7f\0"),
         lambda _: b"",
+        lambda raw: b"x" + raw,
     ],
-    ids=["one byte more", "said twice", "one byte less", "half a run", "within a number", "beyond every store", "nothing"],
+    ids=[
+        "one byte more",
+        "said twice",
+        "one byte less",
+        "half a run",
+        "within a number",
+        "beyond every store",
+        "nothing",
+        "not deflated",
+    ],
 )
 def test_a_set_of_rows_with_bytes_more_or_less_is_unusable(spoilt):
     assert refused(spoilt(RowSet.of([1, 2, 5]).dump())) == "event.schema"
@@ -169,6 +180,17 @@ def test_a_head_is_the_hash_of_the_number_of_rows_and_the_peaks_over_them(count)
         assert by_nodes.rows == node.first - 1
         by_nodes.add_node(node.level, node.hash)
     assert (by_nodes.rows, by_nodes.head) == (count, expected), "a node's hash is enough for what stands under it"
+
+
+@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("behind", range(3))
+def test_a_node_among_rows_makes_the_same_head_as_the_rows_under_it(level, behind):
+    before, under, count = behind * 2**level, 2**level, 24 + behind
+    tree = tree_of(before)
+    tree.add_node(level, over(hashes(before + under)[before:]))
+    for row in range(before + under + 1, count + 1):
+        tree.add(row * 10, bytes([row]) * 32)
+    assert tree.head == tree_of(count).head
 
 
 @pytest.mark.parametrize("count", range(18))
