@@ -88,7 +88,7 @@ def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
         "source_paths": ["dsmt"],
         "only_mutate": list(modules),
         "pytest_add_cli_args_test_selection": list(tests),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "scripts.cold"],
         "also_copy": [name for name in COPIED if name not in ("dsmt", "tests")],
     }
     with (tree / "pyproject.toml").open("a") as written:

@@ -73,6 +73,8 @@ def test_what_a_stranger_needs_is_the_certificate_and_those_above_it(realm, key_
     assert store.above(chain[0]) == chain[1:]
     assert store.above(chain[-1]) == []
     assert store.chain(key_id(name), NODE) == []
+    realm.revoke(store, "issuer/i1")
+    assert store.chain(key_id(name), name) == chain, "one that has ended is shown, too: its events are stored"
 
 
 def test_a_fresh_store_is_of_the_same_realm_and_knows_nobody(realm, key_id):
