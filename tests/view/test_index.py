@@ -278,6 +278,20 @@ def test_a_slot_whose_index_is_none_is_quarantined_and_makes_no_entry(topic, rec
     assert view.services.get("web") is None or not view.services["web"].slots
 
 
+def test_a_status_of_a_layer_that_there_is_not_is_quarantined_with_its_name():
+    realm, topic = Realm("n1"), "service/web/status/app/0/n1/engine"
+    realm.status(key(0), "n1")
+    said = realm.view.slot(key(0)).instances["n1"].application.record
+    assert realm.view.apply(signed("node/n1", topic, said))
+    assert "engine" in realm.view.quarantined[topic]
+
+
+@pytest.mark.parametrize("mark", [{"slots": {key(0)}}, {"services": {"web"}}, {"nodes": {"n1"}}, {"realm": True}])
+def test_any_one_mark_is_a_change(mark):
+    assert Dirty(**mark)
+    assert not Dirty()
+
+
 def test_the_largest_index_is_read():
     view = View()
     record = r.Slot(node=None, spec="", revision=1, desired="running")
