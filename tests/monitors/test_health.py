@@ -207,7 +207,9 @@ def test_who_has_passed_its_start_is_ready_at_once_unless_readiness_looks_at_ano
     text: str, effects: list, roles: list
 ) -> None:
     one = machine(text)
-    assert [type(effect) for effect in answered(one, 100.0)] == effects
+    told = answered(one, 100.0)
+    assert [type(effect) for effect in told] == effects
+    assert all(effect.checked and effect.evidence == "seen" for effect in told if isinstance(effect, Ready))
     assert one.is_ready == (Ready in effects)
     watched = [role for tried in one.tries(100.0 + 30) for role in tried.roles]
     assert watched == roles
@@ -266,6 +268,7 @@ def test_a_start_that_is_answered_after_its_deadline_has_failed_unless_it_passed
     late, good = machine(LONG), machine(LONG)
     (tried,), (other,) = late.tries(100.0), good.tries(100.0)
     assert late.result(tried, passed=False, evidence="no", broken=False, now=110.0) == [TimedOut("no", 10.0)]
+    assert (late.due(), late.timer(120.0), late.tries(120.0)) == (FOREVER, [], [])
     assert good.result(other, passed=True, evidence="yes", broken=False, now=111.0) == [Started("yes")]
     silent = machine(LONG)
     silent.tries(100.0)
