@@ -167,6 +167,8 @@ def test_a_slot_that_is_gone_is_gone_and_one_of_which_nothing_is_known_waits() -
     realm.say("controller/c1", "service/web/slot/app/0", gone)
     assert shown(entry(realm), node(realm)).state is Shown.GONE
     assert shown(entry(realm), node(realm), lost_since_ms=5).state is Shown.GONE
+    realm.status(KEY, node(realm), State.STOPPED, generation=1, since_ms=7)
+    assert shown(entry(realm), node(realm))[:2] == (Shown.STOPPED, 7), "it is not gone yet"
 
 
 def test_what_is_left_of_an_earlier_generation_on_another_node_is_shown_as_it_is() -> None:
