@@ -1,12 +1,14 @@
 """Do the tests notice? `make mutants ROOM=event` plants small mistakes one at a time (mutmut) and runs a room's tests.
 
 Each function is tried with those tests alone that call it. A mistake that no test calls counts as one that nobody noticed.
+What only a module's own import calls is not tried: it has run before any mistake is planted.
 The work is done in a copy of the tree. Exit code 1 when less is noticed than the room's floor.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import shutil
 import subprocess
@@ -86,7 +88,7 @@ def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
         "source_paths": ["dsmt"],
         "only_mutate": list(modules),
         "pytest_add_cli_args_test_selection": list(tests),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "scripts.cold"],
         "also_copy": [name for name in COPIED if name not in ("dsmt", "tests")],
     }
     with (tree / "pyproject.toml").open("a") as written:
@@ -94,10 +96,24 @@ def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
 
 
 def _outcomes(tree: Path) -> Iterator[tuple[str, int]]:
-    """Each mistake by name, with how its tests ended; those that were not tried are left out."""
+    """Each mistake by name, with how its tests ended; those that were not tried, or could not be, are left out."""
     for path in sorted((tree / "mutants").rglob("*.meta")):
         told = json.loads(path.read_text())["exit_code_by_key"]
-        yield from ((name, code) for name, code in told.items() if code is not None)
+        early = _at_import(tree / path.relative_to(tree / "mutants").with_suffix(""))
+        for name, code in told.items():
+            function = name.rpartition(".")[2].removeprefix("x_").rpartition("__mutmut_")[0]
+            if code is not None and function not in early:
+                yield name, code
+
+
+def _at_import(module: Path) -> set[str]:
+    """The private functions of a module that are called while it is imported, and by none of its functions."""
+    tree = ast.parse(module.read_text())
+    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    statements = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    calls = [node.func for top in statements for node in ast.walk(top) if isinstance(node, ast.Call)]
+    early = {name.id for name in calls if isinstance(name, ast.Name) and name.id.startswith("_")}
+    return early - {node.id for body in bodies for node in ast.walk(body) if isinstance(node, ast.Name)}
 
 
 def _told(name: str, room: Room, outcomes: Mapping[str, int], tree: Path | None) -> int:

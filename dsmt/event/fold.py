@@ -3,7 +3,8 @@
 Rule 1: it is a join: any order, any number of times, one state.
 Rule 2: of a topic the greatest fact in fact order is held, unless a tombstone hides it; then the topic has none, until a
     fact of a later epoch comes.
-Rule 3: of each thing the last epoch that has ended, and the latest one that was heard of, are remembered for ever.
+Rule 3: of a thing that has ended, its last ended epoch and the latest one that was heard of are remembered for ever; of any
+    other thing, the latest one until its last fact is let go.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsmt.event.codec import payload
-from dsmt.event.envelope import Event, thing_of
+from dsmt.event.envelope import Event
 
 MAX_STEP: Final = 2**20
 """How far above what is held the epoch and the version of a shared fact may be (A3)."""
@@ -32,12 +32,6 @@ def newer(a: Event, b: Event) -> bool:
     """Whether fact `a` wins over fact `b` of the same topic."""
     above, below = rank(a), rank(b)
     return above < below or (above == below and a != b and payload(a) < payload(b))
-
-
-def hides(tombstone: Event, fact: Event) -> bool:
-    """Whether a tombstone ends a shared fact; an event that is no tombstone ends nothing."""
-    thing = tombstone.ends
-    return thing != "" and thing_of(fact.topic) == thing and is_over(fact, tombstone.epoch or 0)
 
 
 def is_over(fact: Event, ended: int) -> bool:

@@ -124,3 +124,41 @@ def test_an_agents_configuration_survives_its_file() -> None:
         with pytest.raises(InputError, match=r"agent\.cbor"):
             load_config(wrong, where="agent.cbor")
     assert isinstance(CONFIG, AgentConfig)
+
+
+@pytest.mark.parametrize(
+    ("directory", "runs_in"),
+    [(".", "/d"), ("sub", "/d/sub"), ("a/b", "/d/a/b"), ("/srv/web", "/srv/web")],
+)
+def test_a_program_runs_in_its_instance_s_directory_below_it_or_where_it_says(directory: str, runs_in: str) -> None:
+    made = plan(f"    run: serve\n    directory: {directory}\n")
+    assert launch_of(made, {}, {}, directory="/d", stdout="o", stderr="e").directory == runs_in
+
+
+@pytest.mark.parametrize(
+    ("said", "limits", "user"),
+    [
+        ("limits: {pids: 5}", {"pids": 5, "files": 65536}, ""),
+        ("limits: {memory: 64MiB, files: 100}", {"pids": 4096, "files": 100, "memory": 2**26}, ""),
+        ("user: www-data", {"pids": 4096, "files": 65536}, "www-data"),
+    ],
+)
+def test_a_program_has_the_limits_and_the_user_that_its_spec_says(said: str, limits: dict[str, int], user: str) -> None:
+    launch = launch_of(plan(f"    run: serve\n    {said}\n"), {}, {"A": "b"}, directory="/d", stdout="o", stderr="e")
+    assert (launch.limits, launch.user, launch.env) == (limits, user, {"A": "b"})
+    assert (launch.argv, launch.stdout, launch.stderr) == (("serve",), "o", "e")
+
+
+def test_a_plan_of_another_generation_is_the_same_but_for_its_generation_and_its_restart() -> None:
+    made = plan("    run: serve\n")
+    later = made.at(9, 4)
+    assert (later.wanted.generation, later.wanted.restart) == (9, 4)
+    assert later.at(made.wanted.generation, made.wanted.restart) == made
+
+
+def test_a_program_is_told_which_instance_it_is_and_where() -> None:
+    got = env(plan("    run: serve\n"), {})
+    told = {name.removeprefix("DSMT_"): value for name, value in got.items() if name.startswith("DSMT_")}
+    assert told["REVISION"] == "3"
+    assert told["INSTANCE"] == "web/app/0"
+    assert told["NODE"] == "n1"

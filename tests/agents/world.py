@@ -14,8 +14,8 @@ from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName, lo
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import DsmtError, FailedError, TransportError
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
-from dsmt.event.order import hides, newer
+from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent, thing_of
+from dsmt.event.order import is_over, newer
 from dsmt.event.records import Slot, SpecFact, to_data
 from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
@@ -158,7 +158,8 @@ class Realm:
             if held is not None and not held.event.is_dead(event.time_ms) and not newer(event, held.event):
                 return
             self.facts[event.topic] = signed
-            for topic in [topic for topic, fact in self.facts.items() if hides(event, fact.event)]:
+            of = {topic: fact.event for topic, fact in self.facts.items() if thing_of(topic) == event.ends}
+            for topic in [topic for topic, fact in of.items() if is_over(fact, event.epoch)]:
                 del self.facts[topic]
         for interest, source, queue in self.readers:
             if wants(interest, source, event):

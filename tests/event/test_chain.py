@@ -115,8 +115,8 @@ def test_more_holes_than_are_remembered_lose_the_oldest_and_one_that_comes_too_l
     judged = [reader.judge(event) for event in odd]
     assert [j.lost for j in judged if j.lost] == [(2, 2), (4, 4)]
     assert len(reader.missing("node/n1", TOPIC)) == chain.MAX_MISSING
-    assert reader.judge(RUN[1]).verdict is Verdict.OLD
-    assert reader.judge(RUN[5]).verdict is Verdict.LATE
+    told = [reader.judge(RUN[i]).verdict for i in (1, 3, 4, 5)]
+    assert told == [Verdict.OLD, Verdict.OLD, Verdict.DUPLICATE, Verdict.LATE]
 
 
 def test_every_second_of_a_long_gap_does_not_make_more_holes_than_are_remembered():
@@ -172,6 +172,18 @@ def test_a_forged_event_cannot_fill_a_gap_unseen(order, place):
     verdicts = [reader.judge(another(RUN[i]) if i == place else RUN[i]).verdict for i in order]
     assert Verdict.EQUIVOCATION in verdicts
     assert reader.missing("node/n1", TOPIC)
+
+
+def test_what_fills_a_gap_must_link_to_what_stands_before_it():
+    source, fork = Source(), Source()
+    for word in ("a", "b", "c"):
+        source.say(word=word)
+    for word in ("A", "b", "c"):
+        fork.say(word=word)
+    reader = ChainReader()
+    told = [reader.judge(event).verdict for event in (source.sent[0], fork.sent[2], fork.sent[1])]
+    assert told == [Verdict.BASELINE, Verdict.GAP, Verdict.EQUIVOCATION]
+    assert reader.missing("node/n1", TOPIC) == [(2, 2)]
 
 
 def test_a_fork_is_followed_after_it_was_told_once():

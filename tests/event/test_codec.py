@@ -181,11 +181,12 @@ BAD_EVENTS = [
 @pytest.mark.parametrize("changes", BAD_EVENTS, ids=str)
 def test_an_event_outside_the_form_is_neither_signed_nor_read(changes):
     event = an_event(**changes)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         seal([event], KEY)
+    assert caught.value.code == "event.form"
+    assert repr(event.topic) in caught.value.message
     body = codec.payload(event)
-    with pytest.raises(UnusableEventError):
-        decode(assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body))))
+    assert refused(assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body)))) == "event.form"
 
 
 @pytest.mark.parametrize("deep", [[], {}])
@@ -204,8 +205,9 @@ def test_data_nested_too_deep_is_neither_signed_nor_read(deep):
 
 
 def test_text_that_is_no_unicode_is_refused_before_it_is_signed():
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="node/n1/heartbeat") as caught:
         seal([an_event(data={"x": "\ud800"})], KEY)
+    assert caught.value.code == "event.form"
 
 
 def test_an_event_at_the_limit_is_signed_in_a_burst_and_read_and_one_beyond_is_refused():
@@ -213,10 +215,12 @@ def test_an_event_at_the_limit_is_signed_in_a_burst_and_read_and_one_beyond_is_r
     largest = an_event(data={"x": bytes(room)})
     for signed in [*seal([largest], KEY), *seal([largest] * 40, KEY)]:
         assert decode(signed.raw)[0].event == largest
-    with pytest.raises(InputError, match="limit"):
+    with pytest.raises(InputError, match=f"limit is {MAX_EVENT_BYTES - codec._OVERHEAD}") as caught:
         seal([an_event(data={"x": bytes(room + 1)})], KEY)
-    with pytest.raises(UnusableEventError, match="limit"):
-        decode(bytes(MAX_EVENT_BYTES + 1))
+    assert caught.value.code == "event.too_big"
+    assert "depot" in caught.value.next
+    assert refused(bytes(MAX_EVENT_BYTES + 1)) == "event.too_big"
+    assert refused(bytes(MAX_EVENT_BYTES)) == "event.form"
 
 
 def wire(**changes):
@@ -294,6 +298,14 @@ def test_another_encoding_of_the_same_event_is_refused_at_the_door(change):
     assert not reencodes(read, envelope)
 
 
+def refused(raw):
+    """The code by which bytes are refused, with a sentence."""
+    with pytest.raises(UnusableEventError) as caught:
+        decode(raw)
+    assert caught.value.message, "a refusal is a sentence"
+    return caught.value.code
+
+
 def _rewrapped(unprotected, *, member=1, size=3):
     signed = seal([an_event(sequence=3 + i) for i in range(size)], KEY)[member]
     outer = cbor2.loads(signed.raw).value
@@ -301,9 +313,11 @@ def _rewrapped(unprotected, *, member=1, size=3):
     return b"\xd2" + cbor2.dumps([outer[0], unprotected(path), outer[2], outer[3]])
 
 
-REWRAPPINGS = {
+OTHER_HEADERS = {
     "a second header": lambda path: {codec.PATH_LABEL: path, 3: "text/plain"},
     "another header": lambda path: {33: path},
+}
+OTHER_PATHS = {
     "index as a boolean": lambda path: {codec.PATH_LABEL: [True, *path[1:]]},
     "a float": lambda path: {codec.PATH_LABEL: [float(path[0]), *path[1:]]},
     "more behind": lambda path: {codec.PATH_LABEL: [*path, 1]},
@@ -316,11 +330,22 @@ REWRAPPINGS = {
 }
 
 
-@pytest.mark.parametrize("unprotected", REWRAPPINGS.values(), ids=REWRAPPINGS)
-def test_an_unprotected_header_holds_nothing_but_a_path(unprotected):
+@pytest.mark.parametrize(
+    ("unprotected", "code"),
+    [(other, "event.form") for other in OTHER_HEADERS.values()] + [(other, "event.path") for other in OTHER_PATHS.values()],
+    ids=[*OTHER_HEADERS, *OTHER_PATHS],
+)
+def test_an_unprotected_header_holds_nothing_but_a_path(unprotected, code):
     assert decode(_rewrapped(lambda path: {codec.PATH_LABEL: path}))
-    with pytest.raises(UnusableEventError):
-        decode(_rewrapped(unprotected))
+    assert refused(_rewrapped(unprotected)) == code
+
+
+def test_a_burst_has_at_most_two_to_the_twentieth_members():
+    def of(size):
+        return _rewrapped(lambda path: {codec.PATH_LABEL: [0, size, [bytes(32)] * 20]})
+
+    assert decode(of(2**20))[1].path.size == 2**20
+    assert refused(of(2**20 + 1)) == "event.path"
 
 
 @pytest.mark.parametrize(
@@ -340,8 +365,7 @@ def test_an_unprotected_header_holds_nothing_but_a_path(unprotected):
 def test_a_protected_header_holds_algorithm_and_key_id_and_nothing_else(header):
     body = codec.payload(an_event())
     protected = cbor2.dumps(header)
-    with pytest.raises(UnusableEventError):
-        decode(assemble(protected, body, KEY.sign(sig_structure(protected, body))))
+    assert refused(assemble(protected, body, KEY.sign(sig_structure(protected, body)))) == "event.form"
 
 
 @given(st.binary(max_size=200))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from dsmt.event.codec import payload
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
-from dsmt.event.fold import Fold
+from dsmt.event.fold import Change, Fold
 
 THING = "service/web"
 TOPICS = ["service/web/spec", "service/web/slot/app/0", "nodeset/good", f"tombstone/{THING}"]
@@ -63,6 +63,34 @@ def test_a_late_fact_of_an_earlier_epoch_does_not_take_the_thing_back_to_it():
 def test_after_a_tombstone_the_next_epoch_is_meant():
     fold = folded([said("service/web/spec", epoch=3), said(f"tombstone/{THING}", epoch=3, sequence=2)])
     assert (fold.ended(THING), fold.epoch("service/web/spec"), fold.get("service/web/spec")) == (3, 4, None)
+
+
+def test_the_winner_of_a_topic_is_given_and_a_change_names_the_one_before_it():
+    first, second = said("service/web/spec"), said("service/web/spec", version=2)
+    fold = folded([first])
+    assert fold.get("service/web/spec") == first
+    assert fold.take(second) == [Change("service/web/spec", first, second)]
+    assert fold.take(first) == []
+    assert (fold.get("service/web/spec"), len(fold)) == (second, 1)
+
+
+def test_a_tombstone_of_an_epoch_that_has_ended_changes_nothing():
+    fold = folded([said(f"tombstone/{THING}", epoch=3)])
+    assert fold.take(said(f"tombstone/{THING}", epoch=3)) == []
+    assert fold.take(said(f"tombstone/{THING}", epoch=2)) == []
+    assert fold.ended(THING) == 3
+
+
+def test_what_was_heard_of_a_thing_goes_with_the_last_of_its_facts_unless_it_has_ended():
+    facts = [said("service/web/spec", epoch=3), said("service/web/slot/app/0", epoch=2)]
+    fold = folded(facts)
+    for fact in facts:
+        assert fold.epoch("service/web/spec") == 3
+        assert fold.drop(fact.event.topic) == fact
+    assert (fold.epoch("service/web/spec"), len(fold)) == (1, 0)
+    ended = folded([said(f"tombstone/{THING}", epoch=2), said("service/web/spec", epoch=4)])
+    ended.drop("service/web/spec")
+    assert (ended.ended(THING), ended.epoch("service/web/spec")) == (2, 4)
 
 
 def test_what_a_tombstone_hides_is_told_before_the_tombstone_in_order_of_the_topics():

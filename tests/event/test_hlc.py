@@ -1,15 +1,28 @@
 """The hybrid clock: never back, close to realm time, deaf to clocks that ran away."""
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.event.hlc import BOUND_MS, HybridClock, hlc, milliseconds
+from dsmt.event.hlc import BOUND_MS, HybridClock, hlc, milliseconds, rfc3339
 
 NOW = 1_700_000_000_000
 steps = st.lists(
     st.tuples(st.integers(NOW - 50_000, NOW + 50_000), st.none() | st.integers(NOW - 100_000, NOW + 100_000)),
     max_size=60,
 )
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """The machine's clock is told in Tokyo's time."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @given(steps)
@@ -50,3 +63,17 @@ def test_a_value_at_the_bound_is_merged_and_one_beyond_is_not():
 def test_more_ticks_in_one_millisecond_than_the_counter_holds_go_on_in_the_next():
     clock = HybridClock(hlc(NOW, 0xFFFF))
     assert clock.tick(NOW) == hlc(NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (7, "1970-01-01T00:00:00.007Z"),
+        (1_700_000_000_999, "2023-11-14T22:13:20.999Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
+    ],
+)
+def test_a_time_is_told_in_utc_with_its_milliseconds_wherever_it_is_read(ms, text, elsewhere):
+    assert rfc3339(ms) == text

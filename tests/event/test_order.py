@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.event.envelope import NO_LEAF, Event, Link
-from dsmt.event.order import hides, newer
+from dsmt.event.envelope import NO_LEAF, Event, Link, thing_of
+from dsmt.event.order import is_over, newer
 
 
 def fact(topic="service/web/spec", *, source="operator/a", at=5, version=1, epoch=1, incarnation=1, sequence=1, data=None):
@@ -84,6 +84,10 @@ def fold(events, held=None):
     return held
 
 
+def hides(tombstone, event):
+    return thing_of(event.topic) == tombstone.ends and is_over(event, tombstone.epoch)
+
+
 def seen(held):
     """What is left to see: no fact that a tombstone hides."""
     return {topic: event for topic, event in held.items() if not any(hides(other, event) for other in held.values())}
@@ -132,6 +136,10 @@ def test_the_lower_source_wins_among_siblings_of_one_time():
 def test_an_owned_fact_of_a_greater_incarnation_wins_over_any_sequence_and_clock():
     old = fact(version=None, incarnation=1, sequence=900, at=9)
     assert newer(fact(version=None, incarnation=2, sequence=1, at=1), old)
+
+
+def test_an_owned_fact_of_a_greater_sequence_wins_over_any_clock():
+    assert newer(fact(version=None, sequence=2, at=1), fact(version=None, sequence=1, at=9))
 
 
 def test_of_two_events_with_one_id_all_readers_keep_the_same():

@@ -71,8 +71,28 @@ def test_a_filled_reason_has_no_field_left_and_fits_into_an_event(code):
 
 
 def test_a_code_that_is_not_in_the_list_is_refused():
-    with pytest.raises(InputError, match="no reason code"):
+    with pytest.raises(InputError, match=r"run\.tired is no reason code") as caught:
         reason("run.tired")
+    assert caught.value.code == "reason.code"
+    assert caught.value.next
+
+
+def test_a_reason_carries_what_it_was_given_and_who_acts():
+    told = {"step": "build", "command": "make all", "exit_code": 3, "signal": "SIGSEGV", "last_output": "boom"}
+    filled = reason("install.command", **told, time="2 s", target="web/app/0")
+    assert {name: getattr(filled, name) for name in told} == told
+    assert (filled.code, filled.who) == ("install.command", "you")
+    assert (filled.message, filled.next) == ("build command ended with 3 after 2 s", "dsmt logs web/app/0 --step build")
+    bare = reason("run.exited")
+    assert {getattr(bare, name) for name in told} == {None}
+
+
+def test_a_field_that_is_not_known_stands_by_its_name():
+    assert reason("run.exited", exit_code=3).message == "exited with code 3 after <time>"
+
+
+def test_a_field_adds_no_more_than_its_share():
+    assert reason("fetch.unreachable", host="h", error="x" * 501).message == "cannot reach h: " + "x" * 500
 
 
 def test_a_value_that_looks_like_a_field_stays_as_it_is():
@@ -91,3 +111,15 @@ def test_last_output_is_at_most_twenty_lines_and_four_kibibytes_of_its_end(outpu
     assert len(kept.splitlines()) <= 20
     assert len(kept.encode()) <= 4096
     assert kept[-1:] == output[-1:]
+
+
+def test_last_output_keeps_its_last_lines_as_they_were():
+    assert reason("run.exited", last_output="\n".join(map(str, range(25)))).last_output == "\n".join(map(str, range(5, 25)))
+
+
+@pytest.mark.parametrize("size", [4095, 4096, 4097])
+def test_of_a_line_longer_than_four_kibibytes_the_end_is_kept(size):
+    assert reason("run.exited", last_output="<" + "x" * (size - 1)).last_output == ("<" + "x" * (size - 1))[-4096:]
+    wide = reason("run.exited", last_output="é" * size).last_output
+    assert wide == "é" * 2048
+    assert reason("run.exited", last_output="é" * size + "x").last_output == "é" * 2047 + "x"

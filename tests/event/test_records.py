@@ -70,8 +70,15 @@ def test_a_field_of_a_later_version_is_ignored_and_a_missing_one_refused(record)
 def test_a_value_of_another_type_is_refused(record):
     data = r.to_data(record)
     for name in data:
-        with pytest.raises(UnusableEventError, match=type(record).__name__):
+        with pytest.raises(UnusableEventError, match=type(record).__name__) as caught:
             r.from_data(type(record), {**data, name: object()})
+        assert caught.value.code == "event.schema"
+
+
+def test_bytes_are_bytes_and_never_a_text_that_stands_for_them():
+    decision = r.to_data(ONE_OF_EACH[-1])
+    with pytest.raises(UnusableEventError, match="view_digest"):
+        r.from_data(r.Decision, {**decision, "view_digest": "AAAA"})
 
 
 def test_every_record_of_the_registry_is_a_struct_that_forgives_new_fields():

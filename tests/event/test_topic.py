@@ -86,8 +86,10 @@ def test_a_topic_has_at_most_sixteen_levels_and_512_bytes():
     assert is_topic("/".join(["x" * 63] * 8))
     assert not is_topic("/".join(["x" * 63] * 8) + "/y")
     assert check_pattern("/".join("+" * 16)) == "/".join("+" * 16)
-    with pytest.raises(InputError, match="16 levels"):
+    with pytest.raises(InputError, match="16 levels") as caught:
         check_pattern("/".join("+" * 17))
+    assert caught.value.code == "topic.pattern"
+    assert check_pattern("/".join("+" * 16) + "/") == "/".join("+" * 16) + "/"
 
 
 @pytest.mark.parametrize("text", ["/a", "a/", "a//b", "/", "//"])
@@ -96,6 +98,21 @@ def test_an_empty_level_makes_no_topic(text):
 
 
 @pytest.mark.parametrize("text", ["", "//", "a//", "/a", "+/+//", "a/b+"])
-def test_a_malformed_pattern_is_refused(text):
-    with pytest.raises(InputError):
+def test_a_malformed_pattern_is_refused_by_its_name_with_an_example(text):
+    with pytest.raises(InputError) as caught:
         check_pattern(text)
+    assert (caught.value.code, repr(text) in caught.value.message) == ("topic.pattern", True)
+    assert "service/web/" in caught.value.next
+
+
+def test_a_pattern_has_at_most_512_bytes():
+    longest = "/".join(["x" * 63] * 8)
+    assert check_pattern(longest) == longest
+    with pytest.raises(InputError) as caught:
+        check_pattern(longest + "/+")
+    assert caught.value.code == "topic.pattern"
+
+
+def test_a_subtree_is_below_its_pattern_and_not_the_pattern_itself():
+    assert not matches("service/web/", "service/web/")
+    assert not matches("service/web/", "service/web")

@@ -3,10 +3,12 @@
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.monitors.rules.health import (
+    EAGER_S,
     FOREVER,
     Broken,
     Effect,
@@ -176,3 +178,143 @@ def test_what_ran_under_other_checks_passes_that_of_a_start_where_there_is_no_ot
     (told,) = kinds(drive(failing, 60, lambda *_: False))
     assert told[1] == "TimedOut"
     assert 10 <= told[0] <= 11
+
+
+def machine(text: str | None, **about: Any) -> HealthMonitor:
+    return HealthMonitor(None if text is None else spec(text), **{"healthy_after_s": 10, "now": 100.0, **about})
+
+
+def answered(one: HealthMonitor, now: float, passed: bool = True, **about: Any) -> list[Effect]:
+    """What follows when all that is due is tried now."""
+    found: list[Effect] = []
+    for tried in one.tries(now):
+        found += one.result(tried, **{"passed": passed, "evidence": "seen", "broken": False, "now": now, **about})
+    return found
+
+
+def test_what_is_to_be_done_next_is_known_at_each_step_of_a_run() -> None:
+    one = machine(LONG)
+    assert (one.started, one.is_ready, one.due()) == (False, False, 100.0)
+    (tried,) = one.tries(100.0)
+    assert tried.roles == (Role.STARTUP,)
+    assert one.tries(100.0) == [], "asked once, answered once"
+    assert one.due() == 110.0, "only its deadline is left"
+    assert one.result(tried, passed=False, evidence="no", broken=False, now=101.0) == []
+    assert one.due() == 101.0 + EAGER_S
+    assert answered(one, 102.0) == [Started("seen")]
+    assert (one.started, one.is_ready, one.due()) == (True, False, 102.0)
+    assert [tried.roles for tried in one.tries(102.0)] == [(Role.READINESS,), (Role.LIVENESS,)]
+
+
+def test_without_checks_it_is_due_when_it_began_and_when_it_has_lived_long_enough() -> None:
+    one = machine(None)
+    assert one.due() == 100.0
+    assert one.timer(100.0) == [Started("it has no start-up check")]
+    assert (one.due(), one.timer(109.9), one.is_ready) == (110.0, [], False)
+    assert one.timer(110.0) == [Ready("none", "alive for 10 s; no health check", checked=False)]
+    assert (one.due(), one.timer(111.0), one.is_ready) == (FOREVER, [], True)
+    assert one.tries(200.0) == []
+
+
+READY_ONLY = "\n      readiness: {http: {port: http}, interval: 2s}"
+LIVE_ONLY = "\n      liveness: {tcp: {port: http}, interval: 3s}"
+
+
+@pytest.mark.parametrize(
+    ("text", "effects", "roles"),
+    [
+        (READY_ONLY, [Started, Ready], [Role.READINESS]),
+        (LIVE_ONLY, [Started, Ready], [Role.LIVENESS]),
+        (LONG, [Started], [Role.READINESS, Role.LIVENESS]),
+        (SHORT, [Started, Ready], [Role.READINESS, Role.LIVENESS]),
+    ],
+)
+def test_who_has_passed_its_start_is_ready_at_once_unless_readiness_looks_at_another_thing(
+    text: str, effects: list, roles: list
+) -> None:
+    one = machine(text)
+    told = answered(one, 100.0)
+    assert [type(effect) for effect in told] == effects
+    assert all(effect.checked and effect.evidence == "seen" for effect in told if isinstance(effect, Ready))
+    assert one.is_ready == (Ready in effects)
+    watched = [role for tried in one.tries(100.0 + 30) for role in tried.roles]
+    assert watched == roles
+
+
+def test_checks_that_were_just_answered_wait_for_their_interval() -> None:
+    one = machine(READY_ONLY)
+    answered(one, 100.0)
+    assert one.due() == 102.0
+
+
+SAME = (
+    "\n      startup: {tcp: {port: http}}\n      readiness: {http: {port: http}%s}\n      liveness: {http: {port: http}%s}"
+)
+
+
+@pytest.mark.parametrize(
+    ("readiness", "liveness", "tries"),
+    [
+        (", interval: 2s", ", interval: 2s", 1),
+        (", interval: 2s", ", interval: 3s", 2),
+        (", interval: 2s, timeout: 1s", ", interval: 2s, timeout: 2s", 2),
+        (", interval: 2s, failures: 2", ", interval: 2s, failures: 9", 1),
+    ],
+)
+def test_checks_that_look_at_the_same_thing_in_the_same_way_are_tried_once(
+    readiness: str, liveness: str, tries: int
+) -> None:
+    one = machine(SAME % (readiness, liveness))
+    answered(one, 100.0)
+    assert len(one.tries(100.0)) == tries
+
+
+def test_one_result_for_two_counts_for_each_by_its_own_measure() -> None:
+    one = machine(SAME % (", interval: 2s, failures: 2", ", interval: 2s, failures: 3"))
+    answered(one, 100.0)
+    assert [type(effect) for effect in answered(one, 100.0)] == [Ready]
+    told = [answered(one, now, passed=False) for now in (102.0, 104.0, 106.0)]
+    assert told == [[], [Unready("http", "seen", 2)], [NotLive("http", "seen", 3)]]
+    assert (one.due(), one.timer(300.0), one.tries(300.0)) == (FOREVER, [], [])
+
+
+def test_a_check_that_cannot_run_is_told_once_for_all_its_roles_and_anew_when_it_had_run_or_says_another_thing() -> None:
+    one = machine(SHORT)
+    answered(one, 100.0)
+    told = [
+        answered(one, now, passed=False, broken=broken, evidence=evidence)
+        for now, broken, evidence in (
+            (110.0, True, "a"), (120.0, True, "a"), (130.0, True, "b"), (140.0, False, "no"), (150.0, True, "b"),
+        )
+    ]  # fmt: skip
+    assert told == [[Broken("http", "a")], [], [Broken("http", "b")], [], [Broken("http", "b")]]
+
+
+def test_a_start_that_is_answered_after_its_deadline_has_failed_unless_it_passed() -> None:
+    late, good = machine(LONG), machine(LONG)
+    (tried,), (other,) = late.tries(100.0), good.tries(100.0)
+    assert late.result(tried, passed=False, evidence="no", broken=False, now=110.0) == [TimedOut("no", 10.0)]
+    assert (late.due(), late.timer(120.0), late.tries(120.0)) == (FOREVER, [], [])
+    assert good.result(other, passed=True, evidence="yes", broken=False, now=111.0) == [Started("yes")]
+    silent = machine(LONG)
+    silent.tries(100.0)
+    assert silent.timer(109.9) == []
+    assert silent.timer(110.0) == [TimedOut("no check has ended yet", 10.0)]
+    assert silent.timer(120.0) == []
+
+
+def test_a_result_that_comes_after_the_end_says_nothing() -> None:
+    one = machine(LONG)
+    (tried,) = one.tries(100.0)
+    one.timer(110.0)
+    assert one.result(tried, passed=True, evidence="yes", broken=False, now=111.0) == []
+    assert not one.started
+
+
+def test_what_was_taken_over_unready_is_ready_after_its_checks_and_not_before() -> None:
+    one = machine(LONG, resumed=False)
+    assert (one.started, one.is_ready, one.due()) == (True, False, 100.0)
+    assert answered(one, 100.0) == []
+    assert answered(one, 102.0) == [Ready("http", "seen", checked=True)]
+    bare = machine(None, resumed=True)
+    assert (bare.is_ready, bare.due()) == (True, FOREVER)

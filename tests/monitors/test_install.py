@@ -114,3 +114,67 @@ def test_whatever_is_asked_for_only_allowed_steps_are_said(layer: Layer, wishes:
             assert allowed(layer, before, status.state)
             before = status.state
         assert before == wish
+
+
+def test_a_first_status_says_whose_it_is_and_how_often_it_is_vouched_for() -> None:
+    machine = monitor(Layer.AGENT)
+    assert (machine.state, machine.status) == (None, None)
+    (said,) = machine.pass_to(S.REQUESTED, 5)
+    assert (said.layer, said.node, said.emit_rate_s) == (Layer.AGENT, "n1", 30.0)
+    assert (said.generation, said.attempt, said.since_ms, said.reason) == (0, 1, 5, None)
+    assert (machine.state, machine.status) == (S.REQUESTED, said)
+    assert "agent" in repr(machine)
+    assert "requested" in repr(machine)
+
+
+def test_before_anything_is_said_there_is_nothing_to_add_to_say_again_or_to_renew() -> None:
+    machine = monitor()
+    assert machine.note(1, pid=7) == machine.again(2) == machine.renew(TTL_MS) == []
+
+
+def test_what_was_said_is_said_again_when_asked_and_that_counts_as_a_renewal() -> None:
+    machine = monitor()
+    *_, running = machine.pass_to(S.RUNNING, 0)
+    assert machine.again(TTL_MS // 2 - 1) == [running]
+    assert machine.renew(TTL_MS // 2) == []
+    assert machine.renew(TTL_MS - 1) == [running]
+    machine.note(TTL_MS, pid=7)
+    assert machine.renew(TTL_MS + TTL_MS // 2 - 1) == []
+
+
+def test_a_machine_that_was_started_anew_goes_on_from_what_it_said_before() -> None:
+    before = monitor()
+    before.pass_to(S.FAILED, 1, reason=reason("run.exited", exit_code=1), generation=3, pid=7)
+    after = InstallMonitor(Layer.APPLICATION, node="n1", emit_rate_s=30.0, before=before.status, ttl_ms=100)
+    (said,) = after.pass_to(S.INSTANTIATED, 9)
+    assert (said.generation, said.attempt, said.pid, said.since_ms) == (3, 2, 7, 9)
+    assert after.renew(58) == []
+    assert after.renew(59) == [said], "half of its own time to live"
+
+
+def test_a_reason_is_said_of_the_state_that_stays_when_it_is_another() -> None:
+    machine, one, other = monitor(), reason("run.exited", exit_code=1), reason("run.exited", exit_code=2)
+    machine.pass_to(S.FAILED, 1, reason=one)
+    assert machine.pass_to(S.FAILED, 2, reason=one) == []
+    (said,) = machine.pass_to(S.FAILED, 3, reason=other)
+    assert (said.reason, said.since_ms) == (other, 1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "follows"),
+    [
+        (S.STOPPED, S.REQUESTED), (S.STOPPED, S.INITIATED), (S.FAILED, S.INSTANTIATED), (S.GONE, S.REQUESTED),
+    ],
+)  # fmt: skip
+def test_after_an_end_what_follows_is_another_try(ends: State, follows: State) -> None:
+    machine = monitor()
+    machine.pass_to(ends, 1)
+    first = machine.status.attempt  # type: ignore[union-attr]
+    assert machine.pass_to(follows, 2)[-1].attempt == first + 1
+    assert machine.pass_to(S.TERMINATED, 3)[-1].attempt == first + 1
+
+
+def test_who_asks_for_what_the_table_has_no_way_to_is_told_from_where_to_where() -> None:
+    with pytest.raises(InputError, match="container cannot go from installed to running") as caught:
+        path(Layer.CONTAINER, S.INSTALLED, S.RUNNING)
+    assert caught.value.code == "status.path"

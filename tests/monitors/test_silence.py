@@ -182,3 +182,67 @@ def test_observers_are_alike_on_every_node_and_change_little(nodes: list[str], c
     for gone in nodes:
         left = observers("target", [node for node in nodes if node != gone])
         assert set(found) - {gone} <= set(left)
+
+
+def silenced(machine: Silence, node: str, number: int, state: Any = "silent") -> None:
+    """Manager and monitor of a node say this, by events of this number and the next."""
+    machine.session("b1", f"node/{node}", session(state), cause(number))
+    machine.session("b1", f"monitor/{node}", session(state), cause(number + 1))
+
+
+def test_a_target_is_where_its_monitor_says_now_and_by_the_key_that_it_says_it_with() -> None:
+    machine = fleet("n1", "n2")
+    silenced(machine, "n2", 2)
+    for address, port, key, where in (
+        ("10.0.0.1", 700, b"k", "10.0.0.1:700"), ("10.0.0.2", 700, b"k", "10.0.0.2:700"),
+        ("10.0.0.2", 701, b"k", "10.0.0.2:701"), ("10.0.0.2", 701, b"l", "10.0.0.2:701"), ("10.0.0.2", None, b"l", None),
+    ):  # fmt: skip
+        machine.attributes("n2", attributes(address, port), key)
+        (target,) = machine.targets("b1")
+        assert (target.node, target.address, target.key_id) == ("n2", where, key)
+
+
+def test_targets_are_in_order_of_their_names_and_stay_while_nothing_changes() -> None:
+    machine = fleet("n1", "n2", "n3", "n4")
+    for node in ("n4", "n2", "n3"):
+        silenced(machine, node, 2)
+    found = machine.targets("b1")
+    assert [target.node for target in found] == ["n2", "n3", "n4"]
+    assert machine.targets("b1") is found
+    machine.attributes("n2", attributes(), b"k" * 16)
+    assert machine.targets("b1") is found
+    silenced(machine, "n3", 4, "open")
+    assert targets(machine) == ["n2", "n4"]
+
+
+def test_the_cause_is_the_word_by_which_nobody_heard_it_any_more() -> None:
+    machine = fleet("n1", "n2")
+    silenced(machine, "n2", 2)
+    silenced(machine, "n2", 8)
+    (target,) = machine.targets("b1")
+    assert (target.cause, target.episode, target.since_ms) == (cause(3), 1, 0)
+    lost = fleet("n1", "n2")
+    lost.session("b2", "node/n2", session("open", 2), cause(5))
+    lost.session("b2", "monitor/n2", session("open", 2), cause(6))
+    lost.session("b1", "broker/b2", session("closed", how="peer", since_ms=700), cause(7))
+    (target,) = lost.targets("b1")
+    assert target.cause == cause(5), "where its broker was lost: the last word on its manager"
+
+
+def test_a_node_that_has_said_nothing_of_itself_is_probed_but_probes_nobody() -> None:
+    machine = Silence("n1")
+    machine.session("b1", "node/n1", session("open"), cause(1))
+    machine.session("b1", "node/n2", session("silent"), cause(2))
+    assert targets(machine) == []
+    machine.attributes("n1", attributes(), b"k")
+    (target,) = machine.targets("b1")
+    assert (target.node, target.address, target.key_id) == ("n2", None, b"")
+
+
+def test_one_of_its_sources_is_enough_for_a_node_to_be_heard_and_who_was_never_there_is_not_probed() -> None:
+    machine = fleet("n1")
+    machine.attributes("n2", attributes(), b"k")
+    assert targets(machine) == []
+    machine.session("b1", "monitor/n2", session("open"), cause(2))
+    machine.session("b1", "node/n2", session("closed", how="timeout"), cause(3))
+    assert targets(machine) == []

@@ -137,6 +137,57 @@ def test_a_name_is_a_set_first_then_a_node_then_nothing():
     assert nodeset.unknown_names(expression, universe=NODES, named=NAMED) == ("typo",)
 
 
+@pytest.mark.parametrize("text", ["union(typo, n1)", "minus(n1, typo)", "limit(typo, 1)", "intersect(n1, union(typo, n2))"])
+def test_a_name_that_is_nothing_is_found_wherever_it_stands(text):
+    assert nodeset.unknown_names(nodeset.parse(text), universe=NODES, named=NAMED) == ("typo",)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("all_nodes", None),
+        ("limit(all_nodes, 3)", 3),
+        ("limit(limit(all_nodes, 3), 5)", 3),
+        ("limit(limit(all_nodes, 5), 3)", 3),
+        ("minus(limit(all_nodes, 3), limit(all_nodes, 1))", 3),
+        ("minus(all_nodes, limit(all_nodes, 1))", None),
+        ("union(limit(all_nodes, 3), limit(failed, 2))", 5),
+        ("union(limit(all_nodes, 3), failed)", None),
+        ("intersect(limit(all_nodes, 3), failed, limit(all_nodes, 2))", 2),
+        ("intersect(all_nodes, failed)", None),
+    ],
+)
+def test_how_many_an_expression_can_select_at_most_whatever_the_realm(text, most):
+    assert nodeset.most(nodeset.parse(text)) == most
+
+
+@pytest.mark.parametrize(
+    "text", ["minus", "union", "limit", "minus(a)", "limit(a)", "limit(a, x)", "x(a)", "", "Node", "a $", "a b"]
+)
+def test_who_writes_a_wrong_expression_is_told_what_to_write(text):
+    with pytest.raises(NodeSetError) as caught:
+        nodeset.parse(text)
+    assert (caught.value.code, bool(caught.value.next)) == ("bad_nodeset", True)
+    word = text.split("(")[0]
+    if word in nodeset.OPERATORS:
+        assert f"{word}(a, " in caught.value.next
+
+
+def test_the_longest_and_deepest_expression_is_read_and_one_beyond_is_not():
+    longest = "a" + " " * 4095
+    assert nodeset.parse(longest) == Named("a")
+    with pytest.raises(NodeSetError, match="4096"):
+        nodeset.parse(longest + " ")
+    deepest = "union(" * 32 + "a" + ")" * 32
+    assert nodeset.parse(deepest)
+    with pytest.raises(NodeSetError, match="deeper"):
+        nodeset.parse(f"union({deepest})")
+    assert nodeset.parse("limit(a, 1000000)") == Limit(Named("a"), 1_000_000)
+    for number in ("1000001", "00000001", "-1", "1.5", "\u0661"):
+        with pytest.raises(NodeSetError):
+            nodeset.parse(f"limit(a, {number})")
+
+
 def test_the_rendezvous_order_never_changes():
     assert value("limit(all_nodes, 3)") == ("n0", "n11", "n4")
     assert value("limit(minus(all_nodes, failed), 3)") != value("limit(all_nodes, 3)")

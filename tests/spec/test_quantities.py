@@ -114,8 +114,53 @@ def test_a_share_of_a_round_number_is_not_lifted_by_the_floating_point():
 
 def test_a_signal_has_one_spelling():
     assert {quantities.parse_signal(text) for text in ("TERM", "SIGTERM", "term")} == {"SIGTERM"}
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [("25%", 25), ("100%", 100), ("0.5%", 0.5), ("0.000001%", 1e-6), ("12.345678%", 12.345678), ("007%", 7)],
+)
+def test_a_share_is_a_percentage_above_0_and_at_most_100(text, percent):
+    assert quantities.parse_percent(text) == percent
+
+
+@pytest.mark.parametrize(
+    ("percent", "text"),
+    [(25.0, "25%"), (100.0, "100%"), (0.5, "0.5%"), (1e-6, "0.000001%"), (10.0, "10%"), (33.333333, "33.333333%")],
+)
+def test_a_share_is_written_as_shortly_as_can_be(percent, text):
+    assert quantities.format_percent(percent) == text
+    assert quantities.parse_percent(text) == percent
+
+
+REFUSED = [
+    *((quantities.parse_percent, text) for text in ("0%", "101%", "100.1%", "25", "-1%", "0.0000001%", "1000%", "x%", "")),
+    *((quantities.parse_signal, text) for text in ("15", "SIG", "TERMINATE", "", "SIGSIGTERM")),
+    *((quantities.parse_duration, text) for text in ("10", "1h1h", "1m1h", "0.1ms", "", "s")),
+    *((quantities.parse_size, text) for text in ("1", "1M", "1 MiB", "0.3KiB", "", "00", "9223372036854775808kB")),
+]
+
+
+@pytest.mark.parametrize(("reader", "text"), REFUSED, ids=str)
+def test_what_is_refused_is_repeated_and_what_to_write_is_said(reader, text):
+    with pytest.raises(WrongValueError) as caught:
+        reader(text)
+    assert f"`{text}`" in caught.value.message
+    assert caught.value.next
+
+
+@pytest.mark.parametrize("reader", [quantities.parse_percent, quantities.parse_signal, quantities.parse_duration])
+def test_of_a_long_text_the_beginning_is_repeated(reader):
+    with pytest.raises(WrongValueError) as caught:
+        reader("x" * 1000)
+    assert "x" * 40 in caught.value.message
+    assert "x" * 41 not in caught.value.message
+
+
+def test_the_largest_size_is_the_last_below_2_to_the_63():
+    assert quantities.parse_size("9007199254740991.9990234375KiB") == 2**63 - 1
     with pytest.raises(WrongValueError):
-        quantities.parse_signal("15")
+        quantities.parse_size("9007199254740992KiB")
 
 
 @pytest.mark.parametrize(

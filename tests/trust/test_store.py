@@ -8,6 +8,7 @@ import pytest
 
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.codec import assemble, canonical, protected_header, seal, sig_structure
+from dsmt.event.hlc import hlc
 from dsmt.trust.certificate import Certificate, issue, read
 from dsmt.trust.identity import dump, load
 from dsmt.trust.keys import SecretKey, link_key, verify
@@ -20,12 +21,14 @@ STATUS = "service/web/status/app/0/n1/application"
 def refusal(store, raw):
     with pytest.raises(UnusableEventError) as caught:
         store.open(raw)
+    assert caught.value.message, "a refusal is a sentence"
     return caught.value.code
 
 
 def refused(store, raw):
     with pytest.raises(UnusableEventError) as caught:
         store.add(raw)
+    assert caught.value.message, "a refusal is a sentence"
     return caught.value.code
 
 
@@ -100,6 +103,8 @@ def test_a_certificate_counts_at_the_time_of_the_event(realm):
         assert store.open(realm.says("controller/c1", "service/web/slot/app/0", at=at))
     for at in (held.certificate.not_before - 1, realm.now + realm.day + 1):
         assert refusal(store, realm.says("controller/c1", "service/web/slot/app/0", at=at)) == "trust.expired"
+    within = realm.event("service/web/slot/app/0", source="controller/c1", time=hlc((realm.now + realm.day) * 1000 + 999))
+    assert store.open(seal([within], identity.key)[0].raw), "to the end of its last second"
 
 
 def test_a_member_of_a_burst_does_not_pass_for_a_single_event_nor_for_another_s(realm):
@@ -121,6 +126,40 @@ def test_a_member_of_a_burst_does_not_pass_for_a_single_event_nor_for_another_s(
         (alone[0], one[1], alone[2], one[3]),
     ):
         assert refusal(store, forged(*parts)) == "trust.signature"
+
+
+def test_the_signature_of_a_burst_is_checked_once_while_it_is_remembered_and_that_of_an_event_alone_each_time(
+    realm, monkeypatch
+):
+    checked = []
+
+    def counted(*told):
+        checked.append(told)
+        return verify(*told)
+
+    def opened(store, *raws):
+        checked.clear()
+        for raw in raws:
+            store.open(raw)
+        return len(checked)
+
+    name, topic = "controller/c1", "service/web/slot/app/0"
+    bursts = [
+        [
+            signed.raw
+            for signed in seal([realm.event(topic, source=name, sequence=n + i) for i in (0, 1)], realm.speaker(name))
+        ]
+        for n in (1, 3, 5)
+    ]
+    store = TrustStore(realm.realm, verify=counted)
+    store.add_all(one.raw for one in realm.identities[name].chain)
+    alone = realm.says(name, topic)
+    assert opened(store, alone, alone) == 2
+    assert opened(store, *bursts[0], *bursts[0]) == 1
+    monkeypatch.setattr("dsmt.trust.store._ROOTS_REMEMBERED", 2)
+    assert opened(store, bursts[1][0], bursts[0][0]) == 1, "two are remembered"
+    assert opened(store, bursts[2][0], bursts[2][1], bursts[1][0]) == 1
+    assert opened(store, bursts[0][0]) == 1, "the first of three is forgotten"
 
 
 def test_a_signature_of_another_algorithm_is_refused(realm):

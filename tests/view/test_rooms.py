@@ -1,10 +1,15 @@
 """Rooms are the same whether they are kept up to date or counted anew."""
 
+from hashlib import blake2b
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.event.records import NodeAttributes
-from dsmt.view.allocation import AllocationLedger, Need, SlotKey
+from dsmt.spec.parsing import parse
+from dsmt.view.allocation import RING, AllocationLedger, Need, SlotKey, need_of, place_on_ring
+from tests.controllers.build import web
 
 NODES = ["n1", "n2", "n3"]
 
@@ -65,6 +70,39 @@ def test_nodes_are_tried_with_the_fewest_instances_then_the_most_memory_first() 
     assert list(rooms.in_order(0)) == ["n2", "n3", "n1"]
     rooms.put(SlotKey("web", "a", 0), "n2", Need(memory=1))
     assert list(rooms.in_order(0)) == ["n3", "n1", "n2"]
+
+
+def test_what_an_instance_takes_is_its_reserve_in_whole_amounts_and_its_fixed_ports() -> None:
+    text = "reserve: {memory: 1MiB, cpu: 0.3, disk: 1GiB}\nports: {b: {port: 81, protocol: udp}, a: 80, c: auto}"
+    component = parse(web(1, component=text), file="f")[0].components["app"]
+    assert need_of(component) == Need(2**20, 300, 2**30, (("tcp", 80), ("udp", 81)))
+
+
+def test_a_room_has_what_its_node_says_less_what_its_slots_take() -> None:
+    rooms, first, second = AllocationLedger(), SlotKey("web", "a", 0), SlotKey("web", "a", 1)
+    rooms.put(first, "n1", Need(1, 500, 2, (("tcp", 80),)))
+    assert rooms.room("n1").free() == Need(), "nothing is known of the node yet"
+    rooms.equip("n1", attributes(5))
+    rooms.put(second, "n1", Need(2, 700, 3, (("tcp", 80), ("udp", 81))))
+    room = rooms.room("n1")
+    assert room.free() == Need(2, 800, 4)
+    assert room.ports == {("tcp", 80): 2, ("udp", 81): 1}
+    assert rooms.own("web", "a") == {"n1": 2}
+    assert room.order() == (2, -2, place_on_ring("n1"), "n1")
+    rooms.release(second)
+    assert (room.free(), room.ports, rooms.own("web", "a")) == (Need(4, 1500, 7), {("tcp", 80): 1}, {"n1": 1})
+    rooms.equip("n1", None)
+    assert (room.free(), list(rooms.in_order(0))) == (Need(), [])
+    rooms.release(first)
+    assert rooms.own("web", "a") == rooms.own("db", "a") == {}
+    assert rooms.room("n1") is not room, "of a node of which nothing is known nothing is kept"
+    assert (rooms.room("n1").node, rooms.room("n1").slots) == ("n1", {})
+
+
+@pytest.mark.parametrize("name", ["n1", "", "größer"])
+def test_a_name_s_place_on_the_ring_is_64_bits_of_its_hash(name: str) -> None:
+    assert place_on_ring(name) == int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
+    assert 0 <= place_on_ring(name) < RING
 
 
 def test_equals_are_tried_round_a_ring_from_where_the_slot_stands() -> None:

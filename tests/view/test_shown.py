@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from dsmt.event.records import LastExit
+from dsmt.event.records import LastExit, Slot
 from dsmt.event.status import Layer, Shown, State
 from dsmt.view import SlotKey
-from dsmt.view.shown import shown, silent_for
+from dsmt.view.entries import SlotEntry
+from dsmt.view.shown import decisive, shown, silent_for
 from tests.controllers.build import Realm, web
 
 KEY = SlotKey("web", "app", 0)
@@ -120,3 +121,66 @@ def test_a_source_is_not_believed_after_three_of_its_rates(state: str | None, si
     status = shown(entry(realm), node(realm)).status
     assert status is not None
     assert silent_for(status.record, state, 1_000, 1_000 + silent_ms) is stale
+
+
+DECIDED = [
+    # the layers' states and generations, the slot's generation, and whose word decides
+    ({C: (State.SELECTED, 2), A: (State.RUNNING, 1)}, 2, C),
+    ({C: (State.INSTALLING, 1), A: (State.RUNNING, 1)}, 1, A),
+    ({C: (State.FAILED, 1), A: (State.RUNNING, 2)}, 2, A),
+    ({C: (State.FAILED, 1), A: (State.GONE, 1)}, 1, C),
+    ({C: (State.SELECTED, 1), G: (State.RUNNING, 1)}, 1, C),
+    ({C: (State.INSTALLED, 1), G: (State.RUNNING, 1)}, 1, G),
+    ({C: (State.INSTALLED, 1), G: (State.RUNNING, 1), A: (State.STOPPED, 1)}, 1, A),
+    ({C: (State.INSTALLED, 2), G: (State.RUNNING, 2), A: (State.STOPPED, 1)}, 2, G),
+    ({C: (State.INSTALLED, 2), G: (State.STOPPED, 1), A: (State.GONE, 1)}, 2, C),
+    ({C: (State.GONE, 1), G: (State.RUNNING, 1), A: (State.RUNNING, 1)}, 1, C),
+    ({G: (State.STOPPED, 1), A: (State.GONE, 1)}, 2, A),
+    ({G: (State.STOPPED, 1)}, 2, G),
+    ({C: (State.DESELECTED, 1)}, 1, C),
+    ({}, 1, None),
+]
+
+
+@pytest.mark.parametrize(("layers", "generation", "whose"), DECIDED, ids=str)
+def test_the_word_nearest_to_the_application_that_is_of_this_generation_decides(
+    layers: dict[Layer, tuple[State, int]], generation: int, whose: Layer | None
+) -> None:
+    realm = Realm("n1")
+    for layer, (state, of) in layers.items():
+        realm.status(KEY, "n1", state, layer=layer, generation=of)
+    entry = realm.view.slot(KEY)
+    found = decisive(None if entry is None else entry.instances["n1"], generation)
+    assert (None if found is None else found.record.layer) == whose
+
+
+def test_a_slot_that_is_gone_is_gone_and_one_of_which_nothing_is_known_waits() -> None:
+    assert shown(SlotEntry(), None) == (Shown.WAITING, None, None)
+    assert shown(SlotEntry(), "n1", lost_since_ms=5) == (Shown.LOST, 5, None)
+    realm = placed()
+    at_ms = entry(realm).fact.time_ms
+    assert shown(entry(realm), node(realm)) == (Shown.WAITING, at_ms, None)
+    assert shown(entry(realm), node(realm), silent_since_ms=5) == (Shown.WAITING, at_ms, None)
+    assert shown(entry(realm), node(realm), lost_since_ms=5).state is Shown.LOST
+    assert shown(entry(realm), None, lost_since_ms=5).state is Shown.WAITING
+    gone = Slot(node=node(realm), spec="operator/alice#1-1", revision=1, desired="gone")
+    realm.say("controller/c1", "service/web/slot/app/0", gone)
+    assert shown(entry(realm), node(realm)).state is Shown.GONE
+    assert shown(entry(realm), node(realm), lost_since_ms=5).state is Shown.GONE
+    realm.status(KEY, node(realm), State.STOPPED, generation=1, since_ms=7)
+    assert shown(entry(realm), node(realm))[:2] == (Shown.STOPPED, 7), "it is not gone yet"
+
+
+def test_what_is_left_of_an_earlier_generation_on_another_node_is_shown_as_it_is() -> None:
+    realm = placed()
+    other = next(one for one in ("n1", "n2") if one != node(realm))
+    realm.status(KEY, other, State.STOPPED, generation=0, since_ms=7)
+    assert shown(entry(realm), other)[:2] == (Shown.STOPPED, 7)
+
+
+def test_a_job_that_ended_badly_is_stopped_and_one_that_runs_is_running() -> None:
+    realm = placed()
+    for code, state, word in ((1, State.STOPPED, Shown.STOPPED), (0, State.RUNNING, Shown.RUNNING)):
+        last = LastExit(code=code, signal=None, at_ms=1, ran_s=1.0, reason=None)
+        realm.status(KEY, node(realm), state, last_exit=last)
+        assert shown(entry(realm), node(realm), job=True).state is word

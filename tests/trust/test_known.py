@@ -1,0 +1,443 @@
+"""What a store knows of keys and names, what it lets go, and what a shelf beside it is for (rules 4, 5, 7 of the store)."""
+
+import cbor2
+import pytest
+from msgspec.structs import replace
+
+from dsmt.errors import InputError, UnusableEventError
+from dsmt.event.codec import canonical, open_envelope, seal
+from dsmt.event.topic import matches
+from dsmt.trust.certificate import MAX_BYTES, issue
+from dsmt.trust.grants import DEFAULT_QUOTA, NAME_LEVELS, is_name, may_name, publish_patterns, read_patterns, widens
+from dsmt.trust.identity import SKEW_S, YEAR_S, certify, delegate, dump, load, root_issued
+from dsmt.trust.keys import SecretKey, link_key
+from dsmt.trust.revocations import Revocations, revoked_by, topic_of
+from dsmt.trust.store import Realm, TrustStore
+
+AGENT, NODE = "agent/n1/web/app/0", "node/n1"
+STATUS = "service/web/status/app/0/n1/application"
+
+
+@pytest.fixture
+def key_id(realm):
+    """The id of the key of a name."""
+    return lambda name: realm.identities[name].key.key_id
+
+
+def again(realm, name, issuer, **changes):
+    """The certificate of a name with changes, signed by another."""
+    return issue(replace(realm.identities[name].certificate, issuer=issuer, **changes), realm.speaker(issuer))
+
+
+# Keys and names -------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_known_by_the_names_that_are_certified_for_it(realm, key_id):
+    store, key = realm.store(), realm.identities[AGENT].key
+    assert (store.names(key.key_id), store.sole_name(key.key_id)) == ([AGENT], AGENT)
+    store.add(again(realm, AGENT, NODE, issued=realm.now + 1).raw)
+    assert (store.names(key.key_id), store.sole_name(key.key_id)) == ([AGENT], AGENT)
+    second = "agent/n2/db/app/0"
+    store.add(again(realm, second, "node/n2", public=key.public).raw)
+    assert (store.names(key.key_id), store.sole_name(key.key_id)) == ([AGENT, second], None)
+    assert (store.names(bytes(16)), store.sole_name(bytes(16))) == ([], None)
+
+
+def test_the_newest_certificate_of_each_key_and_name_is_given(realm, key_id):
+    store = realm.store(realm.identities[AGENT])
+    newer = again(realm, AGENT, NODE, issued=realm.now + 1)
+    older = again(realm, AGENT, NODE, issued=realm.now - 1)
+    for one in (newer, older):
+        assert store.add(one.raw) == one.certificate
+    assert store.in_memory(key_id(AGENT)) == [newer, realm.identities[AGENT].chain[0], older]
+    assert store.certificate(key_id(AGENT), AGENT) == newer
+    assert store.certificate(key_id(AGENT), NODE) is None
+    assert sorted(one.subject for one in store.certificates()) == [AGENT, NODE]
+    assert newer.certificate in store.certificates()
+    assert older.certificate not in store.certificates()
+
+
+def test_a_certificate_is_held_as_the_very_bytes_that_were_taken_in(realm, key_id):
+    store, held = realm.store(realm.identities[NODE]), realm.identities[NODE].chain[0]
+    assert store.holds(held.raw, key_id(NODE))
+    assert not store.holds(held.raw, key_id(AGENT))
+    assert not store.holds(realm.identities[AGENT].chain[0].raw, key_id(NODE))
+    store.add(held.raw)
+    assert store.in_memory(key_id(NODE)) == [held], "said twice, kept once"
+
+
+def test_what_a_stranger_needs_is_the_certificate_and_those_above_it(realm, key_id):
+    store, name = realm.store(), "agent/n9/web/app/0"
+    chain = list(realm.identities[name].chain)
+    assert store.chain(key_id(name), name) == chain
+    assert store.above(chain[0]) == chain[1:]
+    assert store.above(chain[-1]) == []
+    assert store.chain(key_id(name), NODE) == []
+    realm.revoke(store, "issuer/i1")
+    assert store.chain(key_id(name), name) == chain, "one that has ended is shown, too: its events are stored"
+
+
+def test_a_fresh_store_is_of_the_same_realm_and_knows_nobody(realm, key_id):
+    fresh = realm.store().fresh()
+    assert (fresh.realm, fresh.certificates(), fresh.revocations) == (realm.realm, [], 0)
+    fresh.add_all(one.raw for one in realm.identities[AGENT].chain)
+    assert fresh.open(realm.says(AGENT, STATUS))
+
+
+# Letting go -----------------------------------------------------------------------------------------------------------
+
+
+def test_only_keys_that_the_root_has_not_certified_and_that_certified_nobody_may_be_let_go(realm, key_id):
+    store = realm.store()
+    leaves = {"monitor/n1", "monitor/n2", AGENT, "agent/n1/web/app/1", "agent/n2/db/app/0", "operator/alice.x7",
+              "agent/n9/web/app/0"}  # fmt: skip
+    assert set(store.delegates()) == {(key_id(name), name) for name in leaves}
+    assert set(store.delegated()) == {key_id(name) for name in leaves}
+
+
+def test_what_is_let_go_is_one_name_of_a_key_and_is_shown_again(realm, key_id):
+    store, key = realm.store(), realm.identities[AGENT].key
+    second = again(realm, "agent/n2/db/app/0", "node/n2", public=key.public)
+    store.add(second.raw)
+    assert store.forget(key.key_id, "nobody") == []
+    assert store.forget(key.key_id, AGENT) == [realm.identities[AGENT].chain[0]]
+    assert store.names(key.key_id) == ["agent/n2/db/app/0"]
+    assert store.forget(key.key_id, "agent/n2/db/app/0") == [second]
+    assert store.in_memory(key.key_id) == []
+    assert store.forget(key.key_id, AGENT) == []
+    with pytest.raises(UnusableEventError) as caught:
+        store.open(realm.says(AGENT, STATUS))
+    assert caught.value.code == "trust.stranger"
+    store.add(realm.identities[AGENT].chain[0].raw)
+    assert store.open(realm.says(AGENT, STATUS))
+
+
+def test_a_key_of_which_nothing_is_in_memory_is_looked_for_on_the_shelf(realm, key_id):
+    store, asked = realm.store(), []
+    shelf = {key_id(AGENT): store.forget(key_id(AGENT), AGENT)}
+
+    def look(key):
+        asked.append(key)
+        return shelf.get(key, [])
+
+    store.look_on(look)
+    assert store.open(realm.says(AGENT, STATUS))
+    assert store.names(key_id(AGENT)) == [AGENT]
+    assert store.in_memory(key_id(AGENT)) == []
+    assert not store.holds(shelf[key_id(AGENT)][0].raw, key_id(AGENT))
+    asked.clear()
+    store.open(realm.says(NODE, "node/n1/heartbeat"))
+    assert asked == [], "who is in memory is looked for nowhere else"
+    newer = again(realm, AGENT, NODE, issued=realm.now + 1)
+    store.add(newer.raw)
+    assert store.in_memory(key_id(AGENT)) == [newer, *shelf[key_id(AGENT)]], "what is on the shelf comes with it"
+
+
+def test_a_key_on_the_shelf_ends_with_the_one_above_it(realm, key_id):
+    store = realm.store()
+    kept = store.forget(key_id(AGENT), AGENT)
+    store.look_on(lambda key: kept if key == key_id(AGENT) else ())
+    realm.revoke(store, NODE)
+    assert store.is_revoked(key_id(AGENT), AGENT)
+
+
+# Endings --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_revocation_ends_something_known_and_is_counted_once(realm, key_id):
+    store = realm.store()
+    word = realm.revocation(key_id(AGENT), by=NODE)
+    assert (store.revoke(word), store.revocations) == (True, 1)
+    assert (store.revoke(word), store.revocations) == (True, 1)
+    assert (store.revoke(realm.revocation(key_id(NODE), by=AGENT)), store.revocations) == (False, 2)
+    stranger = seal([realm.event("node/n1/heartbeat", source=NODE)], realm.identities[NODE].key)[0]
+    assert (store.revoke(stranger), store.revocations) == (False, 2)
+    assert store.is_revoked(key_id(AGENT))
+    assert not store.is_revoked(key_id(NODE))
+
+
+def test_a_key_that_has_two_names_ends_under_the_one_whose_issuer_ended(realm, key_id):
+    store, key = realm.store(), realm.identities[AGENT].key
+    second = "agent/n2/db/app/0"
+    store.add(again(realm, second, "node/n2", public=key.public).raw)
+    realm.revoke(store, "node/n2")
+    assert store.is_revoked(key.key_id, second)
+    assert not store.is_revoked(key.key_id, AGENT)
+    assert not store.is_revoked(key.key_id)
+    assert not store.is_revoked(key.key_id, "nobody")
+    assert not store.is_revoked(bytes(16))
+
+
+def test_a_store_says_how_it_would_judge_without_a_key_and_stays_as_it_is(realm, key_id):
+    store = realm.store()
+    after = store.without(key_id(NODE))
+    assert after.is_revoked(key_id(AGENT))
+    assert not after.is_revoked(key_id("node/n2"))
+    assert not store.is_revoked(key_id(AGENT))
+    assert store.revocations == 0
+
+
+def test_an_event_that_was_opened_is_disowned_once_its_key_has_ended(realm, key_id):
+    store = realm.store()
+    signed, _ = store.open(realm.says(AGENT, STATUS))
+    assert not store.disowns(signed)
+    realm.revoke(store, AGENT, by=NODE)
+    assert store.disowns(signed)
+
+
+def test_revocations_are_pairs_in_order_each_once_and_none_of_the_root():
+    roots = {b"root"}
+    known = Revocations(roots)
+    assert [known.add(key, by) for key, by in [(b"b", b"x"), (b"a", b"y"), (b"a", b"x"), (b"a", b"x"), (b"root", b"x")]] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    assert list(known) == [(b"a", b"x"), (b"a", b"y"), (b"b", b"x")]
+    assert (len(known), known.of(b"a"), known.of(b"root")) == (3, {b"x", b"y"}, frozenset())
+
+
+def test_a_revocation_s_topic_names_the_key_and_who_says_so():
+    key = bytes(range(16))
+    assert topic_of(key, NODE) == f"trust/revoked/{key.hex()}/node/n1"
+    assert revoked_by(topic_of(key, NODE)) == key
+    assert revoked_by(topic_of(key, "root")) == key
+    for topic in (topic_of(key[1:], NODE), topic_of(key + b"x", NODE), topic_of(key, "x"), f"x{topic_of(key, NODE)}"):
+        assert revoked_by(topic) is None
+
+
+# Statements that are no events ----------------------------------------------------------------------------------------
+
+
+def test_a_statement_is_checked_against_a_key(realm):
+    store, key = realm.store(), realm.identities[NODE].key
+    envelope = open_envelope(realm.says(NODE, "node/n1/heartbeat"))
+    assert store.check(key.public, envelope)
+    assert not store.check(realm.root.public, envelope)
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "levels"), NAME_LEVELS.items())
+def test_a_name_has_the_levels_of_its_role_and_no_others(role, levels):
+    for count in range(1, 7):
+        assert is_name("/".join([role, *["x"] * (count - 1)])) == (count == levels)
+
+
+@pytest.mark.parametrize("name", ["", "x", "Node/n1", "node/", "node/n 1", "stranger/x"])
+def test_a_text_that_is_of_no_role_is_no_name(name):
+    assert not is_name(name)
+
+
+NAMINGS = [
+    # who, whom, and whether it may give it a certificate
+    ("operator/alice", "operator/alice.x7", True),
+    ("operator/alice", "operator/alice", False),
+    ("operator/alice", "operator/alicex7", False),
+    ("operator/alice", "operator/bob.x7", False),
+    ("operator/alice", "node/n1", False),
+    (NODE, "monitor/n1", True),
+    (NODE, AGENT, True),
+    (NODE, "monitor/n2", False),
+    (NODE, "monitor/n1x", False),
+    (NODE, "agent/n11/web/app/0", False),
+    (NODE, NODE, False),
+    ("issuer/i1", NODE, True),
+    ("issuer/i1", "issuer/i2", False),
+    ("issuer/i1", "monitor/n1", False),
+    ("issuer/i1", "nodes/n1", False),
+    ("controller/c1", NODE, False),
+    ("broker/b1", "node/b1", False),
+    (AGENT, "agent/n1/web/app/1", False),
+]
+
+
+@pytest.mark.parametrize(("who", "whom", "may"), NAMINGS, ids=[f"{who} {whom}" for who, whom, _ in NAMINGS])
+def test_who_may_be_certified_by_whom(who, whom, may):
+    assert may_name(who, whom) == may
+
+
+# Certificates ---------------------------------------------------------------------------------------------------------
+
+
+WIDER = [
+    # what is changed in the certificate of an agent by its node, and what the refusal names beside the agent
+    ({"issuer": "node/n2"}, NODE),
+    ({"subject": "monitor/n2"}, NODE),
+    ({"depth": 1}, NODE),
+    ({"depth": -1}, NODE),
+    ({"publish": ("/",)}, NODE),
+    ({"quota": 100_001}, NODE),
+    ({"not_before": -1}, NODE),
+    ({"not_after": 1}, NODE),
+]
+
+
+def changed(certificate, above, changes):
+    """A certificate with changes; a time is so many seconds after that of the one above."""
+    moved = {name: getattr(above, name) + changes[name] for name in ("not_before", "not_after") if name in changes}
+    return replace(certificate, **{**changes, **moved})
+
+
+@pytest.mark.parametrize(("changes", "names"), WIDER, ids=str)
+def test_a_certificate_that_goes_beyond_its_issuer_s_says_how(realm, changes, names):
+    above, below = realm.identities[NODE].certificate, realm.identities[AGENT].certificate
+    assert widens(above, below) == ""
+    wide = changed(below, above, changes)
+    told = widens(above, wide)
+    assert wide.subject in told
+    assert names in told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"depth": 0}, {"quota": 100_000}, {"quota": 0}, {"publish": ()}, {"read": ()}, {"not_before": 1}, {"not_after": -1}],
+    ids=str,
+)
+def test_a_certificate_may_have_all_that_its_issuer_has_or_less(realm, changes):
+    above, below = realm.identities[NODE].certificate, realm.identities[AGENT].certificate
+    assert widens(above, changed(below, above, changes)) == ""
+
+
+GIVEN = [
+    # a name, the depth of its delegations, and its quota
+    ("root", 3, DEFAULT_QUOTA),
+    ("issuer/i1", 2, DEFAULT_QUOTA),
+    ("operator/alice", 1, DEFAULT_QUOTA),
+    (NODE, 1, 100_000),
+    ("broker/b1", 0, DEFAULT_QUOTA),
+    ("controller/c1", 0, DEFAULT_QUOTA),
+    ("monitor/n1", 0, 1_000),
+    (AGENT, 0, 64),
+]
+
+
+@pytest.mark.parametrize(("name", "depth", "quota"), GIVEN)
+def test_the_root_s_certificate_gives_what_the_role_may_have(realm, name, depth, quota):
+    one = root_issued(name, realm.root, key=realm.key("k"), now_s=realm.now, serial=b"s" * 16)
+    told = one.certificate
+    assert (told.issuer, told.subject, told.public, told.serial) == ("root", name, realm.key("k").public, b"s" * 16)
+    assert (told.issued, told.not_before, told.not_after) == (realm.now, realm.now - SKEW_S, realm.now + YEAR_S)
+    assert (told.depth, told.quota) == (depth, quota)
+    assert (told.publish, told.read) == (publish_patterns(name), read_patterns(name))
+    assert (one.name, one.certificate.role) == (name, name.split("/")[0])
+    assert (told.key_id, one.chain[0].issuer_key_id) == (realm.key("k").key_id, realm.root.key_id)
+
+
+@pytest.mark.parametrize("skew_s", [-(10**9), -100, 0, 100, 10**9])
+def test_a_delegated_certificate_holds_exactly_as_long_as_its_issuer_s_whatever_the_clock_says(realm, skew_s):
+    parent = realm.identities[NODE]
+    child = delegate(AGENT, parent, key=realm.key("k"), now_s=realm.now + skew_s, serial=bytes(16))
+    told, above = child.certificate, parent.certificate
+    assert (told.not_before, told.not_after) == (above.not_before, above.not_after)
+    assert above.not_before <= told.issued <= above.not_after
+    if skew_s in (0, 100):
+        assert told.issued == realm.now + skew_s
+    assert (told.issuer, child.chain[1:]) == (NODE, parent.chain)
+    assert widens(above, told) == ""
+
+
+def test_a_delegate_of_a_delegate_may_go_no_deeper(realm):
+    issuer = realm.identities["issuer/i1"]
+    depths = [one.certificate.depth for one in realm.identities["agent/n9/web/app/0"].chain]
+    assert (depths, issuer.certificate.depth) == ([0, 1, 2], 2)
+    shallow = realm.below("node/n9", realm.below("node/n9", issuer))
+    assert shallow.certificate.depth == 0
+
+
+def test_a_certificate_of_a_name_that_no_source_may_have_is_not_made(realm):
+    with pytest.raises(InputError, match="'node'") as caught:
+        certify(
+            "node", bytes(32), issuer="root", signer=realm.root, now_s=realm.now, lifetime_s=1, serial=bytes(16),
+        )  # fmt: skip
+    assert caught.value.code == "trust.name"
+    assert "node/n1" in caught.value.next
+
+
+def test_a_certificate_has_a_largest_size(realm):
+    with pytest.raises(UnusableEventError, match=str(MAX_BYTES)) as caught:
+        TrustStore(realm.realm).add(bytes(MAX_BYTES + 1))
+    assert caught.value.code == "trust.certificate"
+    with pytest.raises(UnusableEventError) as caught:
+        TrustStore(realm.realm).add(bytes(MAX_BYTES))
+    assert caught.value.code == "event.form"
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_trust_file_holds_the_realm_its_roots_and_all_that_is_known_in_order(realm, key_id):
+    store = realm.store()
+    realm.revoke(store, NODE)
+    realm.revoke(store, AGENT)
+    told = cbor2.loads(store.export())
+    assert (told["realm"], told["roots"]) == ("test", [realm.root.public])
+    raws = {one.raw for identity in realm.identities.values() for one in identity.chain}
+    assert told["certificates"] == sorted(raws)
+    assert told["revoked"] == sorted([key_id(name), realm.root.key_id] for name in (NODE, AGENT))
+
+
+def test_a_trust_file_is_checked_by_what_its_reader_brings(realm):
+    raw, seen = realm.store().export(), []
+
+    def believes(*told):
+        seen.append(told)
+        return True
+
+    forged = cbor2.loads(raw)
+    store = TrustStore.from_export(canonical(forged), verify=believes)
+    assert len(seen) == len(forged["certificates"])
+    assert store.open(realm.says(AGENT, STATUS))
+
+
+def test_a_realm_may_have_several_roots_and_old_ones_hold_what_they_signed(realm):
+    new = realm.key("new root")
+    store = TrustStore(Realm(name="test", roots=(new.public, realm.root.public)))
+    store.add(realm.identities[NODE].chain[0].raw)
+    store.add(root_issued("node/n3", new, key=realm.key("n3"), now_s=realm.now, serial=bytes(16)).chain[0].raw)
+    assert store.open(realm.says(NODE, "node/n1/heartbeat"))
+    assert store.open(realm.says("node/n3", "node/n3/heartbeat", key=realm.key("n3")))
+    assert not store.may_revoke(realm.root.key_id, new.key_id)
+
+
+def test_an_identity_of_another_key_is_refused_as_such_and_a_file_that_is_none_as_unreadable(realm):
+    told = cbor2.loads(dump(realm.identities[NODE]))
+    for raw in (b"", canonical({**told, "seed": SecretKey(bytes(32)).seed}), canonical({**told, "chain": []})):
+        with pytest.raises(InputError, match=r"alice\.key") as caught:
+            load(raw, where="alice.key")
+        assert caught.value.code == "trust.identity"
+        assert caught.value.next
+
+
+def test_a_refused_key_is_shown_and_so_is_the_length_of_a_seed():
+    with pytest.raises(InputError, match="ff" * 32) as caught:
+        link_key(b"\xff" * 32)
+    assert caught.value.code == "trust.key"
+    with pytest.raises(InputError, match="31") as caught:
+        SecretKey(bytes(31))
+    assert caught.value.code == "trust.key"
+    assert repr(SecretKey(bytes(32))) == f"SecretKey({SecretKey(bytes(32)).key_id.hex()})"
+
+
+# Grants ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grant_holds_no_pattern_that_another_one_covers():
+    for name in ("operator/alice", "issuer/i1", NODE, AGENT, "broker/b1", "controller/c1", "monitor/n1", "root"):
+        patterns = publish_patterns(name)
+        assert list(patterns) == sorted(set(patterns))
+        for pattern in patterns:
+            topic = pattern.replace("+", "z") + ("z" if pattern.endswith("/") else "")
+            assert [other for other in patterns if matches(other, topic)] == [pattern]
+
+
+READERS = [
+    ("agent/n1/web/app/0", {"broker/", "config/", "node/n1/", "service/web/", "app/web/", "tombstone/service/web"}),
+    ("monitor/n1", {"broker/", "config/", "node/"}),
+    (NODE, {"/"}),
+    ("operator/alice", {"/"}),
+]
+
+
+@pytest.mark.parametrize(("name", "patterns"), READERS)
+def test_an_agent_and_a_monitor_read_what_concerns_them_and_all_others_everything(name, patterns):
+    assert set(read_patterns(name)) == patterns

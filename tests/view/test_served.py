@@ -1,0 +1,59 @@
+"""Where a slot's instance is reached now (rule A9)."""
+
+import pytest
+
+from dsmt.event import records as r
+from dsmt.view import Fleet
+from dsmt.view.served import served
+from tests.controllers.build import Realm, key
+
+SERVED = [
+    # the slot's node, the one that keeps its copy and its generation; who says that it is ready, and in which generation;
+    # who is dead; and by whom it is served
+    ("n1", None, 1, {"n1": 1}, (), "n1"),
+    ("n1", None, 1, {}, (), None),
+    ("n1", None, 1, {"n1": -1}, (), None),
+    ("n1", None, 1, {"n2": 1}, (), None),
+    ("n1", None, 1, {"n1": 2}, (), None),
+    ("n1", None, 2, {"n1": 1}, (), "n1"),
+    ("n1", None, 1, {"n1": 1}, ("n1",), None),
+    ("n1", "n2", 2, {"n2": 1}, (), "n2"),
+    ("n1", "n2", 2, {"n1": 2, "n2": 1}, (), "n1"),
+    ("n2", "n1", 2, {"n1": 1, "n2": 2}, (), "n2"),
+    ("n1", "n2", 2, {"n1": 2, "n2": 1}, ("n1",), "n2"),
+    ("n1", "n2", 2, {"n1": -2, "n2": 1}, (), "n2"),
+    (None, None, 0, {"n1": 3}, (), "n1"),
+    (None, None, 0, {"n1": 3, "n2": 4, "n3": 2}, (), "n2"),
+]
+
+
+@pytest.mark.parametrize("case", SERVED, ids=str)
+def test_of_what_is_ready_where_the_slot_was_given_the_greatest_generation_is_reached(case: tuple) -> None:
+    node, keeps, generation, ready, dead, by = case
+    realm = Realm("n1", "n2", "n3")
+    for _ in range(generation):
+        previous = None if keeps is None else r.Previous(node=keeps, generation=1, deadline_ms=0)
+        slot = r.Slot(node=node, spec="operator/alice#1-1", revision=1, desired="running", previous=previous)
+        realm.say("controller/c1", "service/web/slot/app/0", slot)
+    for at, told in ready.items():
+        endpoint = r.Endpoint(address=f"of {at}", ports={}, generation=abs(told), ready=told > 0)
+        realm.say(f"agent/{at}/web/app/0", f"service/web/endpoint/app/0/{at}", endpoint)
+    for gone in dead:
+        realm.verdict(gone)
+    entry = realm.view.slot(key(0))
+    found = None if entry is None else served(Fleet(realm.view, realm.now_ms, "b1"), entry)
+    assert (None if found is None else (found.node, found.endpoint.address)) == (by and (by, f"of {by}"))
+
+
+def test_what_a_node_serves_that_has_left_is_not_reached_and_what_is_only_suspect_is() -> None:
+    realm = Realm("n1")
+    endpoint = r.Endpoint(address="a", ports={}, generation=1, ready=True)
+    realm.say("agent/n1/web/app/0", "service/web/endpoint/app/0/n1", endpoint)
+
+    def reached() -> bool:
+        return served(Fleet(realm.view, realm.now_ms, "b1"), realm.view.slot(key(0))) is not None
+
+    realm.close("n1")
+    assert reached()
+    realm.verdict("n1", state="left", road="operator")
+    assert not reached()

@@ -1,0 +1,189 @@
+"""Whose word on an attachment counts, which brokers are lost, and what of a node's sources counts (rules F1, F2, F4)."""
+
+from typing import Any
+
+import pytest
+
+from dsmt.event.records import Session
+from dsmt.event.status import Layer, State
+from dsmt.view import Fleet
+from dsmt.view.liveness import NAMED_MOST, judged
+from dsmt.view.sessions import Sessions, is_closed, is_open, word
+from tests.controllers.build import Realm, key
+
+
+class Told:
+    """A broker's word."""
+
+    def __init__(self, state: Any = "open", attachment: int = 1, since_ms: int = 5, how: Any = None) -> None:
+        self.record = Session(
+            attachment=attachment, state=state, how=how, since_ms=since_ms, incarnation=1, pid=1, version="", address=""
+        )
+
+
+def fleet(realm: Realm, broker: str = "b1") -> Fleet:
+    return Fleet(realm.view, realm.now_ms, broker)
+
+
+NEWEST = [
+    # the words of brokers on one source, and whose counts
+    ({"b1": Told(attachment=1), "b2": Told(attachment=2)}, "b2"),
+    ({"b1": Told(attachment=2, since_ms=1), "b2": Told(attachment=1, since_ms=9)}, "b1"),
+    ({"b1": Told(since_ms=5), "b2": Told(since_ms=6)}, "b2"),
+    ({"b2": Told(), "b1": Told()}, "b1"),
+]
+
+
+@pytest.mark.parametrize(("words", "newest"), NEWEST, ids=str)
+def test_the_greatest_attachment_decides_then_the_later_word_then_the_lower_broker(words: dict, newest: str) -> None:
+    for order in (list(words), list(reversed(words))):
+        sessions: Sessions[Told] = Sessions()
+        for broker in order:
+            sessions.put(broker, "node/n1", words[broker])
+        attachments = sessions.of["node/n1"]
+        assert attachments.newest == (newest, words[newest])
+        assert attachments.attachment == words[newest].record.attachment
+        assert (attachments.source, attachments.words) == ("node/n1", words)
+
+
+def test_a_word_that_is_taken_back_counts_no_more_and_with_the_last_one_the_source_is_unknown() -> None:
+    sessions: Sessions[Told] = Sessions()
+    older, newer = Told(attachment=1), Told(attachment=2)
+    sessions.put("b1", "node/n1", older)
+    sessions.put("b2", "node/n1", newer)
+    assert sessions.put("b2", "node/n1", None).newest == ("b1", older)
+    gone = sessions.put("b1", "node/n1", None)
+    assert (gone.newest, gone.attachment, word(gone, {}), sessions.of) == (None, 0, None, {})
+    assert sessions.put("b1", "node/n1", None).newest is None
+
+
+LOST = [
+    # what brokers say of the link to b9, who asks, and since when b9 is lost
+    ({}, "b1", None),
+    ({"b1": Told("open")}, "b1", None),
+    ({"b1": Told("silent", since_ms=7)}, "b1", 7),
+    ({"b1": Told("closed", since_ms=7)}, "broker/b1", 7),
+    ({"b1": Told("open"), "b2": Told("closed", 9)}, "b1", None),
+    ({"b2": Told("closed", since_ms=8)}, "b1", 8),
+    ({"b2": Told("closed", since_ms=8), "b3": Told("open", 2)}, "b1", None),
+    ({"b2": Told("open", 2), "b3": Told("closed", 3, since_ms=4)}, "", 4),
+    ({"b9": Told("closed", 9)}, "b1", None),
+    ({"b9": Told("open", 9), "b2": Told("closed", since_ms=8)}, "b1", 8),
+    ({"b1": Told("closed")}, "b9", None),
+]
+
+
+@pytest.mark.parametrize(("words", "attached", "since"), LOST, ids=str)
+def test_a_broker_is_lost_by_the_word_of_the_one_that_is_asked_from_or_else_of_any_other(
+    words: dict, attached: str, since: int | None
+) -> None:
+    sessions: Sessions[Told] = Sessions()
+    for broker, told in words.items():
+        sessions.put(broker, "broker/b9", told)
+    assert sessions.lost(attached) == ({} if since is None else {"b9": since})
+
+
+def test_a_broker_of_which_nothing_is_said_any_more_is_not_lost() -> None:
+    sessions: Sessions[Told] = Sessions()
+    sessions.put("b1", "broker/b9", Told("closed"))
+    sessions.put("b1", "broker/b9", None)
+    assert (sessions.lost("b1"), sessions.brokers) == ({}, set())
+
+
+def test_a_word_of_a_lost_broker_is_unknown_since_it_was_lost_or_since_the_word_if_that_is_later() -> None:
+    sessions: Sessions[Told] = Sessions()
+    told = Told("open", since_ms=5)
+    said = sessions.put("b1", "node/n1", told)
+    assert word(said, {}) == ("open", 5, "b1", told)
+    assert word(said, {"b2": 9}) == ("open", 5, "b1", told)
+    assert word(said, {"b1": 9}) == ("unknown", 9, "b1", told)
+    assert word(said, {"b1": 3}) == ("unknown", 5, "b1", told)
+
+
+@pytest.mark.parametrize(
+    ("states", "opened", "closed"),
+    [
+        ([], False, True),
+        ([("open", None)], True, False),
+        ([("closed", "peer")], False, True),
+        ([("closed", "timeout")], False, False),
+        ([("closed", None)], False, False),
+        ([("silent", None)], False, False),
+        ([("silent", "peer")], False, False),
+        ([("closed", "peer"), ("open", None)], True, False),
+        ([("closed", "peer"), ("silent", None)], False, False),
+        ([("closed", "peer"), ("closed", "peer")], False, True),
+    ],
+)
+def test_a_node_is_open_when_one_source_is_and_closed_when_all_closed_themselves(
+    states: list, opened: bool, closed: bool
+) -> None:
+    sessions: Sessions[Told] = Sessions()
+    words = [word(sessions.put("b1", f"node/n{i}", Told(state, how=how)), {}) for i, (state, how) in enumerate(states)]
+    assert (is_open(words), is_closed(words)) == (opened, closed)
+
+
+# The fleet ------------------------------------------------------------------------------------------------------------
+
+
+def sources(realm: Realm, node: str) -> list[str]:
+    return ["/".join(one.held.signed.event.topic.split("/")[3:]) for one in fleet(realm).words(node)]
+
+
+def test_what_counts_of_a_node_is_its_manager_first_then_its_monitor_and_the_agents_of_what_is_left_there() -> None:
+    realm = Realm("n1")
+    for index in range(3):
+        realm.session(f"agent/n1/web/app/{index}", "closed", how="peer")
+    assert sources(realm, "n1") == ["node/n1", "monitor/n1"]
+    realm.status(key(0), "n1", State.INSTALLED, layer=Layer.CONTAINER)
+    realm.status(key(1), "n1", State.GONE, layer=Layer.CONTAINER)
+    realm.status(key(2), "n2", State.INSTALLED, layer=Layer.CONTAINER)
+    assert sources(realm, "n1") == ["node/n1", "agent/n1/web/app/0", "monitor/n1"]
+    realm.session("agent/n1/web/app/1", "open")
+    assert sources(realm, "n1") == ["node/n1", "agent/n1/web/app/0", "agent/n1/web/app/1", "monitor/n1"]
+    assert sources(realm, "n9") == []
+
+
+@pytest.mark.parametrize("source", ["agent/n1/web/app/x", "agent/n1/web/app", "agent/n1/web/app/0/1"])
+def test_an_agent_whose_name_is_of_no_slot_counts_only_while_it_is_open(source: str) -> None:
+    realm = Realm("n1")
+    realm.session(source, "closed", how="peer")
+    assert sources(realm, "n1") == ["node/n1", "monitor/n1"]
+    realm.session(source, "open")
+    assert source in sources(realm, "n1")
+
+
+def test_a_verdict_names_so_many_sources_agents_last_and_the_sum_of_the_others() -> None:
+    realm = Realm("n1")
+    for index in range(NAMED_MOST):
+        realm.session(f"agent/n1/web/app/{index:03}", "open", attachment=3)
+    named, others = judged(realm.view.nodes["n1"])
+    assert (len(named), others) == (NAMED_MOST, 6)
+    assert {"node/n1", "monitor/n1"} < set(named)
+    assert list(named)[:2] == ["monitor/n1", "node/n1"]
+    assert "agent/n1/web/app/126" not in named
+    assert judged(Realm("n2").view.nodes["n2"]) == ({"monitor/n2": 1, "node/n2": 1}, 0)
+
+
+def test_members_are_the_nodes_with_attributes_that_have_not_left() -> None:
+    realm = Realm("n3", "n1", "n2", "n4")
+    realm.session("node/n5", "open")
+    realm.verdict("n2", state="left", road="operator")
+    realm.verdict("n3")
+    seen = fleet(realm)
+    assert seen.members == ("n1", "n3", "n4")
+    assert [seen.state(node) for node in ("n1", "n2", "n3", "n5")] == ["alive", "left", "dead", "alive"]
+    assert seen.speaking == ("n1", "n4")
+    assert seen.dead_after_ms == 5000
+    assert fleet(Realm()).speaking == ()
+    assert fleet(Realm("n1")).speaking == ("n1",)
+
+
+def test_a_verdict_is_given_until_it_is_undone() -> None:
+    realm = Realm("n1")
+    said = realm.verdict("n1")
+    assert fleet(realm).verdict("n1").signed == said
+    assert fleet(realm).verdict("n9") is None
+    realm.attach("n1")
+    assert fleet(realm).verdict("n1") is None
+    assert fleet(realm).state("n1") == "alive"
