@@ -646,14 +646,14 @@ async def test_a_client_sends_again_what_its_outbox_holds_and_says_what_it_has_n
     emissions = [alice.emit(Draft("user/t", {"n": n})) for n in range(3)]
     for one in emissions:
         await one.acknowledged()
-    alice._uplink = alice._publisher._uplink
-    alice._publisher._uplink = None
+    alice._queue = alice._publisher._queue
+    alice._publisher._queue = None
     waiting = alice.emit(Draft("user/t", {"n": 3}))
     assert alice._publisher.missing(waiting.id.incarnation, [(1, waiting.id.sequence + 2)]) == (
         (1, waiting.id.sequence - 1),
         (waiting.id.sequence + 1, waiting.id.sequence + 2),
     )
-    alice._publisher._uplink = alice._uplink
+    alice._publisher._queue = alice._queue
     alice.flush()
     await waiting.acknowledged()
 

@@ -100,8 +100,8 @@ async def test_facts_of_hundreds_of_commands_are_offered_with_all_their_certific
         events = [one.signed for one in got.arrived]
     broker = await blank(r, broker, holder)
     sent: list[tuple[f.Frame, int]] = []
-    post = holder._uplink.post
-    holder._uplink.post = lambda frame, *parts: (sent.append((frame, len(parts))), post(frame, *parts))[1]
+    post = holder._queue.post
+    holder._queue.post = lambda frame, *parts: (sent.append((frame, len(parts))), post(frame, *parts))[1]
     holder.offer([*events, *events])
     await until(lambda: all(broker._store.winner(one.event.topic) for one in events))
     brought = [count for frame, count in sent if isinstance(frame, f.Certificates)]

@@ -141,7 +141,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("reader", "text"), REFUSED, ids=str)
+@pytest.mark.parametrize(("reader", "text"), REFUSED, ids=lambda one: getattr(one, "__name__", None))
 def test_what_is_refused_is_repeated_and_what_to_write_is_said(reader, text):
     with pytest.raises(WrongValueError) as caught:
         reader(text)

@@ -34,7 +34,7 @@ NEWEST = [
 ]
 
 
-@pytest.mark.parametrize(("words", "newest"), NEWEST, ids=str)
+@pytest.mark.parametrize(("words", "newest"), NEWEST, ids=range(len(NEWEST)))
 def test_the_greatest_attachment_decides_then_the_later_word_then_the_lower_broker(words: dict, newest: str) -> None:
     for order in (list(words), list(reversed(words))):
         sessions: Sessions[Told] = Sessions()
@@ -73,7 +73,7 @@ LOST = [
 ]
 
 
-@pytest.mark.parametrize(("words", "attached", "since"), LOST, ids=str)
+@pytest.mark.parametrize(("words", "attached", "since"), LOST, ids=range(len(LOST)))
 def test_a_broker_is_lost_by_the_word_of_the_one_that_is_asked_from_or_else_of_any_other(
     words: dict, attached: str, since: int | None
 ) -> None:
