@@ -137,7 +137,7 @@ REFUSED = [
     *((quantities.parse_percent, text) for text in ("0%", "101%", "100.1%", "25", "-1%", "0.0000001%", "1000%", "x%", "")),
     *((quantities.parse_signal, text) for text in ("15", "SIG", "TERMINATE", "", "SIGSIGTERM")),
     *((quantities.parse_duration, text) for text in ("10", "1h1h", "1m1h", "0.1ms", "", "s")),
-    *((quantities.parse_size, text) for text in ("1", "1M", "1 MiB", "0.3KiB", "", "00", "9223372036854775808kB")),
+    *((quantities.parse_size, text) for text in ("1", "1M", "1 MiB", "", "00", "9223372036854775808kB")),
 ]
 
 
