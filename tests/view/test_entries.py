@@ -6,6 +6,7 @@ from dsmt.event import records as r
 from dsmt.event.order import MAX_STEP
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
+from dsmt.view import index
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from tests.controllers.build import START_MS, signed
@@ -193,7 +194,10 @@ def test_what_stands_now_was_first_said_by_the_revision_that_the_spec_names_or_b
 def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_is_there_first():
     def service(spec, **slots):
         places = {("app", 0): slots.get("first"), ("app", 1): slots.get("second"), ("db", 0): slots.get("third")}
-        return ServiceEntry("web", spec=spec, slots={place: SlotEntry(fact=one) for place, one in places.items()})
+        entry = ServiceEntry("web", spec=spec, slots={place: SlotEntry(fact=one) for place, one in places.items()})
+        for place, one in places.items():
+            index._refuse(entry, place, None, one)
+        return entry
 
     old, now, gone = fact(refused=3), fact(refused=4), fact(refused=5, desired="gone")
     assert service(spec_held(4)).refusal() is None
