@@ -6,6 +6,7 @@ from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.summaries import Brake
+from dsmt.operations.words.sentences import quoted
 from dsmt.operations.write import braking
 
 
@@ -34,8 +35,7 @@ def hold(ctx: CliContext, reason: str) -> None:
     if done.kept:
         print("  it was held already; nothing was changed")
     elif done.replaced_by is not None:
-        their = f': "{one_line(done.replaced_reason)}"' if done.replaced_reason else ""
-        print(f"  this replaces the hold of {done.replaced_by}{their}")
+        print(one_line(f"  this replaces the hold of {done.replaced_by}{quoted(done.replaced_reason)}"))
 
 
 @command()
@@ -53,8 +53,7 @@ def _print(ctx: CliContext, brake: Brake) -> None:
     if ctx.json:
         document(brake)
     elif brake.held:
-        their = f': "{brake.reason}"' if brake.reason else ""
-        print(page([f"brake HELD by {brake.by}{their}: nothing is replaced; dsmt brake release goes on"]))
+        print(page([f"brake HELD by {brake.by}{quoted(brake.reason)}: nothing is replaced; dsmt brake release goes on"]))
     elif brake.on:
         silent = ", ".join(brake.silent)
         print(f"brake ON: {len(brake.silent)} of {brake.total} nodes went silent at once: {silent}")

@@ -78,7 +78,8 @@ class CliContext:
             return
 
         def tell(text: str) -> None:
-            send(sys.stderr, f"\r\x1b[K{fitted(one_line(text), columns(sys.stderr) - 1)}")
+            room = columns(sys.stderr)
+            send(sys.stderr, f"\r\x1b[K{fitted(one_line(text), None if room is None else room - 1)}")
 
         try:
             yield tell

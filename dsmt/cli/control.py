@@ -137,7 +137,7 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
     else:
         print(f"{target}: {counted(count, 'instance')}")
         print(page(screens.applied(done)))
-    return 1 if done.outcome in ("rolled_back", "parked") else 0
+    return int(done.failed)
 
 
 @command()

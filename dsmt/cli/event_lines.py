@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.cli.printing import one_line, painted
+from dsmt.cli.printing import fitted, one_line, painted
 from dsmt.event.envelope import Event
 from dsmt.operations.words.sentences import needs_a_person, predicate, severity, speaker, subject
 from dsmt.operations.words.times import local
@@ -29,7 +29,7 @@ def event_line(event: Event, width: int | None) -> str:
     text = f"{head}{said:<{_SAID}} {who}"
     if width is not None and len(text) > width:
         room = max(_LEAST, width - len(head) - len(who) - 1)
-        text = cut(f"{head}{cut(said, room):<{room}} {who}", width)
+        text = fitted(f"{head}{fitted(said, room):<{room}} {who}", width)
     return painted(text, severity(event))
 
 
@@ -44,10 +44,5 @@ def notice_line(notice: Notice, now_ms: int, width: int | None) -> str:
     word = notice.type.rsplit(".", 1)[1]
     said = one_line(notice.message)
     if word == "badsignature":
-        return painted(cut(f"{local(now_ms, milli=True)} X {said}; not shown", width), "bad")
-    return painted(cut(f"-- {local(now_ms)} {word.upper()} {said}", width), "warning" if word in _ALARMS else "")
-
-
-def cut(text: str, width: int | None) -> str:
-    """A text of at most `width` columns; `...` tells that it was longer."""
-    return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."
+        return painted(fitted(f"{local(now_ms, milli=True)} X {said}; not shown", width), "bad")
+    return painted(fitted(f"-- {local(now_ms)} {word.upper()} {said}", width), "warning" if word in _ALARMS else "")

@@ -14,16 +14,16 @@ from click.shell_completion import CompletionItem
 
 from dsmt.cli.command import CliContext
 from dsmt.errors import InputError
-from dsmt.operations.read.instances import instances
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.words.targets import Target, slots_of
 
 FILE: Final = "seen.json"
 
 
 def remember(ctx: CliContext, sight: Sight) -> None:
     """Keep the names that are in sight; a home that cannot be written keeps none."""
-    rows = instances(sight)
-    targets = {part for row in rows for part in (row.instance, row.instance.rpartition("/")[0])}
+    keys = [key for name in sight.view.services for key in slots_of(sight.view, Target(name))]
+    targets = {part for key in keys for part in (f"{key.service}/{key.component}", str(key))}
     names = {"targets": sorted({*sight.view.services, *targets}), "nodes": sorted(sight.fleet.members)}
     with suppress(OSError):
         (ctx.home().root / FILE).write_bytes(msgspec.json.encode(names))

@@ -8,6 +8,7 @@ from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, one_line, table, warn
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
+from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import nodesets
 from dsmt.operations.write.applying import Applied
@@ -93,8 +94,7 @@ def _print(ctx: CliContext, found: NodeSet) -> None:
     if ctx.json:
         document(found)
         return
-    their = f': "{found.reason}"' if found.reason else ""
-    print(one_line(f"{found.name} = {found.expression}   by {found.by}{their}"))
+    print(one_line(f"{found.name} = {found.expression}   by {found.by}{quoted(found.reason)}"))
     print(f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}")
     if found.unknown:
         print(f"  neither a set nor a node now: {', '.join(found.unknown)}")

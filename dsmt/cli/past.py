@@ -80,7 +80,7 @@ def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: s
         print(page(screens.applied(done)))
         if wait is None:
             print(f"next: dsmt status {service}")
-    return 1 if done.outcome in ("rolled_back", "parked") else 0
+    return int(done.failed)
 
 
 def _number(text: str) -> int:

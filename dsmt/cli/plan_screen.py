@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dsmt.cli.printing import counted, one_line, page, table
+from dsmt.cli.printing import counted, fitted, one_line, page, table
 from dsmt.operations.read.planning import Difference, Plan
 from dsmt.spec.changes import Change
 from dsmt.spec.quantities import format_duration
@@ -72,9 +72,9 @@ def _change(change: Change) -> list[str]:
     if not change.key:
         return [f"  {'+' if change.old is None else '-'} the component"]
     if change.old is None:
-        return [f"  + {change.key:<20} {_cut(_shown(change.new))}"]
+        return [f"  + {change.key:<20} {fitted(_shown(change.new), _LONGEST)}"]
     if change.new is None:
-        return [f"  - {change.key:<20} {_cut(_shown(change.old))}"]
+        return [f"  - {change.key:<20} {fitted(_shown(change.old), _LONGEST)}"]
     after = "" if change.action in ("none", "rescale") else f"      {change.action}"
     old, new = _shown(change.old), _shown(change.new)
     if old == new:
@@ -90,10 +90,6 @@ def _shown(value: Any) -> str:
     if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
         return text[:8]
     return text
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _apart(old: str, new: str) -> tuple[str, str]:

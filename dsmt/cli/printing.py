@@ -28,7 +28,6 @@ _COLOURS: Final = {
     **dict.fromkeys(("backoff", "parked", "lost", "failed", "dead", "DEAD", "no"), "31"),
     **dict.fromkeys(("DOWN", "DEGRADED", "down", "degraded", "refused"), "31"),
 }
-NO_END: Final = 10_000
 _SEVERITIES: Final = {"bad": "31", "warning": "33", "good": "32"}
 UNWRITTEN: Final = "output.unwritten"
 _COLOUR: Final = "\ud800"
@@ -98,19 +97,18 @@ def page(lines: Iterable[str]) -> str:
 
 def send(stream: Any, text: str) -> None:
     """Write a text of ours as it is, at once."""
-    (stream.send if isinstance(stream, Escaping) else stream.write)(text)
+    _send(stream, text)
     stream.flush()
 
 
-def _send(text: str) -> None:
-    stream: Any = sys.stdout
+def _send(stream: Any, text: str) -> None:
     (stream.send if isinstance(stream, Escaping) else stream.write)(text)
 
 
-def columns(stream: Any = None) -> int:
-    """The columns of a terminal; no end of them where a stream is none, so that nothing that is piped is cut."""
+def columns(stream: Any = None) -> int | None:
+    """The columns of a terminal, 80 when it does not tell; None for a pipe, where no line has an end."""
     stream = sys.stdout if stream is None else stream
-    return shutil.get_terminal_size().columns if stream.isatty() else NO_END
+    return shutil.get_terminal_size((80, 24)).columns if stream.isatty() else None
 
 
 def show(text: str) -> None:
@@ -118,8 +116,10 @@ def show(text: str) -> None:
     print(folded(text, columns()))
 
 
-def folded(text: str, width: int) -> str:
+def folded(text: str, width: int | None) -> str:
     """A screen in a width: a line that is too long is broken at spaces, and goes on two columns further in."""
+    if width is None:
+        return text
     return "\n".join(part for line in text.split("\n") for part in _folded(line, width))
 
 
@@ -133,19 +133,19 @@ def _folded(line: str, width: int) -> list[str]:
     return [first, *rest]
 
 
-def fitted(text: str, width: int) -> str:
-    """A text in a width: what is cut off shows as `...`."""
-    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
+def fitted(text: str, width: int | None) -> str:
+    """A text of at most `width` columns: what is cut off shows as `...`."""
+    return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    _send(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    _send(sys.stdout, msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def line(value: Any) -> None:
     """Print one JSON object on a line of its own."""
-    _send(msgspec.json.encode(value).decode() + "\n")
+    _send(sys.stdout, msgspec.json.encode(value).decode() + "\n")
 
 
 def coloured() -> bool:
@@ -163,7 +163,7 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[st
         parts = []
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
             text = cell.rjust(width) if header[i] in right else cell.ljust(width)
-            parts.append(_painted(text, cell) if paint else text)
+            parts.append(_in_colour(text, _COLOURS.get(cell)) if paint else text)
         return "  ".join(parts).rstrip()
 
     lines = [laid(header, paint=False)]
@@ -173,25 +173,18 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[st
     return "\n".join(lines)
 
 
-def width() -> int | None:
-    """The columns of the terminal, 80 when it does not tell; None into a pipe, which has no end of a line."""
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
-
-
 def painted(text: str, severity: str) -> str:
     """A text in the colour of how bad it is (`bad`, `warning`, `good`), on a terminal."""
-    code = _SEVERITIES.get(severity)
-    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code and coloured() else text
+    return _in_colour(text, _SEVERITIES.get(severity)) if coloured() else text
 
 
 def word(text: str) -> str:
     """A word in the colour that it has, on a terminal."""
-    return _painted(text, text) if coloured() else text
+    return _in_colour(text, _COLOURS.get(text)) if coloured() else text
 
 
-def _painted(text: str, cell: str) -> str:
-    code = _COLOURS.get(cell)
-    return f"{_COLOUR}{code}m{text}{_COLOUR}0m" if code else text
+def _in_colour(text: str, code: str | None) -> str:
+    return text if code is None else f"{_COLOUR}{code}m{text}{_COLOUR}0m"
 
 
 def counted(number: int, thing: str) -> str:

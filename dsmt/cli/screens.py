@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from dsmt.cli.printing import counted, one_line, page, table, word
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, is_problem
+from dsmt.operations.read.instances import Hold, Row, is_problem
 from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
+from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.times import local, milliseconds, span, zone
 from dsmt.operations.write.clocks import FAR_S, difference
 
@@ -39,7 +40,7 @@ def freshness(sight: Sight) -> str:
 def ps(rows: Sequence[Row], sight: Sight) -> str:
     """The screen of `dsmt ps`."""
     header = ("INSTANCE", "STATE", "HEALTH", "NODE", "PID", "PORTS", "RESTARTS", "SINCE")
-    laid = [(_cells(row, sight.now_ms), _below(row, sight)) for row in rows]
+    laid = [(cells(row, sight.now_ms), _below(row, sight)) for row in rows]
     counts = Counter(row.state.value for row in rows)
     summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     last = f"{counted(len(rows), 'instance')}{f': {summary}' if summary else ''}.   {freshness(sight)}"
@@ -69,7 +70,8 @@ def _first_step(sight: Sight, last: str) -> str:
     return f"no service is applied yet\n{_FIRST}\n{last}"
 
 
-def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
+def cells(row: Row, now_ms: int) -> tuple[str, str, str, str, str, str, str, str]:
+    """What `ps` shows of an instance, column by column."""
     ports = " ".join(f"{name}:{port}" for name, port in row.ports.items())
     health = row.health if row.health != "none" else _NONE
     return (
@@ -84,12 +86,16 @@ def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
     )
 
 
+def held(hold: Hold, now_ms: int) -> str:
+    """Who holds an instance, since when, and why."""
+    return f"held by {hold.by} {age(hold.at, now_ms)} ago{quoted(hold.reason)}"
+
+
 def _below(row: Row, sight: Sight) -> list[str]:
     """Why it is not as it should be."""
     lines = []
     if row.held is not None:
-        their = f': "{row.held.reason}"' if row.held.reason else ""
-        lines.append(f"held by {row.held.by} {age(row.held.at, sight.now_ms)} ago{their}; dsmt start {row.instance}")
+        lines.append(f"{held(row.held, sight.now_ms)}; dsmt start {row.instance}")
     elif is_problem(sight, row) and row.reason is not None:
         lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
     if row.stale and row.state is not Shown.LOST:
@@ -110,7 +116,7 @@ def services(found: Sequence[Service], sight: Sight) -> str:
     laid = []
     for one in found:
         ready = f"{one.ready} of {one.wanted}" + (f" ({one.held} held)" if one.held else "")
-        applied = f"{age(one.at, sight.now_ms)} ago by {one.by}" + (f': "{one.note}"' if one.note else "")
+        applied = f"{age(one.at, sight.now_ms)} ago by {one.by}{quoted(one.note)}"
         laid.append(
             ((one.service, ready, revisions(one), one.state, applied), [*_refusal(one), *_acting(one.reason), *_owner(one)])
         )
@@ -201,10 +207,9 @@ def _node_below(node: Node, now_ms: int) -> list[str]:
     lines = []
     if node.mode_by is not None:
         verb = {"excluded": "excluded"}.get(node.mode, "drain")
-        their = f': "{node.mode_reason}"' if node.mode_reason else ""
         going = [one for one in node.left if not one.stays]
         left = f"; {len(going)} to go" if node.mode == "draining" else ""
-        lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{their}{left}")
+        lines.append(f"{verb} by {node.mode_by} {age(node.mode_since, now_ms)} ago{quoted(node.mode_reason)}{left}")
         lines += [f"  {one.instance}: {one.because}" for one in node.left[:LEFT_MOST]]
         more = len(node.left) - LEFT_MOST
         lines += [f"  and {more} more: dsmt ps -a"] if more > 0 else []
@@ -338,8 +343,7 @@ def brake_line(told: Status) -> str:
     """The brake in one line."""
     brake = told.brake
     if brake.held:
-        their = f': "{brake.reason}"' if brake.reason else ""
-        return f"HELD by {brake.by}{their}; dsmt brake release"
+        return f"HELD by {brake.by}{quoted(brake.reason)}; dsmt brake release"
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
     return f"off    {len(brake.silent)} silent, acts above {max(2, brake.total * 20 // 100)}"

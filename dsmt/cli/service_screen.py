@@ -11,12 +11,13 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, is_problem
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service
-from dsmt.operations.words.sentences import predicate, speaker, subject
+from dsmt.operations.words.sentences import predicate, quoted, speaker, subject
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 LAST_EVENTS = 8
 _OUTPUT_LINES = 5
 _ROOM = 66
+_SAID = 48
 _CALM = ("ok", "held", "starting", "removing")
 _STEPS = {"restart": "starts it again", "reinstall": "installs it anew", "recreate": "makes a new container for it"}
 
@@ -26,8 +27,7 @@ def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sigh
     state = word(found.state if found.state in _CALM else found.state.upper())
     ready = f"{found.ready} of {found.wanted} ready" + (f", {found.held} held" if found.held else "")
     lines = [f"{found.service}   {state}   {ready}      realm {realm}   {local(sight.now_ms)} {zone(sight.now_ms)}"]
-    note = f': "{found.note}"' if found.note else ""
-    applied = f"applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{note}"
+    applied = f"applied {screens.age(found.at, sight.now_ms)} ago by {found.by}{quoted(found.note)}"
     lines.append(f"  revision  {screens.revisions(found)}, {applied}")
     if found.refused is not None and found.refused.reason is not None:
         lines.append(f"  refused   {found.refused.reason.message}")
@@ -45,19 +45,15 @@ def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sigh
 
 
 def _cells(row: Row, now_ms: int) -> tuple[str, ...]:
-    ports = " ".join(f"{name}:{port}" for name, port in row.ports.items()) or "-"
-    health = row.health if row.health != "none" else "-"
-    name = f"{row.component}/{row.index}"
-    return name, row.state.value, health, row.node or "-", ports, str(row.restarts), screens.age(row.since, now_ms)
+    _, state, health, node, _, ports, restarts, since = screens.cells(row, now_ms)
+    return f"{row.component}/{row.index}", state, health, node, ports, restarts, since
 
 
 def sick(row: Row, now_ms: int) -> list[str]:
     """What is wrong with an instance, what dsmt does about it, and what you can."""
     name = f"{row.component}/{row.index}"
     if row.held is not None:
-        their = f': "{row.held.reason}"' if row.held.reason else ""
-        said = f"{name}: held by {row.held.by} {screens.age(row.held.at, now_ms)} ago{their}"
-        return [f"  {said}", f"    you    | dsmt start {row.instance}"]
+        return [f"  {name}: {screens.held(row.held, now_ms)}", f"    you    | dsmt start {row.instance}"]
     why = row.reason
     commands = [f"dsmt why {row.instance}", f"dsmt logs {row.instance} --previous"]
     if why is None:
@@ -119,7 +115,8 @@ def _events(service: str, events: Sequence[Event]) -> list[str]:
         about = subject(event).removeprefix(f"{service}/")
         who = speaker(event.source)
         head = f"  {local(event.time_ms, milli=True)}  {about:<8} "
-        room = columns() - len(head) - len(who) - 2
+        width = columns()
+        room = None if width is None else width - len(head) - len(who) - 2
         text = fitted(one_line(said), room)
-        lines.append(f"{head}{text:<{min(48, room)}}  {who}")
+        lines.append(f"{head}{text:<{_SAID if room is None else min(_SAID, room)}}  {who}")
     return lines[-LAST_EVENTS:]

@@ -56,7 +56,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
             print(page(screens.applied(one)))
         if wait is None:
             print(f"next: dsmt status {done[0].service}" if len(done) == 1 else "next: dsmt status")
-    return 1 if any(one.outcome in ("rolled_back", "parked") for one in done) else 0
+    return int(any(one.failed for one in done))
 
 
 @command()

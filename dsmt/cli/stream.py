@@ -9,7 +9,7 @@ import click
 
 from dsmt.cli import event_lines
 from dsmt.cli.command import CliContext, command, seconds
-from dsmt.cli.printing import document, line, width
+from dsmt.cli.printing import columns, document, fitted, line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection
@@ -104,7 +104,7 @@ class _Printer:
         realm, broker = self._connection.realm.name, short(self._connection.bus.broker)
         ends = "; ^C ends" if self._wanted.follow else ""
         told = f"-- realm {realm}, broker {broker}, times {zone(self._connection.bus.now_ms())}, signatures checked{ends} --"
-        sys.stdout.write(event_lines.cut(told, self._width()) + "\n")
+        sys.stdout.write(fitted(told, self._width()) + "\n")
 
     def batch(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -143,7 +143,7 @@ class _Printer:
         sys.stdout.write("".join(f"{one}\n" for one in lines))
 
     def _width(self) -> int | None:
-        return None if self._wide else width()
+        return None if self._wide else columns()
 
 
 @command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document, one_line, page, table, width
+from dsmt.cli.printing import columns, counted, document, one_line, page, table
 from dsmt.cli.why_screen import screen
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read import explaining, fitting
@@ -32,7 +32,7 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
     if ctx.json:
         document(found)
     else:
-        print(page(screen(found, events=events, width=width())))
+        print(page(screen(found, events=events, width=columns())))
 
 
 @command("why-not")

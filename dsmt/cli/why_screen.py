@@ -12,8 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
-from dsmt.cli.event_lines import cut
-from dsmt.cli.printing import counted, one_line
+from dsmt.cli.printing import counted, fitted, one_line
 from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.words.sentences import speaker
 from dsmt.operations.words.times import local, milliseconds
@@ -97,7 +96,7 @@ class _Tree:
 
     def _again(self, one: str, indent: int) -> str:
         link = self._links[one]
-        return cut(f"{' ' * indent}because, as above: {_time(link)}  {one_line(link.says)}", self._width)
+        return fitted(f"{' ' * indent}because, as above: {_time(link)}  {one_line(link.says)}", self._width)
 
     def _event(self, link: Link, indent: int) -> list[str]:
         pad = " " * (indent + _TIME)

@@ -62,6 +62,11 @@ class ComponentContext:
         """What is known of one of its slots."""
         return self.entry.slots.get((key.component, key.index), NO_SLOT)
 
+    @property
+    def _slots(self) -> list[SlotEntry]:
+        """Its slots."""
+        return [slot for (component, _), slot in self.entry.slots.items() if component == self.component.name]
+
     @cached_property
     def chooser(self) -> Chooser:
         """Chooses nodes for it."""
@@ -93,8 +98,7 @@ class ComponentContext:
     @cached_property
     def before(self) -> Good | None:
         """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
-        own = [slot for place, slot in self.entry.slots.items() if place[0] == self.component.name]
-        known = [self.good(slot) for slot in own if slot.fact is not None and slot.fact.record.desired != "gone"]
+        known = [self.good(slot) for slot in self._slots if slot.fact is not None and slot.fact.record.desired != "gone"]
         before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
@@ -128,16 +132,15 @@ class ComponentContext:
             return present
         if told.good == present:
             return present
-        instance = slot.instances.get(node)
-        said = None if instance is None or instance.application is None else instance.application.record
+        said = slot.application(node)
         known = {one for one in (present, told.former, told.good) if one is not None}
-        return said.good if said is not None and said.generation >= fact.version and said.good in known else told.good
+        believed = said is not None and said.record.generation >= fact.version and said.record.good in known
+        return said.record.good if said is not None and believed else told.good
 
     @property
     def ripening(self) -> list[int]:
         """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
-        own = (slot for place, slot in self.entry.slots.items() if place[0] == self.component.name)
-        earlier = [slot for slot in own if slot.fact is not None and slot.fact.record.revision < self.entry.since]
+        earlier = [slot for slot in self._slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
         return [at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
@@ -170,10 +173,10 @@ class ComponentContext:
         fact = slot.fact
         if fact is not None and fact.record.parked:
             return True
-        instance = slot.instances.get(fact.record.node or "") if fact is not None else None
-        if fact is None or instance is None or instance.application is None:
+        held = None if fact is None else slot.application(fact.record.node)
+        if fact is None or held is None:
             return False
-        said = instance.application.record
+        said = held.record
         return said.state is State.FAILED and said.parked and said.generation >= fact.version
 
     # --- writing -------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ def stable(slot: SlotEntry, until_ms: int) -> bool:
 def running_since(slot: SlotEntry) -> int | None:
     """Since when the present generation runs on its node (realm ms); None when it does not."""
     fact = slot.fact
-    instance = slot.instances.get(fact.record.node or "") if fact is not None else None
-    if fact is None or instance is None or instance.application is None:
+    held = None if fact is None else slot.application(fact.record.node)
+    if fact is None or held is None:
         return None
-    said = instance.application.record
+    said = held.record
     return said.since_ms if said.state == "running" and said.generation >= fact.version else None

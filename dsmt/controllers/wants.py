@@ -117,7 +117,7 @@ def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: H
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
-    said = entry.instances[node].application if node in entry.instances else None
+    said = entry.application(node)
     deadline = fact.time_ms + round(update.deadline_s * 1000)
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
@@ -201,7 +201,7 @@ def _keep(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[
     if good is None or good == fact.record.good:
         return None
     node = fact.record.node or ""
-    said = entry.instances[node].application if node in entry.instances else None
+    said = entry.application(node)
     if context.is_anew and good.spec == context.spec_id != fact.record.spec:
         return ProposedAction(key, "keep", (context.spec.id,), "what was good in it was signed anew")
     until = None if said is None else said.signed.event.expires_ms
@@ -280,7 +280,7 @@ def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: He
     ):
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
-        said = entry.instances[node].application if node in entry.instances else None
+        said = entry.application(node)
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
         return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid | context.chooser.parked, forced=True)
     fault = context.chooser.stays(node)

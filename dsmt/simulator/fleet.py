@@ -229,8 +229,8 @@ class Fleet:
     def said(self, slot: str, node: str) -> State | None:
         """The state of a slot on a node, as its agent says it."""
         entry = self._entry(slot)
-        instance = None if entry is None else entry.instances.get(node)
-        return None if instance is None or instance.application is None else instance.application.record.state
+        said = None if entry is None else entry.application(node)
+        return None if said is None else said.record.state
 
     def _entry(self, slot: str) -> SlotEntry | None:
         service, component, index = slot.split("/")

@@ -107,6 +107,11 @@ class SlotEntry:
             return None
         return self.control.record.leave or (None if self.fact is None else self.fact.record.node)
 
+    def application(self, node: str | None) -> Held[Status] | None:
+        """What was said last of the application on a node."""
+        instance = None if node is None else self.instances.get(node)
+        return None if instance is None else instance.application
+
     @property
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted."""

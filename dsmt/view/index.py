@@ -256,7 +256,7 @@ class Index:
         """Another revision governs the slots of a component: all of them are concerned."""
         dirty.services.add(service.name)
         for (name, index), slot in service.slots.items():
-            if name == component and slot.fact is not None and slot.fact.record.node is not None:
+            if name == component:
                 self._occupy(SlotKey(service.name, name, index), slot, dirty)
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
@@ -318,9 +318,8 @@ def _key(levels: list[str]) -> SlotKey:
 
 def _is_parked(slot: SlotEntry | None, node: str) -> bool:
     """Whether the application on a node is parked."""
-    instance = None if slot is None else slot.instances.get(node)
-    said = None if instance is None or instance.application is None else instance.application.record
-    return said is not None and said.parked and said.state is not State.GONE
+    said = None if slot is None else slot.application(node)
+    return said is not None and said.record.parked and said.record.state is not State.GONE
 
 
 def _served(slot: SlotEntry | None, node: str) -> tuple[bool, int]:

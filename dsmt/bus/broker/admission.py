@@ -105,9 +105,13 @@ class Admission:
         payer = charged(chain)
         return "" if payer is None else payer.subject
 
+    def _charged(self, certificate: Certificate) -> Certificate | None:
+        """Whose certificate pays for what the holder of a certificate does."""
+        return charged(self._trust.chain(certificate.key_id, certificate.subject))
+
     def _payer(self, certificate: Certificate) -> str:
-        """Who pays for what the holder of a certificate does."""
-        payer = charged(self._trust.chain(certificate.key_id, certificate.subject))
+        """Who that is."""
+        payer = self._charged(certificate)
         return "" if payer is None else payer.subject
 
     def introduced(self, session: Session, raws: tuple[bytes, ...]) -> None:
@@ -178,7 +182,7 @@ class Admission:
 
     def _check_room(self, name: str, certificate: Certificate, presence: Presence) -> None:
         """Raises `RefusedError` where one more session fact is more than the ancestor of a source may have (rule 7)."""
-        payer = charged(self._trust.chain(certificate.key_id, certificate.subject))
+        payer = self._charged(certificate)
         if payer is None or presence.attachment_of(name):
             return
         own, every = Live(*self._store.live(payer.subject)), Live(*self._store.live(None))

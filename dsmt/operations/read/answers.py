@@ -16,7 +16,7 @@ from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.members import find
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import predicate, sentence, subject
+from dsmt.operations.words.sentences import predicate, quoted, sentence, subject
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, milliseconds, span
 from dsmt.view.sessions import word
@@ -49,17 +49,15 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     return f"{target}: {count} ready{f', because {sentence(cause)}' if cause is not None else ''}"
 
 
-def _since(sight: Sight, at: str | None) -> str:
-    if at is None:
-        return ""
-    ms = milliseconds(at)
-    return f" since {local(ms)} ({span(sight.now_ms - ms)})"
+def _since(sight: Sight, ms: int | None) -> str:
+    return "" if ms is None else f" since {local(ms)} ({span(sight.now_ms - ms)})"
 
 
 def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) -> str:
     own = [signed for signed in begin if subject(signed.event) == row.instance] or begin
     cause = _brought(own, found)
-    since, where = _since(sight, row.since), f" on {row.node}" if row.node is not None else ""
+    since = _since(sight, None if row.since is None else milliseconds(row.since))
+    where = f" on {row.node}" if row.node is not None else ""
     failed = cause is not None and cause.type == "dsmt.status"
     ready = {"ready": " and is ready", "unready": " and is not ready"}.get(row.health, "")
     match row.state:
@@ -110,14 +108,12 @@ def _of_node(sight: Sight, name: str) -> str:
     verdict = sight.fleet.verdict(name)
     words = sight.fleet.words(name)
     since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
-    since = "" if since_ms is None else f" since {local(since_ms)} ({span(sight.now_ms - since_ms)})"
-    how = f"node/{name} is {row.liveness}{since}"
+    how = f"node/{name} is {row.liveness}{_since(sight, since_ms)}"
     if row.evidence is not None:
         how += f": {row.evidence}"
     elif words:
         how += f", connected to {words[0].broker}"
-    their = f': "{row.mode_reason}"' if row.mode_reason else ""
-    return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{their}"
+    return how if row.mode == "active" else f"{how}; it is {row.mode} by {row.mode_by}{quoted(row.mode_reason)}"
 
 
 def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
@@ -128,7 +124,7 @@ def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
     again = "" if started is None or started.data.get("previous_incarnation") is None else "; it had run before"
     version = "" if started is None else f", version {started.data.get('version')}"
     since_ms = said.since_ms if said is not None and said.state != "open" else None if started is None else started.time_ms
-    since = "" if since_ms is None else f" since {local(since_ms)} ({span(sight.now_ms - since_ms)})"
+    since = _since(sight, since_ms)
     if said is not None and said.state != "open":
         return f"{source} is {said.state}{since}: {predicate(said.held.signed.event)}"
     return f"{source} is up{since}{version}{again}"

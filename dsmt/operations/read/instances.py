@@ -308,9 +308,8 @@ def _reason(sight: Sight, key: SlotKey, entry: SlotEntry, node: str | None, seen
 
 def _failed_before(entry: SlotEntry, node: str | None) -> Reason | None:
     """Why the try before this one failed, here or on the node that an instance was moved from for that."""
-    here = None if node is None else entry.instances.get(node)
-    said = None if here is None or here.application is None else here.application.record
-    tried = [] if said is None or said.attempt <= 1 else [said]
+    said = entry.application(node)
+    tried = [] if said is None or said.record.attempt <= 1 else [said.record]
     if not tried and entry.fact is not None and entry.fact.record.moves:
         others = [one.application for name, one in entry.instances.items() if name != node and one.application is not None]
         tried = [held.record for held in sorted(others, key=lambda held: held.time_ms)[-1:]]

@@ -15,7 +15,7 @@ from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
-from dsmt.operations.words.sentences import person
+from dsmt.operations.words.sentences import person, quoted
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry
@@ -224,8 +224,9 @@ def _revocation(sight: Sight, entry: NodeEntry) -> str | None:
     if ended is None:
         return None
     by, their = person(str(ended.event.data.get("by", ""))), ended.event.data.get("reason")
-    why = f': "{their}"' if their else ""
-    return f"its key was revoked by {by}{why}, and it cannot attach with it; next: dsmt cert rotate node/{entry.name}"
+    return (
+        f"its key was revoked by {by}{quoted(their)}, and it cannot attach with it; next: dsmt cert rotate node/{entry.name}"
+    )
 
 
 def _evidence(sight: Sight, entry: NodeEntry) -> str | None:

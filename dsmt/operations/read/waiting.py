@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
+from dsmt.event.records import Status
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running
@@ -190,13 +191,18 @@ async def moved(bus: Bus, target: Target, *, limit_s: float | None, tell: Tell |
 
 def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
     """By instance: which generation it tries, for which time."""
-    found = {}
-    for row in instances(sight, target):
-        entry = sight.view.slot(row.key)
-        instance = None if entry is None or row.node is None else entry.instances.get(row.node)
-        said = None if instance is None else instance.application
-        found[row.instance] = (0, 0) if said is None else (said.record.generation, said.record.attempt)
-    return found
+    return {row.instance: _tries(sight, row) for row in instances(sight, target)}
+
+
+def _tries(sight: Sight, row: Row) -> tuple[int, int]:
+    said = _application(sight, row)
+    return (0, 0) if said is None else (said.generation, said.attempt)
+
+
+def _application(sight: Sight, row: Row) -> Status | None:
+    entry = sight.view.slot(row.key)
+    said = None if entry is None else entry.application(row.node)
+    return None if said is None else said.record
 
 
 async def retried(
@@ -207,7 +213,7 @@ async def retried(
     def done(sight: Sight, row: Row) -> bool:
         if is_ready(sight, row):
             return True
-        if row.state in _FAILED and tries(sight, target)[row.instance] > before.get(row.instance, (0, 0)):
+        if row.state in _FAILED and _tries(sight, row) > before.get(row.instance, (0, 0)):
             why = "" if row.reason is None else f": {row.reason.message}"
             said = f"{row.instance} was tried again and failed{why}"
             raise FailedError("retry.failed", said, next=f"dsmt logs {row.instance} --previous")
@@ -245,10 +251,8 @@ async def _all_done(
 
 def _behind(sight: Sight, row: Row) -> bool:
     """Whether the instance that runs is of an older generation than its slot."""
-    entry = sight.view.slot(row.key)
-    instance = None if entry is None or row.node is None else entry.instances.get(row.node)
-    said = None if instance is None else instance.application
-    return said is None or said.record.generation < row.generation
+    said = _application(sight, row)
+    return said is None or said.generation < row.generation
 
 
 async def ended(bus: Bus, service: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:

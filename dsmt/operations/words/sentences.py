@@ -111,7 +111,8 @@ def _raw(data: dict[str, Any]) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def _their(reason: str) -> str:
+def quoted(reason: str | None) -> str:
+    """What somebody gave as a reason, as it stands behind what he did; nothing for none."""
     return f': "{reason}"' if reason else ""
 
 
@@ -174,9 +175,9 @@ def _slot(event: Event, slot: r.Slot) -> str:
 def _control(_: Event, will: r.SlotControl) -> str:
     moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
     if will.hold is not None:
-        return f"{moves}is held stopped by {person(will.hold.by)}{_their(will.hold.reason)}"
+        return f"{moves}is held stopped by {person(will.hold.by)}{quoted(will.hold.reason)}"
     restart = f"restart {will.restart}, " if will.restart else ""
-    return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{_their(will.reason)}"
+    return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
 
 
 _CLOSED: Final = {"peer": "the peer closed it", "timeout": "it timed out"}
@@ -193,7 +194,7 @@ def _session(event: Event, said: r.Session) -> str:
 
 def _spec(event: Event, fact: r.SpecFact) -> str:
     verb = "is removed" if fact.removed else f"is r{event.version}, applied"
-    return f"{verb} by {person(fact.by)}{_their(fact.reason)}"
+    return f"{verb} by {person(fact.by)}{quoted(fact.reason)}"
 
 
 def _health(_: Event, said: r.Health) -> str:
@@ -211,7 +212,7 @@ def _endpoint(event: Event, said: r.Endpoint) -> str:
 
 def _node_control(_: Event, will: r.NodeControl) -> str:
     verb = {"active": "is in use", "draining": "drains", "excluded": "is excluded"}[will.mode]
-    return f"{verb}, says {person(will.by)}{_their(will.reason)}"
+    return f"{verb}, says {person(will.by)}{quoted(will.reason)}"
 
 
 def _attributes(_: Event, told: r.NodeAttributes) -> str:
@@ -221,7 +222,7 @@ def _attributes(_: Event, told: r.NodeAttributes) -> str:
 
 def _command(_: Event, told: r.Command) -> str:
     their = told.arguments.get("reason")
-    return f"gets {told.verb} from {speaker(told.asker)}{_their(their if isinstance(their, str) else '')}"
+    return f"gets {told.verb} from {speaker(told.asker)}{quoted(their if isinstance(their, str) else '')}"
 
 
 def _probe(event: Event, said: r.Probe) -> str:
@@ -234,12 +235,12 @@ def _probe(event: Event, said: r.Probe) -> str:
 
 def _brake(_: Event, told: r.Brake) -> str:
     verb = "is held: nothing is replaced" if told.held else "is released"
-    return f"{verb}, says {person(told.by)}{_their(told.reason)}"
+    return f"{verb}, says {person(told.by)}{quoted(told.reason)}"
 
 
 def _clock(event: Event, told: r.ClockWord) -> str:
     broker = event.topic.rsplit("/", 1)[1]
-    return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{_their(told.reason)}"
+    return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{quoted(told.reason)}"
 
 
 def _lines(_: Event, told: r.LogLines) -> str:
@@ -255,7 +256,7 @@ def keeper_died(said: r.KeeperReplaced) -> str:
 
 def _revoked(event: Event, said: r.Revoked) -> str:
     key = "" if said.name else f" {event.topic.split('/')[2]}"
-    return f"has its key{key} revoked by {person(said.by)}{_their(said.reason)}"
+    return f"has its key{key} revoked by {person(said.by)}{quoted(said.reason)}"
 
 
 _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
@@ -272,7 +273,7 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.trimmed": lambda _, said: f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}",
     "dsmt.source.started": lambda _, said: f"starts, version {said.version}",
     "dsmt.service.spec": _spec,
-    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}{_their(said.reason)}",
+    "dsmt.nodeset": lambda _, said: f"is {said.expression}, says {person(said.by)}{quoted(said.reason)}",
     "dsmt.slot.control": _control,
     "dsmt.slot": _slot,
     "dsmt.status": _status,
@@ -283,7 +284,7 @@ _SAYINGS: Final[Mapping[str, Callable[[Event, Any], str]]] = {
     "dsmt.log": _lines,
     "dsmt.decision": lambda _, said: f"decides {len(said.produced)} facts at row {said.row} of {said.broker}",
     "dsmt.trust.revoked": _revoked,
-    "dsmt.tombstone": lambda _, said: f"has ended, says {person(said.by)}{_their(said.reason)}",
+    "dsmt.tombstone": lambda _, said: f"has ended, says {person(said.by)}{quoted(said.reason)}",
     "dsmt.config.brake": _brake,
     "dsmt.config.clock": _clock,
 }

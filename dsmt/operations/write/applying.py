@@ -57,6 +57,11 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     warnings: list[str] = []
 
+    @property
+    def failed(self) -> bool:
+        """Whether what was asked for did not become so."""
+        return self.outcome in ("rolled_back", "parked")
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -234,7 +239,6 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
 
 async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> Applied:
     base = base_of(sight.view, spec.service)
-    wanted = sum(component.instances or 0 for component in spec.components.values())
     identity = plan_id(spec.service, base, spec) if planned else None
     entry = sight.view.services.get(spec.service)
     fact = SpecFact(spec=to_plain(spec), by=by, reason=reason)
@@ -243,7 +247,13 @@ async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reaso
         if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
             return unchanged(sight, spec.service, base, plan=identity)
     revision = await say_spec(bus, sight, fact, spec.service)
-    return Applied(service=spec.service, revision=revision, plan=identity, outcome="applied", ready=0, wanted=wanted)
+    return said_now(spec, revision, plan=identity)
+
+
+def said_now(spec: ServiceSpec, revision: int, *, plan: str | None = None) -> Applied:
+    """What to say of a spec that was applied just now: nothing of it is ready yet."""
+    wanted = sum(component.instances or 0 for component in spec.components.values())
+    return Applied(service=spec.service, revision=revision, plan=plan, outcome="applied", ready=0, wanted=wanted)
 
 
 def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = None) -> Applied:

@@ -20,8 +20,9 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.write.applying import Applied, changed, current, say_spec, unchanged
+from dsmt.operations.write.applying import Applied, changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft
@@ -112,8 +113,7 @@ def _held_already(row: Row) -> str:
     """Who holds an instance, and why."""
     if row.held is None:
         return "it is not held"
-    their = f': "{row.held.reason}"' if row.held.reason else ""
-    return f"held by {row.held.by}{their}"
+    return f"held by {row.held.by}{quoted(row.held.reason)}"
 
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
@@ -257,7 +257,6 @@ async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: st
 
 
 async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpec, *, fact_reason: str, by: str) -> Applied:
-    wanted = sum(component.instances or 0 for component in after.components.values())
     held = sight.view.services[after.service].spec
     revision = 0 if held is None else held.version
     if after == before:
@@ -269,8 +268,7 @@ async def _respec(bus: Bus, sight: Sight, before: ServiceSpec, after: ServiceSpe
     fact = SpecFact(spec=to_plain(after), by=by, reason=fact_reason)
     revision = await say_spec(bus, sight, fact, after.service)
     warnings = [said for _, said in unknown_names(sight, after)]
-    done = Applied(service=after.service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
-    return msgspec.structs.replace(done, warnings=warnings)
+    return msgspec.structs.replace(said_now(after, revision), warnings=warnings)
 
 
 def spec_of(sight: Sight, service: str) -> Held[SpecFact]:

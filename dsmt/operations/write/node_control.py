@@ -12,7 +12,7 @@ from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Tell, until
-from dsmt.operations.words.sentences import person
+from dsmt.operations.words.sentences import person, quoted
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus
 from dsmt.view.liveness import judged
@@ -87,14 +87,13 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Co
         said = f"the data of {', '.join(waiting)} is on {name}, and waits for it; nothing was done"
         raise InputError("node.data", said, next=f"dsmt move {waiting[0]} --accept-data-loss, or --yes")
     attachments, others = judged(entry)
-    their = f': "{reason}"' if reason else ""
     record = NodeVerdict(
         state="left",
         road="operator",
         attachments=attachments,
         others=others,
         evidence=(),
-        message=f"removed by {person(by)}{their}",
+        message=f"removed by {person(by)}{quoted(reason)}",
         since_ms=sight.now_ms,
     )
     await say(bus, [follow(sight.view, f"node/{name}/verdict", record, subject=f"node/{name}")])

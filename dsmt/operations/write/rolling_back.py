@@ -12,7 +12,7 @@ from dsmt.event.records import SpecFact
 from dsmt.operations.read.past import Past, past
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import look
-from dsmt.operations.write.applying import Applied, current, say_spec, unchanged
+from dsmt.operations.write.applying import Applied, current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 
 
@@ -36,8 +36,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     why = f"back to r{number}" + (f": {reason}" if reason else "")
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False, since=0)
     revision = await say_spec(bus, sight, again, service)
-    wanted = sum(component.instances or 0 for component in spec.components.values())
-    return Applied(service=service, revision=revision, plan=None, outcome="applied", ready=0, wanted=wanted)
+    return said_now(spec, revision)
 
 
 def _chosen(service: str, fact: SpecFact, told: Past) -> int:
