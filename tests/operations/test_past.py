@@ -94,6 +94,15 @@ def test_a_rollback_to_a_revision_by_its_number_and_to_none_that_is_there(tmp_pa
     run(tmp_path, work)
 
 
+def test_a_rollback_wants_the_instances_of_the_revision_that_it_goes_back_to(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        more = r.SpecFact(spec=spec(web(5, component="env: {LOG: '4'}\n")), by="alice", reason="")
+        await applying.say_spec(alice, await look(alice), more, "web")
+        assert (await rollback(alice, "web", 2, by="alice", reason="")).wanted == 1
+
+    run(tmp_path, work)
+
+
 def test_a_second_hold_of_the_brake_keeps_the_first_reason_or_names_it(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         first = await braking.hold(alice, by="operator/bob", reason="new switches")

@@ -103,6 +103,17 @@ def test_a_follower_asks_a_new_agent_of_the_same_node_from_where_it_was() -> Non
     assert answers.bus.emitted[1].data["arguments"]["after"] == {"stdout": 4}
 
 
+def test_an_agent_whose_name_is_of_no_slot_ends_nothing() -> None:
+    answers = Answers()
+    name = "agent/n1/web/app/x"
+    begun = signed(name, f"source/{name}", {"x": 1}, incarnation=START_MS + 1)
+    script: list[Step] = [answers.say("one", upto=4), came(begun, live=True), answers.say("two")]
+    answers.bus = ScriptedBus(script, view(placed("n1")), now_ms=START_MS)
+    found = read(answers.bus, Wanted(5, follow=True), count=2, target="web")
+    assert [one.line for one in found if isinstance(one, Line)] == ["one", "two"]
+    assert len(answers.bus.emitted) == 1
+
+
 def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_logs, "ANSWER_S", 0.05)
     with pytest.raises(TimedOutError, match="the agent of web/app/0 did not answer"):

@@ -166,7 +166,8 @@ class _Reader:
                 self._moved = True
                 if event.type == "dsmt.source.started":
                     _, service, component, index = event.topic.rsplit("/", 3)
-                    self._again.add(SlotKey(service, component, int(index)))
+                    if index.isdecimal():  # a node may name an agent as it likes
+                        self._again.add(SlotKey(service, component, int(index)))
         return found
 
     def _lines(self, event: Event) -> list[Item]:

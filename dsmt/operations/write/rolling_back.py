@@ -14,6 +14,7 @@ from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import look
 from dsmt.operations.write.applying import Applied, current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
+from dsmt.spec.plain import from_plain
 
 
 async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: str) -> Applied:
@@ -22,7 +23,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
     One that was refused is gone back to only by its name. Raises `NotFoundError`, `InputError` when there is none.
     """
     sight = await look(bus)
-    spec, fact = current(sight, service)
+    _, fact = current(sight, service)
     told = await past(bus, sight, service)
     number = _chosen(service, fact, told) if to is None else to
     if number not in told.specs:
@@ -35,6 +36,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
         return unchanged(sight, service, 0 if standing is None else standing.version)
     why = f"back to r{number}" + (f": {reason}" if reason else "")
     again = msgspec.structs.replace(before, by=by, reason=why, removed=False, since=0)
+    spec = from_plain(again.spec)  # one that nobody can read is not applied
     revision = await say_spec(bus, sight, again, service)
     return said_now(spec, revision)
 
