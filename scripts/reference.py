@@ -9,6 +9,7 @@ from typing import Final
 
 from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
+from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, transitions
@@ -102,6 +103,26 @@ def frames() -> str:
     return "\n".join(lines) + "\n"
 
 
+def precedence() -> str:
+    """What a slot wants, rule by rule, from the tables of `dsmt/controllers/wants.py`."""
+
+    def about(rule: Callable[..., object]) -> str:
+        return (rule.__doc__ or "").partition("\n\n")[0].strip()
+
+    place, on_a_node, lost = "a slot that is on no node", "on a node that lives, or may", "on a node that is dead or has left"
+    lines = [
+        "# What a slot wants\n",
+        "Controllers ask these rules in their order; the first that asks for an action has its way. At what pace that is done",
+        "`dsmt/controllers/service.py` says, and where it goes `dsmt/controllers/placement.py`.\n",
+        f"- {place}: it is placed, where a node runs it already or has its data there.\n",
+    ]
+    for title, table in ((on_a_node, wants.ON_A_NODE), (lost, wants.ON_A_LOST_NODE)):
+        lines += [f"## A slot {title}\n", "| | rule | asks for an action when |", "|---|---|---|"]
+        lines += [f"| {n} | `{rule.__name__.strip('_')}` | {about(rule)} |" for n, rule in enumerate(table, 1)]
+        lines.append("")
+    return "\n".join(lines)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "topics.md": topics,
     "reasons.md": reasons,
@@ -109,6 +130,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "service-file.md": file_keys,
     "commands.md": commands,
     "frames.md": frames,
+    "precedence.md": precedence,
 }
 
 

@@ -48,7 +48,7 @@ class Agenda:
         whole = {*dirty.services, *due, *self._asked} - {""}
         slots = set(dirty.slots)
         for node in dirty.nodes:
-            slots |= view.rooms.room(node).slots.keys() | view.orphans.get(node, set())
+            slots |= view.allocations.node(node).slots.keys() | view.orphans.get(node, set())
         if dirty.nodes:
             whole |= self._needs_full_pass | self._unschedulable | view.roaming
         scope: dict[str, set[tuple[str, int]] | None] = dict.fromkeys(sorted(whole))

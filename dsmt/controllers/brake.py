@@ -114,7 +114,7 @@ class _Queue:
 
     def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
         view, waits = self._fleet.view, []
-        for key in sorted(view.rooms.room(node).slots):
+        for key in sorted(view.allocations.node(node).slots):
             component, slot = replaced(view, key), view.slot(key)
             if component is None or slot is None or slot.fact is None:
                 continue
@@ -160,7 +160,7 @@ def _falling(fleet: Fleet) -> list[str]:
 
 def _owns(view: View, node: str) -> bool:
     """Whether a node owns slots that would be replaced."""
-    return any(replaced(view, key) is not None for key in view.rooms.room(node).slots)
+    return any(replaced(view, key) is not None for key in view.allocations.node(node).slots)
 
 
 def _recent(view: View, now_ms: int) -> dict[EventId, int]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 import msgspec
 
 from dsmt.controllers.brake import Brake
+from dsmt.controllers.each_node import indexes_of_nodes
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
+from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.replacing import running_since
 from dsmt.event.envelope import EventId
 from dsmt.event.records import Good, Slot, SlotControl, SpecFact
@@ -22,16 +23,6 @@ from dsmt.view.allocation import need_of
 NO_SLOT: Final = SlotEntry()
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What deciding one service has brought together so far."""
-
-    intents: list[Intent] = field(default_factory=list)
-    wakes: list[int] = field(default_factory=list)
-    needs_full_pass: bool = False
-    unschedulable: bool = False
-
-
 class ComponentContext:
     """One component of one service, at one time."""
 
@@ -39,20 +30,17 @@ class ComponentContext:
         self,
         fleet: Fleet,
         brake: Brake,
+        plan: Plan,
         *,
         entry: ServiceEntry,
         spec: Held[SpecFact],
         component: ComponentSpec,
-        outcome: Outcome,
     ) -> None:
-        self.fleet, self.brake, self.entry, self.spec = fleet, brake, entry, spec
+        self.fleet, self.brake, self.plan, self.entry, self.spec = fleet, brake, plan, entry, spec
         self.component = component
         """What governs its slots: what stands or, where that was refused, what was gone back to."""
-        self.outcome = outcome
         self.now_ms = fleet.now_ms
         self.spec_id = str(spec.id)
-        self.nodes: dict[int, str] = {}
-        """With `each_node`: which node an index stands for."""
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -70,7 +58,12 @@ class ComponentContext:
     @cached_property
     def chooser(self) -> Chooser:
         """Chooses nodes for it."""
-        return Chooser(self.fleet, self.entry.name, self.component)
+        return Chooser(self.fleet, self.entry.name, self.component, allocations=self.plan.allocations)
+
+    @cached_property
+    def nodes(self) -> dict[int, str]:
+        """With `each_node`: which node an index stands for."""
+        return indexes_of_nodes(self.fleet, self.entry, self.chooser) if self.component.each_node else {}
 
     @property
     def rolls_in_place_only(self) -> bool:
@@ -181,16 +174,15 @@ class ComponentContext:
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def write(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> bool:
-        """Say a slot fact, unless the winner says it already (A13); whether it was said. It takes what governs it."""
+    def say(self, key: SlotKey, slot: Slot, cause: tuple[EventId, ...], because: str) -> Outcome:
+        """Say a slot fact, unless the winner says it already (A13). It takes what governs it."""
         intent = slot_intent(key, self.slot(key), slot, cause, because)
         if intent is None:
-            return False
-        self.outcome.intents.append(intent)
+            return NOTHING
         node = None if slot.desired == "gone" else slot.node
         refuses = self.refusal is None and slot.refused >= self.entry.since
-        self.fleet.view.rooms.put(key, node, need_of(self.runs(slot) if refuses else self.component))
-        return True
+        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else self.component))
+        return Outcome((intent,))
 
     def control(self, slot: SlotEntry) -> SlotControl:
         """The operator's will for a slot."""

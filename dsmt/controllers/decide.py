@@ -1,7 +1,7 @@
 """Decide: from a view and a time to the facts that move what is observed toward what is desired (rule R6).
 
 Rule 1: it reads facts, the time, and what a decision event records beside them (the attached broker, `may_accuse`);
-    nothing else. The view is as before when it returns.
+    nothing else; and it changes nothing but its own plan.
 Rule 2: verdicts on nodes come first, and are facts before anything follows from them.
 Rule 3: `RULESET` is raised whenever the same inputs may give another decision; a test hashes golden ones (H4).
 """
@@ -16,6 +16,7 @@ from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.controllers.placement import Chooser
+from dsmt.controllers.plan import Plan
 from dsmt.controllers.replacing import replaced
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
@@ -50,20 +51,19 @@ def decide(
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
     needs_full_pass, unschedulable = set(), set()
-    names = view.services if scope is None else scope
-    with view.rooms.trial():
-        for name in sorted(names):
-            entry = view.services.get(name)
-            if entry is None:
-                continue
-            outcome = decide_service(fleet, held, entry, None if scope is None else scope[name])
-            intents += outcome.intents
-            if outcome.wakes:
-                wakes[name] = min(outcome.wakes)
-            if outcome.needs_full_pass:
-                needs_full_pass.add(name)
-            if outcome.unschedulable:
-                unschedulable.add(name)
+    plan = Plan(view)
+    for name in sorted(view.services if scope is None else scope):
+        entry = view.services.get(name)
+        if entry is None:
+            continue
+        outcome = decide_service(fleet, held, entry, plan, None if scope is None else scope[name])
+        intents += outcome.intents
+        if outcome.wakes:
+            wakes[name] = min(outcome.wakes)
+        if outcome.needs_full_pass:
+            needs_full_pass.add(name)
+        if outcome.unschedulable:
+            unschedulable.add(name)
     return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), braked=held.on)
 
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Final
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import Outcome, gone, slot_intent
+from dsmt.controllers.context import gone, slot_intent
 from dsmt.controllers.intents import Intent
+from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.records import Good, Slot, Tombstone
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
@@ -27,6 +28,8 @@ ORPHAN_MS: Final = 10 * 60_000
 ORPHANS_AT_ONCE: Final = 100
 """How many of them may live of one node."""
 
+_LOOK_AGAIN: Final = Outcome(needs_full_pass=True)
+
 Places = Collection[tuple[str, int]]
 """Slots of one service: (component, index)."""
 
@@ -34,83 +37,82 @@ Places = Collection[tuple[str, int]]
 def end_slots(
     fleet: Fleet,
     brake: Brake,
+    plan: Plan,
     entry: ServiceEntry,
     places: Iterable[tuple[str, int]],
-    outcome: Outcome,
     *,
     good: Callable[[str, SlotEntry], Good | None] = lambda _component, _slot: None,
-) -> None:
+) -> Outcome:
     """Tell slots that are not wanted to be gone. `good` tells which revision was good last in a slot of a component."""
+    outcomes = []
     for component, index in places:
         slot, key = entry.slots[component, index], SlotKey(entry.name, component, index)
         fact, spec = slot.fact, entry.spec
         if slot.quarantined or spec is None:
             continue
         if fact is None:
-            _end_orphan(fleet, brake, key, slot, outcome)
+            outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
-            ended = gone(fact.record, good(component, slot))
-            _publish(fleet, key, slot_intent(key, slot, ended, (spec.id,), because), outcome)
+            intent = slot_intent(key, slot, gone(fact.record, good(component, slot)), (spec.id,), because)
+            if intent is not None:
+                plan.allocations.release(key)
+                outcomes.append(Outcome((intent,)))
+    return Outcome.merged(outcomes)
 
 
-def _publish(fleet: Fleet, key: SlotKey, intent: Intent | None, outcome: Outcome) -> None:
-    if intent is not None:
-        outcome.intents.append(intent)
-        fleet.view.rooms.release(key)
-
-
-def end_orphans(fleet: Fleet, brake: Brake, entry: ServiceEntry, places: Places, outcome: Outcome) -> None:
+def end_orphans(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry, places: Places) -> Outcome:
     """Tell what runs of a service with no spec and no slot fact to be gone."""
-    for component, index in sorted(place for place in places if place in entry.slots):
-        slot = entry.slots[component, index]
-        if slot.fact is None and not slot.quarantined:
-            _end_orphan(fleet, brake, SlotKey(entry.name, component, index), slot, outcome)
+    found = {place: entry.slots[place] for place in sorted(places) if place in entry.slots}
+    return Outcome.merged(
+        _end_orphan(fleet, brake, plan, SlotKey(entry.name, *place), slot)
+        for place, slot in found.items()
+        if slot.fact is None and not slot.quarantined
+    )
 
 
-def _end_orphan(fleet: Fleet, brake: Brake, key: SlotKey, slot: SlotEntry, outcome: Outcome) -> None:
+def _end_orphan(fleet: Fleet, brake: Brake, plan: Plan, key: SlotKey, slot: SlotEntry) -> Outcome:
     """Rule 2: a node runs what no fact asks for. Of which revision it is nobody knows: the fact names none."""
     told = [(node, said) for node in slot.holders if (said := slot.instances[node].orphan) is not None]
     found = [(node, said) for node, said in told if fleet.state(node) == "alive"]
     if not found:
-        return
+        return NOTHING
     if brake.on:
-        outcome.needs_full_pass = True
-        return
-    node, said = next((one for one in found if _has_room(fleet, one[0])), (None, None))
+        return Outcome(needs_full_pass=True)
+    node, said = next((one for one in found if _has_room(fleet, plan, one[0])), (None, None))
     if node is None or said is None:
-        return
+        return NOTHING
     slot_fact = Slot(node=node, spec=str(said.id), revision=0, desired="gone")
     because = f"{node} reports that it runs {key} with no slot fact, and no spec wants it"
     intent = slot_intent(key, slot, slot_fact, tuple(each.id for _, each in found), because)
-    if intent is not None:
-        fleet.ending[node] += 1
-        outcome.intents.append(replace(intent, ttl_ms=ORPHAN_MS))
+    if intent is None:
+        return NOTHING
+    plan.endings[node] += 1
+    return Outcome((replace(intent, ttl_ms=ORPHAN_MS),))
 
 
-def _has_room(fleet: Fleet, node: str) -> bool:
-    return len(fleet.view.ended.get(node, ())) + fleet.ending[node] < ORPHANS_AT_ONCE
+def _has_room(fleet: Fleet, plan: Plan, node: str) -> bool:
+    return len(fleet.view.ended.get(node, ())) + plan.endings[node] < ORPHANS_AT_ONCE
 
 
-def remove(fleet: Fleet, brake: Brake, entry: ServiceEntry, outcome: Outcome) -> None:
+def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outcome:
     """Rule 3."""
     spec = entry.spec
     if spec is None:
-        return
-    outcome.needs_full_pass = True
-    end_slots(fleet, brake, entry, sorted(entry.slots), outcome)
-    if outcome.intents:
-        return
+        return NOTHING
+    ends = end_slots(fleet, brake, plan, entry, sorted(entry.slots))
+    if ends.intents:
+        return Outcome.merged((ends, _LOOK_AGAIN))
     for slot in entry.slots.values():
         if slot.quarantined or any(fleet.state(node) not in ("dead", "left") for node in slot.holders):
-            return
+            return _LOOK_AGAIN
     last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
     if fleet.now_ms < last + BURIAL_MS:
-        outcome.wakes.append(last + BURIAL_MS)
-        return
+        return Outcome(wakes=(last + BURIAL_MS,), needs_full_pass=True)
     topic = f"tombstone/service/{entry.name}"
     record = Tombstone(by=spec.record.by, reason=spec.record.reason)
     because = f"{entry.name} was removed by {spec.record.by}, and nothing of it is left"
     before = fleet.view.winner(topic)
     epoch = spec.signed.event.epoch
-    outcome.intents.append(Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name))
+    intent = Intent(topic, record, before, (spec.id,), because, epoch=epoch, subject=entry.name)
+    return Outcome((intent,), needs_full_pass=True)

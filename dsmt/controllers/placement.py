@@ -21,7 +21,7 @@ from dsmt.spec import nodeset
 from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
-from dsmt.view.allocation import RING, Room, SlotKey, need_of, place_on_ring
+from dsmt.view.allocation import RING, AllocationLedger, NodeAllocation, SlotKey, need_of, place_on_ring
 
 CLAUSES: Final = (
     "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",
@@ -42,11 +42,13 @@ class Misfit(NamedTuple):
 
 
 class Chooser:
-    """Chooses nodes for one component, at one time. What it chose must be put into the rooms before the next choice."""
+    """Chooses nodes for one component, at one time. What it chose is put into `allocations` before the next choice."""
 
-    def __init__(self, fleet: Fleet, service: str, component: ComponentSpec) -> None:
+    def __init__(
+        self, fleet: Fleet, service: str, component: ComponentSpec, *, allocations: AllocationLedger | None = None
+    ) -> None:
         self.fleet = fleet
-        self.rooms = fleet.view.rooms
+        self.allocations = fleet.view.allocations if allocations is None else allocations
         self.service = service
         self.component = component
         self.need = need_of(component)
@@ -56,7 +58,7 @@ class Chooser:
     @property
     def own(self) -> dict[str, int]:
         """How many instances of the component each node has."""
-        return self.rooms.own(self.service, self.component.name)
+        return self.allocations.own(self.service, self.component.name)
 
     # --- the node set --------------------------------------------------------------------------------------------
 
@@ -112,40 +114,40 @@ class Chooser:
 
     def faults(self, node: str, avoid: Iterable[str] = ()) -> Iterator[Misfit]:
         """All that keeps an instance off a node, in the order of `CLAUSES`; a clause may be failed in several ways."""
-        room = self.rooms.room(node)
-        yield from self._admitting(node, room)
+        taken = self.allocations.node(node)
+        yield from self._admitting(node, taken)
         if node in avoid:
             yield Misfit("avoid", f"it is to leave {node}, or is parked there")
-        yield from self._room(node, room)
+        yield from self._room(node, taken)
 
     def admits(self, node: str) -> Misfit | None:
         """The first clause that a node fails for what it runs already, and so has room for."""
-        return next(self._admitting(node, self.rooms.room(node)), None)
+        return next(self._admitting(node, self.allocations.node(node)), None)
 
-    def _admitting(self, node: str, room: Room) -> Iterator[Misfit]:
-        yield from self._in_set(node, room)
+    def _admitting(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
+        yield from self._in_set(node, taken)
         state = self.fleet.state(node)
         if state != "alive":
             yield Misfit(state, f"{node} is {state}")
         entry = self.fleet.view.nodes.get(node)
         if entry is not None and entry.mode != "active":
             yield Misfit("mode", f"{node} is {entry.mode}")
-        yield from self._able(node, room)
+        yield from self._able(node, taken)
 
     def stays(self, node: str) -> Misfit | None:
         """What lastingly forbids a node to keep an instance that it has; None when it may."""
-        return next(self._lasting(node, self.rooms.room(node)), None)
+        return next(self._lasting(node, self.allocations.node(node)), None)
 
-    def _lasting(self, node: str, room: Room) -> Iterator[Misfit]:
-        yield from self._in_set(node, room)
-        yield from self._able(node, room)
+    def _lasting(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
+        yield from self._in_set(node, taken)
+        yield from self._able(node, taken)
 
-    def _in_set(self, node: str, room: Room) -> Iterator[Misfit]:
-        if (self.members is not None and node not in self.members) or room.attributes is None:
+    def _in_set(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
+        if (self.members is not None and node not in self.members) or taken.attributes is None:
             yield Misfit("nodes", f"{node} is not in {self.component.nodes}")
 
-    def _able(self, node: str, room: Room) -> Iterator[Misfit]:
-        component, attributes = self.component, room.attributes
+    def _able(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
+        component, attributes = self.component, taken.attributes
         if attributes is None:
             return
         if attributes.accepts:
@@ -167,15 +169,15 @@ class Chooser:
                 if wanted is not None and name not in driver.enforces:
                     yield Misfit("limits", f"driver {component.driver} on {node} cannot enforce limits.{name}")
 
-    def _room(self, node: str, room: Room) -> Iterator[Misfit]:
+    def _room(self, node: str, taken: NodeAllocation) -> Iterator[Misfit]:
         for other in self.component.apart:
             service, _, component = other.rpartition("/")
-            if node in self.rooms.own(service or self.service, component):
+            if node in self.allocations.own(service or self.service, component):
                 yield Misfit("apart", f"{other} is on {node}")
         for port in self.need.ports:
-            if port in room.ports:
+            if port in taken.ports:
                 yield Misfit("ports", f"port {port[1]} is taken on {node}")
-        free = room.free()
+        free = taken.free()
         if self.need.cpu > free.cpu:
             yield Misfit("cpu", f"needs {self.need.cpu / 1000:g} cores, {free.cpu / 1000:g} are free on {node}")
         if self.need.disk > free.disk:
@@ -188,7 +190,7 @@ class Chooser:
     # --- spread --------------------------------------------------------------------------------------------------
 
     def _group(self, node: str) -> str:
-        attributes = self.rooms.room(node).attributes
+        attributes = self.allocations.node(node).attributes
         return "" if attributes is None else attributes.labels.get(self.component.spread.by.removeprefix("label:"), "")
 
     def _group_count(self, node: str) -> int:
@@ -221,7 +223,7 @@ class Chooser:
         if self.members is not None or by.startswith("label:") or self.component.spread.strict:
             node = self._best_of(self.candidates(), key, avoid)
         elif by == "none":
-            fitting = (n for n in self.rooms.in_order(place_on_ring(str(key))) if self.misfit(n, avoid) is None)
+            fitting = (n for n in self.allocations.in_order(place_on_ring(str(key))) if self.misfit(n, avoid) is None)
             node = next(fitting, None)
         else:
             node = self._walk(key, avoid)
@@ -233,7 +235,7 @@ class Chooser:
         return min(fitting, key=lambda node: self._score(node, place_on_ring(str(key))), default=None)
 
     def _score(self, node: str, start: int) -> tuple[int, ...]:
-        count, memory, ring, _ = self.rooms.room(node).order()
+        count, memory, ring, _ = self.allocations.node(node).order()
         by_node = 0 if self.component.spread.by == "none" else self.own.get(node, 0)
         return self._group_count(node), by_node, count, memory, (ring - start) % RING
 
@@ -242,7 +244,7 @@ class Chooser:
         start = place_on_ring(str(key))
         top = max(self.own.values(), default=0)
         for level in range(0 if avoid else self._level, top + 1):
-            for node in self.rooms.in_order(start):
+            for node in self.allocations.in_order(start):
                 if self.own.get(node, 0) == level and self.misfit(node, avoid) is None:
                     return node
             if not avoid:
@@ -278,7 +280,7 @@ class Chooser:
                 )
 
     def _no_room(self, what: str, nodes: list[str]) -> Reason:
-        free = {node: getattr(self.rooms.room(node).free(), what) for node in nodes}
+        free = {node: getattr(self.allocations.node(node).free(), what) for node in nodes}
         best = max(nodes, key=lambda node: (free[node], node))
         need = getattr(self.need, what)
 

@@ -22,16 +22,18 @@ Rule 7: what an agent said dies by itself within a day. So the fact of a slot on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.pinning import home_of, is_there, lets_go
+from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Good, Slot
+from dsmt.event.records import Good, Slot, SlotControl
 from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000
@@ -59,57 +61,81 @@ class ProposedAction:
     """What to go back to."""
 
 
-def want(context: ComponentContext, key: SlotKey) -> ProposedAction | None:  # noqa: C901, PLR0911 - an order of precedence
-    """What a slot that is to exist wants; None when it is as it should be."""
+class Case(NamedTuple):
+    """A slot that is on a node: what a rule of precedence is asked about."""
+
+    context: ComponentContext
+    key: SlotKey
+    entry: SlotEntry
+    fact: Held[Slot]
+
+    @property
+    def node(self) -> str:
+        """The node that its fact names."""
+        return self.fact.record.node or ""
+
+    @property
+    def control(self) -> SlotControl:
+        """The operator's will for it."""
+        return self.context.control(self.entry)
+
+    @property
+    def said(self) -> tuple[EventId, ...]:
+        """The event that says the operator's will."""
+        return () if self.entry.control is None else (self.entry.control.id,)
+
+    @property
+    def desired(self) -> Literal["running", "stopped"]:
+        """What the operator's will asks for."""
+        return "running" if self.control.hold is None else "stopped"
+
+    def proposes(
+        self, kind: Kind, cause: tuple[EventId, ...], because: str, *, gated: bool = False, reason: Reason | None = None
+    ) -> ProposedAction:
+        """An action for this slot."""
+        return ProposedAction(self.key, kind, cause, because, gated=gated, reason=reason)
+
+
+Rule = Callable[[Case], ProposedAction | Outcome | None]
+"""Asks for an action; or says when to look again, and lets the next rule be asked; or has nothing to say."""
+
+
+def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None, Outcome]:
+    """What a slot that is to exist wants, None when it is as it should be; and when to look again."""
     entry = context.slot(key)
     if entry.quarantined:
-        return None
-    fact, control = entry.fact, context.control(entry)
+        return None, NOTHING
+    fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        return _place(context, key, entry)
-    node = fact.record.node
-    if context.fleet.state(node) in ("dead", "left"):
-        lost, kept = _lost(context, key, entry, fact, node), _keep(context, key, entry, fact)
-        if kept is None or (lost is not None and lost.at_ms <= context.now_ms and target_of(context, lost) is not None):
-            return lost
-        context.outcome.unschedulable = context.outcome.unschedulable or lost is not None
-        return kept
-    said = () if entry.control is None else (entry.control.id,)
-    desired = "running" if control.hold is None else "stopped"
-    why = hold_reason(context, entry, key)
-    if why is not None and not fact.record.held:
-        return ProposedAction(key, "hold", said, f"{control.by or 'an operator'} stopped it", reason=why)
-    back = _rollback(context, key, entry, fact)
-    if back is not None:
-        return back
-    if _is_moved(context, entry, fact):
-        return ProposedAction(key, "moved", said, f"{control.by or 'an operator'} asked for it to be on {node}, where it is")
-    leaving = _moves(context, key, entry, fact)
-    if leaving is not None:
-        return leaving
-    if fact.record.desired != desired:
-        return ProposedAction(key, "release", said, f"{control.by or 'nobody'} holds it no more")
-    if control.restart > fact.record.restart:
-        return ProposedAction(
-            key, "restart", said, f"restart asked for by {control.by or 'an operator'}", gated=desired == "running"
-        )
-    if fact.record.spec != context.basis[0]:
-        return _renew(context, key, entry, fact)
-    return None
+        return _place(context, key, entry), NOTHING
+    notes: list[Outcome] = []
+    is_lost = context.fleet.state(fact.record.node) in ("dead", "left")
+    case = Case(context, key, entry, fact)
+    for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
+        found = rule(case)
+        if isinstance(found, ProposedAction):
+            notes += [Outcome(unschedulable=True)] if found.kind == "move" else []  # it may wait until it has no place
+            return found, Outcome.merged(notes)
+        if found is not None:
+            notes.append(found)
+    return None, Outcome.merged(notes)
 
 
-def _renew(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction:
-    refusal = context.refusal
-    if refusal is None:
-        because = f"revision {context.spec.version} of {key.service} was applied by {context.spec.record.by}"
-        return ProposedAction(key, "renew", (context.spec.id,), because, gated=fact.record.desired == "running")
-    because = f"revision {context.spec.version} of {key.service} was rolled back"
-    gated = fact.record.desired == "running" and context.ready_since(entry) is not None
-    return ProposedAction(key, "rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
+# --- on a node ---------------------------------------------------------------------------------------------------
 
 
-def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    update, node = context.runs(fact.record).update, fact.record.node or ""
+def _hold(case: Case) -> ProposedAction | None:
+    """An operator holds it, and its fact does not say so yet."""
+    why = hold_reason(case.context, case.entry, case.key)
+    if why is None or case.fact.record.held:
+        return None
+    return case.proposes("hold", case.said, f"{case.control.by or 'an operator'} stopped it", reason=why)
+
+
+def _rollback(case: Case) -> ProposedAction | Outcome | None:
+    """What stands was never good in it, and did not become ready in time, or is parked (rule 4)."""
+    context, entry, fact, node = case.context, case.entry, case.fact, case.node
+    update = context.runs(fact.record).update
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
         return None
     good = context.good(entry)
@@ -122,18 +148,128 @@ def _rollback(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: H
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{key} was not ready within {update.deadline_s:g} s"
-    else:
-        context.outcome.wakes += [deadline] if context.entry.since > 1 else []  # else there is nothing to go back to
-        return None
+        its = f"{case.key} was not ready within {update.deadline_s:g} s"
+    else:  # before the first revision there is nothing to go back to
+        return Outcome(wakes=(deadline,)) if context.entry.since > 1 else None
     basis = context.before
     if basis is None:
-        context.outcome.needs_full_pass = True
-        context.outcome.wakes += context.ripening
-        return None
+        return Outcome(wakes=tuple(context.ripening), needs_full_pass=True)
     why = reason("rollout.rolled_back", rev=f"r{context.spec.version}", its=its, good=f"r{basis.revision}")
     cause = () if said is None else (said.id,)
-    return ProposedAction(key, "rollback", (*cause, context.spec.id), why.message, reason=why, basis=basis)
+    return replace(case.proposes("rollback", (*cause, context.spec.id), why.message, reason=why), basis=basis)
+
+
+def _moved(case: Case) -> ProposedAction | None:
+    """It is where an operator wants it moved, and its fact does not say so yet."""
+    home, asked = case.fact.record.home, case.entry.move_asked
+    there = asked == case.node if asked != "" else case.entry.leaves != case.node
+    if not there or (home is not None and not is_there(case.context.fleet, home)):
+        return None
+    by = case.control.by or "an operator"
+    return case.proposes("moved", case.said, f"{by} asked for it to be on {case.node}, where it is")
+
+
+def _move_asked(case: Case) -> ProposedAction | Outcome | None:
+    """An operator asked for a move that is not done yet, and it can be done."""
+    return _if_it_can_go(case, _asked_to_move(case))
+
+
+def _leave(case: Case) -> ProposedAction | Outcome | None:
+    """It must leave its node, and can."""
+    return _if_it_can_go(case, _leaving(case))
+
+
+def _release(case: Case) -> ProposedAction | None:
+    """It is held, and nobody wants that any more; or the reverse of it."""
+    if case.fact.record.desired == case.desired:
+        return None
+    return case.proposes("release", case.said, f"{case.control.by or 'nobody'} holds it no more")
+
+
+def _restart(case: Case) -> ProposedAction | None:
+    """An operator asked for a restart that is not done yet."""
+    if case.control.restart <= case.fact.record.restart:
+        return None
+    because = f"restart asked for by {case.control.by or 'an operator'}"
+    return case.proposes("restart", case.said, because, gated=case.desired == "running")
+
+
+def _renew(case: Case) -> ProposedAction | None:
+    """It implements another revision than it is to."""
+    context, fact = case.context, case.fact
+    if fact.record.spec == context.basis[0]:
+        return None
+    refusal, is_running = context.refusal, fact.record.desired == "running"
+    if refusal is None:
+        because = f"revision {context.spec.version} of {case.key.service} was applied by {context.spec.record.by}"
+        return case.proposes("renew", (context.spec.id,), because, gated=is_running)
+    because = f"revision {context.spec.version} of {case.key.service} was rolled back"
+    gated = is_running and context.ready_since(case.entry) is not None
+    return case.proposes("rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
+
+
+# --- on a node that is dead or has left --------------------------------------------------------------------------
+
+
+def _replace(case: Case) -> ProposedAction | Outcome | None:
+    """It is to be replaced, and there is a place for it now."""
+    lost = _lost(case)
+    if lost is None or lost.at_ms > case.context.now_ms:
+        return None
+    return lost if target_of(case.context, lost) is not None else Outcome(unschedulable=True)
+
+
+def _keep(case: Case) -> ProposedAction | Outcome | None:
+    """What was good in it, and its fact does not say, when it is time to keep that (rule 7)."""
+    context, fact, node = case.context, case.fact, case.node
+    good = context.good(case.entry)
+    if good is None or good == fact.record.good:
+        return None
+    said = case.entry.application(node)
+    if context.is_anew and good.spec == context.spec_id != fact.record.spec:
+        return case.proposes("keep", (context.spec.id,), "what was good in it was signed anew")
+    until = None if said is None else said.signed.event.expires_ms
+    if said is None or until is None:
+        return None
+    if until - KEEP_MS > context.now_ms:
+        return Outcome(wakes=(until - KEEP_MS,))
+    return case.proposes("keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
+
+
+def _lost(case: Case) -> ProposedAction | None:
+    """It is to be replaced, as soon as there is a place for it and it must not wait."""
+    context, node = case.context, case.node
+    component, verdict = context.component, context.fleet.verdict(node)
+    if component.each_node:
+        return None
+    if component.on_partition == "pinned" or case.control.hold is not None:
+        asked = _asked_to_move(case)
+        return None if asked is None else replace(asked, kind="lost")
+    avoid = frozenset({node})
+    if verdict is None or verdict.record.state == "left":
+        cause = () if verdict is None else (verdict.id,)
+        return ProposedAction(case.key, "lost", cause, f"{node} has left", avoid=avoid, forced=True)
+    since = verdict.record.since_ms
+    if not context.brake.allows(node):
+        return None
+    return ProposedAction(
+        case.key,
+        "lost",
+        (verdict.id,),
+        f"{node} is dead: {verdict.record.message}",
+        at_ms=due_ms(component, case.entry, case.fact, since),
+        avoid=avoid,
+        reason=reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message),
+        forced=True,
+    )
+
+
+ON_A_NODE: Final[tuple[Rule, ...]] = (
+    _hold, _rollback, _moved, _move_asked, _leave, _release, _restart, _renew,
+)  # fmt: skip
+"""What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
+ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
+"""The same on a node that is dead or has left."""
 
 
 def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Reason | None:
@@ -170,49 +306,6 @@ def _adopts(context: ComponentContext, node: str) -> bool:
     return context.chooser.admits(node) is None
 
 
-def _lost(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot], node: str) -> ProposedAction | None:
-    component, verdict = context.component, context.fleet.verdict(node)
-    if component.each_node:
-        return None
-    if component.on_partition == "pinned" or context.control(entry).hold is not None:
-        asked = _asked_to_move(context, key, entry, fact)
-        return None if asked is None else replace(asked, kind="lost")
-    if verdict is None or verdict.record.state == "left":
-        cause = () if verdict is None else (verdict.id,)
-        return ProposedAction(key, "lost", cause, f"{node} has left", avoid=frozenset({node}), forced=True)
-    since = verdict.record.since_ms
-    if not context.brake.allows(node):
-        return None
-    return ProposedAction(
-        key,
-        "lost",
-        (verdict.id,),
-        f"{node} is dead: {verdict.record.message}",
-        at_ms=due_ms(component, entry, fact, since),
-        avoid=frozenset({node}),
-        reason=reason("node.lost", node=node, time=rfc3339(since), evidence=verdict.record.message),
-        forced=True,
-    )
-
-
-def _keep(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    """What was good in a slot on a dead node, and its fact does not say, when it is time to keep that (rule 7)."""
-    good = context.good(entry)
-    if good is None or good == fact.record.good:
-        return None
-    node = fact.record.node or ""
-    said = entry.application(node)
-    if context.is_anew and good.spec == context.spec_id != fact.record.spec:
-        return ProposedAction(key, "keep", (context.spec.id,), "what was good in it was signed anew")
-    until = None if said is None else said.signed.event.expires_ms
-    if said is None or until is None:
-        return None
-    if until - KEEP_MS > context.now_ms:
-        context.outcome.wakes.append(until - KEEP_MS)
-        return None
-    return ProposedAction(key, "keep", (said.id,), f"what was good in it is kept, for {node} says it no more")
-
-
 def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
     """The node to which a slot would go now, or None when there is none. One that is there already takes no more room."""
     fact, target = context.slot(wanted.key).fact, wanted.target
@@ -223,43 +316,37 @@ def target_of(context: ComponentContext, wanted: ProposedAction) -> str | None:
     return context.chooser.choose(wanted.key, wanted.avoid)
 
 
-def _is_moved(context: ComponentContext, entry: SlotEntry, fact: Held[Slot]) -> bool:
-    """Whether a slot is where an operator wants it moved, and its fact does not say so yet."""
-    home, asked, node = fact.record.home, entry.move_asked, fact.record.node
-    there = asked == node if asked != "" else entry.leaves != node
-    return there and (home is None or is_there(context.fleet, home))
+def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction | Outcome | None:
+    """A move that can be made now or in time; one that cannot keeps no other cause waiting."""
+    if leaving is None:
+        return None
+    can = leaving.at_ms > case.context.now_ms or target_of(case.context, leaving) is not None
+    return leaving if can else Outcome(unschedulable=True)
 
 
-def _moves(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    """The first cause to leave that can be followed now or in time: a move that cannot now keeps no other waiting."""
-    for cause in (_asked_to_move, _leaving):
-        leaving = cause(context, key, entry, fact)
-        if leaving is not None:
-            context.outcome.unschedulable = True
-            if leaving.at_ms > context.now_ms or target_of(context, leaving) is not None:
-                return leaving
-    return None
-
-
-def _asked_to_move(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
+def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
-    control, target = entry.control, entry.move_asked
-    if control is None or target is None or (home_of(context.component, entry) is not None and not lets_go(entry)):
+    control, target = case.entry.control, case.entry.move_asked
+    if (
+        control is None
+        or target is None
+        or (home_of(case.context.component, case.entry) is not None and not lets_go(case.entry))
+    ):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
-    avoid = frozenset({fact.record.node or ""})
-    return ProposedAction(key, "move", (control.id,), because, target=target or None, avoid=avoid)
+    return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
 
 
-def _serves_before(entry: SlotEntry, fact: Held[Slot]) -> bool:
+def _serves_before(case: Case) -> bool:
     """Whether the node of a slot still serves the copy before the present one, which may never become ready (A8)."""
-    instance = entry.instances.get(fact.record.node or "")
+    instance = case.entry.instances.get(case.node)
     served = None if instance is None else instance.endpoint
-    return served is not None and served.record.ready and served.record.generation < fact.version
+    return served is not None and served.record.ready and served.record.generation < case.fact.version
 
 
-def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: Held[Slot]) -> ProposedAction | None:
-    node = fact.record.node or ""
+def _leaving(case: Case) -> ProposedAction | None:
+    """A cause to leave its node, other than the node's death and an operator's move (rule 1)."""
+    context, key, entry, fact, node = case.context, case.key, case.entry, case.fact, case.node
     if context.component.on_partition == "pinned":
         return None
     on_the_way = fact.record.desired == "stopped"
@@ -275,7 +362,7 @@ def _leaving(context: ComponentContext, key: SlotKey, entry: SlotEntry, fact: He
         return None
     if (
         context.parked(entry)
-        and not _serves_before(entry, fact)
+        and not _serves_before(case)
         and any(step.action == "move" for step in context.component.restart.escalate)
     ):
         due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -60,7 +59,7 @@ def place_on_ring(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-class Room:
+class NodeAllocation:
     """One node's capacity and what is taken of it."""
 
     __slots__ = ("attributes", "cpu", "disk", "memory", "node", "ports", "slots")
@@ -71,6 +70,13 @@ class Room:
         self.slots: dict[SlotKey, Need] = {}
         self.memory = self.cpu = self.disk = 0
         self.ports: dict[tuple[str, int], int] = {}
+
+    def copy(self) -> NodeAllocation:
+        """The same, to be changed apart."""
+        other = NodeAllocation(self.node)
+        other.attributes, other.slots, other.ports = self.attributes, self.slots.copy(), self.ports.copy()
+        other.memory, other.cpu, other.disk = self.memory, self.cpu, self.disk
+        return other
 
     def free(self) -> Need:
         """What is left; all zero while the node's attributes are not known."""
@@ -104,75 +110,114 @@ class Room:
 
 
 class AllocationLedger:
-    """All nodes' rooms."""
+    """What is taken on every node. On top of another ledger it is a trial, which leaves that one as it is."""
 
-    def __init__(self) -> None:
-        self._rooms: dict[str, Room] = {}
-        self._where: dict[SlotKey, str] = {}
+    def __init__(self, base: AllocationLedger | None = None) -> None:
+        self._base = base
+        self._nodes: dict[str, NodeAllocation] = {}
+        self._where: dict[SlotKey, str | None] = {}
         self._own: dict[tuple[str, str], dict[str, int]] = {}
-        self._order: list[Order] = []
-        self._trial: list[tuple[SlotKey, str | None, Need]] | None = None
+        self._order: list[Order] = [] if base is None else base._order  # noqa: SLF001 - of its own class
+        self._is_shared = base is not None
 
-    def room(self, node: str) -> Room:
-        """A node's room; an empty one for a node that nothing is known of."""
-        return self._rooms.get(node) or Room(node)
+    def trial(self) -> AllocationLedger:
+        """A ledger where slots may be put to see what fits; this one must not change while it is in use."""
+        return AllocationLedger(self)
+
+    def node(self, name: str) -> NodeAllocation:
+        """What is taken on a node; nothing of one that is not known."""
+        found = self._nodes.get(name)
+        if found is not None:
+            return found
+        return NodeAllocation(name) if self._base is None else self._base.node(name)
+
+    def where(self, key: SlotKey) -> str | None:
+        """The node that a slot is on; None for one that is on none."""
+        if self._base is None or key in self._where:
+            return self._where.get(key)
+        return self._base.where(key)
 
     def own(self, service: str, component: str) -> dict[str, int]:
         """How many slots of a component each node has; nodes with none are left out."""
-        return self._own.get((service, component), {})
+        own = self._own.get((service, component))
+        if own is not None:
+            return own
+        return {} if self._base is None else self._base.own(service, component)
 
-    def equip(self, node: str, attributes: NodeAttributes | None) -> None:
+    def equip(self, name: str, attributes: NodeAttributes | None) -> None:
         """A node says what it has; None when it is not known any more."""
-        room = self._rooms.setdefault(node, Room(node))
-        self._unlist(room)
-        room.attributes = attributes
-        self._list(room)
-        if attributes is None and not room.slots:
-            del self._rooms[node]
+        node = self._writable(name)
+        self._unlist(node)
+        node.attributes = attributes
+        self._list(node)
+        self._forget(node)
 
-    def put(self, key: SlotKey, node: str | None, need: Need) -> str | None:
+    def put(self, key: SlotKey, name: str | None, need: Need) -> str | None:
         """A slot is on a node now, or on none. Returns the node where it was, if it took something else there."""
-        before = self._where.get(key)
+        before = self.where(key)
         took = self._leave(key, before) if before is not None else NOTHING
-        if node is not None:
-            room = self._rooms.setdefault(node, Room(node))
-            self._unlist(room)
-            room.take(key, need)
-            self._list(room)
-            self._where[key] = node
-            own = self._own.setdefault(key[:2], {})
-            own[node] = own.get(node, 0) + 1
-        if self._trial is not None:
-            self._trial.append((key, before, took))
-        return None if (before, took) == (node, need) else before
+        if name is not None:
+            node = self._writable(name)
+            self._unlist(node)
+            node.take(key, need)
+            self._list(node)
+            self._where[key] = name
+            own = self._writable_own(key)
+            own[name] = own.get(name, 0) + 1
+        return None if (before, took) == (name, need) else before
 
     def release(self, key: SlotKey) -> None:
         """A slot is on no node any more."""
         self.put(key, None, NOTHING)
 
-    def _leave(self, key: SlotKey, node: str) -> Need:
-        room = self._rooms[node]
-        self._unlist(room)
-        need = room.leave(key)
-        self._list(room)
+    def _leave(self, key: SlotKey, name: str) -> Need:
+        node = self._writable(name)
+        self._unlist(node)
+        need = node.leave(key)
+        self._list(node)
+        own = self._writable_own(key)
+        own[name] -= 1
+        if not own[name]:
+            del own[name]
+        if self._base is not None:
+            self._where[key] = None
+            return need
         del self._where[key]
-        own = self._own[key[:2]]
-        own[node] -= 1
-        if not own[node]:
-            del own[node]
-            if not own:
-                del self._own[key[:2]]
-        if room.attributes is None and not room.slots:
-            del self._rooms[node]
+        if not own:
+            del self._own[key[:2]]
+        self._forget(node)
         return need
 
-    def _list(self, room: Room) -> None:
-        if room.attributes is not None:
-            insort(self._order, room.order())
+    def _forget(self, node: NodeAllocation) -> None:
+        """Keep nothing of a node of which nothing is known and where nothing is."""
+        if self._base is None and node.attributes is None and not node.slots:
+            del self._nodes[node.node]
 
-    def _unlist(self, room: Room) -> None:
-        if room.attributes is not None:
-            order = room.order()
+    # --- on top of another ---------------------------------------------------------------------------------------
+
+    def _writable(self, name: str) -> NodeAllocation:
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = NodeAllocation(name) if self._base is None else self._base.node(name).copy()
+        return node
+
+    def _writable_own(self, key: SlotKey) -> dict[str, int]:
+        own = self._own.get(key[:2])
+        if own is None:
+            own = self._own[key[:2]] = {} if self._base is None else self._base.own(*key[:2]).copy()
+        return own
+
+    # --- the order -----------------------------------------------------------------------------------------------
+
+    def _list(self, node: NodeAllocation) -> None:
+        if node.attributes is not None:
+            insort(self._order, node.order())
+
+    def _unlist(self, node: NodeAllocation) -> None:
+        if self._is_shared:
+            self._order, self._is_shared = self._order.copy(), False
+        if node.attributes is not None:
+            order = node.order()
             at = bisect_left(self._order, order)
             if at < len(self._order) and self._order[at] == order:
                 del self._order[at]
@@ -189,14 +234,3 @@ class AllocationLedger:
             for i in range(at, begin):
                 yield order[i][3]
             at = end
-
-    @contextmanager
-    def trial(self) -> Iterator[None]:
-        """Within the block slots may be put to see what fits; afterwards everything is as before."""
-        self._trial = []
-        try:
-            yield
-        finally:
-            undo, self._trial = self._trial, None
-            for key, node, need in reversed(undo):
-                self.put(key, node, need)

@@ -38,7 +38,7 @@ class Index:
         self.services: dict[str, ServiceEntry] = {}
         self.nodes: dict[str, NodeEntry] = {}
         self.sessions: Sessions[Held[Session]] = Sessions()
-        self.rooms = AllocationLedger()
+        self.allocations = AllocationLedger()
         self.nodesets: dict[str, nodeset.Expression] = {}
         self.brake: Held[Brake] | None = None
         self.controllers: dict[str, Held[ControllerState]] = {}
@@ -105,7 +105,7 @@ class Index:
         entry = self._node(levels[1])
         before, entry.attributes = entry.attributes, held
         if _capacity(before) != _capacity(held):
-            self.rooms.equip(entry.name, None if held is None else held.record)
+            self.allocations.equip(entry.name, None if held is None else held.record)
             dirty.nodes.add(entry.name)
         self._left(entry)
 
@@ -207,7 +207,7 @@ class Index:
         """Count what a slot takes where it is; whoever waits is concerned by a node on which it takes something else now."""
         fact = slot.fact
         node = None if fact is None or fact.record.desired == "gone" else fact.record.node
-        changed = self.rooms.put(key, node, NOTHING if node is None else self._need(key))
+        changed = self.allocations.put(key, node, NOTHING if node is None else self._need(key))
         if changed is not None:
             dirty.nodes.add(changed)
 

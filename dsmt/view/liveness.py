@@ -9,7 +9,6 @@ Rule 3: its sources are its manager, its monitor, and the agents of containers t
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from math import log10
 from typing import Final, Literal
@@ -66,8 +65,6 @@ class Fleet:
         self.now_ms = now_ms
         self.lost_brokers = view.sessions.lost(attached)
         self._states: dict[str, Liveness] = {}
-        self.ending: Counter[str] = Counter()
-        """By node, how many of its orphans a decision ends."""
 
     def state(self, node: str) -> Liveness:
         """A node's liveness; `suspect` for one that nothing is known of: absence is never an order (R4)."""

@@ -108,11 +108,11 @@ def test_it_comes_back_to_its_nodes_though_what_was_refused_moved_it() -> None:
 def test_room_is_kept_for_what_is_gone_back_to_and_not_for_what_was_refused() -> None:
     realm, controller = refused("reserve: {memory: 1GiB}\n", "reserve: {memory: 100GiB}\n")
     node = realm.slot().node or ""
-    assert realm.view.rooms.room(node).memory == GIB
+    assert realm.view.allocations.node(node).memory == GIB
     realm.close(node)
     controller.watch(30)
     assert realm.slot().node not in (node, None)
-    assert realm.view.rooms.room(realm.slot().node or "").memory == GIB
+    assert realm.view.allocations.node(realm.slot().node or "").memory == GIB
 
 
 def test_a_port_is_kept_for_what_is_gone_back_to() -> None:
@@ -220,7 +220,7 @@ def test_what_governs_is_the_same_in_whatever_order_facts_come() -> None:
     early = [event for _, event in realm.rows if event.event.topic == "service/web/slot/app/0"][:2]
     for order in permutations([*specs, *slots, *early]):
         view = folded(order)
-        assert {view.rooms.room(slot.event.data["node"]).memory for slot in slots} == {GIB}
+        assert {view.allocations.node(slot.event.data["node"]).memory for slot in slots} == {GIB}
         assert view.services["web"].refusal("app").id == realm.view.services["web"].refusal("app").id
 
 

@@ -52,10 +52,10 @@ def test_deciding_changes_nothing_and_gives_the_same_twice(seed: int) -> None:
     for _ in range(40):
         life.happen()
         digest = life.realm.view.digest
-        rooms = {n: dict(life.realm.view.rooms.room(n).slots) for n in life.names}
+        rooms = {n: dict(life.realm.view.allocations.node(n).slots) for n in life.names}
         decided = life.realm.decide()
         assert life.realm.view.digest == digest
-        assert {n: dict(life.realm.view.rooms.room(n).slots) for n in life.names} == rooms
+        assert {n: dict(life.realm.view.allocations.node(n).slots) for n in life.names} == rooms
         assert shown(life.realm.decide().intents) == shown(decided.intents)
         life.decide(decided)
 

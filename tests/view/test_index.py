@@ -38,7 +38,7 @@ def nothing_left(realm):
 def test_attributes_mark_a_node_only_when_placement_would_read_another_thing():
     realm = Realm()
     assert changes(realm, realm.attributes, "n1") == Dirty(nodes={"n1"})
-    assert realm.view.rooms.room("n1").attributes == realm.view.nodes["n1"].attributes.record
+    assert realm.view.allocations.node("n1").attributes == realm.view.nodes["n1"].attributes.record
     for same in ({"load": 9.0}, {"memory_free_bytes": 1}, {"disk_free_bytes": 1}, {"clock_offset_s": 3.0}):
         assert changes(realm, realm.attributes, "n1", **same) == Dirty()
         assert realm.view.nodes["n1"].attributes.record.load == same.get("load", 0.5)
@@ -48,7 +48,7 @@ def test_attributes_mark_a_node_only_when_placement_would_read_another_thing():
         realm.attributes("n1")
         assert changes(realm, realm.attributes, "n1", **other) == Dirty(nodes={"n1"})
     view = nothing_left(realm)
-    assert (view.nodes, view.rooms.room("n1").attributes) == ({}, None)
+    assert (view.nodes, view.allocations.node("n1").attributes) == ({}, None)
 
 
 def test_a_probe_marks_a_node_when_it_failed_or_when_the_node_s_manager_is_not_open():
@@ -158,23 +158,23 @@ def test_a_spec_marks_its_service_and_one_that_follows_the_set_of_nodes_is_known
 
 def test_a_slot_takes_its_room_by_its_spec_whichever_comes_first():
     realm, reserve = Realm("n1", "n2"), "reserve: {memory: 1MiB, cpu: 0.5, disk: 2MiB}"
-    room = realm.view.rooms.room("n1")
+    room = realm.view.allocations.node("n1")
     slot(realm)
     assert room.slots == {key(0): NOTHING}
     realm.apply(web(1, component=reserve))
     assert (room.memory, room.cpu, room.disk) == (2**20, 500, 2**21)
-    assert realm.view.rooms.own("web", "app") == {"n1": 1}
+    assert realm.view.allocations.own("web", "app") == {"n1": 1}
     realm.apply(web(1, component="reserve: {memory: 3MiB}"))
     assert room.memory == 3 * 2**20
     assert changes(realm, slot, realm, "n2") == Dirty(slots={key(0)}, nodes={"n1"})
-    assert (room.memory, room.slots, realm.view.rooms.own("web", "app")) == (0, {}, {"n2": 1})
+    assert (room.memory, room.slots, realm.view.allocations.own("web", "app")) == (0, {}, {"n2": 1})
     assert changes(realm, slot, realm, "n2") == Dirty(slots={key(0)})
     assert changes(realm, slot, realm, "n2", desired="stopped") == Dirty(slots={key(0)})
-    assert realm.view.rooms.own("web", "app") == {"n2": 1}, "what is stopped keeps its room"
+    assert realm.view.allocations.own("web", "app") == {"n2": 1}, "what is stopped keeps its room"
     assert changes(realm, slot, realm, "n2", desired="gone") == Dirty(slots={key(0)}, nodes={"n2"})
-    assert realm.view.rooms.own("web", "app") == {}
+    assert realm.view.allocations.own("web", "app") == {}
     assert changes(realm, slot, realm, None) == Dirty(slots={key(0)})
-    assert realm.view.rooms.own("web", "app") == {}
+    assert realm.view.allocations.own("web", "app") == {}
 
 
 def test_a_slot_that_a_tombstone_hides_gives_its_room_back():
@@ -184,7 +184,7 @@ def test_a_slot_that_a_tombstone_hides_gives_its_room_back():
     ended = r.Tombstone(by="alice", reason="x")
     told = changes(realm, realm.say, "operator/alice", "tombstone/service/web", ended, epoch=1)
     assert told == Dirty(slots={key(0)}, services={"web"}, nodes={"n1"})
-    assert (realm.view.services, realm.view.rooms.room("n1").slots) == ({}, {})
+    assert (realm.view.services, realm.view.allocations.node("n1").slots) == ({}, {})
 
 
 def test_a_control_marks_its_slot_and_is_known_before_any_fact():

@@ -95,7 +95,7 @@ def slots(view: View) -> dict:
 
 
 def rooms(view: View) -> dict:
-    return {node: set(view.rooms.room(node).slots) for node in ("n1", "n2")}
+    return {node: set(view.allocations.node(node).slots) for node in ("n1", "n2")}
 
 
 @given(st.lists(facts, max_size=14))
@@ -194,7 +194,7 @@ def test_a_fact_dies_when_its_time_to_live_has_passed_and_not_before() -> None:
     assert "n1" not in realm.view.nodes
     assert realm.view.digest != before
     assert len(realm.view) == 0
-    assert realm.view.rooms.room("n1").attributes is None
+    assert realm.view.allocations.node("n1").attributes is None
 
 
 def test_a_renewed_fact_lives_on() -> None:

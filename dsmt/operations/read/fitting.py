@@ -124,7 +124,7 @@ def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]]
 
 
 def _suggestion(sight: Sight, chooser: Chooser, node: str, clause: str, key: SlotKey) -> str | None:  # noqa: C901, PLR0911 - a clause a line
-    free, slot = chooser.rooms.room(node).free(), sight.view.slot(key)
+    free, slot = chooser.allocations.node(node).free(), sight.view.slot(key)
     match clause:
         case "data" if chooser.component.each_node:
             own = slot is not None and slot.fact is not None and slot.fact.record.node == node

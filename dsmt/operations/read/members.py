@@ -103,7 +103,7 @@ def nodes(sight: Sight) -> list[Node]:
 def node(sight: Sight, entry: NodeEntry) -> Node:
     """One node."""
     told = None if entry.attributes is None else entry.attributes.record
-    slots = sight.view.rooms.room(entry.name).slots
+    slots = sight.view.allocations.node(entry.name).slots
     manager = _manager(sight, entry)
     seen = last_seen_ms(sight, entry)
     liveness = sight.fleet.state(entry.name)

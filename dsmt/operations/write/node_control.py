@@ -106,7 +106,7 @@ def _controlled(sight: Sight, name: str, mode: str, *, changed: bool) -> Control
         node=name,
         mode=mode,
         changed=changed,
-        instances=len(sight.view.rooms.room(name).slots),
+        instances=len(sight.view.allocations.node(name).slots),
         pinned=[one.instance for one in left if one.stays],
         left=left,
     )

@@ -1,4 +1,4 @@
-"""Rooms are the same whether they are kept up to date or counted anew."""
+"""The ledger is the same whether it is kept up to date or counted anew, and a trial on top of it leaves it as it is."""
 
 from hashlib import blake2b
 
@@ -21,9 +21,9 @@ def attributes(memory: int) -> NodeAttributes:
     )  # fmt: skip
 
 
-def told(rooms: AllocationLedger) -> tuple:
-    each = [(n, sorted(rooms.room(n).slots.items()), rooms.room(n).free(), dict(rooms.room(n).ports)) for n in NODES]
-    return each, {c: dict(rooms.own("web", c)) for c in "ab"}, list(rooms.in_order(0))
+def told(ledger: AllocationLedger) -> tuple:
+    each = [(n, sorted(ledger.node(n).slots.items()), ledger.node(n).free(), dict(ledger.node(n).ports)) for n in NODES]
+    return each, {c: dict(ledger.own("web", c)) for c in "ab"}, list(ledger.in_order(0))
 
 
 puts = st.tuples(
@@ -50,26 +50,28 @@ def test_kept_up_to_date_is_the_same_as_counted_anew(sequence: list) -> None:
 
 
 @given(st.lists(puts, max_size=10), st.lists(puts, max_size=10))
-def test_a_trial_leaves_no_trace(before: list, tried: list) -> None:
-    rooms = AllocationLedger()
+def test_a_trial_tells_what_would_be_and_leaves_its_ledger_as_it_is(before: list, tried: list) -> None:
+    ledger, changed = AllocationLedger(), AllocationLedger()
     for node in NODES:
-        rooms.equip(node, attributes(5))
+        ledger.equip(node, attributes(5))
+        changed.equip(node, attributes(5))
     for put in before:
-        rooms.put(*put)
-    was = told(rooms)
-    with rooms.trial():
-        for put in tried:
-            rooms.put(*put)
-    assert told(rooms) == was
+        ledger.put(*put)
+        changed.put(*put)
+    was, trial = told(ledger), ledger.trial()
+    for put in tried:
+        assert trial.put(*put) == changed.put(*put)
+    assert told(trial) == told(changed)
+    assert told(ledger) == was
 
 
 def test_nodes_are_tried_with_the_fewest_instances_then_the_most_memory_first() -> None:
-    rooms = AllocationLedger()
+    ledger = AllocationLedger()
     for node, memory in (("n1", 5), ("n2", 9), ("n3", 7)):
-        rooms.equip(node, attributes(memory))
-    assert list(rooms.in_order(0)) == ["n2", "n3", "n1"]
-    rooms.put(SlotKey("web", "a", 0), "n2", Need(memory=1))
-    assert list(rooms.in_order(0)) == ["n3", "n1", "n2"]
+        ledger.equip(node, attributes(memory))
+    assert list(ledger.in_order(0)) == ["n2", "n3", "n1"]
+    ledger.put(SlotKey("web", "a", 0), "n2", Need(memory=1))
+    assert list(ledger.in_order(0)) == ["n3", "n1", "n2"]
 
 
 def test_what_an_instance_takes_is_its_reserve_in_whole_amounts_and_its_fixed_ports() -> None:
@@ -78,25 +80,25 @@ def test_what_an_instance_takes_is_its_reserve_in_whole_amounts_and_its_fixed_po
     assert need_of(component) == Need(2**20, 300, 2**30, (("tcp", 80), ("udp", 81)))
 
 
-def test_a_room_has_what_its_node_says_less_what_its_slots_take() -> None:
-    rooms, first, second = AllocationLedger(), SlotKey("web", "a", 0), SlotKey("web", "a", 1)
-    rooms.put(first, "n1", Need(1, 500, 2, (("tcp", 80),)))
-    assert rooms.room("n1").free() == Need(), "nothing is known of the node yet"
-    rooms.equip("n1", attributes(5))
-    rooms.put(second, "n1", Need(2, 700, 3, (("tcp", 80), ("udp", 81))))
-    room = rooms.room("n1")
-    assert room.free() == Need(2, 800, 4)
-    assert room.ports == {("tcp", 80): 2, ("udp", 81): 1}
-    assert rooms.own("web", "a") == {"n1": 2}
-    assert room.order() == (2, -2, place_on_ring("n1"), "n1")
-    rooms.release(second)
-    assert (room.free(), room.ports, rooms.own("web", "a")) == (Need(4, 1500, 7), {("tcp", 80): 1}, {"n1": 1})
-    rooms.equip("n1", None)
-    assert (room.free(), list(rooms.in_order(0))) == (Need(), [])
-    rooms.release(first)
-    assert rooms.own("web", "a") == rooms.own("db", "a") == {}
-    assert rooms.room("n1") is not room, "of a node of which nothing is known nothing is kept"
-    assert (rooms.room("n1").node, rooms.room("n1").slots) == ("n1", {})
+def test_a_node_has_what_its_node_says_less_what_its_slots_take() -> None:
+    ledger, first, second = AllocationLedger(), SlotKey("web", "a", 0), SlotKey("web", "a", 1)
+    ledger.put(first, "n1", Need(1, 500, 2, (("tcp", 80),)))
+    assert ledger.node("n1").free() == Need(), "nothing is known of the node yet"
+    ledger.equip("n1", attributes(5))
+    ledger.put(second, "n1", Need(2, 700, 3, (("tcp", 80), ("udp", 81))))
+    n1 = ledger.node("n1")
+    assert n1.free() == Need(2, 800, 4)
+    assert n1.ports == {("tcp", 80): 2, ("udp", 81): 1}
+    assert ledger.own("web", "a") == {"n1": 2}
+    assert n1.order() == (2, -2, place_on_ring("n1"), "n1")
+    ledger.release(second)
+    assert (n1.free(), n1.ports, ledger.own("web", "a")) == (Need(4, 1500, 7), {("tcp", 80): 1}, {"n1": 1})
+    ledger.equip("n1", None)
+    assert (n1.free(), list(ledger.in_order(0))) == (Need(), [])
+    ledger.release(first)
+    assert ledger.own("web", "a") == ledger.own("db", "a") == {}
+    assert ledger.node("n1") is not n1, "of a node of which nothing is known nothing is kept"
+    assert (ledger.node("n1").node, ledger.node("n1").slots) == ("n1", {})
 
 
 @pytest.mark.parametrize("name", ["n1", "", "größer"])
@@ -106,10 +108,10 @@ def test_a_name_s_place_on_the_ring_is_64_bits_of_its_hash(name: str) -> None:
 
 
 def test_equals_are_tried_round_a_ring_from_where_the_slot_stands() -> None:
-    rooms = AllocationLedger()
+    ledger = AllocationLedger()
     for i in range(50):
-        rooms.equip(f"n{i}", attributes(5))
-    orders = [list(rooms.in_order(start)) for start in (0, 2**62, 2**63, 2**64 - 1)]
+        ledger.equip(f"n{i}", attributes(5))
+    orders = [list(ledger.in_order(start)) for start in (0, 2**62, 2**63, 2**64 - 1)]
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
     assert len({order[0] for order in orders}) > 2
     turn = orders[0].index(orders[1][0])

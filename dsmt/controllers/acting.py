@@ -1,0 +1,190 @@
+"""Acting: from the action that is wanted for a slot to the fact that says it.
+
+Rule 1: a move away from a node that lives is start-first: the old node is named as `previous` until the new instance
+    is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
+Rule 2: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
+    with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.controllers.context import ComponentContext, implemented, lost_since
+from dsmt.controllers.pinning import is_there, settled, waits_for_home
+from dsmt.controllers.plan import NOTHING, Outcome
+from dsmt.controllers.replacing import stable
+from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
+from dsmt.event.reason import Reason, reason
+from dsmt.event.records import Home, Previous, Slot
+from dsmt.event.status import State
+from dsmt.view import SlotEntry
+
+_NO_PLACE: Final = Outcome(unschedulable=True)
+
+
+def act(context: ComponentContext, w: ProposedAction) -> Outcome:
+    """Do what is wanted: the fact that says it, unless that stands already or there is no place."""
+    entry = context.slot(w.key)
+    match w.kind:
+        case "place":
+            return _place(context, w, entry)
+        case "lost" | "move":
+            return _move(context, w, entry)
+        case "keep" if entry.fact is not None:
+            kept = msgspec.structs.replace(entry.fact.record, good=context.good(entry))
+            return context.say(w.key, kept, w.cause, w.because)
+        case _:
+            return context.say(w.key, _kept(context, w, entry), w.cause, w.because)
+
+
+def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
+    """The slot on the node where it is, with all that is new."""
+    old = entry.fact.record if entry.fact is not None else None
+    return _slot(context, w, entry, node=None if old is None else old.node, previous=_still_previous(context, entry))
+
+
+def _slot(
+    context: ComponentContext,
+    w: ProposedAction,
+    entry: SlotEntry,
+    *,
+    node: str | None,
+    previous: Previous | None = None,
+    moves: int | None = None,
+    moved_at_ms: int | None = None,
+) -> Slot:
+    old = entry.fact.record if entry.fact is not None and entry.fact.record.desired != "gone" else None
+    control = context.control(entry)
+    spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
+    before = None if entry.fact is None else entry.fact.record
+    former = None if before is None else before.former if before.spec == spec else implemented(before)
+    governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
+    home = settled(context.fleet, governs or context.component, entry, node, moves=w.kind in ("move", "lost"))
+    return Slot(
+        node=node,
+        spec=spec,
+        revision=revision,
+        desired="running" if control.hold is None else "stopped",
+        previous=previous,
+        moves=moves if moves is not None else 0 if old is None else old.moves,
+        moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
+        restart=max(control.restart, 0 if before is None else before.restart),
+        move_number=_move_number(context, entry, node, home),
+        reason=hold_reason(context, entry, w.key) or w.reason,
+        refused=0 if w.basis is None and context.refusal is None else context.spec.version,
+        good=w.basis or context.good(entry),
+        former=former,
+        home=home,
+    )
+
+
+def _move_number(context: ComponentContext, entry: SlotEntry, node: str | None, home: Home | None) -> int:
+    """The number of the last move by an operator that is done once a slot is on a node, and its data at its home."""
+    before, asked = None if entry.fact is None else entry.fact.record, entry.move_asked
+    done = 0 if before is None else before.move_number
+    if asked is None or node is None or (home is not None and not is_there(context.fleet, home)):
+        return done
+    return context.control(entry).move_number if node == asked or (not asked and node != entry.leaves) else done
+
+
+def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | None:
+    """The `previous` of the fact as it is, while it still has a meaning."""
+    before = entry.fact.record.previous if entry.fact is not None else None
+    if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
+        return None
+    return None if context.fleet.state(before.node) in ("dead", "left") or _is_over(entry, before.node) else before
+
+
+def _is_over(entry: SlotEntry, node: str) -> bool:
+    """Whether a node has said that nothing is left there that could be served."""
+    instance = entry.instances.get(node)
+    if instance is None or not instance.statuses:
+        return False
+    said = instance.application
+    return not instance.left or (said is not None and said.record.state in (State.STOPPED, State.GONE))
+
+
+def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
+    node = context.nodes.get(w.key.index)
+    if node is None and w.target is not None and _takes(context, w, entry):
+        node = w.target
+    if node is None and not w.tied:
+        node = (context.chooser.choose(w.key, w.avoid) if w.avoid else None) or context.chooser.choose(w.key)
+    if node is not None:
+        return context.say(w.key, _slot(context, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
+    why = _away(context, w, entry) if w.tied else context.chooser.reason(w.key)
+    slot = _slot(context, w, entry, node=None)
+    told = entry.fact.record if entry.fact is not None else None
+    same = told is not None and told.reason is not None and told.reason.code == why.code
+    if same and told is not None and (told.spec, told.desired, told.node) == (slot.spec, slot.desired, None):
+        return _NO_PLACE
+    slot = msgspec.structs.replace(slot, reason=why)
+    said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
+    return Outcome.merged((said, _NO_PLACE))
+
+
+def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
+    """Whether a slot goes to the node that it is to go to: one that runs already is adopted where it is."""
+    home = None if entry.fact is None else entry.fact.record.home
+    if w.tied and home is not None and not is_there(context.fleet, home):
+        return False
+    return entry.fact is None or context.chooser.misfit(w.target or "") is None
+
+
+def _away(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Reason:
+    """Why a pinned slot cannot come back to its home."""
+    told = waits_for_home(context.fleet, w.key, context.component, entry)
+    fault = context.chooser.misfit(w.target or "")
+    is_now = "does not take it" if fault is None else f"does not take it: {fault.says}"
+    return told or reason("wait.pinned", node=w.target, is_now=is_now, target=w.key)
+
+
+def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Outcome:
+    fact = entry.fact
+    if fact is None or fact.record.node is None:
+        return NOTHING
+    lives = w.kind == "move"
+    node = target_of(context, w)
+    if node is None:
+        return _NO_PLACE
+    if lives and context.rolls_in_place_only and _works(entry, fact.record.node):
+        if fact.record.desired == "stopped":
+            return NOTHING
+        here = _slot(context, w, entry, node=fact.record.node)
+        stopping = msgspec.structs.replace(here, desired="stopped", parked=context.parked(entry))
+        return context.say(w.key, stopping, w.cause, f"{w.key} stops on {fact.record.node} first: {w.because}")
+    until = context.now_ms if lives else lost_since(context.fleet, fact.record.node)
+    moves = (0 if stable(entry, until) else fact.record.moves) + 1 if w.forced else fact.record.moves
+    slot = _slot(
+        context,
+        w,
+        entry,
+        node=node,
+        previous=_previous(context, entry, lives=lives),
+        moves=moves,
+        moved_at_ms=context.now_ms,
+    )
+    return context.say(w.key, slot, w.cause, f"{w.key} moves from {fact.record.node} to {node}: {w.because}")
+
+
+def _works(entry: SlotEntry, node: str) -> bool:
+    """Whether an instance may be running on a node."""
+    instance = entry.instances.get(node)
+    if instance is None or not instance.left:
+        return False
+    said = instance.application
+    return said is not None and said.record.state not in (State.STOPPED, State.GONE)
+
+
+def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Previous | None:
+    fact = entry.fact
+    before = _still_previous(context, entry)
+    if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only:
+        return before
+    if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
+        return None
+    deadline = context.now_ms + round(context.component.update.deadline_s * 1000)
+    return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)

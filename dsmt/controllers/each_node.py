@@ -1,0 +1,52 @@
+"""`instances: each_node`: which index stands for which node.
+
+Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
+    comes back, if nobody else has it.
+Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from dsmt.controllers.placement import Chooser
+from dsmt.view import Fleet, ServiceEntry
+
+
+def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dict[int, str]:
+    """By index, in their order, the node that it stands for."""
+    kept: dict[int, str] = {}
+    former: dict[str, int] = {}
+    taken: set[str] = set()
+    used: set[int] = set()
+    for (component, index), slot in sorted(entry.slots.items()):
+        if component != chooser.component.name:
+            continue
+        if slot.hold is not None:
+            used.add(index)
+        if slot.fact is None:
+            former |= dict.fromkeys(slot.holders, index)
+            continue
+        node = slot.fact.record.node
+        if node is None or slot.fact.record.desired == "gone":
+            former.setdefault(node or "", index)
+        else:
+            used.add(index)
+            if node not in taken and _keeps(fleet, chooser, node):
+                kept[index] = node
+                taken.add(node)
+    free = (index for index in count() if index not in kept and index not in used)
+    for node in chooser.candidates():
+        if node not in taken and chooser.misfit(node) is None:
+            index = former.get(node, -1)
+            kept[next(free) if index < 0 or index in kept else index] = node
+    return dict(sorted(kept.items()))
+
+
+def _keeps(fleet: Fleet, chooser: Chooser, node: str) -> bool:
+    entry = fleet.view.nodes.get(node)
+    if fleet.state(node) == "left" or (entry is not None and entry.mode == "draining"):
+        return False
+    if entry is None or entry.attributes is None:
+        return True
+    return chooser.stays(node) is None

@@ -1,0 +1,46 @@
+"""The plan of one decision: what it has planned so far on top of what facts say, and what deciding a part of it brought."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dsmt.controllers.intents import Intent
+from dsmt.view import View
+
+
+class Plan:
+    """What is planned so far: the only thing that a decision changes while it is made. The view stays as it is."""
+
+    def __init__(self, view: View) -> None:
+        self.allocations = view.allocations.trial()
+        """What nodes have left once all that is planned is done."""
+        self.endings: Counter[str] = Counter()
+        """By node, how many of its orphans are ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What deciding something brought: what to publish, and when (realm ms), or at what, to look again."""
+
+    intents: tuple[Intent, ...] = ()
+    wakes: tuple[int, ...] = ()
+    needs_full_pass: bool = False
+    """Any event of the service needs a look at all of it."""
+    unschedulable: bool = False
+    """It waits for nodes to change."""
+
+    @staticmethod
+    def merged(outcomes: Iterable[Outcome]) -> Outcome:
+        """All of them as one, in their order."""
+        parts = list(outcomes)
+        return Outcome(
+            tuple(intent for part in parts for intent in part.intents),
+            tuple(wake for part in parts for wake in part.wakes),
+            any(part.needs_full_pass for part in parts),
+            any(part.unschedulable for part in parts),
+        )
+
+
+NOTHING = Outcome()
