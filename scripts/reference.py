@@ -109,15 +109,15 @@ def precedence() -> str:
     def about(rule: Callable[..., object]) -> str:
         return (rule.__doc__ or "").partition("\n\n")[0].strip()
 
-    place, on_a_node, lost = "a slot that is on no node", "on a node that lives, or may", "on a node that is dead or has left"
+    tables = (("that lives, or may", wants.ON_A_NODE), ("that is dead or has left", wants.ON_A_LOST_NODE))
     lines = [
         "# What a slot wants\n",
-        "Controllers ask these rules in their order; the first that asks for an action has its way. At what pace that is done",
-        "`dsmt/controllers/service.py` says, and where it goes `dsmt/controllers/placement.py`.\n",
-        f"- {place}: it is placed, where a node runs it already or has its data there.\n",
+        "Controllers ask these rules in their order; the first that asks for an action has its way. At what pace that is",
+        "done `dsmt/controllers/service.py` says, and where it goes `dsmt/controllers/placement.py`. A slot that is on no",
+        "node is placed: where a node runs it already or has its data, else where there is room.\n",
     ]
-    for title, table in ((on_a_node, wants.ON_A_NODE), (lost, wants.ON_A_LOST_NODE)):
-        lines += [f"## A slot {title}\n", "| | rule | asks for an action when |", "|---|---|---|"]
+    for title, table in tables:
+        lines += [f"## A slot on a node {title}\n", "| | rule | asks for an action when |", "|---|---|---|"]
         lines += [f"| {n} | `{rule.__name__.strip('_')}` | {about(rule)} |" for n, rule in enumerate(table, 1)]
         lines.append("")
     return "\n".join(lines)

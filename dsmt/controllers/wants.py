@@ -133,7 +133,7 @@ def _hold(case: Case) -> ProposedAction | None:
 
 
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
-    """What stands was never good in it, and did not become ready in time, or is parked (rule 4)."""
+    """What stands was never good in it, and did not become ready in time, or is parked."""
     context, entry, fact, node = case.context, case.entry, case.fact, case.node
     update = context.runs(fact.record).update
     if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
@@ -220,7 +220,7 @@ def _replace(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _keep(case: Case) -> ProposedAction | Outcome | None:
-    """What was good in it, and its fact does not say, when it is time to keep that (rule 7)."""
+    """What was good in it, and its fact does not say, when it is time to keep that."""
     context, fact, node = case.context, case.fact, case.node
     good = context.good(case.entry)
     if good is None or good == fact.record.good:
