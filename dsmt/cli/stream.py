@@ -18,6 +18,7 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
 from dsmt.operations.read.tailing import tail as follow_events
 from dsmt.operations.words.event_objects import event_object, notice_object
+from dsmt.operations.words.expression import compiled
 from dsmt.operations.words.times import moment, zone
 from dsmt.ports.bus import Arrived, Notice
 
@@ -29,6 +30,7 @@ from dsmt.ports.bus import Arrived, Notice
 @click.option("--until", default=None, metavar="TIME", help="Up to a time.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types.")
 @click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
+@click.option("--where", default=None, metavar="CEL", help="Only events of which it holds: 'data.state == \"failed\"'.")
 @click.option("--follow/--no-follow", "-f", default=True, help="Go on with what comes (the default), or end.")
 @click.option("--no-signals", is_flag=True, help="Facts only.")
 @click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, what is said again.")
@@ -43,6 +45,7 @@ def tail(
     until: str | None,
     types: tuple[str, ...],
     sources: tuple[str, ...],
+    where: str | None,
     follow: bool,
     no_signals: bool,
     everything: bool,
@@ -53,13 +56,17 @@ def tail(
 
     What passes all the time is left out: heartbeats, measurements, what instances write, command lines that come
     and go. `--all` shows it, and so does naming it: a topic with `heartbeat`, `stats`, `attributes`, `log` or `operator`
-    in it, `--type`, `--source`.
+    in it, `--type`, `--source`, `--where`.
+
+    `--where` takes an expression in CEL over id, source, type, subject, topic, time, data, cause, to and version.
     """
     if raw and ctx.json:
         raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
     if raw and sys.stdout.isatty():
         said = "--raw writes signed events as bytes, which a terminal cannot show"
         raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
+
+    holds = None if where is None else compiled(where)
 
     async def work(connection: Connection) -> None:
         bus = connection.bus
@@ -75,6 +82,7 @@ def tail(
             until_ms=end,
             types=types,
             sources=sources,
+            where=holds,
             signals=not no_signals,
             follow=follow,
             routine=everything or raw,

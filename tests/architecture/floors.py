@@ -84,7 +84,7 @@ PURE_IMPORTS = frozenset({
     "datetime", "decimal", "difflib", "enum", "errno", "fnmatch", "fractions", "functools", "graphlib", "hashlib",
     "heapq", "hmac", "ipaddress", "itertools", "json", "keyword", "math", "numbers", "operator", "re", "shlex",
     "statistics", "string", "struct", "textwrap", "types", "typing", "unicodedata", "urllib.parse", "warnings", "zlib",
-    "cbor2", "celpy", "common_expression_language", "msgspec", "nacl.bindings", "nacl.exceptions", "ruamel",
+    "cbor2", "cel", "msgspec", "nacl.bindings", "nacl.exceptions", "ruamel",
 })  # fmt: skip
 """What pure modules may import besides dsmt: it neither asks the world nor tells it."""
 PURE_PARTS = {"io": ("StringIO", "BytesIO"), "signal": ("Signals", "SIG")}

@@ -72,6 +72,7 @@ ALL = [
         (Wanted(("/", "service/+/log/")), [*QUIET, "service/web/command/app/0", "service/web/log/app/0/n1/stdout"]),
         (Wanted(types=("dsmt.heart*",)), ["node/n1/heartbeat"]),
         (Wanted(sources=("node/*",)), ["source/node/n1", "node/n1/heartbeat"]),
+        (Wanted(where=lambda event: event.topic.endswith("heartbeat")), ["node/n1/heartbeat"]),
     ],
 )
 def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: Wanted, expected: list[str]) -> None:

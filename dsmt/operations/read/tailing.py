@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -44,7 +44,8 @@ Item = Arrived | Notice
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
+    """What to show. `types` and `sources` are globs, `where` says whether an event is wanted, times are realm ms;
+    `last` None shows all from `since` on.
 
     `routine` shows what passes all the time too, `repeats` facts that say the same once more (rule 4).
     """
@@ -55,6 +56,7 @@ class Wanted:
     until_ms: int | None = None
     types: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    where: Callable[[Event], bool] | None = None
     signals: bool = True
     follow: bool = True
     routine: bool = False
@@ -67,10 +69,12 @@ class Wanted:
             return False
         if not self.signals and not is_fact(event):
             return False
-        return _any(self.types, event.type) and _any(self.sources, event.source) and not self._leaves_out(event)
+        if not _any(self.types, event.type) or not _any(self.sources, event.source) or self._leaves_out(event):
+            return False
+        return self.where is None or self.where(event)
 
     def _leaves_out(self, event: Event) -> bool:
-        word = "" if self.routine or self.types or self.sources else _routine(event)
+        word = "" if self.routine or self.types or self.sources or self.where else _routine(event)
         return word != "" and not any(word in pattern.split("/") for pattern in self.patterns)
 
 
