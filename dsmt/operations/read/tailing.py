@@ -44,10 +44,9 @@ Item = Arrived | Notice
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show. `types` and `sources` are globs, `where` says whether an event is wanted, times are realm ms;
-    `last` None shows all from `since` on.
+    """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
 
-    `routine` shows what passes all the time too, `repeats` facts that say the same once more (rule 4).
+    `where` says whether an event is wanted, `routine` shows what passes all the time too, `repeats` facts that say the same once more (rule 4).
     """
 
     patterns: tuple[str, ...] = ("/",)
