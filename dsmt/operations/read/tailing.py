@@ -46,7 +46,8 @@ Item = Arrived | Notice
 class Wanted:
     """What to show. `types` and `sources` are globs; times are realm ms; `last` None shows all from `since` on.
 
-    `where` says whether an event is wanted, `routine` shows what passes all the time too, `repeats` facts that say the same once more (rule 4).
+    `where` says whether an event is wanted, `routine` shows what passes all the time too, `repeats` facts that say the same
+    once more (rule 4).
     """
 
     patterns: tuple[str, ...] = ("/",)
