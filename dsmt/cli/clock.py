@@ -7,7 +7,7 @@ import click
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document
 from dsmt.operations.local.connection import Connection
-from dsmt.operations.words.times import span
+from dsmt.operations.words.times import off_by, span
 from dsmt.operations.write import clocks
 
 
@@ -24,6 +24,6 @@ def accept(ctx: CliContext, broker: str, reason: str) -> None:
     if ctx.json:
         document(found)
     else:
-        print(f"{broker} takes its machine's clock for realm time, which was {clocks.difference(found.ahead_s)}")
+        print(f"{broker} takes its machine's clock for realm time, which was {off_by(found.ahead_s)}")
         if found.there_in_s:
             print(f"realm time never goes back: it goes slower, and is there in {span(found.there_in_s * 1000)}")

@@ -18,10 +18,9 @@ from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import look
-from dsmt.operations.read.waiting import Waited
+from dsmt.operations.read.waiting import Applied, Waited
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling
-from dsmt.operations.write.applying import Applied
 from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]

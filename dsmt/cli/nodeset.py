@@ -8,10 +8,10 @@ from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, one_line, table, warn
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import nodesets
-from dsmt.operations.write.applying import Applied
 from dsmt.operations.write.controlling import use_nodes
 from dsmt.operations.write.nodesets import NodeSet
 

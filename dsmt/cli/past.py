@@ -13,8 +13,8 @@ from dsmt.operations.read import waiting
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write import rolling_back
-from dsmt.operations.write.applying import Applied
 
 
 @command()

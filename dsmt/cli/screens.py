@@ -15,11 +15,10 @@ from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
 from dsmt.operations.words.sentences import quoted
-from dsmt.operations.words.times import local, milliseconds, span, zone
-from dsmt.operations.write.clocks import FAR_S, difference
+from dsmt.operations.words.times import local, milliseconds, off_by, span, zone
 
 if TYPE_CHECKING:
-    from dsmt.operations.write.applying import Applied  # the parser of YAML is slow to import
+    from dsmt.operations.read.waiting import Applied  # the parser of YAML is slow to import
 
 _NONE = "-"
 _FIRST = "next: dsmt example > web.yaml; dsmt apply web.yaml --wait; dsmt status"
@@ -251,8 +250,8 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"{one.dropped} events were refused by it since it started"] if one.dropped else []
-        if one.clock_ahead_s is not None and abs(one.clock_ahead_s) > FAR_S:
-            off = f"its machine's clock is {difference(one.clock_ahead_s)}, and is not followed"
+        if one.clock_ahead_s is not None and one.clock_is_far:
+            off = f"its machine's clock is {off_by(one.clock_ahead_s)}, and is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")
         laid.append(
             (
@@ -346,4 +345,4 @@ def brake_line(told: Status) -> str:
         return f"HELD by {brake.by}{quoted(brake.reason)}; dsmt brake release"
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
-    return f"off    {len(brake.silent)} silent, acts above {max(2, brake.total * 20 // 100)}"
+    return f"off    {len(brake.silent)} silent, acts above {brake.acts_above}"

@@ -30,7 +30,7 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
     declared = applying.read_files(files)
     limit = seconds(wait)
 
-    async def work(connection: Connection) -> tuple[list[applying.Applied], TimedOutError | None]:
+    async def work(connection: Connection) -> tuple[list[waiting.Applied], TimedOutError | None]:
         done = await applying.apply(connection.bus, declared, by=connection.by, reason=reason, plans=plans)
         revisions = ", ".join(f"{one.service} r{one.revision}" for one in done)
         ctx.asked = revisions, f"dsmt status {done[0].service}" if len(done) == 1 else "dsmt status"

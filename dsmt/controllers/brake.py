@@ -54,6 +54,11 @@ class Brake:
         return reason("wait.brake", k=len(self.silent), n=self.total) if self.on else None
 
 
+def acts_above(nodes: int) -> int:
+    """How many nodes may be silent at once, of so many, before the brake is on (rule 1)."""
+    return max(LEAST, nodes * PERCENT // 100)
+
+
 def brake(fleet: Fleet) -> Brake:
     """The brake at the fleet's time."""
     view, now_ms = fleet.view, fleet.now_ms
@@ -66,7 +71,7 @@ def brake(fleet: Fleet) -> Brake:
     if not held and len(silent) <= LEAST:
         return Brake(on=False)
     total = sum(view.nodes[node].mode != "excluded" for node in fleet.members)
-    if held or len(silent) * 100 <= total * PERCENT or len(silent) <= LEAST:
+    if held or len(silent) <= acts_above(total):
         return Brake(on=held, held=held, silent=silent, total=total)
     lift = max(since for since, _, _ in lost) + LIFT_MS
     released_ms = 0 if order is None else order.released_ms

@@ -46,11 +46,11 @@ from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
 from dsmt.operations.read.reading_logs import Line, Told
 from dsmt.operations.read.summaries import service, services, status
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
-from dsmt.operations.write.applying import Applied
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName

@@ -23,7 +23,7 @@ from dsmt.cli.root import main
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.write.applying import Applied
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight

@@ -77,8 +77,3 @@ def test_a_clock_that_is_near_enough_and_a_broker_that_nobody_knows_are_refused(
             await clocks.accept(bob, "b9", by="bob", reason="")
 
     run(tmp_path, scenario)
-
-
-def test_a_difference_says_which_way() -> None:
-    assert clocks.difference(93_600.0).endswith("ahead of realm time")
-    assert clocks.difference(-3.0) == "3 s behind realm time"

@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.words.times import milliseconds, moment, rfc3339, span
+from dsmt.operations.words.times import milliseconds, moment, off_by, rfc3339, span
 
 NOW = 1_700_000_000_123
 
@@ -50,3 +50,8 @@ def test_what_is_no_time_is_refused_with_the_forms(text: str) -> None:
 )
 def test_a_span_is_read_in_its_largest_unit(ms: int, text: str) -> None:
     assert span(ms) == text
+
+
+def test_a_difference_says_which_way() -> None:
+    assert off_by(93_600.0).endswith("ahead of realm time")
+    assert off_by(-3.0) == "3 s behind realm time"

@@ -11,8 +11,8 @@ from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write.applying import Applied
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight

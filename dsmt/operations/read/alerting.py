@@ -7,13 +7,14 @@ from typing import Protocol
 
 import msgspec
 
+from dsmt.bus.rules.broker_time import FAR_MS
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Controller, Node, clock, revoked
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import keeper_died
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write.clocks import FAR_S, difference
+from dsmt.operations.words.times import off_by
 
 
 class OfService(Protocol):
@@ -103,12 +104,12 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         Alert(
             target=f"broker/{name}",
             code="broker.clock",
-            message=f"the clock of its machine is {difference(told.clock_ahead_s)}, and is not followed",
+            message=f"the clock of its machine is {off_by(told.clock_ahead_s)}, and is not followed",
             next=f"set it, or dsmt clock accept {name}",
             who="you",
         )
         for name, (_, told) in said
-        if abs(told.clock_ahead_s) > FAR_S
+        if abs(told.clock_ahead_s) * 1000 > FAR_MS
     ]
     return off + [
         Alert(

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from dsmt.bus.rules.broker_time import FAR_MS
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS
@@ -79,6 +80,11 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int | None
     clock_ahead_s: float | None
     """Its machine's clock minus realm time."""
+
+    @property
+    def clock_is_far(self) -> bool:
+        """Whether that is too much to follow."""
+        return self.clock_ahead_s is not None and abs(self.clock_ahead_s) * 1000 > FAR_MS
 
 
 class Controller(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from dsmt.controllers.brake import acts_above
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.reason import Reason
 from dsmt.operations.local.certificates import in_use, renew_at
@@ -81,12 +82,13 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brake(msgspec.Struct, frozen=True, kw_only=True):
-    """The brake on replacing: `on` by itself or `held` by somebody; which nodes are silent."""
+    """The brake on replacing: `on` by itself or `held` by somebody; which nodes are silent, and above how many it acts."""
 
     on: bool
     held: bool
     silent: list[str]
     total: int
+    acts_above: int
     by: str | None
     reason: str | None
     since: str | None
@@ -177,11 +179,13 @@ def brake(sight: Sight) -> Brake:
     stands = brake_of(sight.fleet)
     fact = sight.view.brake
     held = fact is not None and fact.record.held
+    total = stands.total or len(sight.fleet.members)
     return Brake(
         on=stands.on,
         held=stands.held,
         silent=list(stands.silent),
-        total=stands.total or len(sight.fleet.members),
+        total=total,
+        acts_above=acts_above(total),
         by=person(fact.record.by) if fact is not None and held else None,
         reason=fact.record.reason if fact is not None and held else None,
         since=rfc3339(fact.time_ms) if fact is not None and held else None,

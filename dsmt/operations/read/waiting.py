@@ -14,13 +14,13 @@ from typing import Final, TypeVar
 import msgspec
 
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
+from dsmt.event.reason import Reason
 from dsmt.event.records import Status
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.write.applying import Applied
 from dsmt.ports.bus import Bus
 
 Result = TypeVar("Result")
@@ -29,6 +29,29 @@ READY: Final = "ready"
 UNREADY: Final = "unready"
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
 _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`.
+
+    Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
+    """
+
+    service: str
+    revision: int
+    plan: str | None
+    outcome: str
+    ready: int
+    wanted: int
+    running: list[int] = []
+    refused: int | None = None
+    reason: Reason | None = None
+    warnings: list[str] = []
+
+    @property
+    def failed(self) -> bool:
+        """Whether what was asked for did not become so."""
+        return self.outcome in ("rolled_back", "parked")
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,11 @@ def milliseconds(text: str) -> int:
     return round((told if told.tzinfo else told.astimezone()).timestamp() * 1000)
 
 
+def off_by(ahead_s: float) -> str:
+    """A clock's difference: `26 h ahead of realm time`, `3 m behind realm time`."""
+    return f"{span(abs(ahead_s) * 1000)} {'ahead of' if ahead_s > 0 else 'behind'} realm time"
+
+
 def span(ms: float) -> str:
     """A span as people read it: `0.4 s`, `8 s`, `6 m`, `5 h`, `2 d`."""
     seconds = max(0.0, ms / 1000)

@@ -18,12 +18,12 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.reason import Reason
 from dsmt.event.records import SpecFact
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.read.revisions import following, refused
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
@@ -38,29 +38,6 @@ _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
 STDIN: Final = "-"
-
-
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`.
-
-    Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
-    """
-
-    service: str
-    revision: int
-    plan: str | None
-    outcome: str
-    ready: int
-    wanted: int
-    running: list[int] = []
-    refused: int | None = None
-    reason: Reason | None = None
-    warnings: list[str] = []
-
-    @property
-    def failed(self) -> bool:
-        """Whether what was asked for did not become so."""
-        return self.outcome in ("rolled_back", "parked")
 
 
 @dataclass(frozen=True, slots=True)

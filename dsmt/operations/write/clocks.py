@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from dsmt.bus.rules.broker_time import FAR_MS
@@ -12,11 +10,8 @@ from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.records import ClockWord, to_data
 from dsmt.operations.read.sight import look, patience
-from dsmt.operations.words.times import span
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest
-
-FAR_S: Final = FAR_MS / 1000
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +25,6 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     there_in_s: float = 0.0
 
 
-def difference(ahead_s: float) -> str:
-    """`26 h ahead of realm time`, `3 m behind realm time`."""
-    return f"{span(abs(ahead_s) * 1000)} {'ahead of' if ahead_s > 0 else 'behind'} realm time"
-
-
 async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `InputError` when it is near enough."""
     sight = await look(bus, passing=True)
@@ -42,8 +32,8 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     if told is None:
         raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
     ahead_s = told[1].clock_ahead_s
-    if abs(ahead_s) <= FAR_S:
-        said = f"the clock of {broker}'s machine is within {FAR_S:.0f} s of realm time"
+    if abs(ahead_s) * 1000 <= FAR_MS:
+        said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time"
         raise InputError("clock.near", said, next="nothing: it is followed by itself")
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)

@@ -20,9 +20,10 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.operations.write.applying import Applied, changed, current, said_now, say_spec, unchanged
+from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus, Draft

@@ -12,7 +12,8 @@ from dsmt.event.records import SpecFact
 from dsmt.operations.read.past import Past, past
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import look
-from dsmt.operations.write.applying import Applied, current, said_now, say_spec, unchanged
+from dsmt.operations.read.waiting import Applied
+from dsmt.operations.write.applying import current, said_now, say_spec, unchanged
 from dsmt.ports.bus import Bus
 from dsmt.spec.plain import from_plain
 
