@@ -144,8 +144,10 @@ async def buried(play: Play) -> None:
     fleet.apply(service, instances=instances)
     await play.faults.run(SMALL, 1.0, away_s * play.between(0.2, 1.0))
     await play.until(until - 0.5)
+    while not operator.idle:  # what ends may take its ten seconds, and ten more where its agent is killed meanwhile
+        await play.until(play.now + 0.1)
     orders = [len(node.host.orders) for node in fleet.nodes.values()]
-    await play.until(until + 5)
+    await play.until(max(until, play.now) + 5)
     given = [order for node, known in zip(fleet.nodes.values(), orders, strict=True) for order in node.host.orders[known:]]
     play.wrong += [f"12.6, after a stopped controller came back, an instance was ended: {o}" for o in given if service in o]
     await play.settled(15.0, f"after {service} was made anew")
