@@ -9,6 +9,7 @@ import click
 
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import counted, document, table
+from dsmt.cli.printing import show as show_text
 from dsmt.errors import InputError, TransportError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import Held
@@ -52,11 +53,14 @@ def _print(ctx: CliContext, found: list[Held]) -> None:
     if ctx.json:
         document(found)
         return
+    show_text(listed(found))
+
+
+def listed(found: list[Held]) -> str:
+    """Every certificate in a line, and what is to be done next."""
     rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
-    print(table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows))
-    due = [one.name for one in found if one.state in ("renew", "expired") and one.here]
-    for name in due:
-        print(f"next: dsmt cert rotate {name}")
+    due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired") and one.here]
+    return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 
 
 @command()

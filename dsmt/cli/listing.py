@@ -12,6 +12,7 @@ from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
 from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.endpoints import Reached
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import brokers as of_brokers
@@ -65,9 +66,15 @@ def endpoints(ctx: CliContext, target: str) -> None:
     if not any(one.ports for one in found):
         said = f"{target} has no endpoint: no instance of it is ready and has ports; dsmt ps {target} shows them"
         print(said, file=sys.stderr)  # who reads the lines gets none
-    for one in found:
-        for name, port in one.ports.items():
-            print(f"{one.instance}  {name}  {one.address}:{port}  {one.node}")
+    else:
+        show(endpoint_lines(found))
+
+
+def endpoint_lines(found: list[Reached]) -> str:
+    """A line for each port that can be reached."""
+    return "\n".join(
+        f"{one.instance}  {name}  {one.address}:{port}  {one.node}" for one in found for name, port in one.ports.items()
+    )
 
 
 @command()

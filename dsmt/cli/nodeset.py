@@ -6,6 +6,7 @@ import click
 
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, one_line, table, warn
+from dsmt.cli.printing import show as show_text
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
@@ -27,8 +28,7 @@ def list_sets(ctx: CliContext) -> None:
     if ctx.json:
         document(found)
     else:
-        laid = [((one.name, str(len(one.nodes)), one.expression, one.by), ()) for one in found]
-        print(table(("SET", "NODES", "EXPRESSION", "BY"), laid, right=("NODES",)) if found else "no named sets")
+        show_text(listed(found))
 
 
 @command()
@@ -39,7 +39,7 @@ def show(ctx: CliContext, name: str) -> None:
     async def work(connection: Connection) -> NodeSet:
         return nodesets.one(await look(connection.bus), name)
 
-    _print(ctx, ctx.ask(work))
+    _tell(ctx, ctx.ask(work))
 
 
 @command("set")
@@ -52,7 +52,7 @@ def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.define(connection.bus, name, expression, by=connection.by, reason=reason)
 
-    _print(ctx, ctx.act(work))
+    _tell(ctx, ctx.act(work))
 
 
 @command()
@@ -90,15 +90,31 @@ def remove(ctx: CliContext, name: str, *, yes: bool, reason: str) -> None:
         print(f"node set {name} is removed")
 
 
-def _print(ctx: CliContext, found: NodeSet) -> None:
+def _tell(ctx: CliContext, found: NodeSet) -> None:
     if ctx.json:
         document(found)
-        return
-    print(one_line(f"{found.name} = {found.expression}   by {found.by}{quoted(found.reason)}"))
-    print(f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}")
+    else:
+        show_text(screen(found))
+
+
+def listed(found: list[NodeSet]) -> str:
+    """Every named set in a line."""
+    laid = [((one.name, str(len(one.nodes)), one.expression, one.by), ()) for one in found]
+    return table(("SET", "NODES", "EXPRESSION", "BY"), laid, right=("NODES",)) if found else "no named sets"
+
+
+def screen(found: NodeSet) -> str:
+    """One set: its expression, what it selects now, and who uses it."""
+    lines = [
+        one_line(f"{found.name} = {found.expression}   by {found.by}{quoted(found.reason)}"),
+        f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}",
+    ]
     if found.unknown:
-        print(f"  neither a set nor a node now: {', '.join(found.unknown)}")
+        lines.append(f"  neither a set nor a node now: {', '.join(found.unknown)}")
     if found.hides is not None:
-        print(f"  hides the node {found.hides}: wherever it is named the set is meant; dsmt nodeset remove {found.name}")
+        lines.append(
+            f"  hides the node {found.hides}: wherever it is named the set is meant; dsmt nodeset remove {found.name}"
+        )
     if found.used_by:
-        print(f"  used by {', '.join(found.used_by)}")
+        lines.append(f"  used by {', '.join(found.used_by)}")
+    return "\n".join(lines)

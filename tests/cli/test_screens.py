@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dsmt.cli import event_lines, screens, service_screen
+from dsmt.cli import cert, event_lines, nodeset, screens, service_screen
 from dsmt.cli.command import CliContext
+from dsmt.cli.listing import endpoint_lines
 from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
@@ -39,6 +40,8 @@ from dsmt.event.records import (
     to_data,
 )
 from dsmt.event.status import State
+from dsmt.operations.local.certificates import Held
+from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
@@ -51,6 +54,7 @@ from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.nodesets import NodeSet
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.store import Realm as RealmName
@@ -552,3 +556,46 @@ def test_a_service_without_endpoints_is_said_to_have_none(
     assert main(["endpoints", "web"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err.startswith("web has no endpoint")) == ("", True)
+
+
+def test_node_sets_are_shown_with_what_they_select_and_what_is_odd() -> None:
+    when, long = "2026-01-01T00:00:00.000Z", "minus(union(all_nodes, label(zone=eu-central-1)), union(failed, old, n4))"
+    good = NodeSet(
+        name="good", expression=long, nodes=[f"n{i}" for i in range(1, 16)], unknown=["old"], used_by=["web/app", "db/pg"],
+        by="alice", at=when, reason="the other rack is\x1b[31m being moved", hides=None,
+    )  # fmt: skip
+    n4 = NodeSet(name="n4", expression="n5", nodes=[], unknown=[], used_by=[], by="bob", at=when, hides="n4")
+    check("nodesets", nodeset.listed([good, n4]))
+    check("nodesets_none", nodeset.listed([]))
+    check("nodeset", nodeset.screen(good))
+    check("nodeset_hides", nodeset.screen(n4))
+
+
+def test_certificates_are_shown_with_what_is_to_be_done() -> None:
+    def held(name: str, state: str, *, here: bool) -> Held:
+        times = {"issued": "2026-01-01T00:00:00Z", "renew": "2026-07-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"}
+        return Held(name=name, key="0123456789abcdef", state=state, issuer="root", here=here, **times)  # type: ignore[arg-type]
+
+    agent_name = "agent/a-node-with-a-long-name.example.com/web/app/0"
+    check(
+        "certs",
+        cert.listed(
+            [
+                held("operator/alice", "ok", here=True),
+                held("node/n1", "renew", here=True),
+                held("node/n2", "renew", here=False),
+                held(agent_name, "expired", here=True),
+                held("controller/c1", "revoked", here=False),
+            ]
+        ),
+    )
+
+
+def test_endpoints_are_a_line_for_each_port() -> None:
+    realm = Realm("n1")
+    realm.apply(web(2))
+    realm.settle()
+    said = Endpoint(address="10.0.0.1", ports={"http": 8080, "admin": 9000}, generation=1, ready=True)
+    realm.say(agent(key(0), "n1"), "service/web/endpoint/app/0/n1", said)
+    realm.health(key(0), "n1", "ready")
+    check("endpoints", endpoint_lines(endpoints(sight(realm), Target.parse("web"))), folds=False)
