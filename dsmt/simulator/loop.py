@@ -33,7 +33,7 @@ from dsmt.simulator.errors import DeadlockError, Finding, LivelockError, NotSimu
 from dsmt.simulator.findings import Findings
 from dsmt.simulator.generators import Generators, name_of
 from dsmt.simulator.handles import OWNER, Owner, SimHandle, SimTask, SimTimer
-from dsmt.simulator.refusals import REFUSED
+from dsmt.simulator.refusals import refusing
 from dsmt.simulator.stack import describe_task, describe_waiting
 from dsmt.simulator.trace import Trace
 
@@ -48,6 +48,7 @@ _PLEAS: Final = 1000
 """Timers that a coroutine asks for in vain while it is ended, before it gets one that never fires."""
 
 
+@refusing
 class SimLoop(asyncio.BaseEventLoop):
     """The loop; `dsmt.simulator.run.run` is the way to use it.
 
@@ -123,7 +124,7 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> SimHandle:
         """Like `call_soon`; another thread is refused."""
         if threading.get_ident() != self._owner_thread:
-            self._refuse("call_soon_threadsafe", "a thread called into the simulation")
+            self.refuse("call_soon_threadsafe", "a thread called into the simulation")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
@@ -343,7 +344,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # --- what is not simulated, and what was left ---
 
-    def _refuse(self, name: str, why: str) -> NoReturn:
+    def refuse(self, name: str, why: str) -> NoReturn:
+        """Raise NotSimulatedError for something that reaches outside; a finding even when that is swallowed."""
         text = f"loop.{name} is not simulated: {why}"
         self.findings.add(text, OWNER.get())
         raise NotSimulatedError(text)
@@ -396,16 +398,3 @@ def current_loop() -> SimLoop:
     if not isinstance(loop, SimLoop):
         raise NotSimulatedError(f"the running loop is {type(loop).__name__}, not a simulation")
     return loop
-
-
-def _refusing(name: str, why: str) -> Callable[..., NoReturn]:
-    def refuse(self: SimLoop, *_args: object, **_kwargs: object) -> NoReturn:
-        self._refuse(name, why)
-
-    refuse.__name__ = name
-    refuse.__doc__ = f"Refused: {why}."
-    return refuse
-
-
-for _name, _why in REFUSED.items():
-    setattr(SimLoop, _name, _refusing(_name, _why))

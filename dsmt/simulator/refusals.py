@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NoReturn, Protocol, TypeVar
 
 _NETWORK: Final = "it opens a real socket; use the Network port"
 _NAMES: Final = "it asks a real name server; use the Network port"
@@ -50,3 +50,30 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
         "subprocess_shell": _PROCESSES,
     }
 )
+
+
+class Refusing(Protocol):
+    """What refuses."""
+
+    def refuse(self, name: str, why: str) -> NoReturn:
+        """Raise."""
+        ...
+
+
+Loop = TypeVar("Loop", bound=type[Refusing])
+
+
+def refusing(loop: Loop) -> Loop:
+    """Give a loop a method for each name of `REFUSED`, which refuses."""
+    for name, why in REFUSED.items():
+        setattr(loop, name, _refusal(name, why))
+    return loop
+
+
+def _refusal(name: str, why: str) -> Callable[..., NoReturn]:
+    def refuse(self: Refusing, *_args: object, **_kwargs: object) -> NoReturn:
+        self.refuse(name, why)
+
+    refuse.__name__ = name
+    refuse.__doc__ = f"Refused: {why}."
+    return refuse
