@@ -41,6 +41,10 @@ class ComponentContext:
         """What governs its slots: what stands or, where that was refused, what was gone back to."""
         self.now_ms = fleet.now_ms
         self.spec_id = str(spec.id)
+        self.keeps_former_data = self._keeps_former_data()
+        """Whether data stays where it is that may be gone back to, while a revision is tried that keeps none (A10)."""
+        if self.keeps_former_data:
+            self.component = msgspec.structs.replace(component, on_partition="pinned")
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -69,6 +73,19 @@ class ComponentContext:
     def rolls_in_place_only(self) -> bool:
         """Whether no two copies of one slot may run at once."""
         return self.component.update.order == "stop_first" or self.component.on_partition != "at_least_one"
+
+    def _keeps_former_data(self) -> bool:
+        was = [components.get(self.component.name) for components in self.entry.earlier.values()]
+        if self.component.on_partition == "pinned" or all(one is None or one.on_partition != "pinned" for one in was):
+            return False
+        return any(map(self._may_go_back_to_data, self._slots))
+
+    def _may_go_back_to_data(self, slot: SlotEntry) -> bool:
+        fact = slot.fact
+        if fact is None or fact.record.home is None or fact.record.desired == "gone":
+            return False
+        good = self.good(slot)
+        return good is not None and good.revision < self.entry.since
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -135,6 +152,11 @@ class ComponentContext:
         """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
         earlier = [slot for slot in self._slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
         return [at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms]
+
+    @property
+    def trials(self) -> list[int]:
+        """When (realm ms) what its slots implement will have been ready for long enough in them."""
+        return [at for at in map(self.good_from, self._slots) if at is not None and at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
 

@@ -52,6 +52,9 @@ def decide_service(
     for name, context in contexts.items():
         indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
         outcomes.append(_decide_component(context, indexes, wanted[name]))
+    for context in contexts.values():
+        if context.keeps_former_data:  # when that ends others may leave, too
+            outcomes.append(Outcome(wakes=tuple(context.trials), needs_full_pass=True))
     return Outcome.merged(outcomes)
 
 

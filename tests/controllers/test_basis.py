@@ -82,6 +82,45 @@ def test_another_revision_that_keeps_no_data_lets_it_go() -> None:
     assert (realm.slot().revision, realm.slot().node != node, realm.slot().home) == (3, True, None)
 
 
+@pytest.mark.parametrize("happens", ["drained", "dies"])
+def test_data_stays_while_a_revision_that_keeps_none_is_tried(happens: str) -> None:
+    realm = Realm("n1", "n2", "n3")
+    controller = Attentive(realm)
+    realm.apply(web(1, component=POLICY + DATA))
+    controller.watch(30)
+    node = realm.slot().node or ""
+    realm.after(200).apply(web(1, component=BAD))
+    controller.look()
+    realm.obey()
+    controller.look()
+    assert (realm.slot().revision, realm.slot().node) == (2, node)
+    if happens == "dies":
+        realm.close(node)
+    else:
+        realm.control_node(node, "draining")
+    controller.watch(5, obey=False)
+    assert (realm.slot().revision, realm.slot().node) == (2, node), "it may be gone back to the one that keeps data"
+    if happens == "dies":
+        realm.attach(node)
+    realm.status(key(), node, State.FAILED, parked=True)
+    controller.watch(60)
+    assert (realm.slot().revision, realm.slot().node, controller.overlooked()) == (1, node, [])
+
+
+def test_data_is_left_behind_once_a_revision_that_keeps_none_is_good() -> None:
+    realm = Realm("n1", "n2", "n3")
+    controller = Attentive(realm)
+    realm.apply(web(2, component=POLICY + DATA))
+    controller.watch(30)
+    nodes = [realm.slot(index).node for index in range(2)]
+    realm.after(200).apply(web(2, component=POLICY))
+    realm.control_node(nodes[1] or "", "draining")
+    controller.watch(90)
+    assert (realm.slot(0).node, realm.slot(1).node == nodes[1]) == (nodes[0], False)
+    assert ([realm.slot(index).revision for index in range(2)], realm.slot(1).home) == ([2, 2], None)
+    assert controller.overlooked() == []
+
+
 def test_the_nodes_of_what_is_gone_back_to_are_its_nodes() -> None:
     realm, controller = refused("nodes: union(n1, n2)\n", "nodes: union(n3)\n")
     assert realm.slot().node in ("n1", "n2")
