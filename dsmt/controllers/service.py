@@ -52,9 +52,8 @@ def decide_service(
     for name, context in contexts.items():
         indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
         outcomes.append(_decide_component(context, indexes, wanted[name]))
-    for context in contexts.values():
-        if context.keeps_former_data:  # when that ends others may leave, too
-            outcomes.append(Outcome(wakes=tuple(context.trials), needs_full_pass=True))
+    tried = [context for context in contexts.values() if context.keeps_former_data]  # when that ends others may leave, too
+    outcomes += [Outcome(wakes=tuple(context.trials), needs_full_pass=True) for context in tried]
     return Outcome.merged(outcomes)
 
 
