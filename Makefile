@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+SEEDS  ?= 10
 
 .PHONY: demo test lint operate soak bench mutants docs sim sim-long day wheel clean environment tools
 
@@ -23,7 +24,7 @@ demo: environment
 
 test: tools
 	./scripts/test-needs
-	$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+	DSMT_SEEDS=$(SEEDS) $(BIN)/pytest -n 3 --dist loadgroup $(TESTS)
 
 lint: tools
 	$(BIN)/ruff check .
