@@ -16,7 +16,8 @@ from typing import Final
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import Outcome, gone, slot_intent
 from dsmt.controllers.intents import Intent
-from dsmt.event.records import Good, Slot, Tombstone
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000

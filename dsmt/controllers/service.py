@@ -25,8 +25,8 @@ from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.replacing import stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of, want
+from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Home, Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 

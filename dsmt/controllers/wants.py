@@ -30,8 +30,8 @@ from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Good, Slot
 from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from dsmt.event.records import NodeAttributes
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.spec.records import ComponentSpec
 
 RING: Final = 2**64

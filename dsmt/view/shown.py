@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dsmt.event.records import Status
+from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Layer, Shown, State
 from dsmt.view.entries import Instance, SlotEntry
 from dsmt.view.held import Held

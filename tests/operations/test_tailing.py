@@ -7,7 +7,9 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Command, Endpoint, LogLines, Session, to_data
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.instance import Command, Endpoint, LogLines
+from dsmt.event.records import to_data
 from dsmt.operations.read.tailing import Item, Wanted, tail
 from dsmt.operations.words.patterns import some_topic
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice
