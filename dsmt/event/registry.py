@@ -55,14 +55,26 @@ def _by_first_level() -> Mapping[str, list[tuple[re.Pattern[str], Row]]]:
 _ROWS: Final = _by_first_level()
 
 
-@lru_cache(maxsize=65536)
-def lookup(topic: str) -> Match | None:
-    """The first row that takes the topic, or None."""
+def _find(topic: str) -> tuple[Row, re.Match[str]] | None:
     for pattern, row in _ROWS.get(topic.split("/", 1)[0], ()):
         found = pattern.fullmatch(topic)
         if found is not None:
-            return Match(row, found.groupdict())
+            return row, found
     return None
+
+
+@lru_cache(maxsize=65536)
+def lookup(topic: str) -> Match | None:
+    """The first row that takes the topic, with its levels, or None."""
+    found = _find(topic)
+    return None if found is None else Match(found[0], found[1].groupdict())
+
+
+@lru_cache(maxsize=65536)
+def row_of(topic: str) -> Row | None:
+    """The first row that takes the topic, for who reads many topics and no levels; or None."""
+    found = _find(topic)
+    return None if found is None else found[0]
 
 
 @lru_cache(maxsize=65536)
@@ -76,10 +88,10 @@ def owner_of(topic: str) -> str | None:
 
 def is_fact(event: Event) -> bool:
     """Whether the event is a fact: the latest value of its topic, retained."""
-    match = lookup(event.topic)
-    if match is None:
+    row = row_of(event.topic)
+    if row is None:
         return False
-    return event.version is not None if match.row.kind is None else match.row.kind == "fact"
+    return event.version is not None if row.kind is None else row.kind == "fact"
 
 
 def as_pattern(template: str, levels: Mapping[str, str]) -> str:

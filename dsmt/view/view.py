@@ -19,9 +19,8 @@ from typing import Final
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.fold import Change, Fold
-from dsmt.event.kinds.row import Row
 from dsmt.event.records import from_data
-from dsmt.event.registry import TOPICS, as_pattern, lookup
+from dsmt.event.registry import TOPICS, as_pattern, row_of
 from dsmt.view.dirty import Dirty
 from dsmt.view.index import Index
 
@@ -47,7 +46,8 @@ class View(Index):
 
     def apply(self, signed: SignedEvent) -> bool:
         """Fold one event; whether the view changed."""
-        if _row(signed.event.topic) is None:
+        row = row_of(signed.event.topic)
+        if row is None or not row.folded:
             return False
         changes = self._fold.take(signed)
         for change in changes:
@@ -71,7 +71,7 @@ class View(Index):
             heapq.heappush(self._expiry, (until, topic))
 
     def _read(self, topic: str, signed: SignedEvent | None) -> None:
-        levels, row = topic.split("/"), _row(topic)
+        levels, row = topic.split("/"), row_of(topic)
         assert row is not None and row.record is not None  # noqa: S101, PT018 - `apply` lets no other topic in
         self.quarantined.pop(topic, None)
         if signed is not None:
@@ -144,12 +144,6 @@ class View(Index):
         """What changed since this was last called."""
         dirty, self._dirty = self._dirty, Dirty()
         return dirty
-
-
-def _row(topic: str) -> Row | None:
-    """The row of a topic whose facts are folded."""
-    match = lookup(topic)
-    return match.row if match is not None and match.row.folded else None
 
 
 def _part(topic: str, signed: SignedEvent) -> int:

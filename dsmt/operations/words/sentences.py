@@ -16,7 +16,7 @@ import msgspec
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.records import from_data
-from dsmt.event.registry import lookup
+from dsmt.event.registry import row_of
 from dsmt.operations.words.event_objects import plain
 
 _LONGEST: Final = 100
@@ -48,14 +48,14 @@ def subject(event: Event) -> str:
 
 def predicate(event: Event) -> str:
     """What an event says of its subject, in one line."""
-    match = lookup(event.topic)
-    if match is None or match.row.record is None or match.row.says is None:
+    row = row_of(event.topic)
+    if row is None or row.record is None or row.says is None:
         return _raw(event.data)
     try:
-        record = from_data(match.row.record, event.data)
+        record = from_data(row.record, event.data)
     except UnusableEventError:
         return f"cannot be read: {_raw(event.data)}"
-    return match.row.says(event, record)
+    return row.says(event, record)
 
 
 def sentence(event: Event) -> str:
