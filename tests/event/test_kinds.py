@@ -205,7 +205,7 @@ def test_each_row_with_a_record_has_a_sentence_and_no_other_has():
 
 
 def test_rows_of_one_type_say_one_thing_and_are_folded_together():
-    kinds = {(row.event_type, row.record, row.says, row.folded) for row in TOPICS}
+    kinds = {(row.event_type, row.record, row.says, row.folded, row.routine) for row in TOPICS}
     assert len(kinds) == len({event_type for event_type, *_ in kinds})
 
 
@@ -224,3 +224,8 @@ def test_who_writes_is_one_source_or_the_sources_of_some_roles():
     owned, shared = Row("a/<node>", "t", "fact", "node/<node>"), Row("a/<node>", "t", "fact", ("operator", "controller"))
     assert (owned.owner, owned.roles, owned.shared) == ("node/<node>", (), False)
     assert (shared.owner, shared.roles, shared.shared) == (None, ("operator", "controller"), True)
+
+
+def test_heartbeats_and_measurements_pass_all_the_time():
+    routine = {row.event_type for row in TOPICS if row.routine}
+    assert routine >= {"dsmt.heartbeat", "dsmt.broker.stats", "dsmt.node.attributes"}

@@ -82,6 +82,14 @@ def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: Wan
     assert topics(shown(bus, Wanted(**{**_fields(wanted), "follow": False}))) == expected
 
 
+def test_a_topic_of_an_operator_s_own_is_no_measurement_whatever_it_is_called() -> None:
+    recording = Recording()
+    recording.source("operator/alice.0abc")
+    recording.say("operator/alice.0abc", "user/shop/stats", {"n": 1})
+    bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted(follow=False))) == ["user/shop/stats"]
+
+
 def _fields(wanted: Wanted) -> dict[str, Any]:
     return {name: getattr(wanted, name) for name in Wanted.__dataclass_fields__}
 

@@ -108,7 +108,10 @@ ROWS: Final[tuple[Row, ...]] = (
         "broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", Session, _session,
         ttl_ms=DAY_MS, folded=True,
     ),
-    signal("broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", BrokerStats, _stats, budget="evidence"),
+    signal(
+        "broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", BrokerStats, _stats,
+        budget="evidence", routine=True,
+    ),
     signal("broker/<broker>/trimmed", "dsmt.trimmed", "broker/<broker>", TrimRecord, _trimmed, budget="evidence"),
     signal("broker/<broker>/notice", "dsmt.notice", "broker/<broker>", BrokerNotice, _notice, budget="evidence"),
 )  # fmt: skip

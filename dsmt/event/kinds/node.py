@@ -110,7 +110,7 @@ def _verdict(_: Event, said: NodeVerdict) -> str:
 ROWS: Final[tuple[Row, ...]] = (
     fact(
         "node/<node>/attributes", "dsmt.node.attributes", "monitor/<node>", NodeAttributes, _attributes,
-        ttl_ms=DAY_MS, folded=True,
+        ttl_ms=DAY_MS, folded=True, routine=True,
     ),
     fact(
         "node/<node>/probe/<observer>", "dsmt.node.probe", "monitor/<observer>", Probe, _probe,

@@ -42,6 +42,8 @@ class Row(NamedTuple):
     budget: Budget = "evidence"
     folded: bool = False
     """Whether a view folds it, with what its index does for the type."""
+    routine: bool = False
+    """Whether it passes all the time, and `tail` shows it only to who asks for it by its last level."""
 
     @property
     def owner(self) -> str | None:
@@ -69,9 +71,10 @@ def fact(
     ttl_ms: int | None = None,
     budget: Budget = "evidence",
     folded: bool = False,
+    routine: bool = False,
 ) -> Row:
     """A row of facts with a record and its sentence."""
-    return Row(template, event_type, "fact", writers, record, says, ttl_ms, budget, folded)
+    return Row(template, event_type, "fact", writers, record, says, ttl_ms, budget, folded, routine)
 
 
 def signal(
@@ -82,6 +85,7 @@ def signal(
     says: Callable[[Event, Record], str],
     *,
     budget: Budget = "signal",
+    routine: bool = False,
 ) -> Row:
     """A row of signals with a record and its sentence."""
-    return Row(template, event_type, "signal", writers, record, says, None, budget)
+    return Row(template, event_type, "signal", writers, record, says, budget=budget, routine=routine)

@@ -54,7 +54,7 @@ def _keeper(_: Event, said: KeeperReplaced) -> str:
 
 
 def _beats(template: str, source: str) -> Row:
-    return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat)
+    return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat, routine=True)
 
 
 def _keeps(template: str, source: str) -> Row:
