@@ -11,9 +11,10 @@ from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
-from dsmt.event.status import Layer, transitions
+from dsmt.event.status import Layer, State, transitions
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
+from dsmt.view.shown import WORDS
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- made by `make docs` from {source}; do not edit -->\n\n"
@@ -69,7 +70,7 @@ def reasons() -> str:
 
 
 def statuses() -> str:
-    """Both machines of statuses, as diagrams."""
+    """Both machines of statuses, as diagrams, and the one word that operators see of them."""
     lines = ["# Statuses\n"]
     for layer in (Layer.CONTAINER, Layer.APPLICATION):
         name = "container" if layer is Layer.CONTAINER else "agent and application"
@@ -78,6 +79,20 @@ def statuses() -> str:
             begin = "[*]" if before is None else before.value
             lines += [f"    {begin} --> {after.value}" for after in sorted(afters)]
         lines += ["```\n"]
+    lines += [
+        "## What `ps` shows\n",
+        "The application's word decides where there is one; else the agent's; else the container's.\n",
+    ]
+    lines += [f"| state | {' | '.join(WORDS)} |", "|---|---|---|---|"]
+    for state in State:
+        words = [table.get(state) for table in WORDS.values()]
+        if any(words):
+            lines.append(f"| {state} | {' | '.join(word or '-' for word in words)} |")
+    lines += [
+        "\n`failed` is `backoff` with a next try, `parked` where a cause is waited for, else `failed`. What no node has",
+        "spoken of is `waiting`; what had not ended is `lost` on a dead node, or where who speaks of it is silent;",
+        "a job that ended with code 0 is `done`.\n",
+    ]
     return "\n".join(lines)
 
 
@@ -131,7 +146,7 @@ class Page(NamedTuple):
 PAGES: Final[Mapping[str, Page]] = {
     "topics.md": Page("dsmt/event/kinds/", topics),
     "reasons.md": Page("dsmt/event/reason.py", reasons),
-    "statuses.md": Page("dsmt/event/status.py", statuses),
+    "statuses.md": Page("dsmt/event/status.py and dsmt/view/shown.py", statuses),
     "service-file.md": Page("dsmt/spec/schema.py and dsmt/spec/supported.py", file_keys),
     "commands.md": Page("dsmt/cli/__init__.py", commands),
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),

@@ -35,7 +35,7 @@ NAME_LEVELS: Final = {
     "monitor": 2,
     "agent": 5,
 }
-"""The kinds of source, and how many levels their names have (docs/reference/topics.md)."""
+"""The kinds of source, and how many levels their names have."""
 
 
 def is_name(name: str) -> bool:
