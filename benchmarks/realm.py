@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down, up

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
-from dsmt.event.status import Layer, transitions
+from dsmt.event.status import Layer, State, transitions
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
+from dsmt.view.shown import WORDS
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
-NOTE: Final = "<!-- made by `make docs` from the code; do not edit -->\n\n"
+NOTE: Final = "<!-- made by `make docs` from {source}; do not edit -->\n\n"
 
 
 def topics() -> str:
-    """Every topic, from `dsmt/event/registry.py`."""
-    lines = ["# Topics\n", "| topic | kind | type | written by | time to live | kept as |", "|---|---|---|---|---|---|"]
+    """Every topic with its record: the registry's rows."""
+    lines = ["# Topics\n", "A view folds the kinds that are marked; all else passes it by.\n"]
+    lines += [
+        "| topic | kind | type | written by | time to live | kept as | record | view |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in TOPICS:
         kind = {"fact": "fact", "signal": "signal", None: "either"}[row.kind]
-        writers = f"`{row.owner}` only" if row.owner else ", ".join(row.roles)
-        life = "durable" if row.ttl_ms is None and row.kind == "fact" else _duration(row.ttl_ms)
         shared = "shared " if row.kind == "fact" and row.shared else ""
-        lines.append(f"| `{row.template}` | {shared}{kind} | `{row.event_type}` | {writers} | {life} | {row.budget} |")
-    return "\n".join(lines) + "\n"
+        cells = (
+            f"`{row.template}`",
+            f"{shared}{kind}",
+            f"`{row.event_type}`",
+            f"`{row.owner}` only" if row.owner else ", ".join(row.roles),
+            "durable" if row.ttl_ms is None and row.kind == "fact" else _duration(row.ttl_ms),
+            row.budget,
+            f"`{row.record.__name__}`" if row.record else "any map",
+            "folded" if row.folded else "-",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_records()]) + "\n"
+
+
+def _records() -> Iterator[str]:
+    yield from ("## Records\n", "| record | what | fields |", "|---|---|---|")
+    for record in dict.fromkeys(row.record for row in TOPICS if row.record):
+        fields = ", ".join(f"`{name}`" for name in record.__struct_fields__)
+        yield f"| `{record.__name__}` | {' '.join((record.__doc__ or '').split())} | {fields} |"
 
 
 def _duration(ms: int | None) -> str:
@@ -42,7 +62,7 @@ def _duration(ms: int | None) -> str:
 
 
 def reasons() -> str:
-    """Every reason code, from `dsmt/event/reason.py`."""
+    """Every reason code."""
     lines = ["# Reason codes\n", "| code | message | next | who acts |", "|---|---|---|---|"]
     for code, template in REASONS.items():
         cells = (template.message, template.next or "-", template.who)
@@ -51,7 +71,7 @@ def reasons() -> str:
 
 
 def statuses() -> str:
-    """Both machines of `dsmt/event/status.py`, as diagrams."""
+    """Both machines of statuses, as diagrams, and the one word that operators see of them."""
     lines = ["# Statuses\n"]
     for layer in (Layer.CONTAINER, Layer.APPLICATION):
         name = "container" if layer is Layer.CONTAINER else "agent and application"
@@ -60,6 +80,20 @@ def statuses() -> str:
             begin = "[*]" if before is None else before.value
             lines += [f"    {begin} --> {after.value}" for after in sorted(afters)]
         lines += ["```\n"]
+    lines += [
+        "## What `ps` shows\n",
+        "The application's word decides where there is one; else the agent's; else the container's.\n",
+    ]
+    lines += [f"| state | {' | '.join(WORDS)} |", "|---|---|---|---|"]
+    for state in State:
+        words = [table.get(state) for table in WORDS.values()]
+        if any(words):
+            lines.append(f"| {state} | {' | '.join(word or '-' for word in words)} |")
+    lines += [
+        "\n`failed` is `backoff` with a next try, `parked` where a cause is waited for, else `failed`. What no node has",
+        "spoken of is `waiting`; what had not ended is `lost` on a dead node, or where who speaks of it is silent;",
+        "a job that ended with code 0 is `done`.\n",
+    ]
     return "\n".join(lines)
 
 
@@ -76,7 +110,7 @@ def file_keys() -> str:
 
 
 def commands() -> str:
-    """Every command, from `dsmt/cli/__init__.py`."""
+    """Every command."""
     lines = ["# Commands\n", "| command | does |", "|---|---|"]
 
     def add(prefix: str, table: Mapping[str, object]) -> None:
@@ -93,7 +127,7 @@ def commands() -> str:
 
 
 def frames() -> str:
-    """Every frame between a client and a broker, from `dsmt/bus/wire/frames.py`."""
+    """Every frame between a client and a broker."""
     about = (wire.__doc__ or "").partition("\n\n")[2].strip()
     lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
     for kind, frame in wire.KINDS.items():
@@ -123,20 +157,27 @@ def precedence() -> str:
     return "\n".join(lines)
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {
-    "topics.md": topics,
-    "reasons.md": reasons,
-    "statuses.md": statuses,
-    "service-file.md": file_keys,
-    "commands.md": commands,
-    "frames.md": frames,
-    "precedence.md": precedence,
+class Page(NamedTuple):
+    """A page, and the file or folder that it is made from."""
+
+    source: str
+    make: Callable[[], str]
+
+
+PAGES: Final[Mapping[str, Page]] = {
+    "topics.md": Page("dsmt/event/kinds/", topics),
+    "reasons.md": Page("dsmt/event/reason.py", reasons),
+    "statuses.md": Page("dsmt/event/status.py and dsmt/view/shown.py", statuses),
+    "service-file.md": Page("dsmt/spec/schema.py and dsmt/spec/supported.py", file_keys),
+    "commands.md": Page("dsmt/cli/__init__.py", commands),
+    "frames.md": Page("dsmt/bus/wire/frames.py", frames),
+    "precedence.md": Page("dsmt/controllers/wants.py", precedence),
 }
 
 
 def pages() -> dict[str, str]:
     """Every page by its file's name."""
-    return {name: NOTE + make() for name, make in PAGES.items()}
+    return {name: NOTE.format(source=page.source) + page.make() for name, page in PAGES.items()}
 
 
 def main() -> int:

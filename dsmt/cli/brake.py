@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
+from dsmt.event.phrases import quoted
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.summaries import Brake
-from dsmt.operations.words.sentences import quoted
 from dsmt.operations.write import braking
 
 

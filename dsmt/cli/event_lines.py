@@ -10,7 +10,8 @@ from typing import Final
 
 from dsmt.cli.printing import fitted, one_line, painted
 from dsmt.event.envelope import Event
-from dsmt.operations.words.sentences import needs_a_person, predicate, severity, speaker, subject
+from dsmt.event.phrases import speaker
+from dsmt.operations.words.sentences import needs_a_person, predicate, severity, subject
 from dsmt.operations.words.times import local
 from dsmt.ports.bus import Notice
 

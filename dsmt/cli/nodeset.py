@@ -7,10 +7,10 @@ import click
 from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, one_line, table, warn
 from dsmt.cli.printing import show as show_text
+from dsmt.event.phrases import quoted
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import nodesets
 from dsmt.operations.write.controlling import use_nodes

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dsmt.cli.printing import counted, one_line, page, table, word
+from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Hold, Row, is_problem
@@ -14,7 +15,6 @@ from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, cl
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
-from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.times import local, milliseconds, off_by, span, zone
 
 if TYPE_CHECKING:

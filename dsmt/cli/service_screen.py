@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dsmt.cli import screens
 from dsmt.cli.printing import columns, counted, fitted, one_line, page, table, word
 from dsmt.event.envelope import Event
+from dsmt.event.phrases import quoted, speaker
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, is_problem
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service
-from dsmt.operations.words.sentences import predicate, quoted, speaker, subject
+from dsmt.operations.words.sentences import predicate, subject
 from dsmt.operations.words.times import local, milliseconds, span, zone
 
 LAST_EVENTS = 8

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dsmt.cli.printing import counted, fitted, one_line
+from dsmt.event.phrases import speaker
 from dsmt.operations.read.explaining import Explained, Link
-from dsmt.operations.words.sentences import speaker
 from dsmt.operations.words.times import local, milliseconds
 
 _INDENT: Final = 2

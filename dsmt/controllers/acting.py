@@ -17,8 +17,8 @@ from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
+from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Home, Previous, Slot
 from dsmt.event.status import State
 from dsmt.view import SlotEntry
 

@@ -21,8 +21,8 @@ from dsmt.controllers.evidence import Closes
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replacing import due_ms, replaced
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import NodeVerdict
 from dsmt.view import Fleet, Held, View
 from dsmt.view.sessions import is_closed
 

@@ -14,7 +14,8 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.replacing import running_since
 from dsmt.event.envelope import EventId
-from dsmt.event.records import Good, Slot, SlotControl, SpecFact
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey

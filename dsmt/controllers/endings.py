@@ -17,7 +17,8 @@ from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import gone, slot_intent
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
-from dsmt.event.records import Good, Slot, Tombstone
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000

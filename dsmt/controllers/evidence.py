@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.records import Probe
+from dsmt.event.kinds.node import Probe
 from dsmt.trust.probing import Answered, Verify, answered
 from dsmt.view import Fleet, Held
 from dsmt.view.entries import NodeEntry

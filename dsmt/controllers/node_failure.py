@@ -20,7 +20,8 @@ from typing import Final, Literal
 from dsmt.controllers.evidence import Closes, probes
 from dsmt.controllers.intents import Intent
 from dsmt.event.envelope import EventId
-from dsmt.event.records import NodeVerdict, Probe, Session
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeVerdict, Probe
 from dsmt.trust.probing import Verify
 from dsmt.view import Fleet, Held
 from dsmt.view.liveness import REATTACH_GRACE_MS, judged

@@ -12,8 +12,8 @@ Rule 4: one of `each_node` ends with its node and is never elsewhere; but it beg
 
 from __future__ import annotations
 
+from dsmt.event.kinds.slot import Home
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Home
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, SlotEntry, SlotKey
 

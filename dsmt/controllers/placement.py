@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
+from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason, reason
 from dsmt.event.status import State
 from dsmt.spec import nodeset
-from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
 from dsmt.view.allocation import RING, AllocationLedger, NodeAllocation, SlotKey, need_of, place_on_ring

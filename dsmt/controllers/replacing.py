@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.event.records import Slot
+from dsmt.event.kinds.slot import Slot
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Held, SlotEntry, View
 from dsmt.view.allocation import SlotKey

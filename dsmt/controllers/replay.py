@@ -16,7 +16,8 @@ from dsmt.controllers.decide import RULESET, decide
 from dsmt.controllers.intents import Intent
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Decision, from_data
+from dsmt.event.kinds.controller import Decision
+from dsmt.event.records import from_data
 from dsmt.trust.keys import verify
 from dsmt.trust.probing import Verify
 from dsmt.view import View

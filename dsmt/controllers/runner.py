@@ -36,7 +36,8 @@ from dsmt.controllers.resaying import Resaying, nobody
 from dsmt.controllers.timing import Timing
 from dsmt.errors import DsmtError, FailedError, InputError, RefusedError
 from dsmt.event.envelope import EventId
-from dsmt.event.records import ControllerState, Decision, to_data
+from dsmt.event.kinds.controller import ControllerState, Decision
+from dsmt.event.records import to_data
 from dsmt.ports.bus import (
     Arrived,
     Bookmark,

@@ -32,8 +32,8 @@ from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
+from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import Good, Slot, SlotControl
 from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000

@@ -1,10 +1,8 @@
 """The registry of topics: what may be said where, by whom, and how it is kept (docs/reference/topics.md).
 
-Rule 1: a topic that no row takes cannot be published.
-Rule 2: `owner` names the one source that may write an owned topic; `roles` the kinds of source that may write a
-    shared one.
-Rule 3: grants, the validator's schema, fact order, time to live, level of acknowledgement and budget follow from the row.
-Rule 4: `<name>` stands for one level, `<name/>` for all that are left.
+Rule 1: a topic that no row takes cannot be published; the first row that takes it is its row.
+Rule 2: grants, the validator's schema, fact order, time to live, level of acknowledgement, budget, what a view folds and the
+    sentence that people read follow from the row.
 """
 
 from __future__ import annotations
@@ -13,151 +11,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import count
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
-
-from dsmt.event import records as r
 from dsmt.event.envelope import Event
+from dsmt.event.kinds import broker, controller, instance, node, realm, service, slot, source
+from dsmt.event.kinds.row import Row
 from dsmt.event.topic import MAX_LEVELS, matches
 
-Kind = Literal["fact", "signal"]
-Budget = Literal["evidence", "signal", "log"]
-
-_MINUTE: Final = 60_000
-_DAY: Final = 24 * 60 * _MINUTE
-
-
-class Row(NamedTuple):
-    """One row. `ttl_ms` None is durable (facts). `record` None takes any map."""
-
-    template: str
-    event_type: str
-    kind: Kind | None
-    """None: the writer chooses; an event with a version is a fact."""
-    owner: str | None
-    roles: tuple[str, ...]
-    record: type[msgspec.Struct] | None
-    ttl_ms: int | None = None
-    budget: Budget = "evidence"
-
-    @property
-    def shared(self) -> bool:
-        """Whether the topic's facts are shared, and so carry versions."""
-        return self.owner is None
-
-
-_AGENT: Final = "agent/<node>/<service>/<component>/<index>"
-
-
-def _owned(template: str, event_type: str, owner: str, record: type[msgspec.Struct] | None, ttl_ms: int | None) -> Row:
-    return Row(template, event_type, "fact", owner, (), record, ttl_ms)
-
-
-def _shared(template: str, event_type: str, roles: tuple[str, ...], record: type[msgspec.Struct] | None) -> Row:
-    return Row(template, event_type, "fact", None, roles, record)
-
-
-def _signal(
-    template: str, event_type: str, owner: str, record: type[msgspec.Struct] | None, budget: Budget = "signal"
-) -> Row:
-    return Row(template, event_type, "signal", owner, (), record, None, budget)
-
-
 TOPICS: Final[tuple[Row, ...]] = (
-    _owned("node/<node>/attributes", "dsmt.node.attributes", "monitor/<node>", r.NodeAttributes, _DAY),
-    _signal("node/<node>/heartbeat", "dsmt.heartbeat", "node/<node>", r.Heartbeat),
-    _owned("node/<node>/probe/<observer>", "dsmt.node.probe", "monitor/<observer>", r.Probe, 10 * _MINUTE),
-    _shared("node/<node>/verdict", "dsmt.node.verdict", ("controller", "operator"), r.NodeVerdict),
-    _signal("node/<node>/agent/<service>/<component>/<index>/heartbeat", "dsmt.heartbeat", _AGENT, r.Heartbeat),
-    _signal("node/<node>/monitor/heartbeat", "dsmt.heartbeat", "monitor/<node>", r.Heartbeat),
-    _signal("broker/<broker>/heartbeat", "dsmt.heartbeat", "broker/<broker>", r.Heartbeat),
-    _signal("controller/<controller>/heartbeat", "dsmt.heartbeat", "controller/<controller>", r.Heartbeat),
-    _owned(
-        "controller/<controller>/state",
-        "dsmt.controller.state",
-        "controller/<controller>",
-        r.ControllerState,
-        _DAY,
-    ),
-    _signal("broker/<broker>/keeper", "dsmt.keeper", "broker/<broker>", r.KeeperReplaced, "evidence"),
-    _signal("controller/<controller>/keeper", "dsmt.keeper", "controller/<controller>", r.KeeperReplaced, "evidence"),
-    _signal("node/<node>/keeper", "dsmt.keeper", "node/<node>", r.KeeperReplaced, "evidence"),
-    _shared("node/<node>/control", "dsmt.node.control", ("operator",), r.NodeControl),
-    _owned("broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", r.Session, _DAY),
-    _signal("broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", r.BrokerStats, "evidence"),
-    _signal("broker/<broker>/trimmed", "dsmt.trimmed", "broker/<broker>", r.TrimRecord, "evidence"),
-    _signal("broker/<broker>/notice", "dsmt.notice", "broker/<broker>", r.BrokerNotice, "evidence"),
-    _signal("source/<source/>", "dsmt.source.started", "<source/>", r.Started, "evidence"),
-    _shared("service/<service>/spec", "dsmt.service.spec", ("operator",), r.SpecFact),
-    _shared("nodeset/<name>", "dsmt.nodeset", ("operator",), r.NodesetFact),
-    _shared("service/<service>/control/<component>/<index>", "dsmt.slot.control", ("operator",), r.SlotControl),
-    _shared("service/<service>/slot/<component>/<index>", "dsmt.slot", ("controller",), r.Slot),
-    _owned(
-        "service/<service>/status/<component>/<index>/<node>/container",
-        "dsmt.status",
-        "node/<node>",
-        r.Status,
-        _DAY,
-    ),
-    _owned(
-        "service/<service>/status/<component>/<index>/<node>/agent",
-        "dsmt.status",
-        "node/<node>",
-        r.Status,
-        _DAY,
-    ),
-    _owned(
-        "service/<service>/status/<component>/<index>/<node>/application",
-        "dsmt.status",
-        _AGENT,
-        r.Status,
-        _DAY,
-    ),
-    _signal("service/<service>/progress/<component>/<index>/<node>", "dsmt.progress", _AGENT, r.Progress),
-    Row(
-        "service/<service>/command/<component>/<index>",
-        "dsmt.command",
-        "signal",
-        None,
-        ("operator", "controller"),
-        r.Command,
-        None,
-        "evidence",
-    ),
-    _owned("service/<service>/health/<component>/<index>/<node>", "dsmt.health", _AGENT, r.Health, _DAY),
-    Row(
-        "service/<service>/endpoint/<component>/<index>/<node>",
-        "dsmt.endpoint",
-        "fact",
-        _AGENT,
-        (),
-        r.Endpoint,
-        90_000,
-        "signal",
-    ),
-    _owned(
-        "service/<service>/barrier/<name>/arrived/<component>/<index>/<node>",
-        "dsmt.barrier.arrived",
-        _AGENT,
-        None,
-        _DAY,
-    ),
-    _shared("service/<service>/barrier/<name>/released", "dsmt.barrier.released", ("controller",), None),
-    _signal("service/<service>/log/<component>/<index>/<node>/<stream>", "dsmt.log", _AGENT, r.LogLines, "log"),
-    _signal("controller/<controller>/decision", "dsmt.decision", "controller/<controller>", r.Decision, "evidence"),
-    _shared("tombstone/service/<service>", "dsmt.tombstone", ("operator", "controller"), r.Tombstone),
-    _shared("tombstone/node/<node>", "dsmt.tombstone", ("operator",), r.Tombstone),
-    _shared("tombstone/nodeset/<name>", "dsmt.tombstone", ("operator",), r.Tombstone),
-    _shared("config/brake", "dsmt.config.brake", ("operator",), r.Brake),
-    _shared("config/clock/<broker>", "dsmt.config.clock", ("operator",), r.ClockWord),
-    _shared("config/<name/>", "dsmt.config", ("operator",), None),
-    _owned("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", r.Revoked, None),
-    _shared("trust/<name/>", "dsmt.trust", ("root", "issuer", "operator"), None),
-    Row("reaction/<id>", "dsmt.reaction", "fact", None, ("operator",), None, _DAY),
-    Row("verdict/<id>", "dsmt.verdict", "fact", None, ("operator",), None, _DAY),
-    Row("app/<service>/<name/>", "dsmt.app", None, None, ("agent",), None, None, "signal"),
-    Row("user/<name/>", "dsmt.user", None, None, ("operator",), None, None, "signal"),
+    *source.ROWS,
+    *node.ROWS,
+    *broker.ROWS,
+    *controller.ROWS,
+    *service.ROWS,
+    *slot.ROWS,
+    *instance.ROWS,
+    *realm.ROWS,
 )
 
 
@@ -176,17 +45,36 @@ def _compile(row: Row) -> re.Pattern[str]:
     return re.compile(re.sub(r"<([a-z]+/?)>", group, row.template))
 
 
-_ROWS: Final = tuple((_compile(row), row) for row in TOPICS)
+def _by_first_level() -> Mapping[str, list[tuple[re.Pattern[str], Row]]]:
+    found: dict[str, list[tuple[re.Pattern[str], Row]]] = {}
+    for row in TOPICS:
+        found.setdefault(row.template.split("/", 1)[0], []).append((_compile(row), row))
+    return found
+
+
+_ROWS: Final = _by_first_level()
+
+
+def _find(topic: str) -> tuple[Row, re.Match[str]] | None:
+    for pattern, row in _ROWS.get(topic.split("/", 1)[0], ()):
+        found = pattern.fullmatch(topic)
+        if found is not None:
+            return row, found
+    return None
 
 
 @lru_cache(maxsize=65536)
 def lookup(topic: str) -> Match | None:
-    """The first row that takes the topic, or None."""
-    for pattern, row in _ROWS:
-        found = pattern.fullmatch(topic)
-        if found is not None:
-            return Match(row, found.groupdict())
-    return None
+    """The first row that takes the topic, with its levels, or None."""
+    found = _find(topic)
+    return None if found is None else Match(found[0], found[1].groupdict())
+
+
+@lru_cache(maxsize=65536)
+def row_of(topic: str) -> Row | None:
+    """The first row that takes the topic, for who reads many topics and no levels; or None."""
+    found = _find(topic)
+    return None if found is None else found[0]
 
 
 @lru_cache(maxsize=65536)
@@ -200,10 +88,10 @@ def owner_of(topic: str) -> str | None:
 
 def is_fact(event: Event) -> bool:
     """Whether the event is a fact: the latest value of its topic, retained."""
-    match = lookup(event.topic)
-    if match is None:
+    row = row_of(event.topic)
+    if row is None:
         return False
-    return event.version is not None if match.row.kind is None else match.row.kind == "fact"
+    return event.version is not None if row.kind is None else row.kind == "fact"
 
 
 def as_pattern(template: str, levels: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 Rule 1: a set is runs (first, last), ascending, disjoint, and not adjacent.
 Rule 2: its bytes are, for each run, the rows left out before it and its length less one, as LEB128, all of it deflated.
 Rule 3: what comes from elsewhere is bounded: at most `MAX_RUNS` runs, and nothing beyond 2^62.
+Rule 4: one set has one encoding before it is deflated; any other is refused.
 """
 
 from __future__ import annotations
@@ -59,17 +60,24 @@ class RowSet:
 
     def dump(self) -> bytes:
         """Rule 2."""
+        return zlib.compress(self._plain())
+
+    def _plain(self) -> bytes:
         out, before = bytearray(), 0
         for first, last in self.runs:
             _put(out, first - before - 1)
             _put(out, last - first)
             before = last
-        return zlib.compress(bytes(out))
+        return bytes(out)
 
     @classmethod
     def read(cls, raw: bytes) -> RowSet:
         """What `dump` wrote. Raises `UnusableEventError` for anything else."""
-        return cls(_runs(_inflated(raw)))
+        plain = _inflated(raw)
+        rows = cls(_runs(plain))
+        if rows._plain() != plain:
+            raise UnusableEventError("event.schema", "a set of rows is not in the one encoding that it has")
+        return rows
 
 
 def _merged(runs: Sequence[Run]) -> Iterator[Run]:

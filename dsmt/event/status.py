@@ -40,7 +40,7 @@ class State(StrEnum):
 
 
 class Shown(StrEnum):
-    """The words that `ps` shows, folded from the layers' (docs/reference/topics.md)."""
+    """The words that `ps` shows, folded from the layers' (docs/reference/statuses.md)."""
 
     WAITING = "waiting"
     INSTALLING = "installing"

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dsmt.event.records import DriverAttributes, NodeAttributes, to_data
+from dsmt.event.kinds.node import DriverAttributes, NodeAttributes
+from dsmt.event.records import to_data
 from dsmt.monitors.probe import Prober, Responder
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock

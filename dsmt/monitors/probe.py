@@ -18,7 +18,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from dsmt.errors import TransportError, UnusableEventError
-from dsmt.event.records import NodeAttributes, Probe, Session, from_data, to_data
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeAttributes, Probe
+from dsmt.event.records import from_data, to_data
 from dsmt.monitors.rules.silence import ROLES, Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock

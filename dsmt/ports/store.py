@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.registry import Budget
+from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
 
 ROW_BYTES: Final = 300

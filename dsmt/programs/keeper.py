@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.records import KeeperReplaced, to_data
+from dsmt.event.kinds.source import KeeperReplaced
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.processes import Identity
 from dsmt.programs import spawner

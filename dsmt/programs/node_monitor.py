@@ -13,7 +13,7 @@ from typing import Final
 from dsmt.agents.drivers import DRIVERS
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.node.delegation import delegated
-from dsmt.event.records import DriverAttributes
+from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import run_until_signalled

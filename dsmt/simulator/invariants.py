@@ -13,7 +13,8 @@ from typing import Final
 
 from dsmt.controllers.replay import replay
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Decision, from_data
+from dsmt.event.kinds.controller import Decision
+from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.simulator.contention import speaking_for
 from dsmt.simulator.fleet import Fleet

@@ -20,7 +20,7 @@ from dsmt.bus.broker.broker import Broker, BrokerConfig
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
-from dsmt.event.records import DriverAttributes
+from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.attention import WatchedRunner

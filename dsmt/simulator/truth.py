@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import Status, from_data
+from dsmt.event.kinds.instance import Status
+from dsmt.event.records import from_data
 from dsmt.event.status import State
 from dsmt.simulator.fleet import Fleet
 

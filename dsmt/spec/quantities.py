@@ -113,16 +113,6 @@ def format_size(size_bytes: int) -> str:
     return f"{_decimal(kib)}KiB"
 
 
-def size_in_words(size_bytes: int) -> str:
-    """Return a size as people read it, rounded: `512 B`, `5.1 GiB`, `8 GiB`."""
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1023.95:  # what would be rounded to 1024 is one of the next unit
-            return f"{size:.1f}".removesuffix(".0") + f" {unit}"
-        size /= 1024
-    return f"{size:.1f}".removesuffix(".0") + " TiB"
-
-
 def _decimal(number: Fraction) -> str:
     """Write a fraction over a power of two as an exact decimal number."""
     whole, rest = divmod(number, 1)

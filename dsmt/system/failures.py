@@ -8,8 +8,8 @@ import shutil
 from typing import Any
 
 from dsmt.errors import FailedError
+from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import reason
-from dsmt.spec.quantities import size_in_words
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errno values that mean `fetch.no_space`."""

@@ -1,7 +1,7 @@
 """Grants: which topics a name may publish and read, derived from the registry of topics.
 
 Rule 1: a source may publish the owned topics that name it, and the shared ones that name its role.
-Rule 2: a node's grant also holds what it may delegate: its monitor's and its agents' topics.
+Rule 2: a grant also holds what may be delegated: a node's its monitor's and its agents' topics, an operator's its programs'.
 Rule 3: a grant is a list of patterns; a delegated one must be covered by its parent's (`subset`).
 Rule 4: a grant alone lets nobody write: `may_write` asks the topic's row, so what a node, an issuer or an operator
     holds only to delegate it, it cannot publish itself.
@@ -35,7 +35,7 @@ NAME_LEVELS: Final = {
     "monitor": 2,
     "agent": 5,
 }
-"""The kinds of source, and how many levels their names have (docs/reference/topics.md)."""
+"""The kinds of source, and how many levels their names have."""
 
 
 def is_name(name: str) -> bool:
@@ -51,7 +51,7 @@ def publish_patterns(name: str) -> tuple[str, ...]:
         if role in row.roles:
             patterns.add(as_pattern(row.template, _agent(name)))
     if role == "operator":
-        patterns |= {"source/operator/+", "trust/revoked/+/operator/+"}
+        patterns |= _own("operator/+")
     if role == "node":
         node = name.split("/", 1)[1]
         patterns |= {*_own(f"monitor/{node}"), *publish_patterns(f"agent/{node}/+/+/+")}

@@ -4,9 +4,8 @@ from dsmt.view.allocation import SlotKey
 from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
-from dsmt.view.kinds import PATTERNS
 from dsmt.view.liveness import Fleet, Liveness
-from dsmt.view.view import View
+from dsmt.view.view import PATTERNS, View
 
 __all__ = [
     "PATTERNS",

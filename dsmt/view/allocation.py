@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from dsmt.event.records import NodeAttributes
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.spec.records import ComponentSpec
 
 RING: Final = 2**64

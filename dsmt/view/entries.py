@@ -6,21 +6,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.instance import Endpoint, Health, Status
+from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Probe
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
-from dsmt.event.records import (
-    Endpoint,
-    Health,
-    Hold,
-    NodeAttributes,
-    NodeControl,
-    NodeVerdict,
-    Probe,
-    Session,
-    Slot,
-    SlotControl,
-    SpecFact,
-    Status,
-)
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view.held import Held

@@ -8,7 +8,7 @@ Rule 2: an entry that says nothing any more is dropped.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,7 +16,12 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Brake, ControllerState, NodeAttributes, Session, Slot, SpecFact
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.kinds.node import NodeAttributes
+from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.governing import governing
@@ -54,31 +59,32 @@ class Index:
         """Nodes whose manager's newest attachment is not open."""
         self.managers_by_broker: dict[str, set[str]] = {}
         """By broker, the nodes whose managers' newest attachment is there."""
-        self._put: dict[str, Put] = {
-            "node.attributes": self._attributes,
-            "node.probe": self._probe,
-            "node.verdict": self._of_node("verdict"),
-            "node.control": self._of_node("control"),
-            "broker.session": self._session,
-            "controller.state": self._controller,
-            "service.spec": self._spec,
-            "service.control": self._control,
-            "service.slot": self._slot,
-            "service.status": self._status,
-            "service.health": self._of_instance("health"),
-            "service.endpoint": self._of_instance("endpoint"),
-            "nodeset": self._nodeset,
-            "brake": self._brake,
-            "tombstone": lambda _levels, _held, _dirty: None,
-            "revoked": lambda _levels, _held, _dirty: None,
+        self.handlers: Final[Mapping[str, Put]] = {
+            "dsmt.node.attributes": self._attributes,
+            "dsmt.node.probe": self._probe,
+            "dsmt.node.verdict": self._of_node("verdict"),
+            "dsmt.node.control": self._of_node("control"),
+            "dsmt.session": self._session,
+            "dsmt.controller.state": self._controller,
+            "dsmt.service.spec": self._spec,
+            "dsmt.slot.control": self._control,
+            "dsmt.slot": self._slot,
+            "dsmt.status": self._status,
+            "dsmt.health": self._of_instance("health"),
+            "dsmt.endpoint": self._of_instance("endpoint"),
+            "dsmt.nodeset": self._nodeset,
+            "dsmt.config.brake": self._brake,
+            "dsmt.tombstone": _silent,
+            "dsmt.trust.revoked": _silent,
         }
+        """By type of event, what a change of a winner changes here."""
 
     def put(
-        self, kind: str, levels: list[str], signed: SignedEvent | None, record: msgspec.Struct | None, dirty: Dirty
+        self, event_type: str, levels: list[str], signed: SignedEvent | None, record: msgspec.Struct | None, dirty: Dirty
     ) -> None:
         """Rule 1. Raises `UnusableEventError` when the content or the topic cannot be used; it is then put as None."""
-        self._put[kind](levels, None if signed is None or record is None else Held(signed, record), dirty)
-        if kind == "service.slot":
+        self.handlers[event_type](levels, None if signed is None or record is None else Held(signed, record), dirty)
+        if event_type == "dsmt.slot":
             self._entry(levels).quarantined = signed is not None and record is None
             self._tidy(levels)
 
@@ -260,8 +266,6 @@ class Index:
                 self._occupy(SlotKey(service.name, name, index), slot, dirty)
 
     def _status(self, levels: list[str], held: Held[Any] | None, dirty: Dirty) -> None:
-        if levels[6] not in ("container", "agent", "application"):
-            raise UnusableEventError("view.topic", f"there is no layer {levels[6]}")
         key, node = _key(levels), levels[5]
         before = _is_parked(self.slot(key), node)
         self._instance(levels, levels[6], held)
@@ -291,6 +295,10 @@ class Index:
         if instance.empty:
             del entry.instances[node]
         self._tidy(levels)
+
+
+def _silent(_levels: list[str], _held: Held[Any] | None, _dirty: Dirty) -> None:
+    """Says nothing to decisions: a tombstone ends others (the fold); a revocation is held to be brought back (R5)."""
 
 
 def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | None, after: Held[Slot] | None) -> None:

@@ -13,7 +13,8 @@ from functools import cached_property
 from math import log10
 from typing import Final, Literal
 
-from dsmt.event.records import NodeVerdict, Session
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeVerdict
 from dsmt.view.allocation import SlotKey
 from dsmt.view.entries import NodeEntry
 from dsmt.view.held import Held

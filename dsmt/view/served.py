@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsmt.event.records import Endpoint
+from dsmt.event.kinds.instance import Endpoint
 from dsmt.view.entries import SlotEntry
 from dsmt.view.liveness import Fleet
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from dsmt.event.records import Session
+from dsmt.event.kinds.broker import Session
 
 State = Literal["open", "silent", "closed", "unknown"]
 

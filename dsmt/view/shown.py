@@ -1,4 +1,4 @@
-"""Shown: the layers' words on an instance folded into the one word that operators see (docs/reference/topics.md).
+"""Shown: the layers' words on an instance folded into the one word that operators see (docs/reference/statuses.md).
 
 Rule 1: a slot with no node, or whose node has not said anything of it, is `waiting`; what is said of an older
     generation counts only while something still runs of it.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dsmt.event.records import Status
+from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Layer, Shown, State
 from dsmt.view.entries import Instance, SlotEntry
 from dsmt.view.held import Held
@@ -43,6 +43,12 @@ _AGENT: Final[Mapping[State, Shown]] = {
     State.RUNNING: Shown.INSTALLING,
 }
 """An agent that runs has yet to bring its application so far."""
+WORDS: Final[Mapping[Layer, Mapping[State, Shown]]] = {
+    Layer.CONTAINER: _CONTAINER,
+    Layer.AGENT: _AGENT,
+    Layer.APPLICATION: _COMPONENT,
+}
+"""By the layer that decides, the word for each of its states but `failed` (rule 4)."""
 ENDED: Final = frozenset({Shown.WAITING, Shown.STOPPED, Shown.GONE, Shown.DONE, Shown.FAILED})
 """What a node's death does not change."""
 
@@ -118,8 +124,7 @@ def _word(status: Status, *, job: bool) -> Shown:
         return Shown.BACKOFF if status.next_try_ms is not None else Shown.FAILED
     if job and status.state is State.STOPPED and status.last_exit is not None and status.last_exit.code == 0:
         return Shown.DONE
-    table = {Layer.CONTAINER: _CONTAINER, Layer.AGENT: _AGENT}.get(status.layer, _COMPONENT)
-    return table.get(status.state, Shown.WAITING)
+    return WORDS[status.layer].get(status.state, Shown.WAITING)
 
 
 def silent_for(status: Status, source_state: str | None, since_ms: int, now_ms: int) -> bool:

@@ -3,7 +3,7 @@
 Rule 1: the fold is a join (rules A1, A3, A6, E3): any order, any number of times, one state (`event.fold`).
 Rule 2: it is total (A14): a fact that cannot be read is the winner of its topic all the same, and is quarantined: it
     says nothing, and nobody may act as if there was nothing.
-Rule 3: facts only: signals, and facts of kinds that no decision reads, pass by (H1).
+Rule 3: facts only, of rows that are `folded`: signals, and facts that no decision reads, pass by (H1).
 Rule 4: `digest` is the sum modulo 2^256 of SHA-256(topic, leaf hash) over the winners (H2).
 Rule 5: a record is decoded once, when it wins.
 """
@@ -20,10 +20,12 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.fold import Change, Fold
 from dsmt.event.records import from_data
+from dsmt.event.registry import TOPICS, as_pattern, row_of
 from dsmt.view.dirty import Dirty
 from dsmt.view.index import Index
-from dsmt.view.kinds import kind_of
 
+PATTERNS: Final = tuple(as_pattern(row.template, {}) for row in TOPICS if row.folded)
+"""What to subscribe to for a whole view: exactly the topics that it folds."""
 _MODULUS: Final = 2**256
 
 
@@ -44,8 +46,8 @@ class View(Index):
 
     def apply(self, signed: SignedEvent) -> bool:
         """Fold one event; whether the view changed."""
-        topic = signed.event.topic
-        if kind_of(topic, topic.split("/")) is None:
+        row = row_of(signed.event.topic)
+        if row is None or not row.folded:
             return False
         changes = self._fold.take(signed)
         for change in changes:
@@ -69,19 +71,18 @@ class View(Index):
             heapq.heappush(self._expiry, (until, topic))
 
     def _read(self, topic: str, signed: SignedEvent | None) -> None:
-        levels = topic.split("/")
-        kind = kind_of(topic, levels)
-        assert kind is not None  # noqa: S101 - `apply` lets no other topic in
+        levels, row = topic.split("/"), row_of(topic)
+        assert row is not None and row.record is not None  # noqa: S101, PT018 - `apply` lets no other topic in
         self.quarantined.pop(topic, None)
         if signed is not None:
             try:
-                self.put(kind.name, levels, signed, from_data(kind.record, signed.event.data), self._dirty)
+                self.put(row.event_type, levels, signed, from_data(row.record, signed.event.data), self._dirty)
             except UnusableEventError as error:
                 self.quarantined[topic] = error.message
             else:
                 return
         with suppress(UnusableEventError):  # a topic that cannot be read has no entry to clear
-            self.put(kind.name, levels, signed, None, self._dirty)
+            self.put(row.event_type, levels, signed, None, self._dirty)
 
     def expire(self, now_ms: int) -> bool:
         """Let go of facts whose time to live has passed; whether there were any."""

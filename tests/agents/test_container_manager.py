@@ -8,7 +8,9 @@ import pytest
 
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.rules.container import IDENTITY, SlotName
-from dsmt.event.records import Previous, Tombstone, to_data
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Previous
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 from dsmt.simulator.process import SimProcess

@@ -18,8 +18,9 @@ from dsmt.agents.rules.container import (
 from dsmt.agents.rules.endings import ending, follows, is_flapping, last_exit, signal_name, with_step, words
 from dsmt.agents.rules.supervision import Again, Finished, Parked
 from dsmt.errors import InputError
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
-from dsmt.event.records import Good, LastExit
 from dsmt.event.registry import lookup, owner_of
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit

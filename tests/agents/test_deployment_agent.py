@@ -21,7 +21,10 @@ from dsmt.agents.rules.container import (
 from dsmt.agents.rules.launching import place_of
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.envelope import EventId
-from dsmt.event.records import Command, Previous, Tombstone, to_data
+from dsmt.event.kinds.instance import Command
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Previous
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 

@@ -5,7 +5,8 @@ from itertools import permutations
 from dsmt.agents.rules.register import Register
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
-from dsmt.event.records import Slot, Tombstone
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.kinds.slot import Slot
 from tests.controllers.build import START_MS, signed
 
 SLOT = "service/web/slot/app/0"

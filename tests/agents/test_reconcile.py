@@ -19,7 +19,8 @@ from dsmt.agents.rules.reconcile import (
     owed,
     task,
 )
-from dsmt.event.records import Health, Home, Previous, Slot
+from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.slot import Home, Previous, Slot
 
 
 def slot(node: str | None = "n1", desired: str = "running", previous: Previous | None = None) -> Slot:

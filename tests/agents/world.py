@@ -15,8 +15,10 @@ from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import DsmtError, FailedError, TransportError
 from dsmt.event.codec import seal
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent, thing_of
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import is_over, newer
-from dsmt.event.records import Slot, SpecFact, to_data
+from dsmt.event.records import to_data
 from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Ack, Arrived, Complete, Cursor, Draft, Interest, Level, Start

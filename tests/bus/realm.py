@@ -27,7 +27,8 @@ from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.event.records import Slot, to_data
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dsmt.bus.rules.broker_time import FAR_MS, BrokerTime
 from dsmt.bus.rules.realm_time import PULL
-from dsmt.event.records import ClockWord, to_data
+from dsmt.event.kinds.realm import ClockWord
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import TestClock, TestRealm, reading, scenario, until
 

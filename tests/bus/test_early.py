@@ -12,7 +12,9 @@ from dsmt.bus.rules.early import Early
 from dsmt.bus.wire import frames as f
 from dsmt.event.codec import decode
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.records import ClockWord, Session, to_data
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.realm import ClockWord
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, reading, scenario, until

@@ -11,7 +11,8 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Slot, to_data
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import to_data
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore

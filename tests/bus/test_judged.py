@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dsmt.bus.rules.judged import must_attach_anew
-from dsmt.event.records import NodeVerdict, to_data
+from dsmt.event.kinds.node import NodeVerdict
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from tests.bus.realm import TestRealm, reading, scenario, until
 

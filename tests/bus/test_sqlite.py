@@ -17,7 +17,8 @@ from dsmt.bus.adapters.trimming import RECORDS
 from dsmt.errors import FailedError
 from dsmt.event.envelope import Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.event.records import Good, Slot, SpecFact
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row

@@ -7,7 +7,8 @@ import pytest
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError, RefusedError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Started, from_data
+from dsmt.event.kinds.source import Started
+from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft, Start
 from tests.bus.realm import TestRealm, reading, scenario, until
 

@@ -25,20 +25,16 @@ from dsmt.cli.root import main
 from dsmt.cli.why_screen import screen as why_screen
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.kinds.broker import BrokerStats
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.kinds.instance import Endpoint, Health
+from dsmt.event.kinds.node import NodeControl
+from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Slot
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
-from dsmt.event.records import (
-    Brake,
-    BrokerStats,
-    ControllerState,
-    Endpoint,
-    Health,
-    Heartbeat,
-    Hold,
-    NodeControl,
-    Slot,
-    SpecFact,
-    to_data,
-)
+from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.local.certificates import Held
 from dsmt.operations.read.endpoints import endpoints

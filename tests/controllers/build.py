@@ -11,10 +11,15 @@ import msgspec
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Decided, Intent
-from dsmt.event import records as r
 from dsmt.event.codec import seal
 from dsmt.event.envelope import Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.instance import Endpoint, Health, Status
+from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl, NodeVerdict, Probe
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Slot, SlotControl
+from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.revisions import following
@@ -71,7 +76,7 @@ def signed(
         topic=topic,
         subject=topic,
         time=hlc(time_ms, counter),
-        data=record if isinstance(record, dict) else r.to_data(record),
+        data=record if isinstance(record, dict) else to_data(record),
         cause=cause,
         ttl=ttl,
         to=to,
@@ -151,9 +156,9 @@ class Realm:
             "address": "192.0.2.1",
             "version": "0.1",
             "boot_id": "b",
-            "drivers": {"process": r.DriverAttributes(fence="none", enforces=("memory",))},
+            "drivers": {"process": DriverAttributes(fence="none", enforces=("memory",))},
         }
-        return self.say(f"monitor/{name}", f"node/{name}/attributes", r.NodeAttributes(**(known | attributes)))
+        return self.say(f"monitor/{name}", f"node/{name}/attributes", NodeAttributes(**(known | attributes)))
 
     def attach(self, name: str, *, broker: str | None = None, sources: Iterable[str] = ()) -> None:
         """All of a node's sources attach, anew if they were."""
@@ -175,7 +180,7 @@ class Realm:
         at = broker or self.broker
         if attachment is not None:
             self._attachments[source] = attachment
-        record = r.Session(
+        record = Session(
             attachment=self._attachments.setdefault(source, 1),
             state=state,  # type: ignore[arg-type]
             how=how,  # type: ignore[arg-type]
@@ -205,13 +210,13 @@ class Realm:
         if result == "passed":
             told = answer(request(nonce), HashSigner(), HashSigner.public, node, Answered(1, self.now_ms))
             about = {"nonce": nonce, "answer": told} | about
-        record = r.Probe(result=result, reason="", round_trip_s=None, **about)  # type: ignore[arg-type]
+        record = Probe(result=result, reason="", round_trip_s=None, **about)  # type: ignore[arg-type]
         return self.say(f"monitor/{observer}", f"node/{node}/probe/{observer}", record)
 
     def verdict(self, node: str, *, road: str = "closed", since_ms: int | None = None, state: str = "dead") -> SignedEvent:
         """A verdict, without any road having been walked."""
         sources = self.view.nodes[node].sources
-        record = r.NodeVerdict(
+        record = NodeVerdict(
             state=state,  # type: ignore[arg-type]
             road=road,  # type: ignore[arg-type]
             attachments={source: sources[source].attachment for source in sources},
@@ -222,7 +227,7 @@ class Realm:
         return self.say("controller/c2", f"node/{node}/verdict", record)
 
     def control_node(self, node: str, mode: str) -> SignedEvent:
-        record = r.NodeControl(mode=mode, by="alice", reason="kernel 6.8")  # type: ignore[arg-type]
+        record = NodeControl(mode=mode, by="alice", reason="kernel 6.8")  # type: ignore[arg-type]
         return self.say("operator/alice", f"node/{node}/control", record)
 
     # --- services ------------------------------------------------------------------------------------------------
@@ -230,7 +235,7 @@ class Realm:
     def apply(self, text: str, *, removed: bool = False) -> SignedEvent:
         """An operator applies a service file."""
         plain = spec(text)
-        fact = r.SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
+        fact = SpecFact(spec=plain, by="alice", reason="a test", removed=removed)
         record = following(self.view.services.get(plain["service"]), fact)
         return self.say("operator/alice", f"service/{plain['service']}/spec", record)
 
@@ -239,11 +244,11 @@ class Realm:
         entry = self.view.slot(key)
         before = None if entry is None or entry.control is None else entry.control.record
         will.setdefault("move_number", (0 if before is None else before.move_number) + ("move" in will))
-        record = r.SlotControl(by="alice", reason="a test", **will)
+        record = SlotControl(by="alice", reason="a test", **will)
         return self.say("operator/alice", f"service/{key.service}/control/{key.component}/{key.index}", record)
 
     def hold(self, key: SlotKey) -> SignedEvent:
-        return self.control(key, hold=r.Hold(by="alice", at_ms=self.now_ms, reason="a test"))
+        return self.control(key, hold=Hold(by="alice", at_ms=self.now_ms, reason="a test"))
 
     def status(
         self,
@@ -258,7 +263,7 @@ class Realm:
         """One layer's word on a slot's instance on a node."""
         entry = self.view.slot(key)
         held = 0 if entry is None or entry.fact is None else entry.fact.version
-        record = r.Status(
+        record = Status(
             state=state,
             layer=layer,
             node=node,
@@ -276,7 +281,7 @@ class Realm:
         entry = self.view.slot(key)
         assert entry is not None
         assert entry.fact is not None
-        record = r.Health(
+        record = Health(
             health=health,  # type: ignore[arg-type]
             generation=entry.fact.version,
             check="http",
@@ -289,7 +294,7 @@ class Realm:
 
     def endpoint(self, key: SlotKey, node: str, *, generation: int, ready: bool = True) -> SignedEvent:
         """Where a copy of a generation is reached."""
-        record = r.Endpoint(address="192.0.2.1", ports={"http": 8080}, generation=generation, ready=ready)
+        record = Endpoint(address="192.0.2.1", ports={"http": 8080}, generation=generation, ready=ready)
         topic = f"service/{key.service}/endpoint/{key.component}/{key.index}/{node}"
         return self.say(agent(key, node), topic, record)
 
@@ -367,7 +372,7 @@ class Realm:
 
     # --- looking -------------------------------------------------------------------------------------------------
 
-    def slot(self, index: int = 0, *, service: str = "web", component: str = "app") -> r.Slot:
+    def slot(self, index: int = 0, *, service: str = "web", component: str = "app") -> Slot:
         entry = self.view.slot(SlotKey(service, component, index))
         assert entry is not None
         assert entry.fact is not None

@@ -12,8 +12,10 @@ from typing import Final
 
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.intents import Decided, Intent
-from dsmt.event import records as r
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.controller import Decision
+from dsmt.event.kinds.realm import Brake, NodesetFact
+from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.status import Layer, State
 from dsmt.view import SlotKey
 
@@ -137,12 +139,12 @@ class Life:
 
     def sets(self) -> None:
         expression = self.chance.choice(("all_nodes", "union(n1, n2, n3)", "minus(all_nodes, n4)", "good"))
-        self.realm.say("operator/alice", "nodeset/good", r.NodesetFact(expression=expression, by="alice"))
+        self.realm.say("operator/alice", "nodeset/good", NodesetFact(expression=expression, by="alice"))
 
     def change(self) -> None:
         node = self.chance.choice(self.names)
         if self.chance.random() < 0.3:
-            brake = r.Brake(held=self.chance.random() < 0.5, released_ms=self.realm.now_ms, by="alice", reason="")
+            brake = Brake(held=self.chance.random() < 0.5, released_ms=self.realm.now_ms, by="alice", reason="")
             self.realm.say("operator/alice", "config/brake", brake)
         else:
             self.realm.attributes(node, memory_bytes=self.chance.choice((2, 8, 16)) * 2**30, labels={"rack": "r1"})
@@ -160,7 +162,7 @@ class Life:
         row, digest = len(self.realm.rows), self.realm.view.digest
         produced = self.realm.publish(decided.intents)
         if produced:
-            decision = r.Decision(
+            decision = Decision(
                 store="s1",
                 row=row,
                 view_digest=digest,
@@ -259,7 +261,7 @@ class FullLife(Life):
             return
         key = self.chance.choice(self.keys())
         slot = self.realm.view.slot(key)
-        before = r.SlotControl() if slot is None or slot.control is None else slot.control.record
+        before = SlotControl() if slot is None or slot.control is None else slot.control.record
         match self.chance.randrange(6):
             case 0:
                 self.realm.hold(key)

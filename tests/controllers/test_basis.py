@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.controllers.decide import waits_for
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Home
+from dsmt.event.kinds.slot import Home
 from dsmt.event.status import State
 from dsmt.view import Fleet, View
 

@@ -2,7 +2,7 @@
 
 from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
-from dsmt.event.records import ControllerState
+from dsmt.event.kinds.controller import ControllerState
 from dsmt.view import Fleet
 
 from .build import Realm

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
-from dsmt.event.records import Good
+from dsmt.event.kinds.slot import Good
 from dsmt.event.status import Layer, State
 
 from .build import Realm, key, web

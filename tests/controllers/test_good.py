@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Brake, Good, SpecFact
+from dsmt.event.kinds.realm import Brake
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 
 from .build import Realm, key, spec, web

@@ -12,7 +12,9 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.controllers.offering import PATIENCE_S, Offering, in_order
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Brake, NodesetFact, SpecFact, Tombstone, to_data
+from dsmt.event.kinds.realm import Brake, NodesetFact, Tombstone
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View
@@ -228,7 +230,7 @@ def some() -> Realm:
     made.settle(seconds=1)
     made.hold(key(0))
     made.control_node("n2", "excluded")
-    made.say("operator/alice", "trust/revoked/ab", {"by": "alice"}, version=1)
+    made.say("operator/alice", "trust/revoked/ab/operator/alice", {"by": "alice"})
     made.say("controller/c1", "tombstone/service/x", Tombstone(by="alice", reason=""))
     return made
 
@@ -236,7 +238,7 @@ def some() -> Realm:
 def test_what_ends_or_restrains_goes_before_what_it_ends_or_restrains() -> None:
     topics = [signed.event.topic for signed in in_order(some().view.winners()) if signed.event.expires_ms is None]
     assert topics == [
-        "trust/revoked/ab",
+        "trust/revoked/ab/operator/alice",
         "tombstone/service/x",
         "node/n2/control",
         "service/web/control/app/0",

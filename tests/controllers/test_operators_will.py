@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.event.records import Previous
+from dsmt.event.kinds.slot import Previous
 from dsmt.event.status import Layer, State
 
 from .build import Realm, key, web

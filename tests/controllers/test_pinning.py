@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.controllers.decide import waits_for
-from dsmt.event import records as r
+from dsmt.event.kinds.slot import Home
 from dsmt.event.status import State
 from dsmt.view import Fleet, SlotKey
 
@@ -28,7 +28,7 @@ def other(node: str) -> str:
 
 def test_a_slot_with_data_names_the_node_and_the_key_that_have_it() -> None:
     realm, node = kept()
-    assert realm.slot(0).home == r.Home(node=node, key=f"key of {node}")
+    assert realm.slot(0).home == Home(node=node, key=f"key of {node}")
 
 
 def test_what_has_no_data_has_no_home() -> None:
@@ -78,7 +78,7 @@ def test_another_machine_that_comes_up_under_the_name_of_the_home_is_not_home() 
     assert "another machine" in why.message
     realm.apply(web(1, component=DATA + "env: {A: b}"))
     realm.settle(seconds=5)
-    assert realm.slot(0).home == r.Home(node=node, key=f"key of {node}"), "its data is still where it was"
+    assert realm.slot(0).home == Home(node=node, key=f"key of {node}"), "its data is still where it was"
 
 
 def test_a_move_that_does_not_accept_the_loss_of_data_moves_nothing() -> None:
@@ -97,7 +97,7 @@ def test_an_operator_moves_data_by_accepting_its_loss_once() -> None:
     realm.obey()
     realm.settle(seconds=5)
     assert realm.nodes_of() == [other(node)]
-    assert realm.slot(0).home == r.Home(node=other(node), key=f"key of {other(node)}")
+    assert realm.slot(0).home == Home(node=other(node), key=f"key of {other(node)}")
     realm.close(other(node))
     realm.settle(seconds=5)
     assert realm.nodes_of() == [other(node)]
@@ -220,7 +220,7 @@ def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_opera
     assert realm.slot(slot.index).home.key == "key of n2"
     realm.control(slot, move="n2", accept_data_loss=True)
     realm.settle(obey=False)
-    assert realm.slot(slot.index).home == r.Home(node="n2", key="a new one")
+    assert realm.slot(slot.index).home == Home(node="n2", key="a new one")
     assert realm.slot(slot.index).move_number == 2
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.controllers.placement import Chooser
-from dsmt.event import records as r
+from dsmt.event.kinds.node import DriverAttributes
+from dsmt.event.kinds.realm import NodesetFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet
 
@@ -82,7 +84,7 @@ def test_strict_spread_leaves_the_rest_without_a_place() -> None:
 )
 def test_only_nodes_of_the_set_are_taken(expression: str, nodes: set[str]) -> None:
     realm = Realm("n1", "n2", "n3", "n4")
-    realm.say("operator/alice", "nodeset/good", r.NodesetFact(expression="union(n2, n4)", by="alice"))
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="union(n2, n4)", by="alice"))
     realm.apply(web(8, component=f"nodes: {expression}"))
     realm.step()
     assert set(realm.nodes_of()) == nodes
@@ -90,8 +92,8 @@ def test_only_nodes_of_the_set_are_taken(expression: str, nodes: set[str]) -> No
 
 def test_a_set_of_named_sets_that_go_round_in_a_circle_selects_nothing() -> None:
     realm = Realm("n1")
-    realm.say("operator/alice", "nodeset/a", r.NodesetFact(expression="b", by="alice"))
-    realm.say("operator/alice", "nodeset/b", r.NodesetFact(expression="a", by="alice"))
+    realm.say("operator/alice", "nodeset/a", NodesetFact(expression="b", by="alice"))
+    realm.say("operator/alice", "nodeset/b", NodesetFact(expression="a", by="alice"))
     realm.apply(web(1, component="nodes: a"))
     realm.step()
     assert realm.slot(0).reason.code == "place.empty_set"
@@ -130,12 +132,12 @@ def make_unfit(realm: Realm, case: str) -> None:
 
 def test_only_a_node_that_can_run_programs_as_the_wanted_user_is_taken_and_the_others_say_why() -> None:
     realm = Realm("n1", "n2")
-    realm.attributes("n1", drivers={"process": r.DriverAttributes(fence="none", users=("dsmt", "1000"))})
-    realm.attributes("n2", drivers={"process": r.DriverAttributes(fence="none", users=("any",))})
+    realm.attributes("n1", drivers={"process": DriverAttributes(fence="none", users=("dsmt", "1000"))})
+    realm.attributes("n2", drivers={"process": DriverAttributes(fence="none", users=("any",))})
     realm.apply(web(2, component="user: www-data"))
     realm.settle(seconds=1)
     assert set(realm.nodes_of()) == {"n2"}
-    realm.attributes("n2", drivers={"process": r.DriverAttributes(fence="none", users=("www-data", "33"))})
+    realm.attributes("n2", drivers={"process": DriverAttributes(fence="none", users=("www-data", "33"))})
     realm.settle(seconds=1)
     assert set(realm.nodes_of()) == {"n2"}
 
@@ -232,7 +234,7 @@ def test_walking_in_order_finds_what_looking_at_all_nodes_finds(nodes: list, tak
         realm.node(f"n{i}", memory_bytes=memory * 2**28, cpus=cpus)
     realm.apply(web(40))
     for number, at in enumerate(taken):
-        slot = r.Slot(node=f"n{at % len(nodes)}", spec="x", revision=1, desired="running")
+        slot = Slot(node=f"n{at % len(nodes)}", spec="x", revision=1, desired="running")
         realm.say("controller/c1", f"service/web/slot/app/{number}", slot)
     chosen = chooser(realm)
     best = chosen._best_of(chosen.candidates(), key(index + 50), frozenset())

@@ -4,8 +4,9 @@ import pytest
 
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.context import gone, slot_intent
+from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.order import MAX_STEP
-from dsmt.event.records import SlotControl, from_data
+from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 
 from .build import START_MS, Realm, key, web

@@ -5,8 +5,8 @@ import pytest
 
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.replay import Report, replay
-from dsmt.event import records as r
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.controller import Decision
 
 from .build import Realm, signed, web
 from .scenario import Life
@@ -35,7 +35,7 @@ def test_a_whole_life_replays_the_same(seed: int) -> None:
 def test_a_conflated_history_replays_as_far_as_it_goes() -> None:
     """Below the horizon only winners are kept: decisions after it replay, those before have incomplete inputs."""
     life = lived(1)
-    middle = msgspec.convert(life.decisions[len(life.decisions) // 2].event.data, r.Decision, builtin_types=(bytes,))
+    middle = msgspec.convert(life.decisions[len(life.decisions) // 2].event.data, Decision, builtin_types=(bytes,))
     latest = {event.event.topic: row for row, event in life.realm.rows if row <= middle.row}
     kept = [(row, e) for row, e in life.realm.rows if row > middle.row or latest[e.event.topic] == row]
     report = replay(kept, life.decisions)

@@ -10,7 +10,8 @@ import pytest
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.resaying import Resaying, again
 from dsmt.controllers.runner import ControllerRunner
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft

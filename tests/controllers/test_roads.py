@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.event.envelope import MAX_EVENT_BYTES
-from dsmt.event.records import NodeVerdict
+from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.status import Layer, State
 from dsmt.trust import probing
 from dsmt.view import Fleet

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsmt.event.records import Good
+from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import reason
-from dsmt.event.records import Good
 from dsmt.event.status import State
 
 from .build import Realm, key, web

@@ -16,18 +16,11 @@ from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import (
-    ControllerState,
-    Decision,
-    DriverAttributes,
-    Hold,
-    NodeAttributes,
-    NodeControl,
-    SlotControl,
-    SpecFact,
-    from_data,
-    to_data,
-)
+from dsmt.event.kinds.controller import ControllerState, Decision
+from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, SlotControl
+from dsmt.event.records import from_data, to_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Notice
 from dsmt.simulator.members import SimBroker, SimController, SimNode

@@ -5,42 +5,48 @@ import msgspec
 import pytest
 
 from dsmt.errors import UnusableEventError
-from dsmt.event import records as r
 from dsmt.event.codec import _is_plain, canonical
+from dsmt.event.kinds.controller import Decision
+from dsmt.event.kinds.instance import Command, Endpoint, LastExit, LogLines, Progress, Status
+from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl, NodeVerdict, Probe
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
+from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.reason import reason
+from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
 
 WHY = reason("run.exited", exit_code=3, time="2 s", last_output="boom")
-EXIT = r.LastExit(code=None, signal="SIGSEGV", at_ms=5, ran_s=0.25, reason=WHY)
+EXIT = LastExit(code=None, signal="SIGSEGV", at_ms=5, ran_s=0.25, reason=WHY)
 ONE_OF_EACH = [
-    r.NodeAttributes(
+    NodeAttributes(
         cpus=2, memory_bytes=1, memory_free_bytes=1, disk_bytes=1, disk_free_bytes=1, load=0.5, address="a", version="1",
-        boot_id="b", labels={"zone": "z"}, location=(52.5, 13.4), drivers={"process": r.DriverAttributes("none", ("cpu",))},
+        boot_id="b", labels={"zone": "z"}, location=(52.5, 13.4), drivers={"process": DriverAttributes("none", ("cpu",))},
         attachments={"node/n1": 3},
     ),
-    r.Heartbeat(sequence=3, incarnation=1, lag_s=0.0, emit_rate_s=1.0),
-    r.Started(previous_incarnation=None, previous_sequence=None, version="1"),
-    r.Probe(result="passed", reason="", round_trip_s=0.1),
-    r.NodeVerdict(
+    Heartbeat(sequence=3, incarnation=1, lag_s=0.0, emit_rate_s=1.0),
+    Started(previous_incarnation=None, previous_sequence=None, version="1"),
+    Probe(result="passed", reason="", round_trip_s=0.1),
+    NodeVerdict(
         state="dead", road="silent", attachments={"node/n1": 3}, evidence=("broker/b1#1-2",), message="m", since_ms=4
     ),
-    r.NodeControl(mode="draining", by="operator/a", reason="disk"),
-    r.SpecFact(spec={"components": {"app": {"instances": 3, "ports": []}}}, by="operator/a", reason=""),
-    r.SlotControl(hold=r.Hold(by="operator/a", at_ms=1, reason="r"), restart=2, move="n2"),
-    r.Slot(
+    NodeControl(mode="draining", by="operator/a", reason="disk"),
+    SpecFact(spec={"components": {"app": {"instances": 3, "ports": []}}}, by="operator/a", reason=""),
+    SlotControl(hold=Hold(by="operator/a", at_ms=1, reason="r"), restart=2, move="n2"),
+    Slot(
         node="n1", spec="operator/a#1-2", revision=1, desired="running", reason=WHY,
-        previous=r.Previous(node="n2", generation=3, deadline_ms=9),
+        previous=Previous(node="n2", generation=3, deadline_ms=9),
     ),
-    r.Status(
+    Status(
         state=State.FAILED, layer=Layer.APPLICATION, node="n1", generation=2, attempt=3, since_ms=4, emit_rate_s=30.0,
         reason=WHY, last_exit=EXIT,
     ),
-    r.Progress(step="fetch", done=1, total=None, unit="bytes"),
-    r.Command(id="c1", verb="LOGS", generation=1, asker="operator/a", arguments={"lines": 5}),
-    r.Endpoint(address="127.0.0.1", ports={"http": 80}, generation=1, ready=True),
-    r.LogLines(command="c1", lines=("a", "b"), last=True),
-    r.Decision(
+    Progress(step="fetch", done=1, total=None, unit="bytes"),
+    Command(id="c1", verb="LOGS", generation=1, asker="operator/a", arguments={"lines": 5}),
+    Endpoint(address="127.0.0.1", ports={"http": 80}, generation=1, ready=True),
+    LogLines(command="c1", lines=("a", "b"), last=True),
+    Decision(
         store="s", row=1, view_digest=bytes(32), now_ms=1, ruleset=1, broker="b1", may_accuse=False,
         produced=("controller/c1#1-2",),
     ),
@@ -49,36 +55,36 @@ ONE_OF_EACH = [
 
 @pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: type(record).__name__)
 def test_a_record_comes_out_of_an_event_as_it_went_in(record):
-    data = r.to_data(record)
+    data = to_data(record)
     assert _is_plain(data, 16)
     read = cbor2.loads(canonical(data))
     assert read == data, "content is compared (A13): what is written must equal what is read"
-    assert r.from_data(type(record), read) == record
+    assert from_data(type(record), read) == record
 
 
 @pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: type(record).__name__)
 def test_a_field_of_a_later_version_is_ignored_and_a_missing_one_refused(record):
-    data = r.to_data(record)
-    assert r.from_data(type(record), {**data, "of_tomorrow": [1]}) == record
+    data = to_data(record)
+    assert from_data(type(record), {**data, "of_tomorrow": [1]}) == record
     required = {f.encode_name for f in msgspec.structs.fields(type(record)) if f.required}
     for name in required:
         with pytest.raises(UnusableEventError, match=type(record).__name__):
-            r.from_data(type(record), {key: value for key, value in data.items() if key != name})
+            from_data(type(record), {key: value for key, value in data.items() if key != name})
 
 
 @pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: type(record).__name__)
 def test_a_value_of_another_type_is_refused(record):
-    data = r.to_data(record)
+    data = to_data(record)
     for name in data:
         with pytest.raises(UnusableEventError, match=type(record).__name__) as caught:
-            r.from_data(type(record), {**data, name: object()})
+            from_data(type(record), {**data, name: object()})
         assert caught.value.code == "event.schema"
 
 
 def test_bytes_are_bytes_and_never_a_text_that_stands_for_them():
-    decision = r.to_data(ONE_OF_EACH[-1])
+    decision = to_data(ONE_OF_EACH[-1])
     with pytest.raises(UnusableEventError, match="view_digest"):
-        r.from_data(r.Decision, {**decision, "view_digest": "AAAA"})
+        from_data(Decision, {**decision, "view_digest": "AAAA"})
 
 
 def test_every_record_of_the_registry_is_a_struct_that_forgives_new_fields():

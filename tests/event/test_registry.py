@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.event.envelope import NO_LEAF, Event, Link
-from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, unify
+from dsmt.event.registry import TOPICS, as_pattern, is_fact, lookup, owner_of, row_of, unify
 
 
 def event(topic, version=None):
@@ -41,6 +41,7 @@ def test_the_first_row_that_takes_a_topic_is_its_row_and_names_its_levels(topic,
     found = lookup(topic)
     assert (found.row.template, dict(found.levels)) == (template, levels)
     assert found.row in TOPICS
+    assert row_of(topic) == found.row
 
 
 NOWHERE = ["nowhere", "node/n1", "node/n1/attributes/x", "x/node/n1/attributes", "config", "config/", "node//attributes"]
@@ -49,6 +50,7 @@ NOWHERE = ["nowhere", "node/n1", "node/n1/attributes/x", "x/node/n1/attributes",
 @pytest.mark.parametrize("topic", NOWHERE)
 def test_a_topic_that_no_row_takes_has_no_row_no_owner_and_no_fact(topic):
     assert lookup(topic) is None
+    assert row_of(topic) is None
     assert owner_of(topic) is None
     assert not is_fact(event(topic, version=1))
 

@@ -110,6 +110,29 @@ def test_a_set_that_goes_beyond_every_store_is_unusable(plain):
     assert refused(zlib.compress(plain)) == "event.schema"
 
 
+OTHERWISE = {
+    "a padded nought": b"\x80\0\0",
+    "a padded length": b"\2\x81\0",
+    "padded to ten bytes": b"\2" + b"\x80" * 8 + b"\0",
+    "padded in a later run": b"\2\1\x81\0\0",
+    "runs that touch": b"\2\1\0\0",
+}
+
+
+@pytest.mark.parametrize("plain", OTHERWISE.values(), ids=OTHERWISE)
+def test_a_set_that_is_encoded_in_another_way_than_its_one_is_unusable(plain):
+    assert refused(zlib.compress(plain)) == "event.schema"
+
+
+@given(st.binary(max_size=12))
+def test_bytes_that_are_read_are_those_that_are_written(plain):
+    try:
+        read = RowSet.read(zlib.compress(plain))
+    except UnusableEventError:
+        return
+    assert zlib.decompress(read.dump()) == plain
+
+
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)).map(lambda run: (run[0], sum(run)))))
 def test_runs_that_overlap_touch_or_are_out_of_order_become_runs_that_do_not(runs):
     numbers = {number for first, last in runs for number in range(first, last + 1)}

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.errors import TransportError
-from dsmt.event.records import Session, to_data
+from dsmt.event.kinds.broker import Session
+from dsmt.event.records import to_data
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
 from dsmt.monitors.probe import RATE, Responder
 from dsmt.ports.bus import Draft

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.event.envelope import EventId
-from dsmt.event.records import NodeAttributes, Session
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.monitors.rules.silence import OBSERVERS, Silence, observers
 from dsmt.view import Fleet
 from dsmt.view.liveness import REATTACH_GRACE_MS

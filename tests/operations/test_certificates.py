@@ -14,7 +14,9 @@ from dsmt.bus.client.client import BusClient
 from dsmt.controllers.pinning import lets_go
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Good, Slot, SlotControl, SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.records import to_data
 from dsmt.operations.local import certificates
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, ensure_node, init

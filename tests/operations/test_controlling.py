@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dsmt.errors import InputError
-from dsmt.event.records import SlotControl
+from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.status import State
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import controlling

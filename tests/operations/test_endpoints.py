@@ -1,6 +1,6 @@
 """Where instances are reached: never on a node that is dead, and of two copies the newer one."""
 
-from dsmt.event import records as r
+from dsmt.event.kinds.instance import Endpoint
 from dsmt.event.registry import lookup
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.words.targets import Target
@@ -10,7 +10,7 @@ from .sights import sight
 
 
 def served(realm: Realm, node: str, generation: int, *, port: int = 80, ready: bool = True) -> None:
-    told = r.Endpoint(address="192.0.2.1", ports={"http": port}, generation=generation, ready=ready)
+    told = Endpoint(address="192.0.2.1", ports={"http": port}, generation=generation, ready=ready)
     realm.say(agent(key(0), node), f"service/web/endpoint/app/0/{node}", told)
 
 

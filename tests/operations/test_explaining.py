@@ -6,8 +6,11 @@ from typing import cast
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event import records as r
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.kinds.instance import Health, Status
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.kinds.source import Started
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read.explaining import Explained, why
@@ -38,13 +41,13 @@ def killed() -> Realm:
     spec = realm.apply(web(1))
     slot_of = "service/web/slot/app/0"
     placed = realm.say(
-        "controller/c1", slot_of, r.Slot(node="n1", spec=str(spec.id), revision=1, desired="running"), cause=(spec.id,)
+        "controller/c1", slot_of, Slot(node="n1", spec=str(spec.id), revision=1, desired="running"), cause=(spec.id,)
     )
     about = {"generation": 1, "attempt": 1, "emit_rate_s": 30.0}
     mouth, topic = agent(key(), "n1"), "service/web/status/app/0/n1/application"
 
     def status(state: State, cause: EventId, why: object = None) -> EventId:
-        record = r.Status(
+        record = Status(
             state=state,
             layer="application",
             node="n1",
@@ -57,7 +60,7 @@ def killed() -> Realm:
 
     first = status(State.RUNNING, placed.id)
     realm.after(60)
-    health = r.Health(
+    health = Health(
         health="unready", generation=1, check="none", evidence="it has failed", failures=0, since_ms=realm.now_ms
     )
     realm.say(mouth, "service/web/health/app/0/n1", health, cause=(first,))
@@ -105,11 +108,11 @@ def test_a_service_is_answered_with_its_sick_instance_or_with_who_wanted_it() ->
 def test_nodes_brokers_and_controllers_are_answered() -> None:
     realm = Realm()
     for source in ("broker/b1", "controller/c1", "node/n1"):
-        realm.say(source, f"source/{source}", r.Started(previous_incarnation=4, previous_sequence=9, version="0.1"))
+        realm.say(source, f"source/{source}", Started(previous_incarnation=4, previous_sequence=9, version="0.1"))
     for node in ("n1", "n2"):
         realm.node(node)
     realm.session("controller/c1", "open")
-    realm.say("controller/c1", "controller/c1/state", r.ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
+    realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
     assert " is up since " in explain(realm, "controller/c1").says
     assert kinds(explain(realm, "controller/c1")) == ["session open", "controller.state", "source.started"]
     told = explain(realm, "broker/b1")

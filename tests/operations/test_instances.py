@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event import records as r
+from dsmt.event.kinds.realm import Brake
 from dsmt.event.reason import reason
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import alerts
@@ -184,7 +184,7 @@ def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
     realm.verdict(node)
     found = why_not(sight(realm), Target("web"))
     assert (found.target, found.reason) == ("web/app/1", None)
-    held = r.Brake(held=True, released_ms=0, by="alice", reason="x")
+    held = Brake(held=True, released_ms=0, by="alice", reason="x")
     realm.say("operator/alice", "config/brake", held)
     assert why_not(sight(realm), Target("web")).reason.code == "wait.brake"
     realm.hold(key(1))

@@ -1,6 +1,6 @@
 """Members: what is said of a node that is away."""
 
-from dsmt.event.records import Revoked
+from dsmt.event.kinds.realm import Revoked
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.explaining import roots
 from dsmt.operations.read.members import nodes

@@ -8,8 +8,10 @@ import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event import records as r
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.reason import reason
+from dsmt.event.records import to_data
 from dsmt.operations.read.past import history
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
@@ -36,13 +38,13 @@ def run(directory: Path, work: Work) -> None:
             await node.publish(applying_attributes())
             for number in (1, 2, 3):
                 text = web(1, component=f"env: {{LOG: '{number}'}}\n")
-                fact = r.SpecFact(spec=spec(text), by="alice", reason=f"the {number}.")
+                fact = SpecFact(spec=spec(text), by="alice", reason=f"the {number}.")
                 await applying.say_spec(alice, await look(alice), fact, "web")
             why = reason("rollout.rolled_back", rev="r3", its="it was not ready", good="r2")
-            good = r.Good(spec="x", revision=2)
+            good = Good(spec="x", revision=2)
             for slot in (
-                r.Slot(node="n1", spec="x", revision=2, desired="running", good=good),
-                r.Slot(node="n1", spec="x", revision=2, desired="running", refused=3, reason=why, good=good),
+                Slot(node="n1", spec="x", revision=2, desired="running", good=good),
+                Slot(node="n1", spec="x", revision=2, desired="running", refused=3, reason=why, good=good),
             ):
                 view = (await look(controller)).view
                 await say(controller, [follow(view, "service/web/slot/app/0", slot, subject="web/app/0")])
@@ -52,7 +54,7 @@ def run(directory: Path, work: Work) -> None:
 
 
 def applying_attributes() -> Draft:
-    return Draft("node/n1/attributes", r.to_data(ATTRIBUTES))
+    return Draft("node/n1/attributes", to_data(ATTRIBUTES))
 
 
 def test_history_says_of_each_revision_by_whom_why_and_what_became_of_it(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_rollback_to_a_revision_by_its_number_and_to_none_that_is_there(tmp_pa
 
 def test_a_rollback_wants_the_instances_of_the_revision_that_it_goes_back_to(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        more = r.SpecFact(spec=spec(web(5, component="env: {LOG: '4'}\n")), by="alice", reason="")
+        more = SpecFact(spec=spec(web(5, component="env: {LOG: '4'}\n")), by="alice", reason="")
         await applying.say_spec(alice, await look(alice), more, "web")
         assert (await rollback(alice, "web", 2, by="alice", reason="")).wanted == 1
 

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from dsmt.errors import NotFoundError, TimedOutError
-from dsmt.event import records as r
+from dsmt.event.kinds.instance import LogLines
+from dsmt.event.kinds.slot import Slot
 from dsmt.operations.read import reading_logs
 from dsmt.operations.read.reading_logs import Item, Line, Told, Wanted, logs
 from dsmt.operations.words.targets import Target
@@ -20,7 +21,7 @@ def placed(node: str, version: int = 1) -> Realm:
     """A realm in which web/app/0 is on a node."""
     realm = Realm("n1", "n2")
     spec = realm.apply(web(1))
-    slot = r.Slot(node=node, spec=str(spec.id), revision=1, desired="running")
+    slot = Slot(node=node, spec=str(spec.id), revision=1, desired="running")
     realm.say("controller/c1", "service/web/slot/app/0", slot, version=version)
     return realm
 
@@ -39,7 +40,7 @@ class Answers:
     def say(self, *lines: str, node: str = "n1", **about: object) -> Step:
         def made() -> Sequence[Delivery]:
             self._sequence += 1
-            told = r.LogLines(command=self.bus.emitted[-1].data["id"], lines=lines, **{"last": False, **about})  # type: ignore[arg-type]
+            told = LogLines(command=self.bus.emitted[-1].data["id"], lines=lines, **{"last": False, **about})  # type: ignore[arg-type]
             topic = f"service/web/log/app/0/{node}/stdout"
             return came(signed(agent(key(), node), topic, told, sequence=self._sequence, time_ms=START_MS + 5000), live=True)
 

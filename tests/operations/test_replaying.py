@@ -8,9 +8,10 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.tables import DAY_MS
 from dsmt.controllers.replay import replay
 from dsmt.errors import InputError
-from dsmt.event import records as r
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.controller import Decision
 from dsmt.event.order import newer
+from dsmt.event.records import from_data
 from dsmt.event.registry import is_fact
 from dsmt.operations.offline.replaying import replay as replay_file
 from dsmt.ports.store import Append
@@ -40,7 +41,7 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
         pass
     store, events = stored(life)
     middle = life.decisions[len(life.decisions) // 2]
-    horizon = r.from_data(r.Decision, middle.event.data).row
+    horizon = from_data(Decision, middle.event.data).row
     for later in (0, 3_700_000, 3_700_001):
         while store.trim((horizon + 1) * 60_000 + 7 * DAY_MS + (later and 1)):
             pass
@@ -49,7 +50,7 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
     assert len(left) < len(events)
     report = replay([(row, events[row]) for row in left], life.decisions)
     outcomes = {
-        finding.outcome for finding in report.findings if r.from_data(r.Decision, finding.decision.event.data).row > horizon
+        finding.outcome for finding in report.findings if from_data(Decision, finding.decision.event.data).row > horizon
     }
     assert outcomes == {"same"}
 

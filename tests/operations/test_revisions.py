@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dsmt.cli import screens
+from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import reason
-from dsmt.event.records import SpecFact, from_data
+from dsmt.event.records import from_data
 from dsmt.event.status import State
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.summaries import service

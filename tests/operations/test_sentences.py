@@ -1,20 +1,16 @@
 """Sentences: every kind of event in the words of an operator."""
 
-import pytest
-
-from dsmt.event import records as r
+from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.realm import Revoked
+from dsmt.event.kinds.slot import Hold
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
-from dsmt.event.registry import TOPICS
 from dsmt.event.status import State
-from dsmt.operations.words.sentences import _SAYINGS, needs_a_person, person, predicate, sentence, severity, speaker
+from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity
 from dsmt.view import SlotKey
 from tests.controllers.build import START_MS, Realm, signed, web
 
 KEY = SlotKey("web", "app", 0)
-
-
-def test_every_topic_with_a_record_has_its_sentence() -> None:
-    assert {row.event_type for row in TOPICS if row.record is not None} <= set(_SAYINGS)
 
 
 def test_a_life_is_told_in_sentences() -> None:
@@ -55,7 +51,7 @@ def test_a_will_tells_a_move_that_stands_beside_what_was_said_after_it() -> None
     told = [
         sentence(realm.control(KEY, **moved).event),
         sentence(realm.control(KEY, restart=2, **moved).event),
-        sentence(realm.control(KEY, hold=r.Hold(by="bob", at_ms=1, reason="disk"), **moved).event),
+        sentence(realm.control(KEY, hold=Hold(by="bob", at_ms=1, reason="disk"), **moved).event),
     ]
     assert told == [
         'web/app/0 is to move to n2, says alice: "a test"',
@@ -82,7 +78,7 @@ def test_a_session_speaks_of_the_source_and_names_the_broker() -> None:
 
 def test_what_was_started_and_not_checked_is_said_so() -> None:
     realm = Realm("n1")
-    started = r.Health(
+    started = Health(
         health="unready", generation=1, check="none", evidence="started, not checked yet", failures=0, since_ms=1
     )
     event = realm.say("agent/n1/web/app/0", "service/web/health/app/0/n1", started).event
@@ -99,7 +95,7 @@ def test_what_is_not_held_is_said_with_its_restart_number() -> None:
 
 
 def test_a_revoked_key_is_told_of_its_owner() -> None:
-    said = r.Revoked(by="alice", name="node/n2", reason="stolen")
+    said = Revoked(by="alice", name="node/n2", reason="stolen")
     event = signed("operator/alice", f"trust/revoked/{'ab' * 16}/operator/alice", said).event
     assert sentence(event) == 'node/n2 has its key revoked by alice: "stolen"'
 
@@ -124,26 +120,9 @@ def test_what_cannot_be_read_is_shown_as_it_is() -> None:
     assert sentence(own) == 'user/a/b {"x":"AA=="}'
 
 
-@pytest.mark.parametrize(
-    ("source", "short"),
-    [
-        ("agent/n1/web/app/0", "agent n1"),
-        ("controller/c1", "c1"),
-        ("broker/b1", "broker/b1"),
-        ("operator/alice.x7f3", "alice"),
-    ],
-)
-def test_a_speaker_is_named_in_short(source: str, short: str) -> None:
-    assert speaker(source) == short
-
-
-def test_an_operator_is_one_person_in_all_terminals() -> None:
-    assert person("operator/alice.x7f3") == person("alice") == "alice"
-
-
 def test_a_death_needs_a_person_and_a_heartbeat_does_not() -> None:
     realm = Realm("n1")
     realm.close("n1")
     assert needs_a_person(realm.verdict("n1").event)
-    beat = r.Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
+    beat = Heartbeat(sequence=1, incarnation=1, lag_s=0.0, emit_rate_s=1.0)
     assert not needs_a_person(signed("node/n1", "node/n1/heartbeat", beat, time_ms=START_MS).event)

@@ -7,7 +7,9 @@ import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Command, Endpoint, LogLines, Session, to_data
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.instance import Command, Endpoint, LogLines
+from dsmt.event.records import to_data
 from dsmt.operations.read.tailing import Item, Wanted, tail
 from dsmt.operations.words.patterns import some_topic
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice
@@ -79,6 +81,14 @@ def test_what_passes_all_the_time_is_left_out_unless_it_is_asked_for(wanted: Wan
     recording = noisy()
     bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
     assert topics(shown(bus, Wanted(**{**_fields(wanted), "follow": False}))) == expected
+
+
+def test_a_topic_of_an_operator_s_own_is_no_measurement_whatever_it_is_called() -> None:
+    recording = Recording()
+    recording.source("operator/alice.0abc")
+    recording.say("operator/alice.0abc", "user/shop/stats", {"n": 1})
+    bus = ScriptedBus([[*came(*recording.events), complete()]], now_ms=recording.now_ms)
+    assert topics(shown(bus, Wanted(follow=False))) == ["user/shop/stats"]
 
 
 def _fields(wanted: Wanted) -> dict[str, Any]:

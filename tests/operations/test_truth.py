@@ -3,8 +3,9 @@
 import pytest
 
 from dsmt.cli.service_screen import next_act, sick
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.reason import reason
-from dsmt.event.records import LastExit, NodesetFact
 from dsmt.event.status import Shown, State
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.instances import instances, is_problem

@@ -3,7 +3,8 @@
 import pytest
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.records import BrokerNotice, to_data
+from dsmt.event.kinds.broker import BrokerNotice
+from dsmt.event.records import to_data
 from dsmt.operations.offline.followed import Gap
 from dsmt.operations.offline.items import items
 from dsmt.operations.offline.proving import verify

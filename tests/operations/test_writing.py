@@ -10,7 +10,11 @@ import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import FailedError
-from dsmt.event import records as r
+from dsmt.event.kinds.node import NodeAttributes, NodeControl
+from dsmt.event.kinds.realm import Brake, NodesetFact
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Slot, SlotControl
+from dsmt.event.records import to_data
 from dsmt.operations.read.sight import look
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write import braking, controlling, node_control, nodesets
@@ -19,12 +23,12 @@ from dsmt.ports.bus import Draft, Interest
 from tests.bus.realm import memory_network, realm, until
 from tests.controllers.build import Realm, spec, web
 
-ATTRIBUTES = r.NodeAttributes(
+ATTRIBUTES = NodeAttributes(
     cpus=4, memory_bytes=2**33, memory_free_bytes=2**33, disk_bytes=2**33, disk_free_bytes=2**33, load=0.0, address="::1",
     version="0.1", boot_id="b",
 )  # fmt: skip
-SLOT = r.Slot(node="n1", spec="x", revision=1, desired="running")
-HOLD = r.Hold(by="bob", at_ms=1, reason="bob's")
+SLOT = Slot(node="n1", spec="x", revision=1, desired="running")
+HOLD = Hold(by="bob", at_ms=1, reason="bob's")
 
 
 class Raced:
@@ -51,37 +55,37 @@ class Raced:
 CASES: dict[str, tuple[str, Any, Callable[[Any], Awaitable[object]]]] = {
     "stop": (
         "service/web/control/app/0",
-        r.SlotControl(restart=7, by="bob"),
+        SlotControl(restart=7, by="bob"),
         lambda bus: controlling.stop(bus, Target("web"), by="alice", reason=""),
     ),
     "restart": (
         "service/web/control/app/0",
-        r.SlotControl(hold=HOLD, by="bob"),
+        SlotControl(hold=HOLD, by="bob"),
         lambda bus: controlling.restart(bus, Target("web"), by="alice", reason=""),
     ),
     "start": (
         "service/web/control/app/1",
-        r.SlotControl(hold=HOLD, restart=1, by="bob"),
+        SlotControl(hold=HOLD, restart=1, by="bob"),
         lambda bus: controlling.start(bus, Target("web"), by="alice", reason=""),
     ),
     "scale": (
         "service/web/spec",
-        r.SpecFact(spec=spec(web(7)), by="bob", reason=""),
+        SpecFact(spec=spec(web(7)), by="bob", reason=""),
         lambda bus: controlling.scale(bus, Target("web", "app"), 5, by="alice", reason=""),
     ),
     "drain": (
         "node/n1/control",
-        r.NodeControl(mode="excluded", by="bob", reason=""),
+        NodeControl(mode="excluded", by="bob", reason=""),
         lambda bus: node_control.set_mode(bus, "n1", "draining", by="alice", reason=""),
     ),
     "nodeset set": (
         "nodeset/good",
-        r.NodesetFact(expression="n2", by="bob"),
+        NodesetFact(expression="n2", by="bob"),
         lambda bus: nodesets.define(bus, "good", "n1", by="alice"),
     ),
     "brake release": (
         "config/brake",
-        r.Brake(held=True, released_ms=0, by="bob", reason=""),
+        Brake(held=True, released_ms=0, by="bob", reason=""),
         lambda bus: braking.release(bus, by="alice", reason=""),
     ),
 }
@@ -94,11 +98,11 @@ async def operators(directory: Path) -> AsyncIterator[tuple[BusClient, BusClient
         await made.broker()
         node, controller = await made.client("monitor/n1"), await made.client("controller/c1")
         alice, bob = await made.client("operator/alice"), await made.client("operator/bob")
-        await node.publish(Draft("node/n1/attributes", r.to_data(ATTRIBUTES)))
-        await alice.publish(Draft("service/web/spec", r.to_data(r.SpecFact(spec=spec(web(2)), by="alice", reason=""))))
+        await node.publish(Draft("node/n1/attributes", to_data(ATTRIBUTES)))
+        await alice.publish(Draft("service/web/spec", to_data(SpecFact(spec=spec(web(2)), by="alice", reason=""))))
         for index in range(2):
-            await controller.publish(Draft(f"service/web/slot/app/{index}", r.to_data(SLOT)))
-        await alice.publish(Draft("service/web/control/app/1", r.to_data(r.SlotControl(hold=HOLD))))
+            await controller.publish(Draft(f"service/web/slot/app/{index}", to_data(SLOT)))
+        await alice.publish(Draft("service/web/control/app/1", to_data(SlotControl(hold=HOLD))))
         yield alice, bob
 
 
@@ -143,7 +147,7 @@ def test_a_command_that_nobody_races_is_done(tmp_path: Path, command: str) -> No
 def test_what_is_made_anew_is_said_in_the_epoch_after_the_one_that_its_tombstone_ends() -> None:
     made = Realm("n1")
     made.apply(web(1))
-    record = r.SpecFact(spec=spec(web(1)), by="alice", reason="", removed=False)
+    record = SpecFact(spec=spec(web(1)), by="alice", reason="", removed=False)
     grave = bury(made.view, "service/web", by="alice", reason="over")
     fresh = anew(made.view, "service/web/spec", record, subject="web")
     assert (grave.epoch, fresh.epoch, fresh.replaces) == (1, 2, None)

@@ -20,7 +20,9 @@ from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import About, BusClient
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import Slot, SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import to_data
 from dsmt.operations.local.home import Home, ensure_node, init
 from dsmt.ports.bus import Arrived, Draft, Emission, Interest
 from dsmt.ports.realm import BrokerAddress

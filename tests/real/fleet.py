@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dsmt.event.envelope import EventId
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home

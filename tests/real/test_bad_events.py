@@ -18,7 +18,8 @@ from dsmt.bus.client.attaching import About, greet, sign_attachment
 from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import SpecFact, to_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.network import Link
 from dsmt.ports.realm import BrokerAddress

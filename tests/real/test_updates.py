@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.event.records import NodeControl, to_data
+from dsmt.event.kinds.node import NodeControl
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from tests.real.fleet import Fleet, eventually, fleet
 

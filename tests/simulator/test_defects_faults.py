@@ -7,7 +7,7 @@ import pytest
 import dsmt.bus.broker.broker as broker_module
 from dsmt.bus.rules.broker_time import BrokerTime
 from dsmt.controllers.context import ComponentContext
-from dsmt.event.records import Good
+from dsmt.event.kinds.slot import Good
 from dsmt.view.entries import SlotEntry
 from tests.simulator.planting import caught
 

@@ -161,14 +161,3 @@ def test_the_largest_size_is_the_last_below_2_to_the_63():
     assert quantities.parse_size("9007199254740991.9990234375KiB") == 2**63 - 1
     with pytest.raises(WrongValueError):
         quantities.parse_size("9007199254740992KiB")
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 B"), (512, "512 B"), (1000 * 2**20, "1000 MiB"), (8 * 2**30, "8 GiB"), (int(5.1 * 2**30), "5.1 GiB"),
-        (2**30 - 1, "1 GiB"), (900 * 2**30, "900 GiB"), (3 * 2**50, "3072 TiB"), (-(2**30), "-1 GiB"),
-    ],
-)  # fmt: skip
-def test_a_size_is_shown_in_the_unit_in_which_people_read_it(size, words):
-    assert quantities.size_in_words(size) == words

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.event.records import NodeAttributes
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.spec.parsing import parse
 from dsmt.view.allocation import RING, AllocationLedger, Need, SlotKey, need_of, place_on_ring
 from tests.controllers.build import web

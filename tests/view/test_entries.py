@@ -2,7 +2,10 @@
 
 import pytest
 
-from dsmt.event import records as r
+from dsmt.event.kinds.instance import Endpoint, Health, Status
+from dsmt.event.kinds.node import NodeControl
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
 from dsmt.event.reason import reason
 from dsmt.event.status import Layer, State
@@ -15,7 +18,7 @@ LAYERS = {"container": Layer.CONTAINER, "agent": Layer.AGENT, "application": Lay
 
 
 def status(layer, state=State.RUNNING, generation=1, **about):
-    record = r.Status(
+    record = Status(
         state=state, layer=LAYERS[layer], node="n1", generation=generation, attempt=1, since_ms=1, emit_rate_s=30.0, **about
     )
     return Held(signed("node/n1", f"service/web/status/app/0/n1/{layer}", record), record)
@@ -27,17 +30,17 @@ def instance(**layers):
 
 
 def fact(version=1, *, node="n1", desired="running", **about):
-    record = r.Slot(node=node, spec="operator/alice#1-1", revision=1, desired=desired, **about)
+    record = Slot(node=node, spec="operator/alice#1-1", revision=1, desired=desired, **about)
     return Held(signed("controller/c1", "service/web/slot/app/0", record, version=version), record)
 
 
 def control(**about):
-    record = r.SlotControl(**about)
+    record = SlotControl(**about)
     return Held(signed("operator/alice", "service/web/control/app/0", record, version=1), record)
 
 
-HEALTH = r.Health(health="ready", generation=1, check="", evidence="", failures=0, since_ms=1)
-ENDPOINT = r.Endpoint(address="a", ports={}, generation=1, ready=True)
+HEALTH = Health(health="ready", generation=1, check="", evidence="", failures=0, since_ms=1)
+ENDPOINT = Endpoint(address="a", ports={}, generation=1, ready=True)
 
 
 def held(record):
@@ -116,11 +119,11 @@ BY_HAND = reason("hold.operator", by="alice", time="noon", their="disk", target=
 
 
 def test_a_control_says_whether_a_slot_is_held_and_where_there_is_none_the_fact_that_stopped_it():
-    hold = r.Hold(by="bob", at_ms=1, reason="r")
+    hold = Hold(by="bob", at_ms=1, reason="r")
     stopped = fact(desired="stopped", reason=BY_HAND)
     assert SlotEntry(control=control(hold=hold)).hold == hold
     assert SlotEntry(fact=stopped, control=control()).hold is None, "lifted"
-    assert SlotEntry(fact=stopped).hold == r.Hold(by="an operator", at_ms=START_MS, reason=BY_HAND.message)
+    assert SlotEntry(fact=stopped).hold == Hold(by="an operator", at_ms=START_MS, reason=BY_HAND.message)
     for other in (None, fact(), fact(desired="stopped"), fact(desired="gone", reason=BY_HAND)):
         assert SlotEntry(fact=other).hold is None
 
@@ -181,7 +184,7 @@ def test_a_slot_s_generation_is_the_greatest_that_a_fact_could_have_had(version,
 
 
 def spec_held(version, since=0):
-    record = r.SpecFact(spec={}, by="alice", reason="", since=since)
+    record = SpecFact(spec={}, by="alice", reason="", since=since)
     return Held(signed("operator/alice", "service/web/spec", record, version=version), record)
 
 
@@ -212,7 +215,7 @@ def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_
 
 
 def test_a_node_is_active_until_an_operator_says_otherwise():
-    record = r.NodeControl(mode="draining", by="alice", reason="disk")
+    record = NodeControl(mode="draining", by="alice", reason="disk")
     said = Held(signed("operator/alice", "node/n1/control", record, version=1), record)
     assert (NodeEntry("n1").mode, NodeEntry("n1", control=said).mode) == ("active", "draining")
     assert NodeEntry("n1").empty

@@ -2,13 +2,16 @@
 
 import pytest
 
-from dsmt.event import records as r
+from dsmt.event.kinds.controller import ControllerState
+from dsmt.event.kinds.instance import Endpoint
+from dsmt.event.kinds.realm import Brake, NodesetFact, Tombstone
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State
 from dsmt.spec import nodeset
 from dsmt.view import SlotKey, View
 from dsmt.view.allocation import NOTHING
 from dsmt.view.dirty import Dirty
-from dsmt.view.kinds import kind_of
 from tests.controllers.build import DAY_MS, Realm, key, signed, web
 
 WEB = "service/web/slot/app/0"
@@ -22,7 +25,7 @@ def changes(realm, act, *told, **about):
 
 
 def slot(realm, node="n1", *, desired="running", index=0, **about):
-    record = r.Slot(node=node, spec="operator/alice#1-1", revision=1, desired=desired)
+    record = Slot(node=node, spec="operator/alice#1-1", revision=1, desired=desired)
     return realm.say("controller/c1", f"service/web/slot/app/{index}", record, **about)
 
 
@@ -69,7 +72,7 @@ def test_a_verdict_and_a_control_mark_a_node_and_those_with_a_verdict_are_known(
     assert realm.view.judged == {"n1"}
     assert changes(realm, realm.control_node, "n2", "draining") == Dirty(nodes={"n2"})
     assert (realm.view.nodes["n2"].mode, realm.view.judged) == ("draining", {"n1"})
-    ended = r.Tombstone(by="alice", reason="x")
+    ended = Tombstone(by="alice", reason="x")
     assert changes(realm, realm.say, "operator/alice", "tombstone/node/n1", ended, epoch=1) == Dirty(nodes={"n1"})
     assert realm.view.judged == set()
     assert realm.view.nodes["n1"].verdict is None
@@ -111,7 +114,7 @@ def test_where_a_node_s_manager_is_attached_and_whether_it_is_open_is_known():
 
 def test_a_controller_is_known_while_it_says_its_state():
     realm = Realm()
-    state = r.ControllerState(version="1", ruleset=6, pid=1, decisions=0)
+    state = ControllerState(version="1", ruleset=6, pid=1, decisions=0)
     assert changes(realm, realm.say, "controller/c1", "controller/c1/state", state) == Dirty()
     assert realm.view.controllers["c1"].record == state
     assert nothing_left(realm).controllers == {}
@@ -121,14 +124,14 @@ def test_a_node_set_and_the_brake_mark_the_realm():
     realm = Realm()
 
     def said(expression, **about):
-        return realm.say("operator/alice", "nodeset/good", r.NodesetFact(expression=expression, by="alice"), **about)
+        return realm.say("operator/alice", "nodeset/good", NodesetFact(expression=expression, by="alice"), **about)
 
     assert changes(realm, said, "minus(all_nodes, failed)") == Dirty(realm=True)
     assert realm.view.nodesets == {"good": nodeset.parse("minus(all_nodes, failed)")}
     assert changes(realm, said, "minus(") == Dirty(realm=True)
     assert realm.view.nodesets == {}, "a set that cannot be read is none"
     assert "good" in realm.view.quarantined["nodeset/good"]
-    brake = r.Brake(held=True, released_ms=0, by="alice", reason="")
+    brake = Brake(held=True, released_ms=0, by="alice", reason="")
     assert changes(realm, realm.say, "operator/alice", "config/brake", brake) == Dirty(realm=True)
     assert realm.view.brake.record == brake
 
@@ -152,7 +155,7 @@ def test_a_spec_marks_its_service_and_one_that_follows_the_set_of_nodes_is_known
     assert realm.view.services["web"].parsed.service == "web"
     realm.apply(web(2))
     assert realm.view.roaming == ({"web"} if roams else set()), "slots may go back to what was before"
-    realm.say("operator/alice", "tombstone/service/web", r.Tombstone(by="alice", reason="x"), epoch=1)
+    realm.say("operator/alice", "tombstone/service/web", Tombstone(by="alice", reason="x"), epoch=1)
     assert (realm.view.services, realm.view.roaming) == ({}, set())
 
 
@@ -181,7 +184,7 @@ def test_a_slot_that_a_tombstone_hides_gives_its_room_back():
     realm = Realm("n1")
     realm.apply(web(1))
     slot(realm)
-    ended = r.Tombstone(by="alice", reason="x")
+    ended = Tombstone(by="alice", reason="x")
     told = changes(realm, realm.say, "operator/alice", "tombstone/service/web", ended, epoch=1)
     assert told == Dirty(slots={key(0)}, services={"web"}, nodes={"n1"})
     assert (realm.view.services, realm.view.allocations.node("n1").slots) == ({}, {})
@@ -249,7 +252,7 @@ def test_health_marks_its_slot_and_so_does_where_it_is_reached():
     realm = Realm("n1")
     slot(realm)
     assert changes(realm, realm.health, key(0), "n1", "ready") == Dirty(slots={key(0)})
-    at = r.Endpoint(address="a", ports={"http": 80}, generation=1, ready=True)
+    at = Endpoint(address="a", ports={"http": 80}, generation=1, ready=True)
     told = changes(realm, realm.say, "agent/n1/web/app/0", "service/web/endpoint/app/0/n1", at)
     assert told == Dirty(slots={key(0)}), "a node with nothing that could be served keeps no copy"
     instance = realm.view.slot(key(0)).instances["n1"]
@@ -264,9 +267,9 @@ def test_health_marks_its_slot_and_so_does_where_it_is_reached():
 
 
 UNREADABLE = [
-    ("service/web/slot/app/00", r.Slot(node=None, spec="", revision=1, desired="running"), "'00'"),
-    ("service/web/slot/app/x", r.Slot(node=None, spec="", revision=1, desired="running"), "'x'"),
-    ("service/web/slot/app/1234567", r.Slot(node=None, spec="", revision=1, desired="running"), "'1234567'"),
+    ("service/web/slot/app/00", Slot(node=None, spec="", revision=1, desired="running"), "'00'"),
+    ("service/web/slot/app/x", Slot(node=None, spec="", revision=1, desired="running"), "'x'"),
+    ("service/web/slot/app/1234567", Slot(node=None, spec="", revision=1, desired="running"), "'1234567'"),
 ]
 
 
@@ -278,14 +281,6 @@ def test_a_slot_whose_index_is_none_is_quarantined_and_makes_no_entry(topic, rec
     assert view.services.get("web") is None or not view.services["web"].slots
 
 
-def test_a_status_of_a_layer_that_there_is_not_is_quarantined_with_its_name():
-    realm, topic = Realm("n1"), "service/web/status/app/0/n1/engine"
-    realm.status(key(0), "n1")
-    said = realm.view.slot(key(0)).instances["n1"].application.record
-    assert realm.view.apply(signed("node/n1", topic, said))
-    assert "engine" in realm.view.quarantined[topic]
-
-
 @pytest.mark.parametrize("mark", [{"slots": {key(0)}}, {"services": {"web"}}, {"nodes": {"n1"}}, {"realm": True}])
 def test_any_one_mark_is_a_change(mark):
     assert Dirty(**mark)
@@ -294,40 +289,51 @@ def test_any_one_mark_is_a_change(mark):
 
 def test_the_largest_index_is_read():
     view = View()
-    record = r.Slot(node=None, spec="", revision=1, desired="running")
+    record = Slot(node=None, spec="", revision=1, desired="running")
     view.apply(signed("controller/c1", "service/web/slot/app/999999", record, version=1))
     assert not view.quarantined
     assert view.slot(SlotKey("web", "app", 999_999)).fact.record == record
 
 
-KINDS = [
-    ("node/n1/attributes", "node.attributes"),
-    ("node/n1/attributes/x", None),
-    ("node/n1", None),
-    ("node/n1/probe/n2", "node.probe"),
-    ("node/n1/probe", None),
-    ("broker/b1/session/node/n1", "broker.session"),
-    ("broker/b1/session/agent/n1/web/app/0", "broker.session"),
-    ("broker/b1/session/root", "broker.session"),
-    ("broker/b1/session", None),
-    ("service/web/spec", "service.spec"),
-    ("service/web/slot/app", None),
-    ("service/web/slot/app/0", "service.slot"),
-    ("service/web/slot/app/0/x", None),
-    ("nodeset/good", "nodeset"),
-    ("nodeset/good/x", None),
-    ("config/brake", "brake"),
-    ("config/other", None),
-    ("tombstone/service/web", "tombstone"),
-    ("tombstone/service", None),
-    ("trust/revoked/00/root", "revoked"),
-    ("trust/certificate/00", None),
-    ("trust", None),
-    ("x", None),
+FOLDED = [
+    # a topic, and whether what is said on it is folded
+    ("node/n1/attributes", True),
+    ("node/n1/attributes/x", False),
+    ("node/n1", False),
+    ("node/n1/heartbeat", False),
+    ("node/n1/probe/n2", True),
+    ("node/n1/probe", False),
+    ("broker/b1/session/node/n1", True),
+    ("broker/b1/session/agent/n1/web/app/0", True),
+    ("broker/b1/session/root", True),
+    ("broker/b1/session", False),
+    ("service/web/spec", True),
+    ("service/web/slot/app", False),
+    ("service/web/slot/app/0", True),
+    ("service/web/slot/app/0/x", False),
+    ("service/web/status/app/0/n1/application", True),
+    ("service/web/status/app/0/n1/x", False),
+    ("nodeset/good", True),
+    ("nodeset/good/x", False),
+    ("config/brake", True),
+    ("config/other", False),
+    ("tombstone/service/web", True),
+    ("tombstone/service", False),
+    ("tombstone/config/brake", False),
+    ("trust/revoked/00/root", True),
+    ("trust/revoked/00", False),
+    ("trust/certificate/00", False),
+    ("trust", False),
+    ("x", False),
 ]
 
 
-@pytest.mark.parametrize(("topic", "name"), KINDS)
-def test_a_topic_is_of_a_kind_by_its_words_and_its_number_of_levels(topic, name):
-    found = kind_of(topic, topic.split("/"))
-    assert (None if found is None else found.name) == name
+@pytest.mark.parametrize(("topic", "folded"), FOLDED)
+def test_what_is_said_on_a_topic_is_folded_exactly_if_its_row_says_so(topic, folded):
+    view = View()
+    assert view.apply(signed("node/n1", topic, {})) == folded
+    assert (view.winner(topic) is not None) == folded
+
+
+def test_each_row_that_is_folded_has_a_handler_and_no_handler_is_without_a_row():
+    assert set(View().handlers) == {row.event_type for row in TOPICS if row.folded}

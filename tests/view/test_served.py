@@ -2,7 +2,8 @@
 
 import pytest
 
-from dsmt.event import records as r
+from dsmt.event.kinds.instance import Endpoint
+from dsmt.event.kinds.slot import Previous, Slot
 from dsmt.view import Fleet
 from dsmt.view.served import served
 from tests.controllers.build import Realm, key
@@ -32,11 +33,11 @@ def test_of_what_is_ready_where_the_slot_was_given_the_greatest_generation_is_re
     node, keeps, generation, ready, dead, by = case
     realm = Realm("n1", "n2", "n3")
     for _ in range(generation):
-        previous = None if keeps is None else r.Previous(node=keeps, generation=1, deadline_ms=0)
-        slot = r.Slot(node=node, spec="operator/alice#1-1", revision=1, desired="running", previous=previous)
+        previous = None if keeps is None else Previous(node=keeps, generation=1, deadline_ms=0)
+        slot = Slot(node=node, spec="operator/alice#1-1", revision=1, desired="running", previous=previous)
         realm.say("controller/c1", "service/web/slot/app/0", slot)
     for at, told in ready.items():
-        endpoint = r.Endpoint(address=f"of {at}", ports={}, generation=abs(told), ready=told > 0)
+        endpoint = Endpoint(address=f"of {at}", ports={}, generation=abs(told), ready=told > 0)
         realm.say(f"agent/{at}/web/app/0", f"service/web/endpoint/app/0/{at}", endpoint)
     for gone in dead:
         realm.verdict(gone)
@@ -47,7 +48,7 @@ def test_of_what_is_ready_where_the_slot_was_given_the_greatest_generation_is_re
 
 def test_what_a_node_serves_that_has_left_is_not_reached_and_what_is_only_suspect_is() -> None:
     realm = Realm("n1")
-    endpoint = r.Endpoint(address="a", ports={}, generation=1, ready=True)
+    endpoint = Endpoint(address="a", ports={}, generation=1, ready=True)
     realm.say("agent/n1/web/app/0", "service/web/endpoint/app/0/n1", endpoint)
 
     def reached() -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.event.records import Session
+from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Layer, State
 from dsmt.view import Fleet
 from dsmt.view.liveness import NAMED_MOST, judged

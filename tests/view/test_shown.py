@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dsmt.event.records import LastExit, Slot
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.status import Layer, Shown, State
 from dsmt.view import SlotKey
 from dsmt.view.entries import SlotEntry

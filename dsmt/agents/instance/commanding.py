@@ -17,7 +17,8 @@ from dsmt.agents.instance.output import Output
 from dsmt.agents.rules.container import InstanceRecord, SlotName
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import Command, LogLines, from_data, to_data
+from dsmt.event.kinds.instance import Command, LogLines
+from dsmt.event.records import from_data, to_data
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock
 from dsmt.ports.logs import STREAMS

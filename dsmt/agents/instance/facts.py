@@ -16,7 +16,10 @@ from dsmt.agents.shared.kept import keep, kept
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import Health, Slot, SpecFact, from_data
+from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import from_data
 from dsmt.spec.plain import from_plain
 
 FETCH_FIRST_S: Final = 0.5

@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record, load_record
 from dsmt.errors import FailedError
-from dsmt.event.records import Status
+from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Layer, State
 from dsmt.ports.files import Files
 

@@ -18,8 +18,9 @@ import msgspec
 from dsmt.agents.rules.container import SlotName
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.instance import Progress, Status
 from dsmt.event.reason import REASONS, Reason, reason
-from dsmt.event.records import Progress, Status, to_data
+from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.monitors.rules.install import TTL_MS, InstallMonitor

@@ -30,8 +30,9 @@ from dsmt.agents.rules.reconcile import Wanted
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.agents.shared.dependencies import Dependencies, launch_at, site_of
 from dsmt.errors import FailedError
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
 from dsmt.event.reason import Reason
-from dsmt.event.records import Good, LastExit
 from dsmt.event.status import State
 from dsmt.monitors.rules.health import Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
 from dsmt.ports.driver import Instance, Launch

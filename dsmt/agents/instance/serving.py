@@ -6,8 +6,8 @@ from typing import Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
+from dsmt.event.kinds.instance import Endpoint, Health
 from dsmt.event.reason import Reason
-from dsmt.event.records import Endpoint, Health
 from dsmt.ports.bus import Bus
 
 Word = Literal["ready", "unready", "none"]

@@ -29,9 +29,10 @@ from dsmt.agents.shared.kept import keep, kept
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
 from dsmt.event.reason import REASONS, Reason, reason
-from dsmt.event.records import Slot, from_data
+from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.spec.records import Park, RestartPolicy, Step

@@ -23,7 +23,8 @@ from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
-from dsmt.event.records import Slot, from_data
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest
 from dsmt.ports.listening import listen

@@ -8,8 +8,9 @@ import msgspec
 
 from dsmt.agents.rules.container import SlotName
 from dsmt.event.envelope import EventId
+from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
-from dsmt.event.records import Status, to_data
+from dsmt.event.records import to_data
 from dsmt.event.status import Layer, State
 from dsmt.monitors.rules.install import InstallMonitor
 from dsmt.ports.bus import Bus, Draft, Emission

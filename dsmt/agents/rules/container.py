@@ -28,7 +28,8 @@ import msgspec
 from dsmt.agents.rules.supervision import History
 from dsmt.errors import InputError
 from dsmt.event.codec import canonical
-from dsmt.event.records import Good, LastExit
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
 from dsmt.event.status import Layer, State
 
 EXIT_GONE: Final = 0

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.agents.rules.supervision import Again, Finished, Verdict
+from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import Reason
-from dsmt.event.records import LastExit
 from dsmt.ports.processes import Exit
 from dsmt.spec.quantities import format_duration
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from dsmt.event.records import Health, Slot
+from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.slot import Slot
 
 OFFLINE_START_AFTER_S: Final = 30.0
 """After a reboot with no broker: start from the kept facts after so long (A15)."""

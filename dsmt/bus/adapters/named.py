@@ -14,7 +14,8 @@ from typing import Any, Final
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId
-from dsmt.event.records import Slot, from_data
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.records import from_data
 
 _SPEC: Final = re.compile(r"service/([^/]+)/spec")
 _ID: Final = re.compile(rb"operator/[a-z0-9._/-]+#[0-9]+-[0-9]+")

@@ -42,7 +42,7 @@ from dsmt.bus.adapters.tables import (
 from dsmt.bus.adapters.trimming import Candidate, Chosen, Trimmings, oldest_first
 from dsmt.bus.rules.shares import owed
 from dsmt.errors import FailedError
-from dsmt.event.registry import Budget
+from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node, RowTree
 from dsmt.ports.store import ROW_BYTES, Append, Lost, Row, Shelved, Trim
 

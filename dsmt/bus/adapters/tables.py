@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dsmt.event.registry import Budget
+from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
 DAY_MS: Final = 24 * 3600 * 1000

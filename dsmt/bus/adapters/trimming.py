@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dsmt.event.registry import Budget
+from dsmt.event.kinds.row import Budget
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import Node, joined, row_hash
 from dsmt.ports.store import Lost, Row, Trim

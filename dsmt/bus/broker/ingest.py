@@ -30,8 +30,9 @@ from dsmt.event.chain import SourceChain
 from dsmt.event.codec import decode, prepare, protected_header, sign_burst
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
 from dsmt.event.hlc import HybridClock
+from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
-from dsmt.event.records import BrokerNotice, to_data
+from dsmt.event.records import to_data
 from dsmt.event.registry import Match, lookup
 from dsmt.ports.store import ROW_BYTES, Append, Row, Store
 from dsmt.trust.certificate import Certificate

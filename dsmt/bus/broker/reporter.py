@@ -17,8 +17,10 @@ from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
-from dsmt.event.records import BrokerStats, Heartbeat, Started, TrimRecord, from_data
-from dsmt.event.records import Session as SessionFact
+from dsmt.event.kinds.broker import BrokerStats, TrimRecord
+from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.kinds.source import Heartbeat, Started
+from dsmt.event.records import from_data
 from dsmt.event.rowset import RowSet
 from dsmt.ports.store import Row, Store
 

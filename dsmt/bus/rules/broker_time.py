@@ -20,7 +20,8 @@ from typing import Final
 from dsmt.bus.rules.realm_time import PULL
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
-from dsmt.event.records import ClockWord, from_data
+from dsmt.event.kinds.realm import ClockWord
+from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 
 FAR_MS: Final = 10_000

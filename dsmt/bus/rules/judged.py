@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
-from dsmt.event.records import NodeVerdict, from_data
+from dsmt.event.kinds.node import NodeVerdict
+from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 
 NODE_ROLES = ("node", "monitor", "agent")

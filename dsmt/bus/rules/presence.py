@@ -25,7 +25,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dsmt.event.records import Session
+from dsmt.event.kinds.broker import Session
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
 SILENT_AFTER: Final = 3.0

@@ -17,7 +17,8 @@ from dsmt.event.chain import SourceChain
 from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_burst
 from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
 from dsmt.event.hlc import HybridClock
-from dsmt.event.records import Heartbeat, Started, from_data, to_data
+from dsmt.event.kinds.source import Heartbeat, Started
+from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import Match, lookup
 
 

@@ -25,9 +25,10 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.codec import reencodes
 from dsmt.event.envelope import Event, SignedEvent, thing_of
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.kinds.row import Budget
 from dsmt.event.order import MAX_STEP, is_over, newer
 from dsmt.event.records import from_data
-from dsmt.event.registry import Budget, Match, lookup
+from dsmt.event.registry import Match, lookup
 from dsmt.trust.store import TrustStore
 
 

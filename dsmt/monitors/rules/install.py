@@ -17,8 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import InputError
+from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
-from dsmt.event.records import Status
 from dsmt.event.status import Layer, State, transitions
 
 TTL_MS: Final = 24 * 3600 * 1000

@@ -17,7 +17,8 @@ from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from dsmt.event.envelope import EventId
-from dsmt.event.records import NodeAttributes, Session
+from dsmt.event.kinds.broker import Session
+from dsmt.event.kinds.node import NodeAttributes
 from dsmt.view.liveness import REATTACH_GRACE_MS
 from dsmt.view.sessions import Sessions, Word, is_open, word
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import About, BusClient
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
-from dsmt.operations.words.sentences import person
+from dsmt.event.phrases import person
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
 from dsmt.system.clock import LinuxClock

@@ -21,7 +21,9 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import BrokerNotice, Heartbeat, from_data
+from dsmt.event.kinds.broker import BrokerNotice
+from dsmt.event.kinds.source import Heartbeat
+from dsmt.event.records import from_data
 from dsmt.trust.store import Signer
 
 _EXPLAINED: Final = frozenset({"declared", "trimmed", "dropped", "conflated"})

@@ -24,7 +24,8 @@ import cbor2
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import BrokerStats, from_data
+from dsmt.event.kinds.broker import BrokerStats
+from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items

@@ -26,7 +26,8 @@ from typing import Any, Final
 
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import BrokerStats, TrimRecord, from_data
+from dsmt.event.kinds.broker import BrokerStats, TrimRecord
+from dsmt.event.records import from_data
 from dsmt.event.registry import take_everything
 from dsmt.event.rowset import RowSet, Run
 from dsmt.event.rowtree import RowTree, row_hash

@@ -8,11 +8,11 @@ from typing import Protocol
 import msgspec
 
 from dsmt.bus.rules.broker_time import FAR_MS
+from dsmt.event.kinds.source import keeper_died
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Controller, Node, clock, revoked
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import keeper_died
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dsmt.event.envelope import Event, EventId, SignedEvent
+from dsmt.event.phrases import quoted
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.members import find
 from dsmt.operations.read.members import node as node_row
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import predicate, quoted, sentence, subject
+from dsmt.operations.words.sentences import predicate, sentence, subject
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import local, milliseconds, span
 from dsmt.view.sessions import word

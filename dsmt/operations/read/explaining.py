@@ -17,7 +17,7 @@ import msgspec
 
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import Session
+from dsmt.event.kinds.broker import Session
 from dsmt.event.status import Shown
 from dsmt.operations.read.answers import of_target
 from dsmt.operations.read.instances import health, instances, is_problem, see

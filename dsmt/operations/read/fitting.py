@@ -11,12 +11,12 @@ from dsmt.controllers.decide import waits_for
 from dsmt.controllers.pinning import home_of, is_there, waits_for_home
 from dsmt.controllers.placement import CLAUSES, Chooser, Misfit
 from dsmt.errors import NotFoundError
+from dsmt.event.phrases import size_in_words
 from dsmt.event.reason import Reason
 from dsmt.operations.read.instances import component_of
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import SlotKey
 

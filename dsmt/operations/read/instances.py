@@ -14,11 +14,11 @@ import msgspec
 from dsmt.agents.rules.supervision import step_after, tries_of
 from dsmt.controllers.pinning import waits_for_home
 from dsmt.errors import NotFoundError
+from dsmt.event.kinds.instance import LastExit, Status
+from dsmt.event.phrases import person
 from dsmt.event.reason import Reason, reason
-from dsmt.event.records import LastExit, Status
 from dsmt.event.status import Shown
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import person
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.words.times import milliseconds, rfc3339, span
 from dsmt.spec.records import ComponentSpec

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from dsmt.event.phrases import size_in_words
 from dsmt.operations.read.instances import Row
 from dsmt.operations.read.sight import Sight
-from dsmt.spec.quantities import size_in_words
 from dsmt.spec.records import ComponentSpec, Limits, ServiceSpec
 
 _USUAL: Final = {"pids": 4096, "files": 65_536}

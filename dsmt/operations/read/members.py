@@ -10,13 +10,13 @@ from dsmt.bus.rules.broker_time import FAR_MS
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.sight import CONTROLLER_EACH_S, Sight
 from dsmt.operations.words.event_objects import plain
-from dsmt.operations.words.sentences import person, quoted
 from dsmt.operations.words.times import rfc3339, span
 from dsmt.ports.realm import BrokerAddress
 from dsmt.view import NodeEntry

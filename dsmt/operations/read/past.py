@@ -10,10 +10,12 @@ import msgspec
 
 from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.records import Slot, SpecFact, from_data
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
+from dsmt.event.phrases import person
+from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import running
 from dsmt.operations.read.sight import Sight, patience
-from dsmt.operations.words.sentences import person
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived, Bus, Interest, Start
 from dsmt.view import ServiceEntry

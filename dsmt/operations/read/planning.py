@@ -23,9 +23,12 @@ from dsmt.errors import FailedError
 from dsmt.event.codec import canonical
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
+from dsmt.event.kinds.instance import Health
+from dsmt.event.kinds.instance import Status as StatusRecord
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Slot
 from dsmt.event.reason import Reason
-from dsmt.event.records import Health, Slot, SpecFact, to_data
-from dsmt.event.records import Status as StatusRecord
+from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
 from dsmt.operations.read.plan_words import Places, masked, promises, why_replaced

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from dsmt.errors import NotFoundError, TimedOutError, UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.records import LogLines, from_data
+from dsmt.event.kinds.instance import LogLines
+from dsmt.event.records import from_data
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.controlling import command

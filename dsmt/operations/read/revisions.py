@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import Reason
-from dsmt.event.records import SpecFact
 from dsmt.spec.governing import Otherwise, as_it_was, otherwise
 from dsmt.view import ServiceEntry
 

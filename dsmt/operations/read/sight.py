@@ -16,7 +16,9 @@ from typing import Final
 
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.records import BrokerNotice, BrokerStats, Heartbeat, KeeperReplaced, from_data
+from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
+from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
+from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View
 

@@ -8,6 +8,7 @@ import msgspec
 
 from dsmt.controllers.brake import acts_above
 from dsmt.controllers.brake import brake as brake_of
+from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.operations.local.certificates import in_use, renew_at
 from dsmt.operations.read.alerting import Alert, alerts
@@ -16,7 +17,6 @@ from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
 from dsmt.operations.read.revisions import Refused, refused, running
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.words.sentences import person
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.realm import BrokerAddress

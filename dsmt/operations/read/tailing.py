@@ -21,7 +21,7 @@ from typing import Final
 
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import Event, EventId, SignedEvent
-from dsmt.event.registry import is_fact
+from dsmt.event.registry import is_fact, row_of
 from dsmt.operations.read.sight import short
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.sentences import predicate
@@ -37,7 +37,6 @@ LOOK_S: Final = 0.25
 """How often it is looked whether the connection still stands, while nothing comes."""
 _SAID: Final = 10_000
 """Of how many topics it is remembered what they said last."""
-_MEASURED: Final = frozenset({"heartbeat", "stats", "attributes"})
 
 Item = Arrived | Notice
 
@@ -81,7 +80,8 @@ class Wanted:
 def _routine(event: Event) -> str:
     """By which level of a topic one asks for what passes all the time; empty for what does not (rule 4)."""
     levels = event.topic.split("/")
-    if levels[-1] in _MEASURED:
+    row = row_of(event.topic)
+    if row is not None and row.routine:
         return levels[-1]
     if event.type == "dsmt.log" or (event.type == "dsmt.command" and event.data.get("verb") == "LOGS"):
         return "log"

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
+from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
-from dsmt.event.records import Status
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.records import SpecFact
+from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.read.revisions import following, refused

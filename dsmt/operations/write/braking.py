@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.event.records import Brake as BrakeFact
+from dsmt.event.kinds.realm import Brake as BrakeFact
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
 from dsmt.operations.write.writing import follow, say

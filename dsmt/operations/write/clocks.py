@@ -8,7 +8,8 @@ from dsmt.bus.rules.broker_time import FAR_MS
 from dsmt.bus.rules.realm_time import PULL
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.records import ClockWord, to_data
+from dsmt.event.kinds.realm import ClockWord
+from dsmt.event.records import to_data
 from dsmt.operations.read.sight import look, patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, Draft, Interest

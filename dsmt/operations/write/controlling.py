@@ -15,13 +15,16 @@ import msgspec
 
 from dsmt.controllers.pinning import home_of, is_there
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.records import Command, Hold, SlotControl, SpecFact, to_data
+from dsmt.event.kinds.instance import Command
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Hold, SlotControl
+from dsmt.event.phrases import quoted
+from dsmt.event.records import to_data
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, component_of, instances
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.words.sentences import quoted
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.operations.write.applying import changed, current, said_now, say_spec, unchanged
 from dsmt.operations.write.nodesets import unknown_names

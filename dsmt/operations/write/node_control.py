@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.records import NodeControl, NodeVerdict
+from dsmt.event.kinds.node import NodeControl, NodeVerdict
+from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.holding import Left, left_on
 from dsmt.operations.read.members import find
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Tell, until
-from dsmt.operations.words.sentences import person, quoted
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus
 from dsmt.view.liveness import judged

@@ -8,10 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.records import NodesetFact, from_data
+from dsmt.event.kinds.realm import NodesetFact
+from dsmt.event.phrases import person
+from dsmt.event.records import from_data
 from dsmt.event.topic import is_level
 from dsmt.operations.read.sight import Sight, look
-from dsmt.operations.words.sentences import person
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import bury, follow, say
 from dsmt.ports.bus import Bus

@@ -20,7 +20,9 @@ import msgspec
 
 from dsmt.errors import DsmtError, InputError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.records import Revoked, SpecFact, from_data, to_data
+from dsmt.event.kinds.realm import Revoked
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.records import from_data, to_data
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import patience

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.records import SpecFact
+from dsmt.event.kinds.service import SpecFact
 from dsmt.operations.read.past import Past, past
 from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import look

@@ -10,7 +10,8 @@ import msgspec
 
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import TOMBSTONE, EventId
-from dsmt.event.records import Tombstone, to_data
+from dsmt.event.kinds.realm import Tombstone
+from dsmt.event.records import to_data
 from dsmt.operations.read.sight import patience
 from dsmt.ports.bus import Bus, Draft, Emission
 from dsmt.view import View

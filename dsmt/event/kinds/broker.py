@@ -1,0 +1,117 @@
+"""Brokers: what they say of the sources attached to them, of their stores, and of faults of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import DAY_MS, Budget, Row, fact, signal
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker's word on one attachment of a source (F1, F2). `how` says how it was closed."""
+
+    attachment: int
+    state: Literal["open", "silent", "closed"]
+    how: Literal["peer", "timeout", "local"] | None
+    since_ms: int
+    incarnation: int
+    pid: int | None
+    version: str
+    address: str
+
+
+class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker on itself, each 30 s, on start and when somebody exports: the signed head of its store is the witness of J3.
+
+    `head` is the last row that it stands over, `head_hash` the head of the tree over all of them (`event.rowtree`).
+    """
+
+    store: str
+    head: int
+    head_hash: bytes
+    sessions: int
+    events: int
+    facts: int
+    disk_bytes: int
+    history_from_ms: int
+    dropped: int
+    lag_s: float
+    pid: int | None
+    version: str
+    address: str
+    clock_ahead_s: float = 0.0
+    """Its machine's clock minus realm time."""
+    early_s: float = 0.0
+    """By how much what was decided before, and is brought back to it, is ahead of realm time and refused for that."""
+
+
+class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`, `clock`.
+
+    `first` and `last` are in one `unit`: sequences of the source, numbers of the topic's chain, or rows of the store.
+    """
+
+    kind: str
+    source: str
+    topic: str | None
+    first: int
+    last: int
+    message: str
+    unit: Literal["sequence", "number", "row"] = "sequence"
+
+
+class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a store its broker let go (B6): `count` rows of one class between two, as the bytes of a `RowSet`.
+
+    `number` is the store's own, for the broker to know that it has said it.
+    """
+
+    store: str
+    number: int
+    budget: Budget
+    first: int
+    last: int
+    count: int
+    rows: bytes
+
+
+_CLOSED: Final[Mapping[str, str]] = {"peer": "the peer closed it", "timeout": "it timed out"}
+
+
+def _session(event: Event, said: Session) -> str:
+    broker = event.topic.split("/")[1]
+    if said.state == "open":
+        return f"is connected to {broker}"
+    if said.state == "silent":
+        return f"is silent at {broker}"
+    return f"is disconnected from {broker} ({_CLOSED.get(said.how or '', f'{broker} closed it')})"
+
+
+def _stats(_: Event, said: BrokerStats) -> str:
+    return f"holds {said.facts} facts, {said.events} events, {said.sessions} connections"
+
+
+def _notice(_: Event, said: BrokerNotice) -> str:
+    return f"reports {said.kind}: {said.message}"
+
+
+def _trimmed(_: Event, said: TrimRecord) -> str:
+    return f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}"
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    fact(
+        "broker/<broker>/session/<source/>", "dsmt.session", "broker/<broker>", Session, _session,
+        ttl_ms=DAY_MS, folded=True,
+    ),
+    signal(
+        "broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", BrokerStats, _stats,
+        budget="evidence", routine=True,
+    ),
+    signal("broker/<broker>/trimmed", "dsmt.trimmed", "broker/<broker>", TrimRecord, _trimmed, budget="evidence"),
+    signal("broker/<broker>/notice", "dsmt.notice", "broker/<broker>", BrokerNotice, _notice, budget="evidence"),
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""Controllers: that they are there, and what their decisions rest on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import DAY_MS, Row, fact, signal
+
+
+class ControllerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller, live while its session is open. `ruleset` is A10's number."""
+
+    version: str
+    ruleset: int
+    pid: int | None
+    decisions: int
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The inputs of one batch of decisions (H2): enough to fold and decide again, and compare."""
+
+    store: str
+    row: int
+    view_digest: bytes
+    now_ms: int
+    ruleset: int
+    broker: str
+    may_accuse: bool
+    produced: tuple[str, ...]
+
+
+def _state(_: Event, said: ControllerState) -> str:
+    return f"is up: version {said.version}, ruleset {said.ruleset}"
+
+
+def _decision(_: Event, said: Decision) -> str:
+    return f"decides {len(said.produced)} facts at row {said.row} of {said.broker}"
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    fact(
+        "controller/<controller>/state", "dsmt.controller.state", "controller/<controller>", ControllerState, _state,
+        ttl_ms=DAY_MS, folded=True,
+    ),
+    signal(
+        "controller/<controller>/decision", "dsmt.decision", "controller/<controller>", Decision, _decision,
+        budget="evidence",
+    ),
+)  # fmt: skip

@@ -1,0 +1,200 @@
+"""Instances: what runs of a slot on a node, how it does, and what is asked of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import AGENT, DAY_MS, Row, fact, signal
+from dsmt.event.kinds.slot import Good
+from dsmt.event.phrases import quoted, speaker, why
+from dsmt.event.reason import Reason
+from dsmt.event.status import Layer, State
+
+
+class LastExit(msgspec.Struct, frozen=True, kw_only=True):
+    """How the run before this one ended; what failed before it could run has neither code nor signal."""
+
+    code: int | None
+    signal: str | None
+    at_ms: int
+    ran_s: float
+    reason: Reason | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One observer's word on one layer of an instance (docs/reference/statuses.md)."""
+
+    state: State
+    layer: Layer
+    node: str
+    generation: int
+    attempt: int
+    since_ms: int
+    emit_rate_s: float
+    managed: bool = True
+    orphan: bool = False
+    reason: Reason | None = None
+    pid: int | None = None
+    restarts: int = 0
+    restarts_recent: int = 0
+    failures: int = 0
+    """Failures in a row: the next try is one more than these."""
+    next_try_ms: int | None = None
+    parked: bool = False
+    last_exit: LastExit | None = None
+    last_command: str | None = None
+    expired_command: str | None = None
+    """The last command that came too late, and was not executed (A7)."""
+    revision: int = 0
+    good: Good | None = None
+    """Of the application: the last revision that was good here."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a download or an installation is. `total` is null when it is not known."""
+
+    step: str
+    done: int
+    total: int | None
+    unit: str
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal to a deployment agent (A7); it is executed once, if the generation is current."""
+
+    id: str
+    verb: Literal["APPCONFIG", "UPDATE", "UNINSTALL", "START", "STOP", "RESTART", "RETRY", "LOGS"]
+    generation: int
+    asker: str
+    arguments: dict[str, Any] = {}
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The health monitor's word, with the evidence of the try that turned it."""
+
+    health: Literal["ready", "unready", "none"]
+    generation: int
+    check: str
+    evidence: str
+    failures: int
+    since_ms: int
+    reason: Reason | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a ready instance is reached (A9); `ready` False withdraws it."""
+
+    address: str
+    ports: dict[str, int]
+    generation: int
+    ready: bool
+
+
+class LogLines(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of an instance's output, on demand. `last` ends the answer to the command named in `command`.
+
+    `written_ms` is when they were written, to within a second, if their agent saw them come; `upto` is the place in its
+    stream behind them, from where a later command may go on.
+    """
+
+    command: str
+    lines: tuple[str, ...]
+    last: bool
+    written_ms: int | None = None
+    upto: int | None = None
+
+
+def _status(event: Event, said: Status) -> str:
+    where = f"on {said.node}"
+    what = {Layer.CONTAINER: "container", Layer.AGENT: "agent"}.get(said.layer)
+    if what is not None:
+        text = f"{what} {where} is {said.state}"
+        return text + (f", pid {said.pid}" if said.pid else "") + why(said.reason) + _orphan(said)
+    pid = f", pid {said.pid}" if said.pid else ""
+    match said.state:
+        case State.REQUESTED:
+            text = f"begins {where}, generation {said.generation}"
+        case State.INITIATED:
+            text = f"installs {where}"
+        case State.INSTANTIATED:
+            text = f"starts {where}{pid}"
+        case State.RUNNING:
+            text = f"runs {where}{pid}"
+        case State.FAILED:
+            text = f"failed {where}{why(said.reason)}{_next_try(event, said)}"
+        case State.TERMINATED:
+            text = f"stops {where}"
+        case State.STOPPED:
+            text = f"is stopped {where}{why(said.reason)}"
+        case _:
+            text = f"is {said.state} {'from' if said.state is State.GONE else 'on'} {said.node}"
+    return text + _orphan(said)
+
+
+def _orphan(said: Status) -> str:
+    return ", with no slot fact" if said.orphan else ""
+
+
+def _next_try(event: Event, said: Status) -> str:
+    if said.parked:
+        return "; parked"
+    if said.next_try_ms is None:
+        return ""
+    wait = max(0.0, (said.next_try_ms - event.time_ms) / 1000)
+    return "; dsmt tries again at once" if wait < 0.05 else f"; next try in {wait:.3g} s"
+
+
+def _health(_: Event, said: Health) -> str:
+    word = {"ready": "is ready", "unready": "is not ready", "none": "is up"}[said.health]
+    return f"{word}: {said.evidence or said.check if said.reason is None else said.reason.message}"
+
+
+def _endpoint(event: Event, said: Endpoint) -> str:
+    node = event.topic.rsplit("/", 1)[1]
+    if not said.ready:
+        return f"is no longer served on {node}"
+    ports = " ".join(f"{name}:{port}" for name, port in said.ports.items())
+    return f"is served on {node} at {said.address} {ports}".rstrip()
+
+
+def _command(_: Event, told: Command) -> str:
+    their = told.arguments.get("reason")
+    return f"gets {told.verb} from {speaker(told.asker)}{quoted(their if isinstance(their, str) else '')}"
+
+
+def _lines(_: Event, told: LogLines) -> str:
+    if len(told.lines) > 1:
+        return f"wrote {len(told.lines)} lines, the last: {told.lines[-1]}"
+    return f"wrote: {told.lines[0]}" if told.lines else "wrote nothing more"
+
+
+def _progress(_: Event, said: Progress) -> str:
+    return f"{said.step}: {said.done}{f' of {said.total}' if said.total else ''} {said.unit}"
+
+
+def _status_row(template: str, source: str) -> Row:
+    return fact(template, "dsmt.status", source, Status, _status, ttl_ms=DAY_MS, folded=True)
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    _status_row("service/<service>/status/<component>/<index>/<node>/container", "node/<node>"),
+    _status_row("service/<service>/status/<component>/<index>/<node>/agent", "node/<node>"),
+    _status_row("service/<service>/status/<component>/<index>/<node>/application", AGENT),
+    fact(
+        "service/<service>/health/<component>/<index>/<node>", "dsmt.health", AGENT, Health, _health,
+        ttl_ms=DAY_MS, folded=True,
+    ),
+    fact(
+        "service/<service>/endpoint/<component>/<index>/<node>", "dsmt.endpoint", AGENT, Endpoint, _endpoint,
+        ttl_ms=90_000, budget="signal", folded=True,
+    ),
+    signal("service/<service>/progress/<component>/<index>/<node>", "dsmt.progress", AGENT, Progress, _progress),
+    signal(
+        "service/<service>/command/<component>/<index>", "dsmt.command", ("operator", "controller"), Command, _command,
+        budget="evidence",
+    ),
+    signal("service/<service>/log/<component>/<index>/<node>/<stream>", "dsmt.log", AGENT, LogLines, _lines, budget="log"),
+)  # fmt: skip

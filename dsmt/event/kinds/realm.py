@@ -1,0 +1,98 @@
+"""The realm: what is said for all of it, what ends, which keys are revoked, and what is written by hand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import DAY_MS, Row, fact
+from dsmt.event.phrases import person, quoted
+
+
+class NodesetFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A named node set."""
+
+    expression: str
+    by: str
+    reason: str = ""
+
+
+class Brake(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/brake`: an operator holds all replacing, or releases it for what was silent up to `released_ms`."""
+
+    held: bool
+    released_ms: int
+    by: str
+    reason: str
+
+
+class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/clock/<broker>`: a broker's machine, whose clock is `ahead_s` ahead of realm time, is right (J4)."""
+
+    ahead_s: float
+    by: str
+    reason: str
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one epoch of a thing, which is the epoch of the fact itself (A6)."""
+
+    by: str
+    reason: str
+
+
+class Revoked(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the key that the topic names, and of all below it (J3). `name` is who had it."""
+
+    by: str
+    name: str = ""
+    reason: str = ""
+
+
+def _brake(_: Event, told: Brake) -> str:
+    verb = "is held: nothing is replaced" if told.held else "is released"
+    return f"{verb}, says {person(told.by)}{quoted(told.reason)}"
+
+
+def _clock(event: Event, told: ClockWord) -> str:
+    broker = event.topic.rsplit("/", 1)[1]
+    return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{quoted(told.reason)}"
+
+
+def _revoked(event: Event, said: Revoked) -> str:
+    key = "" if said.name else f" {event.topic.split('/')[2]}"
+    return f"has its key{key} revoked by {person(said.by)}{quoted(said.reason)}"
+
+
+def _nodeset(_: Event, said: NodesetFact) -> str:
+    return f"is {said.expression}, says {person(said.by)}{quoted(said.reason)}"
+
+
+def _tombstone(_: Event, said: Tombstone) -> str:
+    return f"has ended, says {person(said.by)}{quoted(said.reason)}"
+
+
+_OPERATOR: Final = ("operator",)
+
+
+def _ends(thing: str, *roles: str) -> Row:
+    return fact(f"tombstone/{thing}", "dsmt.tombstone", roles, Tombstone, _tombstone, folded=True)
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    fact("nodeset/<name>", "dsmt.nodeset", _OPERATOR, NodesetFact, _nodeset, folded=True),
+    _ends("service/<service>", "operator", "controller"),
+    _ends("node/<node>", "operator"),
+    _ends("nodeset/<name>", "operator"),
+    fact("config/brake", "dsmt.config.brake", _OPERATOR, Brake, _brake, folded=True),
+    fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
+    Row("config/<name/>", "dsmt.config", "fact", _OPERATOR),
+    fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
+    Row("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),
+    Row("reaction/<id>", "dsmt.reaction", "fact", _OPERATOR, ttl_ms=DAY_MS),
+    Row("verdict/<id>", "dsmt.verdict", "fact", _OPERATOR, ttl_ms=DAY_MS),
+    Row("user/<name/>", "dsmt.user", None, _OPERATOR, budget="signal"),
+)
+"""A row that takes what is left of another's topics stands behind it."""

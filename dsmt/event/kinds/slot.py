@@ -1,0 +1,137 @@
+"""Slots: what operators want of one, and what controllers decided for it."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import Row, fact
+from dsmt.event.phrases import person, quoted, why
+from dsmt.event.reason import Reason
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop by hand: it survives apply and failover until it is lifted."""
+
+    by: str
+    at_ms: int
+    reason: str
+
+
+class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's lasting will for one slot: held or not, how often restarted, where it was asked to move.
+
+    Restarts and moves are numbered; a slot's fact names the last that was done of each.
+    """
+
+    hold: Hold | None = None
+    restart: int = 0
+    move: str | None = None
+    """To this node; to any other one if it is empty."""
+    leave: str = ""
+    """The node that a move to any other one is to leave: where the slot was when that was said."""
+    move_number: int = 0
+    accept_data_loss: bool = False
+    """It is moved though its data stays behind: in the move of this number, and in no other."""
+    by: str = ""
+    reason: str = ""
+
+
+class Home(msgspec.Struct, frozen=True, kw_only=True):
+    """The node whose disk holds a pinned slot's data, with the `key` of its attributes, by which that machine is told."""
+
+    node: str
+    key: str
+
+
+class Previous(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that keeps its copy until the new one is ready or the deadline passes (A8)."""
+
+    node: str
+    generation: int
+    deadline_ms: int
+
+
+class Good(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision with which an instance was ready for `update.healthy_after`; `spec` is the id of its spec event."""
+
+    spec: str
+    revision: int
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot's decision; the fact's version is the generation (R3). `spec` is the id of the spec event (A12).
+
+    `good` is the last revision that was good in this slot: the only one to go back to. `former` is the one that it had
+    before this one, whether it was good then or not. `home` is where its data is.
+    `refused` is a later revision that was rolled back to this one. `move_number` is that of the last move by an operator
+    that is done.
+    `parked`: its instance was parked, and is stopped here only to start on another node.
+    """
+
+    node: str | None
+    spec: str
+    revision: int
+    desired: Literal["running", "stopped", "gone"]
+    previous: Previous | None = None
+    moves: int = 0
+    moved_at_ms: int | None = None
+    restart: int = 0
+    move_number: int = 0
+    reason: Reason | None = None
+    refused: int = 0
+    good: Good | None = None
+    former: Good | None = None
+    home: Home | None = None
+    parked: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator's hold stopped it."""
+        return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that may run it: the one that it is on, and the one that keeps its copy meanwhile."""
+        both = (self.node, None if self.previous is None else self.previous.node)
+        return tuple(node for node in both if node is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids of the spec events that its nodes may ask for: of what it implements, and of what it would go back to.
+
+        One that is gone comes back with what was good, and implements what it did where a later revision was refused.
+        """
+        back = [one.spec for one in (self.good, None if self.desired == "gone" else self.former) if one is not None]
+        return tuple(back) if self.desired == "gone" and not self.refused else (self.spec, *back)
+
+
+def _slot(event: Event, slot: Slot) -> str:
+    generation = f"generation {event.version}"
+    if slot.desired == "gone":
+        return f"is to end, {generation}"
+    if slot.node is None:
+        return f"has no node{why(slot.reason)}"
+    if slot.desired == "stopped":
+        return f"is to stop on {slot.node}, {generation}{why(slot.reason)}"
+    before = f"; {slot.previous.node} keeps its copy until then" if slot.previous is not None else ""
+    return f"is to run on {slot.node}, {generation}, r{slot.revision}{before}{why(slot.reason)}"
+
+
+def _control(_: Event, will: SlotControl) -> str:
+    moves = "" if will.move is None else f"is to move{f' to {will.move}' if will.move else ''}, "
+    if will.hold is not None:
+        return f"{moves}is held stopped by {person(will.hold.by)}{quoted(will.hold.reason)}"
+    restart = f"restart {will.restart}, " if will.restart else ""
+    return f"{moves or 'is to run, '}{restart}says {person(will.by) or 'nobody'}{quoted(will.reason)}"
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    fact(
+        "service/<service>/control/<component>/<index>", "dsmt.slot.control", ("operator",), SlotControl, _control,
+        folded=True,
+    ),
+    fact("service/<service>/slot/<component>/<index>", "dsmt.slot", ("controller",), Slot, _slot, folded=True),
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""Sources: what every one of them says of its own running, and of the keeper under it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from dsmt.event.envelope import Event
+from dsmt.event.kinds.row import AGENT, Row, signal
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A source's vouching for all its facts (B2): how far it has said anything in this incarnation, and its own loop lag."""
+
+    incarnation: int
+    sequence: int
+    lag_s: float
+    emit_rate_s: float
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """The first event of an incarnation (B3): the one before and its last sequence, if the source's disk knows."""
+
+    previous_incarnation: int | None
+    previous_sequence: int | None
+    version: str
+
+
+class KeeperReplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """A spawner, or the keeper of `up`, has died, and the source of this word has started another in its directory."""
+
+    directory: str
+    died: int
+    """The pid of the one that died."""
+    pid: int
+
+
+def keeper_died(said: KeeperReplaced) -> str:
+    """What happened to a keeper."""
+    return f"its keeper, pid {said.died}, had died; pid {said.pid} took its place"
+
+
+def _heartbeat(_: Event, said: Heartbeat) -> str:
+    return f"is alive: #{said.sequence}, lag {said.lag_s * 1000:.0f} ms"
+
+
+def _started(_: Event, said: Started) -> str:
+    return f"starts, version {said.version}"
+
+
+def _keeper(_: Event, said: KeeperReplaced) -> str:
+    return f"{keeper_died(said)} ({said.directory})"
+
+
+def _beats(template: str, source: str) -> Row:
+    return signal(template, "dsmt.heartbeat", source, Heartbeat, _heartbeat, routine=True)
+
+
+def _keeps(template: str, source: str) -> Row:
+    return signal(template, "dsmt.keeper", source, KeeperReplaced, _keeper, budget="evidence")
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    signal("source/<source/>", "dsmt.source.started", "<source/>", Started, _started, budget="evidence"),
+    _beats("node/<node>/heartbeat", "node/<node>"),
+    _beats("node/<node>/monitor/heartbeat", "monitor/<node>"),
+    _beats("node/<node>/agent/<service>/<component>/<index>/heartbeat", AGENT),
+    _beats("broker/<broker>/heartbeat", "broker/<broker>"),
+    _beats("controller/<controller>/heartbeat", "controller/<controller>"),
+    _keeps("node/<node>/keeper", "node/<node>"),
+    _keeps("broker/<broker>/keeper", "broker/<broker>"),
+    _keeps("controller/<controller>/keeper", "controller/<controller>"),
+)

@@ -1,0 +1,40 @@
+"""Phrases: parts of the sentences that operators read."""
+
+from __future__ import annotations
+
+from dsmt.event.reason import Reason
+
+
+def speaker(source: str) -> str:
+    """Who said it, in short: `agent m2`, `c1`, `broker/b1`, `alice`."""
+    role, _, rest = source.partition("/")
+    if role == "agent":
+        return f"agent {rest.split('/')[0]}"
+    if role == "operator":
+        return person(rest)
+    return rest if role in ("controller", "node") else source
+
+
+def person(name: str) -> str:
+    """An operator's name, without the part that tells apart what runs in several terminals."""
+    return name.removeprefix("operator/").split(".", 1)[0]
+
+
+def quoted(reason: str | None) -> str:
+    """What somebody gave as a reason, as it stands behind what he did; nothing for none."""
+    return f': "{reason}"' if reason else ""
+
+
+def why(reason: Reason | None) -> str:
+    """Why something is so, as it stands behind it; nothing where no reason is known."""
+    return "" if reason is None else f": {reason.message}"
+
+
+def size_in_words(size_bytes: int) -> str:
+    """Return a size as people read it, rounded: `512 B`, `5.1 GiB`, `8 GiB`."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1023.95:  # what would be rounded to 1024 is one of the next unit
+            return f"{size:.1f}".removesuffix(".0") + f" {unit}"
+        size /= 1024
+    return f"{size:.1f}".removesuffix(".0") + " TiB"

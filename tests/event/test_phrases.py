@@ -1,0 +1,42 @@
+"""Phrases: the parts of sentences, as operators read them."""
+
+import pytest
+
+from dsmt.event.phrases import person, quoted, size_in_words, speaker, why
+from dsmt.event.reason import reason
+
+
+@pytest.mark.parametrize(
+    ("source", "short"),
+    [
+        ("agent/n1/web/app/0", "agent n1"),
+        ("controller/c1", "c1"),
+        ("broker/b1", "broker/b1"),
+        ("operator/alice.x7f3", "alice"),
+    ],
+)
+def test_a_speaker_is_named_in_short(source: str, short: str) -> None:
+    assert speaker(source) == short
+
+
+def test_an_operator_is_one_person_in_all_terminals() -> None:
+    assert person("operator/alice.x7f3") == person("alice") == "alice"
+
+
+def test_what_was_given_as_a_reason_is_quoted_and_nothing_stands_for_none() -> None:
+    assert (quoted("disk"), quoted(""), quoted(None)) == (': "disk"', "", "")
+
+
+def test_why_something_is_so_stands_behind_it_and_nothing_where_no_reason_is_known() -> None:
+    assert (why(reason("run.exited", exit_code=1, time="2 s")), why(None)) == (": exited with code 1 after 2 s", "")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"), (512, "512 B"), (1000 * 2**20, "1000 MiB"), (8 * 2**30, "8 GiB"), (int(5.1 * 2**30), "5.1 GiB"),
+        (2**30 - 1, "1 GiB"), (900 * 2**30, "900 GiB"), (3 * 2**50, "3072 TiB"), (-(2**30), "-1 GiB"),
+    ],
+)  # fmt: skip
+def test_a_size_is_shown_in_the_unit_in_which_people_read_it(size, words):
+    assert size_in_words(size) == words
