@@ -253,7 +253,8 @@ def test_of_those_whose_facts_others_brought_only_who_is_here_is_remembered(k):
     k.ingest._reoffered.add("node/n1")
     k.ingest.expire()
     assert k.ingest._reoffered == {"node/n1"}
-    again = Pen(agent).write("service/web/status/app/0/n1/application", status(2))
+    later = Pen(agent, int(time.time() * 1000) + 1)  # within the same millisecond it would be the same incarnation
+    again = later.write("service/web/status/app/0/n1/application", status(2))
     assert k.ingest.offered(agent.name, [again.raw]).accepted
     k.ingest.commit()
 
