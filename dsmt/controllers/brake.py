@@ -137,11 +137,9 @@ class _Queue:
 def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
     """L in order of loss: (since when, node, its verdict)."""
     found = []
-    for node in fleet.view.judged:
-        verdict = fleet.verdict(node)
-        if verdict is None or verdict.record.state != "dead" or verdict.record.road != "silent":
-            continue
+    for node in fleet.view.silenced:
         if _owns(fleet.view, node):
+            verdict = fleet.view.standing[node]
             found.append((verdict.record.since_ms, node, verdict))
     return sorted(found, key=lambda each: each[:2])
 
@@ -154,7 +152,7 @@ def _falling(fleet: Fleet) -> list[str]:
         *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.managers_by_broker.get(b, ())),
     }
     found = []
-    for node in sorted(suspects):
+    for node in sorted(suspects - fleet.view.standing.keys()):
         if fleet.state(node) != "suspect":
             continue
         by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)

@@ -42,9 +42,9 @@ def verdicts(fleet: Fleet, *, may_accuse: bool, check: Verify) -> tuple[list[Int
     found: list[Intent] = []
     wakes: list[int] = []
     said: Intent | int | None
-    for node in sorted(suspects):
+    for node in sorted(suspects - fleet.view.standing.keys()):
         words = fleet.words(node)
-        if fleet.state(node) in ("dead", "left") or is_open(words):
+        if is_open(words):
             continue
         if is_closed(words) and not closes.are_many(node):
             said = _closed(fleet, node, words)

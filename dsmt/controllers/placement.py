@@ -87,7 +87,7 @@ class Chooser:
     @cached_property
     def failed(self) -> frozenset[str]:
         """`failed` of the node set algebra: nodes that are dead, or where this component is parked."""
-        dead = [node for node in self.fleet.view.judged if self.fleet.state(node) == "dead"]
+        dead = [node for node, verdict in self.fleet.view.standing.items() if verdict.record.state == "dead"]
         return frozenset([*dead, *self.parked])
 
     @cached_property

@@ -186,6 +186,22 @@ class NodeEntry:
         return not (self.attributes or self.control or self.verdict or self.probes or self.sources)
 
     @property
+    def standing_verdict(self) -> Held[NodeVerdict] | None:
+        """The verdict on it, unless a source has a greater attachment than it judged (F4).
+
+        Attachments only grow, and so does their sum.
+        """
+        if self.verdict is None:
+            return None
+        known, others = self.verdict.record.attachments, 0
+        for source, attachments in self.sources.items():
+            if source not in known:
+                others += attachments.attachment
+            elif attachments.attachment > known[source]:
+                return None
+        return None if others > self.verdict.record.others else self.verdict
+
+    @property
     def mode(self) -> str:
         """`active`, `draining` or `excluded`: the operator's will."""
         return "active" if self.control is None else self.control.record.mode

@@ -18,7 +18,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.controller import ControllerState
-from dsmt.event.kinds.node import NodeAttributes
+from dsmt.event.kinds.node import NodeAttributes, NodeVerdict
 from dsmt.event.kinds.realm import Brake
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
@@ -53,8 +53,14 @@ class Index:
         """By node, the slots of which it reports something with no slot fact (rule A5)."""
         self.ended: dict[str, set[SlotKey]] = {}
         """By node, those slots whose fact ends by itself: it ended an orphan there."""
-        self.judged: set[str] = set()
-        """Nodes on which there is a verdict, standing or undone."""
+        self.standing: dict[str, Held[NodeVerdict]] = {}
+        """By node, the verdict on it that no greater attachment has undone."""
+        self.silenced: set[str] = set()
+        """Nodes that are dead by silence, as such a verdict says."""
+        self.gone: set[str] = set()
+        """Nodes that have left, as such a verdict says."""
+        self.equipped: set[str] = set()
+        """Nodes that have said what they have."""
         self.not_open: set[str] = set()
         """Nodes whose manager's newest attachment is not open."""
         self.managers_by_broker: dict[str, set[str]] = {}
@@ -110,6 +116,7 @@ class Index:
     def _attributes(self, levels: list[str], held: Held[NodeAttributes] | None, dirty: Dirty) -> None:
         entry = self._node(levels[1])
         before, entry.attributes = entry.attributes, held
+        (self.equipped.discard if held is None else self.equipped.add)(entry.name)
         if _capacity(before) != _capacity(held):
             self.allocations.equip(entry.name, None if held is None else held.record)
             dirty.nodes.add(entry.name)
@@ -130,7 +137,7 @@ class Index:
             entry = self._node(levels[1])
             setattr(entry, word, held)
             if word == "verdict":
-                (self.judged.discard if held is None else self.judged.add)(entry.name)
+                self._judge(entry)
             dirty.nodes.add(entry.name)
             self._left(entry)
 
@@ -149,10 +156,25 @@ class Index:
             entry.sources.pop(source, None)
         else:
             entry.sources[source] = attachments
+        if entry.verdict is not None:
+            self._judge(entry)
         if role == "node":
             self._seat(entry.name, attachments.newest)
         dirty.nodes.add(entry.name)
         self._left(entry)
+
+    def _judge(self, entry: NodeEntry) -> None:
+        verdict = entry.standing_verdict
+        self.silenced.discard(entry.name)
+        self.gone.discard(entry.name)
+        if verdict is None:
+            self.standing.pop(entry.name, None)
+            return
+        self.standing[entry.name] = verdict
+        if verdict.record.state == "left":
+            self.gone.add(entry.name)
+        elif verdict.record.road == "silent":
+            self.silenced.add(entry.name)
 
     def _seat(self, node: str, newest: tuple[str, Held[Any]] | None) -> None:
         for seated in self.managers_by_broker.values():

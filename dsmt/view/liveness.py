@@ -47,17 +47,6 @@ def judged(entry: NodeEntry) -> tuple[dict[str, int], int]:
     )
 
 
-def _is_undone(verdict: NodeVerdict, entry: NodeEntry) -> bool:
-    """Whether a source has a greater attachment than the verdict judged. Attachments only grow, and so does their sum."""
-    known, others = verdict.attachments, 0
-    for source, attachments in entry.sources.items():
-        if source not in known:
-            others += attachments.attachment
-        elif attachments.attachment > known[source]:
-            return True
-    return others > verdict.others
-
-
 class Fleet:
     """The nodes of a view at one time, as seen by a reader attached to the broker `attached`."""
 
@@ -107,16 +96,12 @@ class Fleet:
 
     def verdict(self, node: str) -> Held[NodeVerdict] | None:
         """The verdict on a node, unless a greater attachment has undone it."""
-        entry = self.view.nodes.get(node)
-        if entry is None or entry.verdict is None:
-            return None
-        return None if _is_undone(entry.verdict.record, entry) else entry.verdict
+        return self.view.standing.get(node)
 
     @cached_property
     def members(self) -> tuple[str, ...]:
         """The nodes of the realm, sorted: those with attributes that have not left."""
-        entries = self.view.nodes.values()
-        return tuple(sorted(e.name for e in entries if e.attributes is not None and self.state(e.name) != "left"))
+        return tuple(sorted(self.view.equipped - self.view.gone))
 
     @cached_property
     def speaking(self) -> tuple[str, ...]:
@@ -132,4 +117,5 @@ class Fleet:
     @property
     def dead_after_ms(self) -> int:
         """F2's time for a realm of this size, in ms."""
-        return dead_after_ms(len(self.members))
+        view = self.view
+        return dead_after_ms(len(view.equipped) - len(view.gone & view.equipped))

@@ -67,15 +67,28 @@ def test_a_probe_marks_a_node_when_it_failed_or_when_the_node_s_manager_is_not_o
 
 def test_a_verdict_and_a_control_mark_a_node_and_those_with_a_verdict_are_known():
     realm = Realm("n1", "n2")
-    assert realm.view.judged == set()
-    assert changes(realm, realm.verdict, "n1") == Dirty(nodes={"n1"})
-    assert realm.view.judged == {"n1"}
+    assert realm.view.standing == {}
+    assert changes(realm, realm.verdict, "n1", road="silent") == Dirty(nodes={"n1"})
+    assert (set(realm.view.standing), realm.view.silenced) == ({"n1"}, {"n1"})
     assert changes(realm, realm.control_node, "n2", "draining") == Dirty(nodes={"n2"})
-    assert (realm.view.nodes["n2"].mode, realm.view.judged) == ("draining", {"n1"})
+    assert (realm.view.nodes["n2"].mode, set(realm.view.standing)) == ("draining", {"n1"})
     ended = Tombstone(by="alice", reason="x")
     assert changes(realm, realm.say, "operator/alice", "tombstone/node/n1", ended, epoch=1) == Dirty(nodes={"n1"})
-    assert realm.view.judged == set()
-    assert realm.view.nodes["n1"].verdict is None
+    assert (realm.view.standing, realm.view.silenced, realm.view.nodes["n1"].verdict) == ({}, set(), None)
+
+
+def test_a_greater_attachment_of_any_source_undoes_a_verdict_whichever_comes_first():
+    realm = Realm("n1", "n2")
+    realm.verdict("n1", road="silent")
+    realm.verdict("n2")
+    assert (set(realm.view.standing), realm.view.silenced) == ({"n1", "n2"}, {"n1"})
+    realm.attach("n1", sources=["monitor/n1"])
+    assert (set(realm.view.standing), realm.view.silenced) == ({"n2"}, set())
+    assert realm.view.nodes["n1"].verdict is not None
+    late = View()
+    for _, event in reversed(realm.rows):
+        late.apply(event)
+    assert (set(late.standing), late.silenced) == ({"n2"}, set())
 
 
 def test_a_session_of_a_node_s_source_marks_its_node_and_one_of_a_broker_the_realm():
