@@ -12,6 +12,7 @@ from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, transitions
+from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
 
@@ -102,11 +103,19 @@ def frames() -> str:
     return "\n".join(lines) + "\n"
 
 
+def drivers() -> str:
+    """Every driver, from `dsmt/spec/drivers.py`."""
+    lines = ["# Drivers\n", "| `driver` | how it contains a program | built |", "|---|---|---|"]
+    lines += [f"| `{word}` | {row.about} | {'yes' if row.adapter else 'not yet'} |" for word, row in DRIVERS.items()]
+    return "\n".join(lines) + "\n"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "topics.md": topics,
     "reasons.md": reasons,
     "statuses.md": statuses,
     "service-file.md": file_keys,
+    "drivers.md": drivers,
     "commands.md": commands,
     "frames.md": frames,
 }

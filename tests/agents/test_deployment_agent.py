@@ -1573,3 +1573,54 @@ def test_an_endpoint_is_renewed_before_it_dies() -> None:
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_a_driver_that_can_run_nothing_here_says_why_and_is_asked_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.lacking = "no user namespaces: sysctl user.max_user_namespaces is 0"
+        site.place()
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert (reason["code"], reason["message"]) == ("start.driver", f"process refused: {site.machine.lacking}")
+        assert site.machine.programs == []
+        site.machine.lacking = ""
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_prepared_for_and_not_wanted_any_more_is_let_go_and_never_started() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.preparing_s = 3600.0
+        spec = site.spec()
+        site.assign(spec)
+        agent = site.start()
+        await site.realm.until(lambda: site.machine.prepared)
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped", 10)
+        assert site.machine.programs == []
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_was_taken_over_is_started_again_without_being_prepared_anew() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        first = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        first.kill()
+        before = site.bus
+        agent = site.start()
+        await site.realm.until(lambda: site.bus is not before and site.bus is not None and site.bus.beats > 0)
+        site.machine.alive[0].end(Exit(None, 9))
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert len(site.machine.prepared) == 1
+        agent.kill()
+
+    in_virtual_time(main)

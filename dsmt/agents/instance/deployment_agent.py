@@ -250,6 +250,7 @@ class DeploymentAgent:
             running=None if run is None else run.wanted,
             installed=record.installed,
             configured=record.configured,
+            prepared=self._runner.prepared,
             condemned=run is not None and run.condemned is not None,
             restart_asked=self._restart_asked,
             outgoing=self._runner.handover.wanted,
@@ -321,8 +322,10 @@ class DeploymentAgent:
                     await self._guarded(Do.INSTALL, plan, self._steps.install(plan))
                 case Do.CONFIGURE if plan is not None:
                     await self._guarded(Do.CONFIGURE, plan, self._steps.configure(plan))
+                case Do.PREPARE if plan is not None:
+                    await self._guarded(Do.PREPARE, plan, self._steps.prepare(plan))
                 case Do.START if plan is not None:
-                    self._steps.launch(plan)
+                    await self._steps.launch(plan)
                 case Do.AWAIT_SPEC:
                     self._reporter.tell(State.REQUESTED, generation=self._facts.generation, pid=None)
                     await self._rest(at)

@@ -21,7 +21,7 @@ from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.instance.run import Run
 from dsmt.agents.instance.serving import Serving
-from dsmt.agents.rules.container import Outgoing, Process
+from dsmt.agents.rules.container import Outgoing
 from dsmt.agents.rules.reconcile import Wanted
 
 FOLLOW_S: Final = 1.0
@@ -47,9 +47,9 @@ class HandOver:
         for one in run.tasks[1:]:
             one.cancel()
         self.run = run
-        identity, record = run.instance.identity, self._memory.record
+        record = self._memory.record
         old = Outgoing(
-            process=Process(identity.pid, identity.started, identity.boot),
+            process=run.instance.handle,
             ports=record.ports,
             driver=record.driver,
             run_key=run.wanted.run_key,

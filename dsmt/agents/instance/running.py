@@ -24,7 +24,7 @@ from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.instance.run import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import endings
-from dsmt.agents.rules.container import AgentConfig, Outgoing, Process
+from dsmt.agents.rules.container import AgentConfig, Outgoing
 from dsmt.agents.rules.launching import Plan, Site, check_key, refused
 from dsmt.agents.rules.reconcile import Wanted
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
@@ -34,8 +34,8 @@ from dsmt.event.reason import Reason
 from dsmt.event.records import Good, LastExit
 from dsmt.event.status import State
 from dsmt.monitors.rules.health import Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
-from dsmt.ports.driver import Instance, Launch
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.driver import Driver, Handle, Instance, Launch
+from dsmt.ports.processes import Exit
 
 UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
 
@@ -60,6 +60,8 @@ class Runner:
         watch: Callable[[Run], None],
     ) -> None:
         self.run: Run | None = None
+        self.prepared = ""
+        """The run key for which all is ready."""
         self._last: Instance | None = None
         self.supervision = Supervision(UNKNOWN_POLICY, memory.record.history)
         self.output = Output(deps.logs, memory)
@@ -76,26 +78,39 @@ class Runner:
 
     # -- starting
 
-    def start(self, plan: Plan) -> None:
+    async def prepare(self, plan: Plan) -> None:
+        """Have the driver make ready what a start needs. Raises `FailedError` also when it can run nothing here."""
+        driver = self._driver(plan)
+        why = driver.available()
+        if why:
+            raise refused(plan.component.driver, why)
+        await driver.prepare(launch_at(plan, self._site(plan), self._deps.logs))
+        self.prepared = plan.wanted.run_key
+
+    def _driver(self, plan: Plan) -> Driver:
+        driver = self._deps.drivers.get(plan.component.driver)
+        if driver is None:
+            raise refused(plan.component.driver, "this node has no such driver")
+        return driver
+
+    async def start(self, plan: Plan) -> None:
         """Start the program and tell. Raises `FailedError` with a `start.` code, or why no record can be kept of it."""
         if self._memory.fresh and self._memory.unwritten is not None:
             raise self._memory.unwritten
         site = self._site(plan)
-        run = self._spawn(plan, site, launch_at(plan, site, self._deps.logs))
+        run = await self._spawn(plan, site, launch_at(plan, site, self._deps.logs))
         self._note_start(run, plan)
         self._tell_start(run)
 
     def _site(self, plan: Plan) -> Site:
         return site_of(plan, self._config, self._deps, self._memory.record.ports)
 
-    def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
+    async def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
         """Start the program."""
         component = plan.component
-        driver = self._deps.drivers.get(component.driver)
-        if driver is None:
-            raise refused(component.driver, "this node has no such driver")
+        driver = self._driver(plan)
         self.output.turn(component.logs)
-        instance = driver.start(launch)
+        instance = await driver.start(launch)
         now = self._deps.clock.boottime()
         self.supervision.policy = component.restart
         self.supervision.started()
@@ -105,9 +120,8 @@ class Runner:
 
     def _note_start(self, run: Run, plan: Plan) -> None:
         """Write down what runs (rule 2)."""
-        identity = run.instance.identity
         self._memory.save(
-            process=Process(identity.pid, identity.started, identity.boot),
+            process=run.instance.handle,
             driver=plan.component.driver,
             run_key=plan.wanted.run_key,
             install_key=plan.wanted.install_key,
@@ -135,7 +149,7 @@ class Runner:
         return {
             "generation": run.wanted.generation,
             "revision": record.revision if run.plan is None else run.plan.revision,
-            "pid": run.instance.identity.pid,
+            "pid": run.instance.pid,
             "restarts": record.restarts,
             "restarts_recent": self.supervision.recent(self._deps.clock.boottime()),
             "failures": self.supervision.history.failures,
@@ -161,27 +175,32 @@ class Runner:
             return
         handed_over = record.outgoing is not None
         if record.outgoing is not None:
-            self._resume_old(record.outgoing)
-        instance = self._found(before, record.driver)
+            await self._resume_old(record.outgoing)
+        instance = await self._found(before, record.driver)
         if instance is not None:
             self._adopt(instance, plan)
         elif not self._memory.fresh:
             await self.sweep()
             if before is not None:
-                self._tell_gone(await self._deps.ended(_identity(before)))
+                self._tell_gone(await self._ended(before, record.driver))
         if handed_over and (self.run is None or not self.run.health.is_ready):
             if self.handover.run is None:
                 self.serving.absent("the copy before has ended")
             self.handover.serve_again()
 
-    def _found(self, process: Process | None, driver: str) -> Instance | None:
+    async def _found(self, handle: Handle | None, driver: str) -> Instance | None:
         """What an earlier agent started, if it lives."""
         known = self._deps.drivers.get(driver)
-        return None if known is None or process is None else known.adopt(_identity(process))
+        return None if known is None or handle is None else await known.adopt(handle)
 
-    def _resume_old(self, old: Outgoing) -> None:
+    async def _ended(self, handle: Handle, driver: str) -> Exit:
+        """How what an earlier agent started has ended."""
+        known = self._deps.drivers.get(driver)
+        return Exit(None, None) if known is None else await known.ended(handle)
+
+    async def _resume_old(self, old: Outgoing) -> None:
         """Take over the copy that an earlier agent has let go, if it lives."""
-        instance = self._found(old.process, old.driver)
+        instance = await self._found(old.process, old.driver)
         if instance is None:
             self._memory.save(outgoing=None)
             return
@@ -197,9 +216,10 @@ class Runner:
         run = self.run = Run(instance, wanted, record.began_s, self._monitor(None, now, resumed=record.ready))
         if same is not None:
             self._give_plan(run, same)
+            self.prepared = same.wanted.run_key
         anew = run.check != "" and record.check not in ("", run.check)
         run.health = self._monitor(same, now, resumed=record.ready if record.started else None, anew=anew)
-        self._reporter.again()
+        self._reporter.again(pid=instance.pid)
         if run.health.is_ready:
             self.supervision.healthy(record.began_s)
             self.serving.ready(check="none", evidence="it was ready when its agent ended")
@@ -307,7 +327,7 @@ class Runner:
         new, failure = None, None
         if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
             try:
-                new = self._spawn(plan, run.site, run.launch)
+                new = await self._spawn(plan, run.site, run.launch)
                 self._note_start(new, plan)
             except FailedError as error:
                 failure = error
@@ -373,7 +393,7 @@ class Runner:
             why=endings.with_step(why, step),
             generation=record.generation if generation is None else generation,
             revision=record.revision,
-            pid=run.instance.identity.pid if run is not None and (runs_on or run.condemned is not None) else None,
+            pid=run.instance.pid if run is not None and (runs_on or run.condemned is not None) else None,
             restarts=record.restarts,
             restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
             failures=self.supervision.history.failures,
@@ -488,14 +508,10 @@ class Runner:
     async def sweep(self) -> None:
         """End whatever of this container runs and is not known; of what is known only the copy that is let go may run."""
         old = self.handover.run
-        spared = () if old is None else (old.instance.identity,)
+        spared = () if old is None else (old.instance.handle,)
         await stopping.sweep(self._deps.drivers, self._reporter, spared)
 
     async def _end(self, run: Run) -> tuple[Exit, Reason | None]:
         ended, why = await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)
         self.run = None
         return ended, why
-
-
-def _identity(process: Process) -> Identity:
-    return Identity(process.pid, process.started, process.boot)

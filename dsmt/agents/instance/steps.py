@@ -46,6 +46,7 @@ class Steps:
         key = plan.wanted.install_key
         try:
             self._choose_ports(plan, occupied=self._runner.run is not None)
+            self._runner.prepared = ""
             before = tuple(one for one in self._memory.record.installed if one != key)
             self._memory.save(installed=before, configured="")
             await self._installer.install(plan, self._site(plan))
@@ -59,19 +60,28 @@ class Steps:
         self._runner.supervision.policy = plan.component.restart
         try:
             self._choose_ports(plan, occupied=False)
+            self._runner.prepared = ""
             await self._installer.configure(plan, self._site(plan))
             self._memory.save(configured=plan.wanted.run_key)
         except FailedError as error:
             self._runner.failed(error)
 
-    def launch(self, plan: Plan) -> None:
+    async def prepare(self, plan: Plan) -> None:
+        """Have its driver make ready what it needs. A failure is told and supervised."""
+        self._runner.supervision.policy = plan.component.restart
+        try:
+            await self._runner.prepare(plan)
+        except FailedError as error:
+            self._runner.failed(error)
+
+    async def launch(self, plan: Plan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
         self._runner.supervision.policy = plan.component.restart
         try:
             if self._choose_ports(plan, occupied=False):
                 self._memory.save(configured="")
                 return
-            self._runner.start(plan)
+            await self._runner.start(plan)
         except FailedError as error:
             self._runner.failed(error)
             return

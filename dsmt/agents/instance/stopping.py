@@ -19,8 +19,8 @@ from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.launching import Plan, Site
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
-from dsmt.ports.driver import Driver, Instance
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.driver import Driver, Handle, Instance
+from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
 KILL_S: Final = 5.0
@@ -50,7 +50,7 @@ async def end(
     return await instance.wait(), why
 
 
-async def sweep(drivers: Mapping[str, Driver], reporter: Reporter, spared: Sequence[Identity] = ()) -> None:
+async def sweep(drivers: Mapping[str, Driver], reporter: Reporter, spared: Sequence[Handle] = ()) -> None:
     """Kill all that earlier agents have left running and no record names (rule 2); the `spared` programs live on."""
     for driver in drivers.values():
         await _until_dead(partial(driver.clear, spared=spared), reporter)

@@ -26,8 +26,8 @@ class Dependencies:
     """Everything an agent touches.
 
     `files` is its container's directory; `quick` the same place, without the cost of surviving a power cut; `data` the
-    node's data root; `host` the whole machine, of which only files named by `env` are read. `ended` tells how a process
-    ended that is no child of this one. `inherited` is the environment from which `inherit_env` picks.
+    node's data root; `host` the whole machine, of which only files named by `env` are read. `inherited` is the environment
+    from which `inherit_env` picks.
     """
 
     bus: Bus
@@ -42,7 +42,6 @@ class Dependencies:
     host: Files
     clock: Clock
     entropy: Entropy
-    ended: Callable[[Identity], Awaitable[Exit]]
     boot: str
     inherited: Mapping[str, str]
 
