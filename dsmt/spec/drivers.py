@@ -7,15 +7,21 @@ from typing import Final, NamedTuple
 
 
 class DriverRow(NamedTuple):
-    """One driver. `adapter` is `module:class`, which fulfils `dsmt.ports.driver`; empty while it is not built."""
+    """One driver. `contains`: of other instances and of dsmt a program sees only what is mounted for it.
+
+    `adapter` is `module:class`, which fulfils `dsmt.ports.driver`; empty while it is not built.
+    """
 
     about: str
+    contains: bool = True
     adapter: str = ""
 
 
 DRIVERS: Final[Mapping[str, DriverRow]] = {
     "process": DriverRow(
-        "a plain process in a session of its own, with resource limits", "dsmt.agents.drivers.process:ProcessDriver"
+        "a plain process in a session of its own, with resource limits",
+        contains=False,
+        adapter="dsmt.agents.drivers.process:ProcessDriver",
     ),
     "bubblewrap": DriverRow("namespaces of its own: it sees the machine's programs, and of all else only what is its own"),
     "podman": DriverRow("a container of an OCI image"),

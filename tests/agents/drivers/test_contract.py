@@ -9,7 +9,7 @@ import pytest
 
 import dsmt
 from dsmt.agents.drivers import MAKERS
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import Launch, Mount
 from dsmt.simulator.host import Host
 from dsmt.simulator.programs import FAILS, Habits, SimDriver
 from dsmt.simulator.rng import Stream
@@ -25,15 +25,13 @@ SCRIPTS = {
     "fails": "exit 1",
     "stubborn": "trap '' TERM; echo ready; while :; do sleep 1; done",
 }
-CONTAINED: frozenset[str] = frozenset()
-"""The drivers that show a program only what is mounted."""
 
 
 class Real:
     """A driver of the registry, with programs of `sh`."""
 
     def __init__(self, word, place, env):
-        self.kinds = frozenset({"real"}) | ({"contained"} if word in CONTAINED else set())
+        self.kinds = frozenset({"real"}) | ({"contained"} if DRIVERS[word].contains else set())
         self._make, self._place, self._env = MAKERS[word], place, env
         (place / "files").mkdir()
         become_subreaper()
@@ -51,6 +49,7 @@ class Real:
             env={"PATH": os.environ["PATH"], **self._env},
             stdout=str(self._place / "out"),
             stderr=str(self._place / "err"),
+            mounts=(Mount(str(self._place / "files"), writable=True),),
         )
 
     def ready(self, launch):
