@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from dsmt.agents.rules import life
 from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
@@ -63,6 +64,18 @@ def statuses() -> str:
     return "\n".join(lines)
 
 
+def lives() -> str:
+    """The machine of one run, from `dsmt/agents/rules/life.py`: its rules, and its table as a diagram."""
+    rules = (life.__doc__ or "").partition("\n\n")[2].strip()
+    ways: dict[tuple[life.State, life.State], list[str]] = {}
+    for (before, what), after in life.TRANSITIONS.items():
+        ways.setdefault((before, after), []).append(what.value)
+    lines = ["# The life of a run\n", rules.replace("\nRule", "\n\nRule") + "\n", "```mermaid", "stateDiagram-v2"]
+    lines.append(f"    [*] --> {life.State.STARTING.value}")
+    lines += [f"    {before.value} --> {after.value}: {', '.join(inputs)}" for (before, after), inputs in ways.items()]
+    return "\n".join([*lines, f"    {life.State.ENDED.value} --> [*]", "```\n"])
+
+
 def file_keys() -> str:
     """Every key of the service file, and which of them have no effect yet."""
     unbuilt = [f"- `{key}`" for key, built in SUPPORTED.items() if built is False]
@@ -114,6 +127,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "topics.md": topics,
     "reasons.md": reasons,
     "statuses.md": statuses,
+    "lives.md": lives,
     "service-file.md": file_keys,
     "drivers.md": drivers,
     "commands.md": commands,

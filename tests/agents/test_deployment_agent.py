@@ -1624,3 +1624,45 @@ def test_what_was_taken_over_is_started_again_without_being_prepared_anew() -> N
         agent.kill()
 
     in_virtual_time(main)
+
+
+@pytest.mark.parametrize("desired", ["stopped", "gone"])
+@pytest.mark.parametrize("dies", [False, True], ids=["the first start", "a start after a death"])
+def test_what_is_not_wanted_any_more_while_it_is_being_started_is_ended_once_it_runs(desired: str, dies: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec()
+        site.machine.starting_s = 0.0 if dies else 5.0
+        site.assign(spec)
+        agent = site.start()
+        if dies:
+            await site.realm.until(lambda: site.health() == "none")
+            site.machine.starting_s = 5.0
+            site.machine.alive[0].end(Exit(None, 9))
+        await site.realm.until(lambda: site.machine.starts > len(site.machine.programs))
+        site.assign(spec, version=2, desired=desired)
+        await site.until(desired, 10)
+        assert site.machine.alive == []
+        assert site.machine.copies == []
+        assert [program.signals for program in site.machine.programs[1:]] in ([], [[15]])
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_driver_whose_starts_take_long_never_has_two_programs_of_an_instance() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.starting_s = 3.0
+        site.place()
+        agent = site.start()
+        for count in range(1, 5):
+            await site.realm.until(lambda count=count: len(site.machine.programs) == count and site.health() == "none")
+            site.assign(site.spec_of(), version=count + 1)
+            site.machine.alive[0].end(Exit(1, None))
+        await site.until("running")
+        await site.realm.until(lambda: site.health() == "none")
+        assert site.machine.copies == []
+        agent.kill()
+
+    in_virtual_time(main)

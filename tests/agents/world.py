@@ -370,6 +370,9 @@ class Machine:
         self.lacking = ""
         self.prepared: list[Launch] = []
         self.preparing_s = 0.0
+        self.starting_s = 0.0
+        self.starts = 0
+        """How often a driver was told to start a program, those under way included."""
         self.logs: dict[str, bytes] = {}
 
     @property
@@ -424,6 +427,9 @@ class Driver:
         await asyncio.sleep(self.machine.preparing_s)
 
     async def start(self, launch: Launch) -> Program:
+        self.machine.starts += 1
+        if self.machine.starting_s:
+            await asyncio.sleep(self.machine.starting_s)
         return self.machine.start(self.owner, launch)
 
     async def adopt(self, handle: Handle) -> Program | None:
