@@ -1642,6 +1642,7 @@ def test_what_is_not_wanted_any_more_while_it_is_being_started_is_ended_once_it_
         await site.realm.until(lambda: site.machine.starts > len(site.machine.programs))
         site.assign(spec, version=2, desired=desired)
         await site.until(desired, 10)
+        await site.realm.until(lambda: site.machine.starts == len(site.machine.programs))
         assert site.machine.alive == []
         assert site.machine.copies == []
         assert [program.signals for program in site.machine.programs[1:]] in ([], [[15]])
