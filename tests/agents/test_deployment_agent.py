@@ -1667,3 +1667,21 @@ def test_a_driver_whose_starts_take_long_never_has_two_programs_of_an_instance()
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_a_step_is_prepared_for_as_a_program_is_and_a_driver_that_cannot_run_here_runs_none() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["set-up"] = Exit(0, None)
+        site.machine.lacking = "it is not installed"
+        site.place(WEB + "    install: set-up\n")
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["message"] == "process refused: it is not installed"
+        assert site.machine.programs == []
+        site.machine.lacking = ""
+        await site.until("running")
+        assert [launch.argv[0] for launch in site.machine.prepared] == ["set-up", "sleep"]
+        agent.kill()
+
+    in_virtual_time(main)

@@ -22,13 +22,13 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import KILL_S, Stopper, way_of
 from dsmt.agents.rules import endings, life
-from dsmt.agents.rules.launching import Plan, Site, check_key, refused
+from dsmt.agents.rules.launching import Plan, Site, check_key
 from dsmt.agents.rules.supervision import Verdict
-from dsmt.agents.shared.dependencies import launch_at, site_of
+from dsmt.agents.shared.dependencies import driver_of, launch_at, prepared, site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
 from dsmt.monitors.rules.health import FOREVER, Broken, Effect, HealthMonitor, NotLive, Ready, Started, TimedOut, Unready
-from dsmt.ports.driver import Driver, Launch
+from dsmt.ports.driver import Launch
 from dsmt.ports.processes import Exit
 
 
@@ -62,11 +62,7 @@ class Runner:
 
     async def prepare(self, plan: Plan) -> None:
         """Have the driver make ready what a start needs. Raises `FailedError` also when it can run nothing here."""
-        driver = self._driver(plan)
-        why = driver.available()
-        if why:
-            raise refused(plan.component.driver, why)
-        await driver.prepare(launch_at(plan, self._site(plan), self._deps.logs))
+        await prepared(self._deps.drivers, plan.component.driver, launch_at(plan, self._site(plan), self._deps.logs))
         self._present.prepared = plan.wanted.run_key
 
     async def start(self, plan: Plan) -> None:
@@ -78,19 +74,13 @@ class Runner:
         self._note_start(run, plan)
         self._tell_start(run)
 
-    def _driver(self, plan: Plan) -> Driver:
-        driver = self._deps.drivers.get(plan.component.driver)
-        if driver is None:
-            raise refused(plan.component.driver, "this node has no such driver")
-        return driver
-
     def _site(self, plan: Plan) -> Site:
         return site_of(plan, self._config, self._deps, self._memory.record.ports)
 
     async def _spawn(self, plan: Plan, site: Site, launch: Launch) -> Run:
         """Start the program; meanwhile it is there, as starting."""
         component, clock = plan.component, self._deps.clock
-        driver = self._driver(plan)
+        driver = driver_of(self._deps.drivers, component.driver)
         self._failing.output.turn(component.logs)
         now = clock.boottime()
         run = Run(life.Life(self._supervision), plan.wanted, now, self._new_monitor(plan, now), None, plan, site, launch)
