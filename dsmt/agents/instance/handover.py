@@ -55,14 +55,11 @@ class HandOver:
         run.unchecked()
         self._present.old = run
 
-    def died(self, run: Run) -> bool:
-        """Whether it was the old copy that ended by itself: it is served no more."""
-        if run is not self._present.old:
-            return False
+    def died(self) -> None:
+        """The old copy has ended by itself: it is served no more."""
         self._present.old = None
         self._memory.save(outgoing=None)
         self._serving.let_go("the copy before has ended")
-        return True
 
     def serve_again(self) -> None:
         """The new copy, which may have been served already, is not ready any more: the old one is, if there is one."""

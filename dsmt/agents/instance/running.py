@@ -223,7 +223,7 @@ class Runner:
             return
         ended = await run.instance.wait()
         if run is self._present.old:
-            self._handover.died(run)
+            self._handover.died()
             self._present.awake.set()
             await run.instance.kill(deadline=KILL_S)
         elif run is self._present.run and run.life.alive:

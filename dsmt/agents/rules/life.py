@@ -74,6 +74,7 @@ TRANSITIONS: Final[dict[tuple[State, Input], State]] = {
     (State.RUNNING, Input.CONDEMN): State.CONDEMNED,
     (State.RUNNING, Input.EXIT): State.ENDED,
     (State.RUNNING, Input.STOP): State.WITHDRAWN,
+    (State.READY, Input.READY): State.READY,
     (State.READY, Input.UNREADY): State.RUNNING,
     (State.READY, Input.CONDEMN): State.CONDEMNED,
     (State.READY, Input.EXIT): State.ENDED,
@@ -157,38 +158,32 @@ class Life:
         """Whether it runs and nobody has asked it to end."""
         return self.state in ALIVE
 
-    def started(self) -> list[Effect]:
+    def started(self) -> None:
         """Its driver has started it."""
         if self._pass(Input.STARTED):
             self._supervision.started()
-        return []
 
-    def not_started(self) -> list[Effect]:
+    def not_started(self) -> None:
         """Its driver could not start it: that is a step that failed, as an installation is."""
         self._pass(Input.NOT_STARTED)
-        return []
 
-    def up(self) -> list[Effect]:
+    def up(self) -> None:
         """Its start-up phase is over."""
         self._pass(Input.UP)
-        return []
 
-    def ready(self, now: float) -> list[Effect]:
+    def ready(self, now: float) -> None:
         """It may be served (rule 6)."""
-        if self._pass(Input.READY) or self.state is State.READY:
+        if self._pass(Input.READY):
             self._supervision.healthy(now)
-        return []
 
-    def unready(self) -> list[Effect]:
+    def unready(self) -> None:
         """It may not be served."""
-        if self._pass(Input.UNREADY) or self.alive:
+        if self._pass(Input.UNREADY):
             self._supervision.unhealthy()
-        return []
 
-    def condemn(self) -> list[Effect]:
+    def condemn(self) -> None:
         """It is not live, or was not ready in time."""
         self._pass(Input.CONDEMN)
-        return []
 
     def exit(self, now: float, *, jitter: float, clean: bool = False) -> list[Effect]:
         """Its own process has ended; `clean` is a success (rules 3, 4)."""
