@@ -149,7 +149,9 @@ async def each_program_has_a_handle_of_its_own(at: Factory) -> None:
 
 async def a_container_is_cleared_but_for_what_is_spared_and_no_other_is(at: Factory) -> None:
     containers = ("one", "one", "other")
-    some = [await started(at.driver(container), at.launch("stays")) for container in containers]
+    launches = [at.launch("stays") for _ in containers]
+    some = [await started(at.driver(container), one) for container, one in zip(containers, launches, strict=True)]
+    await until(lambda: all(at.ready(one) for one in launches))
     spared, left, other = (kept(one.handle) for one in some)
 
     async def live() -> list[bool]:

@@ -33,6 +33,7 @@ class Real:
     def __init__(self, word, place, env):
         self.kinds = frozenset({"real"}) | ({"contained"} if DRIVERS[word].contains else set())
         self._make, self._place, self._env = MAKERS[word], place, env
+        self._launches = 0
         (place / "files").mkdir()
         become_subreaper()
 
@@ -43,12 +44,13 @@ class Real:
         return self._make(str(self._place / container), nobody)
 
     def launch(self, what):
+        self._launches += 1
         return Launch(
             argv=("/bin/sh", "-c", SCRIPTS.get(what, what)),
             directory=str(self._place / "files"),
             env={"PATH": os.environ["PATH"], **self._env},
-            stdout=str(self._place / "out"),
-            stderr=str(self._place / "err"),
+            stdout=str(self._place / f"out{self._launches}"),
+            stderr=str(self._place / f"err{self._launches}"),
             mounts=(Mount(str(self._place / "files"), writable=True),),
         )
 
