@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dsmt.agents.rules import life
 from dsmt.bus.wire import frames as wire
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
 from dsmt.event.status import Layer, State, transitions
+from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
 from dsmt.view.shown import WORDS
@@ -97,6 +99,18 @@ def statuses() -> str:
     return "\n".join(lines)
 
 
+def lives() -> str:
+    """The machine of one run, from `dsmt/agents/rules/life.py`: its rules, and its table as a diagram."""
+    rules = (life.__doc__ or "").partition("\n\n")[2].strip()
+    ways: dict[tuple[life.State, life.State], list[str]] = {}
+    for (before, what), after in life.TRANSITIONS.items():
+        ways.setdefault((before, after), []).append(what.value)
+    lines = ["# The life of a run\n", rules.replace("\nRule", "\n\nRule") + "\n", "```mermaid", "stateDiagram-v2"]
+    lines.append(f"    [*] --> {life.State.STARTING.value}")
+    lines += [f"    {before.value} --> {after.value}: {', '.join(inputs)}" for (before, after), inputs in ways.items()]
+    return "\n".join([*lines, f"    {life.State.ENDED.value} --> [*]", "```\n"])
+
+
 def file_keys() -> str:
     """Every key of the service file, and which of them have no effect yet."""
     unbuilt = [f"- `{key}`" for key, built in SUPPORTED.items() if built is False]
@@ -157,6 +171,13 @@ def precedence() -> str:
     return "\n".join(lines)
 
 
+def drivers() -> str:
+    """Every driver, from `dsmt/spec/drivers.py`."""
+    lines = ["# Drivers\n", "| `driver` | how it contains a program | built |", "|---|---|---|"]
+    lines += [f"| `{word}` | {row.about} | {'yes' if row.adapter else 'not yet'} |" for word, row in DRIVERS.items()]
+    return "\n".join(lines) + "\n"
+
+
 class Page(NamedTuple):
     """A page, and the file or folder that it is made from."""
 
@@ -172,6 +193,8 @@ PAGES: Final[Mapping[str, Page]] = {
     "commands.md": Page("dsmt/cli/__init__.py", commands),
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
+    "lives.md": Page("dsmt/agents/rules/life.py", lives),
+    "drivers.md": Page("dsmt/spec/drivers.py", drivers),
 }
 
 

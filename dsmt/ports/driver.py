@@ -1,21 +1,36 @@
 """Driver: how an instance's program is run and contained, as a port.
 
-Contract:
-1. `start` returns only when the program has exec'd; what prevents it is a `FailedError` with a `start.` code.
-2. An instance is a whole process tree: whatever the program forks belongs to it, also after a double fork,
+Contract (`tests/agents/drivers/contract.py` holds every driver to it):
+1. `prepare` makes ready what a launch needs and may take long; whoever cancels it leaves nothing half made. `start` finds
+   that done. What prevents either is a `FailedError` with a code of the reason list, mostly one of `start.`.
+2. `start` returns only when the program has exec'd, and limits, user, mounts and descriptors are in force then. Where a
+   start takes no time, it gives no other task a turn.
+3. An instance is a whole process tree: whatever the program forks belongs to it, also after a double fork,
    and `kill` leaves none of it.
-3. `adopt` never takes another process that has got the same pid.
-4. A driver is made for one container, and every program that it starts belongs to that container for ever.
-5. What a program writes goes to the log files named in `Launch`, whoever of dsmt lives or dies.
+4. A handle is the driver's own: others keep it, and give it back; a later driver of the same container adopts by it, and
+   never takes another program for it.
+5. A driver is made for one container, and every program that it starts belongs to that container for ever.
+6. What a program writes goes to the log files named in `Launch`, whoever of dsmt lives or dies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NewType, Protocol
 
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.processes import Exit
+
+Handle = NewType("Handle", dict[str, Any])
+"""What names a started program for ever: a map that JSON can hold. Nobody but the driver that made it reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A path that the program sees as it is on the machine; unless it is `writable` it changes nothing there."""
+
+    path: str
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +49,25 @@ class Launch:
     limits: Mapping[str, int] = field(default_factory=dict)
     user: str = ""
     """Whom it runs as: a name, or uid[:gid]; empty for the driver's own user."""
+    image: str = ""
+    """The OCI image that is its root; empty for the machine's own."""
+    mounts: tuple[Mount, ...] = ()
+    """What it must see. A driver that contains shows it nothing else that is an instance's or dsmt's; others show all."""
+    descriptors: Mapping[str, int] = field(default_factory=dict)
+    """Open descriptors by name, such as listening sockets: the program has them from 3 on, as sd_listen_fds(3) says."""
 
 
 class Instance(Protocol):
     """A running program with all that it forked."""
 
     @property
-    def identity(self) -> Identity:
-        """The program's own process."""
+    def handle(self) -> Handle:
+        """What a later agent adopts it by."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the program's own process, to be shown; None when it has none here."""
         ...
 
     async def wait(self) -> Exit:
@@ -78,16 +104,31 @@ class Driver(Protocol):
         """As whom it can run programs here: `any`, or the names of its own user."""
         ...
 
-    def start(self, launch: Launch) -> Instance:
-        """Start a program; synchronous, since nothing is as urgent. Raises `FailedError` with a `start.` code."""
+    def available(self) -> str:
+        """Why it can run nothing here, as a sentence for people; empty when it can."""
         ...
 
-    def adopt(self, identity: Identity) -> Instance | None:
+    async def prepare(self, launch: Launch) -> None:
+        """Make ready what the launch needs: root, mounts, image. Repeatable, and at once when nothing is missing.
+
+        Raises `FailedError`, also for what this driver can never do.
+        """
+        ...
+
+    async def start(self, launch: Launch) -> Instance:
+        """Start a program that was prepared for. Raises `FailedError`. Cancelled, it leaves nothing running."""
+        ...
+
+    async def adopt(self, handle: Handle) -> Instance | None:
         """Take over an instance that an earlier agent started; None when it is gone."""
         ...
 
-    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
-        """SIGKILL all programs of the container, whichever agent started them, and wait at most `deadline` s for their end.
+    async def ended(self, handle: Handle) -> Exit:
+        """How an instance ended that could not be adopted; `Exit(None, None)` when nobody saw it."""
+        ...
+
+    async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:
+        """End at once all programs of the container, whichever agent started them; wait at most `deadline` s for that.
 
         The `spared` ones live on, with all that they forked. For who knows of nothing else that runs: an agent that was
         killed after a start and before it wrote that down has left what no record names. Returns the pids that do not die;

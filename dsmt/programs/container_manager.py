@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import NodeConfig
@@ -60,7 +60,7 @@ async def _serve(directory: Path) -> int:
                 identity=identity,
                 make_key=SecretKey,
                 processes=spawner,
-                drivers=lambda place: {word: make(place, spawner.ended) for word, make in DRIVERS.items()},
+                drivers=lambda place: drivers_of(place, spawner.ended),
                 files=DiskFiles(str(directory)),
                 clock=deps.clock,
                 entropy=deps.entropy,

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers import drivers_of
 from dsmt.agents.fetch.node_artifacts import NodeArtifacts
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
 from dsmt.agents.rules import container
@@ -44,7 +44,7 @@ async def _serve(directory: str) -> int:
             config,
             Dependencies(
                 bus=bus,
-                drivers={word: make(directory, spawner.ended) for word, make in DRIVERS.items()},
+                drivers=drivers_of(directory, spawner.ended),
                 checks=RealChecks(),
                 artifacts=NodeArtifacts(bus.get_blob),
                 sockets=LinuxSockets(),
@@ -55,7 +55,6 @@ async def _serve(directory: str) -> int:
                 host=DiskFiles("/"),
                 clock=deps.clock,
                 entropy=deps.entropy,
-                ended=spawner.ended,
                 boot=boot(),
                 inherited=dict(os.environ),
             ),

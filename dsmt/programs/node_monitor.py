@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.node.delegation import delegated
 from dsmt.event.kinds.node import DriverAttributes
+from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
 from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import run_until_signalled
@@ -75,9 +76,15 @@ async def _serve(directory: Path) -> None:
 
 
 def _drivers() -> dict[str, DriverAttributes]:
-    """What each driver can do here."""
-    made = {word: make("", nobody) for word, make in DRIVERS.items()}
-    return {word: DriverAttributes(fence=one.fence, enforces=one.enforces, users=one.users) for word, one in made.items()}
+    """What each driver that can run here can do; why another cannot goes to the log."""
+    found = {}
+    for word, driver in drivers_of("", nobody).items():
+        why = driver.available()
+        if why:
+            Logger(driver=word).warning("driver.unavailable", why=why)
+        else:
+            found[word] = DriverAttributes(fence=driver.fence, enforces=driver.enforces, users=driver.users)
+    return found
 
 
 if __name__ == "__main__":

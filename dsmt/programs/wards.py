@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.ports.processes import Identity
 from dsmt.system.procfs import is_alive, open_pidfd
@@ -106,7 +105,7 @@ def left_behind(directory: str) -> set[Identity]:
             continue
         path = container / RECORD
         record = load_record(path.read_bytes() if path.exists() else None)
-        root = None if record is None or record.process is None else _identity(record.process)
+        root = None if record is None else root_of(record.driver, record.process)
         if root is not None and is_alive(root):
             continue
         owners.add(str(container))
@@ -117,10 +116,6 @@ def left_behind(directory: str) -> set[Identity]:
 
 def _containers(directory: str) -> Iterable[Path]:
     return sorted(Path(directory, "containers").glob("*/*/*"))
-
-
-def _identity(process: msgspec.Struct) -> Identity:
-    return msgspec.convert(msgspec.to_builtins(process), Identity)
 
 
 def _kill(members: set[Identity]) -> None:

@@ -340,7 +340,6 @@ class SimNode:
                 host=SimFiles(host.disk, ""),
                 clock=host.clock,
                 entropy=host.entropy("agent"),
-                ended=host.exit_of,
                 boot=host.boot,
                 inherited={},
             ),

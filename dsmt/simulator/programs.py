@@ -9,12 +9,13 @@ Rule 4: one whose command says `fails` ends with 1: a step when it has run its t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import signal as signals
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import Exit, Identity
 from dsmt.simulator.host import Host, Life
 
@@ -80,6 +81,16 @@ class SimInstance:
         how = Exit(None, stream.choice(_DEADLY)) if signalled else Exit(stream.below(3), None)
         return stream.exponential(self._habits.life_s), how
 
+    @property
+    def handle(self) -> Handle:
+        """Which process it is."""
+        return Handle(dataclasses.asdict(self.identity))
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.identity.pid
+
     async def wait(self) -> Exit:
         """Wait for its end."""
         if self.exit is None:
@@ -139,20 +150,31 @@ class SimDriver:
     def __init__(self, host: Host, owner: str, habits: Habits) -> None:
         self._host, self._owner, self._habits = host, owner, habits
 
-    def start(self, launch: Launch) -> SimInstance:
+    def available(self) -> str:
+        """It can always run here."""
+        return ""
+
+    async def prepare(self, launch: Launch) -> None:
+        """Nothing is to be made ready."""
+
+    async def start(self, launch: Launch) -> SimInstance:
         """Start a program."""
         self._host.loop.require_alive()
         return SimInstance(self._host, self._owner, launch, self._habits)
 
-    def adopt(self, identity: Identity) -> SimInstance | None:
+    async def adopt(self, handle: Handle) -> SimInstance | None:
         """Take over an instance that an earlier agent started; None when it is gone."""
-        found = self._host.programs.get(identity.pid)
-        return found if isinstance(found, SimInstance) and found.identity == identity else None
+        found = self._host.programs.get(handle["pid"])
+        return found if isinstance(found, SimInstance) and found.handle == handle else None
 
-    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:  # noqa: ARG002
+    async def ended(self, handle: Handle) -> Exit:
+        """How an instance ended, as the spawner remembers it."""
+        return await self._host.exit_of(Identity(**handle))
+
+    async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:  # noqa: ARG002
         """SIGKILL all programs of the container but the spared ones; they always die at once."""
         self._host.loop.require_alive()
         for program in list(self._host.programs.values()):
-            if isinstance(program, SimInstance) and program.owner == self._owner and program.identity not in spared:
+            if isinstance(program, SimInstance) and program.owner == self._owner and program.handle not in spared:
                 program.signal(signals.SIGKILL)
         return ()

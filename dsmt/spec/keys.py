@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.shapes import (
     CEL,
     COMMAND,
@@ -91,7 +92,7 @@ _SERVICE: Final = (
 _WHAT: Final = (
     Key("component", "kind", Word(("service", "job")), None, "keep it running, or run it to its end", note="the service's"),
     Key("component", "run", COMMAND, None, "the long-running program, in the foreground", note="required unless `image` has one"),
-    Key("component", "driver", Word(("process", "bubblewrap", "podman", "systemd")), None, "how it is contained", note="`process`; `podman` when `image` is given"),
+    Key("component", "driver", Word(tuple(DRIVERS)), None, "how it is contained", note="`process`; `podman` when `image` is given"),
     Key("component", "image", Scalar("image"), None, "for `podman`; a tag is resolved to its digest at `apply` and shown in `plan`"),
     Key("component", "artifact", _ARTIFACTS, [], "what is fetched before `install`; a string is its `url`", named="artifacts"),
     Key("artifact", "url", Scalar("url"), None, "a path is relative to this file and is put into the depot by `apply`; or `https:`, `depot:`", required=True),

@@ -286,7 +286,7 @@ class ComponentSpec(Record, frozen=True):
     name: Name
     kind: Literal["service", "job"]
     run: Argv | None
-    driver: Literal["process", "bubblewrap", "podman", "systemd"]
+    driver: Name
     image: Text | None
     artifacts: tuple[Artifact, ...]
     install: Argv | None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dsmt.spec import placeholders
+from dsmt.spec.drivers import BUILT
 from dsmt.spec.keys import GROUPS, KEYS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.plain import to_plain
@@ -36,7 +37,7 @@ _NOT_BUILT: Final = frozenset({
 _BUILT_VALUES: Final[Mapping[str, tuple[object, ...]]] = {
     "service.kind": ("service",),
     "component.kind": ("service",),
-    "component.driver": ("process",),
+    "component.driver": BUILT,
     "component.data": (True, False),
     "component.on_partition": ("at_least_one", "pinned"),
     "spread.by": ("node", "none"),

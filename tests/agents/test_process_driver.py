@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dsmt.agents.drivers import DRIVERS
+from dsmt.agents.drivers import MAKERS
 from dsmt.agents.drivers.limits import Limits
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.driver import Driver, Instance, Launch
+from dsmt.ports.driver import Driver, Handle, Instance, Launch
 from dsmt.ports.processes import Exit, Identity
 from dsmt.system.procfs import become_subreaper, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import Tree, kill_owned
@@ -33,6 +33,15 @@ async def until(condition, seconds=20.0):
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
         await asyncio.sleep(0.005)
+
+
+def who(instance):
+    """Which process an instance is, by the process driver's handle."""
+    return msgspec.convert(instance.handle, Identity)
+
+
+def handle_of(identity):
+    return Handle(msgspec.to_builtins(identity))
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +94,11 @@ def said(tmp_path):
 
 def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
     async def main():
-        driver: Driver = DRIVERS["process"]("/containers/web", nobody)
+        driver: Driver = MAKERS["process"]("/containers/web", nobody)
         assert driver.fence == "none"
         assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
-        instance: Instance = driver.start(launch("raise SystemExit(3)"))
-        cleanup.append(instance.identity)
+        instance: Instance = await driver.start(launch("raise SystemExit(3)"))
+        cleanup.append(who(instance))
         assert await asyncio.gather(instance.wait(), instance.wait()) == [Exit(3, None)] * 2
         assert await instance.kill(deadline=5) == ()
         instance.signal(signal.SIGTERM)
@@ -107,7 +116,7 @@ def test_a_program_gets_its_directory_environment_logs_and_session(launch, tmp_p
             print(os.getcwd(), os.environ["NAME"], os.getsid(0) == os.getpid(), fds, sys.stdin.read() == "")
             print("to the other", file=sys.stderr)
         """
-        instance = ProcessDriver().start(launch(code, env={"NAME": "value"}))
+        instance = await ProcessDriver().start(launch(code, env={"NAME": "value"}))
         assert await instance.wait() == Exit(0, None)
 
     asyncio.run(main())
@@ -119,7 +128,7 @@ def test_one_log_may_serve_both_outputs(launch, tmp_path, said):
     async def main():
         plain = launch("import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c')")
         one = Launch(plain.argv, plain.directory, plain.env, plain.stdout, plain.stdout)
-        assert await ProcessDriver().start(one).wait() == Exit(0, None)
+        assert await (await ProcessDriver().start(one)).wait() == Exit(0, None)
 
     asyncio.run(main())
     assert said() == "a\nb\nc\n"
@@ -147,7 +156,7 @@ def test_a_program_that_cannot_be_executed_says_why(launch, tmp_path, make, word
 
     async def main():
         with pytest.raises(FailedError) as caught:
-            ProcessDriver().start(launch(argv=[program, "argument"]))
+            await ProcessDriver().start(launch(argv=[program, "argument"]))
         assert caught.value.code == "start.cannot_exec"
         assert caught.value.message.startswith(f"{program} in {tmp_path}: ")
         assert word in caught.value.message
@@ -160,7 +169,7 @@ def test_a_missing_directory_is_told_as_such(launch, tmp_path):
     async def main():
         plain = launch("pass")
         with pytest.raises(FailedError) as caught:
-            ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
+            await ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
         assert caught.value.code == "start.cannot_exec"
         assert "the directory is not found" in caught.value.message
 
@@ -176,7 +185,7 @@ def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
             Launch((*plain.argv, "a\0b"), plain.directory, plain.env, plain.stdout, plain.stderr),
         ):
             with pytest.raises(FailedError) as caught:
-                ProcessDriver().start(wrong)
+                await ProcessDriver().start(wrong)
             assert caught.value.code == "start.driver"
 
     asyncio.run(main())
@@ -190,7 +199,7 @@ from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.ports.driver import Launch
 
 async def main():
-    ended = await ProcessDriver().start({launch(code, limits=limits)!r}).wait()
+    ended = await (await ProcessDriver().start({launch(code, limits=limits)!r})).wait()
     assert ended.code == 0, ended
 
 asyncio.run(main())
@@ -251,7 +260,7 @@ def test_a_program_with_limits_that_cannot_be_executed_says_why_as_any_other(lau
     async def main():
         for limits in ({}, {"files": 100}):
             with pytest.raises(FailedError, match=word) as caught:
-                ProcessDriver().start(launch(argv=argv, limits=limits))
+                await ProcessDriver().start(launch(argv=argv, limits=limits))
             assert caught.value.code == "start.cannot_exec"
 
     asyncio.run(main())
@@ -265,7 +274,7 @@ def test_memory_beyond_the_limit_is_not_given(launch):
             except MemoryError:
                 raise SystemExit(9)
         """
-        instance = ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
+        instance = await ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
         assert await instance.wait() == Exit(9, None)
 
     asyncio.run(main())
@@ -274,9 +283,9 @@ def test_memory_beyond_the_limit_is_not_given(launch):
 def test_a_signal_reaches_the_whole_group(launch, said):
     async def main():
         code = "import os, time\nif os.fork() == 0:\n print('here', flush=True)\ntime.sleep(600)"
-        instance = ProcessDriver().start(launch(code))
+        instance = await ProcessDriver().start(launch(code))
         await until(lambda: said() == "here\n")
-        (child,) = _members(instance) - {instance.identity}
+        (child,) = _members(instance) - {who(instance)}
         instance.signal(signal.SIGTERM)
         assert await instance.wait() == Exit(None, signal.SIGTERM)
         await until(lambda: not is_alive(child))
@@ -300,7 +309,7 @@ DAEMON = """
 
 def _members(instance):
     """The living processes of an instance, by the driver's own eyes."""
-    return Tree(instance.identity, instance._mark, ours=True).members()
+    return Tree(who(instance), instance._mark, ours=True).members()
 
 
 def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, said, cleanup):
@@ -308,18 +317,18 @@ def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, sai
 
     async def main():
         driver = ProcessDriver()
-        other = driver.start(launch("import time; time.sleep(600)"))
-        cleanup.extend([other.identity, identity_of(command.pid)])
-        instance = driver.start(launch(DAEMON))
+        other = await driver.start(launch("import time; time.sleep(600)"))
+        cleanup.extend([who(other), identity_of(command.pid)])
+        instance = await driver.start(launch(DAEMON))
         await until(lambda: said().endswith("\n"))
         escaped = identity_of(int(said()))
-        cleanup.extend([instance.identity, escaped])
-        assert stat_of(escaped.pid).session not in (escaped.pid, instance.identity.pid)
+        cleanup.extend([who(instance), escaped])
+        assert stat_of(escaped.pid).session not in (escaped.pid, who(instance).pid)
         assert await instance.kill(deadline=10) == ()
         assert not is_alive(escaped)
-        assert not is_alive(instance.identity)
+        assert not is_alive(who(instance))
         assert await instance.wait() == Exit(None, signal.SIGKILL)
-        assert is_alive(other.identity)
+        assert is_alive(who(other))
         assert command.poll() is None
         command.kill()
         command.wait()
@@ -331,7 +340,7 @@ def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, sai
 def test_what_outlives_its_program_is_killed_too(launch, said, cleanup):
     async def main():
         code = "import os, time\nif os.fork() == 0:\n print(os.getpid(), flush=True)\n time.sleep(600)\nraise SystemExit(1)"
-        instance = ProcessDriver().start(launch(code))
+        instance = await ProcessDriver().start(launch(code))
         assert await instance.wait() == Exit(1, None)
         await until(lambda: said().endswith("\n"))
         left = identity_of(int(said()))
@@ -356,7 +365,7 @@ def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
                     time.sleep(600)
             time.sleep(600)
         """
-        instance = ProcessDriver().start(launch(code))
+        instance = await ProcessDriver().start(launch(code))
         await until(lambda: "go" in said())
         assert await instance.kill(deadline=20) == ()
         assert _members(instance) == set()
@@ -367,12 +376,12 @@ def test_a_storm_of_forks_is_killed_within_the_deadline(launch, said):
 def test_kill_tells_who_does_not_die(launch, monkeypatch, cleanup):
     # A process that the kernel keeps from dying cannot be had on demand: here the signal is kept from the process.
     async def main():
-        instance = ProcessDriver().start(launch("import time; time.sleep(600)"))
-        cleanup.append(instance.identity)
+        instance = await ProcessDriver().start(launch("import time; time.sleep(600)"))
+        cleanup.append(who(instance))
         with monkeypatch.context() as patch:
             patch.setattr(os, "killpg", lambda *_: None)
             patch.setattr(signal, "pidfd_send_signal", lambda *_: None)
-            assert await instance.kill(deadline=0.1) == (instance.identity.pid,)
+            assert await instance.kill(deadline=0.1) == (who(instance).pid,)
         assert await instance.kill(deadline=10) == ()
 
     asyncio.run(main())
@@ -385,8 +394,8 @@ from dsmt.ports.driver import Launch
 
 async def main():
     driver = ProcessDriver(sys.argv[2])
-    instance = driver.start(msgspec.json.decode(sys.argv[1], type=Launch))
-    sys.stdout.buffer.write(msgspec.json.encode(instance.identity) + b"\\n")
+    instance = await driver.start(msgspec.json.decode(sys.argv[1], type=Launch))
+    sys.stdout.buffer.write(msgspec.json.encode(instance.handle) + b"\\n")
     sys.stdout.flush()
     await asyncio.sleep(600)
 
@@ -414,8 +423,8 @@ def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, 
         await until(lambda: said().endswith("\n"))
         escaped = identity_of(int(said()))
         cleanup.append(escaped)
-        instance = ProcessDriver(str(tmp_path)).adopt(identity)
-        assert instance.identity == identity
+        instance = await ProcessDriver(str(tmp_path)).adopt(handle_of(identity))
+        assert who(instance) == identity
         assert await instance.kill(deadline=10) == ()
         assert not is_alive(identity)
         assert not is_alive(escaped)
@@ -436,7 +445,7 @@ def test_what_an_instance_left_that_died_unwatched_is_found_by_its_container_alo
         await until(lambda: not is_alive(identity))
         assert is_alive(escaped)
         driver, other = ProcessDriver(str(tmp_path)), ProcessDriver(str(tmp_path / "other"))
-        assert driver.adopt(identity) is None
+        assert await driver.adopt(handle_of(identity)) is None
         assert await other.clear(deadline=10) == ()
         assert await ProcessDriver().clear(deadline=10) == ()
         assert is_alive(escaped)
@@ -453,12 +462,12 @@ def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_o
     async def main():
         await until(lambda: said().endswith("\n"))
         escaped = identity_of(int(said()))
-        new = ProcessDriver(str(tmp_path)).start(launch("sleep 60"))
-        cleanup.extend((escaped, new.identity))
+        new = await ProcessDriver(str(tmp_path)).start(launch("sleep 60"))
+        cleanup.extend((escaped, who(new)))
         driver = ProcessDriver(str(tmp_path))
-        assert await driver.clear(deadline=10, spared=(old,)) == ()
+        assert await driver.clear(deadline=10, spared=(handle_of(old),)) == ()
         await new.wait()
-        assert (is_alive(old), is_alive(escaped), is_alive(new.identity)) == (True, True, False)
+        assert (is_alive(old), is_alive(escaped), is_alive(who(new))) == (True, True, False)
 
     asyncio.run(main())
 
@@ -496,12 +505,12 @@ def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch,
             while True:
                 time.sleep(600)
         """
-        instance = driver.start(launch(code))
+        instance = await driver.start(launch(code))
         await until(lambda: "ready" in said())
-        real = instance.identity
+        real = who(instance)
         for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
-            assert driver.adopt(other) is None
-            assert ProcessDriver(str(tmp_path / "other")).adopt(other) is None
+            assert await driver.adopt(handle_of(other)) is None
+            assert await ProcessDriver(str(tmp_path / "other")).adopt(handle_of(other)) is None
             instance.signal(signal.SIGUSR1)
             await until(lambda number=number: said().count("alive") == number)
         assert await instance.kill(deadline=10) == ()
@@ -513,11 +522,11 @@ def test_a_program_that_dies_is_replaced_from_the_same_loop_many_times(launch):
     async def main():
         driver = ProcessDriver()
         program = launch(argv=["sleep", "600"])
-        instance = driver.start(program)
+        instance = await driver.start(program)
         for _ in range(50):
-            os.kill(instance.identity.pid, signal.SIGKILL)
+            os.kill(who(instance).pid, signal.SIGKILL)
             assert await instance.wait() == Exit(None, signal.SIGKILL)
-            instance = driver.start(program)
+            instance = await driver.start(program)
         assert await instance.kill(deadline=10) == ()
 
     before = len(list(Path("/proc/self/fd").iterdir()))

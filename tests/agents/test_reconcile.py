@@ -101,6 +101,7 @@ def at(**about: Any) -> Situation:
         "running": None,
         "installed": ("i1",),
         "configured": "r1",
+        "prepared": "r1",
         "now": 100.0,
     }
     return Situation(**{**told, **about})
@@ -112,6 +113,8 @@ def at(**about: Any) -> Situation:
         (at(), Do.START),
         (at(installed=()), Do.INSTALL),
         (at(configured=""), Do.CONFIGURE),
+        (at(prepared=""), Do.PREPARE),
+        (at(prepared="r2"), Do.PREPARE),
         (at(wanted=None), Do.AWAIT_SPEC),
         (at(wanted=None, duty=Duty.KEEP), Do.REST),
         (at(not_before=101.0), Do.REST),
@@ -158,6 +161,7 @@ SITUATIONS = st.builds(
     running=st.none() | WANTED,
     installed=st.lists(st.sampled_from(["i1", "i2"]), max_size=2).map(tuple),
     configured=st.sampled_from(["", "r1", "r2"]),
+    prepared=st.sampled_from(["", "r1", "r2"]),
     condemned=st.booleans(),
     restart_asked=st.booleans(),
     held=st.booleans(),
@@ -170,13 +174,13 @@ SITUATIONS = st.builds(
 
 
 @given(SITUATIONS)
-def test_nothing_is_started_that_is_not_installed_configured_and_owed(situation: Situation) -> None:
+def test_nothing_is_started_that_is_not_installed_configured_prepared_and_owed(situation: Situation) -> None:
     if next_act(situation) is Do.START:
         assert situation.running is None
         assert situation.duty in (Duty.RUN, Duty.KEEP)
         assert situation.wanted is not None
         assert situation.wanted.install_key in situation.installed
-        assert situation.wanted.run_key == situation.configured
+        assert situation.wanted.run_key == situation.configured == situation.prepared
         assert situation.now >= situation.not_before
 
 

@@ -5,6 +5,7 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from dsmt.event.registry import is_fact, lookup
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Ack, Arrived, Complete, Cursor, Draft, Interest, Level, Start
 from dsmt.ports.check import Result
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.logs import Begun
 from dsmt.ports.processes import Exit, Identity
 from dsmt.simulator.process import SimProcess, current_process
@@ -317,6 +318,14 @@ class Program:
         self.waiters: list[asyncio.Future[Exit]] = []
         self.signals: list[int] = []
 
+    @property
+    def handle(self) -> Handle:
+        return Handle(asdict(self.identity))
+
+    @property
+    def pid(self) -> int:
+        return self.identity.pid
+
     async def wait(self) -> Exit:
         if self.ended is None:
             waiter = asyncio.get_running_loop().create_future()
@@ -360,6 +369,12 @@ class Machine:
         self.held: dict[int, str] = {}
         self.wrong: FailedError | None = None
         self.steps: dict[str, Exit] = {}
+        self.lacking = ""
+        self.prepared: list[Launch] = []
+        self.preparing_s = 0.0
+        self.starting_s = 0.0
+        self.starts = 0
+        """How often a driver was told to start a program, those under way included."""
         self.logs: dict[str, bytes] = {}
 
     @property
@@ -406,15 +421,28 @@ class Driver:
         self.machine = machine
         self.owner = owner
 
-    def start(self, launch: Launch) -> Program:
+    def available(self) -> str:
+        return self.machine.lacking
+
+    async def prepare(self, launch: Launch) -> None:
+        self.machine.prepared.append(launch)
+        await asyncio.sleep(self.machine.preparing_s)
+
+    async def start(self, launch: Launch) -> Program:
+        self.machine.starts += 1
+        if self.machine.starting_s:
+            await asyncio.sleep(self.machine.starting_s)
         return self.machine.start(self.owner, launch)
 
-    def adopt(self, identity: Identity) -> Program | None:
-        return next((p for p in self.machine.alive if p.identity == identity), None)
+    async def adopt(self, handle: Handle) -> Program | None:
+        return next((p for p in self.machine.alive if p.handle == handle), None)
 
-    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
+    async def ended(self, handle: Handle) -> Exit:
+        return await self.machine.ended(Identity(**handle))
+
+    async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:
         for program in self.machine.alive:
-            if program.owner == self.owner and program.identity not in spared:
+            if program.owner == self.owner and program.handle not in spared:
                 await program.kill(deadline=deadline)
         return ()
 
@@ -552,7 +580,6 @@ class Site:
             host=MemoryFiles(self.disk, ""),
             clock=Clock(),
             entropy=self.entropy,
-            ended=self.machine.ended,
             boot=self.machine.boot,
             inherited={"PATH": "/bin", "SECRET": "x"},
         )
@@ -576,7 +603,7 @@ class Site:
         record = load_record(self.files.below(self.slot.directory).read(RECORD))
         assert record is not None
         assert record.process is not None
-        return record.process.pid
+        return int(record.process["pid"])
 
     # what was heard
 

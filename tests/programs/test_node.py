@@ -248,7 +248,7 @@ def test_a_service_survives_the_death_of_everything_around_it(tmp_path: Path) ->
 
             def restarted() -> Any:
                 told = load_record(record.read_bytes())
-                return told is not None and told.process is not None and told.process.pid != program
+                return told is not None and told.process is not None and told.process["pid"] != program
 
             await at.until(restarted, "it was started again without any broker")
             assert at.agent() == agent

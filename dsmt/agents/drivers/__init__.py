@@ -1,16 +1,44 @@
-"""Drivers: the ways to run an instance's program, in one explicit table."""
+"""Drivers: the ways to run an instance's program, bound to the rows of `dsmt.spec.drivers`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from importlib import import_module
+from typing import Final, Protocol, cast
 
-from dsmt.agents.drivers.process import ProcessDriver
-from dsmt.ports.driver import Driver
-from dsmt.system.watch import Ask
+from dsmt.ports.driver import Driver, Handle
+from dsmt.ports.processes import Identity
+from dsmt.spec.drivers import BUILT, DRIVERS
+from dsmt.system.watch import Ask, nobody
 
-DRIVERS: Final[Mapping[str, Callable[[str, Ask], Driver]]] = {"process": ProcessDriver}
-"""Driver by the word of the service file, made as `DRIVERS[word](owner, ask)`.
 
-`owner` is the name that an instance keeps through all its agents; `ask` tells how an adopted one ended.
-"""
+class LocalDriver(Driver, Protocol):
+    """A driver of this machine, whose programs can be ended from outside by who is no agent."""
+
+    def root(self, handle: Handle) -> Identity | None:
+        """The program's own process, dead or alive; None when the handle names none."""
+        ...
+
+
+Make = Callable[[str, Ask], LocalDriver]
+
+
+def _adapter(row: str) -> Make:
+    module, _, name = row.partition(":")
+    return cast("Make", getattr(import_module(module), name))
+
+
+MAKERS: Final[Mapping[str, Make]] = {word: _adapter(DRIVERS[word].adapter) for word in BUILT}
+"""How each driver is made: of `owner`, the directory that an instance keeps through all its agents, and `ask`, which tells
+how a process ended that is no child of ours."""
+
+
+def drivers_of(owner: str, ask: Ask) -> dict[str, LocalDriver]:
+    """The drivers of one container."""
+    return {word: make(owner, ask) for word, make in MAKERS.items()}
+
+
+def root_of(driver: str, handle: Handle | None) -> Identity | None:
+    """The process of a program that an agent has written down, for who ends what the dead have left."""
+    make = MAKERS.get(driver)
+    return None if make is None or handle is None else make("", nobody).root(handle)

@@ -20,9 +20,12 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Final
 
-from dsmt.agents.drivers.limits import Limits
+import msgspec
+
+from dsmt.agents.drivers.descriptors import environment_with, giving, prefix_of
+from dsmt.agents.drivers.limits import Limits, check_program
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import Handle, Launch
 from dsmt.ports.processes import Exit, Identity
 from dsmt.system.failures import failed
 from dsmt.system.procfs import (
@@ -34,7 +37,7 @@ from dsmt.system.procfs import (
 )
 from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
-from dsmt.system.watch import Ask, Watch, nobody, watch
+from dsmt.system.watch import UNSEEN, Ask, Watch, nobody, watch
 
 _WRONG: Final[Mapping[int, str]] = {
     errno.ENOENT: "not found",
@@ -65,9 +68,15 @@ class ProcessInstance:
         self._tree: Tree | None = None
 
     @property
-    def identity(self) -> Identity:
-        """The program's own process."""
-        return self._watch.identity
+    def handle(self) -> Handle:
+        """Its process: the pid with its start time and the boot."""
+        who = self._watch.identity
+        return Handle({"pid": who.pid, "started": who.started, "boot": who.boot})
+
+    @property
+    def pid(self) -> int:
+        """The number of the program's own process."""
+        return self._watch.pid
 
     async def wait(self) -> Exit:
         """Wait for the end of the program's own process."""
@@ -75,14 +84,14 @@ class ProcessInstance:
 
     def signal(self, number: int) -> None:
         """Send a signal to the program's process group; nothing happens when the program is gone."""
-        if self._watch.ended is None and (self._ours or is_alive(self.identity)):
+        if self._watch.ended is None and (self._ours or is_alive(self._watch.identity)):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.identity.pid, number)
+                os.killpg(self.pid, number)
 
     async def kill(self, *, deadline: float) -> tuple[int, ...]:
         """SIGKILL the whole tree and wait until none of it is left; the pids that do not die in time."""
         if self._tree is None:
-            self._tree = Tree(self.identity, self._mark, ours=self._ours)
+            self._tree = Tree(self._watch.identity, self._mark, ours=self._ours)
         return await self._tree.kill(deadline=deadline, root=self._watch)
 
 
@@ -123,8 +132,17 @@ class ProcessDriver:
         """As whom it can run programs: `any`, or this user's names."""
         return users_here()
 
-    def start(self, launch: Launch) -> ProcessInstance:
-        """Start a program; returns when it has exec'd. Raises `FailedError` with a `start.` code."""
+    def available(self) -> str:
+        """Empty: every Linux runs processes."""
+        return ""
+
+    async def prepare(self, launch: Launch) -> None:
+        """Refuse what a plain process cannot have; it sees the whole machine, so nothing is to be mounted."""
+        if launch.image:
+            raise failed("start.driver", driver="process", error=f"a plain process has no image ({launch.image})")
+
+    async def start(self, launch: Launch) -> ProcessInstance:
+        """Start a program; returns when it has exec'd, in the same turn. Raises `FailedError` with a `start.` code."""
         if not self._inherits:
             become_subreaper()
             self._inherits = True
@@ -137,8 +155,11 @@ class ProcessDriver:
         self._orphans.start()
         return ProcessInstance(Watch(pid, descriptor, ask=self._ask), mark, ours=True)
 
-    def adopt(self, identity: Identity) -> ProcessInstance | None:
+    async def adopt(self, handle: Handle) -> ProcessInstance | None:
         """Take over an instance that an earlier agent started; None when it is gone (rule 5)."""
+        identity = self.root(handle)
+        if identity is None:
+            return None
         watched = watch(identity, self._ask) if is_alive(identity) else None
         if watched is None:
             _end_session(identity)
@@ -147,15 +168,28 @@ class ProcessDriver:
         stat = stat_of(identity.pid)
         return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
 
-    async def clear(self, *, deadline: float, spared: Sequence[Identity] = ()) -> tuple[int, ...]:
+    async def ended(self, handle: Handle) -> Exit:
+        """How an instance ended, as the spawner remembers it (rule 4)."""
+        identity = self.root(handle)
+        return UNSEEN if identity is None else await self._ask(identity)
+
+    async def clear(self, *, deadline: float, spared: Sequence[Handle] = ()) -> tuple[int, ...]:
         """SIGKILL all that was started for this owner, and wait for its end; the pids that do not die in time.
 
         What bears the mark of a `spared` program lives on.
         """
         if not self._owner:
             return ()
-        marks = {environment_value(one.pid, MARK) for one in spared if is_alive(one)}
+        living = [one for one in map(self.root, spared) if one is not None and is_alive(one)]
+        marks = {environment_value(one.pid, MARK) for one in living}
         return await kill_owned(self._owner, deadline=deadline, spared=marks)
+
+    def root(self, handle: Handle) -> Identity | None:
+        """The program's own process; None when the handle is none of this driver's."""
+        try:
+            return msgspec.convert(handle, Identity)
+        except msgspec.ValidationError:
+            return None
 
 
 def _end_session(gone: Identity) -> None:
@@ -177,15 +211,18 @@ def _exec(launch: Launch, mark: str, limits: Limits) -> int:
         with contextlib.ExitStack() as logs:
             out = _open_log(launch.stdout, logs, account)
             err = out if launch.stderr == launch.stdout else _open_log(launch.stderr, logs, account)
+            if launch.descriptors:
+                check_program(launch)
             child = subprocess.Popen(
-                (*limits.prepare(launch), *launch.argv),
+                (*limits.prepare(launch), *prefix_of(launch.descriptors), *launch.argv),
                 cwd=launch.directory,
-                env={**environment_of(launch.user), **launch.env, MARK: mark},
+                env={**environment_of(launch.user), **launch.env, **environment_with(launch.descriptors), MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
                 **becoming(account),
+                **giving(launch.descriptors),
             )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise _not_started(launch, error) from error

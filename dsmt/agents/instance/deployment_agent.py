@@ -12,17 +12,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
 from dsmt.agents.instance import commanding
+from dsmt.agents.instance.context import Context
+from dsmt.agents.instance.deciding import FOREVER, Deciding
 from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.failing import Failing
+from dsmt.agents.instance.handover import FOLLOW_S, HandOver
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import EMIT_RATE_S, SETTLE_S, Reporter
-from dsmt.agents.instance.run import Run
+from dsmt.agents.instance.resuming import Resuming
 from dsmt.agents.instance.running import Runner
+from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.steps import Steps
-from dsmt.agents.instance.watching import Watching
+from dsmt.agents.instance.stopping import Stopper
 from dsmt.agents.rules.container import (
     EXIT_GONE,
     EXIT_RECREATE,
@@ -32,7 +38,6 @@ from dsmt.agents.rules.container import (
 )
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.reconcile import (
-    OFFLINE_START_AFTER_S,
     Do,
     Duty,
     Situation,
@@ -44,8 +49,6 @@ from dsmt.event.status import State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
 from dsmt.ports.listening import listen
 
-FOREVER: Final = float("inf")
-
 
 class DeploymentAgent:
     """One agent. `run` returns its exit code; `shutdown` makes it stop its instance and end."""
@@ -55,10 +58,11 @@ class DeploymentAgent:
         self._deps = deps
         self._slot = config.slot
         self._memory = Memory(deps.quick, deps.boot)
-        self._wake = asyncio.Event()
         before = self._memory.last_status(config.node, EMIT_RATE_S)
         self._reporter = Reporter(deps.bus, self._slot, config.node, before, self._memory.note_status)
         self._reporter.trigger = tuple(EventId.parse(one) for one in self._memory.record.trigger)
+        self._present = Present(begins=deps.clock.boottime())
+        context = Context(config, deps, self._memory, self._reporter, self._present)
         installer = Installer(
             files=deps.files,
             artifacts=deps.artifacts,
@@ -67,92 +71,60 @@ class DeploymentAgent:
             clock=deps.clock,
             reporter=self._reporter,
         )
-        self._tasks = Watching(deps, config.address)
+        stopper = Stopper(deps, installer, self._reporter)
+        serving = Serving(config.address, deps.bus, self._memory, self._reporter)
+        self._facts = Facts(config, deps, self._memory, wake=self._present.awake.set)
+        self._deciding = Deciding(deps, self._memory, self._facts, self._present)
+        self._handover = HandOver(self._present, self._memory, serving, stopper)
+        self._failing = Failing(context, serving, self._handover)
         self._runner = Runner(
-            config,
-            deps,
-            self._memory,
-            self._reporter,
-            installer,
-            again=self._plan_to_start,
-            wake=self._wake.set,
-            watch=self._watch,
+            context,
+            deciding=self._deciding,
+            serving=serving,
+            handover=self._handover,
+            stopper=stopper,
+            failing=self._failing,
         )
-        self._facts = Facts(config, deps, self._memory, wake=self._wake.set)
-        self._answers = commanding.LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._runner.output)
-        self._steps = Steps(
-            config=config,
-            deps=deps,
-            memory=self._memory,
-            reporter=self._reporter,
-            installer=installer,
-            runner=self._runner,
-            facts=self._facts,
-        )
+        self._resuming = Resuming(context, serving, self._handover, self._failing, self._runner)
+        self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
+        self._answers = commanding.LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
-        self._closing = False
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
-        self._restart_asked = False
         self._hears = False
         """Whether commands are listened to: from the first attachment on, which tells realm time."""
-        self._begins = deps.clock.boottime()
-        self._background: list[asyncio.Task[None]] = []
-        self._group: asyncio.TaskGroup | None = None
 
     def __repr__(self) -> str:
         return f"<DeploymentAgent {self._slot} on {self._config.node}: {self._reporter.state}>"
 
     def shutdown(self) -> None:
         """Stop the instance, say so, and end with `EXIT_STOPPED`."""
-        self._closing = True
-        self._wake.set()
+        self._present.closing = True
+        self._present.awake.set()
 
     async def run(self) -> int:
         """Be the agent of this container until it ends by itself (rule 5); the exit code."""
         self._deps.files.remove(OUTCOME)
         async with asyncio.TaskGroup() as group:
-            self._group = group
-            await self._runner.resume(self._facts.plan(Duty.KEEP))
+            self._present.tasks.group = group
+            await self._resuming.resume(self._facts.plan(Duty.KEEP))
             self._deps.bus.on_attached(self._attached)
             self._attached()
             interest = Interest(self._facts.patterns, conflate=True)
-            self._start(listen(self._deps.bus, interest, self._take))
-            self._start(self._beat())
+            self._present.tasks.start(listen(self._deps.bus, interest, self._take))
+            self._present.tasks.start(self._beat())
             code = await self._converge()
-            for one in self._background:
-                one.cancel()
-            if self._runner.run is not None:
-                for one in self._runner.run.tasks:
-                    one.cancel()
+            self._present.tasks.end()
         return code
 
-    # -- tasks
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task that lives as long as the agent, or shorter."""
-        if self._group is None:
-            work.close()
-            raise RuntimeError("the agent is not running")
-        made = self._group.create_task(work)
-        self._background = [one for one in self._background if not one.done()]
-        self._background.append(made)
-        return made
-
-    def _watch(self, run: Run) -> None:
-        """See to a new run, or to one with a new health monitor."""
-        if not run.tasks:
-            run.tasks.append(self._start(self._tasks.until_death(run, self._runner.died)))
-        for one in run.tasks[1:]:
-            one.cancel()
-        run.tasks[1:] = [self._start(self._tasks.check(run, self._runner.apply))]
+    # -- what comes
 
     async def _beat(self) -> None:
         """Vouch, note how far the output is, renew and trim, each `EMIT_RATE_S`; the first two also after what was said."""
         await asyncio.sleep(self._deps.entropy.uniform(0.0, SETTLE_S))
         while True:
             self._reporter.beat()
-            self._runner.output.mark(self._deps.bus.now_ms())
+            self._failing.output.mark(self._deps.bus.now_ms())
             try:
                 async with asyncio.timeout(EMIT_RATE_S):
                     await self._reporter.said.wait()
@@ -160,18 +132,18 @@ class DeploymentAgent:
                 self._reporter.renew_facts()
             except TimeoutError:
                 self._reporter.renew()
-                run = self._runner.run
+                run = self._present.run
                 if run is not None and run.plan is not None:
-                    self._runner.output.trim(run.plan.component.logs)
+                    self._failing.output.trim(run.plan.component.logs)
 
     def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed):
                 if self._facts.take(signed):
-                    self._wake.set()
+                    self._present.awake.set()
             case Complete(cursor, whole):
-                self._begins = 0.0
-                self._wake.set()
+                self._present.begins = 0.0
+                self._present.awake.set()
                 if not whole or self._store not in ("", cursor.store):
                     self._reporter.again()
                 self._store = cursor.store
@@ -188,7 +160,7 @@ class DeploymentAgent:
             self._hears = True
             since = self._deps.bus.now_ms() - commanding.LONGEST_TTL_MS
             interest = Interest((self._slot.command_topic,), start=Start.HISTORY, since=since)
-            self._start(listen(self._deps.bus, interest, self._take_command))
+            self._present.tasks.start(listen(self._deps.bus, interest, self._take_command))
 
     def _take_command(self, delivery: Delivery) -> None:
         if isinstance(delivery, Arrived):
@@ -209,7 +181,7 @@ class DeploymentAgent:
             return
         if command.verb == "LOGS":
             self._memory.save(commands=commanding.remembered(record, command))
-            self._start(self._answers.answer(command, cause))
+            self._present.tasks.start(self._answers.answer(command, cause))
             return
         self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
         self._reporter.trigger = (cause,)
@@ -217,87 +189,40 @@ class DeploymentAgent:
             case "STOP":
                 self._memory.save(held=self._facts.generation)
             case "START" | "RETRY" | "UPDATE":
-                self._forget_failures()
+                self._failing.forget()
             case "RESTART":
-                self._forget_failures()
-                self._restart_asked = self._runner.run is not None
+                self._failing.forget()
+                self._present.restart_asked = self._present.run is not None
             case "APPCONFIG":
-                self._forget_failures()
+                self._failing.forget()
                 self._memory.save(step="reinstall")
-                self._restart_asked = self._runner.run is not None
+                self._present.restart_asked = self._present.run is not None
             case "UNINSTALL":
                 self._memory.save(held=self._facts.generation, installed=(), configured="")
         self._reporter.note(last_command=command.id)
-        self._wake.set()
-
-    def _forget_failures(self) -> None:
-        """Its cause may have changed: try now."""
-        self._runner.supervision.cause_changed()
-        self._memory.save(held=0, finished=False, step="", not_before_s=0.0, history=self._runner.supervision.history)
-
-    # -- deciding
-
-    def _situation(self) -> Situation:
-        record, run = self._memory.record, self._runner.run
-        owed = self._facts.owed()
-        plan = self._facts.plan(owed.duty)
-        not_before = record.not_before_s
-        if self._memory.rebooted and run is None and self._begins:
-            not_before = max(not_before, self._begins + OFFLINE_START_AFTER_S)
-        return Situation(
-            duty=owed.duty,
-            wanted=None if plan is None else plan.wanted,
-            running=None if run is None else run.wanted,
-            installed=record.installed,
-            configured=record.configured,
-            condemned=run is not None and run.condemned is not None,
-            restart_asked=self._restart_asked,
-            outgoing=self._runner.handover.wanted,
-            ready=run is not None and run.health.serves,
-            overlaps=plan is not None and plan.component.overlaps,
-            held=record.held != 0 and record.held == self._facts.generation,
-            finished=record.finished,
-            reinstall=record.step == "reinstall",
-            recreate=record.step == "recreate",
-            not_before=not_before,
-            now=self._deps.clock.boottime(),
-        )
-
-    def _plan_to_start(self) -> Plan | None:
-        """The plan to start now, if a start is what is due; for the handler of a death."""
-        at = self._situation()
-        return self._facts.plan(at.duty) if next_act(at) is Do.START and not self._closing else None
-
-    def _due(self, at: Situation) -> float:
-        """Seconds until something is due by itself."""
-        waits = [FOREVER]
-        if at.running is None or at.not_before > at.now:
-            waits.append(at.not_before - at.now if at.not_before > at.now else FOREVER)
-        until_ms = self._facts.owed().until_ms
-        if until_ms is not None:
-            waits.append((until_ms - self._deps.bus.now_ms()) / 1000)
-        return min(waits)
+        self._present.awake.set()
 
     # -- acting
 
     async def _converge(self) -> int:  # noqa: C901, PLR0912 - an act a line
         """Do the next act until one of them ends the agent (rule 3)."""
         while True:
-            self._wake.clear()
-            if self._closing:
+            self._present.awake.clear()
+            await self._present.begun()
+            if self._present.closing:
                 await self._runner.stop(generation=self._facts.generation)
                 await self._settle(2.0)
                 return EXIT_STOPPED
             self._obey()
             self._seek_spec()
-            at = self._situation()
+            at = self._deciding.situation()
             plan = self._facts.plan(at.duty)
             match next_act(at):
                 case Do.LEAVE:
                     if await self._leave():
                         return EXIT_GONE
                 case Do.RECREATE:
-                    await self._runner.handover.end()
+                    await self._handover.end()
                     self._end_with("recreate")
                     return EXIT_RECREATE
                 case Do.STOP:
@@ -306,13 +231,12 @@ class DeploymentAgent:
                 case Do.FAIL:
                     await self._runner.fail()
                 case Do.RESTART:
-                    self._restart_asked = False
+                    self._present.restart_asked = False
                     await self._runner.stop(generation=self._facts.generation, before=False)
                 case Do.HAND_OVER:
                     self._runner.hand_over()
                 case Do.RETIRE if plan is not None:
-                    if await self._runner.handover.retire(lambda: self._situation().ready):
-                        self._steps.tidy(plan)
+                    await self._retire(plan)
                 case Do.TAKE_BACK:
                     await self._runner.take_back()
                 case Do.TAKE_OVER if plan is not None:
@@ -321,8 +245,10 @@ class DeploymentAgent:
                     await self._guarded(Do.INSTALL, plan, self._steps.install(plan))
                 case Do.CONFIGURE if plan is not None:
                     await self._guarded(Do.CONFIGURE, plan, self._steps.configure(plan))
+                case Do.PREPARE if plan is not None:
+                    await self._guarded(Do.PREPARE, plan, self._steps.prepare(plan))
                 case Do.START if plan is not None:
-                    self._steps.launch(plan)
+                    await self._steps.launch(plan)
                 case Do.AWAIT_SPEC:
                     self._reporter.tell(State.REQUESTED, generation=self._facts.generation, pid=None)
                     await self._rest(at)
@@ -340,7 +266,7 @@ class DeploymentAgent:
         if self._facts.owed().duty is Duty.KEEP:
             return
         self._reporter.trigger = (self._facts.cause,)
-        self._forget_failures()
+        self._failing.forget()
         revision, trigger = self._facts.revision, self._reporter.trigger_ids()
         self._memory.save(epoch=epoch, generation=generation, revision=revision, trigger=trigger)
 
@@ -352,32 +278,38 @@ class DeploymentAgent:
             self._seeking = None
         if wanted is None or self._seeking is not None:
             return
-        self._seeking = (wanted, self._start(self._facts.find_spec(wanted)))
+        self._seeking = (wanted, self._present.tasks.start(self._facts.find_spec(wanted)))
 
     async def _rest(self, at: Situation) -> None:
         """Wait until something changes or is due."""
-        due = min(self._due(at), self._runner.note_good())
+        due = min(self._deciding.wait_s(at), self._failing.good_in_s())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due == FOREVER else max(0.0, due)):
-                await self._wake.wait()
+                await self._present.awake.wait()
 
     async def _guarded(self, act: Do, plan: Plan, work: Coroutine[Any, Any, None]) -> None:
         """Do something long, and let go of it when it is not what is due any more."""
-        task = self._start(work)
+        task = self._present.tasks.start(work)
         while not task.done():
-            self._wake.clear()
-            waiting = self._start(self._until_awake())
+            self._present.awake.clear()
+            waiting = self._present.tasks.start(self._until_awake())
             await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            at = self._situation()
-            if self._closing or next_act(at) is not act or self._facts.plan(at.duty) != plan:
+            if not self._deciding.is_due(act, plan):
                 break
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
 
+    async def _retire(self, plan: Plan) -> None:
+        """Stop the copy before, if what runs is still ready when readers have followed."""
+        await asyncio.sleep(FOLLOW_S)
+        if self._deciding.situation().ready:
+            await self._handover.end()
+            self._steps.tidy(plan)
+
     async def _until_awake(self) -> None:
-        await self._wake.wait()
+        await self._present.awake.wait()
 
     async def _leave(self) -> bool:
         """Leave, and have that acknowledged; False when a newer fact wants it here again."""
@@ -393,9 +325,9 @@ class DeploymentAgent:
 
     async def _settle(self, patience_s: float | None) -> bool:
         """Wait until what was said last is acknowledged; False when something else is due, or patience ends."""
-        settled = self._start(self._reporter.settled())
-        self._wake.clear()
-        waiting = self._start(self._until_awake())
+        settled = self._present.tasks.start(self._reporter.settled())
+        self._present.awake.clear()
+        waiting = self._present.tasks.start(self._until_awake())
         waits = (settled,) if patience_s is not None else (settled, waiting)
         await asyncio.wait(waits, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         done = settled.done()

@@ -11,45 +11,34 @@ Rule 3: who hands over is on disk, and whom the new one is: an agent that was ki
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Final
 
-from dsmt.agents.instance import stopping
-from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.memory import Memory
-from dsmt.agents.instance.reporting import Reporter
-from dsmt.agents.instance.run import Run
+from dsmt.agents.instance.present import Present, Run
 from dsmt.agents.instance.serving import Serving
-from dsmt.agents.rules.container import Outgoing, Process
-from dsmt.agents.rules.reconcile import Wanted
+from dsmt.agents.instance.stopping import Stopper
+from dsmt.agents.rules.container import Outgoing
 
 FOLLOW_S: Final = 1.0
 
 
 class HandOver:
-    """The old copy while there is one: `run`."""
+    """What is done with the old copy, while there is one (`Present.old`)."""
 
-    def __init__(self, memory: Memory, serving: Serving, installer: Installer, reporter: Reporter) -> None:
-        self.run: Run | None = None
+    def __init__(self, present: Present, memory: Memory, serving: Serving, stopper: Stopper) -> None:
+        self._present = present
         self._memory = memory
         self._serving = serving
-        self._installer = installer
-        self._reporter = reporter
-
-    @property
-    def wanted(self) -> Wanted | None:
-        """What the old copy runs under; None when there is none."""
-        return None if self.run is None else self.run.wanted
+        self._stopper = stopper
 
     def begin(self, run: Run) -> None:
         """Let a run go, which goes on and stays served."""
-        for one in run.tasks[1:]:
-            one.cancel()
-        self.run = run
-        identity, record = run.instance.identity, self._memory.record
+        self.resume(run)
+        record = self._memory.record
+        if run.instance is None:
+            return
         old = Outgoing(
-            process=Process(identity.pid, identity.started, identity.boot),
+            process=run.instance.handle,
             ports=record.ports,
             driver=record.driver,
             run_key=run.wanted.run_key,
@@ -63,50 +52,39 @@ class HandOver:
 
     def resume(self, run: Run) -> None:
         """Take over the old copy that an earlier agent has let go (rule 3)."""
-        for one in run.tasks[1:]:
-            one.cancel()
-        self.run = run
+        run.unchecked()
+        self._present.old = run
 
-    def died(self, run: Run) -> bool:
-        """Whether it was the old copy that ended by itself: it is served no more."""
-        if run is not self.run:
-            return False
-        self.run = None
+    def died(self) -> None:
+        """The old copy has ended by itself: it is served no more."""
+        self._present.old = None
         self._memory.save(outgoing=None)
         self._serving.let_go("the copy before has ended")
-        return True
-
-    async def retire(self, is_ready: Callable[[], bool]) -> bool:
-        """Stop the old copy, whose successor is served now; whether it was stopped: not if that is ready no more."""
-        await asyncio.sleep(FOLLOW_S)
-        if not is_ready():
-            return False
-        await self.end()
-        return True
 
     def serve_again(self) -> None:
         """The new copy, which may have been served already, is not ready any more: the old one is, if there is one."""
         kept = self._memory.record.outgoing
-        if self.run is not None and kept is not None:
-            self._serving.go_back(kept.ports, self.run.wanted.generation)
+        old = self._present.old
+        if old is not None and kept is not None:
+            self._serving.go_back(kept.ports, old.wanted.generation)
 
     async def end(self) -> None:
         """Stop the old copy, if there is one."""
-        run = self.run
+        run = self._present.old
         if run is None:
             return
         run.silence()
         self._serving.let_go("it is being stopped")
-        await stopping.end(run.instance, run.plan, run.site, installer=self._installer, reporter=self._reporter)
-        self.run = None
+        await self._stopper.stop(run)
+        self._present.old = None
         self._memory.save(outgoing=None)
 
     def take_back(self) -> Run | None:
         """The old copy, which is the instance again."""
-        run, kept = self.run, self._memory.record.outgoing
+        run, kept = self._present.old, self._memory.record.outgoing
         if run is None or kept is None:
             return None
-        self.run = None
+        self._present.old = None
         self._memory.save(
             outgoing=None,
             process=kept.process,

@@ -13,7 +13,8 @@ from typing import Final
 
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
-from dsmt.agents.rules.launching import Plan, Site, refused, working_directory
+from dsmt.agents.rules.launching import Plan, Site, mounts_of, working_directory
+from dsmt.agents.shared.dependencies import prepared
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.reason import REASONS, reason
 from dsmt.ports.artifacts import Artifacts
@@ -125,19 +126,21 @@ class Installer:
 
     async def command(self, argv: tuple[str, ...], plan: Plan, site: Site, *, log: str, timeout_s: float) -> Exit | None:
         """Run a command to its end, and end what it left; None when it took too long. Raises `FailedError`."""
-        driver = self._drivers.get(plan.component.driver)
-        if driver is None:
-            raise refused(plan.component.driver, "this node has no such driver")
         place = working_directory(plan.component, site.directory) if log != "install" else site.directory
         path = self._logs.path(log)
-        instance = driver.start(Launch(argv, place, site.env, path, path, user=plan.component.user or ""))
+        user, image, mounts = plan.component.user or "", plan.component.image or "", mounts_of(site.directory, site.values)
+        launch = Launch(argv, place, site.env, path, path, user=user, image=image, mounts=mounts)
+        instance = None
         try:
             async with asyncio.timeout(timeout_s):
+                driver = await prepared(self._drivers, plan.component.driver, launch)
+                instance = await driver.start(launch)
                 return await instance.wait()
         except TimeoutError:
             return None
         finally:
-            await instance.kill(deadline=KILL_S)
+            if instance is not None:
+                await instance.kill(deadline=KILL_S)
 
 
 def _unreachable(url: str, error: str) -> FailedError:

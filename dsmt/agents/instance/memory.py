@@ -81,7 +81,7 @@ class Memory:
         self.note(state=status.state, attempt=status.attempt, since_ms=status.since_ms)
 
     def last_status(self, node: str, emit_rate_s: float) -> Status | None:
-        """The status that was said last, as far as the record knows; what runs is in no earlier state."""
+        """The status that was said last, as far as the record knows, without a pid; what runs is in no earlier state."""
         record = self.record
         state = record.state
         if record.process is not None:
@@ -96,7 +96,6 @@ class Memory:
             attempt=record.attempt,
             since_ms=record.since_ms,
             emit_rate_s=emit_rate_s,
-            pid=None if record.process is None else record.process.pid,
             restarts=record.restarts,
             last_exit=record.last_exit,
             last_command=record.last_command,

@@ -106,10 +106,10 @@ class Reporter:
             Draft(self._slot.on("progress", self._node), to_data(told), subject=str(self._slot), cause=self.trigger)
         )
 
-    def again(self) -> None:
-        """Say every fact once more (rule 2)."""
+    def again(self, **about: Any) -> None:
+        """Say every fact once more (rule 2); `about` is what is known anew of the status."""
         now_ms = self._bus.now_ms()
-        for status in self.monitor.again(now_ms):
+        for status in self.monitor.again(now_ms, **about):
             self._last = self._say_status(status, self.trigger)
         for topic, (draft, _) in list(self._facts.items()):
             self._facts[topic] = (draft, now_ms)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 
 from dsmt.agents.instance.choosing_ports import choose_ports
+from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.facts import Facts
+from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.installing import Installer
-from dsmt.agents.instance.memory import Memory
-from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.instance.running import Runner
-from dsmt.agents.rules.container import FILES, SPEC, AgentConfig
+from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import Plan, Site
-from dsmt.agents.shared.dependencies import Dependencies, site_of
+from dsmt.agents.shared.dependencies import site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
 
@@ -20,62 +20,64 @@ from dsmt.event.status import State
 class Steps:
     """The steps of one instance. Each may be cut off at any await, and is then done again from its beginning."""
 
-    def __init__(
-        self,
-        *,
-        config: AgentConfig,
-        deps: Dependencies,
-        memory: Memory,
-        reporter: Reporter,
-        installer: Installer,
-        runner: Runner,
-        facts: Facts,
-    ) -> None:
-        self._config = config
-        self._deps = deps
-        self._memory = memory
-        self._reporter = reporter
+    def __init__(self, context: Context, installer: Installer, failing: Failing, runner: Runner, facts: Facts) -> None:
+        self._config = context.config
+        self._deps = context.deps
+        self._memory = context.memory
+        self._reporter = context.reporter
+        self._present = context.present
         self._installer = installer
+        self._failing = failing
         self._runner = runner
         self._facts = facts
 
     async def install(self, plan: Plan) -> None:
         """Install into a directory of its own; what runs is not touched. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
-        self._runner.supervision.policy = plan.component.restart
+        self._failing.supervision.policy = plan.component.restart
         key = plan.wanted.install_key
         try:
-            self._choose_ports(plan, occupied=self._runner.run is not None)
+            self._choose_ports(plan, occupied=self._present.run is not None)
+            self._present.prepared = ""
             before = tuple(one for one in self._memory.record.installed if one != key)
             self._memory.save(installed=before, configured="")
             await self._installer.install(plan, self._site(plan))
             self._memory.save(installed=(*before, key), step="")
         except FailedError as error:
-            self._runner.failed(error)
+            self._failing.failed(error)
 
     async def configure(self, plan: Plan) -> None:
         """Write the files and configure, with the ports it will have. A failure is told and supervised."""
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
-        self._runner.supervision.policy = plan.component.restart
+        self._failing.supervision.policy = plan.component.restart
         try:
             self._choose_ports(plan, occupied=False)
+            self._present.prepared = ""
             await self._installer.configure(plan, self._site(plan))
             self._memory.save(configured=plan.wanted.run_key)
         except FailedError as error:
-            self._runner.failed(error)
+            self._failing.failed(error)
 
-    def launch(self, plan: Plan) -> None:
+    async def prepare(self, plan: Plan) -> None:
+        """Have its driver make ready what it needs. A failure is told and supervised."""
+        self._failing.supervision.policy = plan.component.restart
+        try:
+            await self._runner.prepare(plan)
+        except FailedError as error:
+            self._failing.failed(error)
+
+    async def launch(self, plan: Plan) -> None:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
-        self._runner.supervision.policy = plan.component.restart
+        self._failing.supervision.policy = plan.component.restart
         try:
             if self._choose_ports(plan, occupied=False):
                 self._memory.save(configured="")
                 return
-            self._runner.start(plan)
+            await self._runner.start(plan)
         except FailedError as error:
-            self._runner.failed(error)
+            self._failing.failed(error)
             return
-        if self._runner.handover.run is None:
+        if self._present.old is None:
             self.tidy(plan)
 
     def tidy(self, plan: Plan) -> None:

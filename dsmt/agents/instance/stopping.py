@@ -1,78 +1,110 @@
-"""Stopping: how a run is ended on purpose (docs/reference/service-file.md, `stop`).
+"""Stopping: what `dsmt.agents.rules.life` wants done to end a run (docs/reference/service-file.md, `stop`).
 
-Rule 1: wait `delay` with the endpoint withdrawn, ask by command, signal, wait `grace`, kill the whole tree.
-Rule 2: what no record names is swept up by its mark alone, and at once: nobody knows how it wants to be asked.
-Rule 3: both return when nothing is left; what does not die is told, and tried again each `STUCK_S`.
+Rule 1: what no record names is swept up by its mark alone, and at once: nobody knows how it wants to be asked.
+Rule 2: both return when nothing is left; what does not die is told, and tried again each `STUCK_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 from dsmt.agents.instance.installing import Installer
+from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.reporting import Reporter
 from dsmt.agents.rules.endings import words
 from dsmt.agents.rules.launching import Plan, Site
+from dsmt.agents.rules.life import STUCK_S, Ask, Effect, Failed, Kill, Signal, State, Stays, Way
+from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.errors import FailedError
 from dsmt.event.reason import Reason
-from dsmt.ports.driver import Driver, Instance
-from dsmt.ports.processes import Exit, Identity
+from dsmt.ports.driver import Handle, Instance
+from dsmt.ports.processes import Exit
 from dsmt.spec.placeholders import expand
 
 KILL_S: Final = 5.0
-STUCK_S: Final = 10.0
-UNKNOWN_GRACE_S: Final = 10.0
-"""The grace of what runs while its spec is not known."""
+UNKNOWN: Final = Way(0.0, asks=False, signal=signal.SIGTERM, grace_s=10.0)
+"""How what runs is ended while its spec is not known."""
 
 
-async def end(
-    instance: Instance, plan: Plan | None, site: Site | None, *, installer: Installer, reporter: Reporter
-) -> tuple[Exit, Reason | None]:
-    """End a run; how its program ended, and a reason when it had to be killed."""
-    grace = UNKNOWN_GRACE_S if plan is None else plan.component.stop.grace_s
-    number = signal.SIGTERM if plan is None else signal.Signals[plan.component.stop.signal]
-    if plan is not None and plan.component.stop.delay_s:
-        await asyncio.sleep(plan.component.stop.delay_s)
-    if plan is not None and site is not None:
-        await _ask(plan, site, installer, reporter)
-    instance.signal(number)
-    why = None
-    try:
-        async with asyncio.timeout(grace):
-            await instance.wait()
-    except TimeoutError:
-        why = reporter.why("stop.killed", grace=words(grace))
-    await _until_dead(instance.kill, reporter)
-    return await instance.wait(), why
+def way_of(run: Run) -> Way:
+    """How a run wants to be ended."""
+    if run.plan is None:
+        return UNKNOWN
+    policy = run.plan.component.stop
+    asks = policy.command is not None and run.site is not None
+    return Way(policy.delay_s, asks=asks, signal=signal.Signals[policy.signal], grace_s=policy.grace_s)
 
 
-async def sweep(drivers: Mapping[str, Driver], reporter: Reporter, spared: Sequence[Identity] = ()) -> None:
-    """Kill all that earlier agents have left running and no record names (rule 2); the `spared` programs live on."""
-    for driver in drivers.values():
-        await _until_dead(partial(driver.clear, spared=spared), reporter)
+class Stopper:
+    """Ends runs."""
 
+    def __init__(self, deps: Dependencies, installer: Installer, reporter: Reporter) -> None:
+        self._deps = deps
+        self._installer = installer
+        self._reporter = reporter
 
-class _Kill(Protocol):
-    async def __call__(self, *, deadline: float) -> tuple[int, ...]: ...
+    async def stop(self, run: Run) -> tuple[Exit, Reason | None]:
+        """End a run that is not wanted; how its program ended, and a reason when it had to be killed."""
+        return await self.end(run, run.life.stop(way_of(run), self._deps.clock.boottime()))
 
+    async def end(self, run: Run, effects: Sequence[Effect]) -> tuple[Exit, Reason | None]:
+        """Do what the life of a run wants until it is over."""
+        life, instance, left = run.life, run.instance, list(effects)
+        if instance is None:
+            return Exit(None, None), None
+        while life.state is not State.ENDED:
+            left += await (self._do(left.pop(0), run, instance) if left else self._wait(run, instance))
+        grace = way_of(run).grace_s
+        why = self._reporter.why("stop.killed", grace=words(grace)) if life.overdue else None
+        return await instance.wait(), why
 
-async def _until_dead(kill: _Kill, reporter: Reporter) -> None:
-    while stuck := await kill(deadline=KILL_S):
-        reporter.note(reason=reporter.why("stop.stuck", pid=stuck[0], state="D"))
-        await asyncio.sleep(STUCK_S)
+    async def _do(self, effect: Effect, run: Run, instance: Instance) -> Sequence[Effect]:
+        life, clock = run.life, self._deps.clock
+        match effect:
+            case Ask():
+                await self._ask(run.plan, run.site)
+                return life.answered(clock.boottime())
+            case Signal(number):
+                instance.signal(number)
+            case Kill():
+                return life.killed(await instance.kill(deadline=KILL_S), clock.boottime())
+            case Stays(pid):
+                self._reporter.note(reason=self._reporter.why("stop.stuck", pid=pid, state="D"))
+            case Failed():
+                pass  # told by who failed it
+        return ()
 
+    async def _wait(self, run: Run, instance: Instance) -> Sequence[Effect]:
+        """Wait for what is next: the end of the program, once it was signalled, or the time."""
+        life, clock = run.life, self._deps.clock
+        left = max(0.0, (life.due or 0.0) - clock.boottime())
+        if life.state is not State.SIGNALLED:
+            await asyncio.sleep(left)
+            return life.timer(clock.boottime())
+        try:
+            async with asyncio.timeout(left):
+                await instance.wait()
+        except TimeoutError:
+            return life.timer(clock.boottime())
+        return life.exit(clock.boottime(), jitter=0.0)
 
-async def _ask(plan: Plan, site: Site, installer: Installer, reporter: Reporter) -> None:
-    """Run the stop command, if there is one; the signal follows whatever it does."""
-    policy = plan.component.stop
-    if policy.command is None:
-        return
-    argv = tuple(expand(word, site.values) for word in policy.command)
-    try:
-        await installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
-    except FailedError as error:
-        reporter.note(reason=reporter.why_failed(error))
+    async def sweep(self, spared: Sequence[Handle] = ()) -> None:
+        """Kill all that earlier agents have left running and no record names (rule 1); the `spared` programs live on."""
+        for driver in self._deps.drivers.values():
+            while stuck := await driver.clear(deadline=KILL_S, spared=spared):
+                self._reporter.note(reason=self._reporter.why("stop.stuck", pid=stuck[0], state="D"))
+                await asyncio.sleep(STUCK_S)
+
+    async def _ask(self, plan: Plan | None, site: Site | None) -> None:
+        """Run the stop command; the signal follows whatever it does."""
+        if plan is None or site is None:
+            return
+        policy = plan.component.stop
+        argv = tuple(expand(word, site.values) for word in policy.command or ())
+        try:
+            await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
+        except FailedError as error:
+            self._reporter.note(reason=self._reporter.why_failed(error))

@@ -261,8 +261,7 @@ class ContainerKeeper:
         raw = self._files.read(c.PROCESS)
         if raw is not None:
             with contextlib.suppress(msgspec.DecodeError):
-                told = msgspec.json.decode(raw, type=c.Process)
-                return Identity(told.pid, told.started, told.boot)
+                return msgspec.json.decode(raw, type=Identity)
         return None
 
     def _find(self) -> Process | None:
@@ -284,9 +283,8 @@ class ContainerKeeper:
                 break
             except TransportError:
                 await asyncio.sleep(backoff.failed())
-        who = process.identity
         try:
-            self._files.write(c.PROCESS, msgspec.json.encode(c.Process(who.pid, who.started, who.boot)))
+            self._files.write(c.PROCESS, msgspec.json.encode(process.identity))
         except FailedError:  # the disk is full: it runs all the same, and the spawner knows it
             self._files.remove(c.PROCESS)
         return process
@@ -361,8 +359,7 @@ class ContainerKeeper:
         record = c.load_record(self._files.read(c.RECORD))
         driver = None if record is None else drivers.get(record.driver)
         if driver is not None and record is not None and record.process is not None:
-            one = record.process
-            instance = driver.adopt(Identity(one.pid, one.started, one.boot))
+            instance = await driver.adopt(record.process)
             if instance is not None:
                 await instance.kill(deadline=KILL_S)
         for driver in drivers.values():

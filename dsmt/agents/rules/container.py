@@ -31,6 +31,7 @@ from dsmt.event.codec import canonical
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import Layer, State
+from dsmt.ports.driver import Handle
 
 EXIT_GONE: Final = 0
 """The agent has stopped, uninstalled and said so: its container can go."""
@@ -168,18 +169,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Process(msgspec.Struct, frozen=True):
-    """A process for ever: `dsmt.ports.processes.Identity` as a record."""
-
-    pid: int
-    started: int
-    boot: str
-
-
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The copy that is still served while its successor starts, and its ports: all that takes it over or back."""
 
-    process: Process
+    process: Handle
     ports: dict[str, int]
     driver: str = ""
     run_key: str = ""
@@ -192,9 +185,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent must know of its instance after it was killed. Times `_s` are boot-time seconds of `boot`.
 
-    `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, with `run_key`,
-    `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its health;
-    `check` is by which checks it was ready last (`launching.check_key`), empty while it was by none.
+    `epoch` and `generation` are those of the slot fact that was obeyed. `process` is what runs, in words of its `driver`,
+    with `run_key`, `install_key`, `run_generation` and `run_restart` it was started under; `ready` and `started` are its
+    health; `check` is by which checks it was ready last (`launching.check_key`), empty while it was by none.
     `installed` are the keys of complete installations. `held` is the generation in which a STOP command came, 0 for none.
     """
 
@@ -205,7 +198,7 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: State | None = None
     attempt: int = 0
     since_ms: int = 0
-    process: Process | None = None
+    process: Handle | None = None
     outgoing: Outgoing | None = None
     driver: str = ""
     run_key: str = ""

@@ -13,7 +13,7 @@ from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.reconcile import Wanted
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
-from dsmt.ports.driver import Launch
+from dsmt.ports.driver import Launch, Mount
 from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.placeholders import expand
 from dsmt.spec.records import ComponentSpec, FromFile, HealthSpec, ServiceSpec
@@ -146,7 +146,14 @@ def launch_of(
         stderr=stderr,
         limits=limits,
         user=component.user or "",
+        image=component.image or "",
+        mounts=mounts_of(directory, values),
     )
+
+
+def mounts_of(directory: str, values: Mapping[str, str]) -> tuple[Mount, ...]:
+    """What an instance's program and steps may write to: its directory, and its data."""
+    return tuple(Mount(path, writable=True) for path in (directory, values.get("data")) if path)
 
 
 def check_key(health: HealthSpec | None, values: Mapping[str, str]) -> str:

@@ -114,6 +114,8 @@ class Situation:
     running: Wanted | None
     installed: tuple[str, ...]
     configured: str
+    prepared: str = ""
+    """The run key that its driver has made all ready for, as far as this agent knows."""
     condemned: bool = False
     """What runs is to be ended as failed: not live, or not ready in time."""
     restart_asked: bool = False
@@ -139,6 +141,8 @@ class Do(StrEnum):
     AWAIT_SPEC = "await_spec"
     INSTALL = "install"
     CONFIGURE = "configure"
+    PREPARE = "prepare"
+    """Have the driver make ready what the start needs."""
     START = "start"
     STOP = "stop"
     """Stop, and stay stopped."""
@@ -181,7 +185,9 @@ def next_act(at: Situation) -> Do:  # noqa: C901, PLR0911 - an order of preceden
         return Do.RECREATE
     if at.wanted.install_key not in at.installed or ((at.reinstall or at.recreate) and not _is_in_use(at, at.wanted)):
         return Do.INSTALL
-    return Do.START if at.configured == at.wanted.run_key else Do.CONFIGURE
+    if at.configured != at.wanted.run_key:
+        return Do.CONFIGURE
+    return Do.START if at.prepared == at.wanted.run_key else Do.PREPARE
 
 
 def _is_in_use(at: Situation, wanted: Wanted) -> bool:

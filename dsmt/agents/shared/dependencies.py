@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.rules.launching import Plan, Site, environment, launch_of, values_of
+from dsmt.agents.rules.launching import Plan, Site, environment, launch_of, refused, values_of
 from dsmt.ports.artifacts import Artifacts
 from dsmt.ports.bus import Bus
 from dsmt.ports.check import Checks
@@ -26,8 +26,8 @@ class Dependencies:
     """Everything an agent touches.
 
     `files` is its container's directory; `quick` the same place, without the cost of surviving a power cut; `data` the
-    node's data root; `host` the whole machine, of which only files named by `env` are read. `ended` tells how a process
-    ended that is no child of this one. `inherited` is the environment from which `inherit_env` picks.
+    node's data root; `host` the whole machine, of which only files named by `env` are read. `inherited` is the environment
+    from which `inherit_env` picks.
     """
 
     bus: Bus
@@ -42,7 +42,6 @@ class Dependencies:
     host: Files
     clock: Clock
     entropy: Entropy
-    ended: Callable[[Identity], Awaitable[Exit]]
     boot: str
     inherited: Mapping[str, str]
 
@@ -66,6 +65,24 @@ class NodeSurroundings:
     entropy: Entropy
     ended: Callable[[Identity], Awaitable[Exit]]
     boot: str
+
+
+def driver_of(drivers: Mapping[str, Driver], word: str) -> Driver:
+    """The driver of this name. Raises `FailedError` (`start.driver`) when there is none here."""
+    driver = drivers.get(word)
+    if driver is None:
+        raise refused(word, "this node has no such driver")
+    return driver
+
+
+async def prepared(drivers: Mapping[str, Driver], word: str, launch: Launch) -> Driver:
+    """The driver of this name, with all that a launch needs. Raises `FailedError`, also when it can run nothing here."""
+    driver = driver_of(drivers, word)
+    why = driver.available()
+    if why:
+        raise refused(word, why)
+    await driver.prepare(launch)
+    return driver
 
 
 def site_of(plan: Plan, config: AgentConfig, deps: Dependencies, ports: Mapping[str, int]) -> Site:

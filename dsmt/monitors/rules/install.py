@@ -96,10 +96,12 @@ class InstallMonitor:
         self.status, self._said_ms = told, now_ms
         return [told]
 
-    def again(self, now_ms: int) -> list[Status]:
-        """Say the present status once more: to a broker that may not have it."""
-        self._said_ms = now_ms
-        return [] if self.status is None else [self.status]
+    def again(self, now_ms: int, **about: Any) -> list[Status]:
+        """Say the present status once more, with what is known anew `about` it: to a broker that may not have it."""
+        if self.status is None:
+            return []
+        self.status, self._said_ms = msgspec.structs.replace(self.status, **about), now_ms
+        return [self.status]
 
     def renew(self, now_ms: int) -> list[Status]:
         """Say it once more if half of its time to live has passed; what is gone is left to die."""

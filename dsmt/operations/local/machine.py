@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, TransportError
@@ -288,8 +287,9 @@ class _Parts:
         for container in self.containers():
             path = container / RECORD
             record = load_record(path.read_bytes() if path.exists() else None)
-            if record is not None and record.process is not None:
-                found.append(msgspec.convert(msgspec.to_builtins(record.process), Identity))
+            root = None if record is None else root_of(record.driver, record.process)
+            if root is not None:
+                found.append(root)
         return found
 
     def all(self) -> list[Identity]:

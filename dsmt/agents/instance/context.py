@@ -1,0 +1,22 @@
+"""Context: what every part of one agent stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.present import Present
+from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.rules.container import AgentConfig
+from dsmt.agents.shared.dependencies import Dependencies
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What it is told, what it touches, what it remembers, how it speaks, and what is so now."""
+
+    config: AgentConfig
+    deps: Dependencies
+    memory: Memory
+    reporter: Reporter
+    present: Present

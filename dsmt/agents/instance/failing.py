@@ -1,0 +1,156 @@
+"""Failing: what is written down and said when a run, a start or a step has failed, by what supervision has decided."""
+
+from __future__ import annotations
+
+from math import inf
+
+from dsmt.agents.instance.context import Context
+from dsmt.agents.instance.handover import HandOver
+from dsmt.agents.instance.output import Output
+from dsmt.agents.instance.present import Run
+from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules import endings
+from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
+from dsmt.errors import FailedError
+from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
+from dsmt.event.reason import Reason
+from dsmt.event.status import State
+from dsmt.ports.processes import Exit
+
+UNSEEN = Exit(None, None)
+
+
+class Failing:
+    """The failures of one instance, and what of its runs was good."""
+
+    def __init__(self, context: Context, serving: Serving, handover: HandOver) -> None:
+        self.supervision = Supervision(UNKNOWN_POLICY, context.memory.record.history)
+        self.output = Output(context.deps.logs, context.memory)
+        self._deps = context.deps
+        self._memory = context.memory
+        self._reporter = context.reporter
+        self._present = context.present
+        self._serving = serving
+        self._handover = handover
+
+    def jitter(self) -> float:
+        """By how much a delay is moved."""
+        return self._deps.entropy.uniform(-JITTER, JITTER)
+
+    def forget(self) -> None:
+        """The cause of what has failed may have changed: it is tried now."""
+        self.supervision.cause_changed()
+        self._memory.save(held=0, finished=False, step="", not_before_s=0.0, history=self.supervision.history)
+
+    def failed(self, error: FailedError) -> None:
+        """An installation or a start has failed; supervision says when it is tried again."""
+        now = self._deps.clock.boottime()
+        if self._present.run is not None:
+            self.note_good(self._present.run)
+        verdict = self.supervision.failed(now, jitter=self.jitter())
+        self.note(verdict, now)
+        self.tell_error(error, verdict)
+
+    def tell_error(self, error: FailedError, verdict: Verdict) -> None:
+        """Say why something did not work, and what comes next."""
+        why = self._reporter.why_failed(error)
+        self.tell(why, verdict, endings.last_exit(UNSEEN, 0.0, why, self._deps.bus.now_ms()))
+
+    def rebooted(self) -> None:
+        """What ran has ended with its machine; that is no failure of its own."""
+        record, now_ms = self._memory.record, self._deps.bus.now_ms()
+        why = self._reporter.why("node.rebooted", time=f"boot {self._deps.boot[:8]}")
+        told = endings.last_exit(UNSEEN, 0.0, why, now_ms)
+        verdict = Again("restart", 0.0, 0, self.supervision.tries)
+        self.note(verdict, self._deps.clock.boottime(), counts=False)
+        self._memory.note(process=None, generation=record.generation)
+        self.tell(why, verdict, told)
+
+    def gone(self, ended: Exit) -> None:
+        """What ran has ended while no agent was there."""
+        now, record = self._deps.clock.boottime(), self._memory.record
+        ran = max(0.0, now - record.began_s)
+        why = self.why(ended, ran, started=record.started, turned=False, watched=False)
+        verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
+        self.note(verdict, now)
+        self._memory.note(process=None)
+        self.tell(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
+
+    def why(self, ended: Exit, ran_s: float, *, started: bool, turned: bool, watched: bool = True) -> Reason:
+        """Why a program has ended; `turned` says that the next one writes already."""
+        code, fields = endings.ending(ended, ran_s, started=started, watched=watched)
+        return self._reporter.why(code, last_output=self.output.last_words(turned=turned), **fields)
+
+    def note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
+        """Have the record say what supervision has decided; what is tried again counts as a restart."""
+        step, delay_s, _ = endings.follows(verdict)
+        self._memory.note(
+            history=self.supervision.history,
+            finished=isinstance(verdict, Finished),
+            step=step if step in ("reinstall", "recreate") else "",
+            not_before_s=now + (delay_s or 0.0),
+            restarts=self._memory.record.restarts + (1 if counts and delay_s is not None else 0),
+        )
+
+    def tell(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
+        """Say that it failed and what comes next, and write that down; what runs on is not withdrawn.
+
+        `generation` is that of the run that failed, if it was a run.
+        """
+        step, delay_s, parked = endings.follows(verdict)
+        why = self._as_flapping(why, verdict)
+        record, run = self._memory.record, self._present.run
+        runs_on = run is not None and run.condemned is None and run.health.serves
+        if not runs_on:
+            self._serving.withdraw("it has failed")
+            self._handover.serve_again()
+        self._reporter.tell(
+            State.FAILED,
+            why=endings.with_step(why, step),
+            generation=record.generation if generation is None else generation,
+            revision=record.revision,
+            pid=run.pid if run is not None and (runs_on or run.condemned is not None) else None,
+            restarts=record.restarts,
+            restarts_recent=self.supervision.recent(self._deps.clock.boottime()),
+            failures=self.supervision.history.failures,
+            next_try_ms=None if delay_s is None else self._deps.bus.now_ms() + int(delay_s * 1000),
+            parked=parked,
+            last_exit=last,
+            last_command=record.last_command,
+            good=record.good,
+        )
+        self._memory.save_soon(last_exit=last, ready=record.ready and runs_on, trigger=self._reporter.trigger_ids())
+
+    def _as_flapping(self, why: Reason, verdict: Verdict) -> Reason:
+        """The reason as it is told once nothing more is tried soon."""
+        if isinstance(verdict, Finished):
+            return self._reporter.left_alone(why)
+        if isinstance(verdict, Again) or not endings.is_flapping(why):
+            return why
+        return self._reporter.why(
+            "run.flapping",
+            n=verdict.failures,
+            time=endings.words(verdict.span_s),
+            when=f"in {endings.words(verdict.retry_s)}",
+            cause="its spec or its node",
+            last_output=why.last_output,
+            exit_code=why.exit_code,
+            signal=why.signal,
+        )
+
+    def good_in_s(self) -> float:
+        """Write down the present revision as soon as it is good; in how many seconds it may be."""
+        return inf if self._present.run is None else self.note_good(self._present.run)
+
+    def note_good(self, run: Run) -> float:
+        """Remember the revision of a run that has been ready for long enough; in how many seconds it may be."""
+        since, plan = self.supervision.healthy_since, run.plan
+        if since is None or plan is None:
+            return inf
+        began = since if plan.component.health is not None else run.began
+        due = began + plan.component.update.healthy_after_s - self._deps.clock.boottime()
+        good = Good(spec=plan.spec, revision=plan.revision)
+        if due <= 0 and self._memory.record.good != good:
+            self._memory.save_soon(good=good)
+        return inf if due <= 0 else due

@@ -1,0 +1,123 @@
+"""Resuming: what an agent does first: take over what an earlier one left running, and end what no record names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.agents.instance.context import Context
+from dsmt.agents.instance.failing import UNSEEN, Failing
+from dsmt.agents.instance.handover import HandOver
+from dsmt.agents.instance.present import Run
+from dsmt.agents.instance.running import Runner
+from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules.container import Outgoing
+from dsmt.agents.rules.launching import Plan
+from dsmt.agents.rules.life import Life, State
+from dsmt.agents.rules.reconcile import Wanted
+from dsmt.monitors.rules.health import HealthMonitor
+from dsmt.ports.driver import Handle, Instance
+from dsmt.ports.processes import Exit
+
+UNKNOWN_HEALTHY_AFTER_S: Final = 10.0
+
+
+class Resuming:
+    """What was left of one instance, and what becomes of it."""
+
+    def __init__(self, context: Context, serving: Serving, handover: HandOver, failing: Failing, runner: Runner) -> None:
+        self._deps = context.deps
+        self._memory = context.memory
+        self._reporter = context.reporter
+        self._present = context.present
+        self._serving = serving
+        self._handover = handover
+        self._failing = failing
+        self._runner = runner
+
+    async def resume(self, plan: Plan | None) -> None:
+        """Take over what lives, and tell what is gone. `plan` is what was obeyed last."""
+        record = self._memory.record
+        before = record.process
+        if plan is not None and before is not None:
+            self._failing.supervision.policy = plan.component.restart
+        if self._memory.rebooted:
+            self._memory.note(outgoing=None)
+            if before is not None:
+                self._failing.rebooted()
+            return
+        if record.outgoing is not None:
+            await self._resume_old(record.outgoing)
+        instance = await self._found(before, record.driver)
+        if instance is not None:
+            self._adopt(instance, plan)
+        elif not self._memory.fresh:
+            await self._runner.sweep()
+            if before is not None:
+                self._failing.gone(await self._ended(before, record.driver))
+        if record.outgoing is not None:
+            self._serve_old()
+
+    def _serve_old(self) -> None:
+        """Serve the copy before, unless its successor is ready."""
+        run = self._present.run
+        if run is None or not run.health.is_ready:
+            if self._present.old is None:
+                self._serving.absent("the copy before has ended")
+            self._handover.serve_again()
+
+    async def _found(self, handle: Handle | None, driver: str) -> Instance | None:
+        """What an earlier agent started, if it lives."""
+        known = self._deps.drivers.get(driver)
+        return None if known is None or handle is None else await known.adopt(handle)
+
+    async def _ended(self, handle: Handle, driver: str) -> Exit:
+        """How what an earlier agent started has ended."""
+        known = self._deps.drivers.get(driver)
+        return UNSEEN if known is None else await known.ended(handle)
+
+    async def _resume_old(self, old: Outgoing) -> None:
+        """Take over the copy that an earlier agent has let go, if it lives."""
+        instance = await self._found(old.process, old.driver)
+        if instance is None:
+            self._memory.save(outgoing=None)
+            return
+        wanted = Wanted(old.install_key, old.run_key, old.run_generation, old.run_restart)
+        run = self._run(instance, wanted, old.began_s, self._monitor(None, resumed=True))
+        self._runner.watch(run)
+        self._handover.resume(run)
+
+    def _adopt(self, instance: Instance, plan: Plan | None) -> None:
+        record = self._memory.record
+        wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+        same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
+        run = self._run(instance, wanted, record.began_s, self._monitor(None, resumed=record.ready))
+        self._present.run = run
+        if same is not None:
+            self._runner.give_plan(run, same)
+            self._present.prepared = same.wanted.run_key
+        anew = run.check != "" and record.check not in ("", run.check)
+        run.health = self._monitor(same, resumed=record.ready if record.started else None, anew=anew)
+        run.life = self._life(run.health)
+        self._reporter.again(pid=instance.pid)
+        if run.health.is_ready:
+            run.life.ready(record.began_s)
+            self._serving.ready(check="none", evidence="it was ready when its agent ended")
+        elif run.health.serves:
+            self._serving.go_on()
+        self._runner.begin_checks(run)
+
+    def _run(self, instance: Instance, wanted: Wanted, began: float, health: HealthMonitor) -> Run:
+        run = Run(self._life(health), wanted, began, health, instance)
+        run.begun.set()
+        return run
+
+    def _life(self, health: HealthMonitor) -> Life:
+        """The life of what runs already."""
+        running = State.READY if health.is_ready else State.RUNNING
+        return Life(self._failing.supervision, running if health.started else State.STARTED)
+
+    def _monitor(self, plan: Plan | None, *, resumed: bool | None, anew: bool = False) -> HealthMonitor:
+        component = None if plan is None else plan.component
+        after = UNKNOWN_HEALTHY_AFTER_S if component is None else component.update.healthy_after_s
+        spec, now = None if component is None else component.health, self._deps.clock.boottime()
+        return HealthMonitor(spec, healthy_after_s=after, now=now, resumed=resumed, anew=anew)

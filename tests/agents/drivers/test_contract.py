@@ -1,0 +1,110 @@
+"""Every driver keeps the port's contract: those of the registry with real programs, and the simulator's."""
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import dsmt
+from dsmt.agents.drivers import MAKERS
+from dsmt.ports.driver import Launch, Mount
+from dsmt.simulator.host import Host
+from dsmt.simulator.programs import FAILS, Habits, SimDriver
+from dsmt.simulator.rng import Stream
+from dsmt.simulator.run import run as simulate
+from dsmt.spec.drivers import BUILT, DRIVERS
+from dsmt.system.procfs import become_subreaper
+from dsmt.system.watch import nobody
+
+from .contract import EVERY, REAL
+
+SCRIPTS = {
+    "stays": "trap 'exit 0' TERM; echo ready; sleep 600 & wait",
+    "fails": "exit 1",
+    "stubborn": "trap '' TERM; echo ready; while :; do sleep 1; done",
+}
+
+
+class Real:
+    """A driver of the registry, with programs of `sh`."""
+
+    def __init__(self, word, place, env):
+        self.kinds = frozenset({"real"}) | ({"contained"} if DRIVERS[word].contains else set())
+        self._make, self._place, self._env = MAKERS[word], place, env
+        self._launches = 0
+        (place / "files").mkdir()
+        become_subreaper()
+
+    def run(self, main):
+        asyncio.run(main)
+
+    def driver(self, container="one"):
+        return self._make(str(self._place / container), nobody)
+
+    def launch(self, what):
+        self._launches += 1
+        return Launch(
+            argv=("/bin/sh", "-c", SCRIPTS.get(what, what)),
+            directory=str(self._place / "files"),
+            env={"PATH": os.environ["PATH"], **self._env},
+            stdout=str(self._place / f"out{self._launches}"),
+            stderr=str(self._place / f"err{self._launches}"),
+            mounts=(Mount(str(self._place / "files"), writable=True),),
+        )
+
+    def ready(self, launch):
+        return "ready" in Path(launch.stdout).read_text()
+
+
+class Simulated:
+    """The simulator's driver, whose programs do what its habits say."""
+
+    kinds: frozenset[str] = frozenset()
+
+    def __init__(self):
+        self._host = None
+        self._stubborn = 0.0
+
+    def run(self, main):
+        simulate(main)
+
+    def driver(self, container="one"):
+        if self._host is None:
+            self._host = Host(asyncio.get_running_loop(), "n1", "10.0.0.1", Stream(7), [])
+        return SimDriver(self._host, container, Habits(life_s=1e9, stubborn=self._stubborn))
+
+    def launch(self, what):
+        self._stubborn = 1.0 if what == "stubborn" else 0.0
+        return Launch((what, FAILS) if what == "fails" else (what,), "/d", {"DSMT_INSTANCE": what}, "o", "e")
+
+    def ready(self, launch):
+        return True
+
+
+@pytest.fixture(params=[*BUILT, "simulator"])
+def at(request, tmp_path, leaves_nothing):
+    return Simulated() if request.param == "simulator" else Real(request.param, tmp_path, leaves_nothing)
+
+
+@pytest.mark.parametrize("holds", EVERY, ids=lambda one: one.__name__)
+def test_every_driver(holds, at):
+    at.run(holds(at))
+
+
+@pytest.mark.parametrize("holds", REAL, ids=lambda one: one.__name__)
+def test_every_driver_of_programs_that_really_run(holds, at):
+    if "real" not in at.kinds:
+        pytest.skip("its programs are not real")
+    at.run(holds(at))
+
+
+def test_no_agent_names_a_process_of_an_instance():
+    rooms = [Path(dsmt.__file__).parent / "agents" / room for room in ("instance", "rules")]
+    named = [path for room in rooms for path in room.glob("*.py") if re.search(r"\bIdentity\b(?!`)", path.read_text())]
+    assert named == [], "a handle is its driver's own"
+
+
+def test_each_built_row_of_the_registry_is_a_driver_and_no_other_is():
+    assert tuple(MAKERS) == BUILT == tuple(word for word, row in DRIVERS.items() if row.adapter)
