@@ -48,6 +48,7 @@ from dsmt.ports.bus import (
     Emission,
     Interest,
     Notice,
+    Reattached,
     Subscription,
 )
 from dsmt.ports.clock import Clock
@@ -145,8 +146,8 @@ class ControllerRunner:
                 case Bookmark(cursor=cursor, whole=whole, token=token):
                     if not self._reached(cursor, token, now, whole=whole):
                         return False
-                case Notice(type="dsmt.notice.reconnected", fields=fields):
-                    self._attached(str(fields["broker"]), str(fields["store"]), now)
+                case Reattached(broker=broker, store=store):
+                    self._attached(broker, store, now)
                 case Notice():
                     pass
         return True

@@ -3,7 +3,7 @@
 Rule 1: a topic that no row takes cannot be published.
 Rule 2: `owner` names the one source that may write an owned topic; `roles` the kinds of source that may write a
     shared one.
-Rule 3: grants, the validator's schema, fact order, time to live, level of acknowledgement and budget follow from the row.
+Rule 3: grants, the validator's schema, fact order, time to live and budget follow from the row.
 Rule 4: `<name>` stands for one level, `<name/>` for all that are left.
 """
 

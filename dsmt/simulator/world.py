@@ -99,11 +99,13 @@ class World:
         self.net.by_address[address] = host
         return host
 
-    def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> TappedClient:
+    def client(
+        self, process: HostProcess, identity: Identity, *, kept: Files | None = None, trust: TrustStore | None = None
+    ) -> TappedClient:
         """A connection to the realm for a process."""
         client = TappedClient(
             identity=identity,
-            trust=self.trust(),
+            trust=trust or self.trust(),
             brokers=self.brokers,
             network=SimNetwork(self.fabric, process),
             clock=process.host.clock,

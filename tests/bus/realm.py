@@ -30,7 +30,7 @@ from dsmt.event.hlc import hlc
 from dsmt.event.records import Slot, to_data
 from dsmt.event.registry import lookup
 from dsmt.operations.local.home import free_port
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice, Reattached
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
@@ -119,6 +119,10 @@ class Reading:
     @property
     def notices(self) -> list[Notice]:
         return [one for one in self.all if isinstance(one, Notice)]
+
+    @property
+    def reattached(self) -> list[Reattached]:
+        return [one for one in self.all if isinstance(one, Reattached)]
 
     @property
     def completes(self) -> list[Complete]:

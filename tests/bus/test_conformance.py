@@ -45,11 +45,25 @@ async def test_events_arrive_once_and_in_order(r: TestRealm):
 async def test_an_acknowledgement_says_what_was_reached_and_where(r: TestRealm):
     broker = await r.broker()
     alice = await r.client("operator/alice")
-    ack = await alice.publish(user(1), level=Level.SAFE)
+    ack = await alice.publish(user(1), level=Level.STORED)
     assert (ack.level, ack.copies, ack.synced, ack.cursor.store) == (Level.STORED, 1, False, broker._store.identity)
     later = await alice.publish(user(2))
     assert later.cursor.row > ack.cursor.row > 0
     assert abs(later.cursor.time_ms - time.time() * 1000) < 60_000
+
+
+@scenario
+async def test_more_than_a_bus_gives_is_refused_when_it_is_asked_and_nothing_is_said(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        with pytest.raises(RefusedError) as refused:
+            alice.emit(user(1), level=Level.SAFE)
+        assert refused.value.code == "bus.level"
+        await alice.publish(user(2))
+        await got.until(lambda g: g.arrived)
+        assert numbers(got) == [2]
+        assert got.types() == []
 
 
 @scenario
@@ -325,7 +339,8 @@ async def test_a_subscription_survives_a_restart_of_the_broker_without_a_gap(r: 
             alice.emit(user(n))
         await got.until(lambda g: len(g.arrived) >= 200)
         assert numbers(got) == list(range(200))
-        assert set(got.types()) == {"reconnected"}
+        assert got.types() == []
+        assert len(got.reattached) == 1
         await folded.until(lambda g: numbers(g)[-1:] == [199])
 
 
@@ -358,7 +373,8 @@ async def test_a_reader_goes_on_by_time_when_the_broker_has_another_store(r: Tes
             await alice.publish(user(n))
         await got.until(lambda g: len(g.arrived) == 7)
         assert numbers(got) == list(range(6))
-        assert set(got.types()) == {"reconnected"}
+        assert got.types() == []
+        assert len(got.reattached) == 1
         await alice.publish(Draft("user/f", {"n": 2}, version=2))
         await folded.until(lambda g: numbers(g, "user/f")[-1:] == [2])
 
@@ -881,7 +897,6 @@ def test_a_client_whose_wall_clock_is_hours_wrong_speaks_in_realm_time(network_k
         await emission.acknowledged()
         assert abs(emission.signed.event.time_ms - time.time() * 1000) < 5_000
         assert abs(alice.now_ms() - time.time() * 1000) < 5_000
-        assert abs(alice.clock_offset_s - hours * 3600) < 5
         async with reading(bob, "user/", start=Start.HISTORY) as got:
             assert len(got.arrived) == 1
 

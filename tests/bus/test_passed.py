@@ -70,12 +70,12 @@ async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_anot
         second = await r.client(AGENT, identity=new)
         await asyncio.wait_for(second.publish(Draft(TOPIC, status(2))), 10)
         await until(lambda: attempts(got) == [1, 2])
-        assert controller.trust.names(old.key.key_id) == [AGENT]
+        assert controller._trust.names(old.key.key_id) == [AGENT]
         while broker._store.trim(int(time.time() * 1000) + WEEKS_MS):
             pass
         await until(lambda: not broker._trust.names(old.key.key_id))
-        await until(lambda: not controller.trust.names(old.key.key_id))
-        assert controller.trust.names(new.key.key_id) == [AGENT]
+        await until(lambda: not controller._trust.names(old.key.key_id))
+        assert controller._trust.names(new.key.key_id) == [AGENT]
         assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates()}
         assert counted._kept["node/n1"] == {signed.raw for signed in new.chain}
 
@@ -93,9 +93,9 @@ async def test_what_came_over_an_earlier_link_is_forgotten_too_and_who_comes_aga
         lost = controller.attachment
         broker._disconnect(broker._names[controller.source].peer)
         await until(lambda: controller.attached and controller.attachment > lost)
-        assert controller.trust.names(agent.key.key_id) == [AGENT]
+        assert controller._trust.names(agent.key.key_id) == [AGENT]
         broker._trust.forget(agent.key.key_id, AGENT)
-        await until(lambda: not controller.trust.names(agent.key.key_id))
+        await until(lambda: not controller._trust.names(agent.key.key_id))
         broker._trust.add_all([signed.raw for signed in agent.chain])
         raw.send(f.Publish(), pen.write(TOPIC, status(2)).raw)
         await until(lambda: attempts(got) == [1, 2])

@@ -16,7 +16,7 @@ from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.early import Early
 from dsmt.controllers.offering import Offering
-from dsmt.ports.bus import Complete, Notice
+from dsmt.ports.bus import Complete, Reattached
 from dsmt.simulator.members import SimBroker
 from tests.simulator.planting import caught
 
@@ -37,7 +37,7 @@ def absence_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(self: Any, delivery: Any) -> None:
         known = self.__dict__.setdefault("known", set())
         match delivery:
-            case Notice(type="dsmt.notice.reconnected"):
+            case Reattached():
                 known.clear()
             case Complete():
                 for keeper in self._keepers.values():

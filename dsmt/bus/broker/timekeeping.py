@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dsmt.bus.broker.wholeness import EARLY_S
-from dsmt.bus.rules.broker_time import FAR_MS, BrokerTime, accepted
+from dsmt.bus.rules.broker_time import BrokerTime, accepted
+from dsmt.event.hlc import FAR_MS
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Row, Store
 

@@ -35,7 +35,7 @@ from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventEr
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ack, Draft, HistoryPage, Interest, Level
+from dsmt.ports.bus import Ability, Ack, Capabilities, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -52,6 +52,8 @@ ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
 KNOWN_AT_ONCE: Final = 256
 INCARNATION_FILE: Final = "incarnation"
+CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
+"""One broker holds what it acknowledges: another copy of it there is not."""
 
 
 class BusClient:
@@ -92,9 +94,9 @@ class BusClient:
         self._heard = 0.0
         self._lag = 0.0
         self._store = self._lost_broker = ""
+        self.can = CAN
         self.broker = ""
         self.refusal: RefusedError | None = None
-        """Why the last attachment was refused, until one succeeds."""
         self._log = Logger(source=identity.name)
         self._asked: Signer = (b"", "")
         """Up to whom it has asked about certificates."""
@@ -116,24 +118,9 @@ class BusClient:
         return self._attached.is_set()
 
     @property
-    def identity(self) -> Identity:
-        """Who this is."""
-        return self._identity
-
-    @property
-    def trust(self) -> TrustStore:
-        """What this process knows about who may say what."""
-        return self._trust
-
-    @property
     def attachment(self) -> int:
         """The number of the last attachment; 0 before the first."""
         return self._attachment
-
-    @property
-    def clock_offset_s(self) -> float:
-        """The machine's wall clock minus realm time, in seconds."""
-        return (self._clock.wall_ms() - self.now_ms()) / 1000
 
     async def wait_attached(self) -> None:
         """Wait until a broker holds our attachment."""
@@ -147,7 +134,7 @@ class BusClient:
         """Sign and send, without waiting. Raises `InputError` when the draft is not valid for its topic."""
         if self._reads:
             raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
-        del level  # a lone broker stores everything before it answers, which is what any level asks at most
+        self.can.check_level(level)
         replaces = None if draft.replaces is None else followed(draft.replaces)
         version, epoch = draft.version, draft.epoch
         if replaces is not None:

@@ -40,7 +40,7 @@ Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Token = Annotated[bytes, Meta(max_length=16)]
 Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
-Level = Literal["spooled", "stored", "safe"]
+Level = Literal["stored", "safe"]
 Closing = Literal["lost", "trimmed", "more"]
 """What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
 

@@ -13,11 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dsmt.bus.client.client import BusClient
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.sight import Sight, short
-from dsmt.ports.bus import Arrived, Complete, Interest, Notice
+from dsmt.ports.bus import Arrived, Bus, Complete, Interest, Notice
 from dsmt.view import View
 
 Found = TypeVar("Found")
@@ -34,7 +33,7 @@ class Seen:
 class Watch:
     """What was seen since the watch began, live events only, and the view of all facts."""
 
-    def __init__(self, bus: BusClient) -> None:
+    def __init__(self, bus: Bus) -> None:
         self.view = View()
         self.seen: list[Seen] = []
         self.gaps: list[Notice] = []
@@ -84,7 +83,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(bus: BusClient) -> AsyncIterator[Watch]:
+async def watching(bus: Bus) -> AsyncIterator[Watch]:
     """Watch the realm for the length of a block; it begins with all retained facts in the view."""
     watch = Watch(bus)
     task = asyncio.create_task(watch.follow())

@@ -6,10 +6,9 @@ from typing import Final
 
 import msgspec
 
-from dsmt.bus.rules.broker_time import FAR_MS
-from dsmt.bus.rules.realm_time import PULL
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.records import ClockWord, to_data
 from dsmt.operations.read.sight import look, patience
 from dsmt.operations.words.times import span
