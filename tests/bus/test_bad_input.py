@@ -355,7 +355,7 @@ def test_nothing_is_done_for_who_is_not_attached(network_kind, tmp_path, frame):
         told, _ = await raw.next(f.Refused)
         assert told.code == "bus.order"
         await raw.closed()
-        assert not list(broker._deliveries._router.all())
+        assert not list(broker._fan_out._router.all())
 
     refused(network_kind, tmp_path)
 
@@ -369,7 +369,7 @@ async def test_credit_cannot_be_made_up(r: TestRealm):
     raw.send(f.Consumed(id=1, count=2**60))
     raw.send(f.Time(sent=1.0))
     await raw.next(f.TimeIs)
-    assert all(s.credit <= 4 * 1024 * 1024 for s in broker._deliveries._router.all())
+    assert all(s.credit <= 4 * 1024 * 1024 for s in broker._fan_out._router.all())
 
 
 @scenario
@@ -413,7 +413,7 @@ async def test_who_does_not_attach_in_time_is_closed(r: TestRealm):
 async def test_a_broker_that_lies_is_not_believed(r: TestRealm):
     broker = await r.broker()
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
-    send = broker._deliveries._send
+    send = broker._fan_out._send
 
     def lying(session, frame, parts):
         if isinstance(frame, f.Deliver):
@@ -421,7 +421,7 @@ async def test_a_broker_that_lies_is_not_believed(r: TestRealm):
         return send(session, frame, parts)
 
     async with reading(bob, "user/", start=Start.LIVE) as got:
-        broker._deliveries._send = lying
+        broker._fan_out._send = lying
         await alice.publish(Draft("user/t", {"n": "truth!"}))
         await got.until(lambda g: g.notices)
         assert got.arrived == []

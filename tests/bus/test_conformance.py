@@ -430,7 +430,7 @@ async def test_a_lost_row_is_noticed_and_the_gap_is_closed(r: TestRealm):
 async def test_what_is_missing_on_the_way_is_asked_for_and_nobody_notices(r: TestRealm):
     broker = await r.broker()
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
-    send, dropped = broker._deliveries._send, []
+    send, dropped = broker._fan_out._send, []
     async with reading(bob, "user/", start=Start.LIVE) as got:
         await alice.publish(user(0))
         await got.until(lambda g: g.arrived)
@@ -441,7 +441,7 @@ async def test_what_is_missing_on_the_way_is_asked_for_and_nobody_notices(r: Tes
                 return True
             return send(session, frame, parts)
 
-        broker._deliveries._send = lossy
+        broker._fan_out._send = lossy
         await alice.publish(user(1))
         await alice.publish(user(2))
         await alice.publish(user(3))
@@ -605,7 +605,7 @@ async def test_a_heartbeat_vouches_for_everything_said_before_it(r: TestRealm):
         node.heartbeat("node/n1/heartbeat", 1.0)
         await got.until(lambda g: g.of("node/n1/heartbeat"))
         beat = got.of("node/n1/heartbeat")[0]
-        incarnation = node._publisher.speaker.incarnation
+        incarnation = node._publisher.signer.incarnation
         assert (beat["incarnation"], beat["sequence"]) == (incarnation, 13)  # 12 statuses after dsmt.source.started
 
 
@@ -707,7 +707,7 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_ends_with_the_newest(netw
             await got.until(lambda g: numbers(g, "user/big")[-1:] == [1200])
             waiting = sum(size for _, size in stuck._queue)
             assert waiting <= 4 * 1024 * 1024, "the credit bounds what waits for a reader"
-            held = [s for s in broker._deliveries._router.all() if not s.live]
+            held = [s for s in broker._fan_out._router.all() if not s.live]
             assert len(held) == 1
             seen = []
             async for batch in stuck:

@@ -135,14 +135,14 @@ async def _killed_while_publishing(r: TestRealm, broker: KilledBroker, kills: in
             await asyncio.gather(*tasks)
         for some in publishers.emissions:
             for emission in some:
-                if emission.saying.version is None:
+                if emission.pending.version is None:
                     await emission.acknowledged()
         for number, some in enumerate(publishers.emissions):
-            expected = [e.saying.data["n"] for e in some if e.saying.topic == f"user/p{number}/s"]
+            expected = [e.pending.data["n"] for e in some if e.pending.topic == f"user/p{number}/s"]
             await got.until(lambda g, n=number, e=expected: len(g.of(f"user/p{n}/s")) >= len(e), 60)
             assert [d["n"] for d in got.of(f"user/p{number}/s")] == expected, "each once, and in order"
         assert got.types() == []
-        newest = {e.saying.topic: e.saying.data["n"] for some in publishers.emissions for e in some if e.saying.version}
+        newest = {e.pending.topic: e.pending.data["n"] for some in publishers.emissions for e in some if e.pending.version}
         await folded.until(lambda g: {t: g.of(t)[-1]["n"] for t in newest if g.of(t)} == newest, 60)
     broker.kill()
     await asyncio.to_thread(_check_store, broker, publishers)

@@ -52,7 +52,7 @@ def publisher(r: TestRealm, name: str, *others: str) -> Publisher:
 
 
 async def said(made: Publisher, topic: str, **more: int) -> ClientEmission:
-    emission = ClientEmission(made.speaker.saying(topic, {}, **more))
+    emission = ClientEmission(made.signer.pending(topic, {}, **more))
     made.say(emission)
     await asyncio.sleep(0)
     return emission
@@ -67,7 +67,7 @@ async def test_what_was_refused_under_one_incarnation_is_not_declared_in_the_cha
     made.refused(refused.id, RefusedError("trust.denied", "no", next="ask"))
     await said(made, "user/f", version=1)
     made.attached(None)
-    assert made.speaker.incarnation > refused.id.incarnation
+    assert made.signer.incarnation > refused.id.incarnation
     again = await said(made, "user/t")
     assert again.signed is not None
     assert again.signed.event.declares is None
@@ -83,7 +83,7 @@ async def test_what_is_refused_late_of_an_earlier_incarnation_is_not_declared_in
     made.attached(None)
     attached(made)
     assert kept[2].id is not None
-    assert made.speaker.incarnation > kept[2].id.incarnation
+    assert made.signer.incarnation > kept[2].id.incarnation
     made.refused(kept[2].id, RefusedError("trust.denied", "no", next="ask"))
     again = await said(made, "user/t")
     assert again.signed is not None

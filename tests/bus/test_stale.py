@@ -43,7 +43,7 @@ async def test_what_was_not_acknowledged_when_the_link_was_lost_is_not_said_agai
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
     first = alice.emit(Draft("user/f", {"n": 1}, version=1))
     await first.acknowledged()
-    before = alice._publisher.speaker.incarnation
+    before = alice._publisher.signer.incarnation
     came: list[object] = []
     broker._store_published = came.extend  # it dies between what came and its commit
     lost = alice.emit(Draft("user/f", {"n": 2}, replaces=first))

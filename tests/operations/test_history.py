@@ -294,7 +294,7 @@ def trim(broker: Broker, now_ms: int) -> None:
     for at in (now_ms, now_ms + 3_700_000, now_ms + 3_700_001):
         while broker._store.trim(at):
             pass
-    broker._witness.trimmed()
+    broker._reporter.trimmed()
     broker._commit()
 
 

@@ -125,12 +125,12 @@ class Broker:
         self._ingest = Ingest(
             identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation(), was=self._was
         )
-        self._witness = BrokerReporter(Self(identity.name, config.pid, config.version), store, self._ingest, now)
-        self._deliveries = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
+        self._reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self._ingest, now)
+        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
         self._requests = Requests(
             store,
             clock,
-            deliveries=self._deliveries,
+            fan_out=self._fan_out,
             ingest=self._ingest,
             admission=self._admission,
             depot=self._depot,
@@ -188,11 +188,11 @@ class Broker:
         while rows := self._store.rows(after, 1000, winners_only=True):
             after = rows[-1].row
             for row in rows:
-                self._witness.restore(row, now, now_ms)
+                self._reporter.restore(row, now, now_ms)
             self._obey_revocations(rows)
-        self._witness.started()
-        self._witness.trimmed()
-        self._witness.stats(lag=0.0, sessions=0, address=self.address)
+        self._reporter.started()
+        self._reporter.trimmed()
+        self._reporter.stats(lag=0.0, sessions=0, address=self.address)
         self._commit()
 
     def _whole(self) -> bool:
@@ -304,7 +304,7 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
-        if not session.reads and self._witness.heard(session, now, self.now_ms()):
+        if not session.reads and self._reporter.heard(session, now, self.now_ms()):
             self._commit()
             try:
                 self._admission.pay(session, now)
@@ -320,7 +320,7 @@ class Broker:
             session,
             hello,
             parts,
-            presence=self._witness.presence,
+            presence=self._reporter.presence,
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
@@ -328,17 +328,17 @@ class Broker:
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        self._admission.attach(session, attach, self._witness.presence, self.now_ms())
+        self._admission.attach(session, attach, self._reporter.presence, self.now_ms())
         self._tell_revocations(session, self._admission.revocations, complete=True)
         if session.reads:
             return
         earlier, self._names[session.name] = self._names.get(session.name), session
-        self._witness.opened(session, self._clock.boottime(), self.now_ms())
+        self._reporter.opened(session, self._clock.boottime(), self.now_ms())
         if earlier is not None:
             said = f"{session.name} has attached anew, from {session.address or 'elsewhere'}"
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
         issued = 0 if session.certificate is None else session.certificate.issued
-        if self._witness.presence.contested(session.name, issued):
+        if self._reporter.presence.contested(session.name, issued):
             error = self._admission.contested(session.name)
             self._ingest.notice("clone", session.name, error.message)
             self._refuse(session, error)
@@ -350,12 +350,12 @@ class Broker:
     def _closed(self, session: Session, how: How) -> None:
         self._sessions.pop(session.peer, None)
         self._outgoing.forget(session.peer)
-        self._deliveries.unsubscribe(session)
+        self._fan_out.unsubscribe(session)
         if self._names.get(session.name) is session:
             del self._names[session.name]
             self._ingest.forget_source(session.name)
         if session.attached and not session.reads:
-            self._witness.closed(session, how, self._clock.boottime(), self.now_ms())
+            self._reporter.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
         if session.refused:
@@ -364,7 +364,7 @@ class Broker:
         self._send(session, f.Refused(code=error.code[:512], message=error.message[:4096], next=error.next[:4096]))
         session.refused = True
         self._turns.drop(session)
-        self._deliveries.unsubscribe(session)
+        self._fan_out.unsubscribe(session)
         read_s = REFUSED_S
         if error.code in OFFENCES:
             read_s, away_s = OFFENDED_S
@@ -413,9 +413,9 @@ class Broker:
             self._log.error("cannot store", reason=str(error))
             return False
         if rows:
-            self._witness.stored(rows)
+            self._reporter.stored(rows)
             self._obey_revocations(rows)
-            self._deliveries.routed(rows)
+            self._fan_out.routed(rows)
             self._obey_verdicts(rows)
             if self._time.obey(rows):
                 self._stepped()
@@ -432,7 +432,7 @@ class Broker:
 
     def _tell_revocations(self, session: Session, rows: list[Row], *, complete: bool = False) -> None:
         """Rule 6; the last message says that these were all."""
-        self._deliveries.introduce(session, rows)
+        self._fan_out.introduce(session, rows)
         for first in range(0, len(rows), REVOCATIONS):
             self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
         if complete:
@@ -448,11 +448,11 @@ class Broker:
 
     def _signed_head(self) -> bytes:
         """A signed head of now, for who exports."""
-        if self._witness.is_stale(self._clock.boottime()):
+        if self._reporter.is_stale(self._clock.boottime()):
             self._commit()
-            self._witness.stats(lag=self._lag, sessions=len(self._names), address=self.address)
+            self._reporter.stats(lag=self._lag, sessions=len(self._names), address=self.address)
             self._commit()
-        return self._witness.signed_head
+        return self._reporter.signed_head
 
     # --- outward -------------------------------------------------------------------------------------------------
 
@@ -469,7 +469,7 @@ class Broker:
         while True:
             await self._to_pump.wait()
             self._to_pump.clear()
-            if self._deliveries.pump():
+            if self._fan_out.pump():
                 self._to_pump.set()
                 await asyncio.sleep(0)
 
@@ -514,7 +514,7 @@ class Broker:
             if self._has_stepped:
                 self._has_stepped = False
                 self._tell_all(_MEASURE)
-            self._deliveries.bookmark_all()
+            self._fan_out.bookmark_all()
             self._to_pump.set()
 
     def _was(self, ms: int) -> None:
@@ -527,21 +527,21 @@ class Broker:
 
         In that order: whoever goes along first takes all that was said of sessions for dead.
         """
-        self._witness.presence.renew()
+        self._reporter.presence.renew()
         self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
-        self._witness.say_stats_soon()
+        self._reporter.say_stats_soon()
 
     def _trim(self) -> bool:
         """Trim a part of what is due, and say what went (B6); whether there is more."""
         more = self._store.trim(self.now_ms(), TRIM_ROWS)
-        self._witness.trimmed()
+        self._reporter.trimmed()
         return more
 
     def _say_due(self, now: float) -> None:
-        beats = self._witness.tick(
+        beats = self._reporter.tick(
             now,
             self.now_ms(),
             expected=TICK_S,

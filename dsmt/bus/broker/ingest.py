@@ -87,7 +87,7 @@ class Ingest:
     ) -> None:
         self._was = was
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
-        self._door = EventValidator(trust)
+        self._validator = EventValidator(trust)
         self._chain = SourceChain(incarnation)
         self._clock = HybridClock()
         self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
@@ -174,7 +174,7 @@ class Ingest:
         for raw in raws:
             identity: EventId | None = None
             try:
-                signed, match, fact = self._door.open(raw, session=session, granted=granted, now_ms=now_ms)
+                signed, match, fact = self._validator.open(raw, session=session, granted=granted, now_ms=now_ms)
                 identity = signed.id
                 if again:
                     self._check_not_own(signed.event.topic)
@@ -226,7 +226,7 @@ class Ingest:
         event = signed.event
         check_runs(event, self._held)
         at = self._standing(event) if fact else NOWHERE
-        admitted = self._door.admit(
+        admitted = self._validator.admit(
             signed,
             match,
             fact=fact,

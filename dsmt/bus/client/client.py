@@ -4,7 +4,7 @@ Rule 1: it holds one link to one broker at a time; when that is lost it tries ot
     never forgets one. Who was refused waits longer each time, who was attached begins anew.
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
     realm time with three round trips, then once a minute, and at once when its broker's has stepped.
-Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
+Rule 3: what it says goes through `publisher`, what it reads through `subscriptions`, what it asks through `asking`.
 Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
     certificate that has ended, asks again only now and then (J3).
 Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
@@ -22,12 +22,13 @@ from typing import Any, Final
 
 from dsmt.bus.client.asking import Asking
 from dsmt.bus.client.attaching import About, greet, measure, sign_attachment
-from dsmt.bus.client.emission import ClientEmission, cause_of, followed
+from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.rules.backoff import AttachBackoff
+from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.ended_keys import EndedKeys
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.wire import frames as f
@@ -87,7 +88,7 @@ class BusClient:
         self._publisher = Publisher(
             identity, trust, about.version, now_ms=self.now_ms, began=self._began, previous=kept_incarnation
         )
-        self._readings = SubscriptionRegistry(trust, lambda: self._publisher.speaker.clock, self._try_post)
+        self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
         self._samples: list[Sample] = []
         self._asked_time = 0.0
@@ -135,23 +136,7 @@ class BusClient:
         if self._reads:
             raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
         self.can.check_level(level)
-        replaces = None if draft.replaces is None else followed(draft.replaces)
-        version, epoch = draft.version, draft.epoch
-        if replaces is not None:
-            version = version or replaces.version + 1
-            epoch = epoch or replaces.epoch
-        saying = self._publisher.speaker.saying(
-            draft.topic,
-            dict(draft.data),
-            subject=draft.subject,
-            cause=tuple([cause_of(c) for c in draft.cause]),
-            ttl=draft.ttl_ms,
-            to=draft.to,
-            epoch=epoch,
-            version=version,
-            replaces=None if replaces is None else replaces.name,
-        )
-        emission = ClientEmission(saying)
+        emission = ClientEmission(pending_of(self._publisher.signer, draft))
         self._publisher.say(emission)
         return emission
 
@@ -186,9 +171,9 @@ class BusClient:
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source, if anybody hears it; none is kept for later."""
-        speaker = self._publisher.speaker
-        if speaker.chain is not None and self.attached:
-            self.emit(Draft(topic, speaker.heartbeat(self._lag, emit_rate_s), subject=self.source))
+        signer = self._publisher.signer
+        if signer.chain is not None and self.attached:
+            self.emit(Draft(topic, signer.heartbeat(self._lag, emit_rate_s), subject=self.source))
 
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment."""
@@ -197,11 +182,11 @@ class BusClient:
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
         """Deliveries in batches, in store order, over reconnections, until the block is left."""
-        subscription = self._readings.begin(interest)
+        subscription = self._subscriptions.begin(interest)
         try:
             yield subscription
         finally:
-            self._readings.end(subscription)
+            self._subscriptions.end(subscription)
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
@@ -294,11 +279,11 @@ class BusClient:
             self._identity,
             self._trust,
             self._about,
-            incarnation=self._publisher.speaker.incarnation,
+            incarnation=self._publisher.signer.incarnation,
             attachment=self._attachment + 1,
             reads=self._reads,
         )
-        if welcome.incarnation != self._publisher.speaker.incarnation:
+        if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
         self._attachment = welcome.attachment
         sign_attachment(link, self._identity, welcome)
@@ -310,11 +295,11 @@ class BusClient:
         What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
         incarnation that is ahead of realm time is given up: no broker takes it (A11).
         """
-        now, guessed_ms, speaker = self._clock.boottime(), self.now_ms(), self._publisher.speaker
+        now, guessed_ms, signer = self._clock.boottime(), self.now_ms(), self._publisher.signer
         self._time.measured(offset_ms, now)
         realm_ms, heard = int(now * 1000 + offset_ms), self._attachment > 0
         wrong = not heard and abs(self.now_ms() - guessed_ms) > BOUND_MS
-        if speaker.chain is not None and (wrong or speaker.incarnation > realm_ms + BOUND_MS):
+        if signer.chain is not None and (wrong or signer.incarnation > realm_ms + BOUND_MS):
             kept = 0 if self._kept_incarnation is None else self._kept_incarnation + 1
             incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)
@@ -326,7 +311,7 @@ class BusClient:
         self._attached.set()
         self._ended_keys.attached()
         self._publisher.attached(queue)
-        self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
+        self._subscriptions.attached(self.broker, self._store, again=bool(self._lost_broker))
         for call in self._on_attached:
             call()
         self._publisher.flush()
@@ -341,7 +326,7 @@ class BusClient:
     def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         match frame:
             case f.Deliver() | f.CompleteFrame() | f.BookmarkFrame() | f.Repaired() | f.Told():
-                self._readings.received(frame, parts, self._clock.boottime(), self.now_ms())
+                self._subscriptions.received(frame, parts, self._clock.boottime(), self.now_ms())
             case f.Acked():
                 self._publisher.acked(frame)
             case f.Nacked():
@@ -413,7 +398,7 @@ class BusClient:
         if frame.source != self.source:
             self._publisher.flush_soon()
             return
-        current = frame.incarnation == self._publisher.speaker.incarnation
+        current = frame.incarnation == self._publisher.signer.incarnation
         if current and (frame.restart or frame.code == "clock_ahead"):
             ahead = frame.code == "clock_ahead"
             if ahead:
