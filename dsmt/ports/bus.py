@@ -345,7 +345,10 @@ class Bus(Protocol):
         ...
 
     def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[Subscription]:
-        """Deliveries in batches, in store order, over reconnections, until the block is left."""
+        """Deliveries in batches, in store order, over reconnections, until the block is left.
+
+        Raises `InputError` for a pattern that is none.
+        """
         ...
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:

@@ -35,6 +35,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
+from dsmt.event.topic import check_pattern
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Capabilities, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
@@ -181,7 +182,12 @@ class BusClient:
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
-        """Deliveries in batches, in store order, over reconnections, until the block is left."""
+        """Deliveries in batches, in store order, over reconnections, until the block is left.
+
+        Raises `InputError` for a pattern that is none: a broker would end the connection for it.
+        """
+        for pattern in interest.patterns:
+            check_pattern(pattern)
         subscription = self._subscriptions.begin(interest)
         try:
             yield subscription
