@@ -4,6 +4,7 @@ Contract:
 1. At least once, de-duplicated, in order per source.
 2. A gap is reported and closed as filled, declared, trimmed or lost; never hidden.
 3. A subscription's retained facts and its live tail meet without a hole; `Complete` marks where.
+   What was acknowledged before it was asked for is in it, and in what `fetch` finds.
 4. An acknowledgement is a record of at least what was asked for; what a bus cannot give it refuses when it is asked.
 5. No reader can block a publisher, no publisher another.
 6. What a bus cannot do stands in its `Capabilities`; asked for it all the same, it says so: `bus.unable`.

@@ -149,7 +149,7 @@ class MemoryBus:
             self._settle(signed.id, None, RefusedError(error.code, error.message, next=error.next))
         else:
             self._outbox.settled(signed.id)
-            self._settle(signed.id, Ack(Level.HELD, 1, False, Cursor(self._realm.store, row, self.now_ms())), None)
+            self._settle(signed.id, Ack(self.can.level, 1, False, Cursor(self._realm.store, row, self.now_ms())), None)
 
     def _settle(self, identity: EventId, ack: Ack | None, error: DsmtError | None) -> None:
         emission = self._emissions.pop(identity, None)
