@@ -547,8 +547,8 @@ async def test_a_full_store_acknowledges_nothing_it_has_not_and_loses_nothing(r:
     store = broker._store
     async with reading(bob, "user/", start=Start.HISTORY) as got:
         await alice.publish(Draft("user/t", {"n": 0}))
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count={pages + 3}")
+        pages = store._db.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._db.connection.execute(f"PRAGMA max_page_count={pages + 3}")
         emissions = [alice.emit(Draft("user/t", {"n": n, "pad": "x" * 2000})) for n in range(1, 101)]
         await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
         acknowledged = [e for e in emissions if e.acked is not None]
@@ -556,7 +556,7 @@ async def test_a_full_store_acknowledges_nothing_it_has_not_and_loses_nothing(r:
         assert len(acknowledged) < 100
         assert len(stored) == 1 + len(acknowledged)
         assert "free space" in alice.refusal.next
-        store._db.execute("PRAGMA max_page_count=100000")
+        store._db.connection.execute("PRAGMA max_page_count=100000")
         for emission in emissions:
             await emission.acknowledged()
         await got.until(lambda g: len(g.arrived) == 101)
@@ -617,7 +617,7 @@ async def test_a_store_with_damaged_pages_stops_its_broker_with_a_clear_word(r: 
     await alice.publish(Draft("user/end", {}))
     identity = r.identities[broker]
     await r.stop(broker)
-    broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    broker._store._db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     broker._store.close()
     path = r.directory / "b1.db"
     content = bytearray(path.read_bytes())

@@ -156,7 +156,7 @@ async def test_evidence_that_is_gone_is_lost_though_signals_beside_it_were_trimm
         pass
     assert broker._store.trimmed_between("signal", 1, broker._store.head) >= 5
     rows = [row.row for row in broker._store.rows(0, 1000) if row.topic == "controller/c1/state"]
-    broker._store._do("DELETE FROM events WHERE row = ?", (rows[2],))
+    broker._store._db.do("DELETE FROM events WHERE row = ?", (rows[2],))
     bob = await r.client("operator/bob")
     async with reading(bob, "controller/", start=Start.HISTORY) as got:
         await got.until(lambda g: "lost" in g.types())

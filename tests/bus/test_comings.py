@@ -25,7 +25,7 @@ async def test_what_is_said_of_a_nodes_sessions_is_on_its_account(r: TestRealm):
     assert broker._store.live("node/n1")[0] >= before + 1
     await r.stop(agent)
     await until(lambda: broker._reporter.presence._known[name].state == "closed")
-    assert broker._store._one("SELECT count(*) FROM events WHERE topic = ? AND payer != 'node/n1'", (winner,)) == (0,)
+    assert broker._store._db.one("SELECT count(*) FROM events WHERE topic = ? AND payer != 'node/n1'", (winner,)) == (0,)
 
 
 @scenario

@@ -151,11 +151,11 @@ async def _killed_while_publishing(r: TestRealm, broker: KilledBroker, kills: in
 def _check_store(broker: KilledBroker, publishers: Publishers) -> None:
     store = SqliteStore(str(broker.directory / "store.db"), identity="0" * 16)
     try:
-        assert store._one("PRAGMA integrity_check")[0] == "ok"
+        assert store._db.one("PRAGMA integrity_check")[0] == "ok"
         for some in publishers.emissions:
             for emission in some:
                 assert store.leaf(*emission.id) == emission.signed.leaf
-        count = store._one("SELECT count(*) FROM events WHERE topic LIKE 'user/%'")[0]
+        count = store._db.one("SELECT count(*) FROM events WHERE topic LIKE 'user/%'")[0]
         assert count == sum(map(len, publishers.emissions)), "every one exactly once"
     finally:
         store.close()

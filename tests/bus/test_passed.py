@@ -46,9 +46,9 @@ async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_le
     await until(lambda: broker._trust.names(silent.key.key_id))
     await r.stop(client)
     await until(lambda: not broker._trust.names(silent.key.key_id))
-    kept = {raw for _, raw in broker._store.certificates()}
+    kept = {raw for _, raw in broker._store.certificates.all()}
     assert silent.chain[0].raw not in kept
-    assert {*broker._store.shelved(spoke.key.key_id), *kept} >= {spoke.chain[0].raw, alice.chain[0].raw}
+    assert {*broker._store.certificates.shelved(spoke.key.key_id), *kept} >= {spoke.chain[0].raw, alice.chain[0].raw}
     assert broker._trust.names(spoke.key.key_id) == [spoke.name]
     reader = await r.client("operator/carol")
     async with reading(reader, "config/") as got:
@@ -76,7 +76,7 @@ async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_anot
         await until(lambda: not broker._trust.names(old.key.key_id))
         await until(lambda: not controller._trust.names(old.key.key_id))
         assert controller._trust.names(new.key.key_id) == [AGENT]
-        assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates()}
+        assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates.all()}
         assert counted._kept["node/n1"] == {signed.raw for signed in new.chain}
 
 

@@ -20,7 +20,7 @@ def traces(broker) -> tuple[object, ...]:
     presence = broker._reporter.presence
     return (
         len(broker._trust.certificates()),
-        len(store.certificates()),
+        len(store.certificates.all()),
         sorted(presence._known),
         sorted(presence._granted),
         sorted(broker._names),

@@ -82,7 +82,7 @@ class Kept:
         return len(self.trust.certificates())
 
     def kept(self) -> int:
-        return len(list(self.store.certificates()))
+        return len(list(self.store.certificates.all()))
 
     def trim(self) -> None:
         while self.store.trim(int(time.time() * 1000) + WEEKS_MS):
@@ -143,7 +143,7 @@ def test_who_comes_again_is_in_memory_and_counted_until_it_has_passed_again(k):
     assert k.in_memory() == 3
     k.here = set()
     k.rounds()
-    assert (k.counted(), k.in_memory(), k.store.shelved(agent.key.key_id)) == (1, 2, [agent.chain[0].raw])
+    assert (k.counted(), k.in_memory(), k.store.certificates.shelved(agent.key.key_id)) == (1, 2, [agent.chain[0].raw])
     assert k.admission.knows(agent.key.key_id, agent.name)
 
 
@@ -161,10 +161,10 @@ def test_a_certificate_goes_from_the_store_in_the_moment_when_no_event_is_by_its
     k.rounds()
     k.said(new, key=1)
     k.rounds()
-    assert [k.store.shelved(one.key.key_id) for one in (old, new)] == [[old.chain[0].raw], [new.chain[0].raw]]
+    assert [k.store.certificates.shelved(one.key.key_id) for one in (old, new)] == [[old.chain[0].raw], [new.chain[0].raw]]
     k.trim()
-    assert [k.store.shelved(one.key.key_id) for one in (old, new)] == [[], [new.chain[0].raw]]
-    assert k.store.shelf_bytes("node/n1") == k.store.shelf_bytes() > 0
+    assert [k.store.certificates.shelved(one.key.key_id) for one in (old, new)] == [[], [new.chain[0].raw]]
+    assert k.store.certificates.shelf_bytes("node/n1") == k.store.certificates.shelf_bytes() > 0
     assert not k.admission.knows(old.key.key_id, old.name)
     assert verified(k) == [new.name]
 
@@ -213,8 +213,8 @@ def test_a_full_shelf_takes_no_more_and_what_is_counted_is_refused_as_before(tmp
         for number in range(60):
             k.said(k.agent(number))
         k.rounds()
-        on_shelf = [len(k.store.shelved(key_id)) for key_id in {row.key_id for row in k.store.rows(0, 100)}]
-        assert k.store.shelf_bytes("node/n1") <= 2 * MIB / 64
+        on_shelf = [len(k.store.certificates.shelved(key_id)) for key_id in {row.key_id for row in k.store.rows(0, 100)}]
+        assert k.store.certificates.shelf_bytes("node/n1") <= 2 * MIB / 64
         assert 0 < sum(on_shelf) < 60
         assert k.counted() == 61 - sum(on_shelf)
         assert len(verified(k)) == 60

@@ -91,9 +91,9 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store keeps its id, though a power cut took rows that others have read, and a cursor's row is believed (D3)."""
 
     def identified(self: Any, identity: str) -> str:
-        kept = self.get_meta("identity")
+        kept = self.meta.get("identity")
         if kept is None:
-            self.put_meta("identity", identity.encode())
+            self.meta.put("identity", identity.encode())
         return identity if kept is None else kept.decode()
 
     monkeypatch.setattr(SqliteStore, "_identified", identified)

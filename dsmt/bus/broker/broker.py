@@ -96,11 +96,11 @@ class Broker:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
         now = clock.boottime()
-        self._time = Timekeeper(identity.name, config.boot, store, clock, self._tell_clock)
+        self._time = Timekeeper(identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock)
         self._started = now
         self._has_stepped = False
         """Who is attached is yet to be told that realm time has stepped."""
-        self._wholeness = Wholeness(store, born=config.born, now=now)
+        self._wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self._sessions: dict[Peer, Session] = {}
         self._names: dict[str, Session] = {}
         self._offended: dict[bytes, float] = {}
@@ -114,7 +114,7 @@ class Broker:
             held=lambda one: self._outgoing.is_full(one.peer),
         )
         self._to_work = asyncio.Event()
-        self._depot = Depot(store, limit=config.depot_bytes, now_ms=self.now_ms)
+        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._to_step = asyncio.Event()
         self._pausing: asyncio.TimerHandle | None = None
         self._to_pump = asyncio.Event()
@@ -178,9 +178,9 @@ class Broker:
     # --- start ---------------------------------------------------------------------------------------------------
 
     def _next_incarnation(self) -> int:
-        kept = self._store.get_meta("incarnation")
+        kept = self._store.meta.get("incarnation")
         incarnation = max(0 if kept is None else int(kept) + 1, self.now_ms())
-        self._store.put_meta("incarnation", str(incarnation).encode())
+        self._store.meta.put("incarnation", str(incarnation).encode())
         return incarnation
 
     def _begin(self) -> None:

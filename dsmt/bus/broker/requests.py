@@ -18,7 +18,7 @@ from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Store
+from dsmt.ports.store import Log
 from dsmt.trust.grants import may
 from dsmt.trust.store import Signer
 
@@ -35,7 +35,7 @@ class Requests:
 
     def __init__(
         self,
-        store: Store,
+        log: Log,
         clock: Clock,
         *,
         fan_out: FanOut,
@@ -48,7 +48,7 @@ class Requests:
         pump: Callable[[], None],
         step: Callable[[], None],
     ) -> None:
-        self._store, self._clock, self._fan_out, self._ingest = store, clock, fan_out, ingest
+        self._log, self._clock, self._fan_out, self._ingest = log, clock, fan_out, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
@@ -105,7 +105,7 @@ class Requests:
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
         granted = () if session.certificate is None else session.certificate.read
-        found = (self._store.event(*one) for one in asked.ids)
+        found = (self._log.event(*one) for one in asked.ids)
         rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
         self._fan_out.introduce(session, rows)
         self._answer(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))

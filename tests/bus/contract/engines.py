@@ -79,7 +79,7 @@ class BrokerEngine:
         self._broker = await self._made.broker(identity=identity, address=address)
 
     async def lose(self, rows: list[int]) -> None:
-        self._broker._store._db.execute(f"DELETE FROM events WHERE row IN ({','.join(map(str, rows))})")
+        self._broker._store._db.connection.execute(f"DELETE FROM events WHERE row IN ({','.join(map(str, rows))})")
 
     async def trim(self) -> None:
         while self._broker._store.trim(self._broker.now_ms() + HOURS_MS):
