@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.spec": (1, "pure"),
     "dsmt.view": (2, "pure"),
     "dsmt.ports": (3, "shell"),
+    "dsmt.view.following": (4, "pure"),
     "dsmt.logs": (3, "any"),
     "dsmt.bus.wire": (4, "pure"),
     "dsmt.bus.rules": (5, "pure"),
