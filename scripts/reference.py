@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dsmt.bus.wire import frames as wire
+from dsmt.bus.wire.framing import KINDS
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.event.reason import REASONS
 from dsmt.event.registry import TOPICS
@@ -95,7 +96,7 @@ def frames() -> str:
     """Every frame between a client and a broker, from `dsmt/bus/wire/frames.py`."""
     about = (wire.__doc__ or "").partition("\n\n")[2].strip()
     lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
-    for kind, frame in wire.KINDS.items():
+    for kind, frame in KINDS.items():
         fields = ", ".join(f"`{name}`" for name in frame.__struct_fields__) or "-"
         said = " ".join((frame.__doc__ or "").split())
         lines.append(f"| `{kind}` | {said} | {fields} |")

@@ -22,6 +22,7 @@ from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.client import About, BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import TransportError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
@@ -234,7 +235,7 @@ class RawSession:
     frames: list[tuple[f.Frame, tuple[bytes, ...]]] = field(default_factory=list)
 
     def send(self, frame: f.Frame, *parts: bytes) -> None:
-        self.link.send(f.pack(frame, *parts))
+        self.link.send(pack(frame, *parts))
 
     async def next(self, kind: type[Any], seconds: float = 10.0) -> Any:
         """The next frame of a kind, with its parts; those before it are kept in `frames`."""
@@ -245,7 +246,7 @@ class RawSession:
                         del self.frames[at]
                         return frame, parts
                 for message in await self.link.receive():
-                    self.frames.append(f.unpack(message))
+                    self.frames.append(unpack(message))
 
     async def closed(self, seconds: float = 10.0) -> None:
         """Wait for the link's end."""
@@ -253,7 +254,7 @@ class RawSession:
             while True:
                 try:
                     for message in await self.link.receive():
-                        self.frames.append(f.unpack(message))
+                        self.frames.append(unpack(message))
                 except TransportError:
                     return
 

@@ -15,6 +15,7 @@ import pytest
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack
 from dsmt.errors import FailedError, TransportError
 from dsmt.event.codec import assemble, canonical, payload, protected_header, sig_structure
 from dsmt.ports.bus import Draft, Start
@@ -521,7 +522,7 @@ async def test_a_flood_from_one_session_does_not_starve_another(r: TestRealm):
     async def pour():
         while not stop.is_set():
             try:
-                if not flood.link.send(f.pack(f.Publish(), *garbage)):
+                if not flood.link.send(pack(f.Publish(), *garbage)):
                     await flood.link.writable()
                 await asyncio.sleep(0)
             except TransportError:

@@ -438,8 +438,8 @@ async def test_a_client_that_runs_ahead_recovers_and_loses_nothing(r: TestRealm)
     alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
     async with reading(bob, "user/", start=Start.LIVE) as got:
         await alice.publish(user(0))
-        alice._time._offset += 3_600_000
-        alice._time._target = alice._time._offset
+        alice._time._time._offset += 3_600_000
+        alice._time._time._target = alice._time._time._offset
         emissions = [alice.emit(user(n)) for n in range(1, 200)]
         for one in emissions:
             await one.acknowledged()

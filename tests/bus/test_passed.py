@@ -110,7 +110,7 @@ async def test_nothing_is_let_go_while_a_broker_lacks_what_it_verifies(r: TestRe
     controller.offer([Pen(alice).write("config/x", {"n": 1}, version=1, ahead_s=60.0)])
     await until(lambda: controller.early_s > 0 and not broker._trust.names(alice.key.key_id))
     controller._ask_known()
-    assert controller._asked == (b"", "")
+    assert controller._certificates._asked == (b"", "")
 
 
 @scenario

@@ -8,6 +8,7 @@ import time
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
@@ -24,8 +25,8 @@ class Uplink:
         self.posted: list[tuple[f.Frame, tuple[bytes, ...]]] = []
 
     def post(self, frame: f.Frame, *parts: bytes) -> None:
-        message: Message = f.pack(frame, *parts)
-        self.posted.append(f.unpack(message))
+        message: Message = pack(frame, *parts)
+        self.posted.append(unpack(message))
 
     def certificates(self) -> list[bytes]:
         return [part for frame, parts in self.posted if isinstance(frame, f.Certificates) for part in parts]

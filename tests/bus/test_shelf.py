@@ -12,9 +12,10 @@ import pytest
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.admission import Admission
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
 from dsmt.bus.broker.passed import ROUND_S, STEP
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.codec import decode

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-from dsmt.bus.broker.fan_out import Session
 from dsmt.bus.broker.passed import Passed
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
 from dsmt.bus.wire import frames as f

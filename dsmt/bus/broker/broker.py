@@ -23,12 +23,13 @@ import msgspec
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.requests import Requests
+from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.rules.judged import judged, must_attach_anew
@@ -36,6 +37,7 @@ from dsmt.bus.rules.presence import How
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.rules.turns import TURN, TURN_SYNCED, Turns
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
@@ -59,7 +61,7 @@ REVOCATIONS: Final = 256
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
 TOKEN_BYTES: Final = 8
-_TALLIED: Final = f.pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
+_TALLIED: Final = pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
@@ -281,7 +283,7 @@ class Broker:
 
     def _look(self, session: Session, message: Message, published: Published) -> None:
         try:
-            frame, parts = f.unpack(message)
+            frame, parts = unpack(message)
             if isinstance(frame, f.Publish) and session.attached and not session.reads:
                 published.setdefault((session, frame), []).extend(parts)
             else:
@@ -574,4 +576,4 @@ class Broker:
 
 _KEEPALIVE: Final = f.Keepalive()
 _MEASURE: Final = f.Measure()
-_KEPT_ALIVE: Final = f.pack(_KEEPALIVE)
+_KEPT_ALIVE: Final = pack(_KEEPALIVE)

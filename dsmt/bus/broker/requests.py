@@ -12,8 +12,9 @@ from typing import Final
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
