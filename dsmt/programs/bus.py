@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress

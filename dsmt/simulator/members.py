@@ -16,7 +16,8 @@ from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
-from dsmt.bus.broker.broker import Broker, BrokerConfig
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.config import BrokerConfig
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
 from dsmt.event.records import DriverAttributes

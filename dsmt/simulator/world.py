@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, Final
 
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Draft, Level

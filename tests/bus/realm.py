@@ -17,9 +17,10 @@ from nacl.bindings import crypto_scalarmult_base
 from dsmt.bus.adapters.memory import Fabric, MemoryNetwork
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.broker.broker import Broker, BrokerConfig
-from dsmt.bus.client.attaching import greet, sign_attachment
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack

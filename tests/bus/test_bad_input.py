@@ -406,7 +406,7 @@ async def test_who_does_not_attach_in_time_is_closed(r: TestRealm):
     raw = await r.raw("operator/eve", attach=False)
     raw.send(f.Time(sent=1.0))
     await raw.next(f.TimeIs)
-    next(iter(broker._sessions.values())).since -= 60
+    next(iter(broker._sessions.by_peer.values())).since -= 60
     await raw.closed()
 
 
@@ -479,7 +479,7 @@ async def test_bytes_that_are_no_handshake_harm_nobody(r: TestRealm):
         writer.close()
     bob = await r.client("operator/bob")
     await bob.publish(Draft("user/t", {}))
-    assert len(broker._sessions) == 2
+    assert len(broker._sessions.by_peer) == 2
 
 
 @_on_the_port

@@ -65,8 +65,8 @@ async def test_who_falls_silent_and_speaks_again_and_again_is_sent_away(r: TestR
     broker = await r.broker()
     broker._admission._comings = Rates(0.01, 1.5)
     raw = await r.raw("operator/eve")
-    await until(lambda: broker._names)
-    session, presence = broker._names["operator/eve"], broker._reporter.presence
+    await until(lambda: broker._sessions.by_name)
+    session, presence = broker._sessions.by_name["operator/eve"], broker._reporter.presence
     for _ in range(2):
         presence._known["operator/eve"].state = "silent"
         broker._heard(session)

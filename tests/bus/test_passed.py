@@ -91,7 +91,7 @@ async def test_what_came_over_an_earlier_link_is_forgotten_too_and_who_comes_aga
         raw.send(f.Publish(), pen.write(TOPIC, status(1)).raw)
         await until(lambda: attempts(got) == [1])
         lost = controller.attachment
-        broker._disconnect(broker._names[controller.source].peer)
+        broker._disconnect(broker._sessions.by_name[controller.source].peer)
         await until(lambda: controller.attached and controller.attachment > lost)
         assert controller._trust.names(agent.key.key_id) == [AGENT]
         broker._trust.forget(agent.key.key_id, AGENT)

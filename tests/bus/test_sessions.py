@@ -266,7 +266,8 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
 _CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
@@ -329,7 +330,7 @@ async def test_a_link_that_is_cut_is_attached_again_with_a_greater_number(r: Tes
     bob, eve = await r.client("operator/bob"), await r.client("operator/eve")
     first = eve.attachment
     async with reading(bob, SESSIONS) as got:
-        broker._disconnect(broker._names["operator/eve"].peer)
+        broker._disconnect(broker._sessions.by_name["operator/eve"].peer)
         await got.until(lambda g: len(states(g, "operator/eve")) == 3)
         assert states(got, "operator/eve") == [("open", None, 1), ("closed", "local", 1), ("open", None, 2)]
         await until(lambda: eve.attached)

@@ -110,12 +110,12 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         stranger.add_all(parts)
         return True
 
-    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader, after, found = Session(Peer(b"2"), bytes(32)), 0, []
     while rows := k.store.rows(after, 1000):
         after = rows[-1].row
         rows = [row for row in rows if row.row % each == 0]
-        deliveries.introduce(reader, rows)
+        fan_out.introduce(reader, rows)
         found += [stranger.open(row.raw)[0].event.source for row in rows]
     return found
 
@@ -200,7 +200,7 @@ def test_a_node_pays_for_the_facts_and_may_end_the_keys_that_are_on_the_shelf(k)
     k.rounds()
     k.ingest.expire()
     signed = decode(k.store.rows(0, 1)[0].raw)[0]
-    assert k.ingest._payer(signed).subject == "node/n1"
+    assert k.ingest._accounts.payer(signed).subject == "node/n1"
     k.session.name = "node/n1"
     word = Pen(k.node).write(topic_of(agent.key.key_id, "node/n1"), {"by": "node/n1"})
     assert k.ingest.offered("node/n1", [word.raw], granted=int(time.time() * 1000) + 10_000).accepted
@@ -238,10 +238,10 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     for agent in agents:
         k.said(agent)
     k.ingest.commit()
-    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader = Session(Peer(b"2"), bytes(32))
     for row in k.store.rows(0, 100):
-        deliveries.introduce(reader, [row])
+        fan_out.introduce(reader, [row])
         assert len(reader.known) <= 8
     assert {agent.chain[0].raw for agent in agents} <= set(sent)
 

@@ -51,8 +51,6 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore
 
-__all__ = ["About", "BusClient"]
-
 SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
