@@ -348,7 +348,8 @@ class Bus(Protocol):
     def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[Subscription]:
         """Deliveries in batches, in store order, over reconnections, until the block is left.
 
-        Raises `InputError` for a pattern that is none.
+        Raises `InputError` for a pattern that is none, `RefusedError` for one that the source's certificate does not grant,
+        or for what the bus cannot do.
         """
         ...
 

@@ -8,15 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from dsmt.bus.adapters.memory_bus import MemoryBus
 from dsmt.bus.adapters.memory_realm import MemoryRealm
-from dsmt.errors import RefusedError
 from dsmt.operations.read.sight import look
 from dsmt.operations.write.publishing import publish
 from dsmt.ports.bus import Draft, Interest, Start
-from dsmt.trust.identity import delegate, root_issued
+from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm
 from tests.bus.realm import Facts, Pen, TestClock, reading, until
@@ -94,18 +91,6 @@ def test_a_fact_that_is_ahead_of_realm_time_is_offered_again_until_it_is_in_time
                 await bob.publish(Draft("user/end", {}, version=1))
                 await got.until(lambda g: g.of("user/f"))
                 await until(lambda: bob.early_s == 0.0)
-
-    asyncio.run(within())
-
-
-def test_who_may_not_read_something_is_told_so() -> None:
-    async def within() -> None:
-        key, now_s = SecretKey(os.urandom(32)), int(time.time())
-        agent = delegate("agent/n1/web/app/0", identity("node/n1"), key=key, now_s=now_s, serial=os.urandom(16))
-        bus = MemoryBus(agent, small())
-        with pytest.raises(RefusedError, match="agent/n1/web/app/0 may not read service/other/"):
-            async with bus.subscribe(Interest(("service/other/",))):
-                pass
 
     asyncio.run(within())
 

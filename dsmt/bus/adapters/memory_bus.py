@@ -16,13 +16,13 @@ from typing import Final
 
 from dsmt.bus.adapters.memory_realm import MemoryRealm
 from dsmt.bus.adapters.memory_subscription import MemorySubscription
+from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
 from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.topic import check_pattern, covers
 from dsmt.ports.bus import (
     Ability,
     Ack,
@@ -189,10 +189,7 @@ class MemoryBus:
     async def subscribe(self, interest: Interest) -> AsyncIterator[MemorySubscription]:
         """Deliveries in batches, in the order of the log, until the block is left."""
         self.can.check_interest(interest)
-        for pattern in interest.patterns:
-            check_pattern(pattern)
-            if not any(covers(wide, pattern) for wide in self._identity.certificate.read):
-                raise RefusedError("trust.denied", f"{self.source} may not read {pattern}")
+        check_reads(self.source, self._identity.certificate.read, interest.patterns)
         subscription = MemorySubscription(self.source, interest, self._realm, lambda: self.attached)
         self._subscriptions.append(subscription)
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.routing import Router, Subscription
 from dsmt.bus.wire.frames import (
     BookmarkFrame,
@@ -32,7 +33,7 @@ from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.registry import lookup
 from dsmt.event.rowtree import Node
-from dsmt.event.topic import check_pattern, covers, matches
+from dsmt.event.topic import covers, matches
 from dsmt.ports.bus import Start
 from dsmt.ports.store import Lost, Row, Store
 from dsmt.trust.store import Signer, TrustStore
@@ -77,10 +78,7 @@ class FanOut:
     def subscribe(self, session: Session, asked: Subscribe) -> None:
         """Begin a subscription. Raises `InputError` for a bad pattern, `RefusedError` outside the session's grant."""
         granted = () if session.certificate is None else session.certificate.read
-        for pattern in asked.patterns:
-            check_pattern(pattern)
-            if not any(covers(wide, pattern) for wide in granted):
-                raise RefusedError("trust.denied", f"{session.name} may not read {pattern}")
+        check_reads(session.name, granted, asked.patterns)
         if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
             raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
         start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)

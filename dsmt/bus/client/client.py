@@ -31,6 +31,7 @@ from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
 from dsmt.bus.client.together import until_one_fails
+from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
 from dsmt.bus.rules.realm_time import offset_of
@@ -39,7 +40,6 @@ from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
-from dsmt.event.topic import check_pattern
 from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Capabilities, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
@@ -174,10 +174,9 @@ class BusClient:
     async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
         """Deliveries in batches, in store order, over reconnections, until the block is left.
 
-        Raises `InputError` for a pattern that is none: a broker would end the connection for it.
+        Raises `InputError`, `RefusedError` (see the port).
         """
-        for pattern in interest.patterns:
-            check_pattern(pattern)
+        check_reads(self.source, self._identity.certificate.read, interest.patterns)
         subscription = self._subscriptions.begin(interest)
         try:
             yield subscription

@@ -64,7 +64,7 @@ class BrokerEngine:
         self._broker = await self._made.broker()
 
     async def bus(self, name: str, *, wait: bool = True) -> BusClient:
-        identity = self._identities.setdefault(name, self._made.identity(name))
+        identity = _identity(self._made, self._identities, name)
         return await self._made.client(name, identity=identity, wait=wait)
 
     async def leave(self, bus: Bus) -> None:
@@ -98,7 +98,7 @@ class MemoryEngine:
         """There is nothing to run."""
 
     async def bus(self, name: str, *, wait: bool = True) -> MemoryBus:
-        bus = MemoryBus(self._identities.setdefault(name, self._made.identity(name)), self._realm)
+        bus = MemoryBus(_identity(self._made, self._identities, name), self._realm)
         self._made.tasks[bus] = asyncio.create_task(bus.run())
         if wait:
             await asyncio.wait_for(bus.wait_attached(), 10)
@@ -120,6 +120,15 @@ class MemoryEngine:
 
     async def trim(self) -> None:
         self._realm.trim()
+
+
+def _identity(made: TestRealm, known: dict[str, Identity], name: str) -> Identity:
+    """The one identity of a name; an agent's is its node's to give."""
+    role, _, rest = name.partition("/")
+    parent = _identity(made, known, f"node/{rest.split('/')[0]}") if role == "agent" else None
+    if name not in known:
+        known[name] = made.identity(name, parent=parent)
+    return known[name]
 
 
 Made = Callable[[TestRealm], Any]

@@ -256,3 +256,16 @@ async def test_a_pattern_that_is_none_ends_with_an_error_and_harms_no_other_read
         await alice.publish(user(1))
         await got.until(lambda g: g.arrived)
         assert got.reattached == []
+
+
+@contract
+async def test_what_a_certificate_does_not_let_its_holder_read_is_refused_and_all_else_goes_on(e: Engine):
+    agent, bob = await e.bus("agent/n1/web/app/0"), await e.bus("operator/bob")
+    async with reading(agent, "service/web/") as got:
+        with pytest.raises(RefusedError, match="agent/n1/web/app/0 may not read service/other/") as refused:
+            async with agent.subscribe(Interest(("service/other/",))):
+                pass
+        assert refused.value.code == "trust.denied"
+        await bob.publish(Draft("service/web/spec", {"spec": {}, "by": "bob", "reason": ""}, version=1))
+        await got.until(lambda g: g.arrived)
+        assert got.reattached == []
