@@ -124,7 +124,8 @@ def _make_realm(directory: Path) -> None:
 async def _broker(directory: Path) -> None:
     from dsmt.bus.adapters.sqlite import SqliteStore
     from dsmt.bus.adapters.zeromq import ZmqNetwork
-    from dsmt.bus.broker.broker import Broker, BrokerConfig
+    from dsmt.bus.broker.broker import Broker
+    from dsmt.bus.broker.config import BrokerConfig
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
     from dsmt.trust.identity import load
@@ -148,7 +149,8 @@ async def _broker(directory: Path) -> None:
 
 def _client(directory: Path, name: str) -> Any:
     from dsmt.bus.adapters.zeromq import ZmqNetwork
-    from dsmt.bus.client.client import About, BusClient
+    from dsmt.bus.client.attaching import About
+    from dsmt.bus.client.client import BusClient
     from dsmt.ports.realm import BrokerAddress
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy

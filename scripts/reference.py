@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from dsmt.agents.rules import life
 from dsmt.bus.wire import frames as wire
+from dsmt.bus.wire.framing import KINDS
 from dsmt.cli import COMMANDS, HIDDEN, Group
 from dsmt.controllers import wants
 from dsmt.event.reason import REASONS
@@ -144,7 +145,7 @@ def frames() -> str:
     """Every frame between a client and a broker."""
     about = (wire.__doc__ or "").partition("\n\n")[2].strip()
     lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
-    for kind, frame in wire.KINDS.items():
+    for kind, frame in KINDS.items():
         fields = ", ".join(f"`{name}`" for name in frame.__struct_fields__) or "-"
         said = " ".join((frame.__doc__ or "").split())
         lines.append(f"| `{kind}` | {said} | {fields} |")

@@ -48,13 +48,14 @@ from dsmt.ports.bus import (
     Draft,
     Emission,
     Interest,
-    Notice,
+    Reattached,
     Subscription,
 )
 from dsmt.ports.clock import Clock
 from dsmt.trust.keys import verify
 from dsmt.trust.probing import Verify
 from dsmt.view import PATTERNS, Fleet, View
+from dsmt.view.following import Step, ViewFollower
 from dsmt.view.liveness import dead_after_ms
 
 TICK_S: Final = 0.25
@@ -90,7 +91,6 @@ class ControllerRunner:
         resaying: Resaying | None = None,
         check: Verify = verify,
     ) -> None:
-        self.view = View()
         self.decisions = 0
         self.watching = False
         """Whether a controller of a higher ruleset is live, so that this one only watches."""
@@ -100,11 +100,10 @@ class ControllerRunner:
         self._resaying = resaying or nobody()
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
         self._agenda, self._check = Agenda(), check
+        self._following = ViewFollower()
         self._offering, self._named = Offering(bus.offer, complain), Named()
         self._subscription: Subscription | None = None
-        self._broker = self._store = ""
-        self._row = 0
-        """Up to which row of that store anything was read."""
+        self._broker = ""
         self._could_accuse = False
         self._wanted: dict[str, float] = {}
         """By topic, since when (boot time) something is wanted there."""
@@ -112,6 +111,11 @@ class ControllerRunner:
         """By topic, what was published (epoch, version), and until when (boot time) its return is awaited; oldest first."""
         self._said: ControllerState | None = None
         self._said_at = 0.0
+
+    @property
+    def view(self) -> View:
+        """What it decides on."""
+        return self._following.view
 
     async def run(self) -> None:
         """Control, until cancelled."""
@@ -134,52 +138,49 @@ class ControllerRunner:
         """Take in what came; False when it ends before what was read before: all facts are to be read anew."""
         now = self._clock.boottime()
         for delivery in batch:
+            held = self.view
+            step = self._following.take(delivery)
             match delivery:
-                case Arrived(signed=signed):
-                    if self.view.apply(signed):
-                        self._gate.folded()
-                        self._named.folded(self.view, signed.event.topic)
-                        self._look_for_quarantine(signed.event.topic)
+                case Arrived(signed=signed) if step is Step.FOLDED:
+                    self._gate.folded()
+                    self._named.folded(self.view, signed.event.topic)
+                    self._look_for_quarantine(signed.event.topic)
+                case Complete() | Bookmark() if step is Step.BEHIND:
+                    self._begin(held, now)
+                    return False
                 case Complete(cursor=cursor, whole=whole):
-                    if not self._reached(cursor, None, now, whole=whole):
-                        return False
+                    self._reached(cursor, None, now, whole=whole)
                 case Bookmark(cursor=cursor, whole=whole, token=token):
-                    if not self._reached(cursor, token, now, whole=whole):
-                        return False
-                case Notice(type="dsmt.notice.reconnected", fields=fields):
-                    self._attached(str(fields["broker"]), str(fields["store"]), now)
-                case Notice():
+                    self._reached(cursor, token, now, whole=whole)
+                case Reattached(broker=broker):
+                    self._attached(broker, now, lost=held if step is Step.ANEW else None)
+                case _:
                     pass
         return True
 
-    def _reached(self, cursor: Cursor, token: int | None, now: float, *, whole: bool) -> bool:
-        """Everything up to a place was read; False when the store ends before what was read of it."""
-        if cursor.store == self._store and cursor.row < self._row:
-            self._begin(now)
-            return False
-        self._store, self._row = cursor.store, cursor.row
+    def _reached(self, cursor: Cursor, token: int | None, now: float, *, whole: bool) -> None:
+        """Everything up to a place was read."""
         self._timing.marked(cursor.time_ms, now)
         self._gate.bookmark(Place(cursor.store, cursor.row), token, whole=whole)
-        return True
 
     def _look_for_quarantine(self, topic: str) -> None:
         why = self.view.quarantined.get(topic)
         if why is not None:
             self._complain(f"the fact on {topic} cannot be read and is left alone: {why}")
 
-    def _begin(self, now: float) -> None:
-        """What is read now lacks what was read before: fold anew (rule 5)."""
-        self._offering.lost(self.view, self._named.events())
-        self.view, self._agenda, self._timing, self._row = View(), Agenda(), Timing(), 0
+    def _begin(self, lost: View, now: float) -> None:
+        """What is read now lacks what was read before: it is folded anew (rule 5)."""
+        self._offering.lost(lost, self._named.events())
+        self._agenda, self._timing = Agenda(), Timing()
         self._offering.attached()
         self._gate.attached(now)
 
-    def _attached(self, broker: str, store: str, now: float) -> None:
-        if store != self._store:
-            self._begin(now)
+    def _attached(self, broker: str, now: float, *, lost: View | None) -> None:
+        if lost is not None:
+            self._begin(lost, now)
         else:
             self._offering.attached()
-        self._broker, self._store = broker, store
+        self._broker = broker
         self._gate.attached(now)
         self._said = None
 

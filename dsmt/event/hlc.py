@@ -15,6 +15,10 @@ from typing import Final
 COUNTER_BITS: Final = 16
 BOUND_MS: Final = 10_000
 """How far ahead of a broker's realm time an event may be, in ms."""
+FAR_MS: Final = BOUND_MS
+"""How far a broker's wall clock may be from realm time and still pull it (rule J4)."""
+PULL: Final = 0.01
+"""How fast a broker's realm time may leave its boot time, as a share of the time that passes."""
 
 
 def hlc(ms: int, counter: int = 0) -> int:

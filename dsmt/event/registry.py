@@ -1,8 +1,8 @@
 """The registry of topics: what may be said where, by whom, and how it is kept (docs/reference/topics.md).
 
 Rule 1: a topic that no row takes cannot be published; the first row that takes it is its row.
-Rule 2: grants, the validator's schema, fact order, time to live, level of acknowledgement, budget, what a view folds and the
-    sentence that people read follow from the row.
+Rule 2: grants, the validator's schema, fact order, time to live, budget, what a view folds and the sentence that people
+    read follow from the row.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class MonitorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorSurroundings:
-    """Everything a monitor touches. `key` is its own; `attachment` tells the number of its present attachment."""
+    """Everything a monitor touches. `key` is its own."""
 
     bus: Bus
     key: Key
@@ -56,7 +56,6 @@ class MonitorSurroundings:
     datagrams: Datagrams
     clock: Clock
     entropy: Entropy
-    attachment: Callable[[], int]
     check: Callable[[int, bytes, bytes, bytes], bool] = verify
 
 
@@ -67,7 +66,7 @@ class NodeMonitor:
         self._config = config
         self._deps = deps
         self._responder = Responder(
-            config.node, deps.key, deps.clock, lambda: Answered(deps.attachment(), deps.bus.now_ms())
+            config.node, deps.key, deps.clock, lambda: Answered(deps.bus.attachment, deps.bus.now_ms())
         )
         self._prober = Prober(
             config.node,
@@ -136,7 +135,7 @@ class NodeMonitor:
             spawner_pid=pids[0],
             manager_pid=pids[1],
             monitor_pid=config.pid,
-            attachments={deps.bus.source: deps.attachment()},
+            attachments={deps.bus.source: deps.bus.attachment},
             emit_rate_s=SAY_S,
         )
 

@@ -4,8 +4,10 @@ Contract:
 1. At least once, de-duplicated, in order per source.
 2. A gap is reported and closed as filled, declared, trimmed or lost; never hidden.
 3. A subscription's retained facts and its live tail meet without a hole; `Complete` marks where.
-4. An acknowledgement is a record of at least what was asked for.
+   What was acknowledged before it was asked for is in it, and in what `fetch` finds.
+4. An acknowledgement is a record of at least what was asked for; what a bus cannot give it refuses when it is asked.
 5. No reader can block a publisher, no publisher another.
+6. What a bus cannot do stands in its `Capabilities`; asked for it all the same, it says so: `bus.unable`.
 """
 
 from __future__ import annotations
@@ -14,17 +16,65 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from dsmt.errors import RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 
 
 class Level(StrEnum):
-    """What an acknowledgement promises (rule D1)."""
+    """What an acknowledgement promises, the least first (rule D1)."""
 
-    SPOOLED = "spooled"
+    HELD = "held"
+    """In memory, of which nothing is left when its process ends."""
     STORED = "stored"
+    """By one broker, so that the death of its process loses nothing."""
     SAFE = "safe"
+    """By several brokers, so that the loss of one loses nothing."""
+
+
+_LEVELS: Final = tuple(Level)
+
+
+class Ability(StrEnum):
+    """What one bus can do and another cannot; the words complete "cannot ..."."""
+
+    HISTORY = "read the history"
+    """Subscriptions that start in the history, from a cursor or a time."""
+    MARKS = "echo marks"
+    """Bookmarks, and the tokens that they carry: what a controller needs to know how old its view is (rule A4)."""
+    FETCH = "fetch events by id"
+    BLOBS = "keep blobs"
+    EXPORT = "prove its history"
+    """`history` and `head`: what an export can be verified by (rule J3)."""
+    PRESENCE = "tell who is attached"
+    """The sessions of all sources, as facts: without them nobody finds a node dead (rule F3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a bus declares: the highest level of acknowledgement it gives, and what it can do beside the contract."""
+
+    level: Level
+    abilities: frozenset[Ability]
+
+    def check_level(self, asked: Level | None) -> None:
+        """Raises `RefusedError` for an acknowledgement that is never given; None asks for what there is."""
+        if asked is not None and _LEVELS.index(asked) > _LEVELS.index(self.level):
+            said = f"this bus acknowledges {self.level.value} at most, and {asked.value} was asked for"
+            raise RefusedError("bus.level", said, next=f"ask for {self.level.value}")
+
+    def check(self, ability: Ability) -> None:
+        """Raises `RefusedError` for what the bus cannot do."""
+        if ability not in self.abilities:
+            raise RefusedError("bus.unable", f"this bus cannot {ability.value}", next="use a realm that has a broker")
+
+    def check_interest(self, interest: Interest) -> None:
+        """Raises `RefusedError` for a subscription that asks for what the bus cannot do."""
+        if interest.start is Start.HISTORY:
+            self.check(Ability.HISTORY)
+        if interest.bookmarks:
+            self.check(Ability.MARKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +173,19 @@ class Bookmark:
 
 
 @dataclass(frozen=True, slots=True)
+class Reattached:
+    """The connection was lost, and a broker holds it again; what follows comes from this store.
+
+    A subscription goes on where it stood; a reader that folds and is now at another store begins anew.
+    """
+
+    broker: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a reader must know that is no event: a gap, its closing, a bad signature, a lost connection.
+    """Something a reader must know that is no event: a gap, its closing, a bad signature.
 
     `type` is a `dsmt.notice.` word.
     """
@@ -134,7 +195,7 @@ class Notice:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-Delivery = Arrived | Complete | Bookmark | Notice
+Delivery = Arrived | Complete | Bookmark | Reattached | Notice
 
 
 class Start(StrEnum):
@@ -204,7 +265,16 @@ class HistoryPage:
 
 
 class Bus(Protocol):
-    """One source's connection to the realm."""
+    """One source's connection to the realm. `run` keeps it attached; everything else may be called at any time."""
+
+    @property
+    def can(self) -> Capabilities:
+        """What this bus can do."""
+        ...
+
+    async def run(self) -> None:
+        """Attach, and attach again, until cancelled."""
+        ...
 
     @property
     def source(self) -> str:
@@ -214,6 +284,20 @@ class Bus(Protocol):
     @property
     def attached(self) -> bool:
         """Whether a broker holds our attachment now."""
+        ...
+
+    async def wait_attached(self) -> None:
+        """Wait until a broker holds our attachment."""
+        ...
+
+    @property
+    def attachment(self) -> int:
+        """The number of the last attachment, greater than any before of this source (rule A11); 0 before the first."""
+        ...
+
+    @property
+    def refusal(self) -> RefusedError | None:
+        """Why the last attachment was refused, until one succeeds."""
         ...
 
     @property
@@ -226,9 +310,10 @@ class Bus(Protocol):
         ...
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> Emission:
-        """Sign and send, without waiting. `level` None takes the topic's own (rule D1).
+        """Sign and send, without waiting. `level` None takes what the bus gives (rule D1).
 
-        Raises `InputError` when the draft is not valid for its topic (schema, size over 64 KiB).
+        Raises `InputError` when the draft is not valid for its topic (schema, size over 64 KiB), `RefusedError` for a
+        level that is never given.
         """
         ...
 
@@ -261,7 +346,11 @@ class Bus(Protocol):
         ...
 
     def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[Subscription]:
-        """Deliveries in batches, in store order, over reconnections, until the block is left."""
+        """Deliveries in batches, in store order, over reconnections, until the block is left.
+
+        Raises `InputError` for a pattern that is none, `RefusedError` for one that the source's certificate does not grant,
+        or for what the bus cannot do.
+        """
         ...
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:

@@ -92,8 +92,8 @@ class Trim:
     rows: bytes
 
 
-class Store(Protocol):
-    """A broker's disk."""
+class Log(Protocol):
+    """The events, row by row."""
 
     @property
     def identity(self) -> str:
@@ -115,11 +115,6 @@ class Store(Protocol):
         """The head of the tree over all rows, the trimmed ones among them (rule J3)."""
         ...
 
-    @property
-    def trimmed(self) -> int:
-        """The greatest row number that was trimmed; 0 when nothing ever was."""
-        ...
-
     def append(self, batch: Sequence[Append]) -> list[int]:
         """Store a batch in one commit; the row of each. A tombstone that wins hides what it buries in the same commit.
 
@@ -139,10 +134,6 @@ class Store(Protocol):
         """What a source said on a topic between two of its sequence numbers, in order."""
         ...
 
-    def winner(self, topic: str) -> Row | None:
-        """The retained fact of a topic, dead or alive."""
-        ...
-
     def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
         """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
@@ -155,13 +146,16 @@ class Store(Protocol):
         """The greatest (incarnation, sequence) stored of a source."""
         ...
 
-    def has_signed(self, key_id: bytes, source: str) -> bool:
-        """Whether an event of a source is stored that this key signed."""
+    def counts(self) -> dict[str, int]:
+        """`events`, `facts`, `bytes`, `first_row`, `first_ms`."""
         ...
 
-    @property
-    def limit_bytes(self) -> int:
-        """How large the history and the retained facts may be together."""
+
+class Facts(Protocol):
+    """The retained facts, and on whose account they are."""
+
+    def winner(self, topic: str) -> Row | None:
+        """The retained fact of a topic, dead or alive."""
         ...
 
     def live(self, payer: str | None = None) -> tuple[int, int]:
@@ -172,8 +166,22 @@ class Store(Protocol):
         """How many retained facts a source has (rule D2)."""
         ...
 
+    @property
+    def limit_bytes(self) -> int:
+        """How large the history and the retained facts may be together."""
+        ...
+
     def expire(self, now_ms: int) -> int:
         """Let dead soft facts be winners no more; how many they were."""
+        ...
+
+
+class History(Protocol):
+    """What is left of the log where it was trimmed, so that it can still be proven."""
+
+    @property
+    def trimmed(self) -> int:
+        """The greatest row number that was trimmed; 0 when nothing ever was."""
         ...
 
     def trim(self, now_ms: int, limit: int = 5000) -> bool:
@@ -202,20 +210,24 @@ class Store(Protocol):
         """
         ...
 
-    def counts(self) -> dict[str, int]:
-        """`events`, `facts`, `bytes`, `first_row`, `first_ms`."""
-        ...
 
-    def put_certificate(self, key_id: bytes, raw: bytes) -> None:
+class Certificates(Protocol):
+    """Who signed what is stored: the certificates that a broker keeps, and the shelf of those that only events need."""
+
+    def put(self, key_id: bytes, raw: bytes) -> None:
         """Keep a certificate beside the others of the key it names."""
         ...
 
-    def drop_certificate(self, raw: bytes) -> None:
+    def drop(self, raw: bytes) -> None:
         """Keep a certificate no more."""
         ...
 
-    def certificates(self) -> Iterable[tuple[bytes, bytes]]:
+    def all(self) -> Iterable[tuple[bytes, bytes]]:
         """Every kept certificate that is not on the shelf: (key id, raw)."""
+        ...
+
+    def has_signed(self, key_id: bytes, source: str) -> bool:
+        """Whether an event of a source is stored that this key signed."""
         ...
 
     def shelve(self, certificates: Sequence[Shelved]) -> None:
@@ -234,39 +246,35 @@ class Store(Protocol):
         """What the certificates on the shelf cost on a payer's account; None: on everybody's."""
         ...
 
-    def get_meta(self, key: str) -> bytes | None:
-        """A small named value: the broker's incarnation, its attachment numbers."""
-        ...
 
-    def put_meta(self, key: str, value: bytes) -> None:
-        """Keep a small named value, durably."""
-        ...
+class Blobs(Protocol):
+    """The depot."""
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put into the depot."""
         ...
 
-    def put_so_far(self, digest: bytes, number: int) -> bytes | None:
+    def so_far(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a blob that is being put."""
         ...
 
-    def keep_blob(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
+    def keep(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
         """A blob was put whole, and has its sha256."""
         ...
 
-    def get_chunk(self, digest: bytes, number: int) -> bytes | None:
+    def chunk(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a whole blob; None beyond its end or when it is unknown."""
         ...
 
-    def blob(self, digest: bytes) -> Blob | None:
+    def get(self, digest: bytes) -> Blob | None:
         """What is held of a blob."""
         ...
 
-    def blobs(self) -> list[Blob]:
+    def all(self) -> list[Blob]:
         """What is held of every blob."""
         ...
 
-    def forget_blob(self, digest: bytes) -> None:
+    def forget(self, digest: bytes) -> None:
         """A blob is not held any more; its chunks remain to be removed."""
         ...
 
@@ -278,8 +286,39 @@ class Store(Protocol):
         """Digests of which chunks are left that belong to no blob."""
         ...
 
-    def named_blobs(self) -> set[bytes]:
+    def named(self) -> set[bytes]:
         """The digests that the live facts of services name, and the specs that slots name."""
+        ...
+
+
+class Meta(Protocol):
+    """Small named values."""
+
+    def get(self, key: str) -> bytes | None:
+        """A small named value: the broker's incarnation, its attachment numbers."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep a small named value, durably."""
+        ...
+
+
+class Store(Log, Facts, History, Protocol):
+    """A broker's disk: the log with its retained facts and its trimming, and what is kept beside it."""
+
+    @property
+    def certificates(self) -> Certificates:
+        """The certificates that are kept."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """The depot."""
+        ...
+
+    @property
+    def meta(self) -> Meta:
+        """Small named values: the broker's incarnation, its time."""
         ...
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.broker.broker import Broker, BrokerConfig
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.config import BrokerConfig
 from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller

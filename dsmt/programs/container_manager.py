@@ -51,7 +51,7 @@ async def _serve(directory: Path) -> int:
         labels=told.labels,
     )
     async with client(
-        identity, realm.realm, realm.brokers, deps, directory=str(directory / "bus" / "manager"), address=told.address
+        identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "manager"), address=told.address
     ) as bus:
         manager = ContainerManager(
             config,

@@ -7,16 +7,15 @@ import os
 import sys
 from pathlib import Path
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.client import About, BusClient
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.logs import Logger
+from dsmt.ports.bus import Bus
+from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import ControllerFile, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
-from dsmt.system.entropy import SystemEntropy
 from dsmt.system.processes import PAUSE_S
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -29,34 +28,27 @@ def main(directory: str) -> int:
 
 async def _serve(directory: Path) -> None:
     config = read_config(directory / "controller.cbor", ControllerFile)
-    clock, network = LinuxClock(), ZmqNetwork()
-    bus = BusClient(
-        identity=read_identity(directory / "identity"),
-        trust=TrustStore(config.realm.realm),
-        brokers=config.realm.addresses,
-        network=network,
-        clock=clock,
-        entropy=SystemEntropy(),
-        about=About(os.getpid(), __version__),
-    )
+    trust = TrustStore(config.realm.realm)
+    identity = read_identity(directory / "identity")
+    with the_bus(identity, trust, config.realm.addresses) as bus:
+        await _control(bus, trust, directory)
+
+
+async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
     log = Logger(source=bus.source)
-    trust = bus.trust
     runner = ControllerRunner(
         bus,
-        clock,
+        LinuxClock(),
         version=__version__,
         pid=os.getpid(),
         complain=log.warning,
         resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
     )
     tell = keeper_teller(on_the_bus(bus), directory.parent.parent)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(bus.run())
-            group.create_task(runner.run())
-            group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
-    finally:
-        network.close()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bus.run())
+        group.create_task(runner.run())
+        group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
 
 
 if __name__ == "__main__":

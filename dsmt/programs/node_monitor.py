@@ -50,7 +50,7 @@ async def _serve(directory: Path) -> None:
     identity = load(raw, where=str(directory / IDENTITY))
     realm = told.realm
     async with client(
-        identity, realm.realm, realm.brokers, deps, directory=str(directory / "bus" / "monitor"), address=told.address
+        identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "monitor"), address=told.address
     ) as bus:
         monitor = NodeMonitor(
             MonitorConfig(
@@ -69,7 +69,6 @@ async def _serve(directory: Path) -> None:
                 datagrams=UdpDatagrams(),
                 clock=deps.clock,
                 entropy=deps.entropy,
-                attachment=lambda: bus.attachment,
             ),
         )
         await monitor.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,16 +10,15 @@ from pathlib import Path
 
 import structlog  # noqa: F401 - warm in the spawner, so that its forks share it: 7 MB less for each agent
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.client import About, BusClient
+from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import NodeFile, read_config, read_identity
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
-from dsmt.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +49,15 @@ async def client(
     identity: Identity,
     realm: Realm,
     brokers: tuple[tuple[str, bytes], ...],
-    deps: Outside,
     *,
     directory: str,
     address: str,
-) -> AsyncIterator[BusClient]:
+) -> AsyncIterator[Bus]:
     """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation."""
-    network = ZmqNetwork()
-    made = BusClient(
-        identity=identity,
-        trust=TrustStore(realm),
-        brokers=[BrokerAddress(where, public) for where, public in brokers],
-        network=network,
-        clock=deps.clock,
-        entropy=deps.entropy,
-        about=About(pid=os.getpid(), version=__version__, address=address),
-        kept=DiskFiles(directory, durable=False),
-    )
-    try:
+    reached = [BrokerAddress(where, public) for where, public in brokers]
+    kept = DiskFiles(directory, durable=False)
+    with the_bus(identity, TrustStore(realm), reached, address=address, kept=kept) as bus:
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(made.run())
-            yield made
+            running = group.create_task(bus.run())
+            yield bus
             running.cancel()
-    finally:
-        network.close()

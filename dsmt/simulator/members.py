@@ -16,12 +16,13 @@ from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
-from dsmt.bus.broker.broker import Broker, BrokerConfig
-from dsmt.bus.client.client import BusClient
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.config import BrokerConfig
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.resaying import Resaying
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
+from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.attention import WatchedRunner
 from dsmt.simulator.datagrams import SimDatagrams
@@ -198,7 +199,8 @@ class SimController:
         self.kept = Kept(self.host, "controller", self._main)
 
     async def _main(self, process: HostProcess) -> None:
-        self.bus = bus = self.world.client(process, self.identity)
+        trust = self.world.trust()
+        self.bus = bus = self.world.client(process, self.identity, trust=trust)
         self.runner = runner = WatchedRunner(
             bus,
             self.host.clock,
@@ -206,7 +208,7 @@ class SimController:
             pid=process.identity.pid,
             ruleset=self.ruleset,
             complain=self._complain,
-            resaying=Resaying(bus.source, bus.trust.disowns, lambda: bus.trust.revocations),
+            resaying=Resaying(bus.source, trust.disowns, lambda: trust.revocations),
             check=verify,
         )
         async with asyncio.TaskGroup() as group:
@@ -313,7 +315,6 @@ class SimNode:
                 datagrams=SimDatagrams(self.world.net, process),
                 clock=host.clock,
                 entropy=host.entropy("monitor"),
-                attachment=lambda: bus.attachment,
                 check=verify,
             ),
         )
@@ -350,7 +351,7 @@ class SimNode:
         return await _beside(bus, agent.run())
 
 
-async def _beside(bus: BusClient, work: Coroutine[Any, Any, T]) -> T:
+async def _beside(bus: Bus, work: Coroutine[Any, Any, T]) -> T:
     """Do the work with the connection kept up meanwhile."""
     async with asyncio.TaskGroup() as group:
         kept = group.create_task(bus.run())

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dsmt.bus.client.client import BusClient
 from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.read import waiting
 from dsmt.operations.words.targets import Target
@@ -55,7 +54,7 @@ class SimOperator:
         self.will = Will()
         self.refused = ""
         self.said = 0
-        self.bus: BusClient | None = None
+        self.bus: Bus | None = None
         self.kept = Kept(self.host, "operator", self._main)
         self._wishes: deque[Wish] = deque()
         self._some = asyncio.Event()

@@ -24,31 +24,31 @@ class SimStore(SqliteStore):
         super().__init__(":memory:", identity=identity, boot=boot)
         self._content = None
 
-    def _open(self) -> sqlite3.Connection:
-        db = super()._open()
+    def _open(self, path: str) -> sqlite3.Connection:
+        db = super()._open(path)
         if self._content is not None:
             self._content.backup(db)
         return db
 
     def copy(self, *, identity: str, boot: str) -> SimStore:
         """The same content now, opened in a boot; `identity` is its id if it takes a new one."""
-        return SimStore(identity=identity, boot=boot, content=self._db)
+        return SimStore(identity=identity, boot=boot, content=self._db.connection)
 
 
 def copy_rows(old: Store, new: Store, *, up_to: int) -> None:
     """Store what one store has up to a row in another, empty one, with the winners of then."""
-    for key_id, raw in old.certificates():
-        new.put_certificate(key_id, raw)
+    for key_id, raw in old.certificates.all():
+        new.certificates.put(key_id, raw)
     for name in KEPT_META:
-        value = old.get_meta(name)
+        value = old.meta.get(name)
         if value is not None:
-            new.put_meta(name, value)
+            new.meta.put(name, value)
     fold, after = Fold(), 0
     while rows := [row for row in old.rows(after, PAGE) if row.row <= up_to]:
         after = rows[-1].row
         for key_id in sorted({row.key_id for row in rows}):
-            for raw in old.shelved(key_id):
-                new.put_certificate(key_id, raw)
+            for raw in old.certificates.shelved(key_id):
+                new.certificates.put(key_id, raw)
         new.append([_appended(fold, row) for row in rows])
 
 

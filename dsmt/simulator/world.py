@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, Final
 
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.event.codec import decode
 from dsmt.ports.bus import Draft, Level
@@ -99,11 +100,13 @@ class World:
         self.net.by_address[address] = host
         return host
 
-    def client(self, process: HostProcess, identity: Identity, *, kept: Files | None = None) -> TappedClient:
+    def client(
+        self, process: HostProcess, identity: Identity, *, kept: Files | None = None, trust: TrustStore | None = None
+    ) -> TappedClient:
         """A connection to the realm for a process."""
         client = TappedClient(
             identity=identity,
-            trust=self.trust(),
+            trust=trust or self.trust(),
             brokers=self.brokers,
             network=SimNetwork(self.fabric, process),
             clock=process.host.clock,

@@ -138,7 +138,7 @@ class Emission:
 
     async def acknowledged(self) -> Ack:
         await self._realm.up.wait()
-        return Ack(Level.SAFE, 1, False, Cursor("s", 1, 0))
+        return Ack(Level.STORED, 1, False, Cursor("s", 1, 0))
 
 
 class Realm:
@@ -202,6 +202,7 @@ class Bus:
         self.realm = realm
         self.source = source
         self.broker = "b1"
+        self.attachment = 7
         self.incarnation = next(Bus.incarnations)
         self.sequence = 0
         self.beats = 0

@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.spec": (1, "pure"),
     "dsmt.view": (2, "pure"),
     "dsmt.ports": (3, "shell"),
+    "dsmt.view.following": (4, "pure"),
     "dsmt.logs": (3, "any"),
     "dsmt.bus.wire": (4, "pure"),
     "dsmt.bus.rules": (5, "pure"),
@@ -72,6 +73,16 @@ BESIDE = {
 
 PORTS = {"dsmt.ports": {"pure", "machine", "shell", "adapter"}, "dsmt.logs": {"machine", "shell", "adapter"}}
 """Rooms that these kinds may import too: interfaces and their records, and a way out that never answers."""
+
+BEHIND_A_PORT = {
+    "dsmt.bus": {
+        "dsmt.programs.bus": "gives every program and operator its bus",
+        "dsmt.programs.broker": "runs a broker",
+        "dsmt.programs.birth": "makes a broker's store",
+        "dsmt.simulator": "runs brokers and clients on its own network, clocks and disks",
+    },
+}
+"""Rooms of which nobody outside of them knows more than their port in `dsmt.ports`; and who puts them together."""
 
 OUTSIDE = {
     "dsmt.system": "every adapter may stand on it",

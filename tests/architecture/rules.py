@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from .floors import (
+    BEHIND_A_PORT,
     BESIDE,
     IMPURE_ATTRIBUTES,
     IMPURE_CALLS,
@@ -70,6 +71,24 @@ def upwards(module: str, text: str, known: Mapping[str, str]) -> list[str]:
         elif here.kind == "pure" and there.room == "dsmt.ports" and name in interfaces(known.get(target, "")):
             wrong.append(f"{module}:{line} imports the interface {name}: what is pure is given values, and holds no port")
     return wrong
+
+
+def around_a_port(module: str, text: str, known: Mapping[str, str]) -> list[str]:
+    """Imports of what stands behind a port, by who does not put it together."""
+    wrong = []
+    for behind, makers in BEHIND_A_PORT.items():
+        if any(_within(module, room) for room in (behind, *makers)):
+            continue
+        wrong += [
+            f"{module}:{line} imports {target}: of {behind} only its port is known here (dsmt.ports), or dsmt.programs.bus"
+            for target, _, line in imports(module, text, known)
+            if _within(target, behind)
+        ]
+    return wrong
+
+
+def _within(module: str, room: str) -> bool:
+    return f"{module}.".startswith(f"{room}.")
 
 
 _A = {"shell": "a shell", "adapter": "an adapter", "machine": "a machine", "any": "a way out"}

@@ -3,7 +3,7 @@
 import ast
 
 from .floors import ROOMS
-from .rules import circle, impure, sources, undocumented, unordered, upwards
+from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
 
 SOURCES = sources()
 
@@ -14,6 +14,11 @@ def complaints(rule):
 
 def test_modules_import_from_below_and_from_their_own_room_only():
     wrong = "\n".join(wrong for module, text in SOURCES.items() for wrong in upwards(module, text, SOURCES))
+    assert not wrong, wrong
+
+
+def test_of_a_bus_nobody_knows_more_than_the_port():
+    wrong = "\n".join(wrong for module, text in SOURCES.items() for wrong in around_a_port(module, text, SOURCES))
     assert not wrong, wrong
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .rules import circle, impure, sources, undocumented, unordered, upwards
+from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
 
 SOURCES = sources()
 
@@ -59,6 +59,32 @@ def test_a_planted_import_upwards_or_sideways_is_found(module, text, says):
 )
 def test_an_import_from_below_is_allowed(module, text):
     assert not upwards(module, text, SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("dsmt.operations.read.watching", "from dsmt.bus.client.client import BusClient"),
+        ("dsmt.operations.write.clocks", "from dsmt.bus.rules import realm_time"),
+        ("dsmt.programs.controller", "from dsmt.bus.adapters.zeromq import ZmqNetwork"),
+        ("dsmt.cli.x", "def f():\n    import dsmt.bus.wire.frames"),
+    ],
+)
+def test_a_planted_way_around_the_port_of_the_bus_is_found(module, text):
+    assert around_a_port(module, text, SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("dsmt.programs.bus", "from dsmt.bus.client.client import BusClient"),
+        ("dsmt.simulator.world", "from dsmt.bus.client.client import BusClient"),
+        ("dsmt.bus.client.x", "from dsmt.bus.rules.outbox import Outbox"),
+        ("dsmt.cli.x", "from dsmt.ports.bus import Bus\nfrom dsmt.programs.bus import the_bus"),
+    ],
+)
+def test_who_knows_the_port_or_puts_the_bus_together_is_left_alone(module, text):
+    assert not around_a_port(module, text, SOURCES)
 
 
 IMPURITIES = [

@@ -19,6 +19,7 @@ import cbor2
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.attaching import About, greet, sign_attachment
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import DsmtError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
@@ -71,35 +72,35 @@ class Hostile:
         flying = 0
         while True:
             while flying < 1024 - 64:
-                await self.push((f.pack(f.Publish())[0], *self.events(64)))
+                await self.push((pack(f.Publish())[0], *self.events(64)))
                 flying += 64
             for message in await self.link.receive():
-                frame, _ = f.unpack(message)
+                frame, _ = unpack(message)
                 if isinstance(frame, f.Acked):
                     flying -= sum(last - first + 1 for _, _, first, last in frame.ranges)
                 elif isinstance(frame, f.Nacked):
                     flying -= 1
                 elif isinstance(frame, f.Tally):
-                    await self.push(f.pack(f.Tallied(token=frame.token)))
+                    await self.push(pack(f.Tallied(token=frame.token)))
 
     async def overflow(self) -> None:
         """Good events, as fast as they can be made."""
         while True:
-            await self.push((f.pack(f.Publish())[0], *self.events(64)))
+            await self.push((pack(f.Publish())[0], *self.events(64)))
 
     async def parts(self) -> None:
         """Frames of 200,000 parts."""
-        message = (f.pack(f.Publish())[0], *([b"x"] * 200_000))
+        message = (pack(f.Publish())[0], *([b"x"] * 200_000))
         while True:
             await self.push(message)
 
     async def unread(self) -> None:
         """Large events, asked for again and again; nothing is read."""
         raws = [self.events(1, size=60_000)[0] for _ in range(4)]
-        await self.push((f.pack(f.Publish())[0], *raws))
+        await self.push((pack(f.Publish())[0], *raws))
         ids = tuple((self.identity.name, self.chain.incarnation, n) for n in range(1, 5))
         while True:
-            await self.push(f.pack(f.Fetch(id=1, ids=ids)))
+            await self.push(pack(f.Fetch(id=1, ids=ids)))
 
     async def certificates(self) -> None:
         """A new agent with each turn."""
@@ -115,11 +116,11 @@ class Hostile:
                     serial=os.urandom(16),
                 )
                 raws.append(made.chain[0].raw)
-            await self.push((f.pack(f.Certificates())[0], *raws))
+            await self.push((pack(f.Certificates())[0], *raws))
 
     async def giants(self) -> None:
         """Frames that are just not too large for the network."""
-        message = (f.pack(f.Publish())[0], bytes(500 * 1024))
+        message = (pack(f.Publish())[0], bytes(500 * 1024))
         while True:
             await self.push(message)
 
@@ -128,7 +129,7 @@ class Hostile:
         number = 0
         while True:
             number = (number + 1) % 60
-            await self.push(f.pack(f.Subscribe(id=number, patterns=("/",), start="history")))
+            await self.push(pack(f.Subscribe(id=number, patterns=("/",), start="history")))
 
     async def blobs(self) -> None:
         """Chunks of blobs that nobody wants."""
@@ -136,8 +137,8 @@ class Hostile:
         while True:
             count += 1
             digest = sha256(str(count).encode()).digest()
-            await self.push((f.pack(f.ChunkPut(id=count, digest=digest, number=0))[0], bytes(256 * 1024)))
-            await self.push(f.pack(f.BlobFinished(id=count, digest=digest, chunks=1)))
+            await self.push((pack(f.ChunkPut(id=count, digest=digest, number=0))[0], bytes(256 * 1024)))
+            await self.push(pack(f.BlobFinished(id=count, digest=digest, chunks=1)))
 
     async def bombs(self) -> None:
         """Maps that grow when they are unpacked."""

@@ -17,11 +17,13 @@ from nacl.bindings import crypto_scalarmult_base
 from dsmt.bus.adapters.memory import Fabric, MemoryNetwork
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.broker.broker import Broker, BrokerConfig
-from dsmt.bus.client.attaching import greet, sign_attachment
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import TransportError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
@@ -31,7 +33,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.operations.local.home import free_port
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice, Reattached
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
@@ -120,6 +122,10 @@ class Reading:
     @property
     def notices(self) -> list[Notice]:
         return [one for one in self.all if isinstance(one, Notice)]
+
+    @property
+    def reattached(self) -> list[Reattached]:
+        return [one for one in self.all if isinstance(one, Reattached)]
 
     @property
     def completes(self) -> list[Complete]:
@@ -231,7 +237,7 @@ class RawSession:
     frames: list[tuple[f.Frame, tuple[bytes, ...]]] = field(default_factory=list)
 
     def send(self, frame: f.Frame, *parts: bytes) -> None:
-        self.link.send(f.pack(frame, *parts))
+        self.link.send(pack(frame, *parts))
 
     async def next(self, kind: type[Any], seconds: float = 10.0) -> Any:
         """The next frame of a kind, with its parts; those before it are kept in `frames`."""
@@ -242,7 +248,7 @@ class RawSession:
                         del self.frames[at]
                         return frame, parts
                 for message in await self.link.receive():
-                    self.frames.append(f.unpack(message))
+                    self.frames.append(unpack(message))
 
     async def closed(self, seconds: float = 10.0) -> None:
         """Wait for the link's end."""
@@ -250,7 +256,7 @@ class RawSession:
             while True:
                 try:
                     for message in await self.link.receive():
-                        self.frames.append(f.unpack(message))
+                        self.frames.append(unpack(message))
                 except TransportError:
                     return
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.broker_time import FAR_MS, BrokerTime
-from dsmt.bus.rules.realm_time import PULL
+from dsmt.bus.rules.broker_time import BrokerTime
+from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start

@@ -20,7 +20,7 @@ class Shelf:
     def __init__(self, path) -> None:
         self.store = SqliteStore(str(path / "s.db"), identity="a" * 16)
         self.now_ms = 1
-        self.depot = Depot(self.store, limit=10 * SIZE, now_ms=lambda: self.now_ms)
+        self.depot = Depot(self.store.blobs, limit=10 * SIZE, now_ms=lambda: self.now_ms)
 
     def put(self, content: bytes, payer: str = "operator/a", *, finish: bool = True) -> f.BlobIs:
         self.now_ms += 1
@@ -34,7 +34,7 @@ class Shelf:
         return answers[-1]
 
     def has(self, content: bytes) -> bool:
-        blob = self.store.blob(sha256(content).digest())
+        blob = self.store.blobs.get(sha256(content).digest())
         return blob is not None and blob.whole
 
     def names(self, content: bytes) -> None:
@@ -62,7 +62,7 @@ def test_for_room_the_oldest_goes_that_no_live_fact_names(shelf):
             shelf.names(content(0))
     assert shelf.put(content(10), payer="operator/z").ok
     assert [n for n in range(11) if not shelf.has(content(n))] == [1]
-    left = shelf.store._one("SELECT count(*) FROM chunks")[0]
+    left = shelf.store._db.one("SELECT count(*) FROM chunks")[0]
     assert left == 10
 
 
@@ -99,13 +99,13 @@ def test_one_operator_cannot_fill_it(shelf):
 def test_what_was_begun_and_not_gone_on_with_is_removed(shelf):
     shelf.put(content(1), finish=False)
     shelf.depot.expire()
-    assert shelf.store.blobs()
+    assert shelf.store.blobs.all()
     shelf.now_ms += UNFINISHED_MS + 10
     shelf.depot.expire()
     while shelf.depot.step():
         pass
-    assert not shelf.store.blobs()
-    assert not shelf.store.orphans()
+    assert not shelf.store.blobs.all()
+    assert not shelf.store.blobs.orphans()
 
 
 def test_what_has_another_sha256_is_removed_and_said(shelf):
@@ -117,7 +117,7 @@ def test_what_has_another_sha256_is_removed_and_said(shelf):
     while shelf.depot.step():
         pass
     assert not answers[-1].ok
-    assert shelf.store.blob(digest) is None
+    assert shelf.store.blobs.get(digest) is None
 
 
 def test_hashing_goes_chunk_by_chunk(shelf):

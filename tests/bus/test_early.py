@@ -79,7 +79,7 @@ async def brought(r: TestRealm, clock: TestClock):
     said = [pen.write(f"user/t{n}", {"n": n}, version=1) for n in range(3)]
     client = await r.client(bob.name, identity=bob)
     client.introduce([one.raw for one in alice.chain])
-    client.trust.add_all([one.raw for one in alice.chain])
+    client._trust.add_all([one.raw for one in alice.chain])
     client.offer(said)
     await until(lambda: client.early_s)
     return broker, client, said

@@ -10,12 +10,13 @@ from dsmt.bus.broker.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTE
 from dsmt.bus.rules.quota import BURST, Rates
 from dsmt.bus.rules.turns import FEW_PARTS, TURN, WINDOW, Turns
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key
 from tests.bus.realm import TestRealm, scenario, until
 
-PUBLISH = f.pack(f.Publish())[0]
+PUBLISH = pack(f.Publish())[0]
 
 
 class Sessions:
@@ -98,7 +99,7 @@ def test_our_own_window_is_never_over_the_brokers():
     "message",
     [
         (PUBLISH, *([b""] * 1025)),
-        (f.pack(f.Certificates())[0], *([b""] * 65)),
+        (pack(f.Certificates())[0], *([b""] * 65)),
         (b"\xbf" + PUBLISH[1:] + b"\xff", *([b""] * (FEW_PARTS + 1))),
         (PUBLISH, bytes(200_000)),
     ],
@@ -156,7 +157,7 @@ def test_nothing_more_is_delivered_to_who_has_not_shown_to_have_read():
         assert sent <= UNREAD_BYTES + 50_000
     assert made.is_full(peer)
     assert not cut
-    tallies = [frame for frame, _ in map(f.unpack, wire.sent) if isinstance(frame, f.Tally)]
+    tallies = [frame for frame, _ in map(unpack, wire.sent) if isinstance(frame, f.Tally)]
     assert abs(len(tallies) - UNREAD_BYTES // TALLY_BYTES) <= 2
     made.tallied(peer, b"made up!")
     assert made.is_full(peer)

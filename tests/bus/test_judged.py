@@ -39,7 +39,7 @@ async def test_a_node_that_speaks_while_it_is_judged_dead_attaches_anew_once(r: 
         await until(lambda: node.attached and node.attachment > before)
         again = node.attachment
         await controller.publish(Draft("node/n1/verdict", to_data(said), subject="n1", replaces=first.signed))
-        await node.publish(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+        await node.publish(Draft("node/n1/heartbeat", node._publisher.signer.heartbeat(0.0, 1.0)))
         assert (node.attachment, other.attachment) == (again, others)
 
 
@@ -49,5 +49,5 @@ async def test_a_node_that_an_operator_removed_is_not_asked_to_come_back(r: Test
     bob, node = await r.client("operator/bob"), await r.client("node/n1")
     before = node.attachment
     await bob.publish(Draft("node/n1/verdict", to_data(verdict("left", node_n1=before)), subject="n1"))
-    await node.publish(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+    await node.publish(Draft("node/n1/heartbeat", node._publisher.signer.heartbeat(0.0, 1.0)))
     assert node.attachment == before

@@ -179,7 +179,7 @@ async def test_a_reader_misses_nothing_when_an_older_copy_of_the_store_comes_bac
         await got.until(lambda g: len(g.arrived) == 40)
         broker = await r.restarted(broker, store=str(r.directory / "left.db"))
         carol = await r.client("operator/carol")
-        await until(lambda: "operator/bob" in broker._names)
+        await until(lambda: "operator/bob" in broker._sessions.by_name)
         for number in range(40, 60):
             await carol.publish(fact(number))
         later = [{"n": number} for number in range(40, 60)]

@@ -42,7 +42,7 @@ async def test_an_incarnation_far_ahead_is_refused_at_hello_and_harms_no_later_p
     assert "node/n1 claims an incarnation that is" in refused.message
     assert refused.next
     node = await r.client("node/n1", identity=identity)
-    assert node._publisher.speaker.incarnation < time.time() * 1000 + 10_000
+    assert node._publisher.signer.incarnation < time.time() * 1000 + 10_000
 
 
 @scenario
@@ -56,7 +56,7 @@ async def test_an_incarnation_far_ahead_is_refused_in_an_event_and_harms_no_late
     raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 2}).raw)
     await raw.next(f.Acked)
     eve = await r.client("operator/eve", identity=identity)
-    assert eve._publisher.speaker.incarnation < time.time() * 1000 + 10_000
+    assert eve._publisher.signer.incarnation < time.time() * 1000 + 10_000
 
 
 @scenario
@@ -75,7 +75,7 @@ async def test_a_process_whose_disk_remembers_an_incarnation_far_ahead_begins_on
     kept = DiskFiles(str(r.directory / "kept"))
     kept.write("incarnation", str(FAR).encode())
     node = await r.client("node/n1", kept=kept, wait=False)
-    emission = node.emit(Draft("node/n1/heartbeat", node._publisher.speaker.heartbeat(0.0, 1.0)))
+    emission = node.emit(Draft("node/n1/heartbeat", node._publisher.signer.heartbeat(0.0, 1.0)))
     await emission.acknowledged()
     assert emission.id is not None
     assert emission.id.incarnation < time.time() * 1000 + 10_000

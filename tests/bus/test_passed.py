@@ -46,9 +46,9 @@ async def test_certificates_of_passed_sources_go_when_none_of_their_events_is_le
     await until(lambda: broker._trust.names(silent.key.key_id))
     await r.stop(client)
     await until(lambda: not broker._trust.names(silent.key.key_id))
-    kept = {raw for _, raw in broker._store.certificates()}
+    kept = {raw for _, raw in broker._store.certificates.all()}
     assert silent.chain[0].raw not in kept
-    assert {*broker._store.shelved(spoke.key.key_id), *kept} >= {spoke.chain[0].raw, alice.chain[0].raw}
+    assert {*broker._store.certificates.shelved(spoke.key.key_id), *kept} >= {spoke.chain[0].raw, alice.chain[0].raw}
     assert broker._trust.names(spoke.key.key_id) == [spoke.name]
     reader = await r.client("operator/carol")
     async with reading(reader, "config/") as got:
@@ -70,13 +70,13 @@ async def test_a_key_goes_with_its_last_event_though_its_name_lives_on_with_anot
         second = await r.client(AGENT, identity=new)
         await asyncio.wait_for(second.publish(Draft(TOPIC, status(2))), 10)
         await until(lambda: attempts(got) == [1, 2])
-        assert controller.trust.names(old.key.key_id) == [AGENT]
+        assert controller._trust.names(old.key.key_id) == [AGENT]
         while broker._store.trim(int(time.time() * 1000) + WEEKS_MS):
             pass
         await until(lambda: not broker._trust.names(old.key.key_id))
-        await until(lambda: not controller.trust.names(old.key.key_id))
-        assert controller.trust.names(new.key.key_id) == [AGENT]
-        assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates()}
+        await until(lambda: not controller._trust.names(old.key.key_id))
+        assert controller._trust.names(new.key.key_id) == [AGENT]
+        assert old.chain[0].raw not in {raw for _, raw in broker._store.certificates.all()}
         assert counted._kept["node/n1"] == {signed.raw for signed in new.chain}
 
 
@@ -91,11 +91,11 @@ async def test_what_came_over_an_earlier_link_is_forgotten_too_and_who_comes_aga
         raw.send(f.Publish(), pen.write(TOPIC, status(1)).raw)
         await until(lambda: attempts(got) == [1])
         lost = controller.attachment
-        broker._disconnect(broker._names[controller.source].peer)
+        broker._disconnect(broker._sessions.by_name[controller.source].peer)
         await until(lambda: controller.attached and controller.attachment > lost)
-        assert controller.trust.names(agent.key.key_id) == [AGENT]
+        assert controller._trust.names(agent.key.key_id) == [AGENT]
         broker._trust.forget(agent.key.key_id, AGENT)
-        await until(lambda: not controller.trust.names(agent.key.key_id))
+        await until(lambda: not controller._trust.names(agent.key.key_id))
         broker._trust.add_all([signed.raw for signed in agent.chain])
         raw.send(f.Publish(), pen.write(TOPIC, status(2)).raw)
         await until(lambda: attempts(got) == [1, 2])
@@ -110,7 +110,7 @@ async def test_nothing_is_let_go_while_a_broker_lacks_what_it_verifies(r: TestRe
     controller.offer([Pen(alice).write("config/x", {"n": 1}, version=1, ahead_s=60.0)])
     await until(lambda: controller.early_s > 0 and not broker._trust.names(alice.key.key_id))
     controller._ask_known()
-    assert controller._asked == (b"", "")
+    assert controller._certificates._asked == (b"", "")
 
 
 @scenario

@@ -8,6 +8,7 @@ import time
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
@@ -24,8 +25,8 @@ class Uplink:
         self.posted: list[tuple[f.Frame, tuple[bytes, ...]]] = []
 
     def post(self, frame: f.Frame, *parts: bytes) -> None:
-        message: Message = f.pack(frame, *parts)
-        self.posted.append(f.unpack(message))
+        message: Message = pack(frame, *parts)
+        self.posted.append(unpack(message))
 
     def certificates(self) -> list[bytes]:
         return [part for frame, parts in self.posted if isinstance(frame, f.Certificates) for part in parts]
@@ -52,7 +53,7 @@ def publisher(r: TestRealm, name: str, *others: str) -> Publisher:
 
 
 async def said(made: Publisher, topic: str, **more: int) -> ClientEmission:
-    emission = ClientEmission(made.speaker.saying(topic, {}, **more))
+    emission = ClientEmission(made.signer.pending(topic, {}, **more))
     made.say(emission)
     await asyncio.sleep(0)
     return emission
@@ -67,7 +68,7 @@ async def test_what_was_refused_under_one_incarnation_is_not_declared_in_the_cha
     made.refused(refused.id, RefusedError("trust.denied", "no", next="ask"))
     await said(made, "user/f", version=1)
     made.attached(None)
-    assert made.speaker.incarnation > refused.id.incarnation
+    assert made.signer.incarnation > refused.id.incarnation
     again = await said(made, "user/t")
     assert again.signed is not None
     assert again.signed.event.declares is None
@@ -83,7 +84,7 @@ async def test_what_is_refused_late_of_an_earlier_incarnation_is_not_declared_in
     made.attached(None)
     attached(made)
     assert kept[2].id is not None
-    assert made.speaker.incarnation > kept[2].id.incarnation
+    assert made.signer.incarnation > kept[2].id.incarnation
     made.refused(kept[2].id, RefusedError("trust.denied", "no", next="ask"))
     again = await said(made, "user/t")
     assert again.signed is not None

@@ -17,13 +17,13 @@ def traces(broker) -> tuple[object, ...]:
     store = broker._store
     own = ("broker/b1/heartbeat", "broker/b1/stats")
     rows = [row.topic for row in store.rows(0, 100_000) if row.topic not in own]
-    presence = broker._witness.presence
+    presence = broker._reporter.presence
     return (
         len(broker._trust.certificates()),
-        len(store.certificates()),
+        len(store.certificates.all()),
         sorted(presence._known),
         sorted(presence._granted),
-        sorted(broker._names),
+        sorted(broker._sessions.by_name),
         sorted(broker._ingest._marks._marks),
         rows,
     )
@@ -41,7 +41,7 @@ async def test_two_hundred_looks_leave_no_trace(r: TestRealm):
         async with reading(client, "config/", follow=False) as got:
             assert got.of("config/x") == [{"n": 1}]
         await r.stop(client)
-    await until(lambda: len(broker._sessions) == 1)
+    await until(lambda: len(broker._sessions.by_peer) == 1)
     assert traces(broker) == before
 
 
@@ -53,11 +53,11 @@ async def test_readers_of_one_name_stand_beside_each_other_and_beside_its_source
     readers = [await r.client(alice.name, identity=alice, reads=True) for _ in range(5)]
     await asyncio.wait_for(source.publish(Draft("user/t", {"n": 1})), 10)
     assert all(one.attached and one.refusal is None for one in [source, *readers])
-    assert broker._names[alice.name].attachment == source.attachment
+    assert broker._sessions.by_name[alice.name].attachment == source.attachment
     for one in readers:
         await r.stop(one)
-    await until(lambda: len(broker._sessions) == 1)
-    assert broker._witness.presence._known[alice.name].state == "open"
+    await until(lambda: len(broker._sessions.by_peer) == 1)
+    assert broker._reporter.presence._known[alice.name].state == "open"
 
 
 @scenario

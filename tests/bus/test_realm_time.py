@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dsmt.bus.client.client import MEASURE_S
 from dsmt.bus.rules.broker_time import BrokerTime
-from dsmt.bus.rules.realm_time import PULL, SLEW, STEP_MS, RealmTime, Sample, offset_of
-from dsmt.event.hlc import BOUND_MS
+from dsmt.bus.rules.realm_time import SLEW, STEP_MS, RealmTime, Sample, offset_of
+from dsmt.event.hlc import BOUND_MS, PULL
 
 moves = st.lists(st.tuples(st.floats(0, 1000), st.one_of(st.none(), st.integers(-20_000, 20_000))), max_size=60)
 

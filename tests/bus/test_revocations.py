@@ -120,7 +120,7 @@ async def test_who_was_revoked_stays_out_of_a_new_broker_whose_clock_is_an_hour_
     eve, bob = r.identity("operator/eve", now_s=old_s), r.identity("operator/bob", now_s=old_s)
     keeper, root = await r.client(bob.name, identity=bob), await r.client("root")
     await asyncio.wait_for(root.publish(word(eve, "root")), 10)
-    await until(lambda: keeper.trust.is_revoked(eve.key.key_id))
+    await until(lambda: keeper._trust.is_revoked(eve.key.key_id))
     await r.stop(root)
     store = str(r.directory / "blank.db")
     broker = await r.restarted(broker, store=store, born=False, clock=TestClock(-3600))

@@ -8,7 +8,8 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.routing import Router, Subscription
 from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
 from dsmt.event.topic import matches

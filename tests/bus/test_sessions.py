@@ -46,7 +46,7 @@ async def test_an_attachment_is_open_until_its_process_closes_it(r: TestRealm):
         assert node.attachment > first > 1_600_000_000_000, "it rises with realm time, whatever a broker forgets"
         record = got.of("broker/b1/session/node/n1")[-1]
         assert (record["pid"], record["version"], record["address"]) == (os.getpid(), "test", "127.0.0.1")
-        assert record["incarnation"] == node._publisher.speaker.incarnation
+        assert record["incarnation"] == node._publisher.signer.incarnation
 
 
 @scenario
@@ -190,7 +190,7 @@ async def test_an_incarnation_is_above_all_that_the_broker_knows_of_the_name(r: 
     assert kept.incarnation == now + 5_000, "what its own disk knows is used as it is"
     eve = await r.client("operator/eve", identity=identity)
     await eve.publish(Draft("user/t", {}))
-    known = eve._publisher.speaker.incarnation
+    known = eve._publisher.signer.incarnation
     await r.stop(eve)
     _, same = await _welcomed(r, identity, incarnation=known, firm=True)
     assert same.incarnation == known, "the same process goes on after a lost connection"
@@ -211,13 +211,13 @@ async def test_a_process_that_kept_its_incarnation_signs_at_once_and_greater(r: 
     second = await r.client("operator/eve", identity=identity, kept=files, wait=False)
     emission = second.emit(Draft("user/t", {"n": 2}))
     assert emission.id is not None, "it need not wait for a broker"
-    assert emission.id.incarnation > first._publisher.speaker.incarnation
+    assert emission.id.incarnation > first._publisher.signer.incarnation
     await emission.acknowledged()
-    assert emission.id.incarnation == second._publisher.speaker.incarnation
+    assert emission.id.incarnation == second._publisher.signer.incarnation
     bob = await r.client("operator/bob")
     async with reading(bob, "source/operator/eve", start=Start.HISTORY) as got:
         started = got.of("source/operator/eve")
-        assert [s["previous_incarnation"] for s in started] == [None, first._publisher.speaker.incarnation]
+        assert [s["previous_incarnation"] for s in started] == [None, first._publisher.signer.incarnation]
 
 
 class _Files:
@@ -266,7 +266,8 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
 _CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.ports.bus import Draft
 from dsmt.ports.realm import BrokerAddress
@@ -329,7 +330,7 @@ async def test_a_link_that_is_cut_is_attached_again_with_a_greater_number(r: Tes
     bob, eve = await r.client("operator/bob"), await r.client("operator/eve")
     first = eve.attachment
     async with reading(bob, SESSIONS) as got:
-        broker._disconnect(broker._names["operator/eve"].peer)
+        broker._disconnect(broker._sessions.by_name["operator/eve"].peer)
         await got.until(lambda g: len(states(g, "operator/eve")) == 3)
         assert states(got, "operator/eve") == [("open", None, 1), ("closed", "local", 1), ("open", None, 2)]
         await until(lambda: eve.attached)

@@ -12,9 +12,10 @@ import pytest
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.admission import Admission
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
 from dsmt.bus.broker.passed import ROUND_S, STEP
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.codec import decode
@@ -82,7 +83,7 @@ class Kept:
         return len(self.trust.certificates())
 
     def kept(self) -> int:
-        return len(list(self.store.certificates()))
+        return len(list(self.store.certificates.all()))
 
     def trim(self) -> None:
         while self.store.trim(int(time.time() * 1000) + WEEKS_MS):
@@ -109,12 +110,12 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         stranger.add_all(parts)
         return True
 
-    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader, after, found = Session(Peer(b"2"), bytes(32)), 0, []
     while rows := k.store.rows(after, 1000):
         after = rows[-1].row
         rows = [row for row in rows if row.row % each == 0]
-        deliveries.introduce(reader, rows)
+        fan_out.introduce(reader, rows)
         found += [stranger.open(row.raw)[0].event.source for row in rows]
     return found
 
@@ -143,7 +144,7 @@ def test_who_comes_again_is_in_memory_and_counted_until_it_has_passed_again(k):
     assert k.in_memory() == 3
     k.here = set()
     k.rounds()
-    assert (k.counted(), k.in_memory(), k.store.shelved(agent.key.key_id)) == (1, 2, [agent.chain[0].raw])
+    assert (k.counted(), k.in_memory(), k.store.certificates.shelved(agent.key.key_id)) == (1, 2, [agent.chain[0].raw])
     assert k.admission.knows(agent.key.key_id, agent.name)
 
 
@@ -161,10 +162,10 @@ def test_a_certificate_goes_from_the_store_in_the_moment_when_no_event_is_by_its
     k.rounds()
     k.said(new, key=1)
     k.rounds()
-    assert [k.store.shelved(one.key.key_id) for one in (old, new)] == [[old.chain[0].raw], [new.chain[0].raw]]
+    assert [k.store.certificates.shelved(one.key.key_id) for one in (old, new)] == [[old.chain[0].raw], [new.chain[0].raw]]
     k.trim()
-    assert [k.store.shelved(one.key.key_id) for one in (old, new)] == [[], [new.chain[0].raw]]
-    assert k.store.shelf_bytes("node/n1") == k.store.shelf_bytes() > 0
+    assert [k.store.certificates.shelved(one.key.key_id) for one in (old, new)] == [[], [new.chain[0].raw]]
+    assert k.store.certificates.shelf_bytes("node/n1") == k.store.certificates.shelf_bytes() > 0
     assert not k.admission.knows(old.key.key_id, old.name)
     assert verified(k) == [new.name]
 
@@ -199,7 +200,7 @@ def test_a_node_pays_for_the_facts_and_may_end_the_keys_that_are_on_the_shelf(k)
     k.rounds()
     k.ingest.expire()
     signed = decode(k.store.rows(0, 1)[0].raw)[0]
-    assert k.ingest._payer(signed).subject == "node/n1"
+    assert k.ingest._accounts.payer(signed).subject == "node/n1"
     k.session.name = "node/n1"
     word = Pen(k.node).write(topic_of(agent.key.key_id, "node/n1"), {"by": "node/n1"})
     assert k.ingest.offered("node/n1", [word.raw], granted=int(time.time() * 1000) + 10_000).accepted
@@ -213,8 +214,8 @@ def test_a_full_shelf_takes_no_more_and_what_is_counted_is_refused_as_before(tmp
         for number in range(60):
             k.said(k.agent(number))
         k.rounds()
-        on_shelf = [len(k.store.shelved(key_id)) for key_id in {row.key_id for row in k.store.rows(0, 100)}]
-        assert k.store.shelf_bytes("node/n1") <= 2 * MIB / 64
+        on_shelf = [len(k.store.certificates.shelved(key_id)) for key_id in {row.key_id for row in k.store.rows(0, 100)}]
+        assert k.store.certificates.shelf_bytes("node/n1") <= 2 * MIB / 64
         assert 0 < sum(on_shelf) < 60
         assert k.counted() == 61 - sum(on_shelf)
         assert len(verified(k)) == 60
@@ -237,10 +238,10 @@ def test_what_a_session_was_shown_is_remembered_up_to_a_bound(k, monkeypatch):
     for agent in agents:
         k.said(agent)
     k.ingest.commit()
-    deliveries = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
+    fan_out = FanOut(k.store, k.trust, send=send, now_ms=lambda: 0, whole=lambda: True)
     reader = Session(Peer(b"2"), bytes(32))
     for row in k.store.rows(0, 100):
-        deliveries.introduce(reader, [row])
+        fan_out.introduce(reader, [row])
         assert len(reader.known) <= 8
     assert {agent.chain[0].raw for agent in agents} <= set(sent)
 

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
+from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.tables import BUDGETS
 from dsmt.bus.adapters.trimming import RECORDS
@@ -114,18 +115,18 @@ def test_a_store_of_the_form_before_is_taken_over_and_knows_whose_events_it_has(
     path = str(tmp_path / "old.db")
     store = SqliteStore(path, identity="a" * 16)
     store.append([append(1), append(2), append(1, source="operator/b")])
-    store.put_certificate(b"k" * 16, b"raw")
+    store.certificates.put(b"k" * 16, b"raw")
     for name in ("signer_in", "signer_out", "signer_gone", "shelf_in", "shelf_out"):
-        store._do(f"DROP TRIGGER {name}")
-    store._do("DROP TABLE shelf")
-    store._do("DROP TABLE signers")
-    store._do("PRAGMA user_version=4")
+        store._db.do(f"DROP TRIGGER {name}")
+    store._db.do("DROP TABLE shelf")
+    store._db.do("DROP TABLE signers")
+    store._db.do("PRAGMA user_version=4")
     store.close()
     store = SqliteStore(path, identity="b" * 16)
-    assert (store.identity, store.head, list(store.certificates())) == ("a" * 16, 3, [(b"k" * 16, b"raw")])
-    assert [store.has_signed(b"k" * 16, f"operator/{one}") for one in "abc"] == [True, True, False]
-    store._do("DELETE FROM events WHERE source = 'operator/a'")
-    assert [store.has_signed(b"k" * 16, f"operator/{one}") for one in "ab"] == [False, True]
+    assert (store.identity, store.head, list(store.certificates.all())) == ("a" * 16, 3, [(b"k" * 16, b"raw")])
+    assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "abc"] == [True, True, False]
+    store._db.do("DELETE FROM events WHERE source = 'operator/a'")
+    assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "ab"] == [False, True]
     store.close()
 
 
@@ -188,9 +189,9 @@ def test_accounts_are_exact_whatever_becomes_of_the_rows(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
 
     def exact() -> bool:
-        counted = store._one("SELECT count(*), coalesce(sum(size), 0) FROM events WHERE winner = 1")
-        every = store._one("SELECT coalesce(sum(bytes), 0) FROM accounts")[0]
-        return store.live() == tuple(counted) and every == store._one("SELECT coalesce(sum(size), 0) FROM events")[0]
+        counted = store._db.one("SELECT count(*), coalesce(sum(size), 0) FROM events WHERE winner = 1")
+        every = store._db.one("SELECT coalesce(sum(bytes), 0) FROM accounts")[0]
+        return store.live() == tuple(counted) and every == store._db.one("SELECT coalesce(sum(size), 0) FROM events")[0]
 
     facts = [append(n, topic=f"user/t{n % 3}", budget="evidence", winner=True, size=50 * n) for n in range(1, 10)]
     for n, fact in enumerate(facts):
@@ -290,7 +291,7 @@ def head_of(store):
     tree = RowTree()
     for piece in store.history(0, 100_000):
         if isinstance(piece, Row):
-            leaf = store._one("SELECT leaf FROM events WHERE row = ?", (piece.row,))[0]
+            leaf = store._db.one("SELECT leaf FROM events WHERE row = ?", (piece.row,))[0]
             tree.add(piece.arrived_ms, leaf)
         else:
             tree.add_node(piece.level, piece.hash)
@@ -346,9 +347,7 @@ def test_a_start_reads_only_the_rows_behind_the_kept_edge(tmp_path):
     store.append([append(3000)])
     head = store.head_hash
     store.close()
-    with patch.object(
-        SqliteStore, "_do", lambda self, *a, _do=SqliteStore._do: asked.append(found := _do(self, *a)) or found
-    ):
+    with patch.object(Database, "do", lambda self, *a, _do=Database.do: asked.append(found := _do(self, *a)) or found):
         again = SqliteStore(path, identity="a" * 16)
         assert again.head_hash == head
     assert max(map(len, asked)) < 100
@@ -376,7 +375,7 @@ def test_a_store_that_takes_a_new_id_says_again_what_was_trimmed(tmp_path):
     store.append([append(n, budget="signal", arrived=1000) for n in range(1, 10)])
     trimmed(store, 2 * 3600 * 1000)
     store.told(store.untold()[0].number, 10)
-    store._db.close()  # as at a power cut: it is not closed in order
+    store._db.connection.close()  # as at a power cut: it is not closed in order
     again = SqliteStore(path, identity="b" * 16, boot="two")
     assert again.identity == "b" * 16
     assert [RowSet.read(trim.rows).runs for trim in again.untold()] == [((1, 9),)]
@@ -392,16 +391,16 @@ def test_many_trim_records_are_put_together_and_the_one_that_is_needed_is_not_tr
         for trim in store.untold():
             (row,) = store.append([append(100_000 + trim.number, budget="evidence", arrived=turn)])
             store.told(trim.number, row)
-    assert store._one("SELECT count(*) FROM trims")[0] <= RECORDS + 2
+    assert store._db.one("SELECT count(*) FROM trims")[0] <= RECORDS + 2
     assert store.trimmed_between("signal", 1, store.head) == 399
     left = trimmed(store, 9 * 24 * 3600 * 1000)
-    assert {row for (row,) in store._do("SELECT record FROM trims WHERE record IS NOT NULL")} <= set(left)
+    assert {row for (row,) in store._db.do("SELECT record FROM trims WHERE record IS NOT NULL")} <= set(left)
 
 
 def test_rows_that_are_gone_and_were_not_trimmed_are_lost_and_never_told_as_trimmed(store):
     store.append([append(n, budget=("evidence", "signal")[n % 2], arrived=1000) for n in range(1, 21)])
     trimmed(store, 2 * 3600 * 1000)
-    store._do("DELETE FROM events WHERE row = 10")
+    store._db.do("DELETE FROM events WHERE row = 10")
     assert [piece for piece in store.history(0, 100) if isinstance(piece, Lost)] == [Lost(10, 10)]
     assert store.trimmed_between("evidence", 1, 20) == 0
 
@@ -423,14 +422,14 @@ def test_soft_facts_are_winners_no_more_when_they_are_dead(store):
 
 def test_a_store_that_is_full_says_so_and_works_again_when_there_is_room(store):
     store.append([append(1)])
-    pages = store._one("PRAGMA page_count")[0]
-    store._do(f"PRAGMA max_page_count={pages}")
+    pages = store._db.one("PRAGMA page_count")[0]
+    store._db.do(f"PRAGMA max_page_count={pages}")
     with pytest.raises(FailedError) as full:
         _ = [store.append([append(n, size=3000)]) for n in range(2, 100)]
     assert full.value.code == "store.full"
     head = store.head
     assert len(store.rows(0, 1000)) == head
-    store._do("PRAGMA max_page_count=100000")
+    store._db.do("PRAGMA max_page_count=100000")
     assert store.append([append(1000)]) == [head + 1]
 
 
@@ -451,7 +450,7 @@ def reopened(tmp_path, boot: str, *, synced: bool = False, identity: str = "b" *
 
 def killed(store: SqliteStore) -> None:
     """Its process dies: nothing is tidied up."""
-    store._db.close()
+    store._db.connection.close()
 
 
 def test_a_store_that_was_closed_keeps_its_id_in_another_boot(tmp_path):
@@ -491,10 +490,10 @@ def test_a_store_that_its_machine_left_with_rows_not_on_the_disk_takes_a_new_id(
 def test_that_rows_may_not_be_on_the_disk_is_there_before_the_first_of_them(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16, boot="boot-1")
     said = []
-    store._db.set_trace_callback(said.append)
+    store._db.connection.set_trace_callback(said.append)
     store.append([append(1)])
     store.append([append(2)])
-    store._db.set_trace_callback(None)
+    store._db.connection.set_trace_callback(None)
     words = [one.split()[0] + (" FULL" if "FULL" in one else "") for one in said]
     assert words[:3] == ["PRAGMA FULL", "INSERT", "PRAGMA"]
     assert "'unsynced'" in said[1]

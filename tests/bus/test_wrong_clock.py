@@ -33,7 +33,7 @@ def test_what_is_said_before_realm_time_is_known_is_said_by_realm_time(network_k
             assert abs(emissions[0].signed.event.time_ms - time.time() * 1000) < 10_000
             await got.until(lambda g: [d["n"] for d in g.of("user/t")] == list(range(1, 50)))
             told = got.of("source/operator/eve")
-            assert [t["previous_incarnation"] for t in told] == [None, first._publisher.speaker.incarnation]
+            assert [t["previous_incarnation"] for t in told] == [None, first._publisher.signer.incarnation]
             assert got.types() == []
 
     said(network_kind, tmp_path)

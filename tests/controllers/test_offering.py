@@ -125,7 +125,7 @@ def test_who_was_away_while_an_old_store_numbered_its_rows_again_folds_anew_and_
             client = runner._bus
             await command(made, Draft(TOMBSTONE, to_data(Tombstone(by="alice", reason="")), subject="old"))
             await until(lambda: runner.view.winner(TOMBSTONE) and not runner.view.winner(SPEC))
-            read = runner._row
+            read = runner._following.row
             await made.stop(client)
             broker = await made.restarted(broker, store=str(tmp_path / "old.db"), clock=LaterClock())
             assert broker._store.head < read

@@ -27,7 +27,7 @@ SLOT = "service/web/slot/app/0"
 
 @asynccontextmanager
 async def controlling(client: BusClient) -> AsyncIterator[ControllerRunner]:
-    trust = client.trust
+    trust = client._trust
     resaying = Resaying(client.source, trust.disowns, lambda: trust.revocations)
     runner = ControllerRunner(client, TestClock(), version="test", resaying=resaying)
     task = asyncio.create_task(runner.run())

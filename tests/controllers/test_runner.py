@@ -22,7 +22,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, SlotControl
 from dsmt.event.records import from_data, to_data
 from dsmt.event.status import Layer, State
-from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Cursor, Draft, Reattached
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits
@@ -715,8 +715,8 @@ def test_a_controller_waits_its_rank() -> None:
     assert waited + 0.25 >= RANK_S * place
 
 
-def reconnected(broker: str, store: str = "s1") -> Notice:
-    return Notice("dsmt.notice.reconnected", "", {"broker": broker, "store": store})
+def reconnected(broker: str, store: str = "s1") -> Reattached:
+    return Reattached(broker, store)
 
 
 def test_after_it_attached_to_another_broker_it_folds_anew() -> None:

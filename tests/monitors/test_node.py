@@ -106,7 +106,6 @@ class World:
                     datagrams=self.network.at(address),
                     clock=Clock(),
                     entropy=Entropy(int(number)),
-                    attachment=lambda: 7,
                 ),
             )
             await monitor.run()

@@ -28,40 +28,40 @@ class Recording:
         self.trust = TrustStore(Realm(name="test", roots=(self.root.public,)))
         self.events: list[SignedEvent] = []
         self.now_ms = START_MS
-        self._speakers: dict[str, tuple[EventSigner, Identity]] = {}
+        self._signers: dict[str, tuple[EventSigner, Identity]] = {}
 
     def source(self, name: str, *, known: bool = True, incarnation: int = 0) -> EventSigner:
         """A source that speaks; `known` False keeps its certificate from the trust store."""
         now_s, serial = self.now_ms // 1000, bytes(16)
         if name.startswith("agent/"):
             node = f"node/{name.split('/')[1]}"
-            if node not in self._speakers:
+            if node not in self._signers:
                 self.source(node)
-            identity = delegate(name, self._speakers[node][1], key=key(), now_s=now_s, serial=serial)
+            identity = delegate(name, self._signers[node][1], key=key(), now_s=now_s, serial=serial)
         else:
             own = self.root if name == "root" else key()
             identity = root_issued(name, self.root, key=own, now_s=now_s, serial=serial)
         if known:
             self.trust.add_all([one.raw for one in identity.chain])
-        speaker = EventSigner(name, identity.key, "0.1")
-        speaker.begin(incarnation or self.now_ms, self.now_ms, previous=None)
-        self._speakers[name] = (speaker, identity)
-        self._flush(speaker)
-        return speaker
+        signer = EventSigner(name, identity.key, "0.1")
+        signer.begin(incarnation or self.now_ms, self.now_ms, previous=None)
+        self._signers[name] = (signer, identity)
+        self._flush(signer)
+        return signer
 
     def say(self, name: str, topic: str, data: dict[str, Any] | None = None, **about: Any) -> SignedEvent:
         """Say something; heartbeats bring their own data."""
-        speaker = self._speakers[name][0] if name in self._speakers else self.source(name)
+        signer = self._signers[name][0] if name in self._signers else self.source(name)
         self.now_ms += 10
         if data is None:
-            data = speaker.heartbeat(0.0, 1.0)
+            data = signer.heartbeat(0.0, 1.0)
         match = lookup(topic)
         assert match is not None
-        speaker.say(speaker.saying(topic, data, **about), self.now_ms)
-        return self._flush(speaker)[-1]
+        signer.say(signer.pending(topic, data, **about), self.now_ms)
+        return self._flush(signer)[-1]
 
-    def _flush(self, speaker: EventSigner) -> list[SignedEvent]:
-        said = [saying.signed for saying in speaker.sign() if saying.signed is not None]
+    def _flush(self, signer: EventSigner) -> list[SignedEvent]:
+        said = [pending.signed for pending in signer.sign() if pending.signed is not None]
         self.events += said
         return said
 

@@ -108,7 +108,7 @@ class Seat:
     async def connection(self, name: str, **more: Any) -> Connection:
         client = await self.made.client(name, **more)
         config = RealmConfig(name=self.made.name, roots=(self.made.root.public,), brokers=())
-        return Connection(client, client.trust, config, name.rsplit("/", maxsplit=1)[-1], [])
+        return Connection(client, client._identity, client._trust, config, name.rsplit("/", maxsplit=1)[-1], [])
 
     async def ended(self, *, drop: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
         alice, root = await self.connection("operator/alice"), await self.connection("root")
@@ -143,7 +143,7 @@ def test_what_a_stolen_laptop_had_applied_stays_when_another_operator_keeps_it(t
         said["service/web/spec"]["since"] = 1
         assert await seat.fresh() == {topic: ("operator/alice", data) for topic, data in said.items()}
         assert seat.thief is not None
-        assert seat.thief.trust.is_revoked(seat.stolen.key.key_id)
+        assert seat.thief._trust.is_revoked(seat.stolen.key.key_id)
 
     seated(tmp_path, test)
 

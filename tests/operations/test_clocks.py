@@ -54,7 +54,7 @@ def test_that_what_was_decided_is_refused_for_a_clock_that_is_behind_is_shown_wi
         old_s = int(time.time()) - 86_400
         await made.broker(identity=made.identity("broker/b1", now_s=old_s), clock=TestClock(-3600.0), born=False)
         bob = await made.client("operator/bob", identity=made.identity("operator/bob", now_s=old_s))
-        bob.offer([Pen(bob.identity).write("user/x", {}, version=1)])
+        bob.offer([Pen(bob._identity).write("user/x", {}, version=1)])
         while True:
             sight = await look(bob, passing=True)
             found = [one for one in status(sight, made.trust(), []).alerts if one.code == "broker.behind"]

@@ -294,7 +294,7 @@ def trim(broker: Broker, now_ms: int) -> None:
     for at in (now_ms, now_ms + 3_700_000, now_ms + 3_700_001):
         while broker._store.trim(at):
             pass
-    broker._witness.trimmed()
+    broker._reporter.trimmed()
     broker._commit()
 
 
@@ -319,7 +319,9 @@ def test_evidence_that_was_deleted_by_hand_is_lost_and_not_trimmed(tmp_path: Pat
     async def main() -> None:
         async with lived(tmp_path, 60) as (made, broker, reader):
             trim(broker, broker.now_ms() + DAY_MS)
-            broker._store._do("DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')")
+            broker._store._db.do(
+                "DELETE FROM events WHERE row = (SELECT min(row) FROM events WHERE topic = 'broker/b1/stats')"
+            )
             some = await exported(made, reader)
         found = judged(some, some.items)
         assert not found.ok

@@ -45,7 +45,7 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
     for later in (0, 3_700_000, 3_700_001):
         while store.trim((horizon + 1) * 60_000 + 7 * DAY_MS + (later and 1)):
             pass
-        store._passed_ms = dict.fromkeys(store._passed_ms, -(10**9))
+        store._trimmer._passed_ms = dict.fromkeys(store._trimmer._passed_ms, -(10**9))
     left = [row.row for row in store.rows(0, 100_000)]
     assert len(left) < len(events)
     report = replay([(row, events[row]) for row in left], life.decisions)

@@ -12,7 +12,7 @@ from dsmt.event.kinds.instance import Command, Endpoint, LogLines
 from dsmt.event.records import to_data
 from dsmt.operations.read.tailing import Item, Wanted, tail
 from dsmt.operations.words.patterns import some_topic
-from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Bus, Cursor, Notice, Reattached
 from tests.operations.recorded import START_MS, Recording
 from tests.operations.scripted import ScriptedBus, came, complete
 
@@ -145,7 +145,7 @@ def test_a_lost_connection_is_told_while_it_lasts_and_then_what_was_missed() -> 
         bus.attached = True
         bus.later(13)
 
-    back = Notice("dsmt.notice.reconnected", "connection lost", {"broker": "broker/b2", "store": "s"})
+    back = Reattached("broker/b2", "s")
     hole = Notice("dsmt.notice.gap", "user/9 #1..#3", {"from": 1, "to": 3})
     filled = Notice("dsmt.notice.filled", "user/9 #2", {"number": 2})
     bus = ScriptedBus(

@@ -135,17 +135,17 @@ def test_a_topic_outside_the_signers_grant_is_bad() -> None:
 
 def test_two_events_with_one_number_are_an_equivocation() -> None:
     recording = Recording()
-    speaker = recording.source("operator/eve", incarnation=recording.now_ms)
+    signer = recording.source("operator/eve", incarnation=recording.now_ms)
     recording.say("operator/eve", "user/x", {"said": "yes"})
     first = recording.events[:]
     other = Recording()
     other.root, other.trust = recording.root, recording.trust
     other.now_ms = recording.now_ms
     twin = other.source("operator/bob")
-    twin.name, twin.signer = "operator/eve", speaker.signer
+    twin.name, twin.key = "operator/eve", signer.key
     twin.begin(first[0].event.incarnation, other.now_ms, previous=None)
     twin.sign()
-    other._speakers["operator/eve"] = other._speakers["operator/bob"]
+    other._signers["operator/eve"] = other._signers["operator/bob"]
     other.say("operator/eve", "user/x", {"said": "no"})
     raw = b"".join(one.raw for one in (*first, other.events[-1]))
     found = verify(raw, recording.trust)
@@ -154,7 +154,7 @@ def test_two_events_with_one_number_are_an_equivocation() -> None:
 
 
 def revoke(recording: Recording, name: str) -> None:
-    key_id = recording._speakers[name][1].key.key_id
+    key_id = recording._signers[name][1].key.key_id
     recording.say("root", topic_of(key_id, "root"), {"by": "alice"})
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.client import About, BusClient
+from dsmt.bus.client.attaching import About
+from dsmt.bus.client.client import BusClient
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot

@@ -16,6 +16,7 @@ import pytest
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.attaching import About, greet, sign_attachment
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
@@ -177,7 +178,7 @@ def test_garbage_on_the_brokers_port_costs_only_who_sends_it(shared):
         rogue = somebody(made)
         half_open = socket.create_connection((host, int(port)), timeout=10)
         with half_open:
-            for parts in ((os.urandom(1000),), (b"",), (f.pack(f.Publish())[0], b"x" * 100, b""), (b"\xa1", *[b"y"] * 500)):
+            for parts in ((os.urandom(1000),), (b"",), (pack(f.Publish())[0], b"x" * 100, b""), (b"\xa1", *[b"y"] * 500)):
                 async with by_hand(made, rogue, attach=False) as session:
                     session.link.send(parts)
                     answer, _ = await session.next(f.Refused)

@@ -9,8 +9,7 @@ from typing import Final
 import pytest
 
 from dsmt.bus.client.client import MEASURE_S
-from dsmt.bus.rules.realm_time import PULL
-from dsmt.event.hlc import BOUND_MS
+from dsmt.event.hlc import BOUND_MS, PULL
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits

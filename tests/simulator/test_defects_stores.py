@@ -16,7 +16,7 @@ from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.early import Early
 from dsmt.controllers.offering import Offering
-from dsmt.ports.bus import Complete, Notice
+from dsmt.ports.bus import Complete, Reattached
 from dsmt.simulator.members import SimBroker
 from tests.simulator.planting import caught
 
@@ -37,7 +37,7 @@ def absence_is_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(self: Any, delivery: Any) -> None:
         known = self.__dict__.setdefault("known", set())
         match delivery:
-            case Notice(type="dsmt.notice.reconnected"):
+            case Reattached():
                 known.clear()
             case Complete():
                 for keeper in self._keepers.values():
@@ -91,9 +91,9 @@ def one_id_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store keeps its id, though a power cut took rows that others have read, and a cursor's row is believed (D3)."""
 
     def identified(self: Any, identity: str) -> str:
-        kept = self.get_meta("identity")
+        kept = self.meta.get("identity")
         if kept is None:
-            self.put_meta("identity", identity.encode())
+            self.meta.put("identity", identity.encode())
         return identity if kept is None else kept.decode()
 
     monkeypatch.setattr(SqliteStore, "_identified", identified)

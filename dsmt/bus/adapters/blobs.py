@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
+from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.named import Named
-from dsmt.errors import FailedError
 from dsmt.ports.store import Blob
 
 BLOB_TABLES: Final = (
@@ -22,83 +18,68 @@ BLOB_TABLES: Final = (
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
-class Blobs(ABC):
-    """The depot's half of `ports.store.Store`, over the statements of the store that it is a part of."""
+class SqliteBlobs:
+    """Fulfils `ports.store.Blobs`; what slots name comes from the events beside it."""
 
-    _db: sqlite3.Connection
-    _named: Named
-
-    @abstractmethod
-    def _do(self, statement: str, values: Sequence[Any] = ()) -> list[Any]: ...
-
-    @abstractmethod
-    def _one(self, statement: str, values: Sequence[Any] = ()) -> Any: ...
-
-    @abstractmethod
-    def _changed(self, statement: str, values: Sequence[Any]) -> int: ...
+    def __init__(self, db: Database) -> None:
+        self._db, self._named = db, Named(db.do)
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put."""
-        self._do("BEGIN IMMEDIATE")
-        try:
+        with self._db.transaction():
             self._put_chunk(digest, number, chunk, payer, now_ms)
-            self._do("COMMIT")
-        except FailedError:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
 
     def _put_chunk(self, digest: bytes, number: int, chunk: bytes, payer: str, now_ms: int) -> None:
-        before = self._one("SELECT length(chunk) FROM chunks WHERE digest = ? AND number = ?", (digest, number))
+        before = self._db.one("SELECT length(chunk) FROM chunks WHERE digest = ? AND number = ?", (digest, number))
         grown = len(chunk) - (0 if before is None else before[0])
-        self._do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
-        self._do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, ?, 0)", (digest, payer))
-        self._do("UPDATE blobs SET size = size + ?, at = ? WHERE digest = ?", (grown, now_ms, digest))
+        self._db.do("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)", (digest, number, chunk))
+        self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, ?, 0)", (digest, payer))
+        self._db.do("UPDATE blobs SET size = size + ?, at = ? WHERE digest = ?", (grown, now_ms, digest))
 
-    def put_so_far(self, digest: bytes, number: int) -> bytes | None:
+    def so_far(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a blob that is being put."""
-        found = self._one("SELECT chunk FROM chunks WHERE digest = ? AND number = ?", (digest, number))
+        found = self._db.one("SELECT chunk FROM chunks WHERE digest = ? AND number = ?", (digest, number))
         return None if found is None else bytes(found[0])
 
-    def keep_blob(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
+    def keep(self, digest: bytes, chunks: int, *, now_ms: int) -> None:
         """A blob was put whole, and has its sha256."""
-        self._do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, '', 0)", (digest,))
-        self._do("UPDATE blobs SET whole = 1, chunks = ?, at = ? WHERE digest = ?", (chunks, now_ms, digest))
+        self._db.do("INSERT OR IGNORE INTO blobs VALUES (?, 0, 0, 0, '', 0)", (digest,))
+        self._db.do("UPDATE blobs SET whole = 1, chunks = ?, at = ? WHERE digest = ?", (chunks, now_ms, digest))
 
-    def get_chunk(self, digest: bytes, number: int) -> bytes | None:
+    def chunk(self, digest: bytes, number: int) -> bytes | None:
         """One chunk of a whole blob."""
-        found = self._one(
+        found = self._db.one(
             "SELECT chunk FROM chunks JOIN blobs USING (digest) WHERE digest = ? AND number = ? AND number < blobs.chunks",
             (digest, number),
         )
         return None if found is None else bytes(found[0])
 
-    def blob(self, digest: bytes) -> Blob | None:
+    def get(self, digest: bytes) -> Blob | None:
         """What is held of a blob."""
-        found = self._one("SELECT digest, size, at, payer, whole FROM blobs WHERE digest = ?", (digest,))
+        found = self._db.one("SELECT digest, size, at, payer, whole FROM blobs WHERE digest = ?", (digest,))
         return None if found is None else _blob(found)
 
-    def blobs(self) -> list[Blob]:
+    def all(self) -> list[Blob]:
         """What is held of every blob."""
-        return [_blob(one) for one in self._do("SELECT digest, size, at, payer, whole FROM blobs ORDER BY digest")]
+        return [_blob(one) for one in self._db.do("SELECT digest, size, at, payer, whole FROM blobs ORDER BY digest")]
 
-    def forget_blob(self, digest: bytes) -> None:
+    def forget(self, digest: bytes) -> None:
         """A blob is not held any more; its chunks remain to be removed."""
-        self._do("DELETE FROM blobs WHERE digest = ?", (digest,))
+        self._db.do("DELETE FROM blobs WHERE digest = ?", (digest,))
 
     def remove_chunks(self, digest: bytes, limit: int) -> bool:
         """Remove so many chunks of a forgotten blob; whether there may be more."""
         statement = "DELETE FROM chunks WHERE rowid IN (SELECT rowid FROM chunks WHERE digest = ? LIMIT ?)"
-        return self._changed(statement, (digest, limit)) == limit
+        return self._db.changed(statement, (digest, limit)) == limit
 
     def orphans(self) -> list[bytes]:
         """Digests of which chunks are left that belong to no blob."""
-        found = self._do("SELECT DISTINCT digest FROM chunks WHERE digest NOT IN (SELECT digest FROM blobs)")
+        found = self._db.do("SELECT DISTINCT digest FROM chunks WHERE digest NOT IN (SELECT digest FROM blobs)")
         return [bytes(one[0]) for one in found]
 
-    def named_blobs(self) -> set[bytes]:
+    def named(self) -> set[bytes]:
         """The digests that the live facts of services name, and the specs that slots name."""
-        found = self._do("SELECT raw FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
+        found = self._db.do("SELECT raw FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
         raws = [*(raw for (raw,) in found), *self._named.specs()]
         return {bytes.fromhex(one.decode()) for raw in raws for one in _DIGEST.findall(raw)}
 

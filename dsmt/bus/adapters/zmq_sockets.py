@@ -19,7 +19,7 @@ from dsmt.ports.network import Message
 SEND_HIGH_WATER: Final = 4096
 RECEIVE_HIGH_WATER: Final = 16
 MOST_PARTS: Final = 1 + 1024
-"""A message's map and its parts (`frames.MAX_PARTS`)."""
+"""A message's map and its parts (`framing.MAX_PARTS`)."""
 HANDSHAKE_S: Final = 5.0
 LINGER_MS: Final = 1000
 RETRY_S: Final = 0.01

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-from dsmt.bus.broker.fan_out import Session
 from dsmt.bus.broker.passed import Passed
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
 from dsmt.bus.wire import frames as f
@@ -40,7 +40,7 @@ class Admission:
     def __init__(self, identity: Identity, trust: TrustStore, store: Store) -> None:
         self._identity, self._trust, self._store = identity, trust, store
         self._kept: set[bytes] = set()
-        self._passed = Passed(trust, store)
+        self._passed = Passed(trust, store.certificates, limit_bytes=store.limit_bytes)
         self._revocations: dict[str, Row] = {}
         self._certified = Certified()
         self._comings = Rates(ATTACH_RATE, ATTACH_BURST)
@@ -52,7 +52,7 @@ class Admission:
     # --- certificates --------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
-        kept = [raw for _, raw in self._store.certificates()]
+        kept = [raw for _, raw in self._store.certificates.all()]
         self._kept.update(kept)
         try:
             self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
@@ -64,7 +64,7 @@ class Admission:
     def _keep(self, certificate: Certificate) -> None:
         for signed in self._trust.chain(certificate.key_id, certificate.subject):
             if signed.raw not in self._kept:
-                self._store.put_certificate(signed.certificate.key_id, signed.raw)
+                self._store.certificates.put(signed.certificate.key_id, signed.raw)
                 self._kept.add(signed.raw)
 
     def _take_in(self, raws: tuple[bytes, ...]) -> None:
@@ -81,7 +81,7 @@ class Admission:
     def _beside(self, raw: bytes) -> list[bytes]:
         """What is on the shelf of the key that a certificate names: it is in memory with it."""
         try:
-            return self._store.shelved(read(raw)[0].certificate.key_id)
+            return self._store.certificates.shelved(read(raw)[0].certificate.key_id)
         except UnusableEventError:
             return []  # whoever reads it says why not
 
@@ -138,7 +138,7 @@ class Admission:
             self._certified.drop(signed.raw)
             if signed.raw in self._kept:
                 self._kept.discard(signed.raw)
-                self._store.drop_certificate(signed.raw)
+                self._store.certificates.drop(signed.raw)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """The broker: connections, their sessions, what they publish and ask; a shell over ports.
 
-Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/reference/frames.md). One that is
-    not attached within `ATTACH_S` is closed.
+Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/reference/frames.md).
 Rule 2: sessions take turns (`turns`); everything of one turn is stored in one commit before any of it is acknowledged.
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
 Rule 4: while the store is not whole (`wholeness`) readers are told so with each bookmark (rule A4).
@@ -16,19 +15,21 @@ Rule 8: who is judged dead and speaks all the same is asked to attach anew (`jud
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.requests import Requests
+from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.rules.judged import judged, must_attach_anew
@@ -36,6 +37,7 @@ from dsmt.bus.rules.presence import How
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.rules.turns import TURN, TURN_SYNCED, Turns
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
@@ -43,40 +45,21 @@ from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Realm, Signer, TrustStore
+from dsmt.trust.store import Realm, TrustStore
 
 TICK_S: Final = 0.25
 EXPIRE_S: Final = 60.0
-ATTACH_S: Final = 10.0
-REFUSED_S: Final = 0.2
-"""How long who is refused has to read why."""
-OFFENCES: Final = frozenset({"bus.frame", "bus.order", "quota"})
-OFFENDED_S: Final = (0.02, 1.0)
-"""How long who was refused for one of these has to read why, and how long its key is not admitted then (rule D2)."""
 TRIM_ROWS: Final = 1500
 REVOCATIONS: Final = 256
 """How many revocations one message holds."""
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
 TOKEN_BYTES: Final = 8
-_TALLIED: Final = f.pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
+_TALLIED: Final = pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
 Published = dict[tuple[Session, f.Publish], list[bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerConfig:
-    """What a broker is told at its start. `born`: the realm was born in its store, as a record of its root says."""
-
-    address: str
-    born: bool
-    pid: int | None
-    version: str
-    depot_bytes: int = 4 * 1024**3
-    boot: str = ""
-    """The machine's boot; empty when that is not known."""
 
 
 class Broker:
@@ -95,16 +78,14 @@ class Broker:
     ) -> None:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
+        self._log = Logger(broker=identity.name)
         now = clock.boottime()
-        self._time = Timekeeper(identity.name, config.boot, store, clock, self._tell_clock)
+        self._time = Timekeeper(identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock)
         self._started = now
         self._has_stepped = False
         """Who is attached is yet to be told that realm time has stepped."""
-        self._wholeness = Wholeness(store, born=config.born, now=now)
-        self._sessions: dict[Peer, Session] = {}
-        self._names: dict[str, Session] = {}
-        self._offended: dict[bytes, float] = {}
-        """Until when (boot-time seconds) a key is not admitted."""
+        self._wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
+        self._sessions = Sessions(self._log, self._send, self._disconnect_later)
         self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
         self._rates = Rates()
         self._turns: Turns[Session] = Turns(
@@ -114,7 +95,7 @@ class Broker:
             held=lambda one: self._outgoing.is_full(one.peer),
         )
         self._to_work = asyncio.Event()
-        self._depot = Depot(store, limit=config.depot_bytes, now_ms=self.now_ms)
+        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._to_step = asyncio.Event()
         self._pausing: asyncio.TimerHandle | None = None
         self._to_pump = asyncio.Event()
@@ -125,12 +106,12 @@ class Broker:
         self._ingest = Ingest(
             identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation(), was=self._was
         )
-        self._witness = BrokerReporter(Self(identity.name, config.pid, config.version), store, self._ingest, now)
-        self._deliveries = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
+        self._reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self._ingest, now)
+        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
         self._requests = Requests(
             store,
             clock,
-            deliveries=self._deliveries,
+            fan_out=self._fan_out,
             ingest=self._ingest,
             admission=self._admission,
             depot=self._depot,
@@ -140,7 +121,6 @@ class Broker:
             pump=self._to_pump.set,
             step=self._to_step.set,
         )
-        self._log = Logger(broker=identity.name)
 
     @property
     def realm(self) -> Realm:
@@ -178,9 +158,9 @@ class Broker:
     # --- start ---------------------------------------------------------------------------------------------------
 
     def _next_incarnation(self) -> int:
-        kept = self._store.get_meta("incarnation")
+        kept = self._store.meta.get("incarnation")
         incarnation = max(0 if kept is None else int(kept) + 1, self.now_ms())
-        self._store.put_meta("incarnation", str(incarnation).encode())
+        self._store.meta.put("incarnation", str(incarnation).encode())
         return incarnation
 
     def _begin(self) -> None:
@@ -188,18 +168,18 @@ class Broker:
         while rows := self._store.rows(after, 1000, winners_only=True):
             after = rows[-1].row
             for row in rows:
-                self._witness.restore(row, now, now_ms)
+                self._reporter.restore(row, now, now_ms)
             self._obey_revocations(rows)
-        self._witness.started()
-        self._witness.trimmed()
-        self._witness.stats(lag=0.0, sessions=0, address=self.address)
+        self._reporter.started()
+        self._reporter.trimmed()
+        self._reporter.stats(lag=0.0, sessions=0, address=self.address)
         self._commit()
 
     def _whole(self) -> bool:
         return self._wholeness.at(self._clock.boottime())
 
     def _admit(self, key: bytes) -> bool:
-        return len(key) == 32 and self._clock.boottime() >= self._offended.get(key, 0.0)
+        return self._sessions.admits(key, self._clock.boottime())
 
     # --- what arrives --------------------------------------------------------------------------------------------
 
@@ -220,7 +200,7 @@ class Broker:
             self._turn()
 
     def _arrived(self, arrival: Arrival) -> None:
-        session = self._sessions.get(arrival.peer)
+        session = self._sessions.by_peer.get(arrival.peer)
         if isinstance(arrival, Closed):
             self._outgoing.forget(arrival.peer)
             if session is not None:
@@ -228,8 +208,7 @@ class Broker:
                 self._turns.add(session, arrival)
             return
         if session is None:
-            payer = arrival.peer.hex()  # until its certificate tells who pays
-            session = self._sessions[arrival.peer] = Session(arrival.peer, arrival.key, self._clock.boottime(), payer=payer)
+            session = self._sessions.connected(arrival.peer, arrival.key, self._clock.boottime())
         if session.refused:
             return
         if session.attached:
@@ -281,7 +260,7 @@ class Broker:
 
     def _look(self, session: Session, message: Message, published: Published) -> None:
         try:
-            frame, parts = f.unpack(message)
+            frame, parts = unpack(message)
             if isinstance(frame, f.Publish) and session.attached and not session.reads:
                 published.setdefault((session, frame), []).extend(parts)
             else:
@@ -304,7 +283,7 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
-        if not session.reads and self._witness.heard(session, now, self.now_ms()):
+        if not session.reads and self._reporter.heard(session, now, self.now_ms()):
             self._commit()
             try:
                 self._admission.pay(session, now)
@@ -320,7 +299,7 @@ class Broker:
             session,
             hello,
             parts,
-            presence=self._witness.presence,
+            presence=self._reporter.presence,
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
@@ -328,17 +307,17 @@ class Broker:
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        self._admission.attach(session, attach, self._witness.presence, self.now_ms())
+        self._admission.attach(session, attach, self._reporter.presence, self.now_ms())
         self._tell_revocations(session, self._admission.revocations, complete=True)
         if session.reads:
             return
-        earlier, self._names[session.name] = self._names.get(session.name), session
-        self._witness.opened(session, self._clock.boottime(), self.now_ms())
+        earlier = self._sessions.attached(session)
+        self._reporter.opened(session, self._clock.boottime(), self.now_ms())
         if earlier is not None:
             said = f"{session.name} has attached anew, from {session.address or 'elsewhere'}"
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
         issued = 0 if session.certificate is None else session.certificate.issued
-        if self._witness.presence.contested(session.name, issued):
+        if self._reporter.presence.contested(session.name, issued):
             error = self._admission.contested(session.name)
             self._ingest.notice("clone", session.name, error.message)
             self._refuse(session, error)
@@ -348,31 +327,25 @@ class Broker:
         return RefusedError("store.full", f"the store of {self._identity.name} is full", next="free space on its disk")
 
     def _closed(self, session: Session, how: How) -> None:
-        self._sessions.pop(session.peer, None)
         self._outgoing.forget(session.peer)
-        self._deliveries.unsubscribe(session)
-        if self._names.get(session.name) is session:
-            del self._names[session.name]
+        self._fan_out.unsubscribe(session)
+        if self._sessions.closed(session):
             self._ingest.forget_source(session.name)
         if session.attached and not session.reads:
-            self._witness.closed(session, how, self._clock.boottime(), self.now_ms())
+            self._reporter.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
         if session.refused:
             return
-        self._log.warning("refused", session=session.name, code=error.code, reason=error.message)
-        self._send(session, f.Refused(code=error.code[:512], message=error.message[:4096], next=error.next[:4096]))
-        session.refused = True
+        self._sessions.refuse(session, error, self._clock.boottime())
         self._turns.drop(session)
-        self._deliveries.unsubscribe(session)
-        read_s = REFUSED_S
-        if error.code in OFFENCES:
-            read_s, away_s = OFFENDED_S
-            self._offended[session.key] = self._clock.boottime() + away_s
-        asyncio.get_running_loop().call_later(read_s, self._disconnect, session.peer)
+        self._fan_out.unsubscribe(session)
+
+    def _disconnect_later(self, peer: Peer, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._disconnect, peer)
 
     def _disconnect(self, peer: Peer) -> None:
-        if self._outgoing.listener is not None and peer in self._sessions:
+        if self._outgoing.listener is not None and peer in self._sessions.by_peer:
             self._outgoing.listener.disconnect(peer)
 
     # --- events --------------------------------------------------------------------------------------------------
@@ -413,9 +386,9 @@ class Broker:
             self._log.error("cannot store", reason=str(error))
             return False
         if rows:
-            self._witness.stored(rows)
+            self._reporter.stored(rows)
             self._obey_revocations(rows)
-            self._deliveries.routed(rows)
+            self._fan_out.routed(rows)
             self._obey_verdicts(rows)
             if self._time.obey(rows):
                 self._stepped()
@@ -423,7 +396,7 @@ class Broker:
 
     def _obey_revocations(self, rows: list[Row]) -> None:
         found = self._admission.revoked(rows)
-        for session in list(self._sessions.values()) if found else ():
+        for session in self._sessions.all() if found else ():
             if session.attached:
                 self._tell_revocations(session, found)
             if self._admission.is_revoked(session):
@@ -432,7 +405,7 @@ class Broker:
 
     def _tell_revocations(self, session: Session, rows: list[Row], *, complete: bool = False) -> None:
         """Rule 6; the last message says that these were all."""
-        self._deliveries.introduce(session, rows)
+        self._fan_out.introduce(session, rows)
         for first in range(0, len(rows), REVOCATIONS):
             self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
         if complete:
@@ -442,17 +415,17 @@ class Broker:
         for node, verdict in judged(rows):
             said = f"{node} was judged dead by this attachment"
             error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")
-            for session in list(self._names.values()):
+            for session in list(self._sessions.by_name.values()):
                 if must_attach_anew(node, verdict, session.name, session.attachment):
                     self._refuse(session, error)
 
     def _signed_head(self) -> bytes:
         """A signed head of now, for who exports."""
-        if self._witness.is_stale(self._clock.boottime()):
+        if self._reporter.is_stale(self._clock.boottime()):
             self._commit()
-            self._witness.stats(lag=self._lag, sessions=len(self._names), address=self.address)
+            self._reporter.stats(lag=self._lag, sessions=len(self._sessions.by_name), address=self.address)
             self._commit()
-        return self._witness.signed_head
+        return self._reporter.signed_head
 
     # --- outward -------------------------------------------------------------------------------------------------
 
@@ -469,7 +442,7 @@ class Broker:
         while True:
             await self._to_pump.wait()
             self._to_pump.clear()
-            if self._deliveries.pump():
+            if self._fan_out.pump():
                 self._to_pump.set()
                 await asyncio.sleep(0)
 
@@ -493,7 +466,8 @@ class Broker:
             self._lag = max(0.0, now - before - TICK_S)
             before = now
             self._time.look()
-            self._close_strangers(now)
+            for session in self._sessions.strangers(now):
+                self._disconnect(session.peer)
             try:
                 self._wholeness.note(now)
                 self._say_due(now)
@@ -501,11 +475,11 @@ class Broker:
                 if now >= expire_at:
                     self._ingest.expire()
                     self._rates.forget(now)
-                    self._offended = {key: until for key, until in self._offended.items() if until > now}
+                    self._sessions.forgive(now)
                     self._depot.expire()
                     self._to_step.set()
                     expire_at = now + (0.0 if self._trim() else EXPIRE_S)
-                self._admission.let_go(self._attached, now)
+                self._admission.let_go(self._sessions.signers, now)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
@@ -513,8 +487,8 @@ class Broker:
             self._commit()
             if self._has_stepped:
                 self._has_stepped = False
-                self._tell_all(_MEASURE)
-            self._deliveries.bookmark_all()
+                self._sessions.tell(_MEASURE)
+            self._fan_out.bookmark_all()
             self._to_pump.set()
 
     def _was(self, ms: int) -> None:
@@ -527,26 +501,26 @@ class Broker:
 
         In that order: whoever goes along first takes all that was said of sessions for dead.
         """
-        self._witness.presence.renew()
+        self._reporter.presence.renew()
         self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:
         self._ingest.notice("clock", self._identity.name, said)
-        self._witness.say_stats_soon()
+        self._reporter.say_stats_soon()
 
     def _trim(self) -> bool:
         """Trim a part of what is due, and say what went (B6); whether there is more."""
         more = self._store.trim(self.now_ms(), TRIM_ROWS)
-        self._witness.trimmed()
+        self._reporter.trimmed()
         return more
 
     def _say_due(self, now: float) -> None:
-        beats = self._witness.tick(
+        beats = self._reporter.tick(
             now,
             self.now_ms(),
             expected=TICK_S,
             lag=self._lag,
-            sessions=len(self._names),
+            sessions=len(self._sessions.by_name),
             address=self.address,
             clock_ahead_s=self._time.ahead_s,
             early_s=self._time.early_s,
@@ -554,24 +528,9 @@ class Broker:
         if self._ingest.full is None:
             self._time.keep()
         if beats:
-            self._tell_all(_KEEPALIVE)
-
-    def _tell_all(self, frame: f.Frame) -> None:
-        for session in list(self._sessions.values()):
-            if session.attached and not session.refused:
-                self._send(session, frame)
-
-    def _attached(self) -> set[Signer]:
-        """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""
-        held = ((one.certificate, one.name) for one in self._sessions.values())
-        return {(certificate.key_id, name) for certificate, name in held if certificate is not None}
-
-    def _close_strangers(self, now: float) -> None:
-        for session in list(self._sessions.values()):
-            if not session.attached and now - session.since > ATTACH_S:
-                self._disconnect(session.peer)
+            self._sessions.tell(_KEEPALIVE)
 
 
 _KEEPALIVE: Final = f.Keepalive()
 _MEASURE: Final = f.Measure()
-_KEPT_ALIVE: Final = f.pack(_KEEPALIVE)
+_KEPT_ALIVE: Final = pack(_KEEPALIVE)

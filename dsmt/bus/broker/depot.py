@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, InputError
-from dsmt.ports.store import Blob, Store
+from dsmt.ports.store import Blob, Blobs
 
 MAX_CHUNKS: Final = 2**20
 CHUNK_BYTES: Final = 256 * 1024
@@ -38,22 +38,22 @@ class _Check:
 class Depot:
     """Keeps blobs. `limit` is in bytes, `now_ms` realm time; `step` is called while it answers True."""
 
-    def __init__(self, store: Store, *, limit: int, now_ms: Callable[[], int]) -> None:
-        self._store, self._limit, self._now_ms = store, limit, now_ms
+    def __init__(self, blobs: Blobs, *, limit: int, now_ms: Callable[[], int]) -> None:
+        self._blobs, self._limit, self._now_ms = blobs, limit, now_ms
         self._checks: deque[_Check] = deque()
-        self._removing: deque[bytes] = deque(store.orphans())
+        self._removing: deque[bytes] = deque(blobs.orphans())
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
         """Answer a question about a blob."""
         if isinstance(frame, f.BlobAsked):
-            blob = self._store.blob(frame.digest)
+            blob = self._blobs.get(frame.digest)
             return f.BlobIs(id=frame.id, size=blob.size if blob is not None and blob.whole else None), ()
-        chunk = self._store.get_chunk(frame.digest, frame.number)
+        chunk = self._blobs.chunk(frame.digest, frame.number)
         return f.Chunk(id=frame.id), () if chunk is None else (chunk,)
 
     def put(self, frame: f.ChunkPut | f.BlobFinished, parts: tuple[bytes, ...], payer: str, answer: Answer) -> None:
         """Take in what an operator puts; `answer` is called, now or later. Raises `InputError` for no chunk."""
-        held = self._store.blob(frame.digest)
+        held = self._blobs.get(frame.digest)
         if held is not None and held.whole:
             answer(f.BlobIs(id=frame.id, size=held.size))
         elif isinstance(frame, f.BlobFinished):
@@ -67,7 +67,7 @@ class Depot:
         said = self._room(frame.digest, payer, len(parts[0]))
         if not said:
             try:
-                self._store.put_chunk(frame.digest, frame.number, parts[0], payer=payer, now_ms=self._now_ms())
+                self._blobs.put_chunk(frame.digest, frame.number, parts[0], payer=payer, now_ms=self._now_ms())
             except FailedError as error:
                 said = str(error)
         return f.BlobIs(id=frame.id, size=None, ok=not said, message=said)
@@ -76,7 +76,7 @@ class Depot:
         """Why there is no room for a chunk; empty when there is."""
         if digest in self._removing or any(check.frame.digest == digest for check in self._checks):
             return "this blob is being checked or removed just now"
-        blobs = self._store.blobs()
+        blobs = self._blobs.all()
         if sum(one.size for one in blobs if one.payer == payer) + size > self._limit * PAYER_SHARE:
             return f"{payer} keeps as much in the depot as one operator may: {int(self._limit * PAYER_SHARE)} bytes"
         over = sum(one.size for one in blobs) + size - self._limit
@@ -90,7 +90,7 @@ class Depot:
 
     def _spare(self, blobs: list[Blob], wanted: bytes) -> list[Blob]:
         """What may go, in the order in which it goes (rule 2)."""
-        named = self._store.named_blobs()
+        named = self._blobs.named()
         late = self._now_ms() - UNFINISHED_MS
         others = [one for one in blobs if one.digest != wanted]
         spare = [one for one in others if (one.digest not in named if one.whole else one.at_ms < late)]
@@ -98,25 +98,25 @@ class Depot:
 
     def expire(self) -> None:
         """Remove what was begun and not gone on with."""
-        for blob in self._store.blobs():
+        for blob in self._blobs.all():
             if not blob.whole and blob.at_ms < self._now_ms() - UNFINISHED_MS:
                 self._remove(blob.digest)
 
     def _remove(self, digest: bytes) -> None:
-        self._store.forget_blob(digest)
+        self._blobs.forget(digest)
         self._removing.append(digest)
 
     def step(self) -> bool:
         """Do a little of what takes long (rule 3); whether there is more."""
         if self._checks:
             self._check(self._checks[0])
-        elif self._removing and not self._store.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
+        elif self._removing and not self._blobs.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
             self._removing.popleft()
         return bool(self._checks or self._removing)
 
     def _check(self, check: _Check) -> None:
         frame = check.frame
-        chunk = None if check.chunk >= frame.chunks else self._store.put_so_far(frame.digest, check.chunk)
+        chunk = None if check.chunk >= frame.chunks else self._blobs.so_far(frame.digest, check.chunk)
         if chunk is not None:
             check.whole.update(chunk)
             check.chunk += 1
@@ -124,9 +124,9 @@ class Depot:
         self._checks.popleft()
         ok = check.chunk == frame.chunks and check.whole.digest() == frame.digest
         if ok:
-            self._store.keep_blob(frame.digest, frame.chunks, now_ms=self._now_ms())
+            self._blobs.keep(frame.digest, frame.chunks, now_ms=self._now_ms())
         else:
             self._remove(frame.digest)
-        blob = self._store.blob(frame.digest)
+        blob = self._blobs.get(frame.digest)
         said = "" if ok else "what arrived has another sha256"
         check.answer(f.BlobIs(id=frame.id, size=None if blob is None else blob.size, ok=ok, message=said))

@@ -10,9 +10,10 @@ Rule 4: a reader that reads behind the horizon of trimming is told so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.routing import Router, Subscription
 from dsmt.bus.wire.frames import (
     BookmarkFrame,
@@ -32,11 +33,9 @@ from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
 from dsmt.event.registry import lookup
 from dsmt.event.rowtree import Node
-from dsmt.event.topic import check_pattern, covers, matches
+from dsmt.event.topic import covers, matches
 from dsmt.ports.bus import Start
-from dsmt.ports.network import Peer
 from dsmt.ports.store import Lost, Row, Store
-from dsmt.trust.certificate import Certificate
 from dsmt.trust.store import Signer, TrustStore
 
 PAGE_ROWS: Final = 256
@@ -55,40 +54,6 @@ OVERLAP_MS: Final = 60_000
 """How far a cursor of another store is rewound (rule D3)."""
 LATE_MS: Final = 1_000
 """How long after the time of a cursor its row may have arrived; where it is longer, some is read again."""
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """A connected client, as the broker holds it. `nonce` is what its attach statement must sign."""
-
-    peer: Peer
-    key: bytes
-    since: float = 0.0
-    name: str = ""
-    certificate: Certificate | None = None
-    incarnation: int = 0
-    claimed: int = 0
-    """The incarnation that its hello said."""
-    attachment: int = 0
-    nonce: bytes = b""
-    attached: bool = False
-    reads: bool = False
-    """It only reads: it is no source (D2)."""
-    refused: bool = False
-    """It has been told to go: nothing of it is listened to any more."""
-    pid: int | None = None
-    version: str = ""
-    address: str = ""
-    payer: str = ""
-    """Who pays for its work: the ancestor of its certificate (rule D2)."""
-    gone: bool = False
-    """Its connection has ended; what it had sent is still looked at."""
-    kept_alive: float = 0.0
-    """When it last said no more than that it lives."""
-    served: int = 0
-    """When a page was last read for it, in pages."""
-    known: set[Signer] = field(default_factory=set)
-    """Whose certificates it has been sent."""
 
 
 Sub = Subscription[Session]
@@ -113,10 +78,7 @@ class FanOut:
     def subscribe(self, session: Session, asked: Subscribe) -> None:
         """Begin a subscription. Raises `InputError` for a bad pattern, `RefusedError` outside the session's grant."""
         granted = () if session.certificate is None else session.certificate.read
-        for pattern in asked.patterns:
-            check_pattern(pattern)
-            if not any(covers(wide, pattern) for wide in granted):
-                raise RefusedError("trust.denied", f"{session.name} may not read {pattern}")
+        check_reads(session.name, granted, asked.patterns)
         if len(self._router.of(session)) >= MAX_SUBSCRIPTIONS:
             raise RefusedError("quota", f"{session.name} has {MAX_SUBSCRIPTIONS} subscriptions, which is the limit")
         start, head, credit = Start(asked.start), self._store.head, min(asked.credit, MAX_CREDIT)

@@ -20,10 +20,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import Hole, Marks
-from dsmt.bus.rules.quota import Live, charged, over_live, over_own
 from dsmt.bus.rules.validator import NOWHERE, Admitted, EventValidator, Standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.chain import SourceChain
@@ -34,10 +34,9 @@ from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
 from dsmt.event.records import to_data
 from dsmt.event.registry import Match, lookup
-from dsmt.ports.store import ROW_BYTES, Append, Row, Store
-from dsmt.trust.certificate import Certificate
+from dsmt.ports.store import Append, Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Signer, TrustStore, revoked_by
+from dsmt.trust.store import TrustStore, revoked_by
 
 _WINNERS_REMEMBERED: Final = 8192
 _NOTICES_WAITING: Final = 1000
@@ -88,7 +87,7 @@ class Ingest:
     ) -> None:
         self._was = was
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
-        self._door = EventValidator(trust)
+        self._validator = EventValidator(trust)
         self._chain = SourceChain(incarnation)
         self._clock = HybridClock()
         self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
@@ -100,11 +99,7 @@ class Ingest:
         self._marks = Marks(store.high_mark)
         self._reoffered: set[str] = set()
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
-        self._live: dict[str | None, Live] = {}
-        """Retained facts on the accounts of those who said some since the last commit; None: of all."""
-        self._counts: dict[str, int] = {}
-        """Retained facts of delegates who said some since the last commit."""
-        self._payers: dict[Signer, Certificate] = {}
+        self._accounts = Accounts(identity.certificate, trust, store)
         self.dropped = 0
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
@@ -175,7 +170,7 @@ class Ingest:
         for raw in raws:
             identity: EventId | None = None
             try:
-                signed, match, fact = self._door.open(raw, session=session, granted=granted, now_ms=now_ms)
+                signed, match, fact = self._validator.open(raw, session=session, granted=granted, now_ms=now_ms)
                 identity = signed.id
                 if again:
                     self._check_not_own(signed.event.topic)
@@ -227,7 +222,7 @@ class Ingest:
         event = signed.event
         check_runs(event, self._held)
         at = self._standing(event) if fact else NOWHERE
-        admitted = self._door.admit(
+        admitted = self._validator.admit(
             signed,
             match,
             fact=fact,
@@ -236,7 +231,7 @@ class Ingest:
             now_ms=now_ms,
         )
         if admitted.winner and not event.ends and revoked_by(event.topic) is None:  # what ends something always may
-            self._check_quota(admitted, at.winner)
+            self._accounts.charge(signed, at.winner)
         if own:
             self._watch_sequence(event, now_ms)
         else:
@@ -246,47 +241,10 @@ class Ingest:
 
     def _append(self, admitted: Admitted, now_ms: int, payer: str = "") -> Append:
         signed, event = admitted.signed, admitted.signed.event
-        payer = payer or self._payer(signed).subject
+        payer = payer or self._accounts.payer(signed).subject
         if admitted.winner:
             self._remember(event.topic, signed)
         return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer)
-
-    def _payer(self, signed: SignedEvent) -> Certificate:
-        """To whose account an event goes (rule D2)."""
-        signer = (signed.key_id, signed.event.source)
-        payer = self._payers.get(signer)
-        if payer is None:
-            payer = charged(self._trust.chain(*signer)) or self._identity.certificate
-            self._payers[signer] = payer
-        return payer
-
-    def _check_quota(self, admitted: Admitted, held: SignedEvent | None) -> None:
-        """Raises `UnusableEventError` for a retained fact for which there is no room; what it adds counts at once."""
-        signed, limit = admitted.signed, self._store.limit_bytes
-        payer = self._payer(signed)
-        mine = held is not None and self._payer(held).subject == payer.subject
-        adds, size = (0, len(signed.raw) - len(held.raw)) if held and mine else (1, len(signed.raw) + ROW_BYTES)
-        own, every = self._live_of(payer.subject), self._live_of(None)
-        why = over_live(payer, own, every, size=size, adds=adds, limit=limit) or self._over_own(signed, payer, adds)
-        if why:
-            raise UnusableEventError("quota", why, next="end facts that are not needed any more")
-        for whose, live in ((payer.subject, own), (None, every)):
-            self._live[whose] = Live(live.facts + adds, live.bytes + size)
-
-    def _over_own(self, signed: SignedEvent, payer: Certificate, adds: int) -> str:
-        """Why a delegate may have no more facts, beside what its ancestor may have; empty when it may."""
-        source = signed.event.source
-        holder = self._trust.certificate(signed.key_id, source)
-        if not adds or holder is None or holder.certificate.quota >= payer.quota:
-            return ""
-        count = self._counts.get(source, 0) or self._store.live_facts(source)
-        self._counts[source] = count + adds
-        return over_own(holder.certificate, count)
-
-    def _live_of(self, payer: str | None) -> Live:
-        if payer not in self._live:
-            self._live[payer] = Live(*self._store.live(payer))
-        return self._live[payer]
 
     def _held(self, topic: str) -> SignedEvent | None:
         if topic in self._winners:
@@ -386,8 +344,7 @@ class Ingest:
         self._say()
         batch = [*self._own.values(), *self._pending.values()]
         self._pending.clear()
-        self._live.clear()
-        self._counts.clear()
+        self._accounts.committed()
         if not batch:
             return []
         try:
@@ -412,7 +369,7 @@ class Ingest:
 
         Of whom no mark is in memory what others have brought is in the store, where it is looked for.
         """
-        self._payers.clear()
+        self._accounts.renew()
         self._reoffered = {source for source in self._reoffered if self._marks.high(source) is not None}
         if self._store.expire(self._now_ms()):
             self._winners.clear()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack
 from dsmt.ports.network import Listener, Message, Peer
 
 UNREAD_BYTES: Final = 4 * 1024 * 1024
@@ -52,7 +53,7 @@ class Outgoing:
         if self.listener is None:
             return False
         if frame is not self._last:
-            self._last, self._packed = frame, f.pack(frame)[0]
+            self._last, self._packed = frame, pack(frame)[0]
         message = (self._packed, *parts)
         way = self._ways.get(peer)
         if way is None:
@@ -74,7 +75,7 @@ class Outgoing:
             token = self._token()
             way.tallies.append((token, way.untold))
             way.untold = 0
-            message = f.pack(f.Tally(token=token))
+            message = pack(f.Tally(token=token))
             if way.backlog or not self.listener.send(peer, message):
                 way.backlog.append(message)
         if way.unread > MOST_UNREAD_BYTES:

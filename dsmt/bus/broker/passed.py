@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 
 from dsmt.bus.rules.quota import charged, over_shelf
-from dsmt.ports.store import ROW_BYTES, Shelved, Store
+from dsmt.ports.store import ROW_BYTES, Certificates, Shelved
 from dsmt.trust.certificate import SignedCertificate, read
 from dsmt.trust.store import Signer, TrustStore
 
@@ -25,10 +25,10 @@ ROUND_S: Final = 60.0
 
 
 class Passed:
-    """Finds those certificates."""
+    """Finds those certificates. `limit_bytes` is the size of the store."""
 
-    def __init__(self, trust: TrustStore, store: Store) -> None:
-        self._trust, self._store = trust, store
+    def __init__(self, trust: TrustStore, certificates: Certificates, *, limit_bytes: int) -> None:
+        self._trust, self._certificates, self._limit_bytes = trust, certificates, limit_bytes
         trust.look_on(self._shelf)
         self._round: list[bytes] = []
         self._again_at = 0.0
@@ -36,7 +36,7 @@ class Passed:
         self._idle_before: set[Signer] = set()
 
     def _shelf(self, key_id: bytes) -> list[SignedCertificate]:
-        return [read(raw)[0] for raw in self._store.shelved(key_id)]
+        return [read(raw)[0] for raw in self._certificates.shelved(key_id)]
 
     def step(self, attached: Callable[[], Container[Signer]], now: float) -> list[SignedCertificate]:
         """Look at a part of them; the certificates that are let go. `now` is boot-time seconds."""
@@ -58,12 +58,12 @@ class Passed:
             if passed and len(passed) == len(names):
                 shelved += self._fitting([signer for signer in passed if signer not in over], shelved)
         if shelved:
-            self._store.shelve(shelved)
+            self._certificates.shelve(shelved)
         going = dict.fromkeys([*unneeded, *((one.key_id, one.name) for one in shelved)])
         return [signed for signer in going for signed in self._trust.forget(*signer)]
 
     def _is_needed(self, key_id: bytes, name: str) -> bool:
-        return self._store.has_signed(key_id, name) or self._store.upholds(key_id)
+        return self._certificates.has_signed(key_id, name) or self._certificates.upholds(key_id)
 
     def _fitting(self, signers: Sequence[Signer], before: Sequence[Shelved]) -> list[Shelved]:
         """All certificates of one key, as they go onto the shelf after others; none if it may not be there (rule 3)."""
@@ -78,9 +78,9 @@ class Passed:
         if not found:
             return []
         payer_name, size = found[0].payer, _size(found)
-        own = self._store.shelf_bytes(payer_name) + _size(one for one in before if one.payer == payer_name)
-        every = self._store.shelf_bytes() + _size(before)
-        return [] if over_shelf(own, every, size=size, limit=self._store.limit_bytes) else found
+        own = self._certificates.shelf_bytes(payer_name) + _size(one for one in before if one.payer == payer_name)
+        every = self._certificates.shelf_bytes() + _size(before)
+        return [] if over_shelf(own, every, size=size, limit=self._limit_bytes) else found
 
 
 def _size(certificates: Iterable[Shelved]) -> int:

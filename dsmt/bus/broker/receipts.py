@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dsmt.bus.broker.ingest import Refusal
 from dsmt.bus.wire.frames import Acked, Nacked
 from dsmt.event.envelope import EventId
-from dsmt.ports.store import Store
+from dsmt.ports.store import Log
 
 
-def acked(ids: Iterable[EventId], store: Store, now_ms: int) -> Acked:
+def acked(ids: Iterable[EventId], log: Log, now_ms: int) -> Acked:
     """The record for events that are stored now, as ranges (D1)."""
     ranges: list[tuple[str, int, int, int]] = []
     for source, incarnation, sequence in ids:
@@ -22,9 +22,9 @@ def acked(ids: Iterable[EventId], store: Store, now_ms: int) -> Acked:
         ranges=tuple(ranges),
         level="stored",
         copies=1,
-        synced=store.synced,
-        store=store.identity,
-        row=store.head,
+        synced=log.synced,
+        store=log.identity,
+        row=log.head,
         time_ms=now_ms,
     )
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.broker.fan_out import Session
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode

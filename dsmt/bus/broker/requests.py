@@ -12,13 +12,14 @@ from typing import Final
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.depot import Depot
-from dsmt.bus.broker.fan_out import FanOut, Session
+from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Store
+from dsmt.ports.store import Log
 from dsmt.trust.grants import may
 from dsmt.trust.store import Signer
 
@@ -35,10 +36,10 @@ class Requests:
 
     def __init__(
         self,
-        store: Store,
+        log: Log,
         clock: Clock,
         *,
-        deliveries: FanOut,
+        fan_out: FanOut,
         ingest: Ingest,
         admission: Admission,
         depot: Depot,
@@ -48,7 +49,7 @@ class Requests:
         pump: Callable[[], None],
         step: Callable[[], None],
     ) -> None:
-        self._store, self._clock, self._deliveries, self._ingest = store, clock, deliveries, ingest
+        self._log, self._clock, self._fan_out, self._ingest = log, clock, fan_out, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
@@ -58,20 +59,20 @@ class Requests:
             case f.Keepalive():
                 pass
             case f.Consumed(id=number, count=count):
-                self._deliveries.consumed(session, number, count)
+                self._fan_out.consumed(session, number, count)
                 self._pump()
             case f.Mark(id=number, token=token):
-                self._deliveries.mark(session, number, token)
+                self._fan_out.mark(session, number, token)
             case f.Subscribe():
                 self._spend(session, SUBSCRIBE_COST)
-                self._deliveries.subscribe(session, frame)
+                self._fan_out.subscribe(session, frame)
                 self._pump()
             case f.Unsubscribe(id=number):
-                self._deliveries.unsubscribe(session, number)
+                self._fan_out.unsubscribe(session, number)
             case f.Gone(incarnation=incarnation, ranges=ranges):
                 self._ingest.gone(session.name, incarnation, ranges)
             case f.Repair():
-                self._deliveries.repair(session, frame)
+                self._fan_out.repair(session, frame)
             case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:
                 raise RefusedError("bus.reads", f"{session.name} has attached as one who only reads")
             case f.Known(signers=signers):
@@ -81,7 +82,7 @@ class Requests:
             case f.Fetch():
                 self._fetch(session, frame)
             case f.HistoryAsked():
-                self._deliveries.history(session, frame)
+                self._fan_out.history(session, frame)
             case f.HeadAsked(id=number):
                 self._answer(session, f.HeadIs(id=number), (self._head(),))
             case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):
@@ -105,9 +106,9 @@ class Requests:
 
     def _fetch(self, session: Session, asked: f.Fetch) -> None:
         granted = () if session.certificate is None else session.certificate.read
-        found = (self._store.event(*one) for one in asked.ids)
+        found = (self._log.event(*one) for one in asked.ids)
         rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
-        self._deliveries.introduce(session, rows)
+        self._fan_out.introduce(session, rows)
         self._answer(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
 
     def _answer(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dsmt.bus.broker.wholeness import EARLY_S
-from dsmt.bus.rules.broker_time import FAR_MS, BrokerTime, accepted
+from dsmt.bus.rules.broker_time import BrokerTime, accepted
+from dsmt.event.hlc import FAR_MS
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Log, Meta, Row
 
 KEEP_S: Final = 5.0
 KEPT: Final = "time"
@@ -25,10 +26,10 @@ KEPT: Final = "time"
 class Timekeeper:
     """Keeps the time of the broker of this name on a machine in this boot; `tell` says a sentence to everybody."""
 
-    def __init__(self, name: str, boot: str, store: Store, clock: Clock, tell: Callable[[str], None]) -> None:
-        self._name, self._store, self._clock, self._tell = name, store, clock, tell
+    def __init__(self, name: str, boot: str, log: Log, meta: Meta, clock: Clock, *, tell: Callable[[str], None]) -> None:
+        self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()
-        self._time = BrokerTime(boot, clock.wall_ms(), now, kept=store.get_meta(KEPT), last_ms=_last_arrival_ms(store))
+        self._time = BrokerTime(boot, clock.wall_ms(), now, kept=meta.get(KEPT), last_ms=_last_arrival_ms(log))
         self._told_far, self._keep_at = False, now
         self._early_ms, self._early_until, self._told_early = 0, now, False
 
@@ -101,10 +102,10 @@ class Timekeeper:
             self._keep()
 
     def _keep(self) -> None:
-        self._store.put_meta(KEPT, self._time.kept)
+        self._meta.put(KEPT, self._time.kept)
 
 
-def _last_arrival_ms(store: Store) -> int:
+def _last_arrival_ms(log: Log) -> int:
     """When the last row was stored (realm ms)."""
-    rows = store.rows(max(0, store.head - 1), 1)
+    rows = log.rows(max(0, log.head - 1), 1)
     return rows[-1].arrived_ms if rows else 0

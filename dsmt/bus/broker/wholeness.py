@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.ports.store import Store
+from dsmt.ports.store import Meta
 
 AFTER_S: Final = 5.0
 QUIET_S: Final = 0.5
@@ -25,11 +25,11 @@ _NOTED: Final = "whole"
 
 
 class Wholeness:
-    """Of one broker's store. `born`: the realm was born in this very store. `now` is boot-time seconds."""
+    """Of the store of this identity. `born`: the realm was born in this very store. `now` is boot-time seconds."""
 
-    def __init__(self, store: Store, *, born: bool, now: float) -> None:
-        self._store = store
-        self._noted = store.get_meta(_NOTED) == store.identity.encode()
+    def __init__(self, meta: Meta, identity: str, *, born: bool, now: float) -> None:
+        self._meta, self._identity = meta, identity.encode()
+        self._noted = meta.get(_NOTED) == self._identity
         self._whole = born or self._noted
         self._due, self._latest = now + AFTER_S, now + MOST_S
 
@@ -49,5 +49,5 @@ class Wholeness:
     def note(self, now: float) -> None:
         """Note it, once. Raises `FailedError` when that cannot be written."""
         if not self._noted and self.at(now):
-            self._store.put_meta(_NOTED, self._store.identity.encode())
+            self._meta.put(_NOTED, self._identity)
             self._noted = True

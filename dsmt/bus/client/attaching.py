@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from dsmt.bus.rules.realm_time import Sample
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack, unpack
 from dsmt.bus.wire.handshake import statement
 from dsmt.errors import RefusedError
 from dsmt.ports.clock import Clock
@@ -33,7 +34,7 @@ async def measure(link: Link, clock: Clock) -> list[Sample]:
     samples: list[Sample] = []
     while len(samples) < ROUND_TRIPS:
         sent = clock.boottime()
-        link.send(f.pack(f.Time(sent=sent)))
+        link.send(pack(f.Time(sent=sent)))
         answer, _ = await _expect(link, f.TimeIs)
         samples.append(Sample(sent, clock.boottime(), answer.realm_ms))
     return samples
@@ -65,7 +66,7 @@ async def greet(
         address=about.address,
         reads=reads,
     )
-    link.send(f.pack(hello, *(signed.raw for signed in identity.chain)))
+    link.send(pack(hello, *(signed.raw for signed in identity.chain)))
     welcome, parts = await _expect(link, f.Welcome)
     trust.add_all(parts)
     return welcome
@@ -81,13 +82,13 @@ def sign_attachment(link: Link, identity: Identity, welcome: f.Welcome) -> None:
         incarnation=welcome.incarnation,
         attachment=welcome.attachment,
     )
-    link.send(f.pack(f.Attach(statement=signed)))
+    link.send(pack(f.Attach(statement=signed)))
 
 
 async def _expect(link: Link, kind: type[Kind]) -> tuple[Kind, tuple[bytes, ...]]:
     while True:
         for message in await link.receive():
-            frame, parts = f.unpack(message)
+            frame, parts = unpack(message)
             if isinstance(frame, f.Refused):
                 raise RefusedError(frame.code, frame.message, next=frame.next)
             if isinstance(frame, kind):

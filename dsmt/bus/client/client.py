@@ -4,38 +4,44 @@ Rule 1: it holds one link to one broker at a time; when that is lost it tries ot
     never forgets one. Who was refused waits longer each time, who was attached begins anew.
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
     realm time with three round trips, then once a minute, and at once when its broker's has stepped.
-Rule 3: what it says goes through `publisher`, what it reads through `readings`, what it asks through `asking`.
-Rule 4: it is told every revocation before anything else of an attachment (`ended_keys`). Who was revoked itself, or has a
+Rule 3: what it says goes through `publisher`, what it reads through `subscriptions`, what it asks through `asking`.
+Rule 4: it is told every revocation before anything else of an attachment (`certificates`). Who was revoked itself, or has a
     certificate that has ended, asks again only now and then (J3).
 Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
 Rule 6: a link from which nothing came for `SILENT_S` of its own running time is lost.
-Rule 7: each minute it asks about some of the certificates that it was shown, and lets go of those that its broker does not
-    know any more: nothing is stored there that they verify (D2). Not while it re-offers what its broker may not know yet.
+Rule 7: each minute it asks about some of the certificates that it was shown (`certificates`), but not while it re-offers
+    what its broker may not know yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 from dsmt.bus.client.asking import Asking
-from dsmt.bus.client.attaching import About, greet, measure, sign_attachment
-from dsmt.bus.client.emission import ClientEmission, cause_of, followed
+from dsmt.bus.client.attaching import ROUND_TRIPS, About, greet, measure, sign_attachment
+from dsmt.bus.client.certificates import ShownCertificates
+from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.client.incarnation import KeptIncarnation
+from dsmt.bus.client.measuring import MeasuredTime
 from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.client.send_queue import SendQueue
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.client.subscriptions import SubscriptionRegistry
+from dsmt.bus.client.together import until_one_fails
+from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
-from dsmt.bus.rules.ended_keys import EndedKeys
-from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
+from dsmt.bus.rules.emitting import pending_of
+from dsmt.bus.rules.realm_time import offset_of
 from dsmt.bus.wire import frames as f
-from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
+from dsmt.bus.wire.framing import unpack
+from dsmt.errors import DsmtError, RefusedError, TransportError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ack, Draft, HistoryPage, Interest, Level
+from dsmt.ports.bus import Ability, Ack, Capabilities, Draft, HistoryPage, Interest, Level
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
@@ -43,15 +49,13 @@ from dsmt.ports.network import Link, Network
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
-from dsmt.trust.store import Signer, TrustStore
-
-__all__ = ["About", "BusClient"]
+from dsmt.trust.store import TrustStore
 
 SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
-KNOWN_AT_ONCE: Final = 256
-INCARNATION_FILE: Final = "incarnation"
+CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
+"""One broker holds what it acknowledges: another copy of it there is not."""
 
 
 class BusClient:
@@ -75,33 +79,27 @@ class BusClient:
     ) -> None:
         self._identity, self._trust, self._brokers = identity, trust, list(brokers)
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
-        self._kept, self._reads = kept, reads
-        self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
+        self._kept, self._reads = KeptIncarnation(kept), reads
+        self._time = MeasuredTime(clock)
         self._queue: SendQueue | None = None
         self._attachment = 0
         self._attached = asyncio.Event()
         self._asking = Asking(self._post, self._attached)
-        self._kept_incarnation = kept_incarnation = self._remembered()
         self._publisher = Publisher(
-            identity, trust, about.version, now_ms=self.now_ms, began=self._began, previous=kept_incarnation
+            identity, trust, about.version, now_ms=self.now_ms, began=self._kept.began, previous=self._kept.last
         )
-        self._readings = SubscriptionRegistry(trust, lambda: self._publisher.speaker.clock, self._try_post)
+        self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
-        self._samples: list[Sample] = []
-        self._asked_time = 0.0
         self._heard = 0.0
         self._lag = 0.0
         self._store = self._lost_broker = ""
+        self.can = CAN
         self.broker = ""
         self.refusal: RefusedError | None = None
-        """Why the last attachment was refused, until one succeeds."""
         self._log = Logger(source=identity.name)
-        self._asked: Signer = (b"", "")
-        """Up to whom it has asked about certificates."""
-        self._ended_keys = EndedKeys(trust)
-        trust.add_all([signed.raw for signed in identity.chain])
-        if kept_incarnation is not None:
-            self._publisher.begin(max(kept_incarnation + 1, clock.wall_ms()))
+        self._certificates = ShownCertificates(identity, trust, self._log)
+        if self._kept.last is not None:
+            self._publisher.begin(max(self._kept.next, clock.wall_ms()))
 
     # --- the port ------------------------------------------------------------------------------------------------
 
@@ -116,24 +114,9 @@ class BusClient:
         return self._attached.is_set()
 
     @property
-    def identity(self) -> Identity:
-        """Who this is."""
-        return self._identity
-
-    @property
-    def trust(self) -> TrustStore:
-        """What this process knows about who may say what."""
-        return self._trust
-
-    @property
     def attachment(self) -> int:
         """The number of the last attachment; 0 before the first."""
         return self._attachment
-
-    @property
-    def clock_offset_s(self) -> float:
-        """The machine's wall clock minus realm time, in seconds."""
-        return (self._clock.wall_ms() - self.now_ms()) / 1000
 
     async def wait_attached(self) -> None:
         """Wait until a broker holds our attachment."""
@@ -141,30 +124,14 @@ class BusClient:
 
     def now_ms(self) -> int:
         """Realm time in ms."""
-        return self._time.now_ms(self._clock.boottime())
+        return self._time.now_ms()
 
     def emit(self, draft: Draft, *, level: Level | None = None) -> ClientEmission:
         """Sign and send, without waiting. Raises `InputError` when the draft is not valid for its topic."""
         if self._reads:
             raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
-        del level  # a lone broker stores everything before it answers, which is what any level asks at most
-        replaces = None if draft.replaces is None else followed(draft.replaces)
-        version, epoch = draft.version, draft.epoch
-        if replaces is not None:
-            version = version or replaces.version + 1
-            epoch = epoch or replaces.epoch
-        saying = self._publisher.speaker.saying(
-            draft.topic,
-            dict(draft.data),
-            subject=draft.subject,
-            cause=tuple([cause_of(c) for c in draft.cause]),
-            ttl=draft.ttl_ms,
-            to=draft.to,
-            epoch=epoch,
-            version=version,
-            replaces=None if replaces is None else replaces.name,
-        )
-        emission = ClientEmission(saying)
+        self.can.check_level(level)
+        emission = ClientEmission(pending_of(self._publisher.signer, draft))
         self._publisher.say(emission)
         return emission
 
@@ -187,21 +154,17 @@ class BusClient:
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""
-        return tuple(one.raw for one in self._trust.chain(signed.key_id, signed.event.source))
+        return self._certificates.proof(signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
-        """Take in certificates that were kept with a fact; those above come after those that they have signed."""
-        for raw in reversed(certificates):
-            try:
-                self._trust.add(raw)
-            except UnusableEventError as error:
-                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
+        """Take in certificates that were kept with a fact; what cannot be used is left out."""
+        self._certificates.introduce(certificates)
 
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source, if anybody hears it; none is kept for later."""
-        speaker = self._publisher.speaker
-        if speaker.chain is not None and self.attached:
-            self.emit(Draft(topic, speaker.heartbeat(self._lag, emit_rate_s), subject=self.source))
+        signer = self._publisher.signer
+        if signer.chain is not None and self.attached:
+            self.emit(Draft(topic, signer.heartbeat(self._lag, emit_rate_s), subject=self.source))
 
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment."""
@@ -209,12 +172,16 @@ class BusClient:
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
-        """Deliveries in batches, in store order, over reconnections, until the block is left."""
-        subscription = self._readings.begin(interest)
+        """Deliveries in batches, in store order, over reconnections, until the block is left.
+
+        Raises `InputError`, `RefusedError` (see the port).
+        """
+        check_reads(self.source, self._identity.certificate.read, interest.patterns)
+        subscription = self._subscriptions.begin(interest)
         try:
             yield subscription
         finally:
-            self._readings.end(subscription)
+            self._subscriptions.end(subscription)
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
@@ -248,14 +215,6 @@ class BusClient:
         if self.attached:
             with suppress(TransportError):
                 self._post(frame)
-
-    def _began(self, incarnation: int) -> None:
-        if self._kept is not None:
-            self._kept.write(INCARNATION_FILE, str(incarnation).encode())
-
-    def _remembered(self) -> int | None:
-        kept = None if self._kept is None else self._kept.read(INCARNATION_FILE)
-        return int(kept) if kept is not None and kept.isdigit() else None
 
     # --- being attached ------------------------------------------------------------------------------------------
 
@@ -298,7 +257,7 @@ class BusClient:
             raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
         queue = SendQueue(link, self._publisher.flush_soon)
         self._begin_link(queue)
-        await _until_one_fails(queue.run(), self._receive(link), self._keep_alive())
+        await until_one_fails(queue.run(), self._receive(link), self._keep_alive())
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
@@ -307,11 +266,11 @@ class BusClient:
             self._identity,
             self._trust,
             self._about,
-            incarnation=self._publisher.speaker.incarnation,
+            incarnation=self._publisher.signer.incarnation,
             attachment=self._attachment + 1,
             reads=self._reads,
         )
-        if welcome.incarnation != self._publisher.speaker.incarnation:
+        if welcome.incarnation != self._publisher.signer.incarnation:
             self._publisher.begin(welcome.incarnation)
         self._attachment = welcome.attachment
         sign_attachment(link, self._identity, welcome)
@@ -323,13 +282,11 @@ class BusClient:
         What was said by the machine's own clock, before anybody could hear it, is said again by realm time (J4); and an
         incarnation that is ahead of realm time is given up: no broker takes it (A11).
         """
-        now, guessed_ms, speaker = self._clock.boottime(), self.now_ms(), self._publisher.speaker
-        self._time.measured(offset_ms, now)
-        realm_ms, heard = int(now * 1000 + offset_ms), self._attachment > 0
+        guessed_ms, signer, heard = self.now_ms(), self._publisher.signer, self._attachment > 0
+        realm_ms = self._time.measured(offset_ms)
         wrong = not heard and abs(self.now_ms() - guessed_ms) > BOUND_MS
-        if speaker.chain is not None and (wrong or speaker.incarnation > realm_ms + BOUND_MS):
-            kept = 0 if self._kept_incarnation is None else self._kept_incarnation + 1
-            incarnation = max(realm_ms, kept if kept <= realm_ms + BOUND_MS else 0)
+        if signer.chain is not None and (wrong or signer.incarnation > realm_ms + BOUND_MS):
+            incarnation = max(realm_ms, self._kept.next if self._kept.next <= realm_ms + BOUND_MS else 0)
             self._publisher.restart(incarnation, backwards=True, unheard=not heard)
 
     def _begin_link(self, queue: SendQueue) -> None:
@@ -337,9 +294,9 @@ class BusClient:
         self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
-        self._ended_keys.attached()
+        self._certificates.attached()
         self._publisher.attached(queue)
-        self._readings.attached(self.broker, self._store, again=bool(self._lost_broker))
+        self._subscriptions.attached(self.broker, self._store, again=bool(self._lost_broker))
         for call in self._on_attached:
             call()
         self._publisher.flush()
@@ -347,14 +304,14 @@ class BusClient:
     async def _receive(self, link: Link) -> None:
         while True:
             for message in await link.receive():
-                frame, parts = f.unpack(message)
+                frame, parts = unpack(message)
                 self._received(frame, parts)
             self._heard = self._clock.boottime()
 
     def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         match frame:
             case f.Deliver() | f.CompleteFrame() | f.BookmarkFrame() | f.Repaired() | f.Told():
-                self._readings.received(frame, parts, self._clock.boottime(), self.now_ms())
+                self._subscriptions.received(frame, parts, self._clock.boottime(), self.now_ms())
             case f.Acked():
                 self._publisher.acked(frame)
             case f.Nacked():
@@ -364,17 +321,19 @@ class BusClient:
                 if gone:
                     self._post(f.Gone(incarnation=incarnation, ranges=gone))
             case f.Certificates():
-                self._certificates(parts)
+                self._certificates.shown(parts)
             case f.Forget(signers=signers):
-                self._forget(signers)
-            case f.Revocations():
-                self._revocations(frame, parts)
+                self._certificates.forget(signers)
+            case f.Revocations(all=complete):
+                missing = self._certificates.revoked(parts, complete=complete)
+                if missing and not self._reads:
+                    self.offer(missing)
             case f.Tally(token=token):
                 self._try_post(f.Tallied(token=token))
             case f.Measure():
                 self._ask_time()
             case f.TimeIs(sent=sent, realm_ms=realm_ms):
-                self._measure(Sample(sent, self._clock.boottime(), realm_ms))
+                self._time.answered(sent, realm_ms)
             case (
                 f.Fetched(id=number)
                 | f.BlobIs(id=number)
@@ -388,36 +347,11 @@ class BusClient:
             case _:
                 pass
 
-    def _certificates(self, raws: Sequence[bytes]) -> None:
-        try:
-            self._trust.add_all(raws)
-        except UnusableEventError as error:
-            self._log.warning("certificate refused", reason=str(error))
-
     def _ask_known(self) -> None:
         """Ask which of the certificates that were shown are needed no more (rule 7)."""
-        if self._publisher.offers:
-            return
-        shown = sorted(self._shown())
-        part = [one for one in shown if one > self._asked][:KNOWN_AT_ONCE] or shown[:KNOWN_AT_ONCE]
-        if part:
-            self._asked = part[-1]
-            self._post(f.Known(signers=tuple(part)))
-
-    def _shown(self) -> set[Signer]:
-        own = {(one.certificate.key_id, one.certificate.subject) for one in self._identity.chain}
-        return {*self._trust.delegates()} - own
-
-    def _forget(self, signers: Sequence[Signer]) -> None:
-        for signer in self._shown().intersection(signers):
-            self._trust.forget(*signer)
-
-    def _revocations(self, frame: f.Revocations, raws: Sequence[bytes]) -> None:
-        for error in self._ended_keys.told(raws):
-            self._log.warning("revocation not believed", code=error.code, reason=error.message)
-        missing = self._ended_keys.missing() if frame.all and not self._reads else []
-        if missing:
-            self.offer(missing)
+        asked = () if self._publisher.offers else self._certificates.to_ask()
+        if asked:
+            self._post(f.Known(signers=asked))
 
     def _nacked(self, frame: f.Nacked) -> None:
         identity = EventId(frame.source, frame.incarnation, frame.sequence)
@@ -426,11 +360,11 @@ class BusClient:
         if frame.source != self.source:
             self._publisher.flush_soon()
             return
-        current = frame.incarnation == self._publisher.speaker.incarnation
+        current = frame.incarnation == self._publisher.signer.incarnation
         if current and (frame.restart or frame.code == "clock_ahead"):
             ahead = frame.code == "clock_ahead"
             if ahead:
-                self._time = RealmTime(frame.realm_ms - self._clock.boottime() * 1000)
+                self._time.begin(frame.realm_ms)
             incarnation, now_ms = max(frame.incarnation + 1, self.now_ms()), self.now_ms()
             if incarnation > now_ms + BOUND_MS:  # a broker takes that only if it has granted it
                 raise TransportError("link.time", "realm time went back", next="it attaches anew")
@@ -440,20 +374,10 @@ class BusClient:
 
     # --- time ----------------------------------------------------------------------------------------------------
 
-    def _measure(self, sample: Sample) -> None:
-        if sample.sent < self._asked_time:
-            return
-        self._samples.append(sample)
-        if len(self._samples) >= 3:
-            self._time.measured(offset_of(self._samples), self._clock.boottime())
-            self._samples = []
-
     def _ask_time(self) -> None:
-        """Have realm time measured; what was asked before counts no more, for it may have stepped meanwhile."""
-        now, self._samples = self._clock.boottime(), []
-        self._asked_time = now
-        for _ in range(3):
-            self._post(f.Time(sent=now))
+        sent = self._time.ask()
+        for _ in range(ROUND_TRIPS):
+            self._post(f.Time(sent=sent))
 
     async def _keep_alive(self) -> None:
         before = measured = self._clock.boottime()
@@ -472,21 +396,3 @@ class BusClient:
                 self._ask_known()
                 self._ask_time()
                 measured = now
-
-
-async def _until_one_fails(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run these until one of them raises; the others are cancelled.
-
-    No task group: that of Python 3.11 forgets that its own task was cancelled when a child fails in the same moment.
-    """
-    tasks = [asyncio.get_running_loop().create_task(part) for part in parts]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    errors = [task.exception() for task in tasks if not task.cancelled()]
-    for error in errors:
-        if error is not None:
-            raise error

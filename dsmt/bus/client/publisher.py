@@ -54,7 +54,7 @@ class Publisher:
         began: Callable[[int], None],
         previous: int | None,
     ) -> None:
-        self.speaker = EventSigner(identity.name, identity.key, version)
+        self.signer = EventSigner(identity.name, identity.key, version)
         self.outbox = Outbox()
         self._own, self._trust, self._now_ms, self._began = (identity.key.key_id, identity.name), trust, now_ms, began
         self._previous: tuple[int, int | None] | None = None if previous is None else (previous, None)
@@ -74,11 +74,11 @@ class Publisher:
 
     def say(self, emission: ClientEmission) -> None:
         """Say something as soon as that can be. Raises `InputError` over 64 KiB."""
-        saying = emission.saying
-        if not self.speaker.say(saying, self._now_ms(), declares=self.outbox.declare(saying.topic)):
+        pending = emission.pending
+        if not self.signer.say(pending, self._now_ms(), declares=self.outbox.declare(pending.topic)):
             self._waiting.append(emission)
-        elif saying.id is not None:
-            self._emissions[saying.id] = emission
+        elif pending.id is not None:
+            self._emissions[pending.id] = emission
         self.flush_soon()
 
     def offer(self, signed: Sequence[SignedEvent]) -> None:
@@ -112,25 +112,25 @@ class Publisher:
         again = list(self._emissions.values())
         self._emissions.clear()
         self.outbox = Outbox()
-        self.speaker.sign()
-        if self.speaker.chain is not None and not unheard:
-            self._previous = (self.speaker.incarnation, self.speaker.chain.sequence)
-        self.speaker.begin(incarnation, self._now_ms(), previous=self._previous)
+        self.signer.sign()
+        if self.signer.chain is not None and not unheard:
+            self._previous = (self.signer.incarnation, self.signer.chain.sequence)
+        self.signer.begin(incarnation, self._now_ms(), previous=self._previous)
         self._began(incarnation)
         waiting, self._waiting = self._waiting, []
         for emission in waiting:
-            if emission.saying.id is not None:
-                self._emissions[emission.saying.id] = emission
+            if emission.pending.id is not None:
+                self._emissions[emission.pending.id] = emission
         fresh: dict[PendingEvent, PendingEvent] = {}
         for emission in again:
-            emission.saying = fresh[emission.saying] = restate(emission.saying, fresh)
-            if self.speaker.say(emission.saying, self._now_ms()) and emission.saying.id is not None:
-                self._emissions[emission.saying.id] = emission
+            emission.pending = fresh[emission.pending] = restate(emission.pending, fresh)
+            if self.signer.say(emission.pending, self._now_ms()) and emission.pending.id is not None:
+                self._emissions[emission.pending.id] = emission
 
     def _give_up(self) -> None:
         """A link is lost: nobody knows whether shared facts that are not acknowledged were stored (rule 4)."""
         self.flush()
-        lost, chain = self.outbox.unanswered(), self.speaker.chain
+        lost, chain = self.outbox.unanswered(), self.signer.chain
         if not lost or chain is None:
             return
         self._previous = (chain.incarnation, self.outbox.before(chain.incarnation, chain.sequence))
@@ -140,7 +140,7 @@ class Publisher:
             self._settle(identity, None, FailedError("unanswered", said, next="look at what it says now, and try again"))
         incarnation = max(chain.incarnation + 1, self._now_ms())
         self.outbox.declare_from(incarnation)
-        self.speaker.begin(incarnation, self._now_ms(), previous=self._previous)
+        self.signer.begin(incarnation, self._now_ms(), previous=self._previous)
         self._began(incarnation)
         self.flush()
         self.outbox.goes_first(incarnation)
@@ -148,7 +148,7 @@ class Publisher:
     def restart(self, incarnation: int, *, backwards: bool, unheard: bool = False) -> None:
         """Start anew because the broker said so; `backwards`: the clock had run ahead (A2)."""
         if backwards:
-            self.speaker.clock.last = 0
+            self.signer.clock.last = 0
         self.begin(incarnation, unheard=unheard)
         self.flush()
 
@@ -179,9 +179,9 @@ class Publisher:
 
     def flush(self) -> None:
         """Sign what was said, and send what is due."""
-        for saying in self.speaker.sign():
-            if saying.signed is not None:
-                for dropped in self.outbox.add(saying.signed, fact=saying.fact, evidence=saying.evidence):
+        for pending in self.signer.sign():
+            if pending.signed is not None:
+                for dropped in self.outbox.add(pending.signed, fact=pending.fact, evidence=pending.evidence):
                     error = FailedError("outbox.full", f"{dropped} was dropped: too much is unacknowledged")
                     self._settle(dropped, None, error)
         with suppress(TransportError):
@@ -270,7 +270,7 @@ class Publisher:
         """A broker misses these sequences: what is kept is sent again; the ranges that are not."""
         gone: list[tuple[int, int]] = []
         for first, last in ranges:
-            held = self.outbox.resend(self.speaker.name, incarnation, first, last)
+            held = self.outbox.resend(self.signer.name, incarnation, first, last)
             ends = [first - 1, *held, last + 1]
             gone += [(low + 1, high - 1) for low, high in pairwise(ends) if high > low + 1]
         self._send_due()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import pack
 from dsmt.ports.network import Link, Message
 
 
@@ -29,7 +30,7 @@ class SendQueue:
 
     def post(self, frame: f.Frame, *parts: bytes) -> None:
         """Send now, or as soon as there is room. Raises `TransportError` when the link is lost."""
-        message = f.pack(frame, *parts)
+        message = pack(frame, *parts)
         if self._waiting or not self._link.send(message):
             self._waiting.append(message)
             self._some.set()

@@ -22,7 +22,7 @@ from dsmt.bus.rules.follower import ChainFollower, Wanted
 from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import matches
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Start
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
 
 CREDIT: Final = 2 * 1024 * 1024
 MAIL: Final = 4096
@@ -149,9 +149,9 @@ class ClientSubscription:
         if isinstance(mark, Complete) and not self.interest.follow:
             self.end()
 
-    def notice(self, notice: Notice) -> None:
-        """Take in a notice."""
-        self._put([notice], 0)
+    def tell(self, told: Notice | Reattached) -> None:
+        """Tell the reader of what is no event."""
+        self._put([told], 0)
 
     def end(self) -> None:
         """No more will come."""

@@ -14,7 +14,7 @@ from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.hlc import HybridClock
-from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice
+from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice, Reattached
 from dsmt.trust.store import TrustStore
 
 Post = Callable[[f.Frame], None]
@@ -49,9 +49,7 @@ class SubscriptionRegistry:
         self._store = store
         for subscription in self._all.values():
             if again:
-                said = f"connection lost; attached to {broker} again"
-                fields = {"broker": broker, "store": store}  # a reader that folds begins anew with another store
-                subscription.notice(Notice("dsmt.notice.reconnected", said, fields))
+                subscription.tell(Reattached(broker, store))
             subscription.begin(store)
             self._ask_wanted(subscription)
 
@@ -74,7 +72,7 @@ class SubscriptionRegistry:
             case f.BookmarkFrame(store=store, row=row, time_ms=time_ms, whole=whole, token=token):
                 subscription.reached(Bookmark(Cursor(store, row, time_ms), whole, token))
             case f.Told(type=kind, message=message, fields=fields):
-                subscription.notice(Notice(kind, message, fields))
+                subscription.tell(Notice(kind, message, fields))
 
     def _opened(
         self,
@@ -93,7 +91,7 @@ class SubscriptionRegistry:
             try:
                 signed, _ = self._trust.open(raw)
             except UnusableEventError as error:
-                subscription.notice(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
+                subscription.tell(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
                 continue
             self._trust.revoke(signed)
             clock.merge(signed.event.time, now_ms)

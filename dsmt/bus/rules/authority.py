@@ -1,20 +1,30 @@
-"""Authority: what a broker asks beyond a certificate's grant: whose key may be ended, and who runs a service (J3).
+"""Authority: what is asked beyond a certificate's grant to publish: whose key may be ended, who runs a service, who reads.
 
 Rule 1: a revocation is refused where its signer may not end that key, so that nothing stands on `trust/revoked/` in vain.
 Rule 2: only an agent whose slot is on its node, by the slot's retained fact, says anything on its service's `app/`: a
     certificate lets a node name agents of any service, the slots say which it has.
+Rule 3: a certificate also says what its holder may read. A source asks itself first: a broker ends the connection for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from dsmt.errors import UnusableEventError
+from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent
+from dsmt.event.topic import check_pattern, covers
 from dsmt.trust.revocations import REVOKED, revoked_by
 from dsmt.trust.store import TrustStore
 
 Held = Callable[[str], SignedEvent | None]
+
+
+def check_reads(name: str, granted: Sequence[str], patterns: Sequence[str]) -> None:
+    """Check rule 3. Raises `InputError` for a pattern that is none, `RefusedError` for one that is not granted."""
+    for pattern in patterns:
+        check_pattern(pattern)
+        if not any(covers(wide, pattern) for wide in granted):
+            raise RefusedError("trust.denied", f"{name} may not read {pattern}")
 
 
 def check_revocation(trust: TrustStore, signed: SignedEvent) -> None:

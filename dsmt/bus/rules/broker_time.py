@@ -17,14 +17,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from dsmt.bus.rules.realm_time import PULL
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode
+from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 
-FAR_MS: Final = 10_000
 FOLLOWED: Final = " followed"
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-PULL: Final = 0.01
-"""How fast a broker's realm time may leave its boot time, as a share of the time that passes."""
+from dsmt.event.hlc import PULL
+
 SLEW: Final = 2 * PULL
 """How fast a client's may: it follows its broker's, and makes up meanwhile for what it was behind."""
 STEP_MS: Final = 10_000

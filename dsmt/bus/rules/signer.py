@@ -24,7 +24,7 @@ from dsmt.event.registry import Match, lookup
 
 @dataclass(slots=True, eq=False)
 class PendingEvent:
-    """One thing to say, from draft to signature. `cause` holds ids, or earlier sayings whose ids are not known yet."""
+    """One thing to say, from draft to signature. `cause` holds ids, or earlier events whose ids are not known yet."""
 
     topic: str
     data: dict[str, Any]
@@ -45,10 +45,10 @@ class PendingEvent:
 
 @dataclass(slots=True)
 class EventSigner:
-    """Turns sayings into signed events. `now_ms` is realm time in ms."""
+    """Turns pending events into signed ones. `now_ms` is realm time in ms."""
 
     name: str
-    signer: Signing
+    key: Signing
     version: str
     clock: HybridClock = field(default_factory=HybridClock)
     chain: SourceChain | None = None
@@ -69,11 +69,11 @@ class EventSigner:
             version=self.version,
         )
         waiting, self._waiting = self._waiting, deque()
-        self.say(self.saying(f"source/{self.name}", to_data(started)), now_ms)
+        self.say(self.pending(f"source/{self.name}", to_data(started)), now_ms)
         while waiting:
             self.say(waiting.popleft(), now_ms)
 
-    def saying(
+    def pending(
         self,
         topic: str,
         data: dict[str, Any],
@@ -120,37 +120,37 @@ class EventSigner:
         except UnusableEventError as error:
             raise InputError(error.code, error.message) from error
 
-    def say(self, saying: PendingEvent, now_ms: int, *, declares: tuple[int, int] | None = None) -> bool:
+    def say(self, pending: PendingEvent, now_ms: int, *, declares: tuple[int, int] | None = None) -> bool:
         """Number and chain it; False when it must wait for the incarnation. Raises `InputError` over 64 KiB.
 
         `declares` is the range of the topic's chain that had to be dropped (D2).
         """
         if self.chain is None:
-            self._waiting.append(saying)
+            self._waiting.append(pending)
             return False
-        sequence, link = self.chain.next(saying.topic)
+        sequence, link = self.chain.next(pending.topic)
         event = Event(
             source=self.name,
             incarnation=self.chain.incarnation,
             sequence=sequence,
             chain=link,
-            type=saying.event_type,
-            topic=saying.topic,
-            subject=saying.subject,
+            type=pending.event_type,
+            topic=pending.topic,
+            subject=pending.subject,
             time=self.clock.tick(now_ms),
-            data=saying.data,
-            cause=tuple(i for i in (_id(c) for c in saying.cause) if i is not None),
-            ttl=saying.ttl,
-            to=saying.to,
-            epoch=saying.epoch,
-            version=saying.version,
-            replaces=None if saying.replaces is None else _id(saying.replaces),
+            data=pending.data,
+            cause=tuple(i for i in (_id(c) for c in pending.cause) if i is not None),
+            ttl=pending.ttl,
+            to=pending.to,
+            epoch=pending.epoch,
+            version=pending.version,
+            replaces=None if pending.replaces is None else _id(pending.replaces),
             declares=declares,
         )
-        prepared = prepare(event, protected_header(self.signer.algorithm, self.signer.key_id))
+        prepared = prepare(event, protected_header(self.key.algorithm, self.key.key_id))
         self.chain.signed(event, prepared.leaf)
-        saying.id = event.id
-        self._burst.append((saying, prepared))
+        pending.id = event.id
+        self._burst.append((pending, prepared))
         return True
 
     def heartbeat(self, lag_s: float, emit_rate_s: float) -> dict[str, Any]:
@@ -164,20 +164,20 @@ class EventSigner:
         burst, self._burst = self._burst, []
         if not burst:
             return []
-        signed = sign_burst([prepared for _, prepared in burst], self.signer)
-        for (saying, _), event in zip(burst, signed, strict=True):
-            saying.signed = event
-        return [saying for saying, _ in burst]
+        signed = sign_burst([prepared for _, prepared in burst], self.key)
+        for (pending, _), event in zip(burst, signed, strict=True):
+            pending.signed = event
+        return [pending for pending, _ in burst]
 
 
 def _id(cause: EventId | PendingEvent) -> EventId | None:
     return cause.id if isinstance(cause, PendingEvent) else cause
 
 
-def restate(saying: PendingEvent, fresh: Mapping[PendingEvent, PendingEvent]) -> PendingEvent:
+def restate(pending: PendingEvent, fresh: Mapping[PendingEvent, PendingEvent]) -> PendingEvent:
     """The same thing to be said anew under another incarnation; `fresh` are those before it that are said anew, too."""
-    fields = {name: getattr(saying, name) for name in PendingEvent.__slots__ if name not in ("id", "signed")}
-    fields["cause"] = tuple(fresh.get(one, one) if isinstance(one, PendingEvent) else one for one in saying.cause)
-    if isinstance(saying.replaces, PendingEvent):
-        fields["replaces"] = fresh.get(saying.replaces, saying.replaces)
+    fields = {name: getattr(pending, name) for name in PendingEvent.__slots__ if name not in ("id", "signed")}
+    fields["cause"] = tuple(fresh.get(one, one) if isinstance(one, PendingEvent) else one for one in pending.cause)
+    if isinstance(pending.replaces, PendingEvent):
+        fields["replaces"] = fresh.get(pending.replaces, pending.replaces)
     return PendingEvent(**fields)

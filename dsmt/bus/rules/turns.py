@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from dsmt.bus.rules.outbox import WINDOW_BYTES, WINDOW_EVENTS
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.framing import MAX_PARTS, pack
 from dsmt.errors import RefusedError
 from dsmt.event.envelope import MAX_EVENT_BYTES
 from dsmt.ports.network import Closed, Message
@@ -32,13 +33,13 @@ WINDOW: Final = (2 * WINDOW_EVENTS, 2 * (WINDOW_BYTES + MAX_EVENT_BYTES))
 LARGEST_PART: Final = 2 * MAX_EVENT_BYTES
 """Bytes above which a part is not looked at, to say that it is too large; who sends it is closed."""
 _CUT: Final = {
-    f.pack(f.Publish())[0]: f.MAX_PARTS,
-    f.pack(f.Publish(offered=True))[0]: f.MAX_PARTS,
-    f.pack(f.Certificates())[0]: f.MAX_CERTIFICATES,
+    pack(f.Publish())[0]: MAX_PARTS,
+    pack(f.Publish(offered=True))[0]: MAX_PARTS,
+    pack(f.Certificates())[0]: f.MAX_CERTIFICATES,
 }
 """The maps of the messages that may have many parts, and how many."""
 CERTIFICATE_WEIGHT: Final = 4
-_WEIGHT: Final = {f.pack(f.Certificates())[0]: CERTIFICATE_WEIGHT}
+_WEIGHT: Final = {pack(f.Certificates())[0]: CERTIFICATE_WEIGHT}
 """Units of work for one part, where it is more than one: a certificate is verified and stored alone."""
 FEW_PARTS: Final = 4
 """What any kind of message may have: a hello shows the certificates above its own."""

@@ -3,22 +3,17 @@
 Rule 1: a message is one CBOR map with the key `t` that names its kind, followed by raw parts (events, certificates, chunks).
     On ZeroMQ a message is one ZMTP frame, each part behind its length in 4 bytes, big-endian.
 Rule 2: a message that cannot be read closes its connection; nothing of it is used.
-Rule 3: a message has at most `MAX_PARTS` parts beside a map of at most `MAX_HEAD` bytes without tags; what has more is
-    refused before anything of it is looked at (D2).
+Rule 3: a message has at most `MAX_PARTS` parts beside a map of at most `MAX_HEAD` bytes without tags (`framing`); what has
+    more is refused before anything of it is looked at (D2).
 Rule 4: a client speaks `hello` and `attach` first; before that only `time` is answered.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
-import cbor2
 import msgspec
 from msgspec import Meta
-
-from dsmt.errors import UnusableEventError
-from dsmt.event.codec import load_plain
-from dsmt.ports.network import Message
 
 PROTOCOL: Final = 1
 MAX_CERTIFICATES: Final = 64
@@ -29,10 +24,6 @@ FETCH_IDS: Final = 4
 KEEPALIVE_S: Final = 1.0
 """How often each side says that it is there."""
 
-MAX_PARTS: Final = 1024
-MAX_HEAD: Final = 64 * 1024
-"""The longest map of a message, in bytes."""
-
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 """A number that a store and a calculation can hold."""
 Name = Annotated[str, Meta(max_length=512)]
@@ -40,7 +31,7 @@ Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Token = Annotated[bytes, Meta(max_length=16)]
 Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
-Level = Literal["spooled", "stored", "safe"]
+Level = Literal["stored", "safe"]
 Closing = Literal["lost", "trimmed", "more"]
 """What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
 
@@ -380,67 +371,8 @@ class BlobFinished(_Frame, frozen=True):
 
 
 Frame = (
-    Hello
-    | Welcome
-    | Attach
-    | Refused
-    | Time
-    | TimeIs
-    | Measure
-    | Keepalive
-    | Publish
-    | Missing
-    | Gone
-    | Acked
-    | Nacked
-    | Subscribe
-    | Unsubscribe
-    | Consumed
-    | Mark
-    | Deliver
-    | Certificates
-    | Revocations
-    | Known
-    | Forget
-    | CompleteFrame
-    | BookmarkFrame
-    | Told
-    | Repair
-    | Repaired
-    | Tally
-    | Tallied
-    | Fetch
-    | Fetched
-    | HistoryAsked
-    | HistoryIs
-    | HeadAsked
-    | HeadIs
-    | BlobAsked
-    | BlobIs
-    | ChunkAsked
-    | Chunk
-    | ChunkPut
-    | BlobFinished
-)
-
-
-KINDS: Final[dict[str, type[Frame]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Frame)}
-"""Every frame by its kind, the tag on the wire."""
-
-
-def pack(frame: Frame, *parts: bytes) -> Message:
-    """A message."""
-    return (cbor2.dumps(msgspec.to_builtins(frame, builtin_types=(bytes,))), *parts)
-
-
-def unpack(message: Message) -> tuple[Frame, tuple[bytes, ...]]:
-    """A frame and its parts. Raises `UnusableEventError` for anything else."""
-    if len(message) > 1 + MAX_PARTS or len(message[0]) > MAX_HEAD:
-        said = f"a message has at most {MAX_PARTS} parts behind a map of {MAX_HEAD} bytes"
-        raise UnusableEventError("bus.frame", said)
-    try:
-        told = load_plain(message[0], text_keys=True)
-        frame = msgspec.convert(told, KINDS[told["t"]], builtin_types=(bytes,))
-    except Exception as error:
-        raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error
-    return frame, message[1:]
+    Hello | Welcome | Attach | Refused | Time | TimeIs | Measure | Keepalive | Publish | Missing | Gone | Acked
+    | Nacked | Subscribe | Unsubscribe | Consumed | Mark | Deliver | Certificates | Revocations | Known | Forget
+    | CompleteFrame | BookmarkFrame | Told | Repair | Repaired | Tally | Tallied | Fetch | Fetched | HistoryAsked
+    | HistoryIs | HeadAsked | HeadIs | BlobAsked | BlobIs | ChunkAsked | Chunk | ChunkPut | BlobFinished
+)  # fmt: skip

@@ -9,24 +9,21 @@ Rule 2: who does not get attached within the patience is told why: the last refu
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.client import About, BusClient
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.phrases import person
+from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import RealmConfig
-from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
-from dsmt.version import __version__
 
 PATIENCE_S = 5.0
 REFUSED_S = 1.0
@@ -39,7 +36,8 @@ _UP_AGAIN = "dsmt up starts this home's realm again"
 class Connection:
     """An attached operator. `by` is who types, as others see it."""
 
-    bus: BusClient
+    bus: Bus
+    identity: Identity
     trust: TrustStore
     realm: RealmConfig
     by: str
@@ -90,29 +88,18 @@ async def attached(
         trust.add_all([signed.raw for signed in identity.chain])
     except UnusableEventError as error:  # no broker of the realm would think otherwise
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
-    network = ZmqNetwork()
     reached = brokers or realm.addresses
-    bus = BusClient(
-        identity=identity,
-        trust=trust,
-        brokers=reached,
-        network=network,
-        clock=LinuxClock(),
-        entropy=SystemEntropy(),
-        about=About(os.getpid(), __version__),
-        reads=reads,
-    )
-    running = asyncio.create_task(bus.run())
-    try:
-        await _wait_attached(bus, reached, realm, patience_s)
-        yield Connection(bus, trust, realm, person(identity.name), reached)
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-        network.close()
+    with the_bus(identity, trust, reached, reads=reads) as bus:
+        running = asyncio.create_task(bus.run())
+        try:
+            await _wait_attached(bus, reached, realm, patience_s)
+            yield Connection(bus, identity, trust, realm, person(identity.name), reached)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
 
 
-async def _wait_attached(bus: BusClient, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:
+async def _wait_attached(bus: Bus, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     refused = False

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from dsmt.bus.rules.broker_time import FAR_MS
+from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Controller, Node, clock, revoked

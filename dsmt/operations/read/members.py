@@ -6,10 +6,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from dsmt.bus.rules.broker_time import FAR_MS
 from dsmt.errors import NotFoundError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.hlc import BOUND_MS
+from dsmt.event.hlc import BOUND_MS, FAR_MS
 from dsmt.event.phrases import person, quoted
 from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data

@@ -19,8 +19,9 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
-from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Interest, Start
+from dsmt.ports.bus import Arrived, Bus, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View
+from dsmt.view.following import Step, ViewFollower
 
 PATIENCE_S: Final = 20.0
 STATS_MS: Final = 70_000
@@ -102,19 +103,13 @@ async def look(bus: Bus, *, passing: bool = False) -> Sight:
         told = Passing()
         if passing:
             await _passing(bus, told)
-        view = View()
+        following = ViewFollower()
         async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, follow=False)) as batches:
             async for batch in batches:
                 for delivery in batch:
-                    match delivery:
-                        case Arrived(signed):
-                            view.apply(signed)
-                        case Complete(cursor, whole):
-                            now_ms = bus.now_ms()
-                            view.expire(now_ms)
-                            return Sight(view, now_ms, cursor.time_ms, short(bus.broker), whole, told)
-                        case _:
-                            pass
+                    following.take(delivery)
+                if following.complete:
+                    return sight_of(following, bus, told)
     raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
 
 
@@ -137,22 +132,23 @@ async def _passing(bus: Bus, told: Passing) -> None:
 
 async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
     """The view again after each change, and at least each quarter of a second, for as long as it is iterated."""
-    view, whole, as_of_ms = View(), False, 0
-    complete = False
-    async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)) as batches:
-        async for batch in batches:
-            for delivery in batch:
-                match delivery:
-                    case Arrived(signed):
-                        view.apply(signed)
-                    case Complete(cursor, w) | Bookmark(cursor, w):
-                        complete, whole, as_of_ms = True, w, cursor.time_ms
-                    case _:
-                        pass
-            if complete:
-                now_ms = bus.now_ms()
-                view.expire(now_ms)
-                yield Sight(view, now_ms, as_of_ms, short(bus.broker), whole)
+    following = ViewFollower()
+    while True:
+        async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)) as batches:
+            async for batch in batches:
+                if Step.BEHIND in [following.take(delivery) for delivery in batch]:
+                    break
+                if following.complete:
+                    yield sight_of(following, bus)
+            else:
+                return
+
+
+def sight_of(following: ViewFollower, bus: Bus, told: Passing | None = None) -> Sight:
+    """What is seen now of what a bus has delivered."""
+    now_ms = bus.now_ms()
+    following.view.expire(now_ms)
+    return Sight(following.view, now_ms, following.as_of_ms, short(bus.broker), following.whole, told or Passing())
 
 
 def short(broker: str) -> str:

@@ -26,7 +26,7 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.sentences import predicate
 from dsmt.operations.words.times import span
-from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Interest, Notice, Start, Subscription
+from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Interest, Notice, Reattached, Start, Subscription
 
 WINDOWS_MS: Final = (60_000, 3_600_000)
 """How far back the last N are looked for, before the whole history is read."""
@@ -144,7 +144,7 @@ async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[De
             lost_ms = bus.now_ms()
             said = f"from {short(bus.broker)}: nothing can be heard until a broker is back; it is tried again"
             yield [Notice(DISCONNECTED, said, {"broker": bus.broker})]
-        elif any(isinstance(one, Notice) and one.type == RECONNECTED for one in batch):
+        elif any(isinstance(one, Reattached) for one in batch):
             away_s = None if lost_ms is None else (bus.now_ms() - lost_ms) / 1000
             yield [_back(one, away_s) for one in batch]
             lost_ms = None
@@ -153,12 +153,11 @@ async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[De
 
 
 def _back(delivery: Delivery, away_s: float | None) -> Delivery:
-    if not isinstance(delivery, Notice) or delivery.type != RECONNECTED:
+    if not isinstance(delivery, Reattached):
         return delivery
-    broker = short(str(delivery.fields.get("broker", "")))
     after = "at once" if away_s is None else f"after {span(away_s * 1000)}"
-    said = f"to {broker} {after}; what was said meanwhile follows"
-    return Notice(RECONNECTED, said, {**delivery.fields, "away_s": away_s})
+    said = f"to {short(delivery.broker)} {after}; what was said meanwhile follows"
+    return Notice(RECONNECTED, said, {"broker": delivery.broker, "store": delivery.store, "away_s": away_s})
 
 
 @dataclass(slots=True)

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dsmt.bus.client.client import BusClient
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
-from dsmt.operations.read.sight import Sight, short
-from dsmt.ports.bus import Arrived, Complete, Interest, Notice
+from dsmt.operations.read.sight import Sight, sight_of
+from dsmt.ports.bus import Arrived, Bus, Interest, Notice
 from dsmt.view import View
+from dsmt.view.following import ViewFollower
 
 Found = TypeVar("Found")
 
@@ -34,15 +34,22 @@ class Seen:
 class Watch:
     """What was seen since the watch began, live events only, and the view of all facts."""
 
-    def __init__(self, bus: BusClient) -> None:
-        self.view = View()
+    def __init__(self, bus: Bus) -> None:
         self.seen: list[Seen] = []
         self.gaps: list[Notice] = []
-        self.complete = False
         self._bus = bus
-        self._as_of_ms = 0
-        self._whole = False
+        self._following = ViewFollower()
         self._changed = asyncio.Condition()
+
+    @property
+    def view(self) -> View:
+        """What is known."""
+        return self._following.view
+
+    @property
+    def complete(self) -> bool:
+        """Whether all retained facts are in the view."""
+        return self._following.complete
 
     async def until(self, what: str, condition: Callable[[], Found | None], patience_s: float) -> Found:
         """Wait for a condition's first value that is not None or False. Raises `TimedOutError`."""
@@ -56,7 +63,7 @@ class Watch:
 
     def sight(self) -> Sight:
         """What the other operations read: the view as it is now."""
-        return Sight(self.view, self._bus.now_ms(), self._as_of_ms, short(self._bus.broker), self._whole)
+        return sight_of(self._following, self._bus)
 
     def first(self, since: float, matching: Callable[[SignedEvent], bool]) -> Seen | None:
         """The first event that came after a time and matches."""
@@ -68,13 +75,10 @@ class Watch:
             async for batch in deliveries:
                 now = time.monotonic()
                 for delivery in batch:
+                    self._following.take(delivery)
                     match delivery:
-                        case Arrived(signed=signed, live=live):
-                            self.view.apply(signed)
-                            if live:
-                                self.seen.append(Seen(signed, now))
-                        case Complete(cursor=cursor, whole=whole):
-                            self.complete, self._as_of_ms, self._whole = True, cursor.time_ms, whole
+                        case Arrived(signed=signed, live=True):
+                            self.seen.append(Seen(signed, now))
                         case Notice(type="dsmt.notice.gap"):
                             self.gaps.append(delivery)
                         case _:
@@ -84,7 +88,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(bus: BusClient) -> AsyncIterator[Watch]:
+async def watching(bus: Bus) -> AsyncIterator[Watch]:
     """Watch the realm for the length of a block; it begins with all retained facts in the view."""
     watch = Watch(bus)
     task = asyncio.create_task(watch.follow())

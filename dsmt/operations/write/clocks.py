@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from dsmt.bus.rules.broker_time import FAR_MS
-from dsmt.bus.rules.realm_time import PULL
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.operations.read.sight import look, patience

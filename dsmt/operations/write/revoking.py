@@ -112,7 +112,7 @@ async def claim(connection: Connection, what: str) -> Claim:
 
 async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:
     """Say again what stays; end the services that do not. The topics of both. Raises `InputError`, `RefusedError`."""
-    if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.bus.identity.certificate.key_id):
+    if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.identity.certificate.key_id):
         said = f"{connection.bus.source} would end with it"
         raise RefusedError("trust.own", said, next=f"dsmt cert rotate operator/{connection.by} first")
     ended = {f"service/{service}/spec" for service in drop}

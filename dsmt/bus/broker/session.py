@@ -1,0 +1,43 @@
+"""A session: a connected client, as a broker holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dsmt.ports.network import Peer
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.store import Signer
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A connected client, as the broker holds it. `nonce` is what its attach statement must sign."""
+
+    peer: Peer
+    key: bytes
+    since: float = 0.0
+    name: str = ""
+    certificate: Certificate | None = None
+    incarnation: int = 0
+    claimed: int = 0
+    """The incarnation that its hello said."""
+    attachment: int = 0
+    nonce: bytes = b""
+    attached: bool = False
+    reads: bool = False
+    """It only reads: it is no source (D2)."""
+    refused: bool = False
+    """It has been told to go: nothing of it is listened to any more."""
+    pid: int | None = None
+    version: str = ""
+    address: str = ""
+    payer: str = ""
+    """Who pays for its work: the ancestor of its certificate (rule D2)."""
+    gone: bool = False
+    """Its connection has ended; what it had sent is still looked at."""
+    kept_alive: float = 0.0
+    """When it last said no more than that it lives."""
+    served: int = 0
+    """When a page was last read for it, in pages."""
+    known: set[Signer] = field(default_factory=set)
+    """Whose certificates it has been sent."""

@@ -1,0 +1,78 @@
+"""Shown certificates: those that a client was shown to verify what it reads, and the keys that have ended (rules D2, J3).
+
+Rule 1: it is told every revocation before anything else of an attachment (`ended_keys`), and brings those that its broker
+    lacks.
+Rule 2: it asks now and then about some of the certificates, and lets go of those that its broker does not know any more:
+    nothing is stored there that they verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dsmt.bus.rules.ended_keys import EndedKeys
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.logs import Logger
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Signer, TrustStore
+
+ASKED_AT_ONCE: Final = 256
+
+
+class ShownCertificates:
+    """Of one client."""
+
+    def __init__(self, identity: Identity, trust: TrustStore, log: Logger) -> None:
+        self._trust, self._log = trust, log
+        self._own = {(one.certificate.key_id, one.certificate.subject) for one in identity.chain}
+        self._asked: Signer = (b"", "")
+        """Up to whom it has asked."""
+        self._ended_keys = EndedKeys(trust)
+        trust.add_all([signed.raw for signed in identity.chain])
+
+    def attached(self) -> None:
+        """There is a new attachment."""
+        self._ended_keys.attached()
+
+    def shown(self, raws: Sequence[bytes]) -> None:
+        """Take in what the broker shows."""
+        try:
+            self._trust.add_all(raws)
+        except UnusableEventError as error:
+            self._log.warning("certificate refused", reason=str(error))
+
+    def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
+        """The certificates of who signed a fact, up to the root's."""
+        return tuple(one.raw for one in self._trust.chain(signed.key_id, signed.event.source))
+
+    def introduce(self, certificates: Sequence[bytes]) -> None:
+        """Take in what was kept with a fact; those above come after those that they have signed."""
+        for raw in reversed(certificates):
+            try:
+                self._trust.add(raw)
+            except UnusableEventError as error:
+                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
+
+    def to_ask(self) -> tuple[Signer, ...]:
+        """About whom to ask now (rule 2)."""
+        held = sorted(self._held())
+        part = [one for one in held if one > self._asked][:ASKED_AT_ONCE] or held[:ASKED_AT_ONCE]
+        if part:
+            self._asked = part[-1]
+        return tuple(part)
+
+    def forget(self, signers: Sequence[Signer]) -> None:
+        """The broker does not know these any more."""
+        for signer in self._held().intersection(signers):
+            self._trust.forget(*signer)
+
+    def _held(self) -> set[Signer]:
+        return {*self._trust.delegates()} - self._own
+
+    def revoked(self, raws: Sequence[bytes], *, complete: bool) -> list[SignedEvent]:
+        """Take in revocations; when these were all, those that the broker lacks (rule 1)."""
+        for error in self._ended_keys.told(raws):
+            self._log.warning("revocation not believed", code=error.code, reason=error.message)
+        return self._ended_keys.missing() if complete else []

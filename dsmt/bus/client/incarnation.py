@@ -1,0 +1,29 @@
+"""The kept incarnation: a source's last one, on the disk of its process (rule A11)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.ports.files import Files
+
+FILE: Final = "incarnation"
+
+
+class KeptIncarnation:
+    """What was kept by the process before this one, and by this one for the next; without files nothing is."""
+
+    def __init__(self, files: Files | None) -> None:
+        self._files = files
+        kept = None if files is None else files.read(FILE)
+        self.last = int(kept) if kept is not None and kept.isdigit() else None
+        """That of the process before; None when it is not known."""
+
+    @property
+    def next(self) -> int:
+        """The least that comes after it; 0 when it is not known."""
+        return 0 if self.last is None else self.last + 1
+
+    def began(self, incarnation: int) -> None:
+        """Keep one before anything is signed in it."""
+        if self._files is not None:
+            self._files.write(FILE, str(incarnation).encode())

@@ -1,0 +1,38 @@
+"""Framing: a frame and its parts as a message, and back: the frame as a map in CBOR, behind it the parts as they are."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+import cbor2
+import msgspec
+
+from dsmt.bus.wire import frames as f
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import load_plain
+from dsmt.ports.network import Message
+
+MAX_PARTS: Final = 1024
+MAX_HEAD: Final = 64 * 1024
+"""The longest map of a message, in bytes."""
+
+KINDS: Final[dict[str, type[f.Frame]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(f.Frame)}
+"""Every frame by its kind, the tag on the wire."""
+
+
+def pack(frame: f.Frame, *parts: bytes) -> Message:
+    """A message."""
+    return (cbor2.dumps(msgspec.to_builtins(frame, builtin_types=(bytes,))), *parts)
+
+
+def unpack(message: Message) -> tuple[f.Frame, tuple[bytes, ...]]:
+    """A frame and its parts. Raises `UnusableEventError` for anything else."""
+    if len(message) > 1 + MAX_PARTS or len(message[0]) > MAX_HEAD:
+        said = f"a message has at most {MAX_PARTS} parts behind a map of {MAX_HEAD} bytes"
+        raise UnusableEventError("bus.frame", said)
+    try:
+        told = load_plain(message[0], text_keys=True)
+        frame = msgspec.convert(told, KINDS[told["t"]], builtin_types=(bytes,))
+    except Exception as error:
+        raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error
+    return frame, message[1:]

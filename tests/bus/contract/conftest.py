@@ -1,0 +1,10 @@
+"""The engines on which every clause of the contract is run."""
+
+import pytest
+
+from .engines import ENGINES
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.real) if "zeromq" in kind else kind for kind in ENGINES])
+def engine_kind(request):
+    return request.param

@@ -1,0 +1,176 @@
+"""What the contract is run on: each engine gives buses, and lets what happens to a realm happen.
+
+An adapter to another engine passes when it is added to `ENGINES` and the suite holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from dsmt.bus.adapters.memory_bus import MemoryBus
+from dsmt.bus.adapters.memory_realm import MemoryRealm
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.bus.client.client import BusClient
+from dsmt.ports.bus import Bus
+from dsmt.ports.network import Network
+from dsmt.trust.identity import Identity
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+
+HOURS_MS = 2 * 3600 * 1000
+
+
+class Engine(Protocol):
+    """One realm on one engine. A name has one identity for as long as the realm lives."""
+
+    async def bus(self, name: str, *, wait: bool = True) -> Bus:
+        """A process that is new under a name, running; with `wait` it is attached."""
+        ...
+
+    async def leave(self, bus: Bus) -> None:
+        """The process of a bus ends."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Every connection is lost, and nobody can attach."""
+        ...
+
+    async def resume(self) -> None:
+        """They can attach again; nothing that was acknowledged is gone."""
+        ...
+
+    async def lose(self, rows: list[int]) -> None:
+        """Damage: these rows are gone."""
+        ...
+
+    async def trim(self) -> None:
+        """All of the history that may be trimmed is."""
+        ...
+
+
+class BrokerEngine:
+    """dsmt's own broker, on a network of choice."""
+
+    def __init__(self, made: TestRealm) -> None:
+        self._made = made
+        self._identities: dict[str, Identity] = {}
+
+    async def begin(self) -> None:
+        """Run the broker."""
+        self._broker = await self._made.broker()
+
+    async def bus(self, name: str, *, wait: bool = True) -> BusClient:
+        identity = _identity(self._made, self._identities, name)
+        return await self._made.client(name, identity=identity, wait=wait)
+
+    async def leave(self, bus: Bus) -> None:
+        await self._made.stop(bus)
+
+    async def interrupt(self) -> None:
+        await self._made.stop(self._broker)
+        self._broker._store.close()
+
+    async def resume(self) -> None:
+        identity, address = self._made.identities[self._broker], self._broker.address
+        self._broker = await self._made.broker(identity=identity, address=address)
+
+    async def lose(self, rows: list[int]) -> None:
+        self._broker._store._db.connection.execute(f"DELETE FROM events WHERE row IN ({','.join(map(str, rows))})")
+
+    async def trim(self) -> None:
+        while self._broker._store.trim(self._broker.now_ms() + HOURS_MS):
+            pass
+
+
+class MemoryEngine:
+    """The bus that ships for tests."""
+
+    def __init__(self, made: TestRealm) -> None:
+        self._made = made
+        self._realm = MemoryRealm(made.trust().realm, TestClock())
+        self._identities: dict[str, Identity] = {}
+
+    async def begin(self) -> None:
+        """There is nothing to run."""
+
+    async def bus(self, name: str, *, wait: bool = True) -> MemoryBus:
+        bus = MemoryBus(_identity(self._made, self._identities, name), self._realm)
+        self._made.tasks[bus] = asyncio.create_task(bus.run())
+        if wait:
+            await asyncio.wait_for(bus.wait_attached(), 10)
+        return bus
+
+    async def leave(self, bus: Bus) -> None:
+        await self._made.stop(bus)
+
+    async def interrupt(self) -> None:
+        self._realm.cut()
+
+    async def resume(self) -> None:
+        self._realm.mend()
+
+    async def lose(self, rows: list[int]) -> None:
+        for held in [held for held in self._realm._log if held.row in rows]:
+            self._realm._log.remove(held)
+            del self._realm._by_id[held.signed.id]
+
+    async def trim(self) -> None:
+        self._realm.trim()
+
+
+def _identity(made: TestRealm, known: dict[str, Identity], name: str) -> Identity:
+    """The one identity of a name; an agent's is its node's to give."""
+    role, _, rest = name.partition("/")
+    parent = _identity(made, known, f"node/{rest.split('/')[0]}") if role == "agent" else None
+    if name not in known:
+        known[name] = made.identity(name, parent=parent)
+    return known[name]
+
+
+Made = Callable[[TestRealm], Any]
+ENGINES: dict[str, tuple[Callable[[], Network], Made]] = {
+    "memory": (memory_network, MemoryEngine),
+    "broker": (memory_network, BrokerEngine),
+    "broker over zeromq": (ZmqNetwork, BrokerEngine),
+}
+
+
+@asynccontextmanager
+async def engine(kind: str, directory: Path) -> AsyncIterator[Engine]:
+    """An engine of a kind; everything ends with the block."""
+    network, make = ENGINES[kind]
+    made = network()
+    try:
+        async with realm(made, directory) as r:
+            one = make(r)
+            await one.begin()
+            yield one
+    finally:
+        if isinstance(made, ZmqNetwork):
+            made.close()
+
+
+def contract(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A clause of the contract: `async def test(e: Engine)` becomes a test that is run once on each engine."""
+
+    def run(engine_kind: str, tmp_path: Path) -> None:
+        async def within() -> None:
+            async with asyncio.timeout(45), engine(engine_kind, tmp_path) as e:
+                await test(e)
+
+        asyncio.run(within())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+async def passed(bus: Bus, ms: int) -> None:
+    """Wait until realm time has gone beyond a moment."""
+    deadline = time.monotonic() + 10
+    while bus.now_ms() <= ms:
+        assert time.monotonic() < deadline, "realm time stands still"
+        await asyncio.sleep(0.002)

@@ -1,0 +1,112 @@
+"""The contract of a bus, what is asked of it: events by id, blobs, a history that can be proven; or the refusal of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+
+from dsmt.errors import FailedError, NotFoundError, RefusedError
+from dsmt.event.envelope import EventId
+from dsmt.ports.bus import Ability, Bus, Draft
+
+from .engines import Engine, contract
+
+
+async def chunks(content: bytes, size: int = 300_000):
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def got_blob(bus: Bus, digest: bytes) -> bytes:
+    return b"".join([chunk async for chunk in bus.get_blob(digest)])
+
+
+async def keeps_blobs(bus: Bus) -> bool:
+    """Whether it does; it is checked that one that does not refuses them."""
+    if Ability.BLOBS in bus.can.abilities:
+        return True
+    with pytest.raises(RefusedError, match="cannot keep blobs"):
+        await bus.put_blob(chunks(b"abc"), hashlib.sha256(b"abc").digest())
+    with pytest.raises(RefusedError, match="cannot keep blobs"):
+        await got_blob(bus, hashlib.sha256(b"abc").digest())
+    return False
+
+
+@contract
+async def test_events_are_fetched_by_id_and_unknown_ones_are_missing(e: Engine):
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    emissions = [alice.emit(Draft("user/t", {"n": n})) for n in range(250)]
+    await emissions[-1].acknowledged()
+    ids = [one.id for one in emissions]
+    if Ability.FETCH not in bob.can.abilities:
+        with pytest.raises(RefusedError, match="cannot fetch events by id"):
+            await bob.fetch(ids)
+        return
+    found = await bob.fetch([ids[3], EventId("operator/alice", 1, 1), *ids[10:]])
+    assert [s.event.data["n"] for s in found] == [3, *range(10, 250)]
+
+
+@contract
+async def test_a_blob_of_many_chunks_comes_back_as_it_was(e: Engine):
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    if not await keeps_blobs(alice):
+        return
+    content = os.urandom(1_500_000)
+    digest = hashlib.sha256(content).digest()
+    await alice.put_blob(chunks(content), digest)
+    assert await got_blob(bob, digest) == content
+    await e.interrupt()
+    await e.resume()
+    assert await got_blob(bob, digest) == content
+
+
+@contract
+async def test_a_blob_that_is_there_is_not_sent_again(e: Engine):
+    alice = await e.bus("operator/alice")
+    if not await keeps_blobs(alice):
+        return
+    digest = hashlib.sha256(b"abc").digest()
+    await alice.put_blob(chunks(b"abc"), digest)
+    asked = []
+
+    async def never():
+        asked.append(1)
+        yield b""
+
+    await alice.put_blob(never(), digest)
+    assert not asked
+
+
+@contract
+async def test_a_blob_with_another_hash_is_refused_and_an_unknown_one_is_not_found(e: Engine):
+    alice = await e.bus("operator/alice")
+    if not await keeps_blobs(alice):
+        return
+    digest = hashlib.sha256(b"right").digest()
+    with pytest.raises(FailedError) as refused:
+        await alice.put_blob(chunks(b"wrong"), digest)
+    assert refused.value.code == "depot.mismatch"
+    with pytest.raises(NotFoundError):
+        await got_blob(alice, digest)
+    await alice.put_blob(chunks(b"right"), digest)
+    assert await got_blob(alice, digest) == b"right"
+
+
+@contract
+async def test_a_history_is_given_with_a_signed_head_or_refused(e: Engine):
+    alice = await e.bus("operator/alice")
+    ack = await alice.publish(Draft("user/t", {"n": 1}))
+    if Ability.EXPORT not in alice.can.abilities:
+        for asked in (alice.head(), alice.history(0)):
+            with pytest.raises(RefusedError, match="cannot prove its history") as refused:
+                await asked
+            assert refused.value.code == "bus.unable"
+        return
+    head = await alice.head()
+    assert head.event.source == alice.broker
+    page = await alice.history(ack.cursor.row - 1)
+    assert page.store == ack.cursor.store
+    assert page.rows[0][0] == ack.cursor.row
+    assert (await alice.history(10**9)).rows == ()

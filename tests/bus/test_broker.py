@@ -1,0 +1,480 @@
+"""The broker and its clients, beyond the contract: what it says itself, and what only its own frames can show."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from dsmt.bus.wire import frames as f
+from dsmt.event.rowset import RowSet
+from dsmt.ports.bus import Arrived, Draft, Interest, Start
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
+
+
+def user(n: int, **more):
+    return Draft("user/t", {"n": n}, **more)
+
+
+def numbers(got, topic="user/t"):
+    return [data["n"] for data in got.of(topic)]
+
+
+# --- snapshot and tail ---------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_a_fact_superseded_while_the_snapshot_is_read_is_there_before_complete(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    last = None
+    for n in range(1200):
+        last = alice.emit(Draft(f"user/t{n}", {"n": 0}, version=1))
+    await last.acknowledged()
+    # the topic that is read last is superseded while the first page is read, so its retained row moves behind `began`
+    page = broker._store.rows
+    moved = []
+
+    def rows(after, limit, **more):
+        found = page(after, limit, **more)
+        if not moved and more.get("winners_only") and after == 0 and len(found) == limit:
+            moved.append(alice.emit(Draft("user/t1199", {"n": 1}, replaces=last)))
+        return found
+
+    broker._store.rows = rows
+    for conflate in (False, True):
+        moved.clear()
+        async with reading(bob, "user/", conflate=conflate) as got:
+            before = got.all[: next(i for i, d in enumerate(got.all) if not isinstance(d, Arrived))]
+            assert {d.signed.event.topic for d in before} >= {f"user/t{n}" for n in range(1200)}
+        assert moved
+        last = moved[0]
+        await last.acknowledged()
+
+
+# --- history and resuming ------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_a_reader_goes_on_by_time_when_the_broker_has_another_store(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.HISTORY) as got, reading(bob, "user/", conflate=True) as folded:
+        for n in range(3):
+            await alice.publish(user(n))
+        await alice.publish(Draft("user/f", {"n": 1}, version=1))
+        await got.until(lambda g: len(g.arrived) == 4)
+        await r.restarted(broker, store=str(r.directory / "another.db"))
+        for n in range(3, 6):
+            await alice.publish(user(n))
+        await got.until(lambda g: len(g.arrived) == 7)
+        assert numbers(got) == list(range(6))
+        assert got.types() == []
+        assert len(got.reattached) == 1
+        await alice.publish(Draft("user/f", {"n": 2}, version=2))
+        await folded.until(lambda g: numbers(g, "user/f")[-1:] == [2])
+
+
+@scenario
+async def test_the_last_one_standing_refills_an_empty_bus(r: TestRealm):
+    broker = await r.broker()
+    alice, carol = await r.client("operator/alice"), await r.client("operator/carol")
+    async with reading(carol, "user/", conflate=True, signals=False) as got:
+        for n in range(3):
+            await _fact(alice, n)
+        await got.until(lambda g: len(g.arrived) == 3)
+        carol.on_attached(lambda: carol.offer([d.signed for d in got.arrived]))
+        await r.stop(alice)
+        await r.restarted(broker, store=str(r.directory / "another.db"), born=False)
+        dave = await r.client("operator/dave")
+        async with reading(dave, "user/") as refilled:
+            await refilled.until(lambda g: len(g.arrived) == 3)
+            assert {d.signed.event.source for d in refilled.arrived} == {"operator/alice"}
+            assert not refilled.completes[0].whole, "who came up empty does not say that its view is whole"
+
+
+async def _fact(client, n):
+    emission = client.emit(Draft(f"user/f{n}", {"n": n}, version=1))
+    await emission.acknowledged()
+    return emission.signed
+
+
+# --- gaps, duplicates, forks ---------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_what_is_missing_on_the_way_is_asked_for_and_nobody_notices(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    send, dropped = broker._fan_out._send, []
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await alice.publish(user(0))
+        await got.until(lambda g: g.arrived)
+
+        def lossy(session, frame, parts):
+            if type(frame).__name__ == "Deliver" and len(dropped) < 1:
+                dropped.append(frame)
+                return True
+            return send(session, frame, parts)
+
+        broker._fan_out._send = lossy
+        await alice.publish(user(1))
+        await alice.publish(user(2))
+        await alice.publish(user(3))
+        await got.until(lambda g: len(g.arrived) == 4)
+        assert dropped
+        assert numbers(got) == [0, 1, 2, 3]
+        assert got.types() == []
+
+
+@scenario
+async def test_a_signed_record_says_what_was_trimmed(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    for n in range(5):
+        await alice.publish(user(n))
+    broker._store.trim(alice.now_ms() + 2 * 3600 * 1000)
+    broker._trim()
+    await alice.publish(user(6))
+    async with reading(bob, "broker/+/trimmed", start=Start.HISTORY) as told:
+        (record,) = told.of("broker/b1/trimmed")
+        assert (record["budget"], record["store"]) == ("signal", broker._store.identity)
+        assert record["count"] == len(RowSet.read(record["rows"])) >= 5
+
+
+@scenario
+async def test_evidence_that_is_gone_is_lost_though_signals_beside_it_were_trimmed(r: TestRealm):
+    broker = await r.broker()
+    controller = await r.client("controller/c1")
+    data = {"version": "x", "ruleset": 1, "pid": None, "decisions": 0}
+    for n in range(5):
+        await controller.publish(Draft("controller/c1/state", data | {"decisions": n}))
+        controller.heartbeat("controller/c1/heartbeat", 1.0)
+    await controller.publish(Draft("controller/c1/state", data | {"decisions": 5}))
+    while broker._store.trim(broker.now_ms() + 2 * 3600 * 1000):
+        pass
+    assert broker._store.trimmed_between("signal", 1, broker._store.head) >= 5
+    rows = [row.row for row in broker._store.rows(0, 1000) if row.topic == "controller/c1/state"]
+    broker._store._db.do("DELETE FROM events WHERE row = ?", (rows[2],))
+    bob = await r.client("operator/bob")
+    async with reading(bob, "controller/", start=Start.HISTORY) as got:
+        await got.until(lambda g: "lost" in g.types())
+        assert [one.fields["topic"] for one in got.notices if one.type == "dsmt.notice.lost"] == ["controller/c1/state"]
+        assert not any(one.fields.get("topic") == "controller/c1/state" for one in got.notices if "trimmed" in one.type)
+
+
+@scenario
+async def test_an_event_sent_twice_is_stored_once_and_acknowledged_again(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    pen = Pen(identity)
+    event = pen.write("user/t", {"n": 1})
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        for _ in range(3):
+            raw.send(f.Publish(), event.raw, event.raw)
+            acked, _ = await raw.next(f.Acked)
+            assert acked.ranges[0] == ("operator/alice", pen.chain.incarnation, 1, 1)
+        end = pen.write("user/t", {"n": 2})
+        raw.send(f.Publish(), end.raw)
+        await got.until(lambda g: len(g.arrived) >= 2)
+        assert numbers(got) == [1, 2]
+        assert got.types() == []
+
+
+@scenario
+async def test_two_events_with_one_number_are_noticed_and_the_source_is_told_to_restart(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    start = int(time.time() * 1000)
+    one, other = (Pen(identity, start).write("user/t", {"n": n}) for n in (1, 2))
+    async with reading(bob, "user/", "broker/+/notice", start=Start.LIVE) as got:
+        raw.send(f.Publish(), one.raw)
+        raw.send(f.Publish(), other.raw)
+        nacked, _ = await raw.next(f.Nacked)
+        assert (nacked.code, nacked.restart) == ("event.equivocation", True)
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        notice = got.of("broker/b1/notice")[0]
+        assert (notice["kind"], notice["source"]) == ("equivocation", "operator/alice")
+        assert numbers(got) == [1]
+
+
+@scenario
+async def test_a_source_told_to_restart_says_everything_again_under_a_new_incarnation(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    alice, bob = await r.client("operator/alice", identity=identity), await r.client("operator/bob")
+    first = alice.emit(user(0))
+    await first.acknowledged()
+    # what a clone of the process would have said with the next number
+    clone = Pen(identity, first.id.incarnation)
+    for _ in range(first.id.sequence):
+        clone.write("user/t", {"n": 0})
+    taken = clone.write("user/t", {"n": -1})
+    carol = await r.client("operator/carol")
+    fact = clone.write("user/shared", {"n": -1}, version=1, sequence=taken.event.sequence)
+    carol.offer([fact])
+    await until(lambda: _stored(r, "user/shared"))
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        second = alice.emit(user(1))
+        await second.acknowledged()
+        assert second.id.incarnation > first.id.incarnation
+        await got.until(lambda g: g.arrived)
+        assert numbers(got) == [1]
+
+
+def _stored(r, topic):
+    return next(iter(r.identities))._store.winner(topic)
+
+
+@scenario
+async def test_a_hole_in_a_sources_numbers_is_said_by_the_broker(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw, bob = await r.raw("operator/alice", identity=identity), await r.client("operator/bob")
+    pen = Pen(identity)
+    async with reading(bob, "broker/+/notice", start=Start.LIVE) as got:
+        events = [pen.write("user/t", {"n": n}) for n in range(6)]
+        raw.send(f.Publish(), events[0].raw, events[1].raw, events[5].raw)
+        await got.until(lambda g: g.arrived)
+        notice = got.of("broker/b1/notice")[0]
+        assert (notice["kind"], notice["first"], notice["last"]) == ("gap", 3, 5)
+
+
+@scenario
+async def test_what_a_source_still_holds_comes_when_it_is_missing_and_nobody_is_told_of_a_hole(r: TestRealm):
+    await r.broker()
+    bob, session = await r.client("operator/bob"), await r.raw("operator/eve", identity=(eve := r.identity("operator/eve")))
+    pen = Pen(eve)
+    async with reading(bob, "/", start=Start.HISTORY) as got:
+        said = [pen.write(f"user/{n}", {"n": n}) for n in range(1, 6)]
+        session.send(f.Publish(), said[0].raw, said[3].raw)
+        asked, _ = await session.next(f.Missing)
+        assert (asked.incarnation, asked.ranges) == (pen.chain.incarnation, ((2, 3),))
+        session.send(f.Publish(), said[1].raw, said[2].raw, said[4].raw)
+        await got.until(lambda g: sum(one.signed.event.source == "operator/eve" for one in g.arrived) == 5)
+    assert not [one for one in got.arrived if one.signed.event.type == "dsmt.notice"]
+
+
+@scenario
+async def test_what_a_source_has_no_more_is_told_as_a_gap_of_its_sequence(r: TestRealm):
+    await r.broker()
+    bob, session = await r.client("operator/bob"), await r.raw("operator/eve", identity=(eve := r.identity("operator/eve")))
+    pen = Pen(eve)
+    async with reading(bob, "broker/b1/notice", start=Start.HISTORY) as got:
+        said = [pen.write(f"user/{n}", {"n": n}) for n in range(1, 7)]
+        session.send(f.Publish(), said[0].raw, said[3].raw)
+        asked, _ = await session.next(f.Missing)
+        session.send(f.Gone(incarnation=asked.incarnation, ranges=((2, 2),)))
+        await got.until(lambda g: g.of("broker/b1/notice"))
+        await got.until(lambda g: len(g.of("broker/b1/notice")) == 2)
+        told = [(one["kind"], one["unit"], one["source"], one["first"], one["last"]) for one in got.of("broker/b1/notice")]
+        assert told == [("gap", "sequence", "operator/eve", 2, 2), ("gap", "sequence", "operator/eve", 3, 3)]
+
+
+@scenario
+async def test_a_heartbeat_shows_what_is_missing_at_the_end(r: TestRealm):
+    """Nothing comes after it: before, only the next event on the topic could show it."""
+    await r.broker()
+    session = await r.raw("node/n1", identity=(node := r.identity("node/n1")))
+    pen = Pen(node)
+    first = pen.write("source/node/n1", {"previous_incarnation": None, "previous_sequence": None, "version": "x"})
+    beat = pen.write(
+        "node/n1/heartbeat", {"incarnation": pen.chain.incarnation, "sequence": 9, "lag_s": 0.0, "emit_rate_s": 1.0}
+    )
+    session.send(f.Publish(), first.raw, beat.raw)
+    asked, _ = await session.next(f.Missing)
+    assert asked.ranges == ((3, 9),)
+
+
+@scenario
+async def test_a_client_sends_again_what_its_outbox_holds_and_says_what_it_has_no_more(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    emissions = [alice.emit(Draft("user/t", {"n": n})) for n in range(3)]
+    for one in emissions:
+        await one.acknowledged()
+    alice._queue = alice._publisher._queue
+    alice._publisher._queue = None
+    waiting = alice.emit(Draft("user/t", {"n": 3}))
+    assert alice._publisher.missing(waiting.id.incarnation, [(1, waiting.id.sequence + 2)]) == (
+        (1, waiting.id.sequence - 1),
+        (waiting.id.sequence + 1, waiting.id.sequence + 2),
+    )
+    alice._publisher._queue = alice._queue
+    alice.flush()
+    await waiting.acknowledged()
+
+
+# --- slow readers --------------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_the_credit_bounds_what_waits_for_a_reader_that_does_not_read(r: TestRealm):
+    broker = await r.broker()
+    alice, bob, eve = [await r.client(f"operator/{n}") for n in ("alice", "bob", "eve")]
+    async with bob.subscribe(Interest(("user/",))) as stuck, reading(eve, "user/", conflate=True) as got:
+        facts = Facts(alice)
+        for n in range(1, 1201):
+            last = facts.emit("user/big", {"n": n, "pad": "x" * 8000}, version=n)
+            if n % 100 == 0:
+                await last.acknowledged()
+        await got.until(lambda g: numbers(g, "user/big")[-1:] == [1200])
+        assert sum(size for _, size in stuck._queue) <= 4 * 1024 * 1024
+        assert len([s for s in broker._fan_out._router.all() if not s.live]) == 1
+
+
+@scenario
+async def test_a_publisher_keeps_only_a_window_in_flight(r: TestRealm):
+    await r.broker()
+    alice = await r.client("operator/alice")
+    last = None
+    most = (0, 0)
+    for n in range(5000):
+        last = alice.emit(user(n))
+        if n % 50 == 0:
+            await asyncio.sleep(0)
+            most = max(most, alice._publisher.outbox.flying)
+    await last.acknowledged()
+    assert most[0] <= 1024
+    assert len(alice._publisher.outbox) == 0
+
+
+# --- re-offering, facts, tombstones --------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_anybody_may_bring_back_a_fact_but_not_a_signal(r: TestRealm):
+    await r.broker("b1")
+    first = list(r.brokers)
+    alice = await r.client("operator/alice", brokers=first)
+    fact = await _fact(alice, 1)
+    signal = alice.emit(user(1))
+    await signal.acknowledged()
+    await r.broker("b2")
+    second = [b for b in r.brokers if b not in first]
+    identity = r.identity("operator/bob")
+    bob = await r.client("operator/bob", brokers=second, identity=identity)
+    async with reading(bob, "user/") as got:
+        bob._post(f.Publish(), alice._identity.chain[0].raw)  # a certificate is no event: refused, nothing breaks
+        bob.offer([fact, signal.signed])
+        await bob.publish(Draft("config/end", {}, version=1))
+        assert {d.signed.event.source for d in got.arrived} <= {"operator/bob"}, "alice's certificate was not brought"
+    bob._trust.add_all([signed.raw for signed in alice._identity.chain])
+    bob._publisher._introduced.clear()
+    async with reading(bob, "user/") as got:
+        bob.offer([fact, signal.signed])
+        await bob.publish(Draft("user/end", {}, version=1))
+        await got.until(lambda g: g.of("user/end"))
+        assert [d.signed.event.topic for d in got.arrived] == ["user/f1", "user/end"]
+        assert got.arrived[0].signed.id == fact.id
+
+
+@scenario
+async def test_the_greater_version_wins_whatever_comes_last(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw = await r.raw("operator/eve")
+    raw.send(f.Certificates(), *(signed.raw for signed in identity.chain))
+    pen = Pen(identity)
+    for version in (1, 5, 3, 4):
+        raw.send(f.Publish(), pen.write("user/f", {"n": version}, version=version).raw)
+    acknowledged = 0
+    while acknowledged < 4:
+        acked, _ = await raw.next(f.Acked)
+        acknowledged += sum(last - first + 1 for _, _, first, last in acked.ranges)
+    bob = await r.client("operator/bob")
+    async with reading(bob, "user/f") as got:
+        assert numbers(got, "user/f") == [5]
+
+
+@scenario
+async def test_a_fact_dies_at_the_end_of_its_ttl(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    await alice.publish(Draft("user/soft", {"n": 1}, version=1, ttl_ms=50))
+    await alice.publish(Draft("user/hard", {"n": 1}, version=1))
+    await until(lambda: broker._store.expire(bob.now_ms()) == 1)
+    async with reading(bob, "user/") as got:
+        assert [d.signed.event.topic for d in got.arrived] == ["user/hard"]
+
+
+# --- time ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-5, 7])
+def test_a_client_whose_wall_clock_is_hours_wrong_speaks_in_realm_time(network_kind, tmp_path, hours):
+    async def wrong(r: TestRealm):
+        await r.broker()
+        alice = await r.client("operator/alice", clock=TestClock(hours * 3600.0))
+        bob = await r.client("operator/bob")
+        emission = alice.emit(user(1))
+        await emission.acknowledged()
+        assert abs(emission.signed.event.time_ms - time.time() * 1000) < 5_000
+        assert abs(alice.now_ms() - time.time() * 1000) < 5_000
+        async with reading(bob, "user/", start=Start.HISTORY) as got:
+            assert len(got.arrived) == 1
+
+    scenario(wrong)(network_kind, tmp_path)
+
+
+@scenario
+async def test_an_event_an_hour_ahead_is_refused_with_the_realms_time(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice")
+    raw = await r.raw("operator/alice", identity=identity)
+    raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 1}, ahead_s=3600).raw)
+    nacked, _ = await raw.next(f.Nacked)
+    assert nacked.code == "clock_ahead"
+    assert abs(nacked.realm_ms - time.time() * 1000) < 60_000
+    assert nacked.next
+
+
+@scenario
+async def test_a_client_that_runs_ahead_recovers_and_loses_nothing(r: TestRealm):
+    await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    async with reading(bob, "user/", start=Start.LIVE) as got:
+        await alice.publish(user(0))
+        alice._time._time._offset += 3_600_000
+        alice._time._time._target = alice._time._time._offset
+        emissions = [alice.emit(user(n)) for n in range(1, 200)]
+        for one in emissions:
+            await one.acknowledged()
+        await got.until(lambda g: len(g.arrived) == 200)
+        assert numbers(got) == list(range(200))
+        assert abs(emissions[-1].signed.event.time_ms - time.time() * 1000) < 5_000
+        assert len({e.id.incarnation for e in emissions}) == 1
+        assert got.types() == []
+
+
+@scenario
+async def test_the_past_is_never_refused(r: TestRealm):
+    await r.broker()
+    identity = r.identity("operator/alice", now_s=int(time.time()) - 40 * 3600)
+    raw = await r.raw("operator/alice", identity=identity)
+    raw.send(f.Publish(), Pen(identity).write("user/t", {"n": 1}, ahead_s=-36 * 3600).raw)
+    acked, _ = await raw.next(f.Acked)
+    assert acked.ranges
+
+
+# --- grants --------------------------------------------------------------------------------------------------------------
+
+
+@scenario
+async def test_a_reader_is_refused_what_its_certificate_does_not_let_it_read(r: TestRealm):
+    await r.broker()
+    node = r.identity("node/n1")
+    agent = r.identity("agent/n1/web/app/0", parent=node)
+    raw = await r.raw(agent.name, identity=agent)
+    subscribe = f.Subscribe
+    raw.send(subscribe(id=1, patterns=("service/web/",), start="facts"))
+    complete, _ = await raw.next(f.CompleteFrame)
+    assert complete.id == 1
+    raw.send(subscribe(id=2, patterns=("service/other/",), start="facts"))
+    refused, _ = await raw.next(f.Refused)
+    assert refused.code == "trust.denied"
+    assert "service/other/" in refused.message
+    await raw.closed()
