@@ -22,6 +22,8 @@ from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
 from dsmt.view.allocation import need_of
 
 NO_SLOT: Final = SlotEntry()
+_UP: Final = frozenset({State.INSTALLED, State.RUNNING})
+"""What is said of a container, and of an agent, that has done its part."""
 
 
 class ComponentContext:
@@ -172,6 +174,26 @@ class ComponentContext:
         if health.record.generation < slot.fact.version or health.record.health == "unready":
             return None
         return max(since, health.record.since_ms if health.record.health == "ready" else since)
+
+    def unready_from(self, slot: SlotEntry) -> int | None:
+        """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
+
+        That nobody says anything proves nothing (R4): words die, a broker comes up empty, a node boots. Who speaks for the
+        program knows what was good, and the time counts from the slot's fact; who speaks only of what is to run it does not,
+        and the time counts from that word.
+        """
+        fact = slot.fact
+        instance = None if fact is None else slot.instances.get(fact.record.node or "")
+        if fact is None or instance is None:
+            return None
+        said = instance.application
+        if said is not None and said.record.generation >= fact.version:
+            health = instance.health
+            is_unready = health is not None and health.record.generation >= fact.version and health.record.health == "unready"
+            return fact.time_ms if said.record.state is not State.RUNNING or is_unready else None
+        below = [one.record for one in (instance.container, instance.agent) if one is not None]
+        waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]
+        return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
 
     def good_from(self, slot: SlotEntry) -> int | None:
         """When the present generation will have been ready for long enough (realm ms), if it stays so."""

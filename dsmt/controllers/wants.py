@@ -143,8 +143,10 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
         return None
     if context.refusal is not None or context.ready_since(entry) is not None:
         return None
-    said = entry.application(node)
-    deadline = fact.time_ms + round(update.deadline_s * 1000)
+    said, since = entry.application(node), context.unready_from(entry)
+    if since is None:
+        return None
+    deadline = since + round(update.deadline_s * 1000)
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:

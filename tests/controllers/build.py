@@ -319,7 +319,18 @@ class Realm:
         there = slot.instances.get(node)
         told = None if there is None or there.application is None else there.application.record
         if told is None or told.state != wanted or told.generation != slot.fact.version:
+            self._begin(key, node, fact.spec)
             self.status(key, node, wanted)
+
+    def _begin(self, key: SlotKey, node: str, spec_id: str) -> None:
+        """What is checked is unready until the first check: its agent says so."""
+        component = self.view.services[key.service].component_of(key.component, spec_id)
+        slot = self.view.slot(key)
+        known = None if slot is None or node not in slot.instances else slot.instances[node].health
+        if component is None or component.health is None or slot is None or slot.fact is None:
+            return
+        if known is None or known.record.generation < slot.fact.version:
+            self.health(key, node, "unready")
 
     def dead(self, node: str) -> bool:
         sources = self.view.nodes[node].sources.values()

@@ -292,6 +292,12 @@ def test_a_revision_that_misses_its_deadline_is_rolled_back() -> None:
     realm = running(component="update: {deadline: 30s}\n")
     realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
     realm.step()
+    assert realm.after(100).step() == [], "its agent has said nothing of it"
+    realm = running(component="update: {deadline: 30s}\n")
+    realm.apply(web(4, component="update: {deadline: 30s}\nenv: {A: b}"))
+    realm.step()
+    index = revisions(realm).index(2)
+    realm.status(key(index), realm.slot(index).node or "", State.INSTANTIATED)
     assert realm.decide().wake_ms == realm.now_ms + 30_000
     assert realm.after(29.9).step() == []
     realm.after(0.1).step()
