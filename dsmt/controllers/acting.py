@@ -29,7 +29,7 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
     """Do what is wanted: the fact that says it, unless that stands already or there is no place."""
     entry = context.slot(w.key)
     match w.kind:
-        case "place":
+        case "place" | "adopt":
             return _place(context, w, entry)
         case "lost" | "move":
             return _move(context, w, entry)
@@ -131,7 +131,7 @@ def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bo
     home = None if entry.fact is None else entry.fact.record.home
     if w.tied and home is not None and not is_there(context.fleet, home):
         return False
-    return entry.fact is None or context.chooser.misfit(w.target or "") is None
+    return w.kind == "adopt" or context.chooser.misfit(w.target or "") is None
 
 
 def _away(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Reason:

@@ -188,8 +188,8 @@ class ComponentContext:
             return None
         said = instance.application
         if said is not None and said.record.generation >= fact.version:
-            health = instance.health
-            is_unready = health is not None and health.record.generation >= fact.version and health.record.health == "unready"
+            health = None if instance.health is None else instance.health.record
+            is_unready = health is not None and health.generation >= fact.version and health.health == "unready"
             return fact.time_ms if said.record.state is not State.RUNNING or is_unready else None
         below = [one.record for one in (instance.container, instance.agent) if one is not None]
         waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]

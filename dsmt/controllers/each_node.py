@@ -1,7 +1,7 @@
 """`instances: each_node`: which index stands for which node.
 
 Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
-    comes back, if nobody else has it.
+    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A10).
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
 """
 
@@ -27,8 +27,11 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
         if slot.fact is None:
             former |= dict.fromkeys(slot.holders, index)
             continue
-        node = slot.fact.record.node
-        if node is None or slot.fact.record.desired == "gone":
+        node, home = slot.fact.record.node, slot.fact.record.home
+        if home is not None and (node is None or slot.fact.record.desired == "gone"):
+            former[home.node] = index
+            used.add(index)
+        elif node is None or slot.fact.record.desired == "gone":
             former.setdefault(node or "", index)
         else:
             used.add(index)

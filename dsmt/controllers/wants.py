@@ -38,7 +38,7 @@ from dsmt.view import Held, SlotEntry, SlotKey
 
 KEEP_MS: Final = 6 * 3_600_000
 """Agents say what they said again at half of its life, which is a day: one that has so much left is said by nobody."""
-Kind = Literal["place", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
+Kind = Literal["place", "adopt", "lost", "keep", "move", "moved", "hold", "release", "restart", "renew", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
     if orphan is not None:
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
-        return ProposedAction(key, "place", tuple(cause), f"{orphan} runs it already", target=orphan)
+        return ProposedAction(key, "adopt", tuple(cause), f"{orphan} runs it already", target=orphan)
     home, asked = home_of(context.component, entry), entry.move_asked
     goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:

@@ -1,4 +1,4 @@
-"""What was good stays, though nobody says so for a while: a site without power, a lost disk and a late node, a clock that steps."""
+"""What was good stays, though nobody says so for a while: no power, a lost disk and a late node, a clock that steps."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -5,7 +5,7 @@ import pytest
 from dsmt.event.kinds.slot import Previous
 from dsmt.event.status import Layer, State
 
-from .build import Realm, key, web
+from .build import Attentive, Realm, key, web
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 
@@ -16,6 +16,24 @@ def running(*nodes: str, component: str = "") -> tuple[Realm, str]:
     realm.apply(web(1, component=component))
     realm.settle(seconds=1)
     return realm.after(100), realm.slot().node or ""
+
+
+@pytest.mark.parametrize("why", ["excluded", "draining", "dead", "no room", "not in its set"])
+@pytest.mark.parametrize("data", [False, True])
+def test_a_move_that_was_said_before_there_was_a_place_waits_where_it_cannot_be_done(why: str, data: bool) -> None:
+    realm = Realm("n1", "n2")
+    if why in ("excluded", "draining"):
+        realm.control_node("n2", why)
+    elif why == "dead":
+        realm.close("n2")
+        realm.after(1).settle()
+    elif why == "no room":
+        realm.attributes("n2", memory_bytes=1)
+    nodes = "nodes: n1\n" if why == "not in its set" else ""
+    realm.apply(web(1, component="reserve: {memory: 1MiB}\n" + nodes + ("data: true\n" if data else "")))
+    realm.control(key(), move="n2")
+    Attentive(realm).watch(5)
+    assert realm.slot().node == "n1"
 
 
 @pytest.mark.parametrize("component", ["", "update: {order: stop_first}"], ids=["two copies", "one copy"])

@@ -3,11 +3,12 @@
 import pytest
 
 from dsmt.controllers.decide import waits_for
+from dsmt.event.kinds.realm import NodesetFact
 from dsmt.event.kinds.slot import Home
 from dsmt.event.status import State
 from dsmt.view import Fleet, SlotKey
 
-from .build import Realm, key, web
+from .build import Attentive, Realm, key, web
 
 DATA = "data: true\n"
 
@@ -223,6 +224,36 @@ def test_one_of_each_node_begins_on_another_machine_of_its_name_only_by_an_opera
     assert realm.slot(slot.index).home == Home(node="n2", key="a new one")
     assert realm.slot(slot.index).move_number == 2
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
+
+
+@pytest.mark.parametrize("away", ["drained", "out of the set"])
+def test_one_of_each_node_comes_back_to_its_data_though_another_node_joined_meanwhile(away: str) -> None:
+    realm = Realm()
+    for name in ("n1", "n2", "n3"):
+        realm.node(name, key=f"key of {name}")
+    controller = Attentive(realm)
+
+    def nodes(expression: str) -> None:
+        realm.say("operator/alice", "nodeset/good", NodesetFact(expression=expression, by="alice"))
+
+    def running() -> dict[str, tuple[int, str]]:
+        facts = {i: slot.fact.record for (_, i), slot in realm.view.services["web"].slots.items()}
+        return {one.node: (i, one.home.node) for i, one in sorted(facts.items()) if one.desired == "running"}
+
+    nodes("all_nodes")
+    realm.apply(web("each_node", component="data: true\nnodes: good\n"))
+    controller.watch(30)
+    before = running()
+    realm.control_node("n2", "draining") if away == "drained" else nodes("minus(all_nodes, n2)")
+    controller.watch(30)
+    assert running() == {node: where for node, where in before.items() if node != "n2"}
+    realm.node("n4", key="key of n4")
+    controller.watch(30)
+    assert running()["n4"][0] not in {index for index, _ in before.values()}
+    realm.control_node("n2", "active") if away == "drained" else nodes("all_nodes")
+    controller.watch(30)
+    assert {node: where for node, where in running().items() if node != "n4"} == before
+    assert controller.overlooked() == []
 
 
 def test_one_of_each_node_whose_node_is_dead_waits_for_no_word() -> None:
