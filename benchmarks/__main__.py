@@ -19,6 +19,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P2": "benchmarks.p2_status",
     "P3": "benchmarks.p3_node_death",
     "P6": "benchmarks.p6_latency",
+    "P9": "benchmarks.p9_decisions",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 

@@ -10,6 +10,7 @@ Rule 4: what concerns the realm (brokers, named sets, the brake) means everythin
 
 from __future__ import annotations
 
+from dsmt.controllers.brake import LOOSE
 from dsmt.controllers.decide import Scope
 from dsmt.controllers.intents import Decided
 from dsmt.view import Dirty, View
@@ -24,7 +25,8 @@ class Agenda:
         self._needs_full_pass: set[str] = set()
         self._unschedulable: set[str] = set()
         self._asked: set[str] = set()
-        self._braked = False
+        self.brake = LOOSE
+        """How the brake stood at the last decision."""
 
     def ask(self, service: str) -> None:
         """Look at a service again next time, whatever happens; `""` asks for the nodes."""
@@ -42,7 +44,7 @@ class Agenda:
 
     def scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope | None:
         """What to look at, given what changed; None is everything."""
-        if self._everything or dirty.realm or self._braked:
+        if self._everything or dirty.realm:
             return None
         due = {service for service, at in self._wakes.items() if at <= now_ms}
         whole = {*dirty.services, *due, *self._asked} - {""}
@@ -62,7 +64,7 @@ class Agenda:
 
     def note(self, decided: Decided, scope: Scope | None) -> None:
         """A decision was made over a scope."""
-        if scope is None:
+        if decided.everything or scope is None:
             self._wakes.clear()
             self._needs_full_pass.clear()
             self._unschedulable.clear()
@@ -75,5 +77,5 @@ class Agenda:
             self._wakes[service] = min(at, self._wakes.get(service, at))
         self._needs_full_pass |= decided.needs_full_pass
         self._unschedulable |= decided.unschedulable
-        self._everything, self._braked = False, decided.braked
+        self._everything, self.brake = False, decided.brake
         self._asked.clear()

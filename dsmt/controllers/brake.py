@@ -48,10 +48,17 @@ class Brake:
         """Whether the slots of a dead node may be replaced now."""
         return not self.held and (not self.on or node in self.released or node not in self.silent)
 
+    def lets_go_as(self, other: Brake) -> bool:
+        """Whether it lets go of no other nodes than another, but for those that were lost or came back meanwhile."""
+        return (self.on, self.held, self.released) == (other.on, other.held, other.released)
+
     @property
     def reason(self) -> Reason | None:
         """Why replacing waits; None when it does not."""
         return reason("wait.brake", k=len(self.silent), n=self.total) if self.on else None
+
+
+LOOSE: Final = Brake(on=False)
 
 
 def acts_above(nodes: int) -> int:

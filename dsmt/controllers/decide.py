@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from dsmt.controllers.brake import brake
+from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home
@@ -37,17 +37,21 @@ def decide(
     may_accuse: bool,
     broker: str = "",
     scope: Scope | None = None,
+    before: Brake = LOOSE,
     check: Verify = verify,
 ) -> Decided:
     """The intents, in the order in which they are to be published, and when to look again.
 
     `may_accuse`: whether the reader has watched long enough to judge by silence (A4, iii). `broker`: the one that the
-    reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at.
-    `check` verifies the signatures of those who answered probes (F4).
+    reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at, and every
+    service where the brake keeps back other nodes than it did `before`, at the last decision. `check` verifies the
+    signatures of those who answered probes (F4).
     """
     fleet = Fleet(view, now_ms, broker)
     intents, wake = verdicts(fleet, may_accuse=may_accuse, check=check)
     held = brake(fleet)
+    if not held.lets_go_as(before):
+        scope = None
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
     needs_full_pass, unschedulable = set(), set()
@@ -64,7 +68,7 @@ def decide(
             needs_full_pass.add(name)
         if outcome.unschedulable:
             unschedulable.add(name)
-    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), braked=held.on)
+    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), held, scope is None)
 
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:

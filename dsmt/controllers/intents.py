@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from dsmt.controllers.brake import LOOSE, Brake
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.records import to_data
+from dsmt.ports.bus import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,33 @@ class Decided:
     """What one decision says: what to publish, and what to look at again and when (realm ms).
 
     `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `needs_full_pass`
-    are services of which any event needs a whole look, `unschedulable` those that wait for nodes to change; `braked`: all
-    must be looked at anew when the brake is let go.
+    are services of which any event needs a whole look, `unschedulable` those that wait for nodes to change. `brake` is how
+    it stood: when it keeps back other nodes all must be looked at. `everything`: whether all was looked at.
     """
 
     intents: tuple[Intent, ...]
     wakes: Mapping[str, int] = field(default_factory=dict)
     needs_full_pass: frozenset[str] = frozenset()
     unschedulable: frozenset[str] = frozenset()
-    braked: bool = False
+    brake: Brake = LOOSE
+    everything: bool = True
 
     @property
     def wake_ms(self) -> int | None:
         """The next realm time at which something could change without a new fact."""
         return min(self.wakes.values(), default=None)
+
+
+def draft_of(intent: Intent, *, version: int | None = None, epoch: int | None = None) -> Draft:
+    """What says an intent; without a version it follows what it replaces."""
+    return Draft(
+        intent.topic,
+        intent.data,
+        subject=intent.subject,
+        cause=intent.cause,
+        to=intent.to,
+        replaces=intent.replaces,
+        version=version,
+        epoch=epoch,
+        ttl_ms=intent.ttl_ms,
+    )

@@ -28,7 +28,7 @@ from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.completeness import ECHO_S as CURRENT_S
 from dsmt.controllers.completeness import Completeness, Place
 from dsmt.controllers.decide import RULESET, Scope, decide
-from dsmt.controllers.intents import Decided, Intent
+from dsmt.controllers.intents import Decided, Intent, draft_of
 from dsmt.controllers.named import Named
 from dsmt.controllers.offering import Offering
 from dsmt.controllers.ranking import live_controllers, rank, subject_of
@@ -256,11 +256,15 @@ class ControllerRunner:
         if not dirty and not self._agenda.due(now_ms):
             return
         scope = self._agenda.scope(self.view, dirty, now_ms)
-        decided = decide(self.view, now_ms, may_accuse=may_accuse, broker=self._broker, scope=scope, check=self._check)
+        brake = self._agenda.brake
+        decided = decide(
+            self.view, now_ms, may_accuse=may_accuse, broker=self._broker, scope=scope, before=brake, check=self._check
+        )
         if self._clock.boottime() - now > CURRENT_S:
             self._agenda = Agenda()
             return
         self._agenda.note(decided, scope)
+        scope = None if decided.everything else scope
         due = self._due(decided, scope, peers, now)
         if due:
             self._publish(group, due, self._inputs(place, now_ms, may_accuse=may_accuse), now)
@@ -329,7 +333,7 @@ class ControllerRunner:
         emissions: list[Emission] = []
         topics: list[str] = []
         for intent in intents:
-            draft = _draft(intent, version=intent.next_version, epoch=self._epoch(intent))
+            draft = draft_of(intent, version=intent.next_version, epoch=self._epoch(intent))
             self._wanted.pop(intent.topic, None)
             self._echoes.pop(intent.topic, None)
             self._echoes[intent.topic] = (self._place_of(intent), now + ECHO_S)
@@ -358,7 +362,7 @@ class ControllerRunner:
         emissions: list[Emission] = []
         topics: list[str] = []
         for intent in self._resaying.due(self.view, now, waits=waits, besides={*self._wanted, *self._echoes}):
-            emissions.append(self._bus.emit(_draft(intent)))
+            emissions.append(self._bus.emit(draft_of(intent)))
             topics.append(intent.topic)
         if emissions:
             self._bus.flush()
@@ -383,18 +387,3 @@ class ControllerRunner:
             return
         self._said, self._said_at = state, now
         self._bus.emit(Draft(f"controller/{self._name}/state", to_data(state), subject=self._name))
-
-
-def _draft(intent: Intent, *, version: int | None = None, epoch: int | None = None) -> Draft:
-    """What says an intent; without a version it follows what it replaces."""
-    return Draft(
-        intent.topic,
-        intent.data,
-        subject=intent.subject,
-        cause=intent.cause,
-        to=intent.to,
-        replaces=intent.replaces,
-        version=version,
-        epoch=epoch,
-        ttl_ms=intent.ttl_ms,
-    )

@@ -417,7 +417,7 @@ class Attentive:
             if not dirty and not self.agenda.due(realm.now_ms):
                 break
             scope = self.agenda.scope(realm.view, dirty, realm.now_ms)
-            decided = realm.decide(scope=scope)
+            decided = realm.decide(scope=scope, before=self.agenda.brake)
             self.agenda.note(decided, scope)
             realm.publish(decided.intents)
             said += decided.intents

@@ -80,7 +80,7 @@ def test_looking_at_what_changed_finds_what_looking_at_everything_finds(seed: in
         view, now_ms = life.realm.view, life.realm.now_ms
         for _ in range(3):
             scope = agenda.scope(view, view.take_dirty(), now_ms)
-            some = decide(view, now_ms, may_accuse=True, broker="b1", scope=scope)
+            some = decide(view, now_ms, may_accuse=True, broker="b1", scope=scope, before=agenda.brake)
             every = decide(view, now_ms, may_accuse=True, broker="b1")
             assert shown(some.intents) == shown(every.intents), (seed, step, what, scope)
             agenda.note(some, scope)

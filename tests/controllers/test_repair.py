@@ -436,7 +436,7 @@ def test_who_waits_for_what_another_spec_frees_is_looked_at(takes: str, needs: s
     def look() -> None:
         for _ in range(5):
             scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-            decided = realm.decide(scope=scope)
+            decided = realm.decide(scope=scope, before=agenda.brake)
             agenda.note(decided, scope)
             realm.publish(decided.intents)
             realm.obey()
@@ -461,7 +461,7 @@ def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_m
 
     def look() -> None:
         scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
-        decided = realm.decide(scope=scope)
+        decided = realm.decide(scope=scope, before=agenda.brake)
         agenda.note(decided, scope)
         realm.publish(list(decided.intents))
 
