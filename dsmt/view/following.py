@@ -21,7 +21,8 @@ class Step(Enum):
     REACHED = auto()
     """A mark: it has everything up to there."""
     ANEW = auto()
-    """It is at another store now, and begins with nothing."""
+    """It is at another store now, and begins with nothing. A conflated subscription is read anew by itself; another one,
+    which delivers nothing twice, is to be begun anew."""
     BEHIND = auto()
     """Its store ends before what was read of it: it begins with nothing, and its subscription is to be begun anew."""
 

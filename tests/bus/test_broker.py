@@ -135,7 +135,7 @@ async def test_a_signed_record_says_what_was_trimmed(r: TestRealm):
     for n in range(5):
         await alice.publish(user(n))
     broker._store.trim(alice.now_ms() + 2 * 3600 * 1000)
-    broker._trim()
+    broker._recorder.trim()
     await alice.publish(user(6))
     async with reading(bob, "broker/+/trimmed", start=Start.HISTORY) as told:
         (record,) = told.of("broker/b1/trimmed")

@@ -113,7 +113,7 @@ async def test_a_brokers_own_former_word_brings_all_of_it_back_and_is_not_stored
     await until(lambda: held(broker, said) == len(said))
     assert abs(broker.now_ms() - word.event.time_ms) < 30_000
     assert broker._store.winner(WORD) is None
-    await until(lambda: broker._time.ahead_s < -3500)
+    await until(lambda: broker._recorder.time.ahead_s < -3500)
     assert not any(row.key_id == word.key_id and row.raw == word.raw for row in broker._store.rows(0, 1000))
     before_ms = broker.now_ms()
     client.offer([session_word(r.identities[broker], -600.0)])
@@ -186,8 +186,8 @@ async def test_an_operators_word_on_the_clock_brings_all_of_it_back(r: TestRealm
     clock = TestClock(-3600)
     broker, client, said = await brought(r, clock)
     clock.offset_s = 0.0
-    await until(lambda: abs(broker._time.ahead_s) > 10)
-    word = ClockWord(ahead_s=broker._time.ahead_s, by="bob", reason="")
+    await until(lambda: abs(broker._recorder.time.ahead_s) > 10)
+    word = ClockWord(ahead_s=broker._recorder.time.ahead_s, by="bob", reason="")
     await client.publish(Draft("config/clock/b1", to_data(word)))
     await until(lambda: held(broker, said) == len(said))
 
@@ -197,11 +197,11 @@ async def test_a_broker_is_not_whole_while_what_was_decided_is_ahead_of_its_cloc
     clock = StepClock(-3600)
     broker, _, said = await brought(r, clock)
     clock.on_s = AFTER_S + 1
-    assert not broker._whole()
+    assert not broker._recorder.is_whole()
     clock.on_s = 3600.0
     await until(lambda: held(broker, said) == len(said))
     clock.on_s += 20.0
-    assert broker._whole()
+    assert broker._recorder.is_whole()
 
 
 @scenario
@@ -214,7 +214,7 @@ async def test_a_nodes_agents_words_from_the_future_keep_no_broker_from_being_wh
     nacked, _ = await raw.next(f.Nacked)
     assert nacked.code == "clock_ahead"
     clock.on_s = AFTER_S + 1
-    assert broker._whole()
+    assert broker._recorder.is_whole()
 
 
 @scenario

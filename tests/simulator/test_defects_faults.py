@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import dsmt.bus.broker.broker as broker_module
+from dsmt.bus.broker import dismissal
 from dsmt.bus.rules.broker_time import BrokerTime
 from dsmt.controllers.context import ComponentContext
 from dsmt.event.kinds.slot import Good
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 def test_a_node_that_stood_still_stays_dead_unless_its_broker_asks_it_to_attach_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker_module, "must_attach_anew", lambda *_: False)
+    monkeypatch.setattr(dismissal, "must_attach_anew", lambda *_: False)
     assert caught("stalled", (1, 2, 3), "O1")
 
 

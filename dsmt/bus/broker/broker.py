@@ -1,20 +1,18 @@
 """The broker: connections, their sessions, what they publish and ask; a shell over ports.
 
 Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or read (docs/reference/frames.md).
-Rule 2: sessions take turns (`turns`); everything of one turn is stored in one commit before any of it is acknowledged.
+Rule 2: sessions take turns (`inbox`); everything of one turn is stored in one commit before any of it is acknowledged.
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
 Rule 4: while the store is not whole (`wholeness`) readers are told so with each bookmark (rule A4).
 Rule 5: while the disk is full who publishes is closed and who attaches refused, with `store.full`; nothing is lost, for
     sources keep what is not acknowledged. Readers stay.
-Rule 6: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
-    who attaches hears of all before anything else (J3).
-Rule 7: who only reads is no source: nobody is told of it, and whatever it publishes is refused (D2).
-Rule 8: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
+Rule 6: who only reads is no source: nobody is told of it, and whatever it publishes is refused (D2).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -22,40 +20,31 @@ import msgspec
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.depot import Depot
+from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.broker.fan_out import FanOut
-from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.receipts import acked, nacked
-from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
-from dsmt.bus.broker.timekeeping import Timekeeper
-from dsmt.bus.broker.wholeness import Wholeness
-from dsmt.bus.rules.judged import judged, must_attach_anew
+from dsmt.bus.broker.upkeep import TICK_S, Upkeep
 from dsmt.bus.rules.presence import How
 from dsmt.bus.rules.quota import Rates
-from dsmt.bus.rules.turns import TURN, TURN_SYNCED, Turns
 from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.framing import pack, unpack
+from dsmt.bus.wire.framing import unpack
 from dsmt.errors import DsmtError, FailedError, RefusedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.network import Arrival, Closed, Message, Network, Peer
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
 
-TICK_S: Final = 0.25
-EXPIRE_S: Final = 60.0
-TRIM_ROWS: Final = 1500
-REVOCATIONS: Final = 256
-"""How many revocations one message holds."""
 _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "local"}
 
-TOKEN_BYTES: Final = 8
-_TALLIED: Final = pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
@@ -79,35 +68,24 @@ class Broker:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
         self._log = Logger(broker=identity.name)
-        now = clock.boottime()
-        self._time = Timekeeper(identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock)
-        self._started = now
-        self._has_stepped = False
-        """Who is attached is yet to be told that realm time has stepped."""
-        self._wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
+        self.ready, self.address = asyncio.Event(), config.address
+        self._to_work, self._to_pump, self._to_step = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._pausing: asyncio.TimerHandle | None = None
         self._sessions = Sessions(self._log, self._send, self._disconnect_later)
         self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
         self._rates = Rates()
-        self._turns: Turns[Session] = Turns(
-            self._rates,
-            turn=TURN_SYNCED if store.synced else TURN,
-            payer=lambda one: one.payer,
-            held=lambda one: self._outgoing.is_full(one.peer),
+        self._inbox = Inbox(
+            self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
-        self._to_work = asyncio.Event()
-        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
-        self._to_step = asyncio.Event()
-        self._pausing: asyncio.TimerHandle | None = None
-        self._to_pump = asyncio.Event()
-        self.ready = asyncio.Event()
-        self.address = config.address
-        self._lag = 0.0
         self._admission = Admission(identity, trust, store)
-        self._ingest = Ingest(
-            identity, trust, store, now_ms=self.now_ms, incarnation=self._next_incarnation(), was=self._was
+        self._recorder = Recorder(config, identity, trust, store, clock)
+        self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
+        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
+        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
+        self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
+        self._upkeep = Upkeep(
+            self._recorder, self._sessions, self._rates, self._depot, self._admission, step=self._to_step.set
         )
-        self._reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self._ingest, now)
-        self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._whole)
         self._requests = Requests(
             store,
             clock,
@@ -129,7 +107,7 @@ class Broker:
 
     def now_ms(self) -> int:
         """Realm time in ms."""
-        return self._time.now_ms()
+        return self._recorder.time.now_ms()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises `FailedError` when the port is taken or the store damaged."""
@@ -157,26 +135,17 @@ class Broker:
 
     # --- start ---------------------------------------------------------------------------------------------------
 
-    def _next_incarnation(self) -> int:
-        kept = self._store.meta.get("incarnation")
-        incarnation = max(0 if kept is None else int(kept) + 1, self.now_ms())
-        self._store.meta.put("incarnation", str(incarnation).encode())
-        return incarnation
-
     def _begin(self) -> None:
         now, now_ms, after = self._clock.boottime(), self.now_ms(), 0
         while rows := self._store.rows(after, 1000, winners_only=True):
             after = rows[-1].row
             for row in rows:
                 self._reporter.restore(row, now, now_ms)
-            self._obey_revocations(rows)
+            self._dismissal.revoke(rows)
         self._reporter.started()
         self._reporter.trimmed()
         self._reporter.stats(lag=0.0, sessions=0, address=self.address)
         self._commit()
-
-    def _whole(self) -> bool:
-        return self._wholeness.at(self._clock.boottime())
 
     def _admit(self, key: bytes) -> bool:
         return self._sessions.admits(key, self._clock.boottime())
@@ -185,9 +154,7 @@ class Broker:
 
     async def _receive(self) -> None:
         while self._outgoing.listener is not None:
-            for arrival in await self._outgoing.listener.receive():
-                self._arrived(arrival)
-            self._turn()
+            self._arrived(await self._outgoing.listener.receive())
 
     async def _work(self) -> None:
         """Look at what is left when nothing more arrives."""
@@ -195,51 +162,22 @@ class Broker:
             await self._to_work.wait()
             self._to_work.clear()
             await asyncio.sleep(0)
-            for arrival in self._outgoing.listener.present() if self._outgoing.listener is not None else ():
-                self._arrived(arrival)
-            self._turn()
+            self._arrived(self._outgoing.listener.present() if self._outgoing.listener is not None else ())
 
-    def _arrived(self, arrival: Arrival) -> None:
-        session = self._sessions.by_peer.get(arrival.peer)
-        if isinstance(arrival, Closed):
-            self._outgoing.forget(arrival.peer)
-            if session is not None:
-                session.gone = True
-                self._turns.add(session, arrival)
-            return
-        if session is None:
-            session = self._sessions.connected(arrival.peer, arrival.key, self._clock.boottime())
-        if session.refused:
-            return
-        if session.attached:
-            self._heard(session)
-            if session.refused:
-                return
-            if arrival.message == _KEPT_ALIVE and self._is_due(session):
-                return
-        if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:  # it does not wait behind what it makes room for
-            self._outgoing.tallied(arrival.peer, arrival.message[0][-TOKEN_BYTES:])
-            self._to_pump.set()
-            self._to_work.set()
-            return
-        try:
-            self._turns.add(session, arrival.message)
-        except DsmtError as error:
-            self._refuse(session, error)
-
-    def _is_due(self, session: Session) -> bool:
-        """Whether a session may say that it lives; one that says so all the time waits for its turn, as with all else."""
-        now = self._clock.boottime()
-        due, session.kept_alive = now - session.kept_alive >= f.KEEPALIVE_S / 2, now
-        return due
+    def _arrived(self, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            if self._inbox.arrived(arrival):
+                self._to_pump.set()
+                self._to_work.set()
+        self._turn()
 
     def _turn(self) -> None:
         """Look at what is due, and store it (rule 2)."""
-        if not self._turns:
+        if not self._inbox.turns:
             return
         published: Published = {}
         closed: list[tuple[Session, Closed]] = []
-        taken = self._turns.take(self._clock.boottime())
+        taken = self._inbox.turns.take(self._clock.boottime())
         for session, message in taken:
             if isinstance(message, Closed):
                 closed.append((session, message))
@@ -248,7 +186,7 @@ class Broker:
         self._store_published(published)
         for session, arrival in closed:
             self._closed(session, _HOW[arrival.how.value])
-        if self._turns:
+        if self._inbox.turns:
             if taken:
                 self._to_work.set()
             elif self._pausing is None:
@@ -308,7 +246,7 @@ class Broker:
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
         self._admission.attach(session, attach, self._reporter.presence, self.now_ms())
-        self._tell_revocations(session, self._admission.revocations, complete=True)
+        self._dismissal.greet(session)
         if session.reads:
             return
         earlier = self._sessions.attached(session)
@@ -338,7 +276,7 @@ class Broker:
         if session.refused:
             return
         self._sessions.refuse(session, error, self._clock.boottime())
-        self._turns.drop(session)
+        self._inbox.turns.drop(session)
         self._fan_out.unsubscribe(session)
 
     def _disconnect_later(self, peer: Peer, delay_s: float) -> None:
@@ -360,11 +298,11 @@ class Broker:
                 self._refuse(session, self._full())
             return
         if any(outcome.refilled for _, outcome in outcomes):
-            self._wholeness.refilled(self._clock.boottime())
+            self._recorder.wholeness.refilled(self._clock.boottime())
         early_ms = max(outcome.early_ms for _, outcome in outcomes) if outcomes else 0
         if early_ms:
-            self._wholeness.early(self._clock.boottime())
-            self._time.early(early_ms)
+            self._recorder.wholeness.early(self._clock.boottime())
+            self._recorder.time.early(early_ms)
         for session, outcome in outcomes:
             if outcome.accepted:
                 self._send(session, acked(outcome.accepted, self._store, self.now_ms()))
@@ -378,52 +316,19 @@ class Broker:
 
     def _commit(self) -> bool:
         """Store and route what is pending; False when the disk is full."""
-        try:
-            rows = self._ingest.commit()
-        except FailedError as error:
-            if error.code != "store.full":
-                raise
-            self._log.error("cannot store", reason=str(error))
-            return False
+        rows = self._recorder.commit()
         if rows:
-            self._reporter.stored(rows)
-            self._obey_revocations(rows)
+            self._dismissal.revoke(rows)
             self._fan_out.routed(rows)
-            self._obey_verdicts(rows)
-            if self._time.obey(rows):
-                self._stepped()
-        return True
-
-    def _obey_revocations(self, rows: list[Row]) -> None:
-        found = self._admission.revoked(rows)
-        for session in self._sessions.all() if found else ():
-            if session.attached:
-                self._tell_revocations(session, found)
-            if self._admission.is_revoked(session):
-                said = f"{session.name} was revoked"
-                self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
-
-    def _tell_revocations(self, session: Session, rows: list[Row], *, complete: bool = False) -> None:
-        """Rule 6; the last message says that these were all."""
-        self._fan_out.introduce(session, rows)
-        for first in range(0, len(rows), REVOCATIONS):
-            self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
-        if complete:
-            self._send(session, f.Revocations(all=True))
-
-    def _obey_verdicts(self, rows: list[Row]) -> None:
-        for node, verdict in judged(rows):
-            said = f"{node} was judged dead by this attachment"
-            error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")
-            for session in list(self._sessions.by_name.values()):
-                if must_attach_anew(node, verdict, session.name, session.attachment):
-                    self._refuse(session, error)
+            self._dismissal.judge(rows)
+            self._recorder.accept(rows)
+        return rows is not None
 
     def _signed_head(self) -> bytes:
         """A signed head of now, for who exports."""
         if self._reporter.is_stale(self._clock.boottime()):
             self._commit()
-            self._reporter.stats(lag=self._lag, sessions=len(self._sessions.by_name), address=self.address)
+            self._reporter.stats(lag=self._upkeep.lag, sessions=len(self._sessions.by_name), address=self.address)
             self._commit()
         return self._reporter.signed_head
 
@@ -459,78 +364,24 @@ class Broker:
     # --- time passes ---------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        expire_at, before = self._started + EXPIRE_S, self._clock.boottime()
+        self._upkeep.begin(self._clock.boottime())
         while True:
             await asyncio.sleep(TICK_S)
             now = self._clock.boottime()
-            self._lag = max(0.0, now - before - TICK_S)
-            before = now
-            self._time.look()
+            self._upkeep.look(now)
             for session in self._sessions.strangers(now):
                 self._disconnect(session.peer)
             try:
-                self._wholeness.note(now)
-                self._say_due(now)
-                self._ingest.overdue()
-                if now >= expire_at:
-                    self._ingest.expire()
-                    self._rates.forget(now)
-                    self._sessions.forgive(now)
-                    self._depot.expire()
-                    self._to_step.set()
-                    expire_at = now + (0.0 if self._trim() else EXPIRE_S)
-                self._admission.let_go(self._sessions.signers, now)
+                self._upkeep.tick(now, self.address)
             except FailedError as error:
                 if error.code != "store.full":
                     raise
                 self._log.error("cannot store", reason=str(error))
             self._commit()
-            if self._has_stepped:
-                self._has_stepped = False
+            if self._recorder.stepped():
                 self._sessions.tell(_MEASURE)
             self._fan_out.bookmark_all()
             self._to_pump.set()
 
-    def _was(self, ms: int) -> None:
-        """Realm time was this once, by this broker's own word."""
-        if self._time.was(ms):
-            self._stepped()
 
-    def _stepped(self) -> None:
-        """Realm time has stepped ahead: with the next tick who is attached is said anew, and then told to measure it.
-
-        In that order: whoever goes along first takes all that was said of sessions for dead.
-        """
-        self._reporter.presence.renew()
-        self._has_stepped = True
-
-    def _tell_clock(self, said: str) -> None:
-        self._ingest.notice("clock", self._identity.name, said)
-        self._reporter.say_stats_soon()
-
-    def _trim(self) -> bool:
-        """Trim a part of what is due, and say what went (B6); whether there is more."""
-        more = self._store.trim(self.now_ms(), TRIM_ROWS)
-        self._reporter.trimmed()
-        return more
-
-    def _say_due(self, now: float) -> None:
-        beats = self._reporter.tick(
-            now,
-            self.now_ms(),
-            expected=TICK_S,
-            lag=self._lag,
-            sessions=len(self._sessions.by_name),
-            address=self.address,
-            clock_ahead_s=self._time.ahead_s,
-            early_s=self._time.early_s,
-        )
-        if self._ingest.full is None:
-            self._time.keep()
-        if beats:
-            self._sessions.tell(_KEEPALIVE)
-
-
-_KEEPALIVE: Final = f.Keepalive()
 _MEASURE: Final = f.Measure()
-_KEPT_ALIVE: Final = pack(_KEEPALIVE)

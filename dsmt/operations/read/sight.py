@@ -136,8 +136,8 @@ async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
     while True:
         async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, bookmarks=True)) as batches:
             async for batch in batches:
-                if Step.BEHIND in [following.take(delivery) for delivery in batch]:
-                    break
+                if any(following.take(delivery) is Step.BEHIND for delivery in batch):
+                    break  # what is left of the batch is of the subscription that ends
                 if following.complete:
                     yield sight_of(following, bus)
             else:

@@ -2,13 +2,15 @@
 
 Rule 1: a condition is asked again after each batch of deliveries, never by the clock.
 Rule 2: a wait that ends without its condition is a `TimedOutError` that says what was waited for.
+Rule 3: a view that begins anew is read anew. Where this subscription goes on it delivers nothing twice: what is said again
+    to a store that had lost it would never be known again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,9 +18,9 @@ from typing import TypeVar
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.sight import Sight, sight_of
-from dsmt.ports.bus import Arrived, Bus, Interest, Notice
+from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Notice
 from dsmt.view import View
-from dsmt.view.following import ViewFollower
+from dsmt.view.following import Step, ViewFollower
 
 Found = TypeVar("Found")
 
@@ -71,20 +73,30 @@ class Watch:
 
     async def follow(self) -> None:
         """Take in deliveries until cancelled."""
-        async with self._bus.subscribe(Interest(("/",))) as deliveries:
-            async for batch in deliveries:
-                now = time.monotonic()
-                for delivery in batch:
-                    self._following.take(delivery)
-                    match delivery:
-                        case Arrived(signed=signed, live=True):
-                            self.seen.append(Seen(signed, now))
-                        case Notice(type="dsmt.notice.gap"):
-                            self.gaps.append(delivery)
-                        case _:
-                            pass
-                async with self._changed:
-                    self._changed.notify_all()
+        while True:
+            async with self._bus.subscribe(Interest(("/",))) as deliveries:
+                async for batch in deliveries:
+                    goes_on = self._took(batch, time.monotonic())
+                    async with self._changed:
+                        self._changed.notify_all()
+                    if not goes_on:
+                        break
+                else:
+                    return
+
+    def _took(self, batch: Sequence[Delivery], now: float) -> bool:
+        """Take in what came; False where the view begins anew (rule 3): what is left of the batch is delivered again."""
+        for delivery in batch:
+            if self._following.take(delivery) in (Step.ANEW, Step.BEHIND):
+                return False
+            match delivery:
+                case Arrived(signed=signed, live=True):
+                    self.seen.append(Seen(signed, now))
+                case Notice(type="dsmt.notice.gap"):
+                    self.gaps.append(delivery)
+                case _:
+                    pass
+        return True
 
 
 @asynccontextmanager

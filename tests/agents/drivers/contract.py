@@ -1,6 +1,7 @@
 """What every driver is held to, through the port alone (`dsmt/ports/driver.py`): a factory makes a driver and its programs.
 
-`EVERY` holds for all drivers. `REAL` asks what only programs that really run can answer.
+`EVERY` holds for all drivers. `REAL` asks what only programs that really run can answer. `CONTAINED` holds for those that
+show a program only its mounts, `OTHERS` for those that run one as any user.
 """
 
 import asyncio
@@ -25,9 +26,6 @@ TIMES = 20.0
 
 class Factory(Protocol):
     """One driver under test: everything that the suite may know of it."""
-
-    kinds: frozenset[str]
-    """Of its programs: `real`. Of its containment: `contained`, when it shows a program only its mounts."""
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run a test on the loop that the driver needs."""
@@ -227,8 +225,6 @@ async def it_may_write_to_a_writable_mount(at: Factory) -> None:
 
 
 async def who_contains_shows_no_more_than_the_mounts_and_writes_to_no_read_only_one(at: Factory) -> None:
-    if "contained" not in at.kinds:
-        pytest.skip("it does not contain: the program sees the whole machine")
     launch = script(at, 'cat "$SEEN/is"; echo x > "$SEEN/is"; test -e "$HIDDEN/is" && echo seen; exit 0')
     seen, hidden = (beside(launch, name, "there\n") for name in ("seen", "hidden"))
     launch = replace(
@@ -286,8 +282,6 @@ async def what_outlives_its_program_is_killed_with_it(at: Factory) -> None:
 
 
 async def it_runs_as_the_user_it_is_to_be(at: Factory) -> None:
-    if os.geteuid() != 0 or "any" not in at.driver().users:
-        pytest.skip("only root runs programs as others")
     launch = script(at, "id -u; id -G", user="65534:65534")
     let_through(launch.directory)
     assert await ended(await started(at.driver(), launch)) == Exit(0, None)
@@ -334,10 +328,10 @@ REAL: tuple[Test, ...] = (
     it_gets_its_directory_environment_and_logs,
     its_limits_hold_from_the_beginning,
     it_may_write_to_a_writable_mount,
-    who_contains_shows_no_more_than_the_mounts_and_writes_to_no_read_only_one,
     it_holds_the_descriptors_it_was_given_from_3_on,
     a_program_that_is_not_there_says_why_with_and_without_limits_and_descriptors,
     nothing_of_it_is_left_when_it_is_killed,
     what_outlives_its_program_is_killed_with_it,
-    it_runs_as_the_user_it_is_to_be,
 )
+CONTAINED: tuple[Test, ...] = (who_contains_shows_no_more_than_the_mounts_and_writes_to_no_read_only_one,)
+OTHERS: tuple[Test, ...] = (it_runs_as_the_user_it_is_to_be,)

@@ -18,7 +18,7 @@ from dsmt.spec.drivers import BUILT, DRIVERS
 from dsmt.system.procfs import become_subreaper
 from dsmt.system.watch import nobody
 
-from .contract import EVERY, REAL
+from .contract import CONTAINED, EVERY, OTHERS, REAL
 
 SCRIPTS = {
     "stays": "trap 'exit 0' TERM; echo ready; sleep 600 & wait",
@@ -31,7 +31,6 @@ class Real:
     """A driver of the registry, with programs of `sh`."""
 
     def __init__(self, word, place, env):
-        self.kinds = frozenset({"real"}) | ({"contained"} if DRIVERS[word].contains else set())
         self._make, self._place, self._env = MAKERS[word], place, env
         self._launches = 0
         (place / "files").mkdir()
@@ -61,8 +60,6 @@ class Real:
 class Simulated:
     """The simulator's driver, whose programs do what its habits say."""
 
-    kinds: frozenset[str] = frozenset()
-
     def __init__(self):
         self._host = None
         self._stubborn = 0.0
@@ -83,20 +80,18 @@ class Simulated:
         return True
 
 
-@pytest.fixture(params=[*BUILT, "simulator"])
-def at(request, tmp_path, leaves_nothing):
-    return Simulated() if request.param == "simulator" else Real(request.param, tmp_path, leaves_nothing)
+def clauses(word):
+    """What a driver of the registry is held to: what its row and it itself promise."""
+    others = "any" in MAKERS[word]("", nobody).users
+    return (*EVERY, *REAL, *(CONTAINED if DRIVERS[word].contains else ()), *(OTHERS if others else ()))
 
 
-@pytest.mark.parametrize("holds", EVERY, ids=lambda one: one.__name__)
-def test_every_driver(holds, at):
-    at.run(holds(at))
+HELD = [("simulator", one) for one in EVERY] + [(word, one) for word in BUILT for one in clauses(word)]
 
 
-@pytest.mark.parametrize("holds", REAL, ids=lambda one: one.__name__)
-def test_every_driver_of_programs_that_really_run(holds, at):
-    if "real" not in at.kinds:
-        pytest.skip("its programs are not real")
+@pytest.mark.parametrize(("word", "holds"), [pytest.param(word, one, id=f"{one.__name__}-{word}") for word, one in HELD])
+def test_every_driver(word, holds, tmp_path, leaves_nothing):
+    at = Simulated() if word == "simulator" else Real(word, tmp_path, leaves_nothing)
     at.run(holds(at))
 
 

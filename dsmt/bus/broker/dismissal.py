@@ -1,0 +1,68 @@
+"""Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment.
+
+Rule 1: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
+    who attaches hears of all before anything else (J3).
+Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.judged import judged, must_attach_anew
+from dsmt.bus.wire import frames as f
+from dsmt.errors import DsmtError, RefusedError
+from dsmt.ports.store import Row
+
+REVOCATIONS: Final = 256
+"""How many revocations one message holds."""
+
+
+class Dismissal:
+    """Ends sessions with `refuse`."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        sessions: Sessions,
+        fan_out: FanOut,
+        *,
+        send: Send,
+        refuse: Callable[[Session, DsmtError], None],
+    ) -> None:
+        self._admission, self._sessions, self._fan_out = admission, sessions, fan_out
+        self._send, self._refuse = send, refuse
+
+    def greet(self, session: Session) -> None:
+        """Tell who has attached all that was revoked; the last message says that this was all."""
+        self._tell(session, self._admission.revocations)
+        self._send(session, f.Revocations(all=True), ())
+
+    def revoke(self, rows: Sequence[Row]) -> None:
+        """Obey the revocations among rows that are stored now (rule 1)."""
+        found = self._admission.revoked(rows)
+        for session in self._sessions.all() if found else ():
+            if session.attached:
+                self._tell(session, found)
+            if self._admission.is_revoked(session):
+                said = f"{session.name} was revoked"
+                self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
+
+    def _tell(self, session: Session, rows: Sequence[Row]) -> None:
+        self._fan_out.introduce(session, rows)
+        for first in range(0, len(rows), REVOCATIONS):
+            self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
+
+    def judge(self, rows: Sequence[Row]) -> None:
+        """Obey the verdicts among rows that are stored now (rule 2)."""
+        for node, verdict in judged(rows):
+            said = f"{node} was judged dead by this attachment"
+            error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")
+            for session in list(self._sessions.by_name.values()):
+                if must_attach_anew(node, verdict, session.name, session.attachment):
+                    self._refuse(session, error)

@@ -1,0 +1,94 @@
+"""The recorder: what a broker puts on record, at realm time: what comes, and what it says itself of sessions and its state.
+
+Rule 1: what is pending is stored in one commit; where the disk is full nothing is, and nothing is lost (`ingest`).
+Rule 2: when realm time has stepped ahead who is attached is said anew with the next tick, and only then told to measure it:
+    whoever goes along first takes all that was said of sessions for dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.timekeeping import Timekeeper
+from dsmt.bus.broker.wholeness import Wholeness
+from dsmt.errors import FailedError
+from dsmt.logs import Logger
+from dsmt.ports.clock import Clock
+from dsmt.ports.store import Meta, Row, Store
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import TrustStore
+
+TRIM_ROWS: Final = 1500
+
+
+class Recorder:
+    """Keeps the record of the broker of this identity in a store."""
+
+    def __init__(self, config: BrokerConfig, identity: Identity, trust: TrustStore, store: Store, clock: Clock) -> None:
+        self._store, self._clock, self._name, now = store, clock, identity.name, clock.boottime()
+        self._log = Logger(broker=identity.name)
+        self._has_stepped = False
+        self.time = Timekeeper(identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock)
+        self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
+        incarnation = _next_incarnation(store.meta, self.time.now_ms())
+        self.ingest = Ingest(identity, trust, store, now_ms=self.time.now_ms, incarnation=incarnation, was=self._was)
+        self.reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self.ingest, now)
+
+    def is_whole(self) -> bool:
+        """Whether everything that the realm holds is here (rule A4)."""
+        return self.wholeness.at(self._clock.boottime())
+
+    def commit(self) -> list[Row] | None:
+        """Store what is pending; the rows, or None when the disk is full."""
+        try:
+            rows = self.ingest.commit()
+        except FailedError as error:
+            if error.code != "store.full":
+                raise
+            self._log.error("cannot store", reason=str(error))
+            return None
+        if rows:
+            self.reporter.stored(rows)
+        return rows
+
+    def trim(self) -> bool:
+        """Trim a part of what is due, and say what went (B6); whether there is more."""
+        more = self._store.trim(self.time.now_ms(), TRIM_ROWS)
+        self.reporter.trimmed()
+        return more
+
+    # --- realm time ----------------------------------------------------------------------------------------------
+
+    def accept(self, rows: Sequence[Row]) -> None:
+        """Obey an operator's word on realm time, if these rows hold one."""
+        if self.time.obey(rows):
+            self._stepped()
+
+    def stepped(self) -> bool:
+        """Whether realm time has stepped since this was last asked (rule 2)."""
+        stepped, self._has_stepped = self._has_stepped, False
+        return stepped
+
+    def _was(self, ms: int) -> None:
+        """Realm time was this once, by this broker's own word."""
+        if self.time.was(ms):
+            self._stepped()
+
+    def _stepped(self) -> None:
+        self.reporter.presence.renew()
+        self._has_stepped = True
+
+    def _tell_clock(self, said: str) -> None:
+        self.ingest.notice("clock", self._name, said)
+        self.reporter.say_stats_soon()
+
+
+def _next_incarnation(meta: Meta, now_ms: int) -> int:
+    kept = meta.get("incarnation")
+    incarnation = max(0 if kept is None else int(kept) + 1, now_ms)
+    meta.put("incarnation", str(incarnation).encode())
+    return incarnation

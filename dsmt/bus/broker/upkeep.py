@@ -1,0 +1,81 @@
+"""Upkeep: what is due in a broker as time passes: what it says of itself, and what is forgotten, trimmed and let go.
+
+Rule 1: it is looked after four times a second, and what grows once a minute; as long as there is more to trim, each time.
+Rule 2: how late a look comes is the broker's lag, which it tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.depot import Depot
+from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.quota import Rates
+from dsmt.bus.wire import frames as f
+
+TICK_S: Final = 0.25
+EXPIRE_S: Final = 60.0
+_KEEPALIVE: Final = f.Keepalive()
+
+
+class Upkeep:
+    """Looks after one broker. `step` has the depot go on; times are boot-time seconds."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        sessions: Sessions,
+        rates: Rates,
+        depot: Depot,
+        admission: Admission,
+        *,
+        step: Callable[[], None],
+    ) -> None:
+        self._recorder, self._sessions, self._rates = recorder, sessions, rates
+        self._depot, self._admission, self._step = depot, admission, step
+        self._expire_at = self._before = self.lag = 0.0
+
+    def begin(self, now: float) -> None:
+        """From now on it is looked after."""
+        self._expire_at, self._before = now + EXPIRE_S, now
+
+    def look(self, now: float) -> None:
+        """Note how late this look comes, and look at the machine's clock."""
+        self.lag = max(0.0, now - self._before - TICK_S)
+        self._before = now
+        self._recorder.time.look()
+
+    def tick(self, now: float, address: str) -> None:
+        """Do what is due. Raises `FailedError` when the disk is full."""
+        recorder = self._recorder
+        recorder.wholeness.note(now)
+        self._say_due(now, address)
+        recorder.ingest.overdue()
+        if now >= self._expire_at:
+            recorder.ingest.expire()
+            self._rates.forget(now)
+            self._sessions.forgive(now)
+            self._depot.expire()
+            self._step()
+            self._expire_at = now + (0.0 if recorder.trim() else EXPIRE_S)
+        self._admission.let_go(self._sessions.signers, now)
+
+    def _say_due(self, now: float, address: str) -> None:
+        time = self._recorder.time
+        beats = self._recorder.reporter.tick(
+            now,
+            time.now_ms(),
+            expected=TICK_S,
+            lag=self.lag,
+            sessions=len(self._sessions.by_name),
+            address=address,
+            clock_ahead_s=time.ahead_s,
+            early_s=time.early_s,
+        )
+        if self._recorder.ingest.full is None:
+            time.keep()
+        if beats:
+            self._sessions.tell(_KEEPALIVE)
