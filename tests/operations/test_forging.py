@@ -165,7 +165,7 @@ def test_a_row_that_another_broker_witnesses_in_is_told(scene: Scene, topic: str
     }[topic.rsplit("/", 1)[1]]
     kept = [row for row in rows(run) if row.signed.event.source != "broker/b1"]
     items = rebuilt(run, [*kept, Row(1, Pen(b9).write(topic, to_data(data)))], b1, "broker/b1/stats")
-    assert not_whole(run, [items[0], *certified(run, b1, b9), *items[-len(kept) - 2 :]]) == {"history.broker"}
+    assert "history.broker" in not_whole(run, [items[0], *certified(run, b1, b9), *items[-len(kept) - 2 :]])
 
 
 def test_an_older_head_with_the_rows_behind_it_cut_proves_what_was_there_then_and_says_when(scene: Scene) -> None:

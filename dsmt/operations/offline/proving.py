@@ -22,7 +22,7 @@ Rule 7: heads, trim records and notices are the broker's that ends the file: row
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
@@ -61,7 +61,7 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: dict[str, list[Run]] = {}
+        self._trims: list[Run] = []
         self._witnesses: dict[str, tuple[int, SignedEvent]] = {}
         """For each broker, the first row in which it witnesses something."""
         self._stores: list[str] = []
@@ -84,7 +84,7 @@ class _Proof:
         if self._end is None:
             self._wrong("history.cut", "the file does not end with a signed head: its end is missing")
         left = self._judge_left()
-        trimmed = self._trimmed()
+        trimmed = RowSet(self._trims)
         gaps = sorted(
             one.gap
             for one in self._followed.chains()
@@ -203,14 +203,15 @@ class _Proof:
             self._wrong(
                 "history.head", f"the head that was signed over row {stats.head} is not that of these rows", signed.id
             )
-        self._heads += 1
+        else:
+            self._heads += 1
 
     def _note_trim(self, signed: SignedEvent) -> None:
         record = from_data(TrimRecord, signed.event.data)
         if record.store != self._store:
             return  # it was said again when the store took a new id
         try:
-            self._trims.setdefault(signed.event.source, []).extend(RowSet.read(record.rows).runs)
+            self._trims.extend(RowSet.read(record.rows).runs)
         except UnusableEventError as error:
             self._wrong(error.code, error.message, signed.id)
 
@@ -250,9 +251,9 @@ class _Proof:
             if source != broker:
                 said = f"row {row} holds a {signed.event.type} of {source}, which no store of {broker} does"
                 self._wrong("history.broker", said, signed.id)
-        ids = [one for one, _ in groupby((*self._stores, store))]
-        if len(set(ids)) < len(ids):
-            said = f"heads of {broker} name store {store} before and after another: rows of two stores stand here"
+        ids = Counter(one for one, _ in groupby((*self._stores, store)))
+        for twice in (one for one, times in ids.items() if times > 1):
+            said = f"heads of {broker} name store {twice} before and after another: rows of two stores stand here"
             self._wrong("history.store", said)
 
     # --- judging -------------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ class _Proof:
     def _judge_left(self) -> RowSet:
         """Rule 3; the rows that are not there."""
         left = RowSet(self._left)
-        trimmed = self._trimmed()
+        trimmed = RowSet(self._trims)
         lies = _without(trimmed, left)
         for first, last in lies.runs[:1]:
             self._wrong("history.trimmed", f"rows {first} to {last} are there, and were said to be trimmed")
@@ -271,10 +272,6 @@ class _Proof:
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
         return left
-
-    def _trimmed(self) -> RowSet:
-        broker = "" if self._end is None else self._end[0].event.source
-        return RowSet(self._trims.get(broker, ()))
 
     def _history(self, left: RowSet) -> History | None:
         if self._end is None:
