@@ -1,8 +1,8 @@
 """The registry of topics: what may be said where, by whom, and how it is kept (docs/reference/topics.md).
 
 Rule 1: a topic that no row takes cannot be published; the first row that takes it is its row.
-Rule 2: grants, the validator's schema, fact order, time to live, budget, what a view folds and the sentence that people
-    read follow from the row.
+Rule 2: grants, what is taken of an event (`taken`), fact order, time to live, budget, what a view folds and the sentence
+    that people read follow from the row.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from functools import lru_cache
 from itertools import count
 from typing import Final, NamedTuple
 
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds import broker, controller, instance, node, realm, service, slot, source
 from dsmt.event.kinds.row import Row
+from dsmt.event.records import from_data
 from dsmt.event.topic import MAX_LEVELS, matches
 
 TOPICS: Final[tuple[Row, ...]] = (
@@ -92,6 +94,24 @@ def is_fact(event: Event) -> bool:
     if row is None:
         return False
     return event.version is not None if row.kind is None else row.kind == "fact"
+
+
+def taken(event: Event) -> Match:
+    """The row that takes an event: it is of its type and its record, and has a version only as a shared fact.
+
+    Raises `UnusableEventError` where none does.
+    """
+    match = lookup(event.topic)
+    if match is None:
+        raise UnusableEventError("event.topic", f"there is no topic {event.topic} in the registry")
+    row = match.row
+    if event.type != row.event_type:
+        raise UnusableEventError("event.schema", f"{event.topic} takes events of type {row.event_type}, not {event.type}")
+    if (event.version is not None) != (row.shared and is_fact(event)):
+        raise UnusableEventError("event.schema", f"a version stands on shared facts only, not on {event.topic}")
+    if row.record is not None:
+        from_data(row.record, event.data)
+    return match
 
 
 def as_pattern(template: str, levels: Mapping[str, str]) -> str:

@@ -3,84 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import cbor2
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.broker.broker import Broker
-from dsmt.bus.client.client import BusClient
 from dsmt.errors import RefusedError
-from dsmt.event.codec import decode
 from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
-from dsmt.operations.offline.history import export, packed, read
-from dsmt.operations.offline.items import items
+from dsmt.operations.offline.history import packed, read
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay
 from dsmt.ports.bus import Draft
-from dsmt.trust.keys import verify as verify_ed25519
-from dsmt.trust.store import Realm, TrustStore
-from tests.bus.realm import TestRealm, memory_network, realm, until
+from dsmt.trust.store import Realm
+from tests.bus.realm import memory_network, realm, until
+from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, said, trim
 
 EVENTS = 520
-DAY_MS = 24 * 3600 * 1000
-
-
-class Run(NamedTuple):
-    """A history, as its items; and who may be believed in its realm."""
-
-    items: list[bytes]
-    realm: Realm
-
-    def trust(self) -> TrustStore:
-        return TrustStore(self.realm, verify=_verify, decode=_decode)
-
-    @property
-    def rows(self) -> list[int]:
-        """The places of the rows among the items."""
-        return [place for place, item in enumerate(self.items) if item[1:3] == b"aR"]
-
-
-_verify, _decode = lru_cache(maxsize=4096)(verify_ed25519), lru_cache(maxsize=4096)(decode)
-
-
-async def said(made: TestRealm, clients: list[BusClient], count: int) -> None:
-    """Facts, signals, bursts and heartbeats of several sources; all acknowledged."""
-    facts: dict[str, Any] = {}
-    for number in range(count):
-        client = clients[number % len(clients)]
-        name = client.source.split("/")[1]
-        emitted = [client.emit(Draft(f"user/{name}/{number % 7}", {"number": number}))]
-        if number % 3 == 0:
-            before = facts.get(name)
-            fact = Draft(f"user/{name}/fact", {"number": number}, version=None if before else 1, replaces=before)
-            emitted.append(client.emit(fact))
-        for one in emitted:
-            await one.acknowledged()
-        facts |= {name: emitted[1].signed} if emitted[1:] else {}
-
-
-@asynccontextmanager
-async def lived(
-    directory: Path, count: int, *, kept: SqliteStore | None = None
-) -> AsyncIterator[tuple[TestRealm, Broker, BusClient]]:
-    async with asyncio.timeout(60), realm(memory_network(), directory) as made:
-        broker = await made.broker(kept=kept)
-        clients = [await made.client(f"operator/{name}") for name in ("alice", "bob", "carol")]
-        await said(made, clients, count)
-        yield made, broker, await made.client("operator/reader")
-
-
-async def exported(made: TestRealm, reader: BusClient, *patterns: str) -> Run:
-    written: list[bytes] = []
-    await export(reader, reader._trust, written.append, patterns)
-    return Run(list(items(b"".join(written))), made.trust().realm)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +30,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             return await exported(made, reader)
 
     return asyncio.run(main())
-
-
-def judged(run: Run, changed: list[bytes]) -> Any:
-    return verify(b"".join(changed), run.trust())
 
 
 def test_the_file_as_it_was_written_verifies_whole(run: Run) -> None:
@@ -112,7 +48,7 @@ def removed(run: Run, at: int) -> list[bytes]:
 def hidden(run: Run, at: int) -> list[bytes]:
     """Removed, and its hash put in its place, which the tree takes."""
     row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
-    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, _decode(raw)[0].leaf)), *run.items[at + 1 :]]
+    return [*run.items[:at], packed("N", row, 0, row_hash(row, arrived_ms, decoded(raw)[0].leaf)), *run.items[at + 1 :]]
 
 
 def renumbered(changed: list[bytes]) -> list[bytes]:
@@ -197,7 +133,7 @@ def test_another_store_or_realm_in_the_header_is_noticed(run: Run) -> None:
 
 
 def topic_of(item: bytes) -> str:
-    return _decode(cbor2.loads(item)[3])[0].event.topic
+    return decoded(cbor2.loads(item)[3])[0].event.topic
 
 
 def filtered(run: Run, *patterns: str) -> list[bytes]:
@@ -242,7 +178,7 @@ def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_
         assert found.ok, found.faults
         assert found.history.left_out > 0
         assert len(some.rows) + found.history.left_out == found.history.rows
-        assert {_decode(cbor2.loads(some.items[at])[3])[0].event.topic.split("/")[0] for at in some.rows} <= {
+        assert {decoded(cbor2.loads(some.items[at])[3])[0].event.topic.split("/")[0] for at in some.rows} <= {
             "user",
             "broker",
         }
@@ -251,7 +187,7 @@ def test_an_export_of_some_topics_proves_their_rows_and_says_what_it_cannot(tmp_
                 assert not judged(some, change(some, at)).ok
         chains: dict[tuple[str, str], list[int]] = {}
         for at in some.rows:
-            event = _decode(cbor2.loads(some.items[at])[3])[0].event
+            event = decoded(cbor2.loads(some.items[at])[3])[0].event
             chains.setdefault((event.source, event.topic), []).append(at)
         between = [at for places in chains.values() for at in places[1:-1]]
         assert len(between) > 10
@@ -288,14 +224,6 @@ def test_who_may_not_read_everything_cannot_export(tmp_path: Path) -> None:
         assert not answered
 
     asyncio.run(main())
-
-
-def trim(broker: Broker, now_ms: int) -> None:
-    for at in (now_ms, now_ms + 3_700_000, now_ms + 3_700_001):
-        while broker._store.trim(at):
-            pass
-    broker._reporter.trimmed()
-    broker._commit()
 
 
 def test_an_honestly_trimmed_history_verifies_and_says_what_was_trimmed(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The validator: what a broker checks before an event is stored; what is refused here, nobody ever sees.
 
 Rule 1: signature, certificate, owner and grant, by the trust store; the bytes must be the deterministic encoding.
-Rule 2: the data must be its topic's record, the type its topic's type; a shared fact has a version, no other event has.
+Rule 2: it is what its topic's row takes. Whoever reads a file asks both, by the same words (`opened`, B9).
 Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
     Nor is an incarnation taken that is further ahead than that and was not granted here: it would be the greatest of its
     source for ever (A11). So it is with what is re-offered: who offers it keeps what is refused for that (`early`).
@@ -22,13 +22,12 @@ from typing import Final
 
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import reencodes
 from dsmt.event.envelope import Event, SignedEvent, thing_of
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.row import Budget
 from dsmt.event.order import MAX_STEP, is_over, newer
-from dsmt.event.records import from_data
-from dsmt.event.registry import Match, lookup
+from dsmt.event.registry import Match, is_fact
+from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
 
@@ -70,15 +69,8 @@ class EventValidator:
 
         Raises `UnusableEventError`.
         """
-        signed, envelope = self._trust.open(raw)
-        if not reencodes(signed, envelope):
-            raise UnusableEventError("event.form", "not the deterministic encoding")
-        event = signed.event
-        match = lookup(event.topic)
-        if match is None:
-            raise UnusableEventError("event.topic", f"there is no topic {event.topic} in the registry")
-        fact = event.version is not None if match.row.kind is None else match.row.kind == "fact"
-        self._check_schema(event, match, fact=fact)
+        signed, match = opened(self._trust, raw)
+        event, fact = signed.event, is_fact(signed.event)
         check_revocation(self._trust, signed)
         self._trust.revoke(signed)
         if event.time_ms - now_ms > BOUND_MS:
@@ -97,16 +89,6 @@ class EventValidator:
         if not fact and event.source != session:
             raise UnusableEventError("trust.relayed", f"{session} may not publish a signal of {event.source}")
         return signed, match, fact
-
-    @staticmethod
-    def _check_schema(event: Event, match: Match, *, fact: bool) -> None:
-        row = match.row
-        if event.type != row.event_type:
-            raise UnusableEventError("event.schema", f"{event.topic} takes events of type {row.event_type}")
-        if (event.version is not None) != (fact and row.shared):
-            raise UnusableEventError("event.schema", f"a version stands on shared facts only, not on {event.topic}")
-        if row.record is not None:
-            from_data(row.record, event.data)
 
     @staticmethod
     def admit(signed: SignedEvent, match: Match, *, fact: bool, at: Standing, own: bool, now_ms: int) -> Admitted:

@@ -1,11 +1,13 @@
 """What a verification follows: the chains and sequences of all sources, of which it keeps hashes and numbers only.
 
 Rule 1: each topic's chain of each source is followed from the first event of it; what is missing in it is a gap, unless its
-    source declared, or a broker's notice says, that it was dropped. A notice counts only for what it is in: numbers of the
-    topic, sequences of the source; rows of a store explain neither.
+    source declared, or a notice says, that it was dropped. A notice is a broker's, and any broker's of the realm (B9); it
+    counts only for what it is in: numbers of the topic, sequences of the source; rows of a store explain neither.
 Rule 2: a source's sequence is followed from its first heartbeat on, up to what its last one vouches for; that of a
     source with no heartbeats, from its `started`.
 Rule 3: what a key signed that was revoked counts for nothing.
+
+What is added was `opened` (B9): a type stands on its own topic, with its record.
 """
 
 from __future__ import annotations
@@ -13,13 +15,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
 
-from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.kinds.source import Heartbeat
@@ -96,8 +96,7 @@ class Followed:
         if event.type in _BEGINNINGS:
             self._vouch(signed)
         elif event.type == "dsmt.notice":
-            with suppress(UnusableEventError):  # one that cannot be read explains nothing
-                self._notices.append((signer, from_data(BrokerNotice, event.data)))
+            self._notices.append((signer, from_data(BrokerNotice, event.data)))
         return True
 
     def _vouch(self, signed: SignedEvent) -> None:
@@ -107,10 +106,7 @@ class Followed:
             first, by = event.sequence, _HEARTBEAT
         elif by == event.type:
             first = min(first, event.sequence)
-        said = 0
-        if event.type == _HEARTBEAT:
-            with suppress(UnusableEventError):
-                said = from_data(Heartbeat, event.data).sequence
+        said = from_data(Heartbeat, event.data).sequence if event.type == _HEARTBEAT else 0
         self._vouched[event.source, event.incarnation] = first, max(last, event.sequence, said), by
 
     # --- who is believed -----------------------------------------------------------------------------------------

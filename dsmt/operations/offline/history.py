@@ -30,6 +30,7 @@ from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items
 from dsmt.ports.bus import Bus, HistoryPage
+from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
 VERSION: Final = 1
@@ -99,7 +100,7 @@ def believed(raw: bytes, trust: TrustStore) -> Iterator[tuple[int, SignedEvent]]
                     trust.add_all(certificates)
                 certificates.clear()
                 with suppress(UnusableEventError):
-                    yield parts[0], trust.open(parts[2])[0]
+                    yield parts[0], opened(trust, parts[2])[0]
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------

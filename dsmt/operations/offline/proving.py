@@ -16,12 +16,15 @@ Rule 6: which topics were wanted is the word of who wrote the file, and signed b
     its hash does not tell. So it is held against all that is known: no row that is there is of another topic; a hole in the
     chain of a wanted topic is a gap, which rows that were not wanted do not explain; and where every topic is wanted that
     anybody may write on, no row was left out. Beyond that it is not proven, and the verdict says so.
+Rule 7: heads, trim records and notices are the broker's that ends the file: rows that hold another's are copied from that
+    one's history (B9). A store takes a new id after a power cut, keeps its rows, and never goes back to an id that it had.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final
 
 from dsmt.errors import InputError, UnusableEventError
@@ -36,8 +39,12 @@ from dsmt.operations.offline.followed import Followed, Missing
 from dsmt.operations.offline.history import ALWAYS, VERSION, is_history, read
 from dsmt.operations.offline.verifying import Faults, History, Verified, verified, verify_stream
 from dsmt.operations.words.times import rfc3339
+from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
+HEAD: Final = "dsmt.broker.stats"
+TRIMMED: Final = "dsmt.trimmed"
+_WITNESSES: Final = (HEAD, TRIMMED, "dsmt.notice")
 HEADS_BACK: Final = 256
 """How many rows back a signed head may look."""
 
@@ -54,7 +61,11 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: dict[str, list[Run]] = {}
+        self._trims: list[Run] = []
+        self._witnesses: dict[str, tuple[int, SignedEvent]] = {}
+        """For each broker, the first row in which it witnesses something."""
+        self._stores: list[str] = []
+        """The ids that the heads among the rows name, in their order."""
         self._lost = self._heads = 0
         self._store = ""
         self._wanted: tuple[str, ...] = ()
@@ -73,7 +84,7 @@ class _Proof:
         if self._end is None:
             self._wrong("history.cut", "the file does not end with a signed head: its end is missing")
         left = self._judge_left()
-        trimmed = self._trimmed()
+        trimmed = RowSet(self._trims)
         gaps = sorted(
             one.gap
             for one in self._followed.chains()
@@ -158,7 +169,7 @@ class _Proof:
 
     def _row(self, row: int, arrived_ms: int, raw: bytes) -> None:
         try:
-            signed, _ = self._trust.open(raw)
+            signed, _ = opened(self._trust, raw)
         except UnusableEventError as error:
             self._faults.unusable(error, raw)
             self._tree.add_node(0, bytes(32))
@@ -170,18 +181,21 @@ class _Proof:
             said = f"row {row} is of {signed.event.topic}, which was not wanted: the file was made of another one"
             self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
-        if signed.event.type == "dsmt.broker.stats":
-            self._check_head(signed)
-        elif signed.event.type == "dsmt.trimmed":
+        if signed.event.type in _WITNESSES:
+            self._witnesses.setdefault(signed.event.source, (row, signed))
+        if signed.event.type == HEAD:
+            self._check_head(row, signed)
+        elif signed.event.type == TRIMMED:
             self._note_trim(signed)
 
     # --- what the broker has signed ------------------------------------------------------------------------------
 
-    def _check_head(self, signed: SignedEvent) -> None:
+    def _check_head(self, row: int, signed: SignedEvent) -> None:
         """Rule 2."""
-        stats = _read(BrokerStats, signed)
-        if stats is None or stats.store != self._store:
-            return
+        stats = from_data(BrokerStats, signed.event.data)
+        self._stores.append(stats.store)
+        if stats.head >= row:
+            self._wrong("history.head", f"the head in row {row} stands over row {stats.head}, which follows it", signed.id)
         tree = next((tree for tree in reversed(self._back) if tree.rows == stats.head), None)
         if tree is None:
             return
@@ -189,32 +203,37 @@ class _Proof:
             self._wrong(
                 "history.head", f"the head that was signed over row {stats.head} is not that of these rows", signed.id
             )
-        self._heads += 1
+        else:
+            self._heads += 1
 
     def _note_trim(self, signed: SignedEvent) -> None:
-        record = _read(TrimRecord, signed)
-        if record is None or record.store != self._store:
-            return
+        record = from_data(TrimRecord, signed.event.data)
+        if record.store != self._store:
+            return  # it was said again when the store took a new id
         try:
-            self._trims.setdefault(signed.event.source, []).extend(RowSet.read(record.rows).runs)
+            self._trims.extend(RowSet.read(record.rows).runs)
         except UnusableEventError as error:
             self._wrong(error.code, error.message, signed.id)
 
     def _ended(self, raw: bytes) -> None:
         """Rule 1."""
         try:
-            signed, _ = self._trust.open(raw)
-            stats = from_data(BrokerStats, signed.event.data)
+            signed, _ = opened(self._trust, raw)
         except UnusableEventError as error:
             self._faults.unusable(error, raw)
             return
+        if signed.event.type != HEAD:
+            self._wrong(
+                "history.head", f"the file ends with an event of {signed.event.topic}, which signs no head", signed.id
+            )
+            return
+        stats = from_data(BrokerStats, signed.event.data)
         self._end = signed, stats
-        if signed.event.type != "dsmt.broker.stats":
-            self._wrong("history.head", "the file ends with an event that signs no head", signed.id)
         if self._reader.is_revoked(signed.key_id, signed.event.source):
             self._faults.unwitness(signed.id)
         if stats.store != self._store:
             self._wrong("history.head", f"the head is of store {stats.store}, the file of {self._store}", signed.id)
+        self._judge_witnesses(signed.event.source, stats.store)
         if stats.head != self._tree.rows:
             self._wrong(
                 "history.head", f"the head stands over {stats.head} rows, the file ends at {self._tree.rows}", signed.id
@@ -226,12 +245,23 @@ class _Proof:
         else:
             self._heads += 1
 
+    def _judge_witnesses(self, broker: str, store: str) -> None:
+        """Rule 7."""
+        for source, (row, signed) in self._witnesses.items():
+            if source != broker:
+                said = f"row {row} holds a {signed.event.type} of {source}, which no store of {broker} does"
+                self._wrong("history.broker", said, signed.id)
+        ids = Counter(one for one, _ in groupby((*self._stores, store)))
+        for twice in (one for one, times in ids.items() if times > 1):
+            said = f"heads of {broker} name store {twice} before and after another: rows of two stores stand here"
+            self._wrong("history.store", said)
+
     # --- judging -------------------------------------------------------------------------------------------------
 
     def _judge_left(self) -> RowSet:
         """Rule 3; the rows that are not there."""
         left = RowSet(self._left)
-        trimmed = self._trimmed()
+        trimmed = RowSet(self._trims)
         lies = _without(trimmed, left)
         for first, last in lies.runs[:1]:
             self._wrong("history.trimmed", f"rows {first} to {last} are there, and were said to be trimmed")
@@ -242,10 +272,6 @@ class _Proof:
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
         return left
-
-    def _trimmed(self) -> RowSet:
-        broker = "" if self._end is None else self._end[0].event.source
-        return RowSet(self._trims.get(broker, ()))
 
     def _history(self, left: RowSet) -> History | None:
         if self._end is None:
@@ -285,13 +311,6 @@ class _Proof:
         if history.trimmed:
             cannot.insert(0, f"what the {history.trimmed} rows held that were trimmed: of them only hashes are left")
         return proves, cannot
-
-
-def _read(kind: type[Any], signed: SignedEvent) -> Any:
-    try:
-        return from_data(kind, signed.event.data)
-    except UnusableEventError:
-        return None
 
 
 def _hidden(missing: Missing, left: RowSet) -> bool:

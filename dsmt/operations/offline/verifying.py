@@ -1,6 +1,7 @@
 """Verify: a history file, or a recorded stream of signed events (a CBOR sequence, RFC 8742), checked offline.
 
-Rule 1: every item must be an event whose signature, certificate and grant are good at its own time.
+Rule 1: every item must be an event whose signature, certificate and grant are good at its own time, and that its topic's row
+    takes (`opened`, B9): so a heartbeat is its source's own, and a notice is a broker's.
 Rule 2: chains and sequences are followed (`followed`); a file that holds brokers' heartbeats was recorded whole
     (`dsmt tail --raw`), and only there are sequences followed too.
 Rule 3: an event that comes twice in a stream is nothing; two different ones with one number are an equivocation, as is
@@ -22,6 +23,7 @@ from dsmt.event.codec import decode, open_envelope
 from dsmt.operations.offline.followed import Followed, Gap
 from dsmt.operations.offline.items import items
 from dsmt.operations.words.times import rfc3339
+from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
 STRANGER: Final = "trust.stranger"
@@ -138,7 +140,7 @@ def verify_stream(raw: bytes, trust: TrustStore) -> Verified:
     try:
         for item in items(raw):
             try:
-                signed, _ = trust.open(item)
+                signed, _ = opened(trust, item)
             except UnusableEventError as error:
                 faults.unusable(error, item)
                 continue

@@ -1,0 +1,21 @@
+"""Opening: what an event must be by itself, to the broker that is given it and to whoever reads it from a file (rule B9).
+
+Rule 1: its key is certified and granted its topic, its signature is good (`store`), its payload the deterministic encoding.
+Rule 2: it is what its topic's row in the registry takes: so who reads a type knows who may have written it.
+"""
+
+from __future__ import annotations
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import reencodes
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.registry import Match, taken
+from dsmt.trust.store import TrustStore
+
+
+def opened(trust: TrustStore, raw: bytes) -> tuple[SignedEvent, Match]:
+    """An event that may have been said, and its topic's row. Raises `UnusableEventError` that says why not."""
+    signed, envelope = trust.open(raw)
+    if not reencodes(signed, envelope):
+        raise UnusableEventError("event.form", "not the deterministic encoding")
+    return signed, taken(signed.event)
