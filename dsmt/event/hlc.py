@@ -17,6 +17,8 @@ BOUND_MS: Final = 10_000
 """How far ahead of a broker's realm time an event may be, in ms."""
 FAR_MS: Final = BOUND_MS
 """How far a broker's wall clock may be from realm time and still pull it (rule J4)."""
+LAST_MS: Final = 253_402_300_799_999
+"""The last time that RFC 3339 can write, in ms: the end of the year 9999."""
 PULL: Final = 0.01
 """How fast a broker's realm time may leave its boot time, as a share of the time that passes."""
 
@@ -32,9 +34,19 @@ def milliseconds(value: int) -> int:
 
 
 def rfc3339(ms: int) -> str:
-    """A realm time in ms as text for people and JSON: RFC 3339, UTC, with milliseconds."""
+    """A realm time in ms as text for people and JSON: RFC 3339, UTC, with milliseconds.
+
+    Any number has a text: what is outside of the calendar is `before` its first time, or `after` its last.
+    """
+    if not 0 <= ms <= LAST_MS:
+        return f"before {rfc3339(0)}" if ms < 0 else f"after {rfc3339(LAST_MS)}"
     seconds = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{seconds}.{ms % 1000:03d}Z"
+
+
+def instant(ms: int) -> datetime:
+    """A realm time in ms as an instant; what is outside of the calendar as its nearest end."""
+    return datetime.fromtimestamp(min(max(ms, 0), LAST_MS) / 1000, UTC)
 
 
 class HybridClock:

@@ -1,7 +1,8 @@
 """Records: the typed structs that stand for the `data` of events, each beside its row in `dsmt/event/kinds`.
 
-Times are realm milliseconds named `_ms`, spans are seconds named `_s`, sizes are bytes named `_bytes`. A field that is
-not known is null. Fields may be added; a reader ignores those it does not know.
+Times are realm milliseconds named `_ms`, spans are seconds named `_s`, sizes are bytes named `_bytes`; the types in
+`dsmt/event/kinds/numbers.py` are their ranges. A field that is not known is null. Fields may be added; a reader
+ignores those it does not know.
 """
 
 from __future__ import annotations

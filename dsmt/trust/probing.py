@@ -2,7 +2,8 @@
 
 Rule 1: the answer names the nonce that was asked, the node, its attachment and its realm time, under the monitor's own key:
     nobody else can make one, and an old one shows its age.
-Rule 2: a request is as long as its answer, so that nobody can be flooded through who answers.
+Rule 2: an answer whose numbers no record could hold is none: who asked is to tell of it (A14).
+Rule 3: a request is as long as its answer, so that nobody can be flooded through who answers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import cbor2
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.codec import Signing, assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.hlc import LAST_MS
+from dsmt.event.kinds.numbers import MOST
 from dsmt.trust.keys import key_id_of
 
 NONCE_BYTES: Final = 16
@@ -61,7 +64,7 @@ def answered(content: bytes, nonce: bytes, node: str, key_id: bytes, check: Veri
         return None
     if not check(envelope.algorithm, public, envelope.to_be_signed(), envelope.signature):
         return None
-    return Answered(attachment, time_ms)
+    return Answered(attachment, time_ms) if 0 <= attachment <= MOST and 0 <= time_ms <= LAST_MS else None
 
 
 def _map(content: bytes) -> dict[str, Any]:

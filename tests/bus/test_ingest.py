@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.instance import Endpoint, Status
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
+from dsmt.event.status import Layer, State
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
@@ -20,6 +23,9 @@ from tests.bus.realm import Pen
 
 ROOT = SecretKey(bytes(range(32)))
 GRAVE = {"by": "alice", "reason": "over"}
+ENDED = Status(
+    state=State.STOPPED, layer=Layer.APPLICATION, node="n1", generation=5, attempt=1, since_ms=0, emit_rate_s=30.0
+)
 
 
 class Inward:
@@ -109,6 +115,43 @@ def test_an_agent_says_nothing_more_on_its_service_once_that_is_buried(inward):
     assert inward.take("operator/alice", alice.write("tombstone/service/web", GRAVE, version=1)) == []
     inward.ingest.commit()
     assert inward.take("agent/n1/web/app/0", agent.write("app/web/metrics", {})) == ["trust.denied"]
+
+
+def test_an_agent_whose_slot_is_to_be_gone_says_nothing_more_to_the_others_and_still_how_it_ends(inward):
+    agent, controller = Pen(inward.identity("agent/n1/web/app/0"), 7), Pen(inward.identity("controller/c1"), 7)
+    slot, topic = Slot(node="n1", spec="operator/alice#7-1", revision=1, desired="running"), "service/web/slot/app/0"
+    before: SignedEvent | None = None
+    for version, (desired, answer) in enumerate(
+        (("running", []), ("stopped", []), ("gone", ["trust.denied"]), ("running", []), ("gone", ["trust.denied"])), 1
+    ):
+        decided = to_data(msgspec.structs.replace(slot, desired=desired))
+        replaces = None if before is None else before.id
+        before = controller.write(topic, decided, version=version, replaces=replaces)
+        assert inward.take("controller/c1", before) == []
+        inward.ingest.commit()
+        assert inward.take("agent/n1/web/app/0", agent.write("app/web/metrics", {})) == answer, desired
+        assert inward.take("agent/n1/web/app/0", agent.write(f"app/web/t{version}", {}, version=1)) == answer, desired
+    withdrawn = to_data(Endpoint(address="", ports={}, generation=5, ready=False))
+    assert inward.take("agent/n1/web/app/0", agent.write("service/web/endpoint/app/0/n1", withdrawn)) == []
+    assert inward.take("agent/n1/web/app/0", agent.write("service/web/status/app/0/n1/application", to_data(ENDED))) == []
+
+
+def test_a_node_that_was_told_to_end_what_it_made_up_writes_nothing_to_the_service(inward):
+    controller, agent = Pen(inward.identity("controller/c1"), 7), Pen(inward.identity("agent/n2/web/app/7"), 7)
+    assert inward.take("agent/n2/web/app/7", agent.write("app/web/x", {})) == ["trust.denied"]
+    answer = to_data(Slot(node="n2", spec="", revision=0, desired="gone"))
+    assert inward.take("controller/c1", controller.write("service/web/slot/app/7", answer, version=1)) == []
+    inward.ingest.commit()
+    assert inward.take("agent/n2/web/app/7", agent.write("app/web/x", {})) == ["trust.denied"]
+
+
+def test_a_number_that_nothing_can_be_meant_by_is_refused(inward):
+    node = Pen(inward.identity("node/n1"), 7)
+    for about in ({"since_ms": 2**60}, {"since_ms": -1}, {"next_try_ms": 2**60}, {"pid": -1}, {"emit_rate_s": 1e300}):
+        said = to_data(msgspec.structs.replace(ENDED, layer=Layer.CONTAINER, **about))
+        word = node.write("service/web/status/app/0/n1/container", said)
+        assert inward.take("node/n1", word) == ["event.schema"], about
+        assert inward.take("node/n1", word, again=True) == ["event.schema"], about
 
 
 def test_what_a_source_brings_back_of_its_own_and_is_refused_is_no_word_of_what_it_says(inward):

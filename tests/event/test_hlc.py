@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.event.hlc import BOUND_MS, HybridClock, hlc, milliseconds, rfc3339
+from dsmt.event.hlc import BOUND_MS, LAST_MS, HybridClock, hlc, milliseconds, rfc3339
 
 NOW = 1_700_000_000_000
 steps = st.lists(
@@ -73,6 +73,12 @@ def test_more_ticks_in_one_millisecond_than_the_counter_holds_go_on_in_the_next(
         (1_700_000_000_999, "2023-11-14T22:13:20.999Z"),
         (951_782_400_000, "2000-02-29T00:00:00.000Z"),
         (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
+        (LAST_MS, "9999-12-31T23:59:59.999Z"),
+        (LAST_MS + 1, "after 9999-12-31T23:59:59.999Z"),
+        (2**63 - 1, "after 9999-12-31T23:59:59.999Z"),
+        (10**400, "after 9999-12-31T23:59:59.999Z"),
+        (-1, "before 1970-01-01T00:00:00.000Z"),
+        (-(10**400), "before 1970-01-01T00:00:00.000Z"),
     ],
 )
 def test_a_time_is_told_in_utc_with_its_milliseconds_wherever_it_is_read(ms, text, elsewhere):

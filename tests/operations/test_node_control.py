@@ -14,6 +14,7 @@ from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.write import node_control
+from dsmt.view import SlotKey
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -81,6 +82,19 @@ def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_wi
     assert f"stays until the one on {other} is ready, which is backoff; it ends at " in left.because
     realm.status(key(), node, State.GONE, layer=Layer.CONTAINER)
     assert drained(node, 1.0).mode == "drained"
+
+
+def test_a_drain_does_not_wait_for_what_only_an_agent_s_key_tells_of(realm: Realm) -> None:
+    made_up = SlotKey("web", "app", 7)
+    realm.apply(web(1, component="nodes: n2\n"))
+    realm.settle(seconds=1)
+    realm.status(made_up, "n1", State.RUNNING, generation=1)
+    realm.control_node("n1", "draining")
+    realm.settle(seconds=1)
+    assert drained("n1", 1.0).mode == "drained"
+    realm.status(made_up, "n1", State.RUNNING, generation=1, layer=Layer.CONTAINER)
+    with pytest.raises(TimedOutError, match="1 to go; web/app/7: no controller has said yet what becomes of it"):
+        drained("n1", 0.05)
 
 
 def test_a_node_that_is_alive_is_not_removed_and_what_to_do_is_said(realm: Realm) -> None:

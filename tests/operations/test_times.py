@@ -1,12 +1,15 @@
 """Times as operators write and read them."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.words.times import milliseconds, moment, off_by, rfc3339, span
+from dsmt.event.hlc import LAST_MS
+from dsmt.operations.words.times import local, milliseconds, moment, off_by, rfc3339, span, zone
 
 NOW = 1_700_000_000_123
 
@@ -23,6 +26,24 @@ def test_a_time_is_written_in_utc_with_milliseconds_and_read_back() -> None:
 )
 def test_since_takes_spans_and_rfc_3339(text: str, expected: int) -> None:
     assert moment(text, NOW) == expected
+
+
+@pytest.fixture(params=["UTC", "<+14>-14", "<-12>12"])
+def somewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine's clock is told in a zone of the calendar's edges."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("somewhere")
+@pytest.mark.parametrize("ms", [-(2**63), -1, LAST_MS, LAST_MS + 1, 2**48, 2**63 - 1])
+def test_what_is_outside_of_the_calendar_has_a_text_that_is_read_back_as_its_end(ms: int) -> None:
+    assert milliseconds(rfc3339(ms) or "") == (0 if ms < 0 else LAST_MS)
+    assert len(local(ms, milli=True)) == len("03:12:34.391")
+    assert zone(ms)
 
 
 def test_since_takes_an_event_id() -> None:

@@ -33,6 +33,14 @@ def test_an_answer_says_the_attachment_and_the_time_of_the_node_that_was_asked()
     assert heard(signed(told())) == SAID
 
 
+@pytest.mark.parametrize(
+    "said", [{"attachment": -1}, {"attachment": 2**62 + 1}, {"time_ms": -1}, {"time_ms": 2**63}], ids=str
+)
+def test_an_answer_of_which_no_observer_could_tell_is_none(said):
+    assert heard(signed(told(**said))) is None
+    assert heard(signed(told(attachment=2**62))) == Answered(2**62, 1_700_000_000_000)
+
+
 def test_a_request_is_as_long_as_its_answer_or_longer():
     asked = request(NONCE)
     assert len(asked) == REQUEST_BYTES

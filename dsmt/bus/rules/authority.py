@@ -2,7 +2,8 @@
 
 Rule 1: a revocation is refused where its signer may not end that key, so that nothing stands on `trust/revoked/` in vain.
 Rule 2: only an agent whose slot is on its node, by the slot's retained fact, says anything on its service's `app/`: a
-    certificate lets a node name agents of any service, the slots say which it has.
+    certificate lets a node name agents of any service, the slots say which it has. A slot that is to be gone is on no node:
+    controllers say so to any node that tells an orphan, also one that it made up (A5).
 Rule 3: a certificate also says what its holder may read. A source asks itself first: a broker ends the connection for it.
 """
 
@@ -52,6 +53,12 @@ def check_runs(event: Event, held: Held) -> None:
         return
     _, node, service, component, index = event.source.split("/")
     slot = held(f"service/{service}/slot/{component}/{index}")
-    if slot is None or slot.event.data.get("node") != node:
-        said = f"{event.source} may not publish {event.topic}: {service}/{component}/{index} is not on {node}"
-        raise UnusableEventError("trust.denied", said)
+    decided = {} if slot is None else slot.event.data
+    if decided.get("node") == node and decided.get("desired") != "gone":
+        return
+    why = f"is to be gone from {node}" if decided.get("node") == node else f"is not on {node}"
+    raise UnusableEventError(
+        "trust.denied",
+        f"{event.source} may not publish {event.topic}: {service}/{component}/{index} {why}",
+        next=f"dsmt ps {service} names the nodes whose agents may",
+    )

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from dsmt.event.kinds.numbers import Count
+
 PROTOCOL: Final = 1
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
@@ -24,8 +26,6 @@ FETCH_IDS: Final = 4
 KEEPALIVE_S: Final = 1.0
 """How often each side says that it is there."""
 
-Count = Annotated[int, Meta(ge=0, le=2**62)]
-"""A number that a store and a calculation can hold."""
 Name = Annotated[str, Meta(max_length=512)]
 Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]

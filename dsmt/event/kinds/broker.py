@@ -8,18 +8,19 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Ms, Offset, Seconds
 from dsmt.event.kinds.row import DAY_MS, Budget, Row, fact, signal
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A broker's word on one attachment of a source (F1, F2). `how` says how it was closed."""
 
-    attachment: int
+    attachment: Count
     state: Literal["open", "silent", "closed"]
     how: Literal["peer", "timeout", "local"] | None
-    since_ms: int
+    since_ms: Ms
     incarnation: int
-    pid: int | None
+    pid: Count | None
     version: str
     address: str
 
@@ -31,21 +32,21 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: str
-    head: int
+    head: Count
     head_hash: bytes
-    sessions: int
-    events: int
-    facts: int
-    disk_bytes: int
-    history_from_ms: int
-    dropped: int
-    lag_s: float
-    pid: int | None
+    sessions: Count
+    events: Count
+    facts: Count
+    disk_bytes: Count
+    history_from_ms: Ms
+    dropped: Count
+    lag_s: Seconds
+    pid: Count | None
     version: str
     address: str
-    clock_ahead_s: float = 0.0
+    clock_ahead_s: Offset = 0.0
     """Its machine's clock minus realm time."""
-    early_s: float = 0.0
+    early_s: Offset = 0.0
     """By how much what was decided before, and is brought back to it, is ahead of realm time and refused for that."""
 
 
@@ -71,11 +72,11 @@ class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: str
-    number: int
+    number: Count
     budget: Budget
-    first: int
-    last: int
-    count: int
+    first: Count
+    last: Count
+    count: Count
     rows: bytes
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Ms
 from dsmt.event.kinds.row import DAY_MS, Row, fact, signal
 
 
@@ -14,19 +15,19 @@ class ControllerState(msgspec.Struct, frozen=True, kw_only=True):
     """A controller, live while its session is open. `ruleset` is A10's number."""
 
     version: str
-    ruleset: int
-    pid: int | None
-    decisions: int
+    ruleset: Count
+    pid: Count | None
+    decisions: Count
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The inputs of one batch of decisions (H2): enough to fold and decide again, and compare."""
 
     store: str
-    row: int
+    row: Count
     view_digest: bytes
-    now_ms: int
-    ruleset: int
+    now_ms: Ms
+    ruleset: Count
     broker: str
     may_accuse: bool
     produced: tuple[str, ...]

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Ms, Port, Seconds
 from dsmt.event.kinds.row import AGENT, DAY_MS, Row, fact, signal
 from dsmt.event.kinds.slot import Good
 from dsmt.event.phrases import quoted, speaker, why
@@ -19,8 +20,8 @@ class LastExit(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int | None
     signal: str | None
-    at_ms: int
-    ran_s: float
+    at_ms: Ms
+    ran_s: Seconds
     reason: Reason | None
 
 
@@ -30,25 +31,25 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     layer: Layer
     node: str
-    generation: int
-    attempt: int
-    since_ms: int
-    emit_rate_s: float
+    generation: Count
+    attempt: Count
+    since_ms: Ms
+    emit_rate_s: Seconds
     managed: bool = True
     orphan: bool = False
     reason: Reason | None = None
-    pid: int | None = None
-    restarts: int = 0
-    restarts_recent: int = 0
-    failures: int = 0
+    pid: Count | None = None
+    restarts: Count = 0
+    restarts_recent: Count = 0
+    failures: Count = 0
     """Failures in a row: the next try is one more than these."""
-    next_try_ms: int | None = None
+    next_try_ms: Ms | None = None
     parked: bool = False
     last_exit: LastExit | None = None
     last_command: str | None = None
     expired_command: str | None = None
     """The last command that came too late, and was not executed (A7)."""
-    revision: int = 0
+    revision: Count = 0
     good: Good | None = None
     """Of the application: the last revision that was good here."""
 
@@ -57,8 +58,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a download or an installation is. `total` is null when it is not known."""
 
     step: str
-    done: int
-    total: int | None
+    done: Count
+    total: Count | None
     unit: str
 
 
@@ -67,7 +68,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     verb: Literal["APPCONFIG", "UPDATE", "UNINSTALL", "START", "STOP", "RESTART", "RETRY", "LOGS"]
-    generation: int
+    generation: Count
     asker: str
     arguments: dict[str, Any] = {}
 
@@ -76,11 +77,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The health monitor's word, with the evidence of the try that turned it."""
 
     health: Literal["ready", "unready", "none"]
-    generation: int
+    generation: Count
     check: str
     evidence: str
-    failures: int
-    since_ms: int
+    failures: Count
+    since_ms: Ms
     reason: Reason | None = None
 
 
@@ -88,8 +89,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a ready instance is reached (A9); `ready` False withdraws it."""
 
     address: str
-    ports: dict[str, int]
-    generation: int
+    ports: dict[str, Port]
+    generation: Count
     ready: bool
 
 
@@ -103,8 +104,8 @@ class LogLines(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     lines: tuple[str, ...]
     last: bool
-    written_ms: int | None = None
-    upto: int | None = None
+    written_ms: Ms | None = None
+    upto: Count | None = None
 
 
 def _status(event: Event, said: Status) -> str:

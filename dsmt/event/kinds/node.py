@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Degrees, Load, Ms, Offset, Port, Seconds
 from dsmt.event.kinds.row import DAY_MS, MINUTE_MS, Row, fact
 from dsmt.event.phrases import person, quoted, size_in_words
 
@@ -25,29 +26,29 @@ class DriverAttributes(msgspec.Struct, frozen=True):
 class NodeAttributes(msgspec.Struct, frozen=True, kw_only=True):
     """A node as its monitor sees it from inside. `load` is the 1-minute load average."""
 
-    cpus: int
-    memory_bytes: int
-    memory_free_bytes: int
-    disk_bytes: int
-    disk_free_bytes: int
-    load: float
+    cpus: Count
+    memory_bytes: Count
+    memory_free_bytes: Count
+    disk_bytes: Count
+    disk_free_bytes: Count
+    load: Load
     address: str
     version: str
     boot_id: str
     key: str = ""
     """The id of the key that the node had when its data directory was made: one made anew under its name has another."""
     labels: dict[str, str] = {}
-    location: tuple[float, float] | None = None
+    location: tuple[Degrees, Degrees] | None = None
     drivers: dict[str, DriverAttributes] = {}
-    udp_port: int | None = None
+    udp_port: Port | None = None
     accepts: str | None = None
-    clock_offset_s: float = 0.0
+    clock_offset_s: Offset = 0.0
     """The node's wall clock minus realm time; shown when it is over 10 s (J4)."""
-    spawner_pid: int | None = None
-    manager_pid: int | None = None
-    monitor_pid: int | None = None
-    attachments: dict[str, int] = {}
-    emit_rate_s: float = 30.0
+    spawner_pid: Count | None = None
+    manager_pid: Count | None = None
+    monitor_pid: Count | None = None
+    attachments: dict[str, Count] = {}
+    emit_rate_s: Seconds = 30.0
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +56,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     result: Literal["passed", "failed"]
     reason: str
-    round_trip_s: float | None
-    attachment: int | None = None
+    round_trip_s: Seconds | None
+    attachment: Count | None = None
     nonce: bytes = b""
     answer: bytes = b""
-    every_s: float = 2.0
+    every_s: Seconds = 2.0
 
 
 class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +71,11 @@ class NodeVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Literal["dead", "left"]
     road: Literal["closed", "silent", "operator"]
-    attachments: dict[str, int]
+    attachments: dict[str, Count]
     evidence: tuple[str, ...]
     message: str
-    since_ms: int
-    others: int = 0
+    since_ms: Ms
+    others: Count = 0
 
 
 class NodeControl(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Ms, Offset
 from dsmt.event.kinds.row import DAY_MS, Row, fact
 from dsmt.event.phrases import person, quoted
 
@@ -23,7 +24,7 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
     """`config/brake`: an operator holds all replacing, or releases it for what was silent up to `released_ms`."""
 
     held: bool
-    released_ms: int
+    released_ms: Ms
     by: str
     reason: str
 
@@ -31,7 +32,7 @@ class Brake(msgspec.Struct, frozen=True, kw_only=True):
 class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
     """`config/clock/<broker>`: a broker's machine, whose clock is `ahead_s` ahead of realm time, is right (J4)."""
 
-    ahead_s: float
+    ahead_s: Offset
     by: str
     reason: str
 

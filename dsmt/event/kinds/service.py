@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count
 from dsmt.event.kinds.row import AGENT, DAY_MS, Row, fact
 from dsmt.event.phrases import person, quoted
 
@@ -23,7 +24,7 @@ class SpecFact(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     reason: str
     removed: bool = False
-    since: int = 0
+    since: Count = 0
     earlier: dict[str, dict[str, dict[str, Any]]] = {}
 
 

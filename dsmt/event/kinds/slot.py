@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Ms
 from dsmt.event.kinds.row import Row, fact
 from dsmt.event.phrases import person, quoted, why
 from dsmt.event.reason import Reason
@@ -16,7 +17,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """A stop by hand: it survives apply and failover until it is lifted."""
 
     by: str
-    at_ms: int
+    at_ms: Ms
     reason: str
 
 
@@ -27,12 +28,12 @@ class SlotControl(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     hold: Hold | None = None
-    restart: int = 0
+    restart: Count = 0
     move: str | None = None
     """To this node; to any other one if it is empty."""
     leave: str = ""
     """The node that a move to any other one is to leave: where the slot was when that was said."""
-    move_number: int = 0
+    move_number: Count = 0
     accept_data_loss: bool = False
     """It is moved though its data stays behind: in the move of this number, and in no other."""
     by: str = ""
@@ -50,15 +51,15 @@ class Previous(msgspec.Struct, frozen=True, kw_only=True):
     """The node that keeps its copy until the new one is ready or the deadline passes (A8)."""
 
     node: str
-    generation: int
-    deadline_ms: int
+    generation: Count
+    deadline_ms: Ms
 
 
 class Good(msgspec.Struct, frozen=True, kw_only=True):
     """A revision with which an instance was ready for `update.healthy_after`; `spec` is the id of its spec event."""
 
     spec: str
-    revision: int
+    revision: Count
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,15 +74,15 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str | None
     spec: str
-    revision: int
+    revision: Count
     desired: Literal["running", "stopped", "gone"]
     previous: Previous | None = None
-    moves: int = 0
-    moved_at_ms: int | None = None
-    restart: int = 0
-    move_number: int = 0
+    moves: Count = 0
+    moved_at_ms: Ms | None = None
+    restart: Count = 0
+    move_number: Count = 0
     reason: Reason | None = None
-    refused: int = 0
+    refused: Count = 0
     good: Good | None = None
     former: Good | None = None
     home: Home | None = None

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from dsmt.event.envelope import Event
+from dsmt.event.kinds.numbers import Count, Seconds
 from dsmt.event.kinds.row import AGENT, Row, signal
 
 
@@ -15,8 +16,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
     incarnation: int
     sequence: int
-    lag_s: float
-    emit_rate_s: float
+    lag_s: Seconds
+    emit_rate_s: Seconds
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +32,9 @@ class KeeperReplaced(msgspec.Struct, frozen=True, kw_only=True):
     """A spawner, or the keeper of `up`, has died, and the source of this word has started another in its directory."""
 
     directory: str
-    died: int
+    died: Count
     """The pid of the one that died."""
-    pid: int
+    pid: Count
 
 
 def keeper_died(said: KeeperReplaced) -> str:

@@ -8,11 +8,11 @@ hold of it. The library comes with `pip install 'dsmt[cel]'`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from dsmt.errors import InputError
 from dsmt.event.envelope import Event
+from dsmt.event.hlc import instant
 
 NAMES: Final = ("id", "source", "type", "subject", "topic", "time", "data", "cause", "to", "version")
 LONGEST: Final = 4096
@@ -65,7 +65,7 @@ def _names(event: Event) -> dict[str, Any]:
         "type": event.type,
         "subject": event.subject,
         "topic": event.topic,
-        "time": datetime.fromtimestamp(event.time_ms / 1000, UTC),
+        "time": instant(event.time_ms),
         "data": event.data,
         "cause": [str(one) for one in event.cause],
         "to": list(event.to),

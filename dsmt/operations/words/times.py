@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from dsmt.errors import InputError
 from dsmt.event import hlc
 from dsmt.event.envelope import EventId
+from dsmt.event.hlc import LAST_MS, instant
+from dsmt.event.kinds.row import DAY_MS
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.quantities import parse_duration
 
@@ -22,7 +24,7 @@ def rfc3339(ms: int | None) -> str | None:
 
 def milliseconds(text: str) -> int:
     """The realm time of what `rfc3339` wrote, or of any RFC 3339 time. Raises `ValueError`."""
-    told = datetime.fromisoformat(text)
+    told = datetime.fromisoformat(text.removeprefix("before ").removeprefix("after "))
     return round((told if told.tzinfo else told.astimezone()).timestamp() * 1000)
 
 
@@ -54,7 +56,7 @@ def moment(text: str, now_ms: int) -> int | EventId:
     try:
         if clock is not None:
             hour, minute, second = (int(part or 0) for part in clock.groups())
-            now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone()
+            now = _here(now_ms)
             told = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
             return round((told if told <= now else told - timedelta(days=1)).timestamp() * 1000)
         return milliseconds(text)
@@ -65,10 +67,15 @@ def moment(text: str, now_ms: int) -> int | EventId:
 
 def local(ms: int, *, milli: bool = False) -> str:
     """The time of day here: `03:12:34`, or `03:12:34.391`."""
-    told = datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%H:%M:%S")
+    told = _here(ms).strftime("%H:%M:%S")
     return f"{told}.{ms % 1000:03d}" if milli else told
 
 
 def zone(ms: int) -> str:
     """What the time zone here is called at a realm time."""
-    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Z")
+    return _here(ms).strftime("%Z")
+
+
+def _here(ms: int) -> datetime:
+    """A realm time in the time zone here; on the last day of the calendar some zones are beyond its end."""
+    return instant(min(ms, LAST_MS - DAY_MS)).astimezone()
