@@ -27,6 +27,11 @@ _RESTART: Final = frozenset({
 _RESCALE: Final = frozenset({
     "instances", "nodes", "requires", "rank", "spread", "apart", "near", "reserve", "on_partition", "parallel",
 })  # fmt: skip
+_WHILE_IT_RUNS: Final = frozenset({
+    "after", "fence", "health", "install_timeout", "logs", "lost_after", "reload", "restart", "stop", "term", "uninstall",
+    "update",
+})  # fmt: skip
+"""What is taken over while it runs: a new key stands in one of these sets, which a test sees to."""
 _FIELDS: Final = {"artifact": "artifacts"}
 
 

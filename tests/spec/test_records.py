@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from dsmt.errors import UnusableEventError
+from dsmt.spec import changes as of_changes
 from dsmt.spec.changes import changes, install_key, run_key
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import from_plain, to_plain
+from dsmt.spec.records import ComponentSpec
 from dsmt.spec.schema import example
 from dsmt.spec.supported import unsupported
 from dsmt.spec.writing import document, to_yaml
@@ -247,3 +249,10 @@ def test_a_written_file_leaves_out_what_is_the_default():
     scaled = msgspec.structs.replace(EXAMPLE.components["app"], instances=7)
     again = msgspec.structs.replace(EXAMPLE, components={"app": scaled})
     assert "instances: 7" in to_yaml(again)
+
+
+def test_each_key_of_a_component_says_what_a_change_of_it_asks_of_what_runs() -> None:
+    spelt = {"artifacts": "artifact", "data_bytes": "data"}
+    keys = {spelt.get(field, field.removesuffix("_s")) for field in ComponentSpec.__struct_fields__} - {"name", "job"}
+    sets = [of_changes._REINSTALL, of_changes._RESTART, of_changes._RESCALE, of_changes._WHILE_IT_RUNS]
+    assert {key: sum(key in one for one in sets) for key in sorted(keys)} == dict.fromkeys(sorted(keys), 1)
