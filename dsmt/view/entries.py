@@ -46,6 +46,11 @@ class Instance:
         return any(held.record.state is not State.GONE for held in self.statuses)
 
     @property
+    def by_its_node(self) -> bool:
+        """Whether the node's own key tells of it, and not an agent's alone."""
+        return self.container is not None or self.agent is not None
+
+    @property
     def generation(self) -> int:
         """The greatest generation that a layer reports; 0 when none does."""
         return max((held.record.generation for held in self.statuses), default=0)
@@ -105,8 +110,13 @@ class SlotEntry:
 
     @property
     def holders(self) -> list[str]:
-        """The nodes that have anything left of it, sorted."""
-        return sorted(node for node, instance in self.instances.items() if instance.left)
+        """The nodes that have anything left of it, sorted.
+
+        What no fact asks for is told by the node, whose manager ends it (A5): of what an agent's key alone tells nobody could
+        ever say that it is gone.
+        """
+        told = self.fact is not None
+        return sorted(node for node, instance in self.instances.items() if instance.left and (told or instance.by_its_node))
 
     @property
     def generation(self) -> int:

@@ -5,6 +5,7 @@ import pytest
 from dsmt.controllers.endings import ORPHAN_MS, ORPHANS_AT_ONCE
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import Layer, State
+from dsmt.view import SlotKey
 
 from .build import Realm, key, web
 
@@ -224,3 +225,13 @@ def test_a_service_applied_again_after_its_removal_begins_anew() -> None:
     realm.settle(seconds=1)
     assert realm.slot(0).desired == "running"
     assert realm.slot(0).revision == 1
+
+
+def test_what_only_an_agent_s_key_tells_of_keeps_no_removed_service_from_its_end() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    realm.status(SlotKey("web", "app", 7), "n2", State.RUNNING, generation=1)
+    realm.apply(web(1), removed=True)
+    realm.settle(seconds=10)
+    assert realm.view.services.get("web") is None or realm.view.winner("tombstone/service/web") is not None

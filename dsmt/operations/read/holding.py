@@ -28,24 +28,13 @@ def left_on(sight: Sight, node: str) -> list[Left]:
         for (component, index), entry in sorted(sight.view.services[service].slots.items()):
             fact = entry.fact
             given = fact is not None and fact.record.desired != "gone" and fact.record.node == node
-            if not given and not _told(entry, node):
+            if not given and node not in entry.holders:
                 continue
             key = SlotKey(service, component, index)
             stays = given and _stays(sight, key, entry)
             because = _because(sight, key, entry, node, stays=stays)
             found.append(Left(instance=str(key), stays=stays, because=because))
     return found
-
-
-def _told(entry: SlotEntry, node: str) -> bool:
-    """Whether anything of it is said to be left on a node. What no fact asks for is told by the node: its manager ends it.
-
-    Of what only an agent's key tells nobody could ever say that it is gone.
-    """
-    if node not in entry.holders:
-        return False
-    instance = entry.instances[node]
-    return entry.fact is not None or instance.container is not None or instance.agent is not None
 
 
 def _stays(sight: Sight, key: SlotKey, entry: SlotEntry) -> bool:
