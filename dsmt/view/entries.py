@@ -115,8 +115,8 @@ class SlotEntry:
         What no fact asks for is told by the node, whose manager ends it (A5): of what an agent's key alone tells nobody could
         ever say that it is gone.
         """
-        told = self.fact is not None
-        return sorted(node for node, instance in self.instances.items() if instance.left and (told or instance.by_its_node))
+        asked = self.fact is not None
+        return sorted(node for node, one in self.instances.items() if one.left and (asked or one.by_its_node))
 
     @property
     def generation(self) -> int:
