@@ -112,8 +112,8 @@ class SlotEntry:
     def holders(self) -> list[str]:
         """The nodes that have anything left of it, sorted.
 
-        What no fact asks for is told by the node, whose manager ends it (A5): of what an agent's key alone tells nobody could
-        ever say that it is gone.
+        What no fact asks for is told by the node, whose manager ends it (A5): of what an agent's key alone tells nobody
+        could ever say that it is gone.
         """
         asked = self.fact is not None
         return sorted(node for node, one in self.instances.items() if one.left and (asked or one.by_its_node))
