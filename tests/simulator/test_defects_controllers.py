@@ -14,6 +14,7 @@ import dsmt.agents.instance.facts as facts_module
 import dsmt.bus.rules.validator as door_module
 import dsmt.controllers.brake as brake_module
 import dsmt.controllers.runner as runner_module
+import dsmt.view.following as following_module
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.publisher import Publisher
 from dsmt.controllers import placement
@@ -76,7 +77,7 @@ class ReadersClock(View):
 
 
 def test_a_reader_that_judges_by_its_own_clock_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "View", ReadersClock)
+    monkeypatch.setattr(following_module, "View", ReadersClock)
     assert caught("storm", (9, 8), "12.3")
 
 
@@ -91,7 +92,7 @@ class Keeping(View):
 @pytest.mark.parametrize("defect", [False, True])
 def test_a_reader_that_keeps_what_has_expired_differs(monkeypatch: pytest.MonkeyPatch, defect: bool) -> None:
     if defect:
-        monkeypatch.setattr(runner_module, "View", Keeping)
+        monkeypatch.setattr(following_module, "View", Keeping)
     assert bool(caught("storm", (1,), "12.3", seconds=300.0)) == defect
 
 
