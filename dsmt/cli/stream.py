@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 import click
 
@@ -60,43 +61,48 @@ def tail(
 
     `--where` takes an expression in CEL over id, source, type, subject, topic, time, data, cause, to and version.
     """
-    if raw and ctx.json:
-        raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
-    if raw and sys.stdout.isatty():
-        said = "--raw writes signed events as bytes, which a terminal cannot show"
-        raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
-
-    holds = None if where is None else compiled(where)
+    if raw:
+        _check_raw(ctx)
+    named = Wanted(
+        patterns=topics or ("/",),
+        last=10 if last is None and since is None else last,
+        types=types,
+        sources=sources,
+        where=None if where is None else compiled(where),
+        signals=not no_signals,
+        follow=follow,
+        routine=everything or raw,
+        repeats=everything or raw or ctx.json,
+    )
 
     async def work(connection: Connection) -> None:
-        bus = connection.bus
-        now_ms = bus.now_ms()
-        begin = None if since is None else moment(since, now_ms)
-        end = None if until is None else moment(until, now_ms)
-        if isinstance(end, EventId):
-            raise InputError("time.form", "--until takes a time, not an event", next="name its time")
-        wanted = Wanted(
-            patterns=topics or ("/",),
-            last=10 if last is None and since is None else last,
-            since=begin,
-            until_ms=end,
-            types=types,
-            sources=sources,
-            where=holds,
-            signals=not no_signals,
-            follow=follow,
-            routine=everything or raw,
-            repeats=everything or raw or ctx.json,
-        )
+        begin, end = _times(since, until, connection.bus.now_ms())
+        wanted = replace(named, since=begin, until_ms=end)
         printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
         printer.begin()
         try:
-            async for batch in follow_events(bus, wanted):
+            async for batch in follow_events(connection.bus, wanted):
                 printer.batch(batch)
         finally:
             printer.end()
 
     ctx.ask(work)
+
+
+def _check_raw(ctx: CliContext) -> None:
+    if ctx.json:
+        raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
+    if sys.stdout.isatty():
+        said = "--raw writes signed events as bytes, which a terminal cannot show"
+        raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
+
+
+def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | EventId | None, int | None]:
+    begin = None if since is None else moment(since, now_ms)
+    end = None if until is None else moment(until, now_ms)
+    if isinstance(end, EventId):
+        raise InputError("time.form", "--until takes a time, not an event", next="name its time")
+    return begin, end
 
 
 class _Printer:

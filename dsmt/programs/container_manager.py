@@ -53,21 +53,19 @@ async def _serve(directory: Path) -> int:
     async with client(
         identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "manager"), address=told.address
     ) as bus:
-        manager = ContainerManager(
-            config,
-            NodeSurroundings(
-                bus=bus,
-                identity=identity,
-                make_key=SecretKey,
-                processes=spawner,
-                drivers=lambda place: drivers_of(place, spawner.ended),
-                files=DiskFiles(str(directory)),
-                clock=deps.clock,
-                entropy=deps.entropy,
-                ended=spawner.ended,
-                boot=boot(),
-            ),
+        surroundings = NodeSurroundings(
+            bus=bus,
+            identity=identity,
+            make_key=SecretKey,
+            processes=spawner,
+            drivers=lambda place: drivers_of(place, spawner.ended),
+            files=DiskFiles(str(directory)),
+            clock=deps.clock,
+            entropy=deps.entropy,
+            ended=spawner.ended,
+            boot=boot(),
         )
+        manager = ContainerManager(config, surroundings)
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
         ending: list[asyncio.Task[None]] = []
