@@ -22,6 +22,7 @@ from dsmt.errors import InputError
 if TYPE_CHECKING:
     from dsmt.operations.local.connection import Connection
     from dsmt.operations.local.home import Home
+    from dsmt.operations.read.waiting import Applied
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
 
@@ -69,6 +70,13 @@ class CliContext:
                 return await work(connection)
 
         return asyncio.run(asked())
+
+    async def settled(self, connection: Connection, done: Applied, *, limit_s: float | None) -> Applied:
+        """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
+        from dsmt.operations.read import waiting  # noqa: PLC0415 - only where somebody waits
+
+        with self.progress() as tell:
+            return await waiting.settled(connection.bus, done, limit_s=limit_s, tell=tell)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None] | None]:

@@ -125,10 +125,7 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
     async def work(connection: Connection) -> Applied:
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
-        if wait is None:
-            return done
-        with ctx.progress() as tell:
-            return await waiting.settled(connection.bus, done, limit_s=limit, tell=tell)
+        return done if wait is None else await ctx.settled(connection, done, limit_s=limit)
 
     done = ctx.act(work)
     if ctx.json:

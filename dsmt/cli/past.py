@@ -9,7 +9,6 @@ from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_o
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, page, show, table
 from dsmt.operations.local.connection import Connection
-from dsmt.operations.read import waiting
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
 from dsmt.operations.read.sight import Sight, look
@@ -68,10 +67,7 @@ def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: s
     async def work(connection: Connection) -> Applied:
         done = await rolling_back.rollback(connection.bus, service, number, by=connection.by, reason=reason)
         ctx.asked = f"the rollback of {service}, as r{done.revision},", f"dsmt status {service}"
-        if wait is None:
-            return done
-        with ctx.progress() as tell:
-            return await waiting.settled(connection.bus, done, limit_s=limit, tell=tell)
+        return done if wait is None else await ctx.settled(connection, done, limit_s=limit)
 
     done = ctx.act(work)
     if ctx.json:

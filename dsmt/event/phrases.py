@@ -30,6 +30,11 @@ def why(reason: Reason | None) -> str:
     return "" if reason is None else f": {reason.message}"
 
 
+def cut(text: str, most: int) -> str:
+    """A text of at most so many characters: what is cut off shows as `...`."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def size_in_words(size_bytes: int) -> str:
     """Return a size as people read it, rounded: `512 B`, `5.1 GiB`, `8 GiB`."""
     size = float(size_bytes)

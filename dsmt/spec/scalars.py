@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from dsmt.event.phrases import cut
 from dsmt.spec import nodeset, quantities
 from dsmt.spec.commands import split_command
 from dsmt.spec.mistakes import WrongValueError
@@ -26,7 +27,7 @@ _LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9_]+")
 
 def show(node: Node) -> str:
     """Return a value as it may be shown in a message."""
-    return node.text if len(node.text) <= _LONGEST_SHOWN else node.text[: _LONGEST_SHOWN - 3] + "..."
+    return cut(node.text, _LONGEST_SHOWN)
 
 
 def _text(node: Node, _: Scalar) -> str:

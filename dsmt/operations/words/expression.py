@@ -13,6 +13,7 @@ from typing import Any, Final
 from dsmt.errors import InputError
 from dsmt.event.envelope import Event
 from dsmt.event.hlc import instant
+from dsmt.event.phrases import cut
 
 NAMES: Final = ("id", "source", "type", "subject", "topic", "time", "data", "cause", "to", "version")
 LONGEST: Final = 4096
@@ -39,19 +40,19 @@ def compiled(text: str) -> Callable[[Event], bool]:
     try:
         program = cel.compile(text)
     except ValueError as error:
-        said = f"{_short(text)!r} cannot be read as an expression: {_cause(error)}"
+        said = f"{cut(text, SHOWN)!r} cannot be read as an expression: {_cause(error)}"
         raise InputError("where.form", said, next='as in: type == "dsmt.status" && data.state == "failed"') from None
 
     def holds(event: Event) -> bool:
         try:
             answer = program.execute(_names(event))
         except RuntimeError as error:
-            said = f"{_short(text)!r} cannot be asked of an event: {_cause(error)}"
+            said = f"{cut(text, SHOWN)!r} cannot be asked of an event: {_cause(error)}"
             raise InputError("where.name", said, next=f"an event has {', '.join(NAMES)}") from None
         except (KeyError, TypeError, ValueError, LookupError, ArithmeticError):
             return False
         if not isinstance(answer, bool):
-            said = f"{_short(text)!r} is neither true nor false but {_short(str(answer))!r}"
+            said = f"{cut(text, SHOWN)!r} is neither true nor false but {cut(str(answer), SHOWN)!r}"
             raise InputError("where.answer", said, next="compare it with something: == != < > in")
         return answer
 
@@ -77,8 +78,4 @@ def _cause(error: Exception) -> str:
     """The library's own words, in one line and no longer than a sentence."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = next((line.partition("ERROR: ")[2] for line in lines if "ERROR: " in line), lines[0] if lines else "")
-    return _short(told.partition(". Check that")[0].partition(" expecting {")[0])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return cut(told.partition(". Check that")[0].partition(" expecting {")[0], SHOWN)

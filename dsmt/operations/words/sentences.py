@@ -15,6 +15,7 @@ import msgspec
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
+from dsmt.event.phrases import cut
 from dsmt.event.records import from_data
 from dsmt.event.registry import row_of
 from dsmt.operations.words.event_objects import plain
@@ -87,5 +88,4 @@ def severity(event: Event) -> Severity:
 
 
 def _raw(data: dict[str, Any]) -> str:
-    text = msgspec.json.encode(plain(data)).decode()
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return cut(msgspec.json.encode(plain(data)).decode(), _LONGEST)
