@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.rules.container import AgentConfig, SlotName, dump_config, load_config
@@ -67,25 +68,31 @@ def test_a_value_may_be_read_from_a_file_on_the_node_and_its_absence_is_told() -
 
 def test_a_port_is_kept_while_it_is_free_and_chosen_anew_when_it_is_not() -> None:
     made = plan("    run: serve\n    ports: {http: auto, admin: auto}\n")
-    first = choose_ports(made, SLOT, "127.0.0.1", {}, Taken(), occupied=False)
-    assert choose_ports(made, SLOT, "127.0.0.1", first, Taken(), occupied=False) == first
-    moved = choose_ports(made, SLOT, "127.0.0.1", first, Taken(first["http"]), occupied=False)
+    first = choose_ports(made, CONFIG, {}, Taken(), occupied=False)
+    assert choose_ports(made, CONFIG, first, Taken(), occupied=False) == first
+    moved = choose_ports(made, CONFIG, first, Taken(first["http"]), occupied=False)
     assert moved["http"] != first["http"]
     assert moved["admin"] == first["admin"]
-    assert choose_ports(made, SLOT, "127.0.0.1", first, Taken(first["http"]), occupied=True) == first
+    assert choose_ports(made, CONFIG, first, Taken(first["http"]), occupied=True) == first
     assert len(set(moved.values())) == 2
+
+
+def test_nodes_and_realms_that_share_a_machine_look_from_different_places() -> None:
+    made = plan("    run: serve\n    ports: {http: auto}\n")
+    others = [CONFIG, structs.replace(CONFIG, roots=(b"r" * 32,)), structs.replace(CONFIG, node="n2")]
+    assert len({choose_ports(made, one, {}, Taken(), occupied=False)["http"] for one in others}) == 3
 
 
 def test_two_ports_of_an_instance_are_never_the_same() -> None:
     made = plan("    run: serve\n    ports: {http: auto, admin: auto}\n")
-    chosen = choose_ports(made, SLOT, "127.0.0.1", {"http": 20005, "admin": 20005}, Taken(), occupied=False)
+    chosen = choose_ports(made, CONFIG, {"http": 20005, "admin": 20005}, Taken(), occupied=False)
     assert chosen["http"] != chosen["admin"]
 
 
 def test_every_port_taken_is_told_not_waited_for() -> None:
     made = plan("    run: serve\n    ports: {http: auto}\n")
     with pytest.raises(FailedError, match="every port"):
-        choose_ports(made, SLOT, "127.0.0.1", {}, Taken(*range(20000, 30000)), occupied=False)
+        choose_ports(made, CONFIG, {}, Taken(*range(20000, 30000)), occupied=False)
 
 
 def test_a_component_that_the_spec_does_not_have_is_told() -> None:

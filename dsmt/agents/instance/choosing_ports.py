@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
-from dsmt.agents.rules.container import SlotName
+from dsmt.agents.rules.container import AgentConfig
 from dsmt.agents.rules.launching import Plan, refused
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
@@ -19,7 +19,7 @@ PORTS: Final = 10000
 
 
 def choose_ports(
-    plan: Plan, slot: SlotName, address: str, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
+    plan: Plan, config: AgentConfig, kept: Mapping[str, int], sockets: Sockets, *, occupied: bool
 ) -> dict[str, int]:
     """The number of each port: as the spec says, else the one it had, else a free one.
 
@@ -28,7 +28,7 @@ def choose_ports(
     """
     chosen: dict[str, int] = {}
     for port in plan.component.ports:
-        bind = port.bind or address
+        bind = port.bind or config.address
         before = kept.get(port.name)
         if port.port is not None:
             holder = None if occupied else sockets.holder(port.port, bind, port.protocol)
@@ -38,15 +38,20 @@ def choose_ports(
             chosen[port.name] = port.port
         elif before is not None and FIRST_PORT <= before < FIRST_PORT + PORTS and before not in chosen.values():
             held = not occupied and sockets.holder(before, bind, port.protocol) is not None
-            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets) if held else before
+            chosen[port.name] = _free_port(config, port, bind, chosen, sockets) if held else before
         else:
-            chosen[port.name] = _free_port(f"{slot}/{port.name}", port, bind, chosen, sockets)
+            chosen[port.name] = _free_port(config, port, bind, chosen, sockets)
     return chosen
 
 
-def _free_port(name: str, port: Port, bind: str, chosen: Mapping[str, int], sockets: Sockets) -> int:
-    """The first free automatic port, looking from a place that differs from instance to instance."""
-    begin = int.from_bytes(sha256(name.encode()).digest()[:4], "big") % PORTS
+def _free_port(config: AgentConfig, port: Port, bind: str, chosen: Mapping[str, int], sockets: Sockets) -> int:
+    """The first free automatic port, looking from a place that differs from instance to instance.
+
+    Of realms and nodes that share a machine too: two that begin at one place both find a port free, and the check
+    of the one is answered by the program of the other.
+    """
+    name = b"".join(config.roots) + f"/{config.node}/{config.slot}/{port.name}".encode()
+    begin = int.from_bytes(sha256(name).digest()[:4], "big") % PORTS
     for step in range(PORTS):
         number = FIRST_PORT + (begin + step) % PORTS
         if number not in chosen.values() and sockets.holder(number, bind, port.protocol) is None:

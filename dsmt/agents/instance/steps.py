@@ -119,7 +119,7 @@ class Steps:
     def _choose_ports(self, plan: Plan, *, occupied: bool) -> bool:
         """Settle the ports; whether one differs from what it was configured with."""
         before = self._memory.record.ports
-        chosen = choose_ports(plan, self._config.slot, self._config.address, before, self._deps.sockets, occupied=occupied)
+        chosen = choose_ports(plan, self._config, before, self._deps.sockets, occupied=occupied)
         if chosen != before:
             self._memory.save(ports=chosen)
         return any(chosen.get(name) != number for name, number in before.items())
