@@ -11,22 +11,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare_realm import client, make_realm, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError, from_python
 from benchmarks.rows import Row, percentile, row, table
 
 ID = "P6"
+MODULE = "benchmarks.p6_latency"
 EVENTS = 2000
 WARM_UP = 200
 ROUNDS = 3
@@ -41,31 +42,11 @@ DATA = {"load": [0.25, 0.5, 0.75], "text": "x" * 60}
 # --- one round ---------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _process(role: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.p6_latency", role, *arguments], cwd=root)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 20.0) -> str:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r} did not write {path.name}")
-        time.sleep(0.01)
-    return path.read_text()
-
-
 def _ours(directory: Path) -> list[float]:
-    _make_realm(directory)
+    make_realm(directory)
     with ExitStack() as stack:
-        broker = stack.enter_context(_process("broker", str(directory)))
-        _wait_for(directory / "address", broker)
+        broker = stack.enter_context(process(MODULE, "broker", str(directory)))
+        wait_for(directory / "address", broker)
         return _measure(stack, directory, ("subscriber", str(directory)), ("publisher", str(directory)))
 
 
@@ -77,10 +58,10 @@ def _theirs(directory: Path) -> list[float]:
 
 def _measure(stack: ExitStack, directory: Path, subscriber: tuple[str, ...], publisher: tuple[str, ...]) -> list[float]:
     """The latencies in microseconds, sorted, without the warm-up."""
-    reader = stack.enter_context(_process(*subscriber))
-    _wait_for(directory / "subscribed", reader)
-    stack.enter_context(_process(*publisher))
-    found: list[float] = json.loads(_wait_for(directory / "latencies", reader, 120.0))
+    reader = stack.enter_context(process(MODULE, *subscriber))
+    wait_for(directory / "subscribed", reader)
+    stack.enter_context(process(MODULE, *publisher))
+    found: list[float] = json.loads(wait_for(directory / "latencies", reader, 120.0))
     return sorted(found[WARM_UP:])
 
 
@@ -101,78 +82,13 @@ def _start_nats(stack: ExitStack, program: str, directory: Path) -> str:
     raise RuntimeError("nats-server did not start")
 
 
-def _write(path: Path, text: str) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(text)
-    beside.rename(path)
-
-
 # --- ours --------------------------------------------------------------------------------------------------------
-
-
-def _make_realm(directory: Path) -> None:
-    from dsmt.trust.identity import dump, root_issued
-    from dsmt.trust.keys import SecretKey
-
-    root, now = SecretKey(os.urandom(32)), int(time.time())
-    for name in ("broker/b1", "operator/publisher", "operator/subscriber"):
-        made = root_issued(name, root, key=SecretKey(os.urandom(32)), now_s=now, serial=os.urandom(16))
-        (directory / name.replace("/", "-")).write_bytes(dump(made))
-    (directory / "root").write_bytes(root.public)
-
-
-async def _broker(directory: Path) -> None:
-    from dsmt.bus.adapters.sqlite import SqliteStore
-    from dsmt.bus.adapters.zeromq import ZmqNetwork
-    from dsmt.bus.broker.broker import Broker
-    from dsmt.bus.broker.config import BrokerConfig
-    from dsmt.system.clock import LinuxClock
-    from dsmt.system.entropy import SystemEntropy
-    from dsmt.trust.identity import load
-    from dsmt.trust.store import Realm, TrustStore
-
-    broker = Broker(
-        BrokerConfig(address="127.0.0.1:0", born=True, pid=os.getpid(), version="bench"),
-        identity=load((directory / "broker-b1").read_bytes(), where="broker-b1"),
-        trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
-        store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex()),
-        network=ZmqNetwork(),
-        clock=LinuxClock(),
-        entropy=SystemEntropy(),
-    )
-    running = asyncio.create_task(broker.run())
-    await broker.ready.wait()
-    _write(directory / "address", broker.address)
-    gc.freeze()
-    await running
-
-
-def _client(directory: Path, name: str) -> Any:
-    from dsmt.bus.adapters.zeromq import ZmqNetwork
-    from dsmt.bus.client.attaching import About
-    from dsmt.bus.client.client import BusClient
-    from dsmt.ports.realm import BrokerAddress
-    from dsmt.system.clock import LinuxClock
-    from dsmt.system.entropy import SystemEntropy
-    from dsmt.trust.identity import load
-    from dsmt.trust.store import Realm, TrustStore
-
-    broker = load((directory / "broker-b1").read_bytes(), where="broker-b1")
-    return BusClient(
-        identity=load((directory / f"operator-{name}").read_bytes(), where=name),
-        trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
-        brokers=[BrokerAddress((directory / "address").read_text(), broker.key.public)],
-        network=ZmqNetwork(),
-        clock=LinuxClock(),
-        entropy=SystemEntropy(),
-        about=About(os.getpid(), "bench"),
-    )
 
 
 async def _subscriber(directory: Path) -> None:
     from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Start
 
-    bus = _client(directory, "subscriber")
+    bus = client(directory, "subscriber")
     running = asyncio.create_task(bus.run())
     await bus.wait_attached()
     found: list[float] = []
@@ -182,13 +98,13 @@ async def _subscriber(directory: Path) -> None:
             for one in batch:
                 if isinstance(one, Complete):
                     gc.freeze()
-                    _write(directory / "subscribed", "yes")
+                    write(directory / "subscribed", "yes")
                 if isinstance(one, Arrived):
                     found.append((now - one.signed.event.data["at"]) / 1000)
                     bus.emit(Draft("user/p6-back", {}))
             if len(found) >= EVENTS + WARM_UP:
                 break
-    _write(directory / "latencies", json.dumps(found))
+    write(directory / "latencies", json.dumps(found))
     running.cancel()
     await asyncio.wait({running})
 
@@ -196,7 +112,7 @@ async def _subscriber(directory: Path) -> None:
 async def _publisher(directory: Path) -> None:
     from dsmt.ports.bus import Arrived, Complete, Draft, Interest, Start
 
-    bus = _client(directory, "publisher")
+    bus = client(directory, "publisher")
     running = asyncio.create_task(bus.run())
     await bus.wait_attached()
     gc.freeze()
@@ -228,9 +144,9 @@ async def _nats_subscriber(directory: Path, url: str) -> None:
     await connection.subscribe("p6", cb=arrived)
     await connection.flush()
     gc.freeze()
-    _write(directory / "subscribed", "yes")
+    write(directory / "subscribed", "yes")
     await done.wait()
-    _write(directory / "latencies", json.dumps(found))
+    write(directory / "latencies", json.dumps(found))
 
 
 async def _nats_publisher(directory: Path, url: str) -> None:
@@ -251,7 +167,7 @@ async def _nats_publisher(directory: Path, url: str) -> None:
 # --- all ---------------------------------------------------------------------------------------------------------
 
 ROLES: dict[str, Callable[..., object]] = {
-    "broker": _broker,
+    "broker": serve,
     "subscriber": _subscriber,
     "publisher": _publisher,
     "nats-subscriber": _nats_subscriber,

@@ -1,0 +1,105 @@
+"""A bare realm: one broker, one publisher and one reader, each a process of a benchmark's own module, without a home.
+
+A module is started with a role and a directory: what its processes tell each other are files there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def process(module: str, role: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of a module in a role, killed at the end of the block."""
+    root = Path(__file__).resolve().parent.parent
+    started = subprocess.Popen([sys.executable, "-m", module, role, *arguments], cwd=root)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def wait_for(path: Path, writer: subprocess.Popen[bytes], seconds: float = 20.0) -> str:
+    """What a process writes into a file, once it is there. Raises `RuntimeError`."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if writer.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{writer.args!r} did not write {path.name}")
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that who waits for it sees all of it."""
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    beside.rename(path)
+
+
+def make_realm(directory: Path) -> None:
+    from dsmt.trust.identity import dump, root_issued
+    from dsmt.trust.keys import SecretKey
+
+    root, now = SecretKey(os.urandom(32)), int(time.time())
+    for name in ("broker/b1", "operator/publisher", "operator/subscriber"):
+        made = root_issued(name, root, key=SecretKey(os.urandom(32)), now_s=now, serial=os.urandom(16))
+        (directory / name.replace("/", "-")).write_bytes(dump(made))
+    (directory / "root").write_bytes(root.public)
+
+
+async def serve(directory: Path) -> None:
+    from dsmt.bus.adapters.sqlite import SqliteStore
+    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.broker.broker import Broker
+    from dsmt.bus.broker.config import BrokerConfig
+    from dsmt.system.clock import LinuxClock
+    from dsmt.system.entropy import SystemEntropy
+    from dsmt.trust.identity import load
+    from dsmt.trust.store import Realm, TrustStore
+
+    broker = Broker(
+        BrokerConfig(address="127.0.0.1:0", born=True, pid=os.getpid(), version="bench"),
+        identity=load((directory / "broker-b1").read_bytes(), where="broker-b1"),
+        trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
+        store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex()),
+        network=ZmqNetwork(),
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+    )
+    running = asyncio.create_task(broker.run())
+    await broker.ready.wait()
+    write(directory / "address", broker.address)
+    gc.freeze()
+    await running
+
+
+def client(directory: Path, name: str) -> Any:
+    from dsmt.bus.adapters.zeromq import ZmqNetwork
+    from dsmt.bus.client.attaching import About
+    from dsmt.bus.client.client import BusClient
+    from dsmt.ports.realm import BrokerAddress
+    from dsmt.system.clock import LinuxClock
+    from dsmt.system.entropy import SystemEntropy
+    from dsmt.trust.identity import load
+    from dsmt.trust.store import Realm, TrustStore
+
+    broker = load((directory / "broker-b1").read_bytes(), where="broker-b1")
+    return BusClient(
+        identity=load((directory / f"operator-{name}").read_bytes(), where=name),
+        trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
+        brokers=[BrokerAddress((directory / "address").read_text(), broker.key.public)],
+        network=ZmqNetwork(),
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+        about=About(os.getpid(), "bench"),
+    )
