@@ -98,7 +98,7 @@ async def _publisher(directory: Path, burst: str, events: str) -> None:
     await bus.wait_attached()
     gc.freeze()
     write(directory / "ready", "yes")
-    while not (directory / "go").exists():
+    while not (directory / "go").exists():  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(0.01)
     size, waiting = int(burst), []
     for at in range(0, int(events), size):

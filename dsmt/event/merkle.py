@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from dsmt.errors import UnusableEventError
+
+HASH_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,17 @@ def _inner(left: bytes, right: bytes) -> bytes:
 
 def _root(size: int, top: bytes) -> bytes:
     return sha256(b"\x02" + size.to_bytes(8, "big") + top).digest()
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """The root of at least one leaf."""
+    level = leaves
+    while len(level) > 1:
+        above = [sha256(b"\x01" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
+        if len(level) % 2:
+            above.append(level[-1])
+        level = above
+    return _root(len(leaves), level[0])
 
 
 def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:

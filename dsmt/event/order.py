@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.event.codec import payload
 from dsmt.event.envelope import Event
+from dsmt.event.payload import payload
 
 MAX_STEP: Final = 2**20
 """How far above what is held the epoch and the version of a shared fact may be (A3)."""

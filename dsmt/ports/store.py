@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from dsmt.event.burst import Sealed, raw_of, size_of
+from dsmt.event.codec import read
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node
@@ -24,7 +26,7 @@ ROW_BYTES: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stored event: its row number, when it arrived (realm ms), and its signed bytes."""
+    """One stored event: its row number, when it arrived (realm ms), and what was signed."""
 
     row: int
     arrived_ms: int
@@ -32,7 +34,21 @@ class Row:
     to: tuple[str, ...]
     fact: bool
     key_id: bytes
-    raw: bytes
+    sealed: Sealed
+
+    @property
+    def raw(self) -> bytes:
+        """The event alone, as a COSE_Sign1."""
+        return raw_of(self.sealed)
+
+    @property
+    def size(self) -> int:
+        """What the event takes, in bytes."""
+        return size_of(self.sealed)
+
+    def read(self) -> SignedEvent:
+        """The event."""
+        return read(self.sealed)
 
 
 @dataclass(frozen=True, slots=True)

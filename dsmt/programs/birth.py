@@ -9,7 +9,9 @@ from pathlib import Path
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import open_envelope, protected_header, sig_structure
+from dsmt.event.payload import canonical
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.procfs import boot
 from dsmt.trust.keys import Key

@@ -16,7 +16,7 @@ import cbor2
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.codec import canonical
+from dsmt.event.payload import canonical
 from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.identity import Identity, load
 from dsmt.trust.store import Realm

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from dsmt.event.codec import decode
+from dsmt.event.codec import decode_part, read
 from dsmt.simulator import kinds
 from dsmt.simulator.faults import Kind
 from dsmt.simulator.fleet import Scale
@@ -62,7 +62,8 @@ class Scales:
 
     def __init__(self, play: Play) -> None:
         modules = [module for module in sys.modules.values() if isinstance(module, ModuleType)]
-        self._outside = {id(one) for one in (play.world.decode, decode, *modules, *(vars(module) for module in modules))}
+        caches = (play.world.decode, play.world.read, decode_part, read)
+        self._outside = {id(one) for one in (*caches, *modules, *(vars(module) for module in modules))}
 
     def weigh(self, roots: Iterable[object]) -> tuple[int, int]:
         """The bytes of all that these reach, and how many certificates are among it."""

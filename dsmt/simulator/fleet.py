@@ -244,7 +244,7 @@ class Fleet:
         while rows := source.rows(after, PAGE):
             after = rows[-1].row
             for row in rows:
-                yield row.row, self.world.decode(row.raw)[0]
+                yield row.row, self.world.read(row.sealed)
 
     def view(self) -> View:
         """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""

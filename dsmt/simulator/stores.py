@@ -6,7 +6,6 @@ import sqlite3
 from typing import Final
 
 from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.event.codec import decode
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup
 from dsmt.ports.store import Append, Row, Store
@@ -53,7 +52,7 @@ def copy_rows(old: Store, new: Store, *, up_to: int) -> None:
 
 
 def _appended(fold: Fold, row: Row) -> Append:
-    signed = decode(row.raw)[0]
+    signed = row.read()
     event, match = signed.event, lookup(row.topic)
     wins = row.fact and not event.is_dead(row.arrived_ms) and any(change.after is signed for change in fold.take(signed))
     budget = "evidence" if match is None else match.row.budget

@@ -14,7 +14,7 @@ from typing import Any, Final
 from dsmt.bus.client.attaching import About
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
-from dsmt.event.codec import decode
+from dsmt.event.codec import decode_part, read
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
@@ -64,7 +64,7 @@ class World:
         self.said: list[ClientEmission] | None = []
         """What was said; None in runs that are too long for that."""
         self.brokers: list[BrokerAddress] = []
-        self.decode = lru_cache(maxsize=1 << 16)(decode)
+        self.decode, self.read = lru_cache(maxsize=1 << 16)(decode_part), lru_cache(maxsize=1 << 16)(read)
         self._keys = self.stream.stream("keys")
         self.root = self.key()
 

@@ -15,7 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import Signing, assemble, canonical, load_plain, open_envelope, protected_header, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import Signing, open_envelope, protected_header, sig_structure
+from dsmt.event.payload import canonical, load_plain
 from dsmt.event.topic import check_pattern, is_topic
 from dsmt.trust.keys import key_id_of
 

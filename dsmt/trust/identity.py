@@ -13,7 +13,8 @@ import cbor2
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.codec import Signing, canonical
+from dsmt.event.codec import Signing
+from dsmt.event.payload import canonical
 from dsmt.trust.certificate import Certificate, SignedCertificate, issue, read
 from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, is_name, publish_patterns, read_patterns
 from dsmt.trust.keys import Key, SecretKey

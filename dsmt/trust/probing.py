@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import Signing, assemble, canonical, open_envelope, protected_header, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import Signing, open_envelope, protected_header, sig_structure
 from dsmt.event.hlc import LAST_MS
 from dsmt.event.kinds.numbers import MOST
+from dsmt.event.payload import canonical
 from dsmt.trust.keys import key_id_of
 
 NONCE_BYTES: Final = 16

@@ -18,32 +18,36 @@ Rule 7: a key of which nothing is in memory is looked for on the shelf (`look_on
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import cbor2
 import msgspec
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.codec import Envelope, canonical, decode
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.burst import TAG
+from dsmt.event.codec import Envelope, Part, decode_part
+from dsmt.event.envelope import Event, SignedEvent
+from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
 from dsmt.trust.certificate import Certificate, SignedCertificate
 from dsmt.trust.grants import is_name, may, may_write, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
+from dsmt.trust.proven import ProvenSignatures, Verify
 from dsmt.trust.revocations import REVOKED, Revocations, revoked_by
 
 __all__ = ["REVOKED", "Realm", "Signer", "TrustStore", "revoked_by"]
 
-Verify = Callable[[int, bytes, bytes, bytes], bool]
-Decode = Callable[[bytes], tuple[SignedEvent, Envelope]]
+Decode = Callable[[bytes], Part]
 Signer = tuple[bytes, str]
 """A key's id and the name that it signs as."""
 Shelf = Callable[[bytes], Iterable[SignedCertificate]]
 """Gives the certificates of a key that are kept, and not in memory."""
-_ROOTS_REMEMBERED: Final = 1024
+Terms = tuple[tuple[int, int, bool], ...]
+"""Of each certificate of a source: from when and until when it is valid, in s, and whether it grants a topic."""
+_TERMS_REMEMBERED: Final = 65536
 _KEPT_PER_ISSUER: Final = 64
 """How many certificates of one key are kept that one issuer has signed."""
 
@@ -55,13 +59,20 @@ class Realm(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[bytes, ...]
 
 
+class Opened(NamedTuple):
+    """An event that was read, and why it may not be used; None when it may."""
+
+    signed: SignedEvent
+    error: UnusableEventError | None
+
+
 class TrustStore:
     """What one process knows about who may say what. Pure: the time comes from the event that is judged.
 
     The simulator brings its own `verify`, and a `decode` that many readers share.
     """
 
-    def __init__(self, realm: Realm, *, verify: Verify = verify_ed25519, decode: Decode = decode) -> None:
+    def __init__(self, realm: Realm, *, verify: Verify = verify_ed25519, decode: Decode = decode_part) -> None:
         self.realm = realm
         self._verify, self._decode = verify, decode
         self._roots = {key_id_of(root): root for root in realm.roots}
@@ -71,11 +82,18 @@ class TrustStore:
         self._revocations = Revocations(self._roots)
         self._standing: dict[bytes, bool] = {}
         """Whether a certificate stands (rule 5), as far as it was asked since the last change."""
-        self._bursts: OrderedDict[bytes, None] = OrderedDict()
+        self._terms: dict[tuple[bytes, str, str], Terms] = {}
+        """By key, source and topic, as far as it was asked since the last change."""
+        self._proven = ProvenSignatures(verify)
 
     def fresh(self) -> TrustStore:
         """A store of the same realm that knows nobody yet but its roots."""
         return TrustStore(self.realm, verify=self._verify, decode=self._decode)
+
+    def _forget(self) -> None:
+        """Certificates or revocations have changed."""
+        self._standing.clear()
+        self._terms.clear()
 
     # --- certificates --------------------------------------------------------------------------------------------
 
@@ -98,7 +116,7 @@ class TrustStore:
             raise UnusableEventError("trust.signature", f"certificate of {certificate.subject}: bad signature")
         held = [one for one in self._held(certificate.key_id) if one.raw != raw]
         self._good[certificate.key_id] = _bounded([*held, signed])
-        self._standing.clear()
+        self._forget()
         return certificate
 
     def delegates(self) -> list[Signer]:
@@ -120,7 +138,7 @@ class TrustStore:
             self._good[key_id] = left
         else:
             self._good.pop(key_id, None)
-        self._standing.clear()
+        self._forget()
         return [one for one in held if one.certificate.subject == name]
 
     def _is_by_root(self, signed: SignedCertificate) -> bool:
@@ -215,7 +233,7 @@ class TrustStore:
 
     def _end(self, key_id: bytes, by: bytes) -> None:
         if self._revocations.add(key_id, by):
-            self._standing.clear()
+            self._forget()
 
     def may_revoke(self, by: bytes, key_id: bytes) -> bool:
         """Whether a key may end another (rule 5)."""
@@ -273,44 +291,65 @@ class TrustStore:
 
     # --- events --------------------------------------------------------------------------------------------------
 
-    def open(self, raw: bytes) -> tuple[SignedEvent, Envelope]:
+    def open(self, raw: bytes) -> SignedEvent:
         """Read an event and check who signed it and that they may. Raises `UnusableEventError` that says why not."""
-        signed, envelope = self._decode(raw)
-        event = signed.event
-        held = self._held(envelope.key_id)
+        if raw[:1] != TAG:
+            raise UnusableEventError("event.form", "not a tagged COSE_Sign1")
+        ((signed, error),) = self.open_part(raw)
+        if error is not None:
+            raise error
+        return signed
+
+    def open_part(self, part: bytes) -> list[Opened]:
+        """Read an event alone or a run, and check who signed each and that they may.
+
+        Raises `UnusableEventError` when none of it can be used.
+        """
+        read = self._decode(part)
+        held = self._held(read.key_id)
         if not held:
-            raise UnusableEventError("trust.stranger", f"{event.source} signed with a key that nobody here knows")
+            source = read.events[0].event.source if read.events else "somebody"
+            raise UnusableEventError("trust.stranger", f"{source} signed with a key that nobody here knows")
+        opened = [Opened(signed, self._denied(signed, held)) for signed in read.events]
+        if any(error is None for _, error in opened) and not self._proven.check(held[0].certificate.public, read):
+            raise UnusableEventError("trust.signature", f"bad signature on an event of {read.events[0].event.source}")
+        return opened
+
+    def _denied(self, signed: SignedEvent, held: Sequence[SignedCertificate]) -> UnusableEventError | None:
+        """Why who signed an event may not say it; None when they may."""
+        event = signed.event
+        signer = (signed.key_id, event.source, event.topic)
+        terms = self._terms.get(signer)
+        if terms is None:
+            found = self._terms_of(event, held)
+            if isinstance(found, UnusableEventError):
+                return found
+            if len(self._terms) >= _TERMS_REMEMBERED:
+                self._terms.clear()
+            terms = self._terms[signer] = found
+        at_s = event.time_ms // 1000
+        for not_before, not_after, granted in terms:
+            if granted and not_before <= at_s <= not_after:
+                return None
+        if any(not_before <= at_s <= not_after for not_before, not_after, _ in terms):
+            return UnusableEventError("trust.denied", f"{event.source} may not publish {event.topic}")
+        said = f"certificate of {event.source} was not valid at the time of the event"
+        return UnusableEventError("trust.expired", said)
+
+    def _terms_of(self, event: Event, held: Sequence[SignedCertificate]) -> Terms | UnusableEventError:
+        """When a source may say what it says, by each of its certificates that stands."""
         known = [one for one in held if one.certificate.subject == event.source]
         if not known:
-            raise UnusableEventError("trust.name", f"{held[0].certificate.subject} signed as {event.source}")
+            return UnusableEventError("trust.name", f"{held[0].certificate.subject} signed as {event.source}")
         own = [one.certificate for one in known if self._stands(one)]
         if not own:
-            raise UnusableEventError("trust.revoked", f"{event.source} was revoked")
-        valid = [one for one in own if one.not_before <= event.time_ms // 1000 <= one.not_after]
-        if not valid:
-            raise UnusableEventError(
-                "trust.expired", f"certificate of {event.source} was not valid at the time of the event"
-            )
-        if not may_write(event.source, event.topic) or not any(may(one.publish, event.topic) for one in valid):
-            raise UnusableEventError("trust.denied", f"{event.source} may not publish {event.topic}")
-        self._check_signature(own[0].public, envelope, event.source)
-        return signed, envelope
+            return UnusableEventError("trust.revoked", f"{event.source} was revoked")
+        owns = may_write(event.source, event.topic)
+        return tuple((one.not_before, one.not_after, owns and may(one.publish, event.topic)) for one in own)
 
     def check(self, public: bytes, envelope: Envelope) -> bool:
         """Whether a signed statement that is no event bears a key's signature."""
         return self._verify(envelope.algorithm, public, envelope.to_be_signed(), envelope.signature)
-
-    def _check_signature(self, public: bytes, envelope: Envelope, source: str) -> None:
-        message = envelope.to_be_signed()
-        burst = None if envelope.path is None else envelope.signature + message
-        if burst is not None and burst in self._bursts:
-            return
-        if not self._verify(envelope.algorithm, public, message, envelope.signature):
-            raise UnusableEventError("trust.signature", f"bad signature on an event of {source}")
-        if burst is not None:
-            self._bursts[burst] = None
-            if len(self._bursts) > _ROOTS_REMEMBERED:
-                self._bursts.popitem(last=False)
 
     def export(self) -> bytes:
         """Everything that is needed to verify this realm's events offline, as canonical CBOR (`trust export`)."""

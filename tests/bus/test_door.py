@@ -8,10 +8,10 @@ import pytest
 
 from dsmt.bus.rules.validator import Admitted, EventValidator, Standing
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import payload
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import BOUND_MS, hlc
 from dsmt.event.order import MAX_STEP
+from dsmt.event.payload import payload
 from dsmt.event.registry import lookup
 from tests.bus.realm import Pen, TestRealm, scenario
 
@@ -95,8 +95,9 @@ async def test_an_incarnation_that_was_granted_to_a_session_is_no_leave_for_what
     trust.add_all([one.raw for one in identity.chain])
     raw = Pen(identity, far).write("user/f", {}, version=1).raw
     door = EventValidator(trust)
-    signed, _, _ = door.open(raw, session="operator/alice", now_ms=now_ms, granted=far)
+    signed = trust.open(raw)
     assert signed.event.incarnation == far
+    door.check(signed, session="operator/alice", now_ms=now_ms, granted=far)
     with pytest.raises(UnusableEventError) as told:
-        door.open(raw, session="operator/bob", now_ms=now_ms, granted=far)
+        door.check(signed, session="operator/bob", now_ms=now_ms, granted=far)
     assert told.value.code == "event.incarnation"

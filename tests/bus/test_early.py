@@ -10,7 +10,6 @@ from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S
 from dsmt.bus.client.client import MEASURE_S
 from dsmt.bus.rules.early import Early
 from dsmt.bus.wire import frames as f
-from dsmt.event.codec import decode
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.realm import ClockWord
@@ -145,9 +144,9 @@ async def test_who_is_attached_is_said_again_when_realm_time_was_set_ahead(r: Te
     clock = StepClock(-26 * 3600)
     broker, client, _ = await brought(r, clock)
     topic = f"broker/b1/session/{client.source}"
-    before_ms = decode(broker._store.winner(topic).raw)[0].event.time_ms
+    before_ms = broker._store.winner(topic).read().event.time_ms
     client.offer([session_word(r.identities[broker])])
-    await until(lambda: decode(broker._store.winner(topic).raw)[0].event.time_ms > before_ms + 25 * 3_600_000)
+    await until(lambda: broker._store.winner(topic).read().event.time_ms > before_ms + 25 * 3_600_000)
 
 
 @scenario
@@ -161,7 +160,7 @@ async def test_who_is_attached_hears_of_a_step_at_once_and_what_it_says_lives_as
     await until(lambda: broker.now_ms() > time.time() * 1000 - 60_000)
     await until(lambda: all(abs(one.now_ms() - broker.now_ms()) < 1000 for one in (client, *others)), MEASURE_S / 6)
     said = await others[0].emit(Draft("user/short", {}, version=1, ttl_ms=90_000)).acknowledged()
-    expires_ms = decode(broker._store.winner("user/short").raw)[0].event.expires_ms
+    expires_ms = broker._store.winner("user/short").read().event.expires_ms
     assert said is not None
     assert abs(expires_ms - broker.now_ms() - 90_000) < 10_000
 

@@ -10,8 +10,8 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.wire import frames as f
-from dsmt.event.codec import canonical
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.payload import canonical
 from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.system.files import DiskFiles
 from tests.bus.realm import Pen, TestRealm, reading, scenario, until

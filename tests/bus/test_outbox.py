@@ -101,7 +101,7 @@ def _all_due(box):
 
 def test_no_more_than_the_window_is_in_flight():
     box = Outbox()
-    for n in range(1, 3001):
+    for n in range(1, 3 * WINDOW_EVENTS):
         box.add(event(n, "user/t", n, 100), fact=False, evidence=False)
     first = box.due()
     assert [s.event.sequence for s in first] == list(range(1, WINDOW_EVENTS + 1))

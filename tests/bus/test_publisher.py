@@ -10,7 +10,7 @@ from dsmt.bus.client.publisher import Publisher
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import RefusedError
-from dsmt.event.codec import decode
+from dsmt.event.codec import decode_part
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.network import Message
 from tests.bus.realm import Pen, TestRealm, scenario
@@ -32,7 +32,8 @@ class Uplink:
         return [part for frame, parts in self.posted if isinstance(frame, f.Certificates) for part in parts]
 
     def events(self) -> list[SignedEvent]:
-        return [decode(part)[0] for frame, parts in self.posted if isinstance(frame, f.Publish) for part in parts]
+        published = [part for frame, parts in self.posted if isinstance(frame, f.Publish) for part in parts]
+        return [one for part in published for one in decode_part(part).events]
 
 
 def attached(publisher: Publisher) -> Uplink:

@@ -18,7 +18,6 @@ from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.codec import decode
 from dsmt.ports.network import Peer
 from dsmt.trust.certificate import MAX_BYTES, issue
 from dsmt.trust.identity import Identity, delegate
@@ -116,7 +115,7 @@ def verified(k: Kept, *, each: int = 1) -> list[str]:
         after = rows[-1].row
         rows = [row for row in rows if row.row % each == 0]
         fan_out.introduce(reader, rows)
-        found += [stranger.open(row.raw)[0].event.source for row in rows]
+        found += [stranger.open(row.raw).event.source for row in rows]
     return found
 
 
@@ -199,7 +198,7 @@ def test_a_node_pays_for_the_facts_and_may_end_the_keys_that_are_on_the_shelf(k)
     k.said(agent)
     k.rounds()
     k.ingest.expire()
-    signed = decode(k.store.rows(0, 1)[0].raw)[0]
+    signed = k.store.rows(0, 1)[0].read()
     assert k.ingest._accounts.payer(signed).subject == "node/n1"
     k.session.name = "node/n1"
     word = Pen(k.node).write(topic_of(agent.key.key_id, "node/n1"), {"by": "node/n1"})

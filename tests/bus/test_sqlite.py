@@ -16,6 +16,7 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.tables import BUDGETS
 from dsmt.bus.adapters.trimming import RECORDS
 from dsmt.errors import FailedError
+from dsmt.event.burst import Burst, Member, parts_of
 from dsmt.event.envelope import Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.service import SpecFact
@@ -53,6 +54,14 @@ def append(
     )
     signed = SignedEvent(event, os.urandom(size), os.urandom(32), b"k" * 16)
     return Append(signed, arrived, budget, fact=winner, winner=winner, expires_ms=None)
+
+
+def burst(first, count=3, **changes):
+    """Events that were signed together."""
+    ones = [append(first + n, **changes).signed for n in range(count)]
+    together = Burst(b"protected", os.urandom(64), b"".join(one.leaf for one in ones))
+    members = [SignedEvent(one.event, Member(together, at, one.raw), one.leaf, one.key_id) for at, one in enumerate(ones)]
+    return [Append(one, 1000, changes.get("budget", "signal"), fact=False, winner=False, expires_ms=None) for one in members]
 
 
 @pytest.fixture
@@ -111,20 +120,36 @@ def test_a_store_of_another_version_is_refused_by_name(tmp_path):
     assert told.value.code == "store.version"
 
 
+FORM_BEFORE = (
+    "DROP TABLE bursts",
+    "ALTER TABLE events DROP COLUMN burst",
+    "ALTER TABLE events DROP COLUMN place",
+    "ALTER TABLE events RENAME COLUMN body TO raw",
+    """CREATE TRIGGER account_in AFTER INSERT ON events BEGIN
+    INSERT INTO accounts VALUES (new.payer, new.class, 1, new.size, new.winner, new.winner * new.size)
+    ON CONFLICT DO UPDATE SET events = events + 1; END""",
+    """CREATE TRIGGER signer_in AFTER INSERT ON events BEGIN
+    INSERT INTO signers VALUES (new.key_id, new.source, 1) ON CONFLICT DO UPDATE SET events = events + 1; END""",
+)
+"""What makes a store of version 6 one of version 5, in which each event stood alone and was counted by triggers."""
+
+
 def test_a_store_of_the_form_before_is_taken_over_and_knows_whose_events_it_has(tmp_path):
     path = str(tmp_path / "old.db")
     store = SqliteStore(path, identity="a" * 16)
     store.append([append(1), append(2), append(1, source="operator/b")])
     store.certificates.put(b"k" * 16, b"raw")
-    for name in ("signer_in", "signer_out", "signer_gone", "shelf_in", "shelf_out"):
-        store._db.do(f"DROP TRIGGER {name}")
-    store._db.do("DROP TABLE shelf")
-    store._db.do("DROP TABLE signers")
-    store._db.do("PRAGMA user_version=4")
+    before = [row.raw for row in store.rows(0, 10)]
+    for one in (*FORM_BEFORE, "PRAGMA user_version=5"):
+        store._db.do(one)
     store.close()
     store = SqliteStore(path, identity="b" * 16)
     assert (store.identity, store.head, list(store.certificates.all())) == ("a" * 16, 3, [(b"k" * 16, b"raw")])
     assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "abc"] == [True, True, False]
+    together = burst(4)
+    store.append(together)
+    assert [row.raw for row in store.rows(0, 10)] == [*before, *(one.signed.raw for one in together)]
+    assert store.counts()["events"] == 6
     store._db.do("DELETE FROM events WHERE source = 'operator/a'")
     assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "ab"] == [False, True]
     store.close()
@@ -508,3 +533,44 @@ def test_a_synced_store_keeps_its_id_whatever_happens_to_its_machine(tmp_path):
     again = reopened(tmp_path, "boot-2", synced=True)
     assert again.identity == "a" * 16
     again.close()
+
+
+# Bursts ---------------------------------------------------------------------------------------------------------------
+
+
+def bursts_in(store):
+    return store._db.one("SELECT count(*) FROM bursts")[0]
+
+
+def test_what_was_signed_together_is_kept_once_and_each_of_it_comes_back_alone_or_as_it_came(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
+    first, second = burst(1), burst(4)
+    store.append([append(9), *first, *second, burst(10)[1]])
+    store.close()
+    store = SqliteStore(str(tmp_path / "s.db"), identity="b" * 16)
+    assert [row.raw for row in store.rows(1, 6)] == [one.signed.raw for one in (*first, *second)]
+    parts = [parts_of(one.signed.sealed for one in some) for some in (first, second)]
+    assert parts_of(row.sealed for row in store.rows(1, 6)) == [part for (part,) in parts]
+    assert bursts_in(store) == 2, "one that stands apart is kept alone"
+    store.close()
+
+
+def test_a_burst_goes_with_the_last_of_its_rows(store):
+    store.append([*burst(1), *burst(4, budget="log")])
+    assert store.trim(1000 + 2 * 3600 * 1000) is False
+    assert [row.row for row in store.rows(0, 10)] == [4, 5, 6]
+    assert bursts_in(store) == 1
+    store.trim(1000 + 8 * 24 * 3600 * 1000)
+    assert bursts_in(store) == 0
+
+
+def test_a_store_that_lacks_what_proves_a_row_says_so(tmp_path):
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
+    store.append(burst(1))
+    store._db.do("DELETE FROM bursts")
+    store.close()
+    store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
+    with pytest.raises(FailedError, match="lacks what proves row 1") as told:
+        store.rows(0, 10)
+    assert told.value.code == "store.damaged"
+    store.close()

@@ -14,7 +14,6 @@ from dsmt.controllers.ranking import rank
 from dsmt.controllers.replay import replay
 from dsmt.controllers.runner import RANK_S, ControllerRunner
 from dsmt.errors import DsmtError, FailedError, InputError
-from dsmt.event.codec import decode
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.controller import ControllerState, Decision
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl
@@ -41,7 +40,7 @@ class Rows:
     def __init__(self, broker: SimBroker) -> None:
         found, after = [], 0
         while batch := broker.store.rows(after, 1000):
-            found += [(row.row, decode(row.raw)[0]) for row in batch]
+            found += [(row.row, row.read()) for row in batch]
             after = batch[-1].row
         self.all: list[tuple[int, SignedEvent]] = found
 
@@ -378,7 +377,7 @@ def _desired(fleet: Fleet) -> tuple[str, str] | None:
 def kept(fleet: Fleet, topics: Iterable[str]) -> dict[str, EventId]:
     """Which facts win on topics in the broker's store."""
     rows = {topic: fleet.broker.store.winner(topic) for topic in topics}
-    return {topic: decode(row.raw)[0].id for topic, row in rows.items() if row is not None}
+    return {topic: row.read().id for topic, row in rows.items() if row is not None}
 
 
 def starts(fleet: Fleet) -> int:

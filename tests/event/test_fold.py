@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsmt.event.codec import payload
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.fold import Change, Fold
+from dsmt.event.payload import payload
 
 THING = "service/web"
 TOPICS = ["service/web/spec", "service/web/slot/app/0", "nodeset/good", f"tombstone/{THING}"]

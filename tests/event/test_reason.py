@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from dsmt.errors import InputError
-from dsmt.event.codec import _is_plain
+from dsmt.event.payload import _is_plain
 from dsmt.event.reason import REASONS, Who, reason
 from dsmt.event.records import to_data
 

@@ -5,13 +5,13 @@ import msgspec
 import pytest
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import _is_plain, canonical
 from dsmt.event.kinds.controller import Decision
 from dsmt.event.kinds.instance import Command, Endpoint, LastExit, LogLines, Progress, Status
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes, NodeControl, NodeVerdict, Probe
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Previous, Slot, SlotControl
 from dsmt.event.kinds.source import Heartbeat, Started
+from dsmt.event.payload import _is_plain, canonical
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import TOPICS

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client.client import BusClient
-from dsmt.event.codec import decode
+from dsmt.event.codec import decode, decode_part
 from dsmt.operations.offline.history import export
 from dsmt.operations.offline.items import items
 from dsmt.operations.offline.proving import verify
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     realm: Realm
 
     def trust(self) -> TrustStore:
-        return TrustStore(self.realm, verify=_verify, decode=decoded)
+        return TrustStore(self.realm, verify=_verify, decode=_parts)
 
     @property
     def rows(self) -> list[int]:
@@ -40,7 +40,7 @@ class Run(NamedTuple):
         return [place for place, item in enumerate(self.items) if item[1:3] == b"aR"]
 
 
-_verify, decoded = lru_cache(maxsize=4096)(verify_ed25519), lru_cache(maxsize=4096)(decode)
+_verify, _parts, decoded = (lru_cache(maxsize=4096)(one) for one in (verify_ed25519, decode_part, decode))
 
 
 async def said(made: TestRealm, clients: list[BusClient], count: int) -> None:

@@ -68,7 +68,7 @@ def parts(run: Run, letter: str) -> list[list[Any]]:
 
 
 def rows(run: Run) -> list[Row]:
-    return [Row(at, decoded(raw)[0]) for _, at, raw in parts(run, "R")]
+    return [Row(at, decoded(raw)) for _, at, raw in parts(run, "R")]
 
 
 def of(run: Run, topic: str) -> list[SignedEvent]:
@@ -188,7 +188,7 @@ def test_a_trim_record_that_is_replaced_hides_nothing(scene: Scene) -> None:
     assert judged(run, run.items).ok
     at = next(one for one in run.rows if b"dsmt.trimmed" in run.items[one])
     row, arrived_ms, raw = cbor2.loads(run.items[at])[1:]
-    signed, _ = decoded(raw)
+    signed = decoded(raw)
     by_hash = packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
     by_node = packed("R", row, arrived_ms, Pen(node).write("node/n1/keeper", signed.event.data, type="dsmt.trimmed").raw)
     certificates, body = certified(run, node), next(at for at, one in enumerate(run.items) if one[1:3] in (b"aR", b"aN"))
@@ -323,5 +323,5 @@ def test_what_a_broker_would_not_take_a_reader_of_a_file_does_not_believe(
     trust.add_all([one.raw for one in mallory.chain])
     found = verify(raw, trust)
     assert (found.ok, found.events, codes(found)) == (False, 0, {code})
-    forged = rebuilt(run, [*rows(run), Row(1, decoded(raw)[0])], scene.keys["broker/b1"], "broker/b1/stats")
+    forged = rebuilt(run, [*rows(run), Row(1, decoded(raw))], scene.keys["broker/b1"], "broker/b1/stats")
     assert code in not_whole(run, [forged[0], *certified(run, mallory, *scene.keys.values()), *forged[-len(run.rows) - 2 :]])

@@ -131,7 +131,7 @@ def test_the_trust_store_opens_a_writer_s_event_and_refuses_every_other_one_s(re
     for name, identity in everybody.items():
         raw = realm.says(name, row.topic, key=identity.key)
         if name in row.writers:
-            assert store.open(raw)[0].event.topic == row.topic
+            assert store.open(raw).event.topic == row.topic
         else:
             with pytest.raises(UnusableEventError) as caught:
                 store.open(raw)
@@ -169,7 +169,7 @@ def test_whom_a_row_names_may_write_its_topics_and_nobody_else(realm, everybody,
         assert (may(publish_patterns(name), topic) and may_write(name, topic)) == writes, name
         raw = realm.says(name, topic, key=identity.key)
         if writes:
-            assert store.open(raw)[0].event.topic == topic
+            assert store.open(raw).event.topic == topic
         else:
             with pytest.raises(UnusableEventError) as caught:
                 store.open(raw)

@@ -5,7 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.codec import canonical, open_envelope, seal
+from dsmt.event.codec import open_envelope, seal
+from dsmt.event.payload import canonical
 from dsmt.event.topic import matches
 from dsmt.trust.certificate import MAX_BYTES, issue
 from dsmt.trust.grants import DEFAULT_QUOTA, NAME_LEVELS, is_name, may_name, publish_patterns, read_patterns, widens
@@ -179,7 +180,7 @@ def test_a_store_says_how_it_would_judge_without_a_key_and_stays_as_it_is(realm,
 
 def test_an_event_that_was_opened_is_disowned_once_its_key_has_ended(realm, key_id):
     store = realm.store()
-    signed, _ = store.open(realm.says(AGENT, STATUS))
+    signed = store.open(realm.says(AGENT, STATUS))
     assert not store.disowns(signed)
     realm.revoke(store, AGENT, by=NODE)
     assert store.disowns(signed)

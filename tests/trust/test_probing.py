@@ -3,7 +3,9 @@
 import cbor2
 import pytest
 
-from dsmt.event.codec import assemble, canonical, protected_header, seal, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import protected_header, seal, sig_structure
+from dsmt.event.payload import canonical
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.probing import NONCE_BYTES, REQUEST_BYTES, Answered, answer, answered, request
 

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.codec import assemble, canonical, protected_header, seal, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import protected_header, seal, sig_structure
 from dsmt.event.hlc import hlc
+from dsmt.event.payload import canonical
 from dsmt.trust.certificate import Certificate, issue, read
 from dsmt.trust.identity import dump, load
 from dsmt.trust.keys import SecretKey, link_key, verify
@@ -38,9 +40,9 @@ def certificate(realm, name, **changes):
 
 
 def test_an_event_within_its_certificate_is_opened(realm):
-    signed, envelope = realm.store().open(realm.says(AGENT, STATUS))
+    signed = realm.store().open(realm.says(AGENT, STATUS))
     assert (signed.event.source, signed.event.topic) == (AGENT, STATUS)
-    assert envelope.key_id == realm.identities[AGENT].key.key_id
+    assert signed.key_id == realm.identities[AGENT].key.key_id
 
 
 # Events ---------------------------------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ def test_the_signature_of_a_burst_is_checked_once_while_it_is_remembered_and_tha
     alone = realm.says(name, topic)
     assert opened(store, alone, alone) == 2
     assert opened(store, *bursts[0], *bursts[0]) == 1
-    monkeypatch.setattr("dsmt.trust.store._ROOTS_REMEMBERED", 2)
+    monkeypatch.setattr("dsmt.trust.proven._REMEMBERED", 2)
     assert opened(store, bursts[1][0], bursts[0][0]) == 1, "two are remembered"
     assert opened(store, bursts[2][0], bursts[2][1], bursts[1][0]) == 1
     assert opened(store, bursts[0][0]) == 1, "the first of three is forgotten"

@@ -27,9 +27,9 @@ import msgspec
 
 from dsmt.agents.rules.supervision import History
 from dsmt.errors import InputError
-from dsmt.event.codec import canonical
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
+from dsmt.event.payload import canonical
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import Handle
 

@@ -11,8 +11,9 @@ import cbor2
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import canonical, decode
+from dsmt.event.codec import decode
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.payload import canonical
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
 
@@ -36,7 +37,7 @@ def kept(files: Files, path: str, bus: Bus) -> SignedEvent | None:
         return None
     try:
         told = msgspec.convert(cbor2.loads(raw), _Kept, builtin_types=(bytes,))
-        signed = decode(told.event)[0]
+        signed = decode(told.event)
     except (UnusableEventError, msgspec.ValidationError, cbor2.CBORDecodeError, ValueError):
         return None
     bus.introduce(told.certificates)

@@ -7,6 +7,7 @@ from typing import Final
 
 from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.named import Named
+from dsmt.event.burst import content_of
 from dsmt.ports.store import Blob
 
 BLOB_TABLES: Final = (
@@ -21,8 +22,8 @@ _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 class SqliteBlobs:
     """Fulfils `ports.store.Blobs`; what slots name comes from the events beside it."""
 
-    def __init__(self, db: Database) -> None:
-        self._db, self._named = db, Named(db.do)
+    def __init__(self, db: Database, named: Named) -> None:
+        self._db, self._named = db, named
 
     def put_chunk(self, digest: bytes, number: int, chunk: bytes, *, payer: str, now_ms: int) -> None:
         """Keep a chunk of a blob that is being put."""
@@ -79,9 +80,9 @@ class SqliteBlobs:
 
     def named(self) -> set[bytes]:
         """The digests that the live facts of services name, and the specs that slots name."""
-        found = self._db.do("SELECT raw FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
-        raws = [*(raw for (raw,) in found), *self._named.specs()]
-        return {bytes.fromhex(one.decode()) for raw in raws for one in _DIGEST.findall(raw)}
+        found = self._db.do("SELECT body FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
+        bodies = [*(body for (body,) in found), *(content_of(row.sealed) for row in self._named.specs())]
+        return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
 
 
 def _blob(found: tuple[bytes, int, int, str, int]) -> Blob:

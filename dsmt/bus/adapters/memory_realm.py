@@ -87,7 +87,8 @@ class MemoryRealm:
     def take(self, raw: bytes, session: str, *, granted: int = 0, again: bool = False) -> int:
         """Hold what a session says, or offers `again`; its row. Raises `UnusableEventError` that says why not."""
         now_ms = self.now_ms()
-        signed, match, fact = self._validator.open(raw, session=session, granted=granted, now_ms=now_ms)
+        signed = self.trust.open(raw)
+        match, fact = self._validator.check(signed, session=session, granted=granted, now_ms=now_ms)
         held, event = self._by_id.get(signed.id), signed.event
         if held is not None and held.signed.leaf != signed.leaf:
             raise UnusableEventError("event.equivocation", f"{event.source} signed two different events as {signed.id}")

@@ -8,60 +8,54 @@ Rule 2: it is asked of a spec when that is about to go, and costs a look at the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import decode
+from dsmt.event.burst import content_of
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
+from dsmt.ports.store import Row
 
 _SPEC: Final = re.compile(r"service/([^/]+)/spec")
 _ID: Final = re.compile(rb"operator/[a-z0-9._/-]+#[0-9]+-[0-9]+")
 """Who may write a spec."""
 
-Do = Callable[..., list[Any]]
+Find = Callable[[str, Sequence[Any]], list[Row]]
+"""Gives the rows of a store for which a condition on its columns holds."""
 
 
 class Named:
-    """What slots name. `do` runs a statement of the store."""
+    """What slots name."""
 
-    def __init__(self, do: Do) -> None:
-        self._do = do
+    def __init__(self, find: Find) -> None:
+        self._find = find
 
     def holds(self, topic: str, row: int) -> bool:
         """Whether the event of a row, on this topic, is a spec that a slot names."""
         spec = _SPEC.fullmatch(topic)
         if spec is None:
             return False
-        ((source, incarnation, sequence),) = self._do(
-            "SELECT source, incarnation, sequence FROM events WHERE row = ?", (row,)
-        )
-        wanted = str(EventId(source, incarnation, sequence))
+        try:
+            wanted = str(self._find("row = ?", (row,))[0].read().id)
+        except UnusableEventError:
+            return False  # damaged: nobody can go back to it
         slots = f"service/{spec[1]}/slot"
-        found = self._do(
-            "SELECT raw FROM events WHERE winner = 1 AND topic > ? AND topic < ? AND instr(raw, ?)",
-            (f"{slots}/", f"{slots}0", wanted.encode()),
-        )
-        return any(wanted in _names(bytes(raw)) for (raw,) in found)
+        condition = "winner = 1 AND topic > ? AND topic < ? AND instr(body, ?)"
+        return any(wanted in _names(one) for one in self._find(condition, (f"{slots}/", f"{slots}0", wanted.encode())))
 
-    def specs(self) -> list[bytes]:
+    def specs(self) -> list[Row]:
         """The specs that are no winners any more and that slots name."""
-        slots = self._do("SELECT raw FROM events WHERE winner = 1 AND topic >= 'service/' AND topic < 'service0'")
-        ids = {found for (raw,) in slots for found in _ID.findall(raw)}
-        kept = []
-        for source, incarnation, sequence in (EventId.parse(one.decode()) for one in sorted(ids)):
-            for row, topic, raw in self._do(
-                "SELECT row, topic, raw FROM events WHERE source = ? AND incarnation = ? AND sequence = ? AND winner = 0",
-                (source, incarnation, sequence),
-            ):
-                kept += [bytes(raw)] if self.holds(topic, row) else []
-        return kept
+        slots = self._find("winner = 1 AND topic >= 'service/' AND topic < 'service0'", ())
+        ids = sorted({found.decode() for one in slots for found in _ID.findall(content_of(one.sealed))})
+        condition = "source = ? AND incarnation = ? AND sequence = ? AND winner = 0"
+        specs = [row for name in ids for row in self._find(condition, EventId.parse(name))]
+        return [row for row in specs if self.holds(row.topic, row.row)]
 
 
-def _names(raw: bytes) -> tuple[str, ...]:
+def _names(row: Row) -> tuple[str, ...]:
     try:
-        return from_data(Slot, decode(raw)[0].event.data).names
+        return from_data(Slot, row.read().event.data).names
     except UnusableEventError:
         return ()

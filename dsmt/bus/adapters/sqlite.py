@@ -16,28 +16,35 @@ Rule 6: the tree over all rows (`event.rowtree`) is in memory; its edge is kept 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from dsmt.bus.adapters import trimming
 from dsmt.bus.adapters.blobs import BLOB_TABLES, SqliteBlobs
+from dsmt.bus.adapters.bursts import SqliteBursts, bursts_of
 from dsmt.bus.adapters.certificates import SqliteCertificates
 from dsmt.bus.adapters.database import Database
+from dsmt.bus.adapters.named import Named
 from dsmt.bus.adapters.tables import (
     ACCOUNTS,
     CLASSES,
-    COUNT_SIGNERS,
+    COUNT_IN,
+    COUNT_SIGNED,
     INSERT,
+    INSERT_BURST,
     ROW,
     SCHEMA,
     SIGNERS,
+    TAKE_OVER,
     row_of,
     values_of,
 )
 from dsmt.bus.adapters.trimmer import Trimmer
 from dsmt.bus.adapters.trimming import Trimmings
 from dsmt.errors import FailedError
+from dsmt.event.burst import Burst
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node, RowTree
 from dsmt.ports.store import Append, Lost, Meta, Row, Trim
@@ -49,8 +56,8 @@ takes 16 to 35 ms; what is written again costs once, so a tenth more is stored i
 PASS_MS: Final = 3600 * 1000
 """How often trimming begins at the first row again, for what has ceased to be a retained fact since it passed."""
 
-SCHEMA_VERSION: Final = 5
-"""The form of the tables; 1 had no number. The one before, which did not count signers, is taken over."""
+SCHEMA_VERSION: Final = 6
+"""The form of the tables; 1 had no number. The one before, in which each event stands alone, is taken over."""
 
 
 class SqliteStore:
@@ -74,11 +81,20 @@ class SqliteStore:
         self._unsynced = self._db.get("unsynced")
         self.identity = self._identified(identity)
         self.certificates = SqliteCertificates(self._db)
-        self.blobs = SqliteBlobs(self._db)
+        self._bursts, named = SqliteBursts(self._db), Named(self._rows)
+        self.blobs = SqliteBlobs(self._db, named)
         self._trimmings = Trimmings(self._db.do, tuple(CLASSES))
         self._tree = self._restored_tree()
         self.head = self._tree.rows
-        self._trimmer = Trimmer(self._db, self._trimmings, self._tree, self.row_at, limit_bytes=limit_bytes)
+        self._trimmer = Trimmer(
+            self._db,
+            self._trimmings,
+            self._tree,
+            self.row_at,
+            bursts=self._bursts,
+            named=named,
+            limit_bytes=limit_bytes,
+        )
 
     @property
     def head_hash(self) -> bytes:
@@ -144,8 +160,13 @@ class SqliteStore:
 
     def _take_over(self) -> None:
         """Bring the content of a store of the form before this one into this form; the number says that it is done."""
-        if self._db.one("PRAGMA user_version")[0] != SCHEMA_VERSION:
-            self._db.do(COUNT_SIGNERS)
+        version = self._db.one("PRAGMA user_version")[0]
+        if version == SCHEMA_VERSION - 1:
+            with self._db.transaction():
+                for statement in TAKE_OVER:
+                    self._db.do(statement)
+                self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
+        elif version != SCHEMA_VERSION:
             self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     # --- events --------------------------------------------------------------------------------------------------
@@ -156,21 +177,23 @@ class SqliteStore:
             self._not_synced()
         numbers = list(range(self.head + 1, self.head + 1 + len(batch)))
         winning = {one.signed.event.topic: number for number, one in zip(numbers, batch, strict=True) if one.winner}
-        values = [values_of(number, one, winning) for number, one in zip(numbers, batch, strict=True)]
-        with self._db.transaction(begin=len(values) > 1 or bool(winning)) as db:
+        bursts = [*bursts_of(self.head + 1, batch)]
+        shared = {row: first for first, last, _ in bursts for row in range(first, last + 1)}
+        values = [values_of(number, one, winning, shared.get(number)) for number, one in zip(numbers, batch, strict=True)]
+        with self._db.transaction() as db:
             if winning:
                 db.executemany(
                     "UPDATE events SET winner = 0, ended = ? WHERE topic = ? AND winner = 1",
                     [(number, topic) for topic, number in winning.items()],
                 )
-            if len(values) == 1:
-                db.execute(INSERT, values[0])
-            else:
-                db.executemany(INSERT, values)
+            db.executemany(INSERT_BURST, [(first, last, *_shared(burst)) for first, last, burst in bursts])
+            db.executemany(INSERT, values)
+            _count(db, values)
             for one in batch:
                 if one.winner and one.signed.event.ends:
                     self._hide(db, one.signed.event.ends, one.signed.event.epoch or 0)
         self.head += len(batch)
+        self._bursts.stored(bursts)
         for one in batch:
             self._tree.add(one.arrived_ms, one.signed.leaf)
         return numbers
@@ -192,28 +215,28 @@ class SqliteStore:
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
-        found = self._db.one(f"{ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
-        return None if found is None else row_of(found)
+        found = self._rows("source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
+        return found[0] if found else None
 
     def chain(self, source: str, incarnation: int, topic: str, *, after: int, before: int, limit: int) -> list[Row]:
         """What a source said on a topic between two of its sequence numbers, in order."""
-        found = self._db.do(
-            f"{ROW} WHERE source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ?"
-            " ORDER BY sequence LIMIT ?",
+        return self._rows(
+            "source = ? AND incarnation = ? AND sequence > ? AND sequence < ? AND topic = ? ORDER BY sequence LIMIT ?",
             (source, incarnation, after, before, topic, limit),
         )
-        return [row_of(one) for one in found]
 
     def winner(self, topic: str) -> Row | None:
         """The retained fact of a topic, dead or alive."""
-        found = self._db.one(f"{ROW} WHERE topic = ? AND winner = 1", (topic,))
-        return None if found is None else row_of(found)
+        found = self._rows("topic = ? AND winner = 1", (topic,))
+        return found[0] if found else None
 
     def rows(self, after: int, limit: int, *, winners_only: bool = False, signals: bool = False) -> list[Row]:
         """Up to `limit` rows after a row number, in order."""
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
-        found = self._db.do(f"{ROW} WHERE row > ? {only} ORDER BY row LIMIT ?", (after, limit))
-        return [row_of(one) for one in found]
+        return self._rows(f"row > ? {only} ORDER BY row LIMIT ?", (after, limit))
+
+    def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
+        return [row_of(one, self._bursts.get) for one in self._db.do(f"{ROW} WHERE {where}", values)]
 
     def row_at(self, arrived_ms: int) -> int:
         """The last row that arrived before a time."""
@@ -297,3 +320,23 @@ class SqliteStore:
             with suppress(FailedError):  # on a full disk it is left as after a kill
                 self._all_synced()
         self._db.connection.close()
+
+
+def _shared(burst: Burst) -> tuple[bytes, bytes, bytes]:
+    return burst.protected, burst.signature, burst.leaves
+
+
+def _count(db: sqlite3.Connection, values: Sequence[tuple[Any, ...]]) -> None:
+    """Count what was inserted: by payer and class, and by signer."""
+    accounts: dict[tuple[str, int], list[int]] = {}
+    signers: Counter[tuple[bytes, str]] = Counter()
+    for one in values:
+        size, winner = one[8], int(one[11])
+        account = accounts.setdefault((one[17], one[7]), [0, 0, 0, 0])
+        account[0] += 1
+        account[1] += size
+        account[2] += winner
+        account[3] += winner * size
+        signers[one[13], one[1]] += 1
+    db.executemany(COUNT_IN, [(*whose, *account) for whose, account in accounts.items()])
+    db.executemany(COUNT_SIGNED, [(*whose, count) for whose, count in signers.items()])

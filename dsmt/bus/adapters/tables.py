@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from dsmt.event.burst import Burst, Member, raw_of, size_of
 from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
@@ -23,12 +25,16 @@ CREATE TABLE IF NOT EXISTS events (
     row INTEGER PRIMARY KEY, source TEXT NOT NULL, incarnation INTEGER NOT NULL, sequence INTEGER NOT NULL,
     topic TEXT NOT NULL, epoch INTEGER, arrived INTEGER NOT NULL, class INTEGER NOT NULL, size INTEGER NOT NULL,
     addressed TEXT NOT NULL, fact INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
-    key_id BLOB NOT NULL, leaf BLOB NOT NULL, raw BLOB NOT NULL, ended INTEGER, payer TEXT NOT NULL);
+    key_id BLOB NOT NULL, leaf BLOB NOT NULL, body BLOB NOT NULL, ended INTEGER, payer TEXT NOT NULL,
+    burst INTEGER, place INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequence);
 CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS bursts (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL, signature BLOB NOT NULL,
+    leaves BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS certificates (raw BLOB PRIMARY KEY, key_id BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS shelf (
     number INTEGER PRIMARY KEY, key_id BLOB NOT NULL, name TEXT NOT NULL, issuer BLOB NOT NULL, size INTEGER NOT NULL,
@@ -43,10 +49,6 @@ CREATE TABLE IF NOT EXISTS accounts (
     live_bytes INTEGER NOT NULL, PRIMARY KEY (payer, class)) WITHOUT ROWID;
 """
 ACCOUNTS: Final = (
-    """CREATE TRIGGER IF NOT EXISTS account_in AFTER INSERT ON events BEGIN
-    INSERT INTO accounts VALUES (new.payer, new.class, 1, new.size, new.winner, new.winner * new.size)
-    ON CONFLICT DO UPDATE SET events = events + 1, bytes = bytes + excluded.bytes,
-    live_facts = live_facts + excluded.live_facts, live_bytes = live_bytes + excluded.live_bytes; END""",
     """CREATE TRIGGER IF NOT EXISTS account_live AFTER UPDATE OF winner ON events BEGIN
     UPDATE accounts SET live_facts = live_facts + new.winner - old.winner,
     live_bytes = live_bytes + (new.winner - old.winner) * new.size WHERE payer = new.payer AND class = new.class; END""",
@@ -54,10 +56,13 @@ ACCOUNTS: Final = (
     UPDATE accounts SET events = events - 1, bytes = bytes - old.size, live_facts = live_facts - old.winner,
     live_bytes = live_bytes - old.winner * old.size WHERE payer = old.payer AND class = old.class; END""",
 )
-"""What each payer has of each class, exact at any time, whoever writes the rows."""
+"""What each payer has of each class, exact at any time; what comes in is counted once for a batch, by `COUNT_IN`."""
+COUNT_IN: Final = """
+INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET events = events + excluded.events, bytes = bytes + excluded.bytes,
+live_facts = live_facts + excluded.live_facts, live_bytes = live_bytes + excluded.live_bytes"""
+COUNT_SIGNED: Final = "INSERT INTO signers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events"
 SIGNERS: Final = (
-    """CREATE TRIGGER IF NOT EXISTS signer_in AFTER INSERT ON events BEGIN
-    INSERT INTO signers VALUES (new.key_id, new.source, 1) ON CONFLICT DO UPDATE SET events = events + 1; END""",
     """CREATE TRIGGER IF NOT EXISTS signer_out AFTER DELETE ON events BEGIN
     UPDATE signers SET events = events - 1 WHERE key_id = old.key_id AND source = old.source;
     DELETE FROM signers WHERE key_id = old.key_id AND source = old.source AND events <= 0; END""",
@@ -70,15 +75,30 @@ SIGNERS: Final = (
     UPDATE accounts SET bytes = bytes - old.size WHERE payer = old.payer AND class = 3; END""",
 )
 """How many events are stored of each key under each name; with the last of them go its certificates on the shelf."""
-COUNT_SIGNERS: Final = "INSERT OR REPLACE INTO signers SELECT key_id, source, count(*) FROM events GROUP BY key_id, source"
-"""For a store of the form before this one, which did not count them."""
-ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, raw FROM events"
-INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+TAKE_OVER: Final = (
+    "DROP TRIGGER IF EXISTS account_in",
+    "DROP TRIGGER IF EXISTS signer_in",
+    "ALTER TABLE events RENAME COLUMN raw TO body",
+    "ALTER TABLE events ADD COLUMN burst INTEGER",
+    "ALTER TABLE events ADD COLUMN place INTEGER",
+)
+"""For a store of the form before this one, in which each event stands alone: `body` is its COSE_Sign1 then, `burst` null."""
+ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, body, burst, place FROM events"
+INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_BURST: Final = "INSERT INTO bursts VALUES (?,?,?,?,?)"
+BURST: Final = "SELECT protected, signature, leaves FROM bursts WHERE first = ?"
+DROP_BURSTS: Final = """
+DELETE FROM bursts WHERE first BETWEEN ? AND ?
+AND NOT EXISTS (SELECT 1 FROM events WHERE row BETWEEN bursts.first AND bursts.last)"""
 
 
-def values_of(number: int, one: Append, winning: dict[str, int]) -> tuple[Any, ...]:
-    """What is inserted for an event; `winning` is the row of each topic that wins in its batch."""
-    signed, event = one.signed, one.signed.event
+def values_of(number: int, one: Append, winning: Mapping[str, int], burst: int | None) -> tuple[Any, ...]:
+    """What is inserted for an event. `winning` is the row of each topic that wins in its batch.
+
+    `burst` is the first row of those with which it shares its burst; None: it is kept alone.
+    """
+    signed, event, sealed = one.signed, one.signed.event, one.signed.sealed
+    member = sealed if burst is not None and isinstance(sealed, Member) else None
     return (
         number,
         event.source,
@@ -88,27 +108,34 @@ def values_of(number: int, one: Append, winning: dict[str, int]) -> tuple[Any, .
         event.epoch,
         one.arrived_ms,
         CLASSES[one.budget],
-        len(signed.raw) + ROW_BYTES,
+        size_of(sealed) + ROW_BYTES,
         "\n".join(event.to),
         one.fact,
         one.winner and winning[event.topic] == number,
         one.expires_ms,
         signed.key_id,
         signed.leaf,
-        signed.raw,
+        raw_of(sealed) if member is None else member.body,
         _ended(number, one, winning),
         one.payer,
+        burst,
+        None if member is None else member.index,
     )
 
 
-def _ended(number: int, one: Append, winning: dict[str, int]) -> int | None:
+def _ended(number: int, one: Append, winning: Mapping[str, int]) -> int | None:
     """The row behind which it is no retained fact any more: its own if it never was one, None while it is."""
     winner = winning[one.signed.event.topic] if one.winner else number
     return None if one.winner and winner == number else winner
 
 
-def row_of(found: tuple[int, int, str, str, int, bytes, bytes]) -> Row:
-    """What was selected, as a row."""
-    row, arrived, topic, addressed, fact, key_id, raw = found
+Found = tuple[int, int, str, str, int, bytes, bytes, int | None, int]
+"""What `ROW` selects."""
+
+
+def row_of(found: Found, burst_of: Callable[[int], Burst]) -> Row:
+    """What was selected, as a row; `burst_of` gives a burst by its first row."""
+    row, arrived, topic, addressed, fact, key_id, body, burst, place = found
     to = tuple(addressed.split("\n")) if addressed else ()
-    return Row(row, arrived, topic, to, bool(fact), key_id, raw)
+    sealed = body if burst is None else Member(burst_of(burst), place, body)
+    return Row(row, arrived, topic, to, bool(fact), key_id, sealed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from dsmt.bus.adapters.bursts import SqliteBursts
 from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.named import Named
 from dsmt.bus.adapters.tables import BUDGETS, CLASSES
@@ -32,11 +33,13 @@ class Trimmer:
         tree: RowTree,
         row_at: Callable[[int], int],
         *,
+        bursts: SqliteBursts,
+        named: Named,
         limit_bytes: int,
     ) -> None:
         self._db, self._trimmings, self._tree, self._row_at = db, trimmings, tree, row_at
         self._limit_bytes = limit_bytes
-        self._named = Named(db.do)
+        self._bursts, self._named = bursts, named
         trimmed, horizons = db.get("trimmed"), db.get("horizons")
         self.trimmed = 0 if trimmed is None else int(trimmed)
         """The greatest row number that was trimmed."""
@@ -103,8 +106,8 @@ class Trimmer:
     def _delete(self, number: int, taken: Sequence[Candidate]) -> None:
         last = max(self.trimmed, *(one.row for one in taken))
         with self._db.transaction():
-            for one in taken:
-                self._db.do("DELETE FROM events WHERE row = ?", (one.row,))
+            self._db.connection.executemany("DELETE FROM events WHERE row = ?", [(one.row,) for one in taken])
+            self._bursts.trimmed(min(one.row for one in taken), max(one.row for one in taken))
             self._trimmings.went(number, taken)
             self._db.put("trimmed", str(last).encode())
             self._db.put("horizons", " ".join(map(str, self._horizons.values())).encode())

@@ -48,7 +48,7 @@ class Accounts:
         limit = self._facts.limit_bytes
         payer = self.payer(signed)
         mine = held is not None and self.payer(held).subject == payer.subject
-        adds, size = (0, len(signed.raw) - len(held.raw)) if held and mine else (1, len(signed.raw) + ROW_BYTES)
+        adds, size = (0, signed.size - held.size) if held and mine else (1, signed.size + ROW_BYTES)
         own, every = self._live_of(payer.subject), self._live_of(None)
         why = over_live(payer, own, every, size=size, adds=adds, limit=limit) or self._over_own(signed, payer, adds)
         if why:

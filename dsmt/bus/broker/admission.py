@@ -154,7 +154,7 @@ class Admission:
             if revoked_by(row.topic) is None:
                 continue
             try:
-                self._trust.revoke(self._trust.open(row.raw)[0])
+                self._trust.revoke(self._trust.open(row.raw))
             except UnusableEventError as error:
                 self._log.warning("revocation not obeyed", topic=row.topic, code=error.code, reason=error.message)
                 continue

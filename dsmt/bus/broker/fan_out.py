@@ -30,7 +30,7 @@ from dsmt.bus.wire.frames import (
     Told,
 )
 from dsmt.errors import RefusedError
-from dsmt.event.codec import decode
+from dsmt.event.burst import parts_of
 from dsmt.event.registry import lookup
 from dsmt.event.rowtree import Node
 from dsmt.event.topic import covers, matches
@@ -72,6 +72,7 @@ class FanOut:
         self._router: Router[Session] = Router()
         self._served = 0
         self._frame = Deliver(id=0, rows=(), live=False)
+        self._made: tuple[tuple[int, ...], tuple[bytes, ...]] = ((), ())
 
     # --- what readers ask ----------------------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class FanOut:
         for row in self._store.chain(
             asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
         ):
-            size += len(row.raw)
+            size += row.size
             if found and size > MESSAGE_BYTES:
                 break
             found.append(row)
@@ -178,7 +179,7 @@ class FanOut:
             match one:
                 case Row():
                     rows.append(one)
-                    size += len(one.raw)
+                    size += one.size
                 case Node():
                     nodes.append((one.first, one.level, one.hash))
                 case Lost():
@@ -294,26 +295,24 @@ class FanOut:
         size = 0
         for row in rows:
             if parcel and (size >= MESSAGE_BYTES or (row.row > subscription.began) != (parcel[0].row > subscription.began)):
-                if not self._parcel(subscription, parcel, size):
+                if not self._parcel(subscription, parcel):
                     return False
                 parcel, size = [], 0
             parcel.append(row)
-            size += len(row.raw)
-        return not parcel or self._parcel(subscription, parcel, size)
+            size += row.size
+        return not parcel or self._parcel(subscription, parcel)
 
-    def _parcel(self, subscription: Sub, parcel: Sequence[Row], size: int) -> bool:
+    def _parcel(self, subscription: Sub, parcel: Sequence[Row]) -> bool:
         numbers = tuple([row.row for row in parcel])
-        if subscription.credit <= 0 or not self._introduce(subscription.owner, parcel):
-            sent = False
-        else:
+        if subscription.credit > 0 and self._introduce(subscription.owner, parcel):
             frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
-            sent = self._send(subscription.owner, frame, tuple([row.raw for row in parcel]))
-        if sent:
-            subscription.credit -= size
-            subscription.after = numbers[-1]
-        else:
-            subscription.after = numbers[0] - 1
-        return sent
+            parts = self._parts(numbers, parcel)
+            if self._send(subscription.owner, frame, parts):
+                subscription.credit -= sum(map(len, parts))
+                subscription.after = numbers[-1]
+                return True
+        subscription.after = numbers[0] - 1
+        return False
 
     def _deliver(self, number: int, rows: tuple[int, ...], *, live: bool) -> Deliver:
         """The frame; the very last one when it is equal, so that it is encoded once for many readers."""
@@ -321,6 +320,12 @@ class FanOut:
         if last.id != number or last.rows != rows or last.live != live:
             self._frame = Deliver(id=number, rows=rows, live=live)
         return self._frame
+
+    def _parts(self, rows: tuple[int, ...], parcel: Sequence[Row]) -> tuple[bytes, ...]:
+        """The parcel's parts; the very last ones when they are the same, so that they are made once for many readers."""
+        if self._made[0] != rows:
+            self._made = (rows, tuple(parts_of(row.sealed for row in parcel)))
+        return self._made[1]
 
     def _introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
         strangers = {signer for row in parcel if (signer := self._signer(row)) not in session.known}
@@ -335,7 +340,7 @@ class FanOut:
     def _signer(self, row: Row) -> Signer:
         """Who signed a row; its event is read only where its key has several names."""
         name = self._trust.sole_name(row.key_id)
-        return row.key_id, decode(row.raw)[0].event.source if name is None else name
+        return row.key_id, row.read().event.source if name is None else name
 
     def introduce(self, session: Session, rows: Sequence[Row]) -> None:
         """Send a session the certificates of those who signed these rows, if it has not had them."""

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from dsmt.bus.broker.accounts import Accounts
+from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import Hole, Marks
 from dsmt.bus.rules.validator import NOWHERE, Admitted, EventValidator, Standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.chain import SourceChain
-from dsmt.event.codec import decode, prepare, protected_header, sign_burst
+from dsmt.event.codec import decode_part, prepare, protected_header, sign_bursts
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
 from dsmt.event.hlc import HybridClock
 from dsmt.event.kinds.broker import BrokerNotice
@@ -43,25 +43,12 @@ _NOTICES_WAITING: Final = 1000
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One event that is not stored, and why. `restart` asks the source for a new incarnation."""
+class Told(NamedTuple):
+    """By whom events were published: by a session, that was granted an incarnation; `again`: facts were offered."""
 
-    id: EventId | None
-    error: UnusableEventError
-    restart: bool = False
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of what one session published."""
-
-    accepted: list[EventId] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    refilled: bool = False
-    """Whether a fact that was offered again is a winner that was not here."""
-    early_ms: int = 0
-    """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
+    session: str
+    again: bool
+    granted: int
 
 
 class _Unsaid(NamedTuple):
@@ -154,45 +141,60 @@ class Ingest:
             self._chain.signed(event, prepared.leaf)
             burst.append((match, prepared, payer))
         self._unsaid.clear()
-        signed = sign_burst([prepared for _, prepared, _ in burst], self._identity.key)
+        signed = sign_bursts([prepared for _, prepared, _ in burst], self._identity.key)
         for (match, _, payer), one in zip(burst, signed, strict=True):
             fact = match.row.kind == "fact"
             self._own[one.id] = self._append(Admitted(one, fact, fact, match.row.budget), self._now_ms(), payer)
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
-    def offered(self, session: str, raws: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
+    def offered(self, session: str, parts: Sequence[bytes], *, again: bool = False, granted: int = 0) -> Outcome:
         """Take in what a session published, which was granted an incarnation.
 
         `again`: facts that were stored elsewhere before, its own among them (R5).
         """
-        outcome, now_ms = Outcome(), self._now_ms()
-        for raw in raws:
-            identity: EventId | None = None
+        outcome, told = Outcome(), Told(session, again=again, granted=granted)
+        for part in parts:
             try:
-                signed, match, fact = self._validator.open(raw, session=session, granted=granted, now_ms=now_ms)
-                identity = signed.id
-                if again:
-                    self._check_not_own(signed.event.topic)
-                held_leaf = self._leaf(identity, session)
-                if held_leaf is None:
-                    own = signed.event.source == session and not again
-                    won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
-                    outcome.refilled = outcome.refilled or (again and won)
-                    outcome.accepted.append(identity)
-                elif held_leaf == signed.leaf:
-                    outcome.accepted.append(identity)
-                else:
-                    outcome.refused.append(self._equivocation(signed))
+                opened = self._trust.open_part(part)
             except UnusableEventError as error:
-                self.dropped += 1
-                identity = identity or _claimed(raw)
-                if identity is not None and identity.source == session and not again:
-                    self._refused(identity)
-                outcome.refused.append(Refusal(identity, error))
-                if again and error.code in CODES and identity is not None:  # its signature is good
-                    now_ms = self._look_ahead(decode(raw)[0], outcome)
+                for identity in _claimed(part):
+                    self._refuse(identity, error, told, outcome)
+                continue
+            for signed, denied in opened:
+                if denied is None:
+                    self._take(signed, told, outcome)
+                else:
+                    self._refuse(signed.id, denied, told, outcome)
         return outcome
+
+    def _take(self, signed: SignedEvent, told: Told, outcome: Outcome) -> None:
+        """Take in one event whose signature is good."""
+        event, identity, now_ms = signed.event, signed.id, self._now_ms()
+        try:
+            match, fact = self._validator.check(signed, session=told.session, granted=told.granted, now_ms=now_ms)
+            if told.again:
+                self._check_not_own(event.topic)
+            held_leaf = self._leaf(identity, told.session)
+            if held_leaf is None:
+                own = event.source == told.session and not told.again
+                won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
+                outcome.refilled = outcome.refilled or (told.again and won)
+                outcome.accepted.append(identity)
+            elif held_leaf == signed.leaf:
+                outcome.accepted.append(identity)
+            else:
+                outcome.refused.append(self._equivocation(signed))
+        except UnusableEventError as error:
+            self._refuse(identity, error, told, outcome)
+            if told.again and error.code in CODES:
+                self._look_ahead(signed, outcome)
+
+    def _refuse(self, identity: EventId | None, error: UnusableEventError, told: Told, outcome: Outcome) -> None:
+        self.dropped += 1
+        if identity is not None and identity.source == told.session and not told.again:
+            self._marks.refused(*identity)  # it is no hole: its source is told
+        outcome.refused.append(Refusal(identity, error))
 
     def _check_not_own(self, topic: str) -> None:
         name = self._identity.name
@@ -200,14 +202,13 @@ class Ingest:
             said = f"what {name} says on {topic} it says itself, and takes from nobody"
             raise UnusableEventError("trust.relayed", said, next="offer what others have said")
 
-    def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> int:
-        """Note what a fact that is ahead tells of realm time (rule 6); that, in ms."""
+    def _look_ahead(self, signed: SignedEvent, outcome: Outcome) -> None:
+        """Note what a fact that is ahead tells of realm time (rule 6)."""
         event = signed.event
         if event.source == self._identity.name and signed.key_id == self._identity.key.key_id:
             self._was(event.time_ms)
         elif event.source.split("/")[0] in _WHO_DECIDE:
             outcome.early_ms = max(outcome.early_ms, event.time_ms, event.incarnation)
-        return self._now_ms()
 
     def _leaf(self, identity: EventId, session: str) -> bytes | None:
         if identity.source == session and session not in self._reoffered:
@@ -251,7 +252,7 @@ class Ingest:
             self._winners.move_to_end(topic)
             return self._winners[topic]
         row = self._store.winner(topic)
-        held = None if row is None else decode(row.raw)[0]
+        held = None if row is None else row.read()
         self._remember(topic, held)
         return held
 
@@ -306,10 +307,6 @@ class Ingest:
         """Tell what was asked for and has not come."""
         self._tell_holes(self._marks.overdue(self._now_ms()))
 
-    def _refused(self, identity: EventId) -> None:
-        """What was refused is no hole: its source has been told."""
-        self._marks.refused(*identity)
-
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event
         said = f"{event.source} signed two different events as #{event.incarnation}-{event.sequence}"
@@ -359,7 +356,7 @@ class Ingest:
         rows = []
         for number, one in zip(numbers, batch, strict=True):
             event = one.signed.event
-            rows.append(Row(number, one.arrived_ms, event.topic, event.to, one.fact, one.signed.key_id, one.signed.raw))
+            rows.append(Row(number, one.arrived_ms, event.topic, event.to, one.fact, one.signed.key_id, one.signed.sealed))
             if event.ends and one.winner:
                 self._winners.clear()
         return rows
@@ -375,9 +372,9 @@ class Ingest:
             self._winners.clear()
 
 
-def _claimed(raw: bytes) -> EventId | None:
-    """The id that an unusable event claims, so that its refusal can be addressed."""
+def _claimed(part: bytes) -> Iterable[EventId | None]:
+    """The ids that the events of an unusable part claim, so that their refusals can be addressed."""
     try:
-        return decode(raw)[0].id
+        return [signed.id for signed in decode_part(part).events]
     except UnusableEventError:
-        return None
+        return (None,)

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from dsmt.bus.broker.ingest import Refusal
 from dsmt.bus.wire.frames import Acked, Nacked
+from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId
 from dsmt.ports.store import Log
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One event that is not stored, and why. `restart` asks the source for a new incarnation."""
+
+    id: EventId | None
+    error: UnusableEventError
+    restart: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of what one session published."""
+
+    accepted: list[EventId] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    refilled: bool = False
+    """Whether a fact that was offered again is a winner that was not here."""
+    early_ms: int = 0
+    """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
 
 def acked(ids: Iterable[EventId], log: Log, now_ms: int) -> Acked:

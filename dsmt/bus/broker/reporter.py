@@ -16,7 +16,6 @@ from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import decode
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.kinds.source import Heartbeat, Started
@@ -61,7 +60,7 @@ class BrokerReporter:
             return
         source = row.topic.removeprefix(prefix)
         try:
-            record = from_data(SessionFact, decode(row.raw)[0].event.data)
+            record = from_data(SessionFact, row.read().event.data)
         except UnusableEventError:
             return  # damaged, or of another version: the next attachment says it anew
         again = self.presence.restore(source, record, now, now_ms)
@@ -126,7 +125,7 @@ class BrokerReporter:
             if row.topic == self._stats_topic:
                 self.signed_head = row.raw
             elif row.topic == self._trimmed_topic:
-                self._store.told(from_data(TrimRecord, decode(row.raw)[0].event.data).number, row.row)
+                self._store.told(from_data(TrimRecord, row.read().event.data).number, row.row)
 
     def trimmed(self) -> None:
         """Say what was trimmed and not said yet."""

@@ -185,7 +185,7 @@ class BusClient:
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
-        return await self._asking.fetch(ids, lambda raw: self._trust.open(raw)[0])
+        return await self._asking.fetch(ids, self._trust.open)
 
     async def history(self, after: int) -> HistoryPage:
         """What of the broker's store stands behind a row."""
@@ -193,7 +193,7 @@ class BusClient:
 
     async def head(self) -> SignedEvent:
         """The broker's stats with the head of its store, signed now."""
-        return self._trust.open(await self._asking.head())[0]
+        return self._trust.open(await self._asking.head())
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""

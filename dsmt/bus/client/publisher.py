@@ -27,12 +27,13 @@ from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.signer import EventSigner, PendingEvent, restate
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError
+from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Signer, TrustStore, revoked_by
 
-PUBLISH_EVENTS: Final = 64
+PUBLISH_EVENTS: Final = 256
 PUBLISH_BYTES: Final = 256 * 1024
 MISSING: Final = 64
 """How many ranges one answer names; the broker gives up the others by itself."""
@@ -199,25 +200,17 @@ class Publisher:
     @staticmethod
     def _post(queue: SendQueue, frame: f.Publish, due: Iterable[SignedEvent]) -> None:
         """Post events in frames of bounded size."""
-        parts: list[bytes] = []
-        size = 0
-        for signed in due:
-            if len(parts) >= PUBLISH_EVENTS or size >= PUBLISH_BYTES:
-                queue.post(frame, *parts)
-                parts, size = [], 0
-            parts.append(signed.raw)
-            size += len(signed.raw)
-        if parts:
-            queue.post(frame, *parts)
+        for portion in in_portions(due, PUBLISH_EVENTS, PUBLISH_BYTES):
+            queue.post(frame, *parts_of(one.sealed for one in portion))
 
     def _due_offers(self) -> list[SignedEvent]:
         """Re-offers that may be sent now: those on their way were not answered yet (rule D2)."""
         found: list[SignedEvent] = []
-        left = OFFER_BYTES - sum(len(signed.raw) for signed in self._offered.values())
+        left = OFFER_BYTES - sum(signed.size for signed in self._offered.values())
         while self._offers and len(self._offered) < OFFERS and left > 0:
             signed = self._offers.pop(next(iter(self._offers)))
             self._offered[signed.id] = signed
-            left -= len(signed.raw)
+            left -= signed.size
             found.append(signed)
         return found
 

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dsmt.bus.client.subscription import ClientSubscription
 from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError, UnusableEventError
+from dsmt.event.codec import events_in
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Interest, Notice, Reattached
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import REVOKED, TrustStore
 
 Post = Callable[[f.Frame], None]
 Read = f.Deliver | f.Repaired | f.CompleteFrame | f.BookmarkFrame | f.Told
@@ -84,19 +86,29 @@ class SubscriptionRegistry:
         now_ms: int,
     ) -> list[Arrived]:
         """The events that are what they say; of each other one the reader is told."""
-        if len(rows) != len(parts):
-            raise TransportError("bus.frame", f"the broker sent {len(parts)} events for {len(rows)} rows")
-        arrived, clock = [], self._clock()
-        for row, raw in zip(rows, parts, strict=True):
-            try:
-                signed, _ = self._trust.open(raw)
-            except UnusableEventError as error:
-                subscription.tell(Notice("dsmt.notice.badsignature", error.message, {"code": error.code, "row": row}))
-                continue
-            self._trust.revoke(signed)
-            clock.merge(signed.event.time, now_ms)
-            arrived.append(Arrived(signed, row, live))
+        arrived: list[Arrived] = []
+        clock, at = self._clock(), 0
+        for part in parts:
+            opened = self._opened_part(part)
+            for row, one in zip(rows[at:], opened, strict=False):
+                if isinstance(one, UnusableEventError):
+                    subscription.tell(Notice("dsmt.notice.badsignature", one.message, {"code": one.code, "row": row}))
+                    continue
+                if one.event.topic.startswith(REVOKED):
+                    self._trust.revoke(one)
+                clock.merge(one.event.time, now_ms)
+                arrived.append(Arrived(one, row, live))
+            at += len(opened)
+        if at != len(rows):
+            raise TransportError("bus.frame", f"the broker sent {at} events for {len(rows)} rows")
         return arrived
+
+    def _opened_part(self, part: bytes) -> list[SignedEvent | UnusableEventError]:
+        """The events of a part; in the place of each that cannot be believed why not."""
+        try:
+            return [error or signed for signed, error in self._trust.open_part(part)]
+        except UnusableEventError as error:
+            return [error] * events_in(part)
 
     def _ask_wanted(self, subscription: ClientSubscription) -> None:
         for source, incarnation, topic, after, before in subscription.wanted():

@@ -18,7 +18,6 @@ from contextlib import suppress
 from typing import Final
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import decode
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import from_data
@@ -96,7 +95,7 @@ def accepted(rows: Iterable[Row], broker: str) -> float | None:
     for row in rows:
         if row.topic == f"config/clock/{broker.removeprefix('broker/')}":
             with suppress(UnusableEventError):
-                return from_data(ClockWord, decode(row.raw)[0].event.data).ahead_s
+                return from_data(ClockWord, row.read().event.data).ahead_s
     return None
 
 

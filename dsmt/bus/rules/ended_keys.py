@@ -32,7 +32,7 @@ class EndedKeys:
         refused = []
         for raw in raws:
             try:
-                signed, _ = self._trust.open(raw)
+                signed = self._trust.open(raw)
             except UnusableEventError as error:
                 refused.append(error)
                 continue

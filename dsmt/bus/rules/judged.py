@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import decode
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
@@ -29,7 +28,7 @@ def judged(rows: Iterable[Row]) -> list[tuple[str, NodeVerdict]]:
         if kind != "node" or word != "verdict":
             continue
         try:
-            record = from_data(NodeVerdict, decode(row.raw)[0].event.data)
+            record = from_data(NodeVerdict, row.read().event.data)
         except UnusableEventError:
             continue  # of another version: nobody can obey it
         if record.state == "dead":

@@ -15,7 +15,7 @@ from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
 
-WINDOW_EVENTS: Final = 1024
+WINDOW_EVENTS: Final = 4096
 WINDOW_BYTES: Final = 1024 * 1024
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 LOW_WATER: Final = 0.9
@@ -60,7 +60,7 @@ class Outbox:
         """Keep an event until it is acknowledged; what had to be dropped for it (rule 3)."""
         self._kept[signed.id] = _Kept(signed, fact, evidence)
         self._unsent[signed.id] = None
-        self._bytes += len(signed.raw)
+        self._bytes += signed.size
         if self._bytes <= self._limit:
             self._shrink_above = self._limit
         return self._shrink() if self._bytes > self._shrink_above else []
@@ -77,7 +77,7 @@ class Outbox:
             kept = self._kept[identity]
             kept.sent = True
             self._flying += 1
-            self._flying_bytes += len(kept.signed.raw)
+            self._flying_bytes += kept.signed.size
             found.append(kept.signed)
         return found
 
@@ -115,7 +115,7 @@ class Outbox:
             if kept.sent:
                 kept.sent = False
                 self._flying -= 1
-                self._flying_bytes -= len(kept.signed.raw)
+                self._flying_bytes -= kept.signed.size
             self._unsent[identity] = None
             self._unsent.move_to_end(identity, last=False)
         return [identity.sequence for identity in held]
@@ -125,11 +125,11 @@ class Outbox:
         kept = self._kept.pop(identity, None)
         if kept is None:
             return None
-        self._bytes -= len(kept.signed.raw)
+        self._bytes -= kept.signed.size
         self._unsent.pop(identity, None)
         if kept.sent:
             self._flying -= 1
-            self._flying_bytes -= len(kept.signed.raw)
+            self._flying_bytes -= kept.signed.size
         return kept.signed
 
     def refused(self, identity: EventId) -> None:

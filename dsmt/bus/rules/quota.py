@@ -21,7 +21,8 @@ from dsmt.trust.certificate import Certificate, SignedCertificate
 
 RATE: Final = 5_000.0
 BURST: Final = 5_000.0
-"""Units of work of one ancestor, in a second and at once; an event or a request is one, and each `UNIT_BYTES` of it."""
+"""Units of work of one ancestor, in a second and at once; a request, an event that comes alone, or a run is one, and each
+`UNIT_BYTES` of it."""
 UNIT_BYTES: Final = 4096
 FACT_BYTES: Final = 2048
 """Bytes of retained facts for each one that a certificate allows, ..."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.chain import SourceChain
-from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_burst
+from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_bursts
 from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.event.kinds.source import Heartbeat, Started
@@ -164,7 +164,7 @@ class EventSigner:
         burst, self._burst = self._burst, []
         if not burst:
             return []
-        signed = sign_burst([prepared for _, prepared in burst], self.key)
+        signed = sign_bursts([prepared for _, prepared in burst], self.key)
         for (pending, _), event in zip(burst, signed, strict=True):
             pending.signed = event
         return [pending for pending, _ in burst]

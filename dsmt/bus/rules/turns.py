@@ -48,7 +48,7 @@ Who = TypeVar("Who")
 
 
 def cost(message: Message) -> int:
-    """Units of work in a message."""
+    """Units of work in a message: one for each part, and for each `UNIT_BYTES`; a run of events is one part."""
     return _WEIGHT.get(message[0], 1) * max(1, len(message) - 1) + sum(map(len, message)) // UNIT_BYTES
 
 
@@ -142,5 +142,9 @@ def _pieces(message: Message) -> list[Message]:
     if most is None or len(message) - 1 > most:
         said = f"{len(message) - 1} parts are too many for this kind of frame"
         raise RefusedError("bus.frame", said, next="send fewer at once, behind the shortest encoding of the map")
-    step = max(1, SLICE // _WEIGHT.get(message[0], 1))
-    return [(message[0], *message[1 + at : 1 + at + step]) for at in range(0, len(message) - 1, step)]
+    pieces: list[Message] = [message[:1]]
+    for part in message[1:]:
+        if cost((*pieces[-1], part)) > SLICE and len(pieces[-1]) > 1:
+            pieces.append(message[:1])
+        pieces[-1] = (*pieces[-1], part)
+    return pieces

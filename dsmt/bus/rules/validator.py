@@ -1,6 +1,6 @@
 """The validator: what a broker checks before an event is stored; what is refused here, nobody ever sees.
 
-Rule 1: signature, certificate, owner and grant, by the trust store; the bytes must be the deterministic encoding.
+Rule 1: signature, certificate, owner and grant were asked of the trust store.
 Rule 2: it is what its topic's row takes. Whoever reads a file asks both, by the same words (`opened`, B9).
 Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
     Nor is an incarnation taken that is further ahead than that and was not granted here: it would be the greatest of its
@@ -26,9 +26,8 @@ from dsmt.event.envelope import Event, SignedEvent, thing_of
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.row import Budget
 from dsmt.event.order import MAX_STEP, is_over, newer
-from dsmt.event.registry import Match, is_fact
-from dsmt.trust.opening import opened
-from dsmt.trust.store import TrustStore
+from dsmt.event.registry import Match, taken
+from dsmt.trust.store import REVOKED, TrustStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +61,19 @@ class EventValidator:
     def __init__(self, trust: TrustStore) -> None:
         self._trust = trust
 
-    def open(self, raw: bytes, *, session: str, now_ms: int, granted: int = 0) -> tuple[SignedEvent, Match, bool]:
-        """Check all that needs no store: the event, its registry row, whether it is a fact.
+    def check(self, signed: SignedEvent, *, session: str, now_ms: int, granted: int = 0) -> tuple[Match, bool]:
+        """Check all that needs no store of an event that was opened: its registry row, and whether it is a fact.
 
         `granted` is the incarnation that this broker granted the session.
 
         Raises `UnusableEventError`.
         """
-        signed, match = opened(self._trust, raw)
-        event, fact = signed.event, is_fact(signed.event)
-        check_revocation(self._trust, signed)
-        self._trust.revoke(signed)
+        event = signed.event
+        match = taken(event)
+        fact = event.version is not None if match.row.kind is None else match.row.kind == "fact"
+        if event.topic.startswith(REVOKED):
+            check_revocation(self._trust, signed)
+            self._trust.revoke(signed)
         if event.time_ms - now_ms > BOUND_MS:
             raise UnusableEventError(
                 "clock_ahead",
@@ -88,7 +89,7 @@ class EventValidator:
             )
         if not fact and event.source != session:
             raise UnusableEventError("trust.relayed", f"{session} may not publish a signal of {event.source}")
-        return signed, match, fact
+        return match, fact
 
     @staticmethod
     def admit(signed: SignedEvent, match: Match, *, fact: bool, at: Standing, own: bool, now_ms: int) -> Admitted:

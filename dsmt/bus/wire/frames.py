@@ -103,7 +103,10 @@ class Keepalive(_Frame, frozen=True):
 
 
 class Publish(_Frame, frozen=True):
-    """Client: events to be stored. Parts: signed events. `offered`: facts that were stored elsewhere before (R5)."""
+    """Client: events to be stored. Parts: signed events, alone or as runs (B8).
+
+    `offered`: facts that were stored elsewhere before (R5).
+    """
 
     offered: bool = False
 
@@ -187,7 +190,7 @@ class Mark(_Frame, frozen=True):
 
 
 class Deliver(_Frame, frozen=True):
-    """Broker: events of a subscription in store order. Parts: signed events."""
+    """Broker: events of a subscription in store order, of the rows `rows`. Parts: signed events, alone or as runs (B8)."""
 
     id: Count
     rows: tuple[Count, ...]

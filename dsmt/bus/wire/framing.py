@@ -9,7 +9,7 @@ import msgspec
 
 from dsmt.bus.wire import frames as f
 from dsmt.errors import UnusableEventError
-from dsmt.event.codec import load_plain
+from dsmt.event.payload import load_plain
 from dsmt.ports.network import Message
 
 MAX_PARTS: Final = 1024

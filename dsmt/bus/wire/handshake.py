@@ -13,7 +13,9 @@ import cbor2
 
 from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.codec import assemble, canonical, load_plain, open_envelope, protected_header, sig_structure
+from dsmt.event.burst import assemble
+from dsmt.event.codec import open_envelope, protected_header, sig_structure
+from dsmt.event.payload import canonical, load_plain
 from dsmt.trust.certificate import Certificate, read
 from dsmt.trust.keys import Key, link_key
 from dsmt.trust.store import TrustStore

@@ -193,7 +193,7 @@ class _Export:
             raise _Again
 
     def _row(self, row: int, arrived_ms: int, raw: bytes) -> bytes:
-        signed, _ = decode(raw)
+        signed = decode(raw)
         if self._patterns and not any(matches(pattern, signed.event.topic) for pattern in self._patterns):
             return packed("N", row, 0, row_hash(row, arrived_ms, signed.leaf))
         return packed("R", row, arrived_ms, raw)

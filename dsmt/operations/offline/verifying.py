@@ -207,6 +207,6 @@ def _place(gap: Gap) -> tuple[str, str, int]:
 
 def _claimed(item: bytes) -> str | None:
     try:
-        return str(decode(item)[0].id)
+        return str(decode(item).id)
     except UnusableEventError:
         return None

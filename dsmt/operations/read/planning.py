@@ -20,13 +20,13 @@ from dsmt.controllers.intents import Intent
 from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
-from dsmt.event.codec import canonical
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.hlc import hlc
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.instance import Status as StatusRecord
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
+from dsmt.event.payload import canonical
 from dsmt.event.reason import Reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup

@@ -1,0 +1,72 @@
+"""The bursts of a store on SQLite: what the events that were signed together have in common, once (rule B8).
+
+Rule 1: rows that stand side by side and are of one burst share what proves them. One that stands apart is kept alone.
+Rule 2: a burst is known by its first row, and goes with the last of its rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from dsmt.bus.adapters.database import Database
+from dsmt.bus.adapters.tables import BURST, DROP_BURSTS
+from dsmt.errors import FailedError
+from dsmt.event.burst import RUN_EVENTS, Burst, Member
+from dsmt.ports.store import Append
+
+_REMEMBERED: Final = 256
+
+
+class SqliteBursts:
+    """Gives bursts by their first rows."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._remembered: OrderedDict[int, Burst] = OrderedDict()
+
+    def get(self, first: int) -> Burst:
+        """A burst. Raises `FailedError` (`store.damaged`) when it is lost."""
+        found = self._remembered.get(first)
+        if found is None:
+            row = self._db.one(BURST, (first,))
+            if row is None:
+                raise FailedError(
+                    "store.damaged",
+                    f"the store {self._db.path} lacks what proves row {first}",
+                    next="move it away; sources send again what they hold",
+                )
+            found = Burst(*map(bytes, row))
+            self._remember(first, found)
+        return found
+
+    def _remember(self, first: int, burst: Burst) -> None:
+        self._remembered[first] = burst
+        if len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def stored(self, bursts: Sequence[tuple[int, int, Burst]]) -> None:
+        """These (first row, last row, burst) are in the store now."""
+        for first, _, burst in bursts[-_REMEMBERED:]:
+            self._remember(first, burst)
+
+    def trimmed(self, first: int, last: int) -> None:
+        """Drop what stood for rows between two only that were trimmed, both included."""
+        self._db.do(DROP_BURSTS, (first - RUN_EVENTS, last))
+
+
+def bursts_of(first: int, batch: Sequence[Append]) -> Iterator[tuple[int, int, Burst]]:
+    """(First row, last row, burst) of what stands side by side in a batch that begins at a row (rule 1)."""
+    row = first
+    for burst, group in groupby(batch, key=_burst_of):
+        count = sum(1 for _ in group)
+        if burst is not None and count > 1:
+            yield row, row + count - 1, burst
+        row += count
+
+
+def _burst_of(one: Append) -> Burst | None:
+    sealed = one.signed.sealed
+    return sealed.burst if isinstance(sealed, Member) else None

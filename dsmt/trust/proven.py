@@ -1,0 +1,38 @@
+"""Proven: the signatures that were found good, so that the one over many events that come one by one is checked once.
+
+Rule 1: only what stands over the root of a burst is remembered: nothing else is asked again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from dsmt.event.codec import Part
+
+Verify = Callable[[int, bytes, bytes, bytes], bool]
+_REMEMBERED: Final = 1024
+_ROOT_BYTES: Final = 128
+"""What is signed for a burst is shorter than this: a header and a root; no event is."""
+
+
+class ProvenSignatures:
+    """Checks signatures, with what is remembered of those before."""
+
+    def __init__(self, verify: Verify) -> None:
+        self._verify = verify
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+
+    def check(self, public: bytes, part: Part) -> bool:
+        """Whether what was read bears a key's signature."""
+        proven = part.signature + part.message
+        if proven in self._good:
+            return True
+        if not self._verify(part.algorithm, public, part.message, part.signature):
+            return False
+        if len(part.message) <= _ROOT_BYTES:
+            self._good[proven] = None
+            if len(self._good) > _REMEMBERED:
+                self._good.popitem(last=False)
+        return True

@@ -1,0 +1,142 @@
+"""Bursts: what travels together is proven together, and each event of it is what it would be alone."""
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.burst import RUN_EVENTS, parts_of
+from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_bursts
+from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.merkle import root, tree
+from dsmt.trust.keys import SecretKey, verify
+
+KEY = SecretKey(bytes(range(32)))
+PROTECTED = protected_header(KEY.algorithm, KEY.key_id)
+
+
+def events(count, size=20):
+    return [
+        Event(
+            source="node/n1",
+            incarnation=7,
+            sequence=n,
+            chain=Link(1, NO_LEAF),
+            type="dsmt.user",
+            topic=f"user/t{n}",
+            subject="node/n1",
+            time=n << 16,
+            data={"n": n, "x": "x" * size},
+        )
+        for n in range(1, count + 1)
+    ]
+
+
+def sealed(signed):
+    return [one.sealed for one in signed]
+
+
+def read(parts):
+    return [one for part in parts for one in decode_part(part).events]
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=70))
+def test_the_root_is_the_one_that_paths_lead_to(leaves):
+    assert root(leaves) == tree(leaves)[0]
+
+
+def test_a_whole_burst_is_one_run_of_its_payloads_one_header_and_one_signature():
+    signed = seal(events(64), KEY)
+    (run,) = parts_of(sealed(signed))
+    part = decode_part(run)
+    assert part.events == tuple(signed)
+    assert [one.event for one in part.events] == events(64)
+    assert verify(part.algorithm, KEY.public, part.message, part.signature)
+    assert len(run) < sum(len(one.sealed.body) + 4 for one in signed) + 120
+    assert events_in(run) == 64
+
+
+@given(st.integers(2, 40).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))))
+def test_any_part_of_a_burst_comes_as_it_was_signed_in_as_few_bytes_as_may_be(told):
+    size, chosen = told
+    signed = seal(events(size), KEY)
+    some = [signed[at] for at in sorted(chosen)]
+    parts = parts_of(sealed(some))
+    assert read(parts) == some
+    assert sum(map(events_in, parts)) == len(some)
+    for part in parts:
+        found = decode_part(part)
+        assert verify(found.algorithm, KEY.public, found.message, found.signature)
+    assert sum(map(len, parts)) <= sum(len(one.raw) for one in some)
+
+
+def test_what_is_in_another_order_or_of_several_bursts_keeps_its_order():
+    a, b, alone = seal(events(3), KEY), seal(events(5), KEY), seal(events(1), KEY)
+    mixed = [a[2], a[0], a[1], alone[0], *b, a[1]]
+    assert read(parts_of(sealed(mixed))) == mixed
+
+
+def test_a_member_alone_is_equal_to_itself_in_its_run():
+    signed = seal(events(5), KEY)
+    assert [decode(one.raw) for one in signed] == signed
+    assert len({*signed, *(decode(one.raw) for one in signed)}) == 5
+
+
+def test_one_signature_stands_over_no_more_than_a_run_may_hold():
+    prepared = [prepare(one, PROTECTED) for one in events(3 * RUN_EVENTS + 1)]
+    signed = sign_bursts(prepared, KEY)
+    assert [one.event.sequence for one in signed] == list(range(1, 3 * RUN_EVENTS + 2))
+    assert [events_in(part) for part in parts_of(sealed(signed))] == [RUN_EVENTS] * 3 + [1]
+    large = sign_bursts([prepare(one, PROTECTED) for one in events(10, size=20_000)], KEY)
+    assert [events_in(part) for part in parts_of(sealed(large))] == [2] * 5
+
+
+def changed(run, change):
+    protected, signature, members = cbor2.loads(run)
+    return cbor2.dumps(change(protected, signature, members))
+
+
+WRONG_RUNS = {
+    "one member": lambda p, s, m: [p, s, m[:1]],
+    "none": lambda p, s, _: [p, s, []],
+    "too many": lambda p, s, m: [p, s, m * RUN_EVENTS],
+    "a text among them": lambda p, s, m: [p, s, [*m, "x"]],
+    "more behind": lambda p, s, m: [p, s, m, 1],
+    "two parts": lambda p, _, m: [p, m, m],
+    "another header": lambda _, s, m: [cbor2.dumps({1: -8}), s, m],
+    "a payload that is none": lambda p, s, m: [p, s, [*m, b"\xa0"]],
+    "a giant payload": lambda p, s, m: [p, s, [*m, bytes(70_000)]],
+}
+
+
+@pytest.mark.parametrize("change", WRONG_RUNS.values(), ids=WRONG_RUNS)
+def test_a_run_of_another_form_is_refused_whole(change):
+    (run,) = parts_of(sealed(seal(events(3), KEY)))
+    with pytest.raises(UnusableEventError):
+        decode_part(changed(run, change))
+
+
+FORGED_RUNS = {
+    "a member cut out": lambda p, s, m: [p, s, m[1:]],
+    "a member twice": lambda p, s, m: [p, s, [*m, m[0]]],
+    "two in the other's place": lambda p, s, m: [p, s, [m[1], m[0], *m[2:]]],
+    "another's leaf": lambda p, s, m: [p, s, [bytes(32), *m[1:]]],
+    "another content": lambda p, s, m: [p, s, [m[0].replace(b"xxx", b"xyx"), *m[1:]]],
+    "another signature": lambda p, s, m: [p, bytes([s[0] ^ 1]) + s[1:], m],
+}
+
+
+@pytest.mark.parametrize("change", FORGED_RUNS.values(), ids=FORGED_RUNS)
+def test_a_run_that_was_tampered_with_bears_no_signature(change):
+    (run,) = parts_of(sealed(seal(events(4), KEY)))
+    part = decode_part(changed(run, change))
+    assert not verify(part.algorithm, KEY.public, part.message, part.signature)
+
+
+def test_the_signature_of_one_event_is_none_of_a_burst_of_one_leaf_and_the_other_way_round():
+    signed = seal(events(2), KEY)
+    run = decode_part(parts_of(sealed(signed))[0])
+    alone = decode_part(seal(events(1), KEY)[0].raw)
+    assert not verify(run.algorithm, KEY.public, alone.message, run.signature)
+    assert not verify(run.algorithm, KEY.public, run.message, alone.signature)
