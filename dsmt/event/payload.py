@@ -11,6 +11,7 @@ Rule 2: what is written is the deterministic encoding (RFC 8949, 4.2.1). What is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import isfinite
 from typing import Annotated, Any, Final
 
@@ -82,12 +83,63 @@ def canonical(value: Any) -> bytes:
 
 
 def payload(event: Event) -> bytes:
-    """The deterministic encoding of an event's payload."""
-    return canonical(_map_of(event))
+    """The deterministic encoding of an event's payload.
+
+    Its keys stand in their order here, and only `data` is sorted: that costs half of what it costs to sort everything.
+    """
+    told = _OPTIONAL - (not event.to) - (event.ttl is None) - (not event.cause) - (event.epoch is None)
+    told -= (event.version is None) + (event.declares is None) + (event.replaces is None)
+    return b"".join(
+        (
+            bytes((0xA0 + _REQUIRED + told,)),
+            b"\x62id\x82",
+            _integer(event.incarnation),
+            _integer(event.sequence),
+            b"\x62to" + cbor2.dumps(event.to) if event.to else b"",
+            b"" if event.ttl is None else b"\x63ttl" + _integer(event.ttl),
+            b"\x64data",
+            canonical(event.data),
+            b"\x64time",
+            _integer(event.time),
+            b"\x64type",
+            _text(event.type),
+            b"\x65cause" + cbor2.dumps(event.cause) if event.cause else b"",
+            b"\x65chain\x82",
+            _integer(event.chain.number),
+            b"\x58\x20",
+            event.chain.previous,
+            b"" if event.epoch is None else b"\x65epoch" + _integer(event.epoch),
+            b"\x65topic",
+            _text(event.topic),
+            b"\x66source",
+            _text(event.source),
+            b"\x67subject",
+            _text(event.subject),
+            b"" if event.version is None else b"\x67version" + _integer(event.version),
+            b"" if event.declares is None else b"\x68declares" + cbor2.dumps(event.declares),
+            b"" if event.replaces is None else b"\x68replaces" + cbor2.dumps(event.replaces),
+        )
+    )
+
+
+_REQUIRED: Final = 8
+_OPTIONAL: Final = 7
+"""How many keys a payload always has, and how many more it may have."""
+
+
+def _integer(number: int) -> bytes:
+    """A positive number (RFC 8949, 3.1)."""
+    return b"\x1b" + number.to_bytes(8, "big") if number > 0xFFFFFFFF else cbor2.dumps(number)
+
+
+@lru_cache(maxsize=8192)
+def _text(text: str) -> bytes:
+    """A name, of which few are said over and over."""
+    return cbor2.dumps(text)
 
 
 def _map_of(event: Event) -> dict[str, Any]:
-    """The payload's map."""
+    """The payload's map, in no order."""
     plain: dict[str, Any] = {
         "source": event.source,
         "id": [event.incarnation, event.sequence],
@@ -118,10 +170,9 @@ def _map_of(event: Event) -> dict[str, Any]:
 def encode(event: Event) -> bytes:
     """The payload of an event that is to be signed. Raises `InputError` when it is too long, or no reader would take it."""
     try:
-        plain = _map_of(event)
-        msgspec.convert(plain, _Wire, builtin_types=(bytes,))
+        msgspec.convert(_map_of(event), _Wire, builtin_types=(bytes,))
         fault = _fault(event)
-        body = canonical(plain)
+        body = payload(event)
     except (msgspec.ValidationError, UnicodeEncodeError, TypeError) as error:
         raise InputError("event.form", f"{error} in an event on {event.topic!r}", next="nothing was signed") from error
     if fault:

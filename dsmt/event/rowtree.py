@@ -11,7 +11,7 @@ Rule 4: what stands under a node need not be there: its hash is enough. So what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -70,7 +70,19 @@ class RowTree:
 
     def add(self, arrived_ms: int, leaf: bytes) -> None:
         """Add the next row."""
-        self.add_node(0, row_hash(self.rows + 1, arrived_ms, leaf))
+        self.add_all(((arrived_ms, leaf),))
+
+    def add_all(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Add the next rows, each by its time of arrival in ms and its leaf."""
+        peaks, row = self._peaks, self.rows
+        for arrived_ms, leaf in rows:
+            row += 1
+            hashed, level = row_hash(row, arrived_ms, leaf), 0
+            while peaks and peaks[-1][0] == level:
+                hashed = sha256(b"\x01" + peaks.pop()[1] + hashed).digest()
+                level += 1
+            peaks.append((level, hashed))
+        self.rows = row
 
     def add_node(self, level: int, hashed: bytes) -> None:
         """Add the next 2^level rows by their node's hash. Raises `ValueError` where no such node begins."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from dsmt.errors import RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 
@@ -139,8 +141,7 @@ class Emission(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """An event whose signature, certificate and chain this reader has checked."""
 
     signed: SignedEvent

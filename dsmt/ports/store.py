@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from dsmt.event.burst import Sealed, raw_of, size_of
 from dsmt.event.codec import read
 from dsmt.event.envelope import SignedEvent
@@ -24,8 +26,7 @@ ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One stored event: its row number, when it arrived (realm ms), and what was signed."""
 
     row: int
@@ -51,8 +52,7 @@ class Row:
         return read(self.sealed)
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """One event to store. `winner` says that it becomes its topic's retained fact."""
 
     signed: SignedEvent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
@@ -40,8 +41,8 @@ class Shelf:
     def names(self, content: bytes) -> None:
         one = append(self.store.head + 1, topic=f"service/s{content[0]}/spec", winner=True)
         raw = b"..." + sha256(content).hexdigest().encode() + b"..."
-        object.__setattr__(one, "signed", type(one.signed)(one.signed.event, raw, one.signed.leaf, one.signed.key_id))
-        self.store.append([one])
+        signed = type(one.signed)(one.signed.event, raw, one.signed.leaf, one.signed.key_id)
+        self.store.append([replace(one, signed=signed)])
 
 
 def content(n: int) -> bytes:

@@ -6,10 +6,10 @@ import os
 import random
 import sqlite3
 import time
-from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.sqlite import SqliteStore

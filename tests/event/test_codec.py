@@ -11,7 +11,7 @@ from dsmt.event.codec import decode, decode_part, open_envelope, protected_heade
 from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
 from dsmt.event.hlc import hlc
 from dsmt.event.merkle import leaf_hash, root
-from dsmt.event.payload import MAX_BODY_BYTES, MAX_DEPTH, canonical, payload
+from dsmt.event.payload import MAX_BODY_BYTES, MAX_DEPTH, _map_of, canonical, payload
 from dsmt.trust.keys import SecretKey
 
 KEY = SecretKey(bytes(range(32)))
@@ -185,7 +185,7 @@ def test_an_event_outside_the_form_is_neither_signed_nor_read(changes):
         seal([event], KEY)
     assert caught.value.code == "event.form"
     assert repr(event.topic) in caught.value.message
-    body = payload(event)
+    body = canonical(_map_of(event))
     assert refused(assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body)))) == "event.form"
 
 

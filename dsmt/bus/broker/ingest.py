@@ -153,7 +153,7 @@ class Ingest:
 
         `again`: facts that were stored elsewhere before, its own among them (R5).
         """
-        outcome, told = Outcome(), Told(session, again=again, granted=granted)
+        outcome, told, now_ms = Outcome(), Told(session, again=again, granted=granted), self._now_ms()
         for part in parts:
             try:
                 opened = self._trust.open_part(part)
@@ -163,14 +163,15 @@ class Ingest:
                 continue
             for signed, denied in opened:
                 if denied is None:
-                    self._take(signed, told, outcome)
+                    now_ms = self._now_ms() if again else now_ms  # what is offered may tell of realm time
+                    self._take(signed, told, outcome, now_ms)
                 else:
                     self._refuse(signed.id, denied, told, outcome)
         return outcome
 
-    def _take(self, signed: SignedEvent, told: Told, outcome: Outcome) -> None:
+    def _take(self, signed: SignedEvent, told: Told, outcome: Outcome, now_ms: int) -> None:
         """Take in one event whose signature is good."""
-        event, identity, now_ms = signed.event, signed.id, self._now_ms()
+        event, identity = signed.event, signed.id
         try:
             match, fact = self._validator.check(signed, session=told.session, granted=told.granted, now_ms=now_ms)
             if told.again:

@@ -27,6 +27,7 @@ class _Kept:
     signed: SignedEvent
     fact: bool
     evidence: bool
+    size: int
     sent: bool = False
 
 
@@ -58,9 +59,10 @@ class Outbox:
 
     def add(self, signed: SignedEvent, *, fact: bool, evidence: bool) -> list[EventId]:
         """Keep an event until it is acknowledged; what had to be dropped for it (rule 3)."""
-        self._kept[signed.id] = _Kept(signed, fact, evidence)
-        self._unsent[signed.id] = None
-        self._bytes += signed.size
+        identity, size = signed.id, signed.size
+        self._kept[identity] = _Kept(signed, fact, evidence, size)
+        self._unsent[identity] = None
+        self._bytes += size
         if self._bytes <= self._limit:
             self._shrink_above = self._limit
         return self._shrink() if self._bytes > self._shrink_above else []
@@ -77,7 +79,7 @@ class Outbox:
             kept = self._kept[identity]
             kept.sent = True
             self._flying += 1
-            self._flying_bytes += kept.signed.size
+            self._flying_bytes += kept.size
             found.append(kept.signed)
         return found
 
@@ -115,7 +117,7 @@ class Outbox:
             if kept.sent:
                 kept.sent = False
                 self._flying -= 1
-                self._flying_bytes -= kept.signed.size
+                self._flying_bytes -= kept.size
             self._unsent[identity] = None
             self._unsent.move_to_end(identity, last=False)
         return [identity.sequence for identity in held]
@@ -125,11 +127,11 @@ class Outbox:
         kept = self._kept.pop(identity, None)
         if kept is None:
             return None
-        self._bytes -= kept.signed.size
+        self._bytes -= kept.size
         self._unsent.pop(identity, None)
         if kept.sent:
             self._flying -= 1
-            self._flying_bytes -= kept.signed.size
+            self._flying_bytes -= kept.size
         return kept.signed
 
     def refused(self, identity: EventId) -> None:

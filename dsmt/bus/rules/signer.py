@@ -139,7 +139,7 @@ class EventSigner:
             subject=pending.subject,
             time=self.clock.tick(now_ms),
             data=pending.data,
-            cause=tuple(i for i in (_id(c) for c in pending.cause) if i is not None),
+            cause=tuple([i for i in map(_id, pending.cause) if i is not None]) if pending.cause else (),
             ttl=pending.ttl,
             to=pending.to,
             epoch=pending.epoch,

@@ -17,8 +17,9 @@ Rule 7: anyone may re-offer a fact of anyone (R5), which is merged by fact order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.errors import UnusableEventError
@@ -30,8 +31,7 @@ from dsmt.event.registry import Match, taken
 from dsmt.trust.store import REVOKED, TrustStore
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """What a store holds where a fact wants to stand.
 
     `winner` is the topic's retained fact, dead or alive, `ended` the last epoch of its thing that has ended.
@@ -45,8 +45,7 @@ NOWHERE: Final = Standing(None)
 """Of a signal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """An event that may be stored, and how."""
 
     signed: SignedEvent
