@@ -154,6 +154,14 @@ class Log(Protocol):
         """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
 
+    def facts(self, low: str, high: str, limit: int) -> list[Row]:
+        """Up to `limit` retained facts on topics from one to another, the second not included, in the order of topics."""
+        ...
+
+    def mail(self, name: str, after: int, limit: int) -> list[Row]:
+        """Up to `limit` retained facts that are addressed to a name, after a row number, in order."""
+        ...
+
     def row_at(self, arrived_ms: int) -> int:
         """The last row that arrived before a time: a cursor to read from that time on."""
         ...

@@ -535,6 +535,28 @@ def test_a_synced_store_keeps_its_id_whatever_happens_to_its_machine(tmp_path):
     again.close()
 
 
+def test_facts_of_a_range_of_topics_and_those_for_somebody_are_found_by_an_index(store):
+    told = [("a/x", ()), ("b/1", ("node/n1",)), ("b/2", ("node/n2", "node/n1")), ("b/3", ("node/n2",)), ("c", ())]
+    for n, (topic, to) in enumerate(told, 1):
+        one = append(n, topic=topic, winner=True)
+        store.append([replace(one, signed=replace(one.signed, event=replace(one.signed.event, to=to)))])
+    store.append([append(9, topic="b/0")])
+    assert [row.topic for row in store.facts("b/", "b0", 10)] == ["b/1", "b/2", "b/3"]
+    assert [row.topic for row in store.facts("b/2", "z", 2)] == ["b/2", "b/3"]
+    assert [row.topic for row in store.mail("node/n1", 0, 10)] == ["b/1", "b/2"]
+    assert [row.topic for row in store.mail("node/n1", 2, 10)] == ["b/2"]
+    assert [row.topic for row in store.mail("node/n2", 0, 1)] == ["b/2"]
+    asked = []
+    store._db.connection.set_trace_callback(asked.append)
+    store.facts("b/", "b0", 10)
+    store.mail("node/n1", 0, 10)
+    store._db.connection.set_trace_callback(None)
+    for statement in asked:
+        plan = " ".join(str(one[3]) for one in store._db.do(f"EXPLAIN QUERY PLAN {statement}"))
+        assert "USING INDEX" in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+
+
 # Bursts ---------------------------------------------------------------------------------------------------------------
 
 

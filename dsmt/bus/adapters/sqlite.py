@@ -234,6 +234,18 @@ class SqliteStore:
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
         return self._rows(f"row > ? {only} ORDER BY row LIMIT ?", (after, limit))
 
+    def facts(self, low: str, high: str, limit: int) -> list[Row]:
+        """Up to `limit` retained facts on topics from one to another, the second not included, in the order of topics."""
+        return self._rows("winner = 1 AND topic >= ? AND topic < ? ORDER BY topic LIMIT ?", (low, high, limit))
+
+    def mail(self, name: str, after: int, limit: int) -> list[Row]:
+        """Up to `limit` retained facts that are addressed to a name, after a row number, in order."""
+        one = "winner = 1 AND addressed <> '' AND addressed = ? AND row > ? ORDER BY row LIMIT ?"
+        alone = self._rows(one, (name, after, limit))
+        shared = self._rows("winner = 1 AND instr(addressed, char(10)) AND row > ? ORDER BY row", (after,))
+        found = [*alone, *(row for row in shared if name in row.to)]
+        return sorted(found, key=lambda row: row.row)[:limit]
+
     def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
         return [row_of(one, self._bursts.get) for one in self._db.do(f"{ROW} WHERE {where}", values)]
 

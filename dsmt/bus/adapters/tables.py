@@ -31,6 +31,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequ
 CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
+CREATE INDEX IF NOT EXISTS mail ON events (addressed) WHERE winner = 1 AND addressed <> '';
+CREATE INDEX IF NOT EXISTS shared_mail ON events (row) WHERE winner = 1 AND instr(addressed, char(10));
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
 CREATE TABLE IF NOT EXISTS bursts (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL, signature BLOB NOT NULL,

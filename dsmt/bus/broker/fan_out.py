@@ -14,7 +14,8 @@ from typing import Final
 
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
-from dsmt.bus.rules.routing import Router, Subscription
+from dsmt.bus.rules.interests import ranges_of
+from dsmt.bus.rules.routing import Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import (
     BookmarkFrame,
     Certificates,
@@ -68,7 +69,7 @@ class FanOut:
     ) -> None:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole
-        self._pages: dict[tuple[int, bool, bool], list[Row]] = {}
+        self._pages: dict[tuple[str, ...] | tuple[int, ...], list[Row]] = {}
         self._router: Router[Session] = Router()
         self._served = 0
         self._frame = Deliver(id=0, rows=(), live=False)
@@ -95,7 +96,7 @@ class FanOut:
             most_credit=credit,
             after=self._begin(asked, start, head),
             began=head,
-            snapshot=start is Start.FACTS,
+            snapshot=Snapshot(ranges_of(asked.patterns), 0 if asked.inbox else None) if start is Start.FACTS else None,
         )
         self._router.add(subscription)
         if subscription.bookmarks and asked.store == self._store.identity and subscription.after < (asked.row or 0):
@@ -208,15 +209,16 @@ class FanOut:
             for subscription in self._router.readers(row):
                 parcels.setdefault(subscription, []).append(row)
         for subscription, parcel in parcels.items():
-            if self._push(subscription, parcel):
-                if subscription.bookmarks:
-                    self._mark(subscription)
-            else:
-                subscription.live = False
+            sent = self._push(subscription, parcel)
+            subscription.after = parcel[-1].row if sent == len(parcel) else parcel[sent].row - 1
+            if sent < len(parcel):
+                self._router.set_live(subscription, live=False)
+            elif subscription.bookmarks:
+                self._mark(subscription)
 
     def pump(self) -> bool:
         """Read about one page for readers that are behind and have credit, in turns; whether there is more to do."""
-        behind = [s for s in self._router.all() if not s.live and s.credit > 0]
+        behind = self._router.behind()
         behind.sort(key=lambda one: (one.owner.served, one.served))
         left, more = PAGE_ROWS, False
         for at, subscription in enumerate(behind):
@@ -224,19 +226,17 @@ class FanOut:
                 return more or at < len(behind)
             self._served += 1
             subscription.served = subscription.owner.served = self._served
-            left -= SUBSCRIPTION_ROWS + len(self._rows(subscription))
-            more = self._page(subscription) or more
+            read, again = self._page(subscription)
+            left, more = left - SUBSCRIPTION_ROWS - read, more or again
         return more
 
-    def _rows(self, subscription: Sub) -> list[Row]:
-        """Its next page; many that begin at once, as after a restart, read the same ones, which are fetched once."""
-        page = (subscription.after, subscription.winners_only, subscription.signals_too)
+    def _cached(self, page: tuple[str, ...] | tuple[int, ...], read: Callable[[], list[Row]]) -> list[Row]:
+        """A page; many that begin at once, as after a restart, read the same ones, which are fetched once."""
         rows = self._pages.get(page)
         if rows is None:
             if len(self._pages) >= PAGES:
                 self._pages.clear()
-            after, winners_only, signals = page
-            rows = self._pages[page] = self._store.rows(after, PAGE_ROWS, winners_only=winners_only, signals=signals)
+            rows = self._pages[page] = read()
         return rows
 
     def bookmark_all(self) -> None:
@@ -246,25 +246,50 @@ class FanOut:
             if subscription.live and (subscription.bookmarks or subscription.token is not None):
                 self._mark(subscription)
 
-    def _page(self, subscription: Sub) -> bool:
-        """Read and send one page; whether there is more to do now."""
+    def _page(self, subscription: Sub) -> tuple[int, bool]:
+        """Read and send one page: how many rows were read, and whether there is more to do now."""
+        if subscription.snapshot is not None:
+            return self._page_of_facts(subscription, subscription.snapshot)
         self._tell_trimmed(subscription)
-        rows = self._rows(subscription)
-        ended = len(rows) < PAGE_ROWS
-        if subscription.snapshot:
-            kept = [row for row in rows if row.row <= subscription.began]
-            ended, rows = ended or len(kept) < len(rows), kept
+        after, winners, signals = subscription.after, subscription.winners_only, subscription.signals_too
+        rows = self._cached(
+            (after, winners, signals),
+            lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
+        )
         taken = [row for row in rows if subscription.takes(row)]
-        if taken and not self._push(subscription, taken):
-            return False
+        sent = self._push(subscription, taken)
+        if sent < len(taken):
+            subscription.after = taken[sent].row - 1
+            return len(rows), False
         if rows:
             subscription.after = max(subscription.after, rows[-1].row)
-        if not ended:
-            return subscription.credit > 0
-        if subscription.snapshot:
-            subscription.snapshot, subscription.after = False, subscription.began
-            return True
-        return not self._caught_up(subscription)
+        if len(rows) == PAGE_ROWS:
+            return len(rows), subscription.credit > 0
+        return len(rows), not self._caught_up(subscription)
+
+    def _page_of_facts(self, subscription: Sub, left: Snapshot) -> tuple[int, bool]:
+        """Read and send one page of retained facts: of a range of topics, at last of what is addressed to the reader."""
+        rows = self._facts(subscription, left)
+        taken = [row for row in rows if row.row <= subscription.began]
+        if left.ranges:
+            taken = [row for row in taken if subscription.takes(row)]
+        else:
+            taken = [row for row in taken if not subscription.takes_topic(row.topic)]
+        sent = self._push(subscription, taken)
+        if sent < len(taken):
+            left.go_on_at(taken[sent])
+            return len(rows), False
+        left.go_on_behind(rows[-1] if len(rows) == PAGE_ROWS else None)
+        if left.is_done:
+            subscription.snapshot, subscription.after = None, subscription.began
+        return len(rows), left.is_done or subscription.credit > 0
+
+    def _facts(self, subscription: Sub, left: Snapshot) -> list[Row]:
+        if left.ranges:
+            low, high = left.ranges[0]
+            return self._cached((low, high), lambda: self._store.facts(low, high, PAGE_ROWS))
+        name, after = subscription.name, left.mail
+        return [] if name is None or after is None else self._store.mail(name, after, PAGE_ROWS)
 
     def _caught_up(self, subscription: Sub) -> bool:
         """It has everything there is: say so, and let it be live. False when it could not be told now."""
@@ -277,7 +302,7 @@ class FanOut:
                 self._mark(subscription)
         elif subscription.bookmarks:
             self._mark(subscription)
-        subscription.live = True
+        self._router.set_live(subscription, live=True)
         return True
 
     def _tell_trimmed(self, subscription: Sub) -> None:
@@ -289,30 +314,31 @@ class FanOut:
         told = Told(id=subscription.id, type="dsmt.notice.trimmed", message=said, fields=fields)
         subscription.told_trimmed = self._send(subscription.owner, told, ())
 
-    def _push(self, subscription: Sub, rows: Sequence[Row]) -> bool:
-        """Send rows as messages of bounded size; False, with `after` before the first one not sent, when refused."""
+    def _push(self, subscription: Sub, rows: Sequence[Row]) -> int:
+        """Send rows as messages of bounded size; how many of them, up to the first that was refused."""
+        sent, size = 0, 0
         parcel: list[Row] = []
-        size = 0
         for row in rows:
             if parcel and (size >= MESSAGE_BYTES or (row.row > subscription.began) != (parcel[0].row > subscription.began)):
                 if not self._parcel(subscription, parcel):
-                    return False
-                parcel, size = [], 0
+                    return sent
+                sent, parcel, size = sent + len(parcel), [], 0
             parcel.append(row)
             size += row.size
-        return not parcel or self._parcel(subscription, parcel)
+        if parcel and self._parcel(subscription, parcel):
+            sent += len(parcel)
+        return sent
 
     def _parcel(self, subscription: Sub, parcel: Sequence[Row]) -> bool:
+        if subscription.credit <= 0 or not self._introduce(subscription.owner, parcel):
+            return False
         numbers = tuple([row.row for row in parcel])
-        if subscription.credit > 0 and self._introduce(subscription.owner, parcel):
-            frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
-            parts = self._parts(numbers, parcel)
-            if self._send(subscription.owner, frame, parts):
-                subscription.credit -= sum(map(len, parts))
-                subscription.after = numbers[-1]
-                return True
-        subscription.after = numbers[0] - 1
-        return False
+        frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
+        parts = self._parts(numbers, parcel)
+        sent = self._send(subscription.owner, frame, parts)
+        if sent:
+            subscription.credit -= sum(map(len, parts))
+        return sent
 
     def _deliver(self, number: int, rows: tuple[int, ...], *, live: bool) -> Deliver:
         """The frame; the very last one when it is equal, so that it is encoded once for many readers."""

@@ -172,7 +172,7 @@ class BusClient:
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[ClientSubscription]:
-        """Deliveries in batches, in store order, over reconnections, until the block is left.
+        """Deliveries in batches (see the port), over reconnections, until the block is left.
 
         Raises `InputError`, `RefusedError` (see the port).
         """

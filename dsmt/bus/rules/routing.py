@@ -2,9 +2,10 @@
 
 Rule 1: a subscription is a cursor in the store. `live` means that it has everything up to the head and is given new
     rows as they are stored; otherwise it reads pages of the store from `after` on until it has caught up.
-Rule 2: with `FACTS` it first reads the retained facts up to the head at its beginning (`began`), then goes on from there
-    like every other. It is complete when it has caught up for the first time, not before: a retained fact that was
-    superseded while the pages were read comes after `began`.
+Rule 2: with `FACTS` it first reads the retained facts up to the head at its beginning (`began`), in the ranges of topics
+    where its own stand and then what is addressed to it, and goes on from there like every other. It is complete when it
+    has caught up for the first time, not before: a retained fact that was superseded while the pages were read comes
+    after `began`.
 Rule 3: a reader that conflates reads retained facts and signals only; what was superseded before it got there is skipped.
 Rule 4: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
     on from the store. No reader can block a publisher.
@@ -15,13 +16,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Generic, TypeVar
 
+from dsmt.bus.rules.interests import Interests, Range, behind
 from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
 
 Owner = TypeVar("Owner")
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What is left to be read of retained facts: ranges of topics, and behind which row what is addressed to the reader."""
+
+    ranges: list[Range]
+    mail: int | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left."""
+        return not self.ranges and self.mail is None
+
+    def go_on_at(self, row: Row) -> None:
+        """A row of what is read now is the next one to be sent."""
+        if self.ranges:
+            self.ranges[0] = (row.topic, self.ranges[0][1])
+        else:
+            self.mail = row.row - 1
+
+    def go_on_behind(self, row: Row | None) -> None:
+        """What is read now goes on behind a row; None: it has ended."""
+        if self.ranges and row is not None:
+            self.ranges[0] = (behind(row.topic), self.ranges[0][1])
+        elif self.ranges:
+            del self.ranges[0]
+        else:
+            self.mail = None if row is None else row.row
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +71,8 @@ class Subscription(Generic[Owner]):
     after: int
     began: int
     """The head of the store when it began: what is behind it is live."""
-    snapshot: bool
-    """Whether it is still reading retained facts up to `began`."""
+    snapshot: Snapshot | None
+    """What it still has to read of the retained facts up to `began`; None when it has them."""
     live: bool = False
     completed: bool = False
     told_trimmed: bool = False
@@ -64,13 +94,13 @@ class Subscription(Generic[Owner]):
         """Whether it takes a row."""
         if not self.signals and not row.fact:
             return False
-        topic = row.topic
+        return self.takes_topic(row.topic) or (self.name is not None and self.name in row.to)
+
+    def takes_topic(self, topic: str) -> bool:
+        """Whether one of its patterns takes a topic."""
         if topic in self._exact or topic.startswith(self._subtrees):
             return True
-        for pattern in self._others:
-            if matches(pattern, topic):
-                return True
-        return self.name is not None and self.name in row.to
+        return any(matches(pattern, topic) for pattern in self._others)
 
     def consumed(self, count: int) -> None:
         """Its reader has taken so many bytes."""
@@ -79,24 +109,23 @@ class Subscription(Generic[Owner]):
     @property
     def winners_only(self) -> bool:
         """Whether its next page holds retained facts only, of the facts."""
-        return self.snapshot or self.conflate
+        return self.snapshot is not None or self.conflate
 
     @property
     def signals_too(self) -> bool:
         """Whether its next page holds signals beside the retained facts."""
-        return self.conflate and self.signals and not self.snapshot
+        return self.conflate and self.signals and self.snapshot is None
 
 
 class Router(Generic[Owner]):
-    """All subscriptions of a broker, and who takes a topic."""
+    """All subscriptions of a broker, who takes a topic, and who is behind."""
 
     def __init__(self) -> None:
         self._all: dict[tuple[int, int], Subscription[Owner]] = {}
         self._owned: dict[int, dict[int, Subscription[Owner]]] = {}
-        self._forget()
-
-    def _forget(self) -> None:
-        self._readers = lru_cache(maxsize=16384)(self._find)
+        self._interests: Interests[Subscription[Owner]] = Interests()
+        self._inboxes: dict[str, dict[Subscription[Owner], None]] = {}
+        self._behind: dict[Subscription[Owner], None] = {}
 
     def add(self, subscription: Subscription[Owner]) -> None:
         """Take in a subscription; it takes the place of one with the same number. Raises `InputError` for a bad pattern."""
@@ -105,18 +134,42 @@ class Router(Generic[Owner]):
         self.remove(subscription.owner, subscription.id)
         self._all[id(subscription.owner), subscription.id] = subscription
         self._owned.setdefault(id(subscription.owner), {})[subscription.id] = subscription
-        self._forget()
+        for pattern in dict.fromkeys(subscription.patterns):
+            self._interests.add(subscription, pattern)
+        if subscription.name is not None:
+            self._inboxes.setdefault(subscription.name, {})[subscription] = None
+        self._behind[subscription] = None
 
     def remove(self, owner: Owner, number: int | None = None) -> None:
         """Forget one subscription of an owner, or all."""
         owned = self._owned.get(id(owner), {})
-        gone = [n for n in owned if number is None or n == number]
-        for one in gone:
-            del owned[one], self._all[id(owner), one]
+        for one in [n for n in owned if number is None or n == number]:
+            self._forget(self._all.pop((id(owner), one)))
+            del owned[one]
         if not owned:
             self._owned.pop(id(owner), None)
-        if gone:
-            self._forget()
+
+    def _forget(self, subscription: Subscription[Owner]) -> None:
+        for pattern in dict.fromkeys(subscription.patterns):
+            self._interests.remove(subscription, pattern)
+        if subscription.name is not None:
+            inbox = self._inboxes[subscription.name]
+            del inbox[subscription]
+            if not inbox:
+                del self._inboxes[subscription.name]
+        self._behind.pop(subscription, None)
+
+    def set_live(self, subscription: Subscription[Owner], *, live: bool) -> None:
+        """A subscription has everything, or has it no more."""
+        subscription.live = live
+        if live:
+            self._behind.pop(subscription, None)
+        else:
+            self._behind[subscription] = None
+
+    def behind(self) -> list[Subscription[Owner]]:
+        """Who is not live and has credit."""
+        return [one for one in self._behind if one.credit > 0]
 
     def get(self, owner: Owner, number: int) -> Subscription[Owner] | None:
         """One subscription of an owner."""
@@ -132,8 +185,7 @@ class Router(Generic[Owner]):
 
     def readers(self, row: Row) -> list[Subscription[Owner]]:
         """The live subscriptions that take a row."""
-        return [s for s in self._readers(row.topic, row.to, row.fact) if s.live]
-
-    def _find(self, topic: str, to: tuple[str, ...], fact: bool) -> tuple[Subscription[Owner], ...]:
-        probe = Row(0, 0, topic, to, fact, b"", b"")
-        return tuple(s for s in self._all.values() if s.takes(probe))
+        takers = self._interests.takers(row.topic)
+        for name in row.to:
+            takers.update(self._inboxes.get(name, {}))
+        return [one for one in takers if one.live and (row.fact or one.signals)]

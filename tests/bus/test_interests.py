@@ -1,0 +1,58 @@
+"""Interests: who takes a topic is who has a pattern that matches it, whatever else is there."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.rules.interests import Interests, behind, ranges_of
+from dsmt.event.topic import matches
+
+levels = st.sampled_from(["a", "b", "a-b", "a.b", "0", "z_"])
+topics = st.lists(levels, min_size=1, max_size=4).map("/".join)
+wild = st.lists(levels | st.just("+"), min_size=1, max_size=4).map("/".join)
+patterns = wild | wild.map(lambda one: f"{one}/") | st.just("/")
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), patterns), max_size=12, unique=True), st.data())
+def test_who_takes_a_topic_is_who_has_a_pattern_that_matches_it(added, data):
+    interests = Interests()
+    for who, pattern in added:
+        interests.add(who, pattern)
+    gone = data.draw(st.lists(st.sampled_from(added), unique=True)) if added else []
+    for who, pattern in gone:
+        interests.remove(who, pattern)
+    left = [one for one in added if one not in gone]
+    for topic in data.draw(st.lists(topics, min_size=1, max_size=8)):
+        assert set(interests.takers(topic)) == {who for who, pattern in left if matches(pattern, topic)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), patterns), max_size=12, unique=True))
+def test_what_is_forgotten_leaves_nothing(added):
+    interests = Interests()
+    for who, pattern in added:
+        interests.add(who, pattern)
+    for who, pattern in added:
+        interests.remove(who, pattern)
+    assert interests._root.is_empty()
+
+
+@given(st.lists(patterns, max_size=6), topics)
+def test_the_ranges_of_patterns_hold_what_they_take_and_do_not_overlap(some, topic):
+    ranges = ranges_of(some)
+    held = sum(low <= topic < high for low, high in ranges)
+    assert held <= 1
+    assert held == 1 or not any(matches(pattern, topic) for pattern in some)
+    assert ranges == sorted(ranges)
+
+
+@given(topics, topics)
+def test_nothing_is_between_a_topic_and_what_is_behind_it(one, other):
+    assert one < behind(one)
+    assert not one < other < behind(one)
+
+
+def test_a_subtree_is_a_range_without_its_neighbours():
+    ((low, high),) = ranges_of(["service/web/"])
+    assert [
+        t for t in ("service/web", "service/web-2", "service/web.x", "service/web0", "service/wf/a") if low <= t < high
+    ] == []
+    assert low <= "service/web/a" < high
