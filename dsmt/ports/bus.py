@@ -347,7 +347,9 @@ class Bus(Protocol):
         ...
 
     def subscribe(self, interest: Interest) -> AbstractAsyncContextManager[Subscription]:
-        """Deliveries in batches, retained facts in any order and all else in store order, over reconnections, until the block is left.
+        """Deliveries in batches, over reconnections, until the block is left.
+
+        Retained facts come in any order, all else in store order.
 
         Raises `InputError` for a pattern that is none, `RefusedError` for one that the source's certificate does not grant,
         or for what the bus cannot do.

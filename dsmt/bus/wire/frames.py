@@ -190,7 +190,7 @@ class Mark(_Frame, frozen=True):
 
 
 class Deliver(_Frame, frozen=True):
-    """Broker: events of a subscription, in store order but for retained facts. Parts: signed events, alone or as runs (B8)."""
+    """Broker: events of a subscription, in store order but for retained facts. Parts: signed events, alone or as runs."""
 
     id: Count
     rows: tuple[Count, ...]
