@@ -6,7 +6,6 @@ Rule 2: `--wait` may stand alone or with a duration, as `--wait=30s`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -59,6 +58,8 @@ class CliContext:
         return self._attach(work, reads=False)
 
     def _attach(self, work: Callable[[Connection], Awaitable[Result]], *, reads: bool) -> Result:
+        import asyncio  # noqa: PLC0415 - a third of the time of `--help`
+
         from dsmt.operations.local.connection import connect  # noqa: PLC0415 - only where a realm is asked
 
         home = self.home()
