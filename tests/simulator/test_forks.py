@@ -1,0 +1,111 @@
+"""Runs that begin alike are one run up to there: what each comes to is what it comes to alone, and no fork is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from dsmt.simulator.errors import ForkError
+from dsmt.simulator.forks import each_way
+from dsmt.simulator.rng import Stream
+from dsmt.simulator.run import run
+from dsmt.simulator.scenarios import SCENARIOS, play, play_each
+
+pytestmark = pytest.mark.timeout(300)
+ALIKE = ("killed", "middlebox", "words")
+
+
+def told_by(main: Callable[[Callable[[], str]], object], *ways: str) -> list[object]:
+    """What each way came to; afterwards no fork is left."""
+    try:
+        return each_way(ways, main)
+    finally:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
+def in_virtual_time(which: Callable[[], str]) -> tuple[str, float, int]:
+    async def main() -> tuple[str, float, int]:
+        stream = Stream(1)
+        stream.word()
+        await asyncio.sleep(1.5)
+        way = which()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(len(way)))
+        return way, asyncio.get_running_loop().time(), stream.word()
+
+    return run(main())
+
+
+def test_each_way_goes_on_from_the_same_moment() -> None:
+    stream = Stream(1)
+    stream.word()
+    second = stream.word()
+    assert told_by(in_virtual_time, "a", "bcd") == [("a", 2.5, second), ("bcd", 4.5, second)]
+
+
+def test_what_a_fork_raises_is_told_with_where_it_was_raised() -> None:
+    async def main(which: Callable[[], str]) -> None:
+        await asyncio.sleep(1)
+        which()
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ForkError, match=r"(?s)went on with a raised:.*DeadlockError"):
+        told_by(lambda which: run(main(which)), "a", "b")
+
+
+def test_a_fork_that_dies_is_told() -> None:
+    def dies(which: Callable[[], str]) -> None:
+        if which() == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ForkError, match="went on with b died with wait status 9"):
+        told_by(dies, "a", "b")
+
+
+def test_a_run_that_never_asks_is_refused() -> None:
+    with pytest.raises(ForkError, match="before it asked"):
+        told_by(lambda _which: None, "a")
+
+
+def test_a_wait_that_is_broken_off_leaves_no_fork() -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def broken_off(_number: int, _frame: object) -> None:
+        raise BrokenOffError
+
+    def stands_still(which: Callable[[], str]) -> None:
+        which()
+        os.kill(os.getppid(), signal.SIGUSR1)
+        signal.pause()
+
+    before = signal.signal(signal.SIGUSR1, broken_off)
+    try:
+        with pytest.raises(BrokenOffError):
+            told_by(stands_still, "a")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_runs_that_begin_alike_have_the_traces_that_they_have_alone() -> None:
+    together = play_each(3, ALIKE, traced=True)
+    alone = [play(3, scenario=scenario, traced=True) for scenario in ALIKE]
+    assert [(one.scenario, one.trace, one.digest, one.log) for one in together] == [
+        (one.scenario, one.trace, one.digest, one.log) for one in alone
+    ]
+    assert len({one.trace for one in together}) == len(ALIKE)
+
+
+def test_what_one_fork_draws_shifts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, _ = ALIKE
+    assert play_each(4, (first, second))[1].digest == play_each(4, (second, first))[0].digest
+    played = SCENARIOS[first]
+    monkeypatch.setitem(SCENARIOS, first, played.__class__(played.act, played.holds, contention=1.0))  # type: ignore[index]
+    with_others = play_each(4, ALIKE)  # who contends begins differently, and is not taken for one that does not
+    assert with_others[0].digest == play(4, scenario=first).digest != with_others[1].digest
+    assert with_others[1].digest == play(4, scenario=second).digest
