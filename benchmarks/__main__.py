@@ -20,6 +20,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P3": "benchmarks.p3_node_death",
     "P6": "benchmarks.p6_latency",
     "P9": "benchmarks.p9_decisions",
+    "P10": "benchmarks.p10_simulator",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 
