@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dsmt.simulator import world
 from dsmt.simulator.errors import ForkError
 from dsmt.simulator.forks import each_way
 from dsmt.simulator.rng import Stream
@@ -109,3 +110,10 @@ def test_what_one_fork_draws_shifts_no_other(monkeypatch: pytest.MonkeyPatch) ->
     with_others = play_each(4, ALIKE)  # who contends begins differently, and is not taken for one that does not
     assert with_others[0].digest == play(4, scenario=first).digest != with_others[1].digest
     assert with_others[1].digest == play(4, scenario=second).digest
+
+
+def test_what_readers_share_changes_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = play(5, scenario="words", traced=True)
+    monkeypatch.setattr(world, "lru_cache", lambda *, maxsize: lambda decode: decode)  # each reader decodes anew
+    alone = play(5, scenario="words", traced=True)
+    assert (alone.trace, alone.digest) == (shared.trace, shared.digest)
