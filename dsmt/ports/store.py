@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.row import Budget
@@ -22,9 +22,8 @@ ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One stored event: its row number, when it arrived (realm ms), and its signed bytes."""
+class Row(NamedTuple):
+    """One stored event: its row number, when it arrived (realm ms), and its signed bytes. Many are made at once."""
 
     row: int
     arrived_ms: int
