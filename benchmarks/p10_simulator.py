@@ -50,11 +50,12 @@ def run() -> list[Row]:
     first = _resident()
     for size, cost in zip(SIZES, each_way(SIZES, _cost), strict=True):
         of = f"{size} nodes, {size * EACH} instances"
-        bars, grown = size == BARS_AT, "" if before is None else _grown(before, cost, size)
-        given_up = f"not within {PATIENCE_S:.0f} CPU s" if cost.settled_s == inf else ""
-        if given_up:
-            rows.append(_row("settle", of, "CPU s", None, "<= 20 CPU s", bars=bars, holds=False, note=given_up))
+        bars = size == BARS_AT
+        if cost.settled_s == inf:
+            note = f"not within {PATIENCE_S:.0f} CPU s"
+            rows.append(_row("settle", of, "CPU s", None, "<= 20 CPU s", bars=bars, holds=False, note=note))
             continue
+        grown = "" if before is None else _grown(before, cost, size)
         rows += [
             _row("settle", of, "CPU s", cost.settled_s, "<= 20 CPU s", bars=bars, holds=cost.settled_s <= 20, note=grown),
             _row("rest", of, "x real time", cost.speed, ">= 10 x", bars=bars, holds=cost.speed >= 10),

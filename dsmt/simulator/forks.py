@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -39,7 +40,9 @@ def each_way(ways: Sequence[W], main: Callable[[Callable[[], W]], T]) -> list[T]
         loop = asyncio._get_running_loop()  # noqa: SLF001 - it is the process's, which a fork is not
         for way in ways:
             reader, writer = os.pipe()
-            pid = os.fork()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from 3.12 on: a run waits for none
+                pid = os.fork()
             if pid == 0:
                 os.close(reader)
                 answer = writer

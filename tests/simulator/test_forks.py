@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from dsmt.simulator import world
 from dsmt.simulator.errors import ForkError
+from dsmt.simulator.fleet import Scale
 from dsmt.simulator.forks import each_way
 from dsmt.simulator.rng import Stream
 from dsmt.simulator.run import run
@@ -18,6 +20,7 @@ from dsmt.simulator.scenarios import SCENARIOS, play, play_each
 
 pytestmark = pytest.mark.timeout(300)
 ALIKE = ("killed", "middlebox", "words")
+SMALL = Scale(nodes=4, services=2)
 
 
 def told_by(main: Callable[[Callable[[], str]], object], *ways: str) -> list[object]:
@@ -78,42 +81,43 @@ def test_a_wait_that_is_broken_off_leaves_no_fork() -> None:
         pass
 
     def broken_off(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise BrokenOffError
 
-    def stands_still(which: Callable[[], str]) -> None:
+    def interrupts(which: Callable[[], str]) -> None:
         which()
-        os.kill(os.getppid(), signal.SIGUSR1)
-        signal.pause()
+        while True:  # a signal that comes just before the parent reads breaks off nothing
+            signal.sigtimedwait([signal.SIGUSR2], 0.05)
+            os.kill(os.getppid(), signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, broken_off)
     try:
         with pytest.raises(BrokenOffError):
-            told_by(stands_still, "a")
+            told_by(interrupts, "a")
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
 def test_runs_that_begin_alike_have_the_traces_that_they_have_alone() -> None:
-    together = play_each(3, ALIKE, traced=True)
-    alone = [play(3, scenario=scenario, traced=True) for scenario in ALIKE]
+    together = play_each(3, ALIKE, scale=SMALL, traced=True)
+    alone = [play(3, scenario=scenario, scale=SMALL, traced=True) for scenario in ALIKE]
     assert [(one.scenario, one.trace, one.digest, one.log) for one in together] == [
         (one.scenario, one.trace, one.digest, one.log) for one in alone
     ]
     assert len({one.trace for one in together}) == len(ALIKE)
 
 
-def test_what_one_fork_draws_shifts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, _ = ALIKE
-    assert play_each(4, (first, second))[1].digest == play_each(4, (second, first))[0].digest
-    played = SCENARIOS[first]
-    monkeypatch.setitem(SCENARIOS, first, played.__class__(played.act, played.holds, contention=1.0))  # type: ignore[index]
-    with_others = play_each(4, ALIKE)  # who contends begins differently, and is not taken for one that does not
-    assert with_others[0].digest == play(4, scenario=first).digest != with_others[1].digest
-    assert with_others[1].digest == play(4, scenario=second).digest
+def test_runs_that_begin_otherwise_are_not_taken_for_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    contends = ALIKE[0]
+    monkeypatch.setitem(SCENARIOS, contends, replace(SCENARIOS[contends], contention=1.0))  # type: ignore[index]
+    together = {report.scenario: report.digest for report in play_each(4, ALIKE, scale=SMALL)}
+    assert together == {scenario: play(4, scenario=scenario, scale=SMALL).digest for scenario in ALIKE}
+    monkeypatch.setitem(SCENARIOS, contends, replace(SCENARIOS[contends], contention=0.0))  # type: ignore[index]
+    assert play(4, scenario=contends, scale=SMALL).digest != together[contends]
 
 
 def test_what_readers_share_changes_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = play(5, scenario="words", traced=True)
+    shared = play(5, scenario="words", scale=SMALL, traced=True)
     monkeypatch.setattr(world, "lru_cache", lambda *, maxsize: lambda decode: decode)  # each reader decodes anew
-    alone = play(5, scenario="words", traced=True)
+    alone = play(5, scenario="words", scale=SMALL, traced=True)
     assert (alone.trace, alone.digest) == (shared.trace, shared.digest)
