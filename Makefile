@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint operate soak bench mutants docs sim sim-long day wheel clean environment tools
+.PHONY: demo test lint operate soak bench mutants docs sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -38,6 +38,9 @@ sim: tools
 
 sim-long: tools
 	$(BIN)/python -m dsmt.simulator --seeds 1000 --jobs 2
+
+profile: tools
+	$(BIN)/python -m dsmt.simulator.profiling --scenario $(or $(SCENARIO),storm) --seed $(or $(SEED),1) $(PROFILE)
 
 day: tools
 	$(BIN)/python -m dsmt.simulator.day $(DAY)

@@ -18,8 +18,10 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P1": "benchmarks.p1_restart",
     "P2": "benchmarks.p2_status",
     "P3": "benchmarks.p3_node_death",
+    "P4": "benchmarks.p4_stream",
     "P6": "benchmarks.p6_latency",
     "P9": "benchmarks.p9_decisions",
+    "P10": "benchmarks.p10_simulator",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 

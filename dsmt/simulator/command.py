@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Report
-from dsmt.simulator.scenarios import SCENARIOS, play
+from dsmt.simulator.scenarios import SCENARIOS, play_each
 
 SHOWN = 10
 """What is shown of a failing seed: sentences, and faults before the end."""
@@ -36,14 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     scale = Scale(nodes=told.nodes, services=told.services) if told.nodes else None
     began = time.monotonic()
     sums: dict[str, Sum] = {}
-    games = [(scenario, seed) for scenario in told.scenario or SCENARIOS for seed in seeds]
-    for report in _reports(partial(_one, scale, told.seconds), games, told.jobs):
+    scenarios = tuple(dict.fromkeys(told.scenario or SCENARIOS))
+    one_seed = partial(play_each, scenarios=scenarios, scale=scale, seconds=told.seconds)
+    for report in chain.from_iterable(_reports(one_seed, seeds, told.jobs)):
         sums.setdefault(report.scenario, Sum()).add(report)
         _say(report, told)
-    failed = sum(len(one.failed) for one in sums.values())
+    failed, runs = (sum(counts) for counts in zip(*((len(one.failed), one.runs) for one in sums.values()), strict=True))
     for scenario, one in sums.items():
         sys.stdout.write(f"{scenario:10} {one}\n")
-    sys.stdout.write(f"{len(games) - failed} of {len(games)} runs held in {time.monotonic() - began:.0f} s\n")
+    sys.stdout.write(f"{runs - failed} of {runs} runs held in {time.monotonic() - began:.0f} s\n")
     return 1 if failed else 0
 
 
@@ -67,20 +69,12 @@ class Sum:
             self.failed.append(report.seed)
 
 
-Game = tuple[str, int]
-
-
-def _reports(one: Callable[[Game], Report], games: Sequence[Game], jobs: int) -> Iterator[Report]:
-    if jobs == 1 or len(games) == 1:
-        yield from map(one, games)
+def _reports(one: Callable[[int], list[Report]], seeds: Sequence[int], jobs: int) -> Iterator[list[Report]]:
+    if jobs == 1 or len(seeds) == 1:
+        yield from map(one, seeds)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(one, games)
-
-
-def _one(scale: Scale | None, seconds: float | None, game: Game) -> Report:
-    scenario, seed = game
-    return play(seed, scenario=scenario, scale=scale, seconds=seconds)
+        yield from pool.map(one, seeds)
 
 
 def _say(report: Report, told: argparse.Namespace) -> None:

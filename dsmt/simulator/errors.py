@@ -57,5 +57,9 @@ class LeftoverError(SimulationError):
         self.findings = findings
 
 
+class ForkError(SimulationError):
+    """A fork of a run raised something, or died."""
+
+
 class ProcessKilled(BaseException):
     """The code runs in a simulated process that is dead: an order to unwind, as GeneratorExit is, and no error."""

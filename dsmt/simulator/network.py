@@ -72,6 +72,8 @@ class SimLink(MemoryLink):
         if self._messages:
             await asyncio.sleep(0)
         messages = await super().receive()
+        if len(messages) <= BATCH:
+            return messages
         rest = messages[BATCH:]
         self._messages.extendleft(reversed(rest))
         self.inward += len(rest)
@@ -114,7 +116,7 @@ class SimListener(MemoryListener):
 class Wire:
     """What carries one link. `broken`: one of its machines has lost its power."""
 
-    __slots__ = ("_due", "_held", "_loop", "_loss", "broken", "client", "latency", "link", "server")
+    __slots__ = ("_contexts", "_due", "_held", "_loop", "_loss", "broken", "client", "latency", "link", "server")
 
     def __init__(self, client: HostProcess, server: HostProcess, latency: float, loss: Stream) -> None:
         self.client, self.server, self.latency = client, server, latency
@@ -122,6 +124,7 @@ class Wire:
         self.link: SimLink | None = None
         self._loop = client.host.loop
         self._loss = loss
+        self._contexts = (server.sim.context, client.sim.context)
         self._due = [0.0, 0.0]
         self._held: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])
         for host in (client.host, server.host):
@@ -142,8 +145,10 @@ class Wire:
         when = loop.time() + after
         if self._loss.chance(LOSS):
             when += LOSS_S
-        self._due[way] = when = max(when, self._due[way])
-        loop.call_in_at((self.client if way else self.server).sim, when, call)
+        due = self._due
+        when = max(when, due[way])
+        due[way] = when
+        loop.call_at(when, call, context=self._contexts[way])
 
     def healed(self) -> None:
         """A cut is over: what was held goes on its way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from math import inf
 
 from dsmt.simulator.faults import Faults
 from dsmt.simulator.fleet import Fleet, Scale
@@ -16,10 +17,13 @@ FIRST_S = 20.0
 
 @dataclass(slots=True)
 class Report:
-    """What one run showed; `wrong` is empty when all invariants hold. `digest` is the history's."""
+    """What one run showed; `wrong` is empty when all invariants hold. `digest` is the history's, `trace` the loop's.
+
+    `cpu_s`: what it took, with its share of what it had in common with others.
+    """
 
     seed: int
-    scenario: str
+    scenario: str = ""
     seconds: float = 0.0
     cpu_s: float = 0.0
     rows: int = 0
@@ -27,6 +31,7 @@ class Report:
     faults: int = 0
     decisions: int = 0
     digest: str = ""
+    trace: str = ""
     wrong: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -34,7 +39,7 @@ class Report:
 class Play:
     """One run: a fleet, its faults, and until when (virtual s)."""
 
-    def __init__(self, seed: int, scale: Scale, seconds: float) -> None:
+    def __init__(self, seed: int, scale: Scale, seconds: float = inf) -> None:
         self.world = World(seed)
         self.fleet = Fleet(self.world, scale)
         self.faults = Faults(self.fleet)

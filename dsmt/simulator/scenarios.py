@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from dsmt.simulator.contention import contention
 from dsmt.simulator.fleet import Scale
+from dsmt.simulator.forks import each_way
 from dsmt.simulator.invariants import Watch, replayed, replicas
 from dsmt.simulator.play import Play, Report
 from dsmt.simulator.run import run
 from dsmt.simulator.scenes import clocks, controllers, nodes, services, stores
+from dsmt.simulator.trace import Trace
 from dsmt.simulator.truth import all_true
 
 Act = Callable[[Play], Awaitable[None]]
@@ -28,7 +31,8 @@ Act = Callable[[Play], Awaitable[None]]
 class Scenario:
     """One of them: what happens, what it holds the fleet to, how long (simulated s), and among how many.
 
-    `contention`: the share of seeds in which controllers prefer different nodes.
+    `contention`: the share of seeds in which controllers prefer different nodes. `placed`: it begins when the services of
+    the start run.
     """
 
     act: Act
@@ -37,10 +41,11 @@ class Scenario:
     nodes: int = 10
     services: int = 3
     contention: float = 0.0
+    placed: bool = True
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "storm": Scenario(nodes.storm, "12.2 after everything goes wrong at random", 90.0, 12, 4, 0.3),
+    "storm": Scenario(nodes.storm, "12.2 after everything goes wrong at random", 90.0, 12, 4, 0.3, placed=False),
     "silent": Scenario(nodes.silent, "12.8: many nodes silent at once, and the brake holds"),
     "killed": Scenario(nodes.killed, "12.8: many nodes killed at once, and no brake"),
     "stalled": Scenario(nodes.stalled, "O1: who stood still is alive within 5 s", 110.0),
@@ -49,7 +54,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "contended": Scenario(controllers.contended, "12.6: cut off while it speaks, no slot moves back", 75.0, contention=1.0),
     "buried": Scenario(controllers.buried, "A6: what was made anew does not end"),
     "anew": Scenario(controllers.anew, "A6: an end and a beginning in one batch"),
-    "rulesets": Scenario(controllers.rulesets, "12.9: two rulesets, and nothing moves", contention=1.0),
+    "rulesets": Scenario(controllers.rulesets, "12.9: two rulesets, and nothing moves", contention=1.0, placed=False),
     "empty": Scenario(stores.empty, "12.4: an empty broker stops nothing, and the operator's will stands"),
     "blank": Scenario(stores.blank, "12.4: a blank store beside a birth record likewise"),
     "old": Scenario(stores.old, "12.5: an old store comes back, and nothing resurrects", 80.0),
@@ -61,27 +66,83 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 }
 
 
-def play(seed: int, *, scenario: str, scale: Scale | None = None, seconds: float | None = None) -> Report:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run of a seed is until its scenario begins: those that begin alike are one run up to there."""
+
+    scale: Scale
+    contends: bool
+    placed: bool
+
+
+def play(
+    seed: int, *, scenario: str, scale: Scale | None = None, seconds: float | None = None, traced: bool = False
+) -> Report:
     """Run one seed of a scenario and ask every invariant. Scale and seconds are the scenario's own where none are given."""
+    return _run(seed, [scenario], lambda: scenario, _beginning(seed, scenario, scale), seconds, traced=traced)
+
+
+def play_each(
+    seed: int, scenarios: Sequence[str], *, scale: Scale | None = None, seconds: float | None = None, traced: bool = False
+) -> list[Report]:
+    """Run one seed of each of these scenarios, as `play` does: what begins alike begins once, and goes on in forks."""
+    alike: dict[Beginning, list[str]] = {}
+    for scenario in scenarios:
+        alike.setdefault(_beginning(seed, scenario, scale), []).append(scenario)
+    reports: dict[str, Report] = {}
+    for beginning, names in alike.items():
+        if len(names) == 1:
+            reports[names[0]] = play(seed, scenario=names[0], scale=scale, seconds=seconds, traced=traced)
+        else:
+            run_one = partial(_run, seed, names, beginning=beginning, seconds=seconds, traced=traced)
+            reports.update((report.scenario, report) for report in each_way(names, run_one))
+    return [reports[scenario] for scenario in scenarios]
+
+
+def _beginning(seed: int, scenario: str, scale: Scale | None) -> Beginning:
     played = SCENARIOS[scenario]
-    report = Report(seed, scenario)
-    began = time.process_time()
     scale = scale or Scale(nodes=played.nodes, services=played.services)
-    contends = seed % 10 < played.contention * 10
-    with contention() if contends else nullcontext():
-        run(_play(report, scale, seconds or played.seconds))
-    report.cpu_s = time.process_time() - began
+    return Beginning(scale, seed % 10 < played.contention * 10, played.placed)
+
+
+def _run(
+    seed: int,
+    names: Sequence[str],
+    which: Callable[[], str],
+    beginning: Beginning,
+    seconds: float | None,
+    *,
+    traced: bool,
+) -> Report:
+    """Run the beginning that these scenarios share, ask which of them it is, and run that."""
+    report, trace = Report(seed), Trace() if traced else None
+
+    def chosen() -> str:
+        report.cpu_s = (time.process_time() - began) / len(names)
+        report.scenario = which()
+        report.cpu_s -= time.process_time()
+        return report.scenario
+
+    began = time.process_time()
+    with contention() if beginning.contends else nullcontext():
+        run(_play(report, beginning, chosen, seconds), trace=trace)
+    report.cpu_s += time.process_time()
+    report.trace = trace.hexdigest() if trace is not None else ""
     return report
 
 
-async def _play(report: Report, scale: Scale, seconds: float) -> None:
-    played = Play(report.seed, scale, seconds)
+async def _play(report: Report, beginning: Beginning, chosen: Callable[[], str], seconds: float | None) -> None:
+    played = Play(report.seed, beginning.scale)
     fleet = played.fleet
     await fleet.start()
     watch = Watch(fleet)
     watching = played.world.background(watch.run(), "watch")
-    await SCENARIOS[report.scenario].act(played)
-    await played.until(seconds)
+    if beginning.placed:
+        await played.first()
+    scenario = SCENARIOS[chosen()]
+    played.seconds = seconds or scenario.seconds
+    await scenario.act(played)
+    await played.until(played.seconds)
     watching.cancel()
     report.seconds = played.now
     report.wrong = played.wrong + watch.wrong + played.world.crashes + fleet.complaints

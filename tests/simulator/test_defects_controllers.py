@@ -39,7 +39,6 @@ pytestmark = pytest.mark.timeout(300)
 
 async def race(play: Play) -> None:
     """Nodes die one after the other, and controllers contend for where their slots go."""
-    await play.first()
     for node in play.some(0.3):
         play.faults.kill_node(node)
         await asyncio.sleep(5)

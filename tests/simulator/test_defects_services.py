@@ -64,7 +64,6 @@ def test_a_move_that_nobody_heard_of_is_noticed(monkeypatch: pytest.MonkeyPatch)
 
 async def moving(play: Play) -> None:
     """Each slot is moved once."""
-    await play.first()
     for slot in play.fleet.wanted():
         play.fleet.operator.move(slot, None)
     await play.settled(5.0, "after the moves")

@@ -10,35 +10,28 @@ from pathlib import Path
 import pytest
 
 from dsmt.simulator.play import Report
-from dsmt.simulator.scenarios import SCENARIOS, play
+from dsmt.simulator.scenarios import SCENARIOS, play_each
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__)
 SEEDS = int(os.environ.get("DSMT_SEEDS", "10"))
 """How many of each scenario: ten where somebody waits for the answer, fifty in CI."""
-PART = 10
-"""Seeds of one test: enough to be worth its line, few enough to be shared out among workers."""
 
 
-def failed_once() -> dict[str, list[int]]:
-    """The seeds of `seeds.txt`, which says of each why it is there, by scenario."""
+def failed_once() -> dict[int, list[str]]:
+    """The runs of `seeds.txt`, which says of each why it is there: by seed, the scenarios."""
     lines = HERE.with_name("seeds.txt").read_text().splitlines()
-    found: dict[str, list[int]] = {}
+    found: dict[int, list[str]] = {}
     for scenario, seed, _ in (line.split(maxsplit=2) for line in lines if line and not line.startswith("#")):
-        found.setdefault(scenario, []).append(int(seed))
+        assert scenario in SCENARIOS
+        found.setdefault(int(seed), []).append(scenario)
     return found
 
 
-def parts() -> list[object]:
-    """The first seeds of each scenario, in parts, and those beyond them that failed once."""
-    known = failed_once()
-    assert not known.keys() - SCENARIOS.keys()
-    every = {name: sorted({*range(1, SEEDS + 1), *known.get(name, ())}) for name in SCENARIOS}
-    return [
-        pytest.param(name, seeds[at : at + PART], id=f"{name}-{seeds[at]}")
-        for name, seeds in every.items()
-        for at in range(0, len(seeds), PART)
-    ]
+def runs() -> list[object]:
+    """Every scenario for each of the first seeds, for those of one seed begin once; and what failed once beyond them."""
+    every = {**failed_once(), **{seed: [*SCENARIOS] for seed in range(1, SEEDS + 1)}}
+    return [pytest.param(seed, every[seed], id=f"seed-{seed}") for seed in sorted(every)]
 
 
 def held(report: Report) -> bool:
@@ -48,9 +41,9 @@ def held(report: Report) -> bool:
     return not report.wrong
 
 
-@pytest.mark.parametrize(("scenario", "seeds"), parts())
-def test_every_invariant_holds(scenario: str, seeds: list[int]) -> None:
-    assert not [seed for seed in seeds if not held(play(seed, scenario=scenario))]
+@pytest.mark.parametrize(("seed", "scenarios"), runs())
+def test_every_invariant_holds(seed: int, scenarios: list[str]) -> None:
+    assert not [report.scenario for report in play_each(seed, scenarios) if not held(report)]
 
 
 # --- one seed, one history ---------------------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ class Silence:
         self._sessions: Sessions[_Told] = Sessions()
         self._lost: dict[str, int] = {}
         self._nodes: dict[str, _Node] = {}
+        self._silent: set[str] = set()
+        """The nodes that have a time from when they are to be probed: mostly none, of however many."""
         self._targets: list[Target] | None = None
 
     def session(self, broker: str, source: str, session: Session, cause: EventId) -> None:
@@ -109,9 +111,12 @@ class Silence:
         return self._targets
 
     def _chosen(self) -> list[Target]:
+        if not self._silent:
+            return []
         candidates = [name for name, node in self._nodes.items() if node.known and node.since_ms is None]
         found = []
-        for name, node in sorted(self._nodes.items()):
+        for name in sorted(self._silent):
+            node = self._nodes[name]
             since = node.since_ms
             if since is not None and name != self._own and self._own in observers(name, candidates):
                 found.append(Target(name, node.address, node.key_id, node.cause, node.episode, since))
@@ -126,6 +131,7 @@ class Silence:
             node.cause = cause or words[0].held.id
         if since != node.since_ms:
             node.since_ms, self._targets = since, None
+            (self._silent.discard if since is None else self._silent.add)(name)
 
     def _words(self, name: str) -> list[Word[_Told]]:
         known = (self._sessions.of.get(f"{role}/{name}") for role in ROLES)

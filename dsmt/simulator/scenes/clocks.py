@@ -17,7 +17,6 @@ AHEAD_MS: Final = 10_000
 async def clock(play: Play) -> None:
     """The broker's wall clock steps for a while, and perhaps it starts anew meanwhile (rule J4)."""
     fleet, broker = play.fleet, play.fleet.broker
-    await play.first()
     step, seconds = play.stream.choice(STEPS_S), play.between(2.0, 15.0)
     before, since_ms = fleet.named(), play.world.now_ms
     play.faults.note(f"the broker's clock steps by {step:.0f} s for {seconds:.1f} s")

@@ -23,7 +23,6 @@ TURNS: Final = 60
 
 async def stopped(play: Play) -> None:
     """The controller that acts first, or next, is stopped at any await of a repair, and resumed (12.6)."""
-    await play.first()
     controller, node = _first_of(play, play.stream.below(2))
     stop_at_an_await(play, controller)
     play.faults.note(f"kill node {node.name}; controller {controller.name} is to be stopped")
@@ -104,7 +103,6 @@ class StopAfter(Trace):
 async def contended(play: Play) -> None:
     """Who moves slots is cut off as it says so, another one moves them elsewhere, and the first comes back (rule A3)."""
     fleet = play.fleet
-    await play.first()
     controller, node = _first_of(play, 0)
     loses_broker = play.stream.chance(0.3)
 
@@ -130,7 +128,6 @@ async def contended(play: Play) -> None:
 async def buried(play: Play) -> None:
     """A service is removed and made anew while the controller that would bury it stands still."""
     fleet, operator = play.fleet, play.fleet.operator
-    await play.first()
     service = play.stream.choice(sorted(fleet.specs))
     instances = fleet.specs[service]["components"]["app"]["instances"]
     first = _ranked(play, service)[0]
@@ -156,7 +153,6 @@ async def buried(play: Play) -> None:
 async def anew(play: Play) -> None:
     """Services are removed and made anew while the broker stands still, so that an end and a beginning come in one batch."""
     fleet = play.fleet
-    await play.first()
     for _ in range(4):
         service = play.stream.choice(sorted(fleet.specs))
         instances = fleet.specs[service]["components"]["app"]["instances"]

@@ -30,7 +30,6 @@ async def storm(play: Play) -> None:
 async def silent(play: Play) -> None:
     """Many nodes lose their power at once (12.8)."""
     fleet = play.fleet
-    await play.first()
     lost = play.some(SILENT)
     slots, before = play.named_on(lost), fleet.named()
     play.faults.note(f"{len(lost)} nodes lose their power: {', '.join(node.name for node in lost)}")
@@ -47,7 +46,6 @@ async def silent(play: Play) -> None:
 
 async def killed(play: Play) -> None:
     """Many nodes die at once, and it can be seen (12.8)."""
-    await play.first()
     lost = play.some(KILLED)
     play.faults.note(f"{len(lost)} nodes are killed: {', '.join(node.name for node in lost)}")
     for node in lost:
@@ -65,7 +63,6 @@ async def killed(play: Play) -> None:
 async def stalled(play: Play) -> None:
     """All of a node's processes stand still for 4 to 30 s, and go on; then any set of processes does."""
     fleet = play.fleet
-    await play.first()
     for _ in range(2):
         node, seconds = play.faults.node(), play.between(*STALL_S)
         play.faults.note(f"{node.name} stands still for {seconds:.1f} s")
@@ -84,7 +81,6 @@ async def stalled(play: Play) -> None:
 async def middlebox(play: Play) -> None:
     """A middlebox ends all links of half of the nodes, and lets none be made for a while; all answer probes (rule F2)."""
     fleet = play.fleet
-    await play.first()
     struck = play.stream.shuffled(list(fleet.nodes.values()))[: len(fleet.nodes) // 2]
     before, seconds = fleet.named(), play.between(0.2, 25.0)
     play.faults.note(f"a middlebox ends the links of {', '.join(node.name for node in struck)} for {seconds:.1f} s")

@@ -28,7 +28,6 @@ COMMAND_S: Final = 60.0
 async def words(play: Play) -> None:
     """An operator says much, while processes die."""
     kinds = {**SMALL, **WORDS, kill_broker: 1, kill_controller: 1, pause_controller: 1}
-    await play.first()
     await play.faults.run(kinds, 1.2, play.seconds * 0.6 - play.now)
     play.faults.mend()
     await play.settled(play.seconds - play.now, "after an operator's words")
@@ -43,7 +42,6 @@ def running(play: Play, prefix: str, revision: int) -> list[str]:
 async def parked(play: Play) -> None:
     """A service fails until it is parked, perhaps after a revision that worked, and a fix comes."""
     fleet, revision = play.fleet, 1
-    await play.first()
     worked_once = play.stream.chance(0.5)
     if worked_once:
         fleet.apply("fix", instances=2, revision=revision, more=WORKING)
@@ -71,7 +69,6 @@ async def parked(play: Play) -> None:
 async def commands(play: Play) -> None:
     """A command that is said while its agent is away is executed when it is back, within its time; a late one is not."""
     fleet = play.fleet
-    await play.first()
     fleet.apply("park", instances=1, more=FAILING)
     await play.until(play.now + 10)
     node = fleet.nodes[fleet.named()["park/app/0"] or ""]

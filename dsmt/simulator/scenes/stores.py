@@ -26,7 +26,6 @@ async def blank(play: Play) -> None:
 
 async def _blank(play: Play, *, kept_birth: bool) -> None:
     fleet, broker = play.fleet, play.fleet.broker
-    await play.first()
     await _say_something(play)
     small = play.world.background(play.faults.run(SMALL, 3.0, play.seconds * 0.75 - play.now), "small faults")
     before, orders = fleet.named(), [len(node.host.orders) for node in fleet.nodes.values()]
@@ -66,7 +65,6 @@ async def _say_something(play: Play) -> None:
 async def old(play: Play) -> None:
     """The broker finds an old copy of its store (12.5): nothing of what was ended since then comes back."""
     fleet, broker = play.fleet, play.fleet.broker
-    await play.first()
     for slot in play.stream.shuffled(sorted(fleet.named()))[:2]:
         fleet.operator.hold(slot)
     await play.settled(20.0, "before the copy")
@@ -87,7 +85,6 @@ async def old(play: Play) -> None:
 async def power(play: Play) -> None:
     """The broker's machine loses its power, and the store what was not synced; rows are numbered again from there."""
     fleet, broker = play.fleet, play.fleet.broker
-    await play.first()
     for _ in range(2):
         await play.faults.run(SMALL, 1.0, play.between(0.5, 4.0))
         copy, lost_s = broker.copied(), play.between(0.05, 3.0)

@@ -1,0 +1,123 @@
+"""Runs that begin alike are one run up to there: what each comes to is what it comes to alone, and no fork is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from dsmt.simulator import world
+from dsmt.simulator.errors import ForkError
+from dsmt.simulator.fleet import Scale
+from dsmt.simulator.forks import each_way
+from dsmt.simulator.rng import Stream
+from dsmt.simulator.run import run
+from dsmt.simulator.scenarios import SCENARIOS, play, play_each
+
+pytestmark = pytest.mark.timeout(300)
+ALIKE = ("killed", "middlebox", "words")
+SMALL = Scale(nodes=4, services=2)
+
+
+def told_by(main: Callable[[Callable[[], str]], object], *ways: str) -> list[object]:
+    """What each way came to; afterwards no fork is left."""
+    try:
+        return each_way(ways, main)
+    finally:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+
+
+def in_virtual_time(which: Callable[[], str]) -> tuple[str, float, int]:
+    async def main() -> tuple[str, float, int]:
+        stream = Stream(1)
+        stream.word()
+        await asyncio.sleep(1.5)
+        way = which()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(len(way)))
+        return way, asyncio.get_running_loop().time(), stream.word()
+
+    return run(main())
+
+
+def test_each_way_goes_on_from_the_same_moment() -> None:
+    stream = Stream(1)
+    stream.word()
+    second = stream.word()
+    assert told_by(in_virtual_time, "a", "bcd") == [("a", 2.5, second), ("bcd", 4.5, second)]
+
+
+def test_what_a_fork_raises_is_told_with_where_it_was_raised() -> None:
+    async def main(which: Callable[[], str]) -> None:
+        await asyncio.sleep(1)
+        which()
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ForkError, match=r"(?s)went on with a raised:.*DeadlockError"):
+        told_by(lambda which: run(main(which)), "a", "b")
+
+
+def test_a_fork_that_dies_is_told() -> None:
+    def dies(which: Callable[[], str]) -> None:
+        if which() == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ForkError, match="went on with b died with wait status 9"):
+        told_by(dies, "a", "b")
+
+
+def test_a_run_that_never_asks_is_refused() -> None:
+    with pytest.raises(ForkError, match="before it asked"):
+        told_by(lambda _which: None, "a")
+
+
+def test_a_wait_that_is_broken_off_leaves_no_fork() -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def broken_off(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        raise BrokenOffError
+
+    def interrupts(which: Callable[[], str]) -> None:
+        which()
+        while True:  # a signal that comes just before the parent reads breaks off nothing
+            signal.sigtimedwait([signal.SIGUSR2], 0.05)
+            os.kill(os.getppid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, broken_off)
+    try:
+        with pytest.raises(BrokenOffError):
+            told_by(interrupts, "a")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_runs_that_begin_alike_have_the_traces_that_they_have_alone() -> None:
+    together = play_each(3, ALIKE, scale=SMALL, traced=True)
+    alone = [play(3, scenario=scenario, scale=SMALL, traced=True) for scenario in ALIKE]
+    assert [(one.scenario, one.trace, one.digest, one.log) for one in together] == [
+        (one.scenario, one.trace, one.digest, one.log) for one in alone
+    ]
+    assert len({one.trace for one in together}) == len(ALIKE)
+
+
+def test_runs_that_begin_otherwise_are_not_taken_for_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    contends = ALIKE[0]
+    monkeypatch.setitem(SCENARIOS, contends, replace(SCENARIOS[contends], contention=1.0))  # type: ignore[index]
+    together = {report.scenario: report.digest for report in play_each(4, ALIKE, scale=SMALL)}
+    assert together == {scenario: play(4, scenario=scenario, scale=SMALL).digest for scenario in ALIKE}
+    monkeypatch.setitem(SCENARIOS, contends, replace(SCENARIOS[contends], contention=0.0))  # type: ignore[index]
+    assert play(4, scenario=contends, scale=SMALL).digest != together[contends]
+
+
+def test_what_readers_share_changes_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = play(5, scenario="words", scale=SMALL, traced=True)
+    monkeypatch.setattr(world, "lru_cache", lambda *, maxsize: lambda decode: decode)  # each reader decodes anew
+    alone = play(5, scenario="words", scale=SMALL, traced=True)
+    assert (alone.trace, alone.digest) == (shared.trace, shared.digest)
