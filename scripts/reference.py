@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dsmt.agents.rules import acts as agent
 from dsmt.agents.rules import life
 from dsmt.bus.wire import frames as wire
 from dsmt.bus.wire.framing import KINDS
@@ -112,6 +113,19 @@ def lives() -> str:
     return "\n".join([*lines, f"    {life.State.ENDED.value} --> [*]", "```\n"])
 
 
+def acts() -> str:
+    """What an agent does next, row by row, from the table of `dsmt/agents/rules/acts.py`."""
+
+    def told(conditions: tuple[agent.Condition, ...]) -> str:
+        return "; ".join((one.__doc__ or "").rstrip(".") for one in conditions) or "-"
+
+    rules = (agent.__doc__ or "").partition("\n\n")[2].strip()
+    lines = ["# What an agent does next\n", rules.replace("\nRule", "\n\nRule") + "\n"]
+    lines += ["| | act | when | unless |", "|---|---|---|---|"]
+    lines += [f"| {n} | `{act.do}` | {told(act.when)} | {told(act.unless)} |" for n, act in enumerate(agent.ACTS, 1)]
+    return "\n".join(lines) + "\n"
+
+
 def file_keys() -> str:
     """Every key of the service file, and which of them have no effect yet."""
     unbuilt = [f"- `{key}`" for key, built in SUPPORTED.items() if built is False]
@@ -195,6 +209,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
     "lives.md": Page("dsmt/agents/rules/life.py", lives),
+    "acts.md": Page("dsmt/agents/rules/acts.py", acts),
     "drivers.md": Page("dsmt/spec/drivers.py", drivers),
 }
 

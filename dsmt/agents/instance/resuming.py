@@ -10,10 +10,10 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import Outgoing
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.life import Life, State
-from dsmt.agents.rules.reconcile import Wanted
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Handle, Instance
 from dsmt.ports.processes import Exit

@@ -296,6 +296,7 @@ class Runner:
                 case Unready(check, evidence, failures):
                     self._failing.note_good(run)
                     run.life.unready()
+                    run.followed = False
                     self._reporter.note(good=self._memory.record.good)
                     self._serving.unready(check=check, evidence=evidence, failures=failures)
                     self._handover.serve_again()
