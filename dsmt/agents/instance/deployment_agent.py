@@ -29,6 +29,7 @@ from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.steps import Steps
 from dsmt.agents.instance.stopping import Stopper
+from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, AgentConfig
 from dsmt.agents.rules.launching import Plan
@@ -268,12 +269,8 @@ class DeploymentAgent:
         if self._facts.cause is not None:
             self._reporter.trigger = (self._facts.cause,)
         self._failing.forget()
-        self._memory.save(
-            epoch=self._facts.epoch,
-            generation=self._facts.generation,
-            revision=self._facts.revision,
-            trigger=self._reporter.trigger_ids(),
-        )
+        facts, trigger = self._facts, self._reporter.trigger_ids()
+        self._memory.save(**after.obeyed(facts.epoch, facts.generation, facts.revision, trigger))
 
     def _seek_spec(self) -> None:
         """Have somebody ask for the spec that the slot names, if it has not come by itself."""

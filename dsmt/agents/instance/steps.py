@@ -10,6 +10,7 @@ from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
+from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
 from dsmt.agents.rules.launching import Plan, Site
 from dsmt.agents.shared.dependencies import site_of
@@ -39,10 +40,9 @@ class Steps:
         try:
             self._choose_ports(plan, occupied=self._present.run is not None)
             self._present.prepared = ""
-            before = tuple(one for one in self._memory.record.installed if one != key)
-            self._memory.save(installed=before, configured="")
+            self._memory.save(**after.installing(self._memory.record, key))
             await self._installer.install(plan, self._site(plan))
-            self._memory.save(installed=(*before, key), step="")
+            self._memory.save(**after.installed(self._memory.record, key))
         except FailedError as error:
             self._failing.failed(error)
 
@@ -101,7 +101,7 @@ class Steps:
             code = left.fields.get("exit_code")
             why = self._reporter.why("stop.leftover", exit_code=code, path="what it holds outside its directory")
         last = self._memory.record.last_exit
-        self._memory.save(installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0)
+        self._memory.save(**after.left())
         about = {"pid": None, "next_try_ms": None, "parked": False, "last_exit": last}
         self._reporter.tell(State.GONE, why=why, generation=self._facts.generation, **about)
 
