@@ -77,7 +77,7 @@ def at(**about: Any) -> Situation:
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD), Do.REST),
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD, ready=True), Do.FOLLOW),
         (at(running=BESIDE, wanted=BESIDE, outgoing=OLD, ready=True, followed=True), Do.RETIRE),
-        (at(running=BESIDE, wanted=None, outgoing=OLD, ready=True, followed=True), Do.REST),
+        (at(running=BESIDE, wanted=None, outgoing=OLD, ready=True, followed=True), Do.RETIRE),
         (at(running=BESIDE, wanted=OLD, outgoing=OLD), Do.TAKE_BACK),
         (at(wanted=OLD, outgoing=OLD), Do.TAKE_BACK),
         (at(running=BESIDE, wanted=OLD, outgoing=OLD, condemned=True), Do.TAKE_BACK),

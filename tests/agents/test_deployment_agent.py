@@ -410,6 +410,34 @@ def test_an_update_starts_the_new_copy_beside_the_old_one_which_is_served_until_
     in_virtual_time(main)
 
 
+def test_a_third_revision_that_is_being_installed_while_the_second_takes_over_is_installed_to_its_end() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        second = site.machine.alive[1]
+        site.artifacts.takes_s = 5.0
+        artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
+        site.assign(site.spec(CHECKED.replace("    run: sleep", artifact), version=3), version=3)
+        await site.realm.until(lambda: site.realm.told(site.slot.on("progress", site.node)))
+        site.checks.passed = True
+        await site.realm.until(lambda: old.ended is not None)
+        await asyncio.sleep(1)
+        record = load_record(site.files.read(f"{site.slot.directory}/{RECORD}"))
+        assert record is not None
+        assert second.ended is None
+        assert record.install_key in record.installed, "what runs is not installed any more"
+        await site.realm.until(lambda: any(one.launch.argv[0] == "nap" for one in site.machine.alive))
+        assert len(site.artifacts.installed) == 1, "it was started where nothing is installed"
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going_back_restarts_nothing() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -240,9 +240,9 @@ class DeploymentAgent:
                 self._runner.hand_over()
             case Do.FOLLOW:
                 await self._follow()
-            case Do.RETIRE if plan is not None:
+            case Do.RETIRE:
                 await self._handover.end()
-                self._steps.tidy(plan)
+                self._steps.tidy()
             case Do.TAKE_BACK:
                 await self._runner.take_back()
             case Do.TAKE_OVER if plan is not None:

@@ -12,7 +12,7 @@ from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
-from dsmt.agents.rules.launching import Plan, Site
+from dsmt.agents.rules.launching import Plan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
@@ -78,14 +78,15 @@ class Steps:
             self._failing.failed(error)
             return
         if self._present.old is None:
-            self.tidy(plan)
+            self.tidy()
 
-    def tidy(self, plan: Plan) -> None:
-        """Remove the installations that are not needed any more."""
-        if self._memory.record.installed != (plan.wanted.install_key,):
-            self._memory.save(installed=(plan.wanted.install_key,))
+    def tidy(self) -> None:
+        """Remove the installations but that of what runs."""
+        run = self._present.run
+        if run is not None and self._memory.record.installed != (run.wanted.install_key,):
+            self._memory.save(installed=(run.wanted.install_key,))
             for name in self._deps.files.names(FILES):
-                if f"{FILES}/{name}" != plan.place:
+                if f"{FILES}/{name}" != place_of(run.wanted.install_key):
                     self._deps.files.remove(f"{FILES}/{name}")
 
     async def leave(self) -> None:

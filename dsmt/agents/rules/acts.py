@@ -100,7 +100,7 @@ class Do(StrEnum):
     FOLLOW = "follow"
     """Wait until readers have followed to the successor."""
     RETIRE = "retire"
-    """Stop the copy before."""
+    """Stop the copy before, and remove what only it needed."""
     TAKE_BACK = "take_back"
     """The copy before is wanted again: end its successor."""
     TAKE_OVER = "take_over"
@@ -267,7 +267,6 @@ ACTS: Final = (
     Act(Do.LEAVE, (leaves,)),
     Act(Do.STOP, (to_stop,)),
     Act(Do.STOP, (to_run, held)),
-    Act(Do.REST, (two, runs, ready), (known,)),
     Act(Do.FOLLOW, (two, runs, ready), (followed,)),
     Act(Do.RETIRE, (two, runs, ready)),
     Act(Do.TAKE_BACK, (two, before_wanted, to_run)),
