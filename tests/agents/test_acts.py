@@ -49,9 +49,11 @@ def at(**about: Any) -> Situation:
         (at(reinstall=True), Do.INSTALL),
         (at(reinstall=True, not_before=200.0), Do.REST),
         (at(recreate=True), Do.RECREATE),
-        (at(outgoing=OLD, wanted=BESIDE, recreate=True), Do.CONFIGURE),
-        (at(outgoing=OLD, wanted=BESIDE, reinstall=True), Do.CONFIGURE),
+        (at(outgoing=OLD, wanted=BESIDE, overlaps=True, recreate=True), Do.CONFIGURE),
+        (at(outgoing=OLD, wanted=BESIDE, overlaps=True, reinstall=True), Do.CONFIGURE),
         (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), reinstall=True), Do.INSTALL),
+        (at(outgoing=OLD, wanted=NEW), Do.INSTALL),
+        (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2")), Do.RETIRE),
         (at(outgoing=OLD, wanted=NEW, installed=("i1", "i2"), recreate=True), Do.INSTALL),
         (at(held=True), Do.STOP),
         (at(duty=Duty.STOP), Do.STOP),
@@ -170,3 +172,9 @@ def test_what_was_told_to_end_does_nothing_else_and_what_is_to_be_gone_only_obey
 def test_nothing_that_was_put_off_is_done_before_its_time(situation: Situation) -> None:
     if situation.running is None and situation.outgoing is None and situation.now < situation.not_before:
         assert next_act(situation) not in (Do.INSTALL, Do.CONFIGURE, Do.PREPARE, Do.START, Do.RECREATE)
+
+
+@given(SITUATIONS)
+def test_nothing_is_started_beside_the_copy_before_that_may_not_be(situation: Situation) -> None:
+    if situation.outgoing is not None and next_act(situation) is Do.START:
+        assert situation.overlaps

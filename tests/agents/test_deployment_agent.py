@@ -438,6 +438,26 @@ def test_a_third_revision_that_is_being_installed_while_the_second_takes_over_is
     in_virtual_time(main)
 
 
+def test_what_may_not_overlap_is_not_started_beside_a_copy_whose_successor_failed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site, CHECKED + PARKS)
+        site.machine.steps["doze"] = Exit(1, None)
+        site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert site.machine.alive == [old]
+        alone = CHECKED.replace("    run: sleep", "    run: nap") + "    update: {order: stop_first}\n"
+        site.assign(site.spec(alone, version=3), version=3)
+        await site.realm.until(lambda: any(one.launch.argv[0] == "nap" for one in site.machine.alive))
+        assert [one for one in site.machine.copies if one.launch.argv[0] == "nap"] == []
+        assert old.ended is not None
+        await site.realm.until(lambda: site.endpoint() == {**site.endpoint(), "generation": 3, "ready": True})
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going_back_restarts_nothing() -> None:
     async def main() -> None:
         site = Site(Realm())

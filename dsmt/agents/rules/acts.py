@@ -3,7 +3,8 @@
 Rule 1: the first row of ACTS of which all holds names the act; the agent does it, says what came of it, and asks again.
 Rule 2: contents are compared, not ids: what already is so needs no action (A13).
 Rule 3: an update installs beside what runs, and stops it only when the new is installed; where two copies may be, only
-    when the new is ready. Until then no step of the new one's escalation touches the old one: there is no new container,
+    when the new is ready. A copy that was let go for another revision, beside which the one now wanted may not run, ends
+    when that is installed. Until then no step of the new one's escalation touches the old one: there is no new container,
     and no installation anew of what the old one lives in.
 Rule 4: what failed is not done again before its time; meanwhile the agent rests until something changes or is due.
 """
@@ -287,6 +288,7 @@ ACTS: Final = (
     Act(Do.RECREATE, (to_recreate,), (two,)),
     Act(Do.INSTALL, (), (installed,)),
     Act(Do.INSTALL, (to_reinstall,), (before_in_it,)),
+    Act(Do.RETIRE, (two,), (overlaps,)),
     Act(Do.CONFIGURE, (), (configured,)),
     Act(Do.PREPARE, (), (prepared,)),
     Act(Do.START, ()),
