@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Final, NamedTuple
 
 from dsmt.agents.rules import acts as agent
-from dsmt.agents.rules import life
+from dsmt.agents.rules import life, resuming
 from dsmt.bus.wire import frames as wire
 from dsmt.bus.wire.framing import KINDS
 from dsmt.cli import COMMANDS, HIDDEN, Group
@@ -103,27 +104,33 @@ def statuses() -> str:
 
 def lives() -> str:
     """The machine of one run, from `dsmt/agents/rules/life.py`: its rules, and its table as a diagram."""
-    rules = (life.__doc__ or "").partition("\n\n")[2].strip()
     ways: dict[tuple[life.State, life.State], list[str]] = {}
     for (before, what), after in life.TRANSITIONS.items():
         ways.setdefault((before, after), []).append(what.value)
-    lines = ["# The life of a run\n", rules.replace("\nRule", "\n\nRule") + "\n", "```mermaid", "stateDiagram-v2"]
+    lines = ["# The life of a run\n", *_rules(life), "```mermaid", "stateDiagram-v2"]
     lines.append(f"    [*] --> {life.State.STARTING.value}")
     lines += [f"    {before.value} --> {after.value}: {', '.join(inputs)}" for (before, after), inputs in ways.items()]
     return "\n".join([*lines, f"    {life.State.ENDED.value} --> [*]", "```\n"])
 
 
 def acts() -> str:
-    """What an agent does next, row by row, from the table of `dsmt/agents/rules/acts.py`."""
+    """What an agent does first, and next, row by row, from the tables of `dsmt/agents/rules/`."""
+    lines: list[str] = []
+    tables = (("What an agent does next", agent, agent.ACTS), ("What it does first", resuming, resuming.FIRST))
+    for title, module, rows in tables:
+        lines += [f"{'##' if lines else '#'} {title}\n", *_rules(module), "| | act | when | unless |", "|---|---|---|---|"]
+        lines += [f"| {n} | `{row.do}` | {_told(row.when)} | {_told(row.unless)} |" for n, row in enumerate(rows, 1)]
+        lines.append("")
+    return "\n".join(lines)
 
-    def told(conditions: tuple[agent.Condition, ...]) -> str:
-        return "; ".join((one.__doc__ or "").rstrip(".") for one in conditions) or "-"
 
-    rules = (agent.__doc__ or "").partition("\n\n")[2].strip()
-    lines = ["# What an agent does next\n", rules.replace("\nRule", "\n\nRule") + "\n"]
-    lines += ["| | act | when | unless |", "|---|---|---|---|"]
-    lines += [f"| {n} | `{act.do}` | {told(act.when)} | {told(act.unless)} |" for n, act in enumerate(agent.ACTS, 1)]
-    return "\n".join(lines) + "\n"
+def _rules(module: ModuleType) -> Iterator[str]:
+    """The rules at the head of a module, a paragraph each."""
+    yield (module.__doc__ or "").partition("\n\n")[2].strip().replace("\nRule", "\n\nRule") + "\n"
+
+
+def _told(conditions: Sequence[Callable[..., bool]]) -> str:
+    return "; ".join((one.__doc__ or "").rstrip(".") for one in conditions) or "-"
 
 
 def file_keys() -> str:
@@ -209,7 +216,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
     "lives.md": Page("dsmt/agents/rules/life.py", lives),
-    "acts.md": Page("dsmt/agents/rules/acts.py", acts),
+    "acts.md": Page("dsmt/agents/rules/acts.py and dsmt/agents/rules/resuming.py", acts),
     "drivers.md": Page("dsmt/spec/drivers.py", drivers),
 }
 
