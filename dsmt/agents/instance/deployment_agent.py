@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from dsmt.agents.instance import commanding
+from dsmt.agents.instance.commanding import LogAnswers
 from dsmt.agents.instance.context import Context
 from dsmt.agents.instance.deciding import Deciding
 from dsmt.agents.instance.facts import Facts
@@ -29,13 +29,15 @@ from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.steps import Steps
 from dsmt.agents.instance.stopping import Stopper
-from dsmt.agents.rules import after
+from dsmt.agents.rules import after, commands
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
+from dsmt.agents.rules.commands import Ask
 from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, AgentConfig
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
 from dsmt.ports.listening import listen
@@ -78,7 +80,7 @@ class DeploymentAgent:
         )
         self._resuming = Resuming(context, serving, self._handover, self._failing, self._runner)
         self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
-        self._answers = commanding.LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
+        self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
@@ -149,7 +151,7 @@ class DeploymentAgent:
         self._reporter.renew_facts()
         if self._deps.bus.attached and not self._hears:
             self._hears = True
-            since = self._deps.bus.now_ms() - commanding.LONGEST_TTL_MS
+            since = self._deps.bus.now_ms() - commands.LONGEST_TTL_MS
             interest = Interest((self._slot.command_topic,), start=Start.HISTORY, since=since)
             self._present.tasks.start(listen(self._deps.bus, interest, self._take_command))
 
@@ -158,40 +160,36 @@ class DeploymentAgent:
             self._command(delivery.signed)
 
     def _command(self, signed: SignedEvent) -> None:
-        """Execute a command, once."""
-        node, cause = self._config.node, signed.id
-        command = commanding.read_command(signed, (f"node/{node}", self._slot.agent(node)))
+        """Do what a command asks, once."""
+        node, record = self._config.node, self._memory.record
+        command = commands.read_command(signed, (f"node/{node}", self._slot.agent(node)))
         if command is None:
             return
-        record = self._memory.record
-        if not commanding.is_due(record, command, self._facts.generation):
-            return
-        if commanding.is_late(signed, self._deps.bus.now_ms()):
-            self._memory.save(commands=commanding.remembered(record, command))
-            self._reporter.note(expired_command=command.id)
-            return
-        if command.verb == "LOGS":
-            self._memory.save(commands=commanding.remembered(record, command))
-            self._present.tasks.start(self._answers.answer(command, cause))
-            return
-        self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
-        self._reporter.trigger = (cause,)
-        match command.verb:
-            case "STOP":
-                self._memory.save(held=self._facts.generation)
-            case "START" | "RETRY" | "UPDATE":
+        generation, now_ms = self._facts.generation, self._deps.bus.now_ms()
+        for ask in commands.asked(record, signed, command, generation=generation, now_ms=now_ms):
+            changes = commands.changes(record, ask, command)
+            if changes:
+                self._memory.save(**changes)
+            self._heed(ask, command, signed.id)
+
+    def _heed(self, ask: Ask, command: Command, cause: EventId) -> None:
+        """Do what of a command is more than a change of the record."""
+        match ask:
+            case Ask.EXECUTE:
+                self._reporter.trigger = (cause,)
+            case Ask.ANSWER:
+                self._present.tasks.start(self._answers.answer(command, cause))
+            case Ask.TELL_EXPIRED:
+                self._reporter.note(expired_command=command.id)
+            case Ask.FORGET:
                 self._failing.forget()
-            case "RESTART":
-                self._failing.forget()
+            case Ask.RESTART:
                 self._present.restart_asked = self._present.run is not None
-            case "APPCONFIG":
-                self._failing.forget()
-                self._memory.save(step="reinstall")
-                self._present.restart_asked = self._present.run is not None
-            case "UNINSTALL":
-                self._memory.save(held=self._facts.generation, installed=(), configured="")
-        self._reporter.note(last_command=command.id)
-        self._present.awake.set()
+            case Ask.TELL:
+                self._reporter.note(last_command=command.id)
+                self._present.awake.set()
+            case _:
+                pass  # the change of the record is all
 
     # -- acting
 
