@@ -69,6 +69,7 @@ def taken_back(old: Outgoing, *, check: str) -> Changes:
     return {
         "outgoing": None,
         "process": old.process,
+        "driver": old.driver,
         "ports": old.ports,
         "run_key": old.run_key,
         "install_key": old.install_key,
