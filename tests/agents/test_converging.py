@@ -12,6 +12,7 @@ from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Do, Situation, Wanted, next_act, rest_s
 from dsmt.agents.rules.container import InstanceRecord, carried
 from dsmt.agents.rules.reconcile import Duty
+from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.agents.rules.supervision import Supervision
 from dsmt.event.kinds.instance import LastExit
 from dsmt.spec.records import Park, RestartPolicy, Step
@@ -222,6 +223,47 @@ class Agent:
 
     # what happens to it
 
+    def killed(self) -> None:
+        """The agent is killed, and the next one takes over what it left."""
+        lives = {one.pid: one for one in (self.run, self.old) if one is not None}
+        record, found = self.record, None if self.record.process is None else lives.get(self.record.process["pid"])
+        before = None if record.outgoing is None else lives.get(record.outgoing.process["pid"])
+        self.begin()
+        for row in FIRST:
+            left = Left(
+                rebooted=False,
+                fresh=False,
+                named=record.process is not None,
+                found=found is not None,
+                before_named=record.outgoing is not None,
+                before_found=before is not None,
+                before_runs=self.old is not None,
+                ready=self.run is not None and self.run.ready,
+            )
+            if row.holds(left):
+                self.resume(row.do, found, before, lives)
+        assert lives == {one.pid: one for one in (self.run, self.old) if one is not None}, "nobody knows of it"
+
+    def resume(self, do: First, found: Run | None, before: Run | None, lives: dict[int, Run]) -> None:
+        match do:
+            case First.TAKE_BEFORE:
+                self.old = before
+            case First.LOSE_BEFORE:
+                self.write(outgoing=None)
+            case First.TAKE:
+                assert found is not None
+                record = self.record
+                wanted = Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
+                assert found.wanted == wanted, "the record tells of another"
+                self.run = found
+                found.condemned = found.followed = False
+            case First.SWEEP:
+                for pid in [pid for pid, one in lives.items() if one is not self.old]:
+                    del lives[pid]
+            case First.TELL_ENDED:
+                self.failed()
+                self.write(process=None)
+
     def exits(self) -> None:
         if self.run is not None:
             self.run = None
@@ -252,6 +294,7 @@ EVENTS: list[st.SearchStrategy[tuple[Any, ...]]] = [
     st.tuples(st.just("becomes"), st.booleans()),
     st.tuples(st.just("condemn")),
     st.tuples(st.just("old exits")),
+    st.tuples(st.just("killed")),
     st.tuples(st.just("passes"), st.floats(0.0, 700.0)),
     st.tuples(st.sampled_from(["hold", "retry", "restart", "reinstall", "close"])),
 ]
@@ -279,6 +322,8 @@ def live(agent: Agent, events: list[tuple[Any, ...]]) -> None:
                 agent.run.condemned = True
             case "old exits" if agent.old is not None:
                 agent.end_old()
+            case "killed":
+                agent.killed()
             case "passes":
                 agent.now += about[0]
             case "hold" if agent.fact is not None:
