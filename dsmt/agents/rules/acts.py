@@ -259,7 +259,13 @@ class Act(NamedTuple):
 
     def holds(self, at: Situation) -> bool:
         """Whether it is this row's turn, if it is no earlier one's."""
-        return all(one(at) for one in self.when) and not any(one(at) for one in self.unless)
+        for one in self.when:  # not `all`: it is asked on the way from a death to the next start
+            if not one(at):
+                return False
+        for one in self.unless:  # noqa: SIM110 - for the same reason
+            if one(at):
+                return False
+        return True
 
 
 ACTS: Final = (
