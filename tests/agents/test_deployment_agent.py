@@ -458,6 +458,29 @@ def test_what_may_not_overlap_is_not_started_beside_a_copy_whose_successor_faile
     in_virtual_time(main)
 
 
+def test_what_runs_is_served_at_its_own_ports_while_another_revision_is_installed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        alone = CHECKED + "    update: {order: stop_first}\n"
+        old = await served(site, alone)
+        site.artifacts.takes_s = 60.0
+        artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
+        site.assign(site.spec(alone.replace("    run: sleep", artifact).replace("auto", "8080"), version=2), version=2)
+        await site.realm.until(lambda: site.realm.told(site.slot.on("progress", site.node)))
+        for passed in (False, True):
+            site.checks.passed = passed
+            await site.realm.until(lambda passed=passed: site.endpoint()["ready"] == passed)
+        assert site.machine.alive == [old]
+        assert site.endpoint()["ports"] == {"http": int(old.launch.env["PORT"])}
+        site.artifacts.takes_s = 0.0
+        await site.realm.until(lambda: site.endpoint() == {**site.endpoint(), "generation": 2, "ready": True})
+        assert site.endpoint()["ports"] == {"http": 8080}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going_back_restarts_nothing() -> None:
     async def main() -> None:
         site = Site(Realm())
