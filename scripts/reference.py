@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Final, NamedTuple
 
-from dsmt.agents.rules import life
+from dsmt.agents.rules import acts as agent
+from dsmt.agents.rules import life, resuming, served
 from dsmt.bus.wire import frames as wire
 from dsmt.bus.wire.framing import KINDS
 from dsmt.cli import COMMANDS, HIDDEN, Group
@@ -101,15 +104,44 @@ def statuses() -> str:
 
 
 def lives() -> str:
-    """The machine of one run, from `dsmt/agents/rules/life.py`: its rules, and its table as a diagram."""
-    rules = (life.__doc__ or "").partition("\n\n")[2].strip()
-    ways: dict[tuple[life.State, life.State], list[str]] = {}
-    for (before, what), after in life.TRANSITIONS.items():
-        ways.setdefault((before, after), []).append(what.value)
-    lines = ["# The life of a run\n", rules.replace("\nRule", "\n\nRule") + "\n", "```mermaid", "stateDiagram-v2"]
-    lines.append(f"    [*] --> {life.State.STARTING.value}")
-    lines += [f"    {before.value} --> {after.value}: {', '.join(inputs)}" for (before, after), inputs in ways.items()]
-    return "\n".join([*lines, f"    {life.State.ENDED.value} --> [*]", "```\n"])
+    """The machines of one run and of what is served, each with its rules, and its table as a diagram."""
+    ends = (life.State.STARTING, life.State.ENDED)
+    runs = _diagram(((before, what, after) for (before, what), after in life.TRANSITIONS.items()), *ends)
+    ways = [(before, what, after) for (before, what), (after, _) in served.TRANSITIONS.items()]
+    lines = ["# The life of a run\n", *_rules(life), *runs]
+    return "\n".join([*lines, "## Which copy is served\n", *_rules(served), *_diagram(ways, served.State.NOBODY)])
+
+
+def _diagram(ways: Iterable[tuple[Enum, Enum, Enum]], begin: Enum, end: Enum | None = None) -> Iterator[str]:
+    """A table of transitions as a diagram; those from one state to another in one line."""
+    between: dict[tuple[Enum, Enum], list[str]] = {}
+    for before, what, after in ways:
+        between.setdefault((before, after), []).append(what.value)
+    yield from ("```mermaid", "stateDiagram-v2", f"    [*] --> {begin.value}")
+    yield from (f"    {before.value} --> {after.value}: {', '.join(inputs)}" for (before, after), inputs in between.items())
+    if end is not None:
+        yield f"    {end.value} --> [*]"
+    yield "```\n"
+
+
+def acts() -> str:
+    """What an agent does first, and next, row by row, from the tables of `dsmt/agents/rules/`."""
+    lines: list[str] = []
+    tables = (("What an agent does next", agent, agent.ACTS), ("What it does first", resuming, resuming.FIRST))
+    for title, module, rows in tables:
+        lines += [f"{'##' if lines else '#'} {title}\n", *_rules(module), "| | act | when | unless |", "|---|---|---|---|"]
+        lines += [f"| {n} | `{row.do}` | {_told(row.when)} | {_told(row.unless)} |" for n, row in enumerate(rows, 1)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _rules(module: ModuleType) -> Iterator[str]:
+    """The rules at the head of a module, a paragraph each."""
+    yield (module.__doc__ or "").partition("\n\n")[2].strip().replace("\nRule", "\n\nRule") + "\n"
+
+
+def _told(conditions: Sequence[Callable[..., bool]]) -> str:
+    return "; ".join((one.__doc__ or "").rstrip(".") for one in conditions) or "-"
 
 
 def file_keys() -> str:
@@ -194,7 +226,8 @@ PAGES: Final[Mapping[str, Page]] = {
     "commands.md": Page("dsmt/cli/__init__.py", commands),
     "frames.md": Page("dsmt/bus/wire/frames.py", frames),
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
-    "lives.md": Page("dsmt/agents/rules/life.py", lives),
+    "lives.md": Page("dsmt/agents/rules/life.py and dsmt/agents/rules/served.py", lives),
+    "acts.md": Page("dsmt/agents/rules/acts.py and dsmt/agents/rules/resuming.py", acts),
     "drivers.md": Page("dsmt/spec/drivers.py", drivers),
 }
 

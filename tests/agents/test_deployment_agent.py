@@ -410,6 +410,77 @@ def test_an_update_starts_the_new_copy_beside_the_old_one_which_is_served_until_
     in_virtual_time(main)
 
 
+def test_a_third_revision_that_is_being_installed_while_the_second_takes_over_is_installed_to_its_end() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        second = site.machine.alive[1]
+        site.artifacts.takes_s = 5.0
+        artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
+        site.assign(site.spec(CHECKED.replace("    run: sleep", artifact), version=3), version=3)
+        await site.realm.until(lambda: site.realm.told(site.slot.on("progress", site.node)))
+        site.checks.passed = True
+        await site.realm.until(lambda: old.ended is not None)
+        await asyncio.sleep(1)
+        record = load_record(site.files.read(f"{site.slot.directory}/{RECORD}"))
+        assert record is not None
+        assert second.ended is None
+        assert record.install_key in record.installed, "what runs is not installed any more"
+        await site.realm.until(lambda: any(one.launch.argv[0] == "nap" for one in site.machine.alive))
+        assert len(site.artifacts.installed) == 1, "it was started where nothing is installed"
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_may_not_overlap_is_not_started_beside_a_copy_whose_successor_failed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site, CHECKED + PARKS)
+        site.machine.steps["doze"] = Exit(1, None)
+        site.assign(site.spec(DOZES + PARKS, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert site.machine.alive == [old]
+        alone = CHECKED.replace("    run: sleep", "    run: nap") + "    update: {order: stop_first}\n"
+        site.assign(site.spec(alone, version=3), version=3)
+        await site.realm.until(lambda: any(one.launch.argv[0] == "nap" for one in site.machine.alive))
+        assert [one for one in site.machine.copies if one.launch.argv[0] == "nap"] == []
+        assert old.ended is not None
+        await site.realm.until(lambda: site.endpoint() == {**site.endpoint(), "generation": 3, "ready": True})
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_runs_is_served_at_its_own_ports_while_another_revision_is_installed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        alone = CHECKED + "    update: {order: stop_first}\n"
+        old = await served(site, alone)
+        site.artifacts.takes_s = 60.0
+        artifact = "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: nap"
+        site.assign(site.spec(alone.replace("    run: sleep", artifact).replace("auto", "8080"), version=2), version=2)
+        await site.realm.until(lambda: site.realm.told(site.slot.on("progress", site.node)))
+        for passed in (False, True):
+            site.checks.passed = passed
+            await site.realm.until(lambda passed=passed: site.endpoint()["ready"] == passed)
+        assert site.machine.alive == [old]
+        assert site.endpoint()["ports"] == {"http": int(old.launch.env["PORT"])}
+        site.artifacts.takes_s = 0.0
+        await site.realm.until(lambda: site.endpoint() == {**site.endpoint(), "generation": 2, "ready": True})
+        assert site.endpoint()["ports"] == {"http": 8080}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_an_update_that_never_becomes_ready_leaves_the_old_copy_served_and_going_back_restarts_nothing() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 import dsmt.agents.rules.life as module
+from dsmt.agents.rules.acts import Do, Situation, Wanted, next_act
 from dsmt.agents.rules.life import (
     ALIVE,
     STUCK_S,
@@ -26,7 +27,7 @@ from dsmt.agents.rules.life import (
     Stays,
     Way,
 )
-from dsmt.agents.rules.reconcile import Do, Duty, Situation, Wanted, next_act
+from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Supervision
 
 TERM = 15

@@ -8,8 +8,8 @@ import pytest
 
 import dsmt.controllers.acting as acting_module
 import dsmt.controllers.wants as wants_module
-from dsmt.agents.instance import commanding
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
+from dsmt.agents.rules import commands
 from dsmt.simulator.play import Play
 from dsmt.simulator.scenarios import SCENARIOS, Scenario, play
 from dsmt.view import SlotEntry
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_command_that_is_executed_long_after_it_was_said_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commanding, "is_late", lambda _signed, _now_ms: False)
+    monkeypatch.setattr(commands, "is_late", lambda _signed, _now_ms: False)
     assert caught("commands", (1, 2, 3), "A7: a command was executed")
 
 

@@ -1,11 +1,4 @@
-"""Commanding: what a deployment agent does at a command (rule A7).
-
-Rule 1: a command is executed once, if its generation is the current one and its id is not among the last 256.
-Rule 2: a command that came while the agent was away is read from the history when it is back; one whose time to live has
-    passed in realm time is not executed, and its status says that it expired.
-Rule 3: a command is no lasting will: a hold by STOP ends with the generation.
-Rule 4: LOGS is answered to its asker, on the log topics, the last line marked; that answer is all that is said of it.
-"""
+"""Commanding: LOGS is answered to its asker, on the log topics, the last line marked; that is all that is said of it."""
 
 from __future__ import annotations
 
@@ -14,18 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dsmt.agents.instance.output import Output
-from dsmt.agents.rules.container import InstanceRecord, SlotName
-from dsmt.errors import UnusableEventError
-from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.agents.rules.container import SlotName
+from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Command, LogLines
-from dsmt.event.records import from_data, to_data
+from dsmt.event.records import to_data
 from dsmt.ports.bus import Bus, Draft
 from dsmt.ports.clock import Clock
 from dsmt.ports.logs import STREAMS
 
-REMEMBERED: Final = 256
-LONGEST_TTL_MS: Final = 10 * 60_000
-"""How far back an agent looks for commands, and how long one that names no time to live is good."""
 LINES: Final = 100
 """Lines of an answer when none were asked for."""
 MOST_BYTES: Final = 1024 * 1024
@@ -35,32 +24,6 @@ _LINE_BYTES: Final = 8 * 1024
 FOLLOW_S: Final = 60.0
 """The longest that a LOGS command follows; its asker asks again."""
 _LOOK_EACH_S: Final = 0.5
-
-
-def is_due(record: InstanceRecord, command: Command, generation: int) -> bool:
-    """Whether a command is to be executed (rule 1)."""
-    return command.generation == generation and command.id not in record.commands
-
-
-def is_late(signed: SignedEvent, now_ms: int) -> bool:
-    """Whether a command's time to live has passed (rule 2)."""
-    until = signed.event.expires_ms
-    return now_ms > (signed.event.time_ms + LONGEST_TTL_MS if until is None else until)
-
-
-def remembered(record: InstanceRecord, command: Command) -> tuple[str, ...]:
-    """The ids of executed commands with this one."""
-    return (*record.commands, command.id)[-REMEMBERED:]
-
-
-def read_command(signed: SignedEvent, to: tuple[str, ...]) -> Command | None:
-    """The command in an event that is meant for one of these names; None when it is none."""
-    if signed.event.to and not any(name in to for name in signed.event.to):
-        return None
-    try:
-        return from_data(Command, signed.event.data)
-    except UnusableEventError:
-        return None
 
 
 class LogAnswers:

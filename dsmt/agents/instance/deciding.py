@@ -1,17 +1,14 @@
-"""Deciding: what is due now, from all that an agent knows; `dsmt.agents.rules.reconcile` names the act."""
+"""Deciding: what is due now, from all that an agent knows; `dsmt.agents.rules.acts` names the act."""
 
 from __future__ import annotations
-
-from typing import Final
 
 from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
+from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
 from dsmt.agents.rules.launching import Plan
-from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Do, Situation, next_act
+from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
 from dsmt.agents.shared.dependencies import Dependencies
-
-FOREVER: Final = float("inf")
 
 
 class Deciding:
@@ -25,13 +22,10 @@ class Deciding:
 
     def situation(self) -> Situation:
         """All that the next act depends on."""
-        record, present = self._memory.record, self._present
+        record, present, facts = self._memory.record, self._present, self._facts
         run, old = present.run, present.old
-        owed = self._facts.owed()
-        plan = self._facts.plan(owed.duty)
-        not_before = record.not_before_s
-        if self._memory.rebooted and run is None and present.begins:
-            not_before = max(not_before, present.begins + OFFLINE_START_AFTER_S)
+        owed = facts.owed()
+        plan = facts.plan(owed.duty)
         return Situation(
             duty=owed.duty,
             wanted=None if plan is None else plan.wanted,
@@ -39,35 +33,38 @@ class Deciding:
             installed=record.installed,
             configured=record.configured,
             prepared=present.prepared,
+            closing=present.closing,
+            unheeded=facts.cause is not None and (facts.epoch, facts.generation) != (record.epoch, record.generation),
             condemned=run is not None and run.condemned is not None,
             restart_asked=present.restart_asked,
             outgoing=None if old is None else old.wanted,
             ready=run is not None and run.health.serves,
+            followed=run is not None and run.followed,
             overlaps=plan is not None and plan.component.overlaps,
-            held=record.held != 0 and record.held == self._facts.generation,
+            held=record.held != 0 and record.held == facts.generation,
             finished=record.finished,
             reinstall=record.step == "reinstall",
             recreate=record.step == "recreate",
-            not_before=not_before,
+            not_before=self._not_before(),
+            left_s=self._left_s(owed),
             now=self._deps.clock.boottime(),
         )
+
+    def _not_before(self) -> float:
+        """When the next try is due; after a reboot there is time for a first word from a broker (A15)."""
+        due, begins = self._memory.record.not_before_s, self._present.begins
+        waits = self._memory.rebooted and self._present.run is None and begins
+        return max(due, begins + OFFLINE_START_AFTER_S) if waits else due
+
+    def _left_s(self, owed: Owed) -> float:
+        return FOREVER if owed.until_ms is None else (owed.until_ms - self._deps.bus.now_ms()) / 1000
 
     def plan_to_start(self) -> Plan | None:
         """The plan to start now, if a start is what is due."""
         at = self.situation()
-        return self._facts.plan(at.duty) if next_act(at) is Do.START and not self._present.closing else None
+        return self._facts.plan(at.duty) if next_act(at) is Do.START else None
 
     def is_due(self, act: Do, plan: Plan) -> bool:
         """Whether an act that was begun for a plan is still what is due."""
         at = self.situation()
-        return not self._present.closing and next_act(at) is act and self._facts.plan(at.duty) == plan
-
-    def wait_s(self, at: Situation) -> float:
-        """Seconds until something is due by itself."""
-        waits = [FOREVER]
-        if at.not_before > at.now:
-            waits.append(at.not_before - at.now)
-        until_ms = self._facts.owed().until_ms
-        if until_ms is not None:
-            waits.append((until_ms - self._deps.bus.now_ms()) / 1000)
-        return min(waits)
+        return next_act(at) is act and self._facts.plan(at.duty) == plan

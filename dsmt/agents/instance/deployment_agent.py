@@ -2,7 +2,7 @@
 
 Rule 1: it acts on what is in its directory before, and without, any word from the bus; it never waits for a broker.
 Rule 2: it obeys the greatest fact of its slot (A1) and implements exactly the spec that fact names (A12).
-Rule 3: one loop acts, one act at a time, always the one that `reconcile.next_act` names for what is so now.
+Rule 3: one loop acts, one act at a time, always the one that `acts.next_act` names for what is so now.
 Rule 4: it may be killed at any await; what it must know afterwards was written before.
 Rule 5: it ends by itself only with nothing left running: gone, to be recreated, or told to stop.
 """
@@ -14,9 +14,9 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from dsmt.agents.instance import commanding
+from dsmt.agents.instance.commanding import LogAnswers
 from dsmt.agents.instance.context import Context
-from dsmt.agents.instance.deciding import FOREVER, Deciding
+from dsmt.agents.instance.deciding import Deciding
 from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
@@ -29,22 +29,15 @@ from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.steps import Steps
 from dsmt.agents.instance.stopping import Stopper
-from dsmt.agents.rules.container import (
-    EXIT_GONE,
-    EXIT_RECREATE,
-    EXIT_STOPPED,
-    OUTCOME,
-    AgentConfig,
-)
+from dsmt.agents.rules import after, commands
+from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act, rest_s
+from dsmt.agents.rules.commands import Ask
+from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, OUTCOME, AgentConfig
 from dsmt.agents.rules.launching import Plan
-from dsmt.agents.rules.reconcile import (
-    Do,
-    Duty,
-    Situation,
-    next_act,
-)
+from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.event.envelope import EventId, SignedEvent
+from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
 from dsmt.ports.bus import Arrived, Complete, Delivery, Interest, Start
 from dsmt.ports.listening import listen
@@ -87,7 +80,7 @@ class DeploymentAgent:
         )
         self._resuming = Resuming(context, serving, self._handover, self._failing, self._runner)
         self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
-        self._answers = commanding.LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
+        self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
@@ -158,7 +151,7 @@ class DeploymentAgent:
         self._reporter.renew_facts()
         if self._deps.bus.attached and not self._hears:
             self._hears = True
-            since = self._deps.bus.now_ms() - commanding.LONGEST_TTL_MS
+            since = self._deps.bus.now_ms() - commands.LONGEST_TTL_MS
             interest = Interest((self._slot.command_topic,), start=Start.HISTORY, since=since)
             self._present.tasks.start(listen(self._deps.bus, interest, self._take_command))
 
@@ -167,108 +160,115 @@ class DeploymentAgent:
             self._command(delivery.signed)
 
     def _command(self, signed: SignedEvent) -> None:
-        """Execute a command, once."""
-        node, cause = self._config.node, signed.id
-        command = commanding.read_command(signed, (f"node/{node}", self._slot.agent(node)))
+        """Do what a command asks, once."""
+        node, record = self._config.node, self._memory.record
+        command = commands.read_command(signed, (f"node/{node}", self._slot.agent(node)))
         if command is None:
             return
-        record = self._memory.record
-        if not commanding.is_due(record, command, self._facts.generation):
-            return
-        if commanding.is_late(signed, self._deps.bus.now_ms()):
-            self._memory.save(commands=commanding.remembered(record, command))
-            self._reporter.note(expired_command=command.id)
-            return
-        if command.verb == "LOGS":
-            self._memory.save(commands=commanding.remembered(record, command))
-            self._present.tasks.start(self._answers.answer(command, cause))
-            return
-        self._memory.save(commands=commanding.remembered(record, command), last_command=command.id)
-        self._reporter.trigger = (cause,)
-        match command.verb:
-            case "STOP":
-                self._memory.save(held=self._facts.generation)
-            case "START" | "RETRY" | "UPDATE":
+        generation, now_ms = self._facts.generation, self._deps.bus.now_ms()
+        for ask in commands.asked(record, signed, command, generation=generation, now_ms=now_ms):
+            changes = commands.changes(record, ask, command)
+            if changes:
+                self._memory.save(**changes)
+            self._heed(ask, command, signed.id)
+
+    def _heed(self, ask: Ask, command: Command, cause: EventId) -> None:
+        """Do what of a command is more than a change of the record."""
+        match ask:
+            case Ask.EXECUTE:
+                self._reporter.trigger = (cause,)
+            case Ask.ANSWER:
+                self._present.tasks.start(self._answers.answer(command, cause))
+            case Ask.TELL_EXPIRED:
+                self._reporter.note(expired_command=command.id)
+            case Ask.FORGET:
                 self._failing.forget()
-            case "RESTART":
-                self._failing.forget()
+            case Ask.RESTART:
                 self._present.restart_asked = self._present.run is not None
-            case "APPCONFIG":
-                self._failing.forget()
-                self._memory.save(step="reinstall")
-                self._present.restart_asked = self._present.run is not None
-            case "UNINSTALL":
-                self._memory.save(held=self._facts.generation, installed=(), configured="")
-        self._reporter.note(last_command=command.id)
-        self._present.awake.set()
+            case Ask.TELL:
+                self._reporter.note(last_command=command.id)
+                self._present.awake.set()
+            case _:
+                pass  # the change of the record is all
 
     # -- acting
 
-    async def _converge(self) -> int:  # noqa: C901, PLR0912 - an act a line
+    async def _converge(self) -> int:
         """Do the next act until one of them ends the agent (rule 3)."""
         while True:
             self._present.awake.clear()
             await self._present.begun()
-            if self._present.closing:
-                await self._runner.stop(generation=self._facts.generation)
-                await self._settle(2.0)
-                return EXIT_STOPPED
-            self._obey()
-            self._seek_spec()
+            if not self._present.closing:
+                self._seek_spec()
             at = self._deciding.situation()
-            plan = self._facts.plan(at.duty)
             match next_act(at):
-                case Do.LEAVE:
-                    if await self._leave():
-                        return EXIT_GONE
-                case Do.RECREATE:
-                    await self._handover.end()
-                    self._end_with("recreate")
-                    return EXIT_RECREATE
-                case Do.STOP:
-                    await self._runner.stop(generation=self._facts.generation)
-                    await self._rest(at)
-                case Do.FAIL:
-                    await self._runner.fail()
-                case Do.RESTART:
-                    self._present.restart_asked = False
-                    await self._runner.stop(generation=self._facts.generation, before=False)
-                case Do.HAND_OVER:
-                    self._runner.hand_over()
-                case Do.RETIRE if plan is not None:
-                    await self._retire(plan)
-                case Do.TAKE_BACK:
-                    await self._runner.take_back()
-                case Do.TAKE_OVER if plan is not None:
-                    self._runner.take_over(plan)
-                case Do.INSTALL if plan is not None:
-                    await self._guarded(Do.INSTALL, plan, self._steps.install(plan))
-                case Do.CONFIGURE if plan is not None:
-                    await self._guarded(Do.CONFIGURE, plan, self._steps.configure(plan))
-                case Do.PREPARE if plan is not None:
-                    await self._guarded(Do.PREPARE, plan, self._steps.prepare(plan))
-                case Do.START if plan is not None:
-                    await self._steps.launch(plan)
-                case Do.AWAIT_SPEC:
-                    self._reporter.tell(State.REQUESTED, generation=self._facts.generation, pid=None)
-                    await self._rest(at)
-                case _:
-                    await self._rest(at)
+                case Do.END | Do.LEAVE | Do.RECREATE as act:
+                    code = await self._end(act)
+                    if code is not None:
+                        return code
+                case act:
+                    await self._do(act, at, self._facts.plan(at.duty))
+
+    async def _end(self, act: Do) -> int | None:
+        """Do an act that ends the agent; its exit code, None when it is wanted here again."""
+        if act is Do.LEAVE:
+            return EXIT_GONE if await self._leave() else None
+        if act is Do.RECREATE:
+            await self._handover.end()
+            self._end_with("recreate")
+            return EXIT_RECREATE
+        await self._runner.stop(generation=self._facts.generation)
+        await self._settle(2.0)
+        return EXIT_STOPPED
+
+    async def _do(self, act: Do, at: Situation, plan: Plan | None) -> None:  # noqa: C901, PLR0912 - an act a line
+        """Do one act; `plan` is what is to run, as far as it is known."""
+        match act:
+            case Do.OBEY:
+                self._obey()
+            case Do.STOP:
+                await self._runner.stop(generation=self._facts.generation)
+                await self._rest(at)
+            case Do.FAIL:
+                await self._runner.fail()
+            case Do.RESTART:
+                self._present.restart_asked = False
+                await self._runner.stop(generation=self._facts.generation, before=False)
+            case Do.HAND_OVER:
+                self._runner.hand_over()
+            case Do.FOLLOW:
+                await self._follow()
+            case Do.RETIRE:
+                await self._handover.end()
+                self._steps.tidy()
+            case Do.TAKE_BACK:
+                await self._runner.take_back()
+            case Do.TAKE_OVER if plan is not None:
+                self._runner.take_over(plan)
+            case Do.INSTALL if plan is not None:
+                await self._guarded(act, plan, self._steps.install(plan))
+            case Do.CONFIGURE if plan is not None:
+                await self._guarded(act, plan, self._steps.configure(plan))
+            case Do.PREPARE if plan is not None:
+                await self._guarded(act, plan, self._steps.prepare(plan))
+            case Do.START if plan is not None:
+                await self._steps.launch(plan)
+            case Do.AWAIT_SPEC:
+                self._reporter.tell(State.REQUESTED, generation=self._facts.generation, pid=None)
+                await self._rest(at)
+            case _:
+                await self._rest(at)
 
     def _obey(self) -> None:
         """Take note of a generation that is new: its fact is the trigger, and earlier failures are forgotten.
 
         Its number is not always greater: after a service was removed its slots begin anew, in another epoch.
         """
-        epoch, generation, record = self._facts.epoch, self._facts.generation, self._memory.record
-        if (epoch, generation) == (record.epoch, record.generation) or self._facts.cause is None:
-            return
-        if self._facts.owed().duty is Duty.KEEP:
-            return
-        self._reporter.trigger = (self._facts.cause,)
+        if self._facts.cause is not None:
+            self._reporter.trigger = (self._facts.cause,)
         self._failing.forget()
-        revision, trigger = self._facts.revision, self._reporter.trigger_ids()
-        self._memory.save(epoch=epoch, generation=generation, revision=revision, trigger=trigger)
+        facts, trigger = self._facts, self._reporter.trigger_ids()
+        self._memory.save(**after.obeyed(facts.epoch, facts.generation, facts.revision, trigger))
 
     def _seek_spec(self) -> None:
         """Have somebody ask for the spec that the slot names, if it has not come by itself."""
@@ -282,7 +282,7 @@ class DeploymentAgent:
 
     async def _rest(self, at: Situation) -> None:
         """Wait until something changes or is due."""
-        due = min(self._deciding.wait_s(at), self._failing.good_in_s())
+        due = min(rest_s(at), self._failing.good_in_s())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if due == FOREVER else max(0.0, due)):
                 await self._present.awake.wait()
@@ -301,12 +301,12 @@ class DeploymentAgent:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _retire(self, plan: Plan) -> None:
-        """Stop the copy before, if what runs is still ready when readers have followed."""
+    async def _follow(self) -> None:
+        """Let readers follow; they have if what runs is still ready then."""
         await asyncio.sleep(FOLLOW_S)
-        if self._deciding.situation().ready:
-            await self._handover.end()
-            self._steps.tidy(plan)
+        run = self._present.run
+        if run is not None:
+            run.followed = run.health.serves
 
     async def _until_awake(self) -> None:
         await self._present.awake.wait()

@@ -9,7 +9,7 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
-from dsmt.agents.rules import endings
+from dsmt.agents.rules import after, endings
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
@@ -41,7 +41,7 @@ class Failing:
     def forget(self) -> None:
         """The cause of what has failed may have changed: it is tried now."""
         self.supervision.cause_changed()
-        self._memory.save(held=0, finished=False, step="", not_before_s=0.0, history=self.supervision.history)
+        self._memory.save(**after.forgotten(self.supervision.history))
 
     def failed(self, error: FailedError) -> None:
         """An installation or a start has failed; supervision says when it is tried again."""
@@ -84,14 +84,8 @@ class Failing:
 
     def note(self, verdict: Verdict, now: float, *, counts: bool = True) -> None:
         """Have the record say what supervision has decided; what is tried again counts as a restart."""
-        step, delay_s, _ = endings.follows(verdict)
-        self._memory.note(
-            history=self.supervision.history,
-            finished=isinstance(verdict, Finished),
-            step=step if step in ("reinstall", "recreate") else "",
-            not_before_s=now + (delay_s or 0.0),
-            restarts=self._memory.record.restarts + (1 if counts and delay_s is not None else 0),
-        )
+        history = self.supervision.history
+        self._memory.note(**after.failed(self._memory.record, verdict, history, now, counts=counts))
 
     def tell(self, why: Reason, verdict: Verdict, last: LastExit | None, generation: int | None = None) -> None:
         """Say that it failed and what comes next, and write that down; what runs on is not withdrawn.

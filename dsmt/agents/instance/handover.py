@@ -17,7 +17,7 @@ from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present, Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import Stopper
-from dsmt.agents.rules.container import Outgoing
+from dsmt.agents.rules import after
 
 FOLLOW_S: Final = 1.0
 
@@ -37,17 +37,7 @@ class HandOver:
         record = self._memory.record
         if run.instance is None:
             return
-        old = Outgoing(
-            process=run.instance.handle,
-            ports=record.ports,
-            driver=record.driver,
-            run_key=run.wanted.run_key,
-            install_key=run.wanted.install_key,
-            run_generation=run.wanted.generation,
-            run_restart=run.wanted.restart,
-            began_s=run.began,
-        )
-        self._memory.save(outgoing=old, process=None, started=False, ready=False)
+        self._memory.save(**after.handed_over(record, run.wanted, handle=run.instance.handle, began=run.began))
         self._serving.hold()
 
     def resume(self, run: Run) -> None:
@@ -85,19 +75,6 @@ class HandOver:
         if run is None or kept is None:
             return None
         self._present.old = None
-        self._memory.save(
-            outgoing=None,
-            process=kept.process,
-            ports=kept.ports,
-            run_key=run.wanted.run_key,
-            install_key=run.wanted.install_key,
-            run_generation=run.wanted.generation,
-            run_restart=run.wanted.restart,
-            configured="",
-            started=True,
-            ready=True,
-            check=run.check,
-            began_s=run.began,
-        )
+        self._memory.save(**after.taken_back(kept, check=run.check))
         self._serving.resume()
         return run

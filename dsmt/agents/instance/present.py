@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.launching import Plan, Site
 from dsmt.agents.rules.life import Life, State
-from dsmt.agents.rules.reconcile import Wanted
 from dsmt.event.reason import Reason
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Instance, Launch
@@ -31,6 +31,8 @@ class Run:
     check: str = ""
     """By what its health monitor checks it (`launching.check_key`); empty when that is not known."""
     condemned: Reason | None = None
+    followed: bool = False
+    """Readers have had the time to follow to it from the copy before."""
     waiting: asyncio.Task[None] | None = None
     """Who waits for its end."""
     checking: asyncio.Task[None] | None = None

@@ -10,10 +10,11 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.running import Runner
 from dsmt.agents.instance.serving import Serving
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import Outgoing
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.life import Life, State
-from dsmt.agents.rules.reconcile import Wanted
+from dsmt.agents.rules.resuming import FIRST, First, Left
 from dsmt.monitors.rules.health import HealthMonitor
 from dsmt.ports.driver import Handle, Instance
 from dsmt.ports.processes import Exit
@@ -37,33 +38,49 @@ class Resuming:
     async def resume(self, plan: Plan | None) -> None:
         """Take over what lives, and tell what is gone. `plan` is what was obeyed last."""
         record = self._memory.record
-        before = record.process
-        if plan is not None and before is not None:
+        handle, outgoing = record.process, record.outgoing
+        if plan is not None and handle is not None:
             self._failing.supervision.policy = plan.component.restart
-        if self._memory.rebooted:
-            self._memory.note(outgoing=None)
-            if before is not None:
-                self._failing.rebooted()
-            return
-        if record.outgoing is not None:
-            await self._resume_old(record.outgoing)
-        instance = await self._found(before, record.driver)
-        if instance is not None:
-            self._adopt(instance, plan)
-        elif not self._memory.fresh:
-            await self._runner.sweep()
-            if before is not None:
-                self._failing.gone(await self._ended(before, record.driver))
-        if record.outgoing is not None:
-            self._serve_old()
+        before = instance = None
+        if not self._memory.rebooted:
+            before = None if outgoing is None else await self._found(outgoing.process, outgoing.driver)
+            instance = await self._found(handle, record.driver)
+        for row in FIRST:
+            run = self._present.run
+            left = Left(
+                rebooted=self._memory.rebooted,
+                fresh=self._memory.fresh,
+                named=handle is not None,
+                found=instance is not None,
+                before_named=outgoing is not None,
+                before_found=before is not None,
+                before_runs=self._present.old is not None,
+                ready=run is not None and run.health.is_ready,
+            )
+            if row.holds(left):
+                await self._do(row.do, plan, before, instance)
 
-    def _serve_old(self) -> None:
-        """Serve the copy before, unless its successor is ready."""
-        run = self._present.run
-        if run is None or not run.health.is_ready:
-            if self._present.old is None:
+    async def _do(self, do: First, plan: Plan | None, before: Instance | None, instance: Instance | None) -> None:
+        record = self._memory.record
+        match do:
+            case First.FORGET_BEFORE:
+                self._memory.note(outgoing=None)
+            case First.TELL_REBOOTED:
+                self._failing.rebooted()
+            case First.TAKE_BEFORE if before is not None and record.outgoing is not None:
+                self._adopt_before(before, record.outgoing)
+            case First.LOSE_BEFORE:
+                self._memory.save(outgoing=None)
+            case First.TAKE if instance is not None:
+                self._adopt(instance, plan)
+            case First.SWEEP:
+                await self._runner.sweep()
+            case First.TELL_ENDED if record.process is not None:
+                self._failing.gone(await self._ended(record.process, record.driver))
+            case First.SERVE_NONE:
                 self._serving.absent("the copy before has ended")
-            self._handover.serve_again()
+            case First.SERVE_BEFORE:
+                self._handover.serve_again()
 
     async def _found(self, handle: Handle | None, driver: str) -> Instance | None:
         """What an earlier agent started, if it lives."""
@@ -75,12 +92,8 @@ class Resuming:
         known = self._deps.drivers.get(driver)
         return UNSEEN if known is None else await known.ended(handle)
 
-    async def _resume_old(self, old: Outgoing) -> None:
-        """Take over the copy that an earlier agent has let go, if it lives."""
-        instance = await self._found(old.process, old.driver)
-        if instance is None:
-            self._memory.save(outgoing=None)
-            return
+    def _adopt_before(self, instance: Instance, old: Outgoing) -> None:
+        """Take over the copy that an earlier agent has let go."""
         wanted = Wanted(old.install_key, old.run_key, old.run_generation, old.run_restart)
         run = self._run(instance, wanted, old.began_s, self._monitor(None, resumed=True))
         self._runner.watch(run)

@@ -21,7 +21,7 @@ from dsmt.agents.instance.handover import HandOver
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.instance.stopping import KILL_S, Stopper, way_of
-from dsmt.agents.rules import endings, life
+from dsmt.agents.rules import after, endings, life
 from dsmt.agents.rules.launching import Plan, Site, check_key
 from dsmt.agents.rules.supervision import Verdict
 from dsmt.agents.shared.dependencies import driver_of, launch_at, prepared, site_of
@@ -107,22 +107,9 @@ class Runner:
 
     def _note_start(self, run: Run, plan: Plan) -> None:
         """Write down what runs (rule 2)."""
-        self._memory.save(
-            process=None if run.instance is None else run.instance.handle,
-            driver=plan.component.driver,
-            run_key=plan.wanted.run_key,
-            install_key=plan.wanted.install_key,
-            run_generation=plan.wanted.generation,
-            run_restart=plan.wanted.restart,
-            started=False,
-            ready=False,
-            check="",
-            began_s=run.began,
-            step="",
-            not_before_s=0.0,
-            finished=False,
-            history=self._supervision.history,
-        )
+        handle, history = None if run.instance is None else run.instance.handle, self._supervision.history
+        driver = plan.component.driver
+        self._memory.save(**after.started(plan.wanted, handle=handle, driver=driver, began=run.began, history=history))
 
     def _tell_start(self, run: Run) -> None:
         self._reporter.tell(State.INSTANTIATED, **self._about(run))
@@ -172,14 +159,14 @@ class Runner:
             return
         self._failing.note_good(run)
         self._supervision.policy = plan.component.restart
-        self._memory.save(run_generation=plan.wanted.generation, run_restart=plan.wanted.restart)
+        self._memory.save(**after.taken_over(plan.wanted))
         before, run.wanted = run.check, plan.wanted
         self.give_plan(run, plan)
         if before != run.check:
             now, served = self._deps.clock.boottime(), run.health.serves
             component, resumed = plan.component, served if run.health.started else None
-            after = component.update.healthy_after_s
-            run.health = HealthMonitor(component.health, healthy_after_s=after, now=now, resumed=resumed, anew=True)
+            good_s = component.update.healthy_after_s
+            run.health = HealthMonitor(component.health, healthy_after_s=good_s, now=now, resumed=resumed, anew=True)
             run.life.unready()
             self.watch(run)
         self._reporter.tell(State.RUNNING if run.health.started else State.INSTANTIATED, **self._about(run))
@@ -296,6 +283,7 @@ class Runner:
                 case Unready(check, evidence, failures):
                     self._failing.note_good(run)
                     run.life.unready()
+                    run.followed = False
                     self._reporter.note(good=self._memory.record.good)
                     self._serving.unready(check=check, evidence=evidence, failures=failures)
                     self._handover.serve_again()
@@ -358,7 +346,7 @@ class Runner:
         self._present.run = None
         ran = self._deps.clock.boottime() - run.began
         last = endings.last_exit(ended, ran, why, self._deps.bus.now_ms())
-        self._memory.save(process=None, ready=False, last_exit=last)
+        self._memory.save(**after.stopped(last))
         self._reporter.tell(State.STOPPED, why=why, last_exit=last, **about)
         self._memory.save()
 

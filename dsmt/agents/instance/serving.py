@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.reporting import Reporter
+from dsmt.agents.rules.served import Input, Said, Served
 from dsmt.event.kinds.instance import Endpoint, Health
 from dsmt.event.reason import Reason
 from dsmt.ports.bus import Bus
@@ -21,10 +22,7 @@ class Serving:
         self._bus = bus
         self._memory = memory
         self._reporter = reporter
-        self._served = False
-        self._held = False
-        """What is served is the copy before, whatever becomes of the present one."""
-        self._healthy = False
+        self._served = Served()
         self._told: tuple[Word, int] | None = None
 
     def begin(self) -> None:
@@ -35,77 +33,67 @@ class Serving:
     def ready(self, *, check: str, evidence: str, checked: bool = True) -> None:
         """Serve it. Without any check its health is `none`."""
         self._memory.save_soon(ready=True)
-        self._healthy = True
-        self._held = False
-        self._say("ready" if checked else "none", check=check, evidence=evidence)
-        self._served = True
-        self._endpoint(ready=True)
+        self._happens(Input.READY, "ready" if checked else "none", check=check, evidence=evidence)
 
     def go_on(self) -> None:
         """It was ready by other checks than it has now: it is served until these say otherwise, and not ready before."""
-        if not self._served:
-            self._served = True
-            self._endpoint(ready=True)
-        self._healthy = False
-        self._say("unready", check="none", evidence="what it is checked by has changed, and has not passed yet")
+        self._happens(Input.GO_ON, evidence="what it is checked by has changed, and has not passed yet")
 
     def unready(self, *, check: str, evidence: str, failures: int) -> None:
         """Do not serve it; nothing is restarted."""
         self._memory.save_soon(ready=False)
-        self._end_serving()
         why = self._reporter.why("health.not_ready", check=check, n=failures, result=evidence)
-        self._healthy = False
-        self._say("unready", check=check, evidence=evidence, failures=failures, why=why)
+        self._happens(Input.UNREADY, check=check, evidence=evidence, failures=failures, why=why)
 
     def broken(self, *, check: str, error: str) -> None:
         """The check cannot run: say so, and change nothing."""
         why = self._reporter.why("health.check_broken", error=error)
-        self._say("ready" if self._healthy else "unready", check=check, evidence=error, why=why)
+        self._say("ready" if self._served.healthy else "unready", check=check, evidence=error, why=why)
 
     def withdraw(self, why: str) -> None:
         """It is about to be stopped, or has failed."""
-        self._end_serving()
-        if self._healthy:
-            self._healthy = False
-            self._say("unready", check="none", evidence=why)
+        self._happens(Input.WITHDRAW, evidence=why)
 
     def hold(self) -> None:
         """From now on what is served is the copy before."""
-        self._held, self._healthy = self._served, False
+        self._happens(Input.HAND_OVER)
 
     def let_go(self, why: str) -> None:
         """The copy before ends: nothing is served, unless the present one is."""
-        if self._held:
-            self._held = False
-            self.withdraw(why)
+        self._happens(Input.LET_GO, evidence=why)
 
     def absent(self, why: str) -> None:
         """Whatever an earlier agent has said, nothing is served."""
-        self._served = self._healthy = True
-        self.withdraw(why)
+        self._happens(Input.ABSENT, evidence=why)
 
     def resume(self) -> None:
         """The copy before is the present one again."""
-        self._held, self._healthy = False, True
+        self._happens(Input.TAKE_BACK)
 
     def go_back(self, ports: dict[str, int], generation: int) -> None:
         """The present one, which is withdrawn, was served meanwhile: from now on it is the copy before again."""
-        if not self._held:
-            self._held = self._served = True
-            self._endpoint(ready=True, ports=ports, generation=generation)
+        self._happens(Input.GO_BACK, before=(ports, generation))
 
-    def _end_serving(self) -> None:
-        if self._served and not self._held:
-            self._served = False
-            self._endpoint(ready=False)
-
-    def _endpoint(self, *, ready: bool, ports: dict[str, int] | None = None, generation: int = 0) -> None:
-        """Say where the present copy is reached, or not; with `ports` the one before, in its `generation`."""
+    def _happens(
+        self, what: Input, word: Word = "unready", *, before: tuple[dict[str, int], int] = ({}, 0), **health: Any
+    ) -> None:
+        """Say what follows; `before` are the ports and the generation of the copy before."""
         record = self._memory.record
-        where, of = (record.ports, record.run_generation) if ports is None else (ports, generation)
-        self._reporter.fact("endpoint", Endpoint(address=self._address, ports=where, generation=of, ready=ready))
+        for said in self._served.happens(what):
+            match said:
+                case Said.HEALTH:
+                    self._say(word, **health)
+                case Said.BEFORE:
+                    self._endpoint(*before, ready=True)
+                case Said.HERE | Said.NOWHERE:
+                    self._endpoint(record.ports, record.run_generation, ready=said is Said.HERE)
 
-    def _say(self, word: Word, *, check: str, evidence: str, failures: int = 0, why: Reason | None = None) -> None:
+    def _endpoint(self, ports: dict[str, int], generation: int, *, ready: bool) -> None:
+        """Say where it is reached, or not."""
+        told = Endpoint(address=self._address, ports=ports, generation=generation, ready=ready)
+        self._reporter.fact("endpoint", told)
+
+    def _say(self, word: Word, *, evidence: str, check: str = "none", failures: int = 0, why: Reason | None = None) -> None:
         self._told = (word, self._memory.record.run_generation)
         self._reporter.fact(
             "health",

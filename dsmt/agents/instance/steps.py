@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from dsmt.agents.instance.choosing_ports import choose_ports
 from dsmt.agents.instance.context import Context
@@ -10,8 +11,9 @@ from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.running import Runner
+from dsmt.agents.rules import after
 from dsmt.agents.rules.container import FILES, SPEC
-from dsmt.agents.rules.launching import Plan, Site
+from dsmt.agents.rules.launching import Plan, Site, place_of
 from dsmt.agents.shared.dependencies import site_of
 from dsmt.errors import FailedError
 from dsmt.event.status import State
@@ -37,12 +39,13 @@ class Steps:
         self._failing.supervision.policy = plan.component.restart
         key = plan.wanted.install_key
         try:
-            self._choose_ports(plan, occupied=self._present.run is not None)
+            ports = self._choose_ports(plan, occupied=self._present.run is not None)
+            if self._present.run is None:  # else the record's are those of what runs
+                self._settle_ports(ports)
             self._present.prepared = ""
-            before = tuple(one for one in self._memory.record.installed if one != key)
-            self._memory.save(installed=before, configured="")
-            await self._installer.install(plan, self._site(plan))
-            self._memory.save(installed=(*before, key), step="")
+            self._memory.save(**after.installing(self._memory.record, key))
+            await self._installer.install(plan, self._site(plan, ports))
+            self._memory.save(**after.installed(self._memory.record, key))
         except FailedError as error:
             self._failing.failed(error)
 
@@ -51,9 +54,9 @@ class Steps:
         self._reporter.tell(State.INITIATED, generation=plan.wanted.generation, revision=plan.revision)
         self._failing.supervision.policy = plan.component.restart
         try:
-            self._choose_ports(plan, occupied=False)
+            self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
-            await self._installer.configure(plan, self._site(plan))
+            await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
         except FailedError as error:
             self._failing.failed(error)
@@ -70,7 +73,7 @@ class Steps:
         """Start it, unless it must be configured anew first; other installations are then not needed any more."""
         self._failing.supervision.policy = plan.component.restart
         try:
-            if self._choose_ports(plan, occupied=False):
+            if self._settle_ports(self._choose_ports(plan, occupied=False)):
                 self._memory.save(configured="")
                 return
             await self._runner.start(plan)
@@ -78,14 +81,15 @@ class Steps:
             self._failing.failed(error)
             return
         if self._present.old is None:
-            self.tidy(plan)
+            self.tidy()
 
-    def tidy(self, plan: Plan) -> None:
-        """Remove the installations that are not needed any more."""
-        if self._memory.record.installed != (plan.wanted.install_key,):
-            self._memory.save(installed=(plan.wanted.install_key,))
+    def tidy(self) -> None:
+        """Remove the installations but that of what runs."""
+        run = self._present.run
+        if run is not None and self._memory.record.installed != (run.wanted.install_key,):
+            self._memory.save(installed=(run.wanted.install_key,))
             for name in self._deps.files.names(FILES):
-                if f"{FILES}/{name}" != plan.place:
+                if f"{FILES}/{name}" != place_of(run.wanted.install_key):
                     self._deps.files.remove(f"{FILES}/{name}")
 
     async def leave(self) -> None:
@@ -101,7 +105,7 @@ class Steps:
             code = left.fields.get("exit_code")
             why = self._reporter.why("stop.leftover", exit_code=code, path="what it holds outside its directory")
         last = self._memory.record.last_exit
-        self._memory.save(installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0)
+        self._memory.save(**after.left())
         about = {"pid": None, "next_try_ms": None, "parked": False, "last_exit": last}
         self._reporter.tell(State.GONE, why=why, generation=self._facts.generation, **about)
 
@@ -110,16 +114,19 @@ class Steps:
         if plan is None or plan.wanted.install_key not in self._memory.record.installed:
             return None
         with contextlib.suppress(FailedError, KeyError):  # its environment cannot be made any more
-            return await self._installer.uninstall(plan, self._site(plan))
+            return await self._installer.uninstall(plan, self._site(plan, self._memory.record.ports))
         return None
 
-    def _site(self, plan: Plan) -> Site:
-        return site_of(plan, self._config, self._deps, self._memory.record.ports)
+    def _site(self, plan: Plan, ports: Mapping[str, int]) -> Site:
+        return site_of(plan, self._config, self._deps, ports)
 
-    def _choose_ports(self, plan: Plan, *, occupied: bool) -> bool:
-        """Settle the ports; whether one differs from what it was configured with."""
+    def _choose_ports(self, plan: Plan, *, occupied: bool) -> dict[str, int]:
+        before, sockets = self._memory.record.ports, self._deps.sockets
+        return choose_ports(plan, self._config, before, sockets, occupied=occupied)
+
+    def _settle_ports(self, chosen: dict[str, int]) -> bool:
+        """Have the ports from now on; whether one differs from what it was configured with."""
         before = self._memory.record.ports
-        chosen = choose_ports(plan, self._config, before, self._deps.sockets, occupied=occupied)
         if chosen != before:
             self._memory.save(ports=chosen)
         return any(chosen.get(name) != number for name, number in before.items())

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import AgentConfig
-from dsmt.agents.rules.reconcile import Wanted
 from dsmt.errors import FailedError
 from dsmt.event.reason import reason
 from dsmt.ports.driver import Launch, Mount

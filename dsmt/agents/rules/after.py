@@ -1,0 +1,120 @@
+"""After: what of an instance's record an act changes once it was done, or has failed; the shell writes it as it is.
+
+Rule 1: what runs is written as what was started, until something else is: keys, generation and restart number stay.
+Rule 2: an installation counts from its end on, and no more from the moment it is begun anew.
+Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dsmt.agents.rules import endings
+from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.container import InstanceRecord, Outgoing
+from dsmt.agents.rules.supervision import Finished, History, Verdict
+from dsmt.event.kinds.instance import LastExit
+from dsmt.ports.driver import Handle
+
+Changes = dict[str, Any]
+"""Fields of an `InstanceRecord`, and what they are from now on."""
+
+
+def obeyed(epoch: int, generation: int, revision: int, trigger: tuple[str, ...]) -> Changes:
+    """A slot fact is obeyed."""
+    return {"epoch": epoch, "generation": generation, "revision": revision, "trigger": trigger}
+
+
+def installing(record: InstanceRecord, key: str) -> Changes:
+    """An installation has begun (rule 2)."""
+    return {"installed": tuple(one for one in record.installed if one != key), "configured": ""}
+
+
+def installed(record: InstanceRecord, key: str) -> Changes:
+    """It is complete."""
+    return {"installed": (*record.installed, key), "step": ""}
+
+
+def started(wanted: Wanted, *, handle: Handle | None, driver: str, began: float, history: History) -> Changes:
+    """A program was started."""
+    return {
+        "process": handle,
+        "driver": driver,
+        **_of(wanted),
+        "started": False,
+        "ready": False,
+        "check": "",
+        "began_s": began,
+        "step": "",
+        "not_before_s": 0.0,
+        "finished": False,
+        "history": history,
+    }
+
+
+def taken_over(wanted: Wanted) -> Changes:
+    """What runs is what a new generation wants."""
+    return {"run_generation": wanted.generation, "run_restart": wanted.restart}
+
+
+def handed_over(record: InstanceRecord, running: Wanted, *, handle: Handle, began: float) -> Changes:
+    """What runs goes on beside its successor, which is still to be started."""
+    old = Outgoing(process=handle, ports=record.ports, driver=record.driver, began_s=began, **_of(running))
+    return {"outgoing": old, "process": None, "started": False, "ready": False}
+
+
+def taken_back(old: Outgoing, *, check: str) -> Changes:
+    """The copy before, which was ready, is what runs again."""
+    return {
+        "outgoing": None,
+        "process": old.process,
+        "driver": old.driver,
+        "ports": old.ports,
+        "run_key": old.run_key,
+        "install_key": old.install_key,
+        "run_generation": old.run_generation,
+        "run_restart": old.run_restart,
+        "configured": "",
+        "started": True,
+        "ready": True,
+        "check": check,
+        "began_s": old.began_s,
+    }
+
+
+def stopped(last: LastExit) -> Changes:
+    """What ran was stopped."""
+    return {"process": None, "ready": False, "last_exit": last}
+
+
+def failed(record: InstanceRecord, verdict: Verdict, history: History, now: float, *, counts: bool = True) -> Changes:
+    """Something has failed, and this is what supervision has decided; what is tried again counts as a restart."""
+    step, delay_s, _ = endings.follows(verdict)
+    return {
+        "history": history,
+        "finished": isinstance(verdict, Finished),
+        "step": step if step in ("reinstall", "recreate") else "",
+        "not_before_s": now + (delay_s or 0.0),
+        "restarts": record.restarts + (1 if counts and delay_s is not None else 0),
+    }
+
+
+def forgotten(history: History) -> Changes:
+    """The cause of what has failed may have changed (rule 3)."""
+    return {"held": 0, "finished": False, "step": "", "not_before_s": 0.0, "history": history}
+
+
+def left() -> Changes:
+    """It is gone from here."""
+    return {"installed": (), "configured": "", "ports": {}, "process": None, "step": "", "not_before_s": 0.0}
+
+
+def _of(wanted: Wanted) -> Mapping[str, Any]:
+    """What tells a run of it (rule 1)."""
+    return {
+        "run_key": wanted.run_key,
+        "install_key": wanted.install_key,
+        "run_generation": wanted.generation,
+        "run_restart": wanted.restart,
+    }

@@ -1,0 +1,124 @@
+"""Resuming: what an agent does first with what an earlier one left, by the record that this one kept.
+
+Rule 1: each row of FIRST that holds when its turn comes is done, in the order of the table.
+Rule 2: what the record names and what lives is taken over; all else that lives in the container is ended.
+Rule 3: what ran has failed if it lives no more, but not with its machine: nothing that ran before a reboot runs.
+Rule 4: what is served stays served: the copy before, unless its successor is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What was left, and what has become of it by now."""
+
+    rebooted: bool
+    """The machine has been started anew since the record was written."""
+    fresh: bool
+    """No record was ever written here."""
+    named: bool
+    """The record names a program."""
+    found: bool
+    """That one lives."""
+    before_named: bool
+    """The record names a copy that was handing over."""
+    before_found: bool
+    """That one lives."""
+    before_runs: bool = False
+    """It was taken over."""
+    ready: bool = False
+    """What was taken over is ready."""
+
+
+class First(StrEnum):
+    """What is done."""
+
+    FORGET_BEFORE = "forget_before"
+    """Know nothing of a copy before; that is written with what is told next."""
+    TELL_REBOOTED = "tell_rebooted"
+    TAKE_BEFORE = "take_before"
+    """Take over the copy before."""
+    LOSE_BEFORE = "lose_before"
+    """Write that there is no copy before."""
+    TAKE = "take"
+    """Take over what runs."""
+    SWEEP = "sweep"
+    """End whatever of this container runs but what was taken over."""
+    TELL_ENDED = "tell_ended"
+    SERVE_NONE = "serve_none"
+    """Withdraw what an earlier agent said is served."""
+    SERVE_BEFORE = "serve_before"
+
+
+Condition = Callable[[Left], bool]
+
+
+def rebooted(left: Left) -> bool:
+    """The machine was started anew."""
+    return left.rebooted
+
+
+def fresh(left: Left) -> bool:
+    """There never was a record."""
+    return left.fresh
+
+
+def named(left: Left) -> bool:
+    """The record names a program."""
+    return left.named
+
+
+def found(left: Left) -> bool:
+    """The program that is named lives."""
+    return left.found
+
+
+def before_named(left: Left) -> bool:
+    """The record names a copy before."""
+    return left.before_named
+
+
+def before_found(left: Left) -> bool:
+    """The copy before that is named lives."""
+    return left.before_found
+
+
+def before_runs(left: Left) -> bool:
+    """The copy before was taken over, and runs."""
+    return left.before_runs
+
+
+def ready(left: Left) -> bool:
+    """What was taken over is ready."""
+    return left.ready
+
+
+class Row(NamedTuple):
+    """What is done when all of `when` and none of `unless` holds."""
+
+    do: First
+    when: tuple[Condition, ...]
+    unless: tuple[Condition, ...] = ()
+
+    def holds(self, left: Left) -> bool:
+        """Whether it is done."""
+        return all(one(left) for one in self.when) and not any(one(left) for one in self.unless)
+
+
+FIRST: Final = (
+    Row(First.FORGET_BEFORE, (rebooted,)),
+    Row(First.TELL_REBOOTED, (rebooted, named)),
+    Row(First.TAKE_BEFORE, (before_found,), (rebooted,)),
+    Row(First.LOSE_BEFORE, (before_named,), (rebooted, before_found)),
+    Row(First.TAKE, (found,), (rebooted,)),
+    Row(First.SWEEP, (), (rebooted, found, fresh)),
+    Row(First.TELL_ENDED, (named,), (rebooted, found, fresh)),
+    Row(First.SERVE_NONE, (before_named,), (rebooted, before_runs, ready)),
+    Row(First.SERVE_BEFORE, (before_runs,), (rebooted, ready)),
+)
