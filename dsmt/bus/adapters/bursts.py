@@ -17,7 +17,7 @@ from dsmt.errors import FailedError
 from dsmt.event.burst import RUN_EVENTS, Burst, Member
 from dsmt.ports.store import Append
 
-_REMEMBERED: Final = 256
+_REMEMBERED: Final = 64
 
 
 class SqliteBursts:
