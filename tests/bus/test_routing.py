@@ -225,7 +225,7 @@ def test_a_router_knows_its_readers_by_topic_and_address():
     facts = add(two, "user/", signals=False)
 
     def readers(topic, to=(), fact=True):
-        return set(router.readers(Row(1, 0, topic, to, fact, b"", b"")))
+        return set(router.readers(topic, to, fact=fact))
 
     assert readers("user/t") == {a, facts}
     assert readers("user/t/x") == {a, b, facts}

@@ -10,6 +10,7 @@ Rule 4: a reader that reads behind the horizon of trimming is told so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final
 
 from dsmt.bus.broker.session import Session
@@ -205,9 +206,10 @@ class FanOut:
         """Push rows that have just been stored to the readers that are live."""
         self._pages.clear()
         parcels: dict[Sub, list[Row]] = {}
-        for row in rows:
-            for subscription in self._router.readers(row):
-                parcels.setdefault(subscription, []).append(row)
+        for (topic, to, fact), some in groupby(rows, key=lambda row: (row.topic, row.to, row.fact)):
+            together = list(some)
+            for subscription in self._router.readers(topic, to, fact=fact):
+                parcels.setdefault(subscription, []).extend(together)
         for subscription, parcel in parcels.items():
             sent = self._push(subscription, parcel)
             subscription.after = parcel[-1].row if sent == len(parcel) else parcel[sent].row - 1

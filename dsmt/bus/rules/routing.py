@@ -183,9 +183,9 @@ class Router(Generic[Owner]):
         """All subscriptions of an owner, oldest first."""
         return list(self._owned.get(id(owner), {}).values())
 
-    def readers(self, row: Row) -> list[Subscription[Owner]]:
-        """The live subscriptions that take a row."""
-        takers = self._interests.takers(row.topic)
-        for name in row.to:
+    def readers(self, topic: str, to: Iterable[str], *, fact: bool) -> list[Subscription[Owner]]:
+        """The live subscriptions that take what is on a topic, addressed to some."""
+        takers = self._interests.takers(topic)
+        for name in to:
             takers.update(self._inboxes.get(name, {}))
-        return [one for one in takers if one.live and (row.fact or one.signals)]
+        return [one for one in takers if one.live and (fact or one.signals)]
