@@ -25,13 +25,17 @@ from typing import Any
 import psutil
 
 from benchmarks.bare_realm import client, make_realm, process, serve, wait_for, write
+from benchmarks.peers import UnavailableError
 from benchmarks.rows import Row, row, table
+from benchmarks.stream_peers import PEERS
+from benchmarks.stream_peers import measure as measure_peer
 
 ID = "P4"
 MODULE = "benchmarks.p4_stream"
 SIZES = ((1, 20_000), (16, 40_000), (64, 100_000), (256, 100_000))
 """Events in a burst, and how many are sent."""
 ROUNDS = 3
+PEER_EVENTS = 100_000
 FLYING = 4096
 """At most so many events are not acknowledged."""
 BAR = 50_000.0
@@ -126,26 +130,52 @@ def _round(burst: int, events: int) -> Round:
 
 
 def run() -> list[Row]:
-    """The rows of the table, by the size of a burst."""
-    rows = []
-    for burst, events in SIZES:
-        rounds = [_round(burst, events) for _ in range(ROUNDS)]
-        rate = statistics.median(one.rate for one in rounds)
-        least = {name: min(one.cpu_us[name] for one in rounds) for name in BARS_US}
-        told = ", ".join(f"{name} {us:.1f}" for name, us in least.items())
-        bar = f">= {BAR:.0f}/s" if burst >= 64 else None
-        rows.append(
-            row(
-                ID,
-                f"300 B, bursts of {burst}",
-                unit="/s",
-                ours=rate,
-                bar=bar,
-                holds=rate >= BAR if bar else None,
-                note=f"us of CPU an event: {told}",
-            )
-        )
-    return rows
+    """The rows of the table, by the size of a burst, and what the peers do in the same rounds."""
+    ours: dict[int, list[Round]] = {burst: [] for burst, _ in SIZES}
+    theirs: dict[str, list[float]] = {name: [] for name in PEERS}
+    missing: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        for burst, events in SIZES:
+            ours[burst].append(_round(burst, events))
+        for name, rates in theirs.items():
+            with tempfile.TemporaryDirectory(prefix="p4-") as directory:
+                try:
+                    rates.append(measure_peer(name, Path(directory), PEER_EVENTS))
+                except UnavailableError as error:
+                    missing[name] = str(error)
+    rows = [_row(burst, rounds) for burst, rounds in ours.items()]
+    best = statistics.median(one.rate for one in ours[SIZES[-1][0]])
+    return rows + [_against(name, best, rates, missing.get(name, "")) for name, rates in theirs.items()]
+
+
+def _row(burst: int, rounds: list[Round]) -> Row:
+    rate = statistics.median(one.rate for one in rounds)
+    least = {name: min(one.cpu_us[name] for one in rounds) for name in BARS_US}
+    bar = f">= {BAR:.0f}/s" if burst >= 64 else None
+    told = ", ".join(f"{name} {us:.1f} (bar {BARS_US[name]:.0f})" for name, us in least.items())
+    return row(
+        ID,
+        f"300 B, bursts of {burst}",
+        unit="/s",
+        ours=rate,
+        bar=bar,
+        holds=rate >= BAR if bar else None,
+        note=f"us of CPU an event: {told}",
+    )
+
+
+def _against(name: str, ours: float, rates: list[float], missing: str) -> Row:
+    theirs = statistics.median(rates) if rates else None
+    return row(
+        ID,
+        f"300 B, bursts of {SIZES[-1][0]}",
+        unit="/s",
+        ours=ours,
+        peer=theirs,
+        peer_name=f"{name}, unsigned, in clear, not stored",
+        ratio=ours / theirs if theirs else None,
+        note=missing,
+    )
 
 
 def main(arguments: list[str]) -> int:
