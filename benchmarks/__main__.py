@@ -19,6 +19,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P2": "benchmarks.p2_status",
     "P3": "benchmarks.p3_node_death",
     "P4": "benchmarks.p4_stream",
+    "P5": "benchmarks.p5_history",
     "P6": "benchmarks.p6_latency",
     "P9": "benchmarks.p9_decisions",
     "P10": "benchmarks.p10_simulator",

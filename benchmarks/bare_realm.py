@@ -57,7 +57,7 @@ def make_realm(directory: Path) -> None:
     (directory / "root").write_bytes(root.public)
 
 
-async def serve(directory: Path) -> None:
+async def serve(directory: Path, policy: str = "") -> None:
     from dsmt.bus.adapters.sqlite import SqliteStore
     from dsmt.bus.adapters.zeromq import ZmqNetwork
     from dsmt.bus.broker.broker import Broker
@@ -71,7 +71,7 @@ async def serve(directory: Path) -> None:
         BrokerConfig(address="127.0.0.1:0", born=True, pid=os.getpid(), version="bench"),
         identity=load((directory / "broker-b1").read_bytes(), where="broker-b1"),
         trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
-        store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex()),
+        store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex(), synced=policy == "synced"),
         network=ZmqNetwork(),
         clock=LinuxClock(),
         entropy=SystemEntropy(),

@@ -23,13 +23,13 @@ BODY = b"x" * 300
 PATIENCE_S = 60.0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def _started(stack: ExitStack, command: list[str], port: int) -> str:
+def started(stack: ExitStack, command: list[str], port: int) -> str:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     stack.callback(server.wait)
     stack.callback(server.kill)
@@ -46,21 +46,21 @@ def _started(stack: ExitStack, command: list[str], port: int) -> str:
 
 def nats(stack: ExitStack, directory: Path) -> str:
     del directory
-    port = _free_port()
-    return _started(stack, [from_python("nats-server"), "-a", "127.0.0.1", "-p", str(port)], port)
+    port = free_port()
+    return started(stack, [from_python("nats-server"), "-a", "127.0.0.1", "-p", str(port)], port)
 
 
 def redis(stack: ExitStack, directory: Path) -> str:
-    port = _free_port()
+    port = free_port()
     command = [from_debian("redis-server", "redis-server"), "--port", str(port), "--save", "", "--dir", str(directory)]
-    return _started(stack, command, port)
+    return started(stack, command, port)
 
 
 def mosquitto(stack: ExitStack, directory: Path) -> str:
-    port = _free_port()
+    port = free_port()
     settings = directory / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
-    return _started(stack, [from_debian("mosquitto", "mosquitto"), "-c", str(settings)], port)
+    return started(stack, [from_debian("mosquitto", "mosquitto"), "-c", str(settings)], port)
 
 
 PEERS: dict[str, Callable[[ExitStack, Path], str]] = {"nats": nats, "redis": redis, "mosquitto": mosquitto}
