@@ -1,7 +1,7 @@
 """P5: durable publishing, each event acknowledged after its commit, and replay of all of it by a reader who verifies it.
 
-Run alone: `python -m benchmarks.p5_history`. Beside it JetStream with a file store, through nats-py, in the same rounds: as many
-unacknowledged as ours. `synced`: each commit is on the disk before it is acknowledged (`sync_interval: always` there).
+Run alone: `python -m benchmarks.p5_history`. Beside it JetStream with a file store, through nats-py, in the same rounds: as
+many unacknowledged as ours. `synced`: each commit is on the disk before it is acknowledged (`sync_interval: always` there).
 """
 
 from __future__ import annotations
