@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import cbor2
 import msgspec
 
-from dsmt.event.merkle import HASH_BYTES, Path, tree
+from dsmt.event.merkle import HASH_BYTES, Path, steps, tree
 
 PATH_LABEL: Final = -70_010
 """The private-use header label under which the inclusion path stands."""
@@ -28,8 +28,8 @@ RUN: Final = b"\x83"
 RUN_EVENTS: Final = 256
 RUN_BYTES: Final = 48 * 1024
 """A source signs no more under one signature: events, and bytes of payload but for a single event."""
-_ENVELOPE_BYTES: Final = 110
-"""Protected header and signature of one event with their lengths; about."""
+_ENVELOPE_BYTES: Final = 98
+"""What header and signature of one event take at least, with their lengths; of a run no more."""
 
 
 def assemble(protected: bytes, body: bytes, signature: bytes, path: Path | None = None) -> bytes:
@@ -123,13 +123,14 @@ def _burst_of(sealed: Sealed) -> Burst | None:
 
 def _of_one_burst(burst: Burst, members: Sequence[Member]) -> Iterable[bytes]:
     """Parts for some members of one burst, which are in the order of their places, or alone."""
-    absent = len(burst) - len(members)
-    path_bytes = (len(burst) - 1).bit_length() * (HASH_BYTES + 2)
-    ordered = all(one.index < other.index for one, other in pairwise(members))
-    if not ordered or absent * (HASH_BYTES + 2) >= (len(members) - 1) * _ENVELOPE_BYTES + len(members) * path_bytes:
+    if not all(one.index < other.index for one, other in pairwise(members)):
         return [one.raw() for one in members]
+    absent = len(burst) - len(members)
     if absent == 0:
         return [_run(burst, [one.body for one in members])]
+    paths = sum(steps(one.index, len(burst)) for one in members)
+    if (absent - paths) * (HASH_BYTES + 2) >= (len(members) - 1) * _ENVELOPE_BYTES:
+        return [one.raw() for one in members]
     bodies = {one.index: one.body for one in members}
     return [_run(burst, [bodies.get(n) or burst.leaf(n) for n in range(len(burst))])]
 

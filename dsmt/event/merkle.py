@@ -73,6 +73,15 @@ def tree(leaves: Sequence[bytes]) -> tuple[bytes, list[Path]]:
     return _root(len(leaves), level[0]), [Path(i, len(leaves), tuple(s)) for i, s in enumerate(siblings)]
 
 
+def steps(index: int, size: int) -> int:
+    """How many siblings are met on the way from a leaf to the top."""
+    met = 0
+    while size > 1:
+        met += index ^ 1 < size
+        index, size = index >> 1, (size + 1) >> 1
+    return met
+
+
 def root_of(leaf: bytes, path: Path) -> bytes:
     """The root that a leaf and its path give. Raises `UnusableEventError` when the path cannot be one."""
     index, size, node = path.index, path.size, leaf
