@@ -214,6 +214,9 @@ class Bus:
     def attached(self) -> bool:
         return self.realm.up.is_set()
 
+    async def wait_attached(self) -> None:
+        await self.realm.up.wait()
+
     def now_ms(self) -> int:
         return Clock().wall_ms()
 
