@@ -169,6 +169,11 @@ class Realm:
                 queue.put_nowait([Arrived(signed, len(self.log), live=True)])
         self.changed.set()
 
+    def tell(self, delivery: Any) -> None:
+        """Deliver this to all who read."""
+        for *_, queue in self.readers:
+            queue.put_nowait([delivery])
+
     def told(self, topic: str) -> list[Any]:
         """The data of all events on a topic."""
         return [signed.event.data for signed in self.log if signed.event.topic == topic]

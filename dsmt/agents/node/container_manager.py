@@ -4,7 +4,9 @@ Rule 1: it reads what is addressed to its node, and tombstones; the topic of a s
     by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
 Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
-Rule 4: after each attachment it re-offers the facts it acts on.
+Rule 4: after each attachment it re-offers the facts it acts on. By what else it knows a fact may come to nothing here: a
+    greater one of a slot of which nothing is left, or a tombstone. That is offered to a store that is not whole, which may
+    lack it, and wherever such a fact has come: so who says the next one counts on from it (R3), and nobody waits in vain.
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
     be, it says so: its last word may be of a container that went with its directory.
 """
@@ -12,6 +14,7 @@ Rule 5: who addresses a fact to this node believes that something of the slot is
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
@@ -45,6 +48,8 @@ class ContainerManager:
         self._running: dict[SlotName, asyncio.Task[None]] = {}
         self._known: dict[SlotName, Register] = {}
         """What is known of the slots of which there is, or was to be, a container here."""
+        self._refused: set[SlotName] = set()
+        """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
         self._group: asyncio.TaskGroup | None = None
@@ -158,6 +163,8 @@ class ContainerManager:
                 elif signed.event.ends:
                     self._take_tombstone(signed)
             case Complete(cursor, whole):
+                if not whole:
+                    self._offer_refusing(self._known)
                 self._take_complete(known=whole and self._store in ("", cursor.store))
                 self._store = cursor.store
             case _:
@@ -172,9 +179,13 @@ class ContainerManager:
         known = self._greatest(slot)
         known.expire(self._deps.bus.now_ms())
         if known.take(signed):
+            self._refused.discard(slot)
             self._create(slot)
             if slot not in self._keepers:
                 self._tell_gone(slot, signed)
+        elif known.held is None or known.held.id != signed.id:
+            self._refused.add(slot)
+            self._deps.bus.offer(self._refusing(slot))
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
@@ -195,6 +206,20 @@ class ContainerManager:
         held = [signed for keeper in self._keepers.values() if (signed := keeper.acts_on) is not None]
         if held:
             self._deps.bus.offer(held)
+        self._offer_refusing(self._refused)
+
+    def _offer_refusing(self, slots: Collection[SlotName]) -> None:
+        if found := [signed for slot in sorted(slots) for signed in self._refusing(slot)]:
+            self._deps.bus.offer(found)
+
+    def _refusing(self, slot: SlotName) -> list[SignedEvent]:
+        """What may keep a fact of a slot from counting here, though nothing is here: the tombstone, and the greatest one."""
+        if slot in self._keepers:
+            return []
+        known = self._greatest(slot)
+        known.expire(self._deps.bus.now_ms())
+        facts = (self._fold.get(f"{TOMBSTONES}{slot.service}"), None if known.buried else known.held)
+        return [signed for signed in facts if signed is not None]
 
     # -- time
 
