@@ -518,6 +518,23 @@ def test_what_is_said_as_if_nothing_had_ended_is_told_what_had_until_something_c
     in_virtual_time(main)
 
 
+def test_what_is_said_to_an_orphan_in_an_epoch_that_has_ended_is_told_so() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        at.buried()
+        await at.realm.until(lambda: at.told("agent")[-1]["orphan"])
+        at.realm.facts.clear()  # the store was lost
+        at.site.place(version=2)
+        await at.realm.until(lambda: at.node.bus.offered)
+        assert at.brought() == [TOMBSTONE]
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_the_spawner_may_be_away_when_an_agent_is_needed() -> None:
     async def main() -> None:
         at = Managed()

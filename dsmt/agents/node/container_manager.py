@@ -5,8 +5,8 @@ Rule 1: it reads what is addressed to its node, and tombstones; the topic of a s
 Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
 Rule 4: after each attachment it re-offers the facts it acts on. By what else it knows a fact may come to nothing here: a
-    greater one of a slot of which nothing is left, or a tombstone. That is offered to a store that is not whole, which may
-    lack it, and wherever such a fact has come: so who says the next one counts on from it (R3), and nobody waits in vain.
+    greater one of its slot, also of one of which nothing is left, or a tombstone. That is offered to a store that is not
+    whole, which may lack it, and where such a fact has come: who says the next one counts on from it (R3).
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
     be, it says so: its last word may be of a container that went with its directory.
 """
@@ -164,7 +164,7 @@ class ContainerManager:
                     self._take_tombstone(signed)
             case Complete(cursor, whole):
                 if not whole:
-                    self._offer_refusing(self._known)
+                    self._offer_refusing(self._known.keys() - self._keepers.keys())
                 self._take_complete(known=whole and self._store in ("", cursor.store))
                 self._store = cursor.store
             case _:
@@ -172,20 +172,19 @@ class ContainerManager:
 
     def _take_slot(self, slot: SlotName, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
-        keeper = self._keepers.get(slot)
-        if keeper is not None:
-            keeper.take(signed)
+        known, keeper = self._greatest(slot), self._keepers.get(slot)
+        if keeper is None:
+            known.expire(self._deps.bus.now_ms())
+        if not (known.take(signed) if keeper is None else keeper.take(signed)):
+            if known.held is None or known.held.id != signed.id:
+                self._refused.add(slot)
+                self._offer_refusing({slot})
             return
-        known = self._greatest(slot)
-        known.expire(self._deps.bus.now_ms())
-        if known.take(signed):
-            self._refused.discard(slot)
+        self._refused.discard(slot)
+        if keeper is None:
             self._create(slot)
             if slot not in self._keepers:
                 self._tell_gone(slot, signed)
-        elif known.held is None or known.held.id != signed.id:
-            self._refused.add(slot)
-            self._deps.bus.offer(self._refusing(slot))
 
     def _take_tombstone(self, signed: SignedEvent) -> None:
         """Facts have been buried: what stands here by one of them is an orphan (rule 3)."""
@@ -213,13 +212,11 @@ class ContainerManager:
             self._deps.bus.offer(found)
 
     def _refusing(self, slot: SlotName) -> list[SignedEvent]:
-        """What may keep a fact of a slot from counting here, though nothing is here: the tombstone, and the greatest one."""
-        if slot in self._keepers:
-            return []
+        """What a fact of a slot may come to nothing by: the tombstone of its service, and the greatest fact known."""
         known = self._greatest(slot)
-        known.expire(self._deps.bus.now_ms())
         facts = (self._fold.get(f"{TOMBSTONES}{slot.service}"), None if known.buried else known.held)
-        return [signed for signed in facts if signed is not None]
+        now_ms = self._deps.bus.now_ms()
+        return [signed for signed in facts if signed is not None and not signed.event.is_dead(now_ms)]
 
     # -- time
 
