@@ -14,7 +14,7 @@ from typing import Final
 from dsmt.controllers.brake import LOOSE, Brake, brake
 from dsmt.controllers.intents import Decided
 from dsmt.controllers.node_failure import verdicts
-from dsmt.controllers.pinning import waits_for_home
+from dsmt.controllers.pinning import waits_for_home, waits_for_return
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import Plan
 from dsmt.controllers.replacing import replaced
@@ -24,7 +24,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.probing import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 7
+RULESET: Final = 8
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""
@@ -76,8 +76,10 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
     view, slot = fleet.view, fleet.view.slot(key)
     entry = view.services.get(key.service)
     component = None if entry is None else entry.component(key.component)
-    if component is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
+    if component is None:
         return None
+    if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
+        return waits_for_return(fleet, key, component, slot)
     pinned = waits_for_home(fleet, key, component, slot)
     if pinned is not None:
         return pinned

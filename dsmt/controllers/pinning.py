@@ -8,14 +8,22 @@ Rule 2: neither the death of its node, nor a drain, an exclusion or another node
 Rule 3: a slot that was ended and is wanted again comes back to its home.
 Rule 4: one of `each_node` ends with its node and is never elsewhere; but it begins on no other machine of that name either,
     until an operator accepts the loss of its data: that is a move to where it is.
+Rule 5: one of which no fact is known, of a service that is older than what the store tells, may have data on a node that is
+    yet to bring that fact back: it is placed nowhere until its node had `RETURN_MS` for it, and no fact is said of it.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home
 from dsmt.event.reason import Reason, reason
 from dsmt.spec.records import ComponentSpec
-from dsmt.view import Fleet, SlotEntry, SlotKey
+from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
+
+RETURN_MS: Final = 120_000
+"""How long a node may take to come back to a store that began blank, before its data is taken for none: a reboot."""
 
 
 def key_of(fleet: Fleet, node: str) -> str:
@@ -50,6 +58,36 @@ def settled(fleet: Fleet, component: ComponentSpec, slot: SlotEntry, node: str |
 def lets_go(slot: SlotEntry) -> bool:
     """Whether the operator's move of a slot that is not done yet accepts the loss of its data."""
     return slot.move_asked is not None and slot.control is not None and slot.control.record.accept_data_loss
+
+
+def may_return_until(fleet: Fleet, service: ServiceEntry, component: ComponentSpec, slot: SlotEntry | None) -> int | None:
+    """Until when (realm ms) a node may bring back that it has a slot's data (rule 5); None where nobody waits for that."""
+    if component.on_partition != "pinned" or component.each_node or (slot is not None and (slot.fact or lets_go(slot))):
+        return None
+    since = fleet.told_since_ms
+    if since is None or fleet.now_ms >= since + RETURN_MS:
+        return None
+    return since + RETURN_MS if _is_older(service, since) else None
+
+
+def _is_older(service: ServiceEntry, than_ms: int) -> bool:
+    """Whether a service was there before that: a fact of it was said then, or one that its spec replaces."""
+    replaced = None if service.spec is None else service.spec.signed.event.replaces
+    if replaced is not None and replaced.incarnation < than_ms:
+        return True
+    facts = (service.spec, *(slot.fact for slot in service.slots.values()))
+    return any(fact is not None and fact.time_ms < than_ms for fact in facts)
+
+
+def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry | None) -> Reason | None:
+    """Why a slot of which no fact is known is placed nowhere yet (rule 5); None when it is."""
+    service = fleet.view.services[key.service]
+    until = may_return_until(fleet, service, component, slot)
+    return (
+        None
+        if until is None
+        else reason("wait.pinned", node="an unknown node", is_now=f"has until {rfc3339(until)} to come back", target=key)
+    )
 
 
 def waits_for_home(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.pinning import home_of, is_there, lets_go
+from dsmt.controllers.pinning import home_of, is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -107,7 +107,9 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
         return None, NOTHING
     fact = entry.fact
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
-        return _place(context, key, entry), NOTHING
+        placed = _place(context, key, entry)
+        until = may_return_until(context.fleet, context.entry, context.component, entry)
+        return (placed, NOTHING) if until is None or placed.kind == "adopt" else (None, Outcome(wakes=(until,)))
     notes: list[Outcome] = []
     is_lost = context.fleet.state(fact.record.node) in ("dead", "left")
     case = Case(context, key, entry, fact)

@@ -1,7 +1,8 @@
 """The node monitor: a node as seen from inside, as a fact; answers probes, and probes others (F4, J4).
 
-Rule 1: attributes are said at the start, each `SAY_S`, and at once when something has changed by more than 5 %.
-Rule 2: it looks each `LOOK_S`, and at each attachment, where it learns realm time; what it says of its clock is the
+Rule 1: attributes are said at each attachment, each `SAY_S`, and at once when something has changed by more than 5 %:
+    a store that it attaches to may be blank, and without them nothing is placed here.
+Rule 2: it looks each `LOOK_S`, from the first attachment on, where it learns realm time; what it says of its clock is the
     difference to that, anew when it has changed by more than `CLOCK_S`.
 """
 
@@ -85,7 +86,7 @@ class NodeMonitor:
     async def run(self) -> None:
         """Look and say, answer and probe."""
         self._port = await self._responder.bind(self._deps.datagrams, self._config.address)
-        self._deps.bus.on_attached(self._look)
+        self._deps.bus.on_attached(self._attached)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prober.run())
@@ -93,7 +94,12 @@ class NodeMonitor:
         finally:
             self._responder.close()
 
+    def _attached(self) -> None:
+        self._due = 0.0
+        self._look()
+
     async def _look_on(self) -> None:
+        await self._deps.bus.wait_attached()
         while True:
             self._look()
             await asyncio.sleep(LOOK_S)

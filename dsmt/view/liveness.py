@@ -114,6 +114,15 @@ class Fleet:
                     break
         return tuple(found)
 
+    @cached_property
+    def told_since_ms(self) -> int | None:
+        """Since when this store's brokers tell of sessions, at the latest; None while they tell of none.
+
+        Nobody else brings their words on sessions back: those in a store that was lost are lost with it.
+        """
+        words = (held for known in self.view.sessions.of.values() for held in known.words.values())
+        return min((held.record.since_ms for held in words), default=None)
+
     @property
     def dead_after_ms(self) -> int:
         """F2's time for a realm of this size, in ms."""

@@ -8,10 +8,11 @@ import pytest
 
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.rules.container import IDENTITY, SlotName
+from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Previous
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Complete, Cursor, Draft
 from dsmt.ports.processes import Exit
 from dsmt.simulator.process import SimProcess
 from dsmt.trust.identity import load, root_issued
@@ -26,6 +27,9 @@ SLOT = SlotName("web", "app", "0")
 
 def buried() -> dict[str, Any]:
     return to_data(Tombstone(by="operator/op", reason="removed"))
+
+
+TOMBSTONE = "tombstone/service/web"
 
 
 class Managed:
@@ -54,6 +58,27 @@ class Managed:
 
     def states(self, layer: str) -> list[str]:
         return [status["state"] for status in self.told(layer)]
+
+    async def ended(self) -> SignedEvent:
+        """Run the slot, and end it; the fact that ended it."""
+        spec = self.site.spec()
+        self.site.assign(spec)
+        await self.site.until("running")
+        self.site.assign(spec, version=2, desired="gone")
+        await self.realm.until(lambda: self.manager is not None and self.manager.slots == ())
+        return self.realm.facts[SLOT.topic]
+
+    def buried(self) -> None:
+        self.site.spec_bus.emit(Draft(TOMBSTONE, buried(), version=1))
+
+    def brought(self) -> list[str]:
+        """The topics of what was offered since it was asked last."""
+        offered, self.node.bus.offered = self.node.bus.offered, []
+        return [signed.event.topic for signed in offered]
+
+    def attached(self) -> None:
+        for call in self.node.bus.calls:
+            call()
 
     def end(self) -> None:
         for one in (*self.node.agents.started, self):
@@ -432,12 +457,79 @@ def test_a_slot_that_a_fact_ended_which_is_over_begins_anew_whatever_its_version
         await at.site.until("running")
         at.site.assign(spec, version=8, desired="gone", ttl_ms=60_000)
         await at.realm.until(lambda: at.states("container")[-1] == "gone")
+        del at.realm.facts[SLOT.topic]  # the store was lost
         at.site.assign(spec, version=3)
         await asyncio.sleep(30)
         assert not at.node.machine.alive
+        assert [signed.event.version for signed in at.node.bus.offered] == [8], "who says the next one counts on from it"
         await asyncio.sleep(60)
+        del at.realm.facts[SLOT.topic]
         at.site.assign(spec, version=1)
         await at.site.until("running")
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_ended_a_slot_here_is_brought_to_a_store_that_may_lack_it() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        await at.ended()
+        at.realm.tell(Complete(Cursor("another", 0, 0), whole=True))
+        await asyncio.sleep(1)
+        assert at.brought() == [], "it was away while the store was refilled: what was made anew is not ended without need"
+        at.realm.tell(Complete(Cursor("a third", 0, 0), whole=False))
+        await at.realm.until(lambda: at.node.bus.offered)
+        assert at.brought() == [SLOT.topic]
+        at.buried()
+        at.realm.tell(Complete(Cursor("a fourth", 0, 0), whole=False))
+        await at.realm.until(lambda: at.node.bus.offered)
+        assert at.brought() == [TOMBSTONE]
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_is_said_as_if_nothing_had_ended_is_told_what_had_until_something_counts(removed: bool) -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        gone = await at.ended()
+        if removed:
+            at.buried()
+        await asyncio.sleep(1)
+        at.realm.facts.clear()  # the store was lost
+        at.site.place()
+        for _ in range(2):
+            await at.realm.until(lambda: at.node.bus.offered)
+            assert at.brought() == [TOMBSTONE if removed else gone.event.topic]
+            at.attached()  # the link was lost, and what was on its way
+        await asyncio.sleep(10)
+        assert not at.node.machine.alive, "what was ended never begins again"
+        at.site.place(version=3, epoch=2)
+        await at.site.until("running")
+        at.brought()
+        at.attached()
+        assert [signed.event.version for signed in at.node.bus.offered] == [3]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_what_is_said_to_an_orphan_in_an_epoch_that_has_ended_is_told_so() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        at.buried()
+        await at.realm.until(lambda: at.told("agent")[-1]["orphan"])
+        at.realm.facts.clear()  # the store was lost
+        at.site.place(version=2)
+        await at.realm.until(lambda: at.node.bus.offered)
+        assert at.brought() == [TOMBSTONE]
         at.end()
 
     in_virtual_time(main)

@@ -169,6 +169,11 @@ class Realm:
                 queue.put_nowait([Arrived(signed, len(self.log), live=True)])
         self.changed.set()
 
+    def tell(self, delivery: Any) -> None:
+        """Deliver this to all who read."""
+        for *_, queue in self.readers:
+            queue.put_nowait([delivery])
+
     def told(self, topic: str) -> list[Any]:
         """The data of all events on a topic."""
         return [signed.event.data for signed in self.log if signed.event.topic == topic]
@@ -213,6 +218,9 @@ class Bus:
     @property
     def attached(self) -> bool:
         return self.realm.up.is_set()
+
+    async def wait_attached(self) -> None:
+        await self.realm.up.wait()
 
     def now_ms(self) -> int:
         return Clock().wall_ms()

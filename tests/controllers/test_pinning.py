@@ -4,11 +4,12 @@ import pytest
 
 from dsmt.controllers.decide import waits_for
 from dsmt.event.kinds.realm import NodesetFact
-from dsmt.event.kinds.slot import Home
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Home, Slot
 from dsmt.event.status import State
 from dsmt.view import Fleet, SlotKey
 
-from .build import Attentive, Realm, key, web
+from .build import Attentive, Realm, key, spec, web
 
 DATA = "data: true\n"
 
@@ -262,3 +263,71 @@ def test_one_of_each_node_whose_node_is_dead_waits_for_no_word() -> None:
     realm.close("n2")
     realm.settle(seconds=1)
     assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), slot) is None
+
+
+def all_lost() -> Realm:
+    """The disk of the broker and all controllers were lost: n1 and n2 have brought back what they act on, n3 is late."""
+    realm = Realm()
+    applied = realm.apply(web(2, component=DATA))
+    here = Slot(node="n1", spec=str(applied.id), revision=1, desired="running", home=Home(node="n1", key="key of n1"))
+    realm.say("controller/c1", "service/web/slot/app/0", here)
+    realm.after(60)
+    for name in ("n1", "n2"):
+        realm.node(name, key=f"key of {name}")
+    realm.obey()
+    return realm.after(20)
+
+
+def test_data_of_which_no_fact_is_known_is_placed_nowhere_while_its_node_may_yet_bring_it_back() -> None:
+    realm = all_lost()
+    assert realm.settle() == []
+    why = waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(1))
+    assert why is not None
+    assert why.code == "wait.pinned"
+    assert "to come back" in why.message
+    realm.apply(web(2, component=DATA + "env: {A: b}"))
+    for _ in range(20):
+        realm.step()
+        realm.obey()
+        realm.after(1)
+    assert realm.slot(0).revision == 2
+    assert realm.view.slot(key(1)) is None, "whatever else is said: a fact of it would win over the one that comes"
+    assert realm.decide().wake_ms is not None
+    realm.after(100)
+    assert waits_for(Fleet(realm.view, realm.now_ms, realm.broker), key(1)) is None
+    realm.settle()
+    assert realm.slot(1).node in ("n1", "n2")
+
+
+def test_data_whose_node_is_late_is_where_it_was() -> None:
+    realm = all_lost()
+    here = Slot(node="n3", spec=realm.slot(0).spec, revision=1, desired="running", home=Home(node="n3", key="key of n3"))
+    realm.say("controller/c1", "service/web/slot/app/1", here, time_ms=realm.now_ms - 80_000)
+    realm.node("n3", key="key of n3")
+    realm.settle(seconds=30)
+    assert realm.nodes_of() == ["n1", "n3"]
+
+
+def test_an_operator_who_accepts_the_loss_of_data_waits_for_no_node() -> None:
+    realm = all_lost()
+    realm.control(key(1), move="n2", accept_data_loss=True)
+    realm.settle()
+    assert realm.slot(1).node == "n2"
+
+
+def test_what_began_after_all_was_lost_waits_for_nobody() -> None:
+    realm = all_lost()
+    for instances in (2, 3):
+        applied = SpecFact(spec=spec(web(instances, service="db", component=DATA)), by="bob", reason="")
+        realm.say("operator/bob", "service/db/spec", applied, incarnation=realm.now_ms)
+        realm.settle()
+        assert len(realm.nodes_of("db")) == instances
+        assert None not in realm.nodes_of("db")
+
+
+def test_one_of_each_node_waits_for_no_other_node() -> None:
+    realm = Realm()
+    realm.apply(web("each_node", component=DATA))
+    realm.after(60).node("n1", key="key of n1")
+    realm.settle()
+    assert realm.nodes_of() == ["n1"]

@@ -171,6 +171,22 @@ def test_attributes_are_said_at_once_then_each_half_minute_and_on_change() -> No
     in_virtual_time(main)
 
 
+def test_attributes_are_said_at_each_attachment_for_its_store_may_be_blank() -> None:
+    async def main() -> None:
+        at = World()
+        at.start("n1")
+        await asyncio.sleep(3)
+        assert len(at.said("n1")) == 1
+        for attached in at.buses["n1"].calls:
+            attached()
+        assert len(at.said("n1")) == 2
+        await asyncio.sleep(29)
+        assert len(at.said("n1")) == 2, "the next half minute counts from then"
+        at.end()
+
+    in_virtual_time(main)
+
+
 def test_a_silent_node_whose_monitor_answers_has_passed() -> None:
     async def main() -> None:
         at = World()

@@ -196,6 +196,18 @@ def test_a_trim_record_that_is_replaced_hides_nothing(scene: Scene) -> None:
         assert code in not_whole(run, [header(run), *certificates, *run.items[body:at], item, *run.items[at + 1 :]])
 
 
+def test_rows_that_are_there_hide_no_hole_though_they_were_said_to_be_trimmed(scene: Scene) -> None:
+    run, b9 = scene.before, scene.keys["broker/b9"]
+    cut = of(run, "user/alice/fact")[2]
+    kept = [row for row in rows(run) if row.signed.event.source.startswith("operator/") and row.signed != cut]
+    every = RowSet.of(range(1, len(kept) + 1))
+    record = TrimRecord(store=OTHER, number=1, budget="signal", first=1, last=len(kept), count=len(kept), rows=every.dump())
+    said = Row(kept[-1].arrived_ms, Pen(b9).write("broker/b9/trimmed", to_data(record)))
+    found = judged(run, rebuilt(run, [*kept, said], b9, "broker/b9/stats"))
+    assert not found.faults
+    assert [(gap.topic, gap.first, gap.last) for gap in found.gaps] == [("user/alice/fact", 3, 3)]
+
+
 def test_a_row_that_was_left_out_is_replaced_by_nothing(scene: Scene) -> None:
     """By another hash, by an event of a wanted topic, by more rows or fewer."""
     run = scene.some

@@ -9,13 +9,14 @@ from pathlib import Path
 import cbor2
 import pytest
 
+from dsmt.bus.broker import fan_out
 from dsmt.errors import RefusedError
 from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline.history import packed, read
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay
-from dsmt.ports.bus import Draft
+from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.trust.store import Realm
 from tests.bus.realm import memory_network, realm, until
 from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, said, trim
@@ -239,6 +240,38 @@ def test_an_honestly_trimmed_history_verifies_and_says_what_was_trimmed(tmp_path
             for at in some.rows:
                 for change in (removed, hidden, removed_and_renumbered, moved, flipped, arrived_later):
                     assert not judged(some, change(some, at)).ok, (change, at)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("page_rows", "trimmed_behind"), [(512, 1), (128, 1), (128, 2), (64, 3)])
+def test_what_is_trimmed_while_it_is_exported_is_held_against_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_rows: int, trimmed_behind: int
+) -> None:
+    """By the broker itself, for its age, between one page and the next."""
+    monkeypatch.setattr(fan_out, "PAGE_ROWS", page_rows)
+
+    async def main() -> None:
+        async with lived(tmp_path, 200) as (made, broker, reader):
+            pages: list[HistoryPage] = []
+            ask = reader.history
+
+            async def history(after: int) -> HistoryPage:
+                pages.append(await ask(after))
+                if len(pages) == trimmed_behind:
+                    trim(broker, broker.now_ms() + DAY_MS)
+                return pages[-1]
+
+            monkeypatch.setattr(reader, "history", history)
+            run = await exported(made, reader)
+        found = judged(run, run.items)
+        assert (found.faults, found.gaps) == ([], [])
+        assert found.ok
+        assert len(run.rows) + found.history.trimmed == found.history.rows
+        assert replay(b"".join(run.items), run.trust()).ok
+        for at in run.rows[::20]:
+            for change in (removed, removed_and_renumbered, moved, flipped, arrived_later):
+                assert not judged(run, change(run, at)).ok, (change, at)
 
     asyncio.run(main())
 

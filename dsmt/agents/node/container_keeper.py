@@ -95,10 +95,12 @@ class ContainerKeeper:
 
     # -- what it is told
 
-    def take(self, signed: SignedEvent) -> None:
-        """Take in a slot fact; the greatest counts."""
-        if self._greatest.take(signed):
+    def take(self, signed: SignedEvent) -> bool:
+        """Take in a slot fact; the greatest counts. Whether it is that."""
+        wins = self._greatest.take(signed)
+        if wins:
             self._obey()
+        return wins
 
     def bury(self, tombstone: SignedEvent) -> None:
         """Take in a tombstone: what it hides orders nothing any more, and stops nothing (A5)."""

@@ -4,7 +4,9 @@ Rule 1: it reads what is addressed to its node, and tombstones; the topic of a s
     by the agent of its container (A1). Of each slot the greatest fact counts, in whatever order facts come.
 Rule 2: what is in the node's directory at its start is taken over; a manager's death changes nothing.
 Rule 3: absence orders nothing: a container that no fact asks for is told as an orphan, and kept.
-Rule 4: after each attachment it re-offers the facts it acts on.
+Rule 4: after each attachment it re-offers the facts it acts on. By what else it knows a fact may come to nothing here: a
+    greater one of its slot, also of one of which nothing is left, or a tombstone. That is offered to a store that is not
+    whole, which may lack it, and where such a fact has come: who says the next one counts on from it (R3).
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
     be, it says so: its last word may be of a container that went with its directory.
 """
@@ -12,6 +14,7 @@ Rule 5: who addresses a fact to this node believes that something of the slot is
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
@@ -45,6 +48,8 @@ class ContainerManager:
         self._running: dict[SlotName, asyncio.Task[None]] = {}
         self._known: dict[SlotName, Register] = {}
         """What is known of the slots of which there is, or was to be, a container here."""
+        self._refused: set[SlotName] = set()
+        """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
         self._group: asyncio.TaskGroup | None = None
@@ -158,6 +163,8 @@ class ContainerManager:
                 elif signed.event.ends:
                     self._take_tombstone(signed)
             case Complete(cursor, whole):
+                if not whole:
+                    self._offer_refusing(self._known.keys() - self._keepers.keys())
                 self._take_complete(known=whole and self._store in ("", cursor.store))
                 self._store = cursor.store
             case _:
@@ -165,13 +172,16 @@ class ContainerManager:
 
     def _take_slot(self, slot: SlotName, signed: SignedEvent) -> None:
         """A slot fact; the greatest counts (rule 1)."""
-        keeper = self._keepers.get(slot)
-        if keeper is not None:
-            keeper.take(signed)
+        known, keeper = self._greatest(slot), self._keepers.get(slot)
+        if keeper is None:
+            known.expire(self._deps.bus.now_ms())
+        if not (known.take(signed) if keeper is None else keeper.take(signed)):
+            if known.held is None or known.held.id != signed.id:
+                self._refused.add(slot)
+                self._offer_refusing({slot})
             return
-        known = self._greatest(slot)
-        known.expire(self._deps.bus.now_ms())
-        if known.take(signed):
+        self._refused.discard(slot)
+        if keeper is None:
             self._create(slot)
             if slot not in self._keepers:
                 self._tell_gone(slot, signed)
@@ -195,6 +205,18 @@ class ContainerManager:
         held = [signed for keeper in self._keepers.values() if (signed := keeper.acts_on) is not None]
         if held:
             self._deps.bus.offer(held)
+        self._offer_refusing(self._refused)
+
+    def _offer_refusing(self, slots: Collection[SlotName]) -> None:
+        if found := [signed for slot in sorted(slots) for signed in self._refusing(slot)]:
+            self._deps.bus.offer(found)
+
+    def _refusing(self, slot: SlotName) -> list[SignedEvent]:
+        """What a fact of a slot may come to nothing by: the tombstone of its service, and the greatest fact known."""
+        known = self._greatest(slot)
+        facts = (self._fold.get(f"{TOMBSTONES}{slot.service}"), None if known.buried else known.held)
+        now_ms = self._deps.bus.now_ms()
+        return [signed for signed in facts if signed is not None and not signed.event.is_dead(now_ms)]
 
     # -- time
 

@@ -6,8 +6,8 @@ Rule 1: every row, and every hash in the place of one, enters the tree; its head
 Rule 2: so must be each head that the broker signed on the way, where the rows do not hide it: no broker has rewritten
     what it had signed before.
 Rule 3: a row that is not there must have been trimmed, by a record of the broker that names it, or not wanted by a file
-    that says that it holds only some topics. What is neither is missing. A row that is there and was trimmed is a lie of
-    the broker.
+    that says that it holds only some topics. What is neither is missing. A row that is there is proven by the tree, also
+    where a record names it: it was read before it went. Such a record explains no hole around it.
 Rule 4: an event of a revoked key is believed if its row stands before the revocation's: the broker witnesses the order.
     A broker whose own key the reader knows as revoked witnesses nothing.
 Rule 5: the file proves what was stored up to its head; the later history is another file's. What never came to the broker it
@@ -83,8 +83,7 @@ class _Proof:
             self._faults.wrong(error.code, error.message)
         if self._end is None:
             self._wrong("history.cut", "the file does not end with a signed head: its end is missing")
-        left = self._judge_left()
-        trimmed = RowSet(self._trims)
+        left, trimmed = self._judge_left()
         gaps = sorted(
             one.gap
             for one in self._followed.chains()
@@ -258,20 +257,16 @@ class _Proof:
 
     # --- judging -------------------------------------------------------------------------------------------------
 
-    def _judge_left(self) -> RowSet:
-        """Rule 3; the rows that are not there."""
+    def _judge_left(self) -> tuple[RowSet, RowSet]:
+        """Rule 3; the rows that are not there, and those of them that were trimmed."""
         left = RowSet(self._left)
-        trimmed = RowSet(self._trims)
-        lies = _without(trimmed, left)
-        for first, last in lies.runs[:1]:
-            self._wrong("history.trimmed", f"rows {first} to {last} are there, and were said to be trimmed")
-        unexplained = _without(left, trimmed)
+        unexplained = _without(left, RowSet(self._trims))
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
                 said = "every topic was wanted, and no record says that they were trimmed"
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
-        return left
+        return left, _without(left, unexplained)
 
     def _history(self, left: RowSet) -> History | None:
         if self._end is None:
