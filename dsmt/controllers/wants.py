@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.pinning import home_of, is_there, lets_go
+from dsmt.controllers.pinning import is_there, lets_go
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -163,7 +163,7 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
 
 def _moved(case: Case) -> ProposedAction | None:
     """It is where an operator wants it moved, and its fact does not say so yet."""
-    home, asked = case.fact.record.home, case.entry.move_asked
+    home, asked = case.context.home_of(case.entry), case.entry.move_asked
     there = asked == case.node if asked != "" else case.entry.leaves != case.node
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
@@ -244,7 +244,7 @@ def _lost(case: Case) -> ProposedAction | None:
     component, verdict = context.component, context.fleet.verdict(node)
     if component.each_node:
         return None
-    if component.on_partition == "pinned" or case.control.hold is not None:
+    if context.stays(case.entry) or case.control.hold is not None:
         asked = _asked_to_move(case)
         return None if asked is None else replace(asked, kind="lost")
     avoid = frozenset({node})
@@ -293,7 +293,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "adopt", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home, asked = home_of(context.component, entry), entry.move_asked
+    home, asked = context.home_of(entry), entry.move_asked
     goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
@@ -329,11 +329,7 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     control, target = case.entry.control, case.entry.move_asked
-    if (
-        control is None
-        or target is None
-        or (home_of(case.context.component, case.entry) is not None and not lets_go(case.entry))
-    ):
+    if control is None or target is None or (case.context.home_of(case.entry) is not None and not lets_go(case.entry)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
@@ -349,7 +345,7 @@ def _serves_before(case: Case) -> bool:
 def _leaving(case: Case) -> ProposedAction | None:
     """A cause to leave its node, other than the node's death and an operator's move (rule 1)."""
     context, key, entry, fact, node = case.context, case.key, case.entry, case.fact, case.node
-    if context.component.on_partition == "pinned":
+    if context.stays(entry):
         return None
     on_the_way = fact.record.desired == "stopped"
     avoid = frozenset({node})
