@@ -171,6 +171,16 @@ def _moved(case: Case) -> ProposedAction | None:
     return case.proposes("moved", case.said, f"{by} asked for it to be on {case.node}, where it is")
 
 
+def _let_go(case: Case) -> ProposedAction | None:
+    """Its data counts no more (`good`), and the node that had it is another machine now: it may begin there with none."""
+    home, view = case.fact.record.home, case.context.fleet.view
+    if home is None or case.context.stays(case.entry) or is_there(case.context.fleet, home):
+        return None
+    told = view.nodes[home.node].attributes
+    because = f"{home.node} is another machine now, and {case.key} keeps no data"
+    return case.proposes("release", () if told is None else (told.id,), because)
+
+
 def _move_asked(case: Case) -> ProposedAction | Outcome | None:
     """An operator asked for a move that is not done yet, and it can be done."""
     return _if_it_can_go(case, _asked_to_move(case))
@@ -267,7 +277,7 @@ def _lost(case: Case) -> ProposedAction | None:
 
 
 ON_A_NODE: Final[tuple[Rule, ...]] = (
-    _hold, _rollback, _moved, _move_asked, _leave, _release, _restart, _renew,
+    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew,
 )  # fmt: skip
 """What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
 ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)

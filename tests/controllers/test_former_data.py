@@ -211,6 +211,24 @@ def test_data_that_was_let_go_is_not_kept_for_a_later_revision() -> None:
         controller.watch(10)
 
 
+@pytest.mark.parametrize("instances", [1, "each_node"])
+def test_what_is_good_and_keeps_no_data_begins_on_another_machine_of_its_nodes_name(instances: int | str) -> None:
+    realm = Realm()
+    for name in ("n1", "n2"):
+        realm.node(name, key=f"key of {name}")
+    controller = Attentive(realm)
+    realm.apply(web(instances, component=DATA))
+    controller.watch(60)
+    realm.apply(web(instances, component=NONE))
+    controller.watch(60)
+    node, told = realm.slot().node or "", realm.slot()
+    assert told.home.key == f"key of {node}"
+    realm.attributes(node, key="a new one")
+    controller.watch(5)
+    assert realm.slot() == msgspec.structs.replace(told, home=None, good=realm.slot().good)
+    assert controller.overlooked() == []
+
+
 # --- everybody knows it ------------------------------------------------------------------------------------------
 
 
