@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from dsmt.controllers.context import ComponentContext, implemented, lost_since
+from dsmt.controllers.context import ComponentContext
+from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import stable
@@ -60,9 +61,10 @@ def _slot(
     control = context.control(entry)
     spec, revision = context.basis if w.basis is None else (w.basis.spec, w.basis.revision)
     before = None if entry.fact is None else entry.fact.record
-    former = None if before is None else before.former if before.spec == spec else implemented(before)
+    former = None if before is None else before.former if before.spec == spec else before.implements
     governs = context.component if w.basis is None else context.entry.component_of(context.component.name, spec)
-    home = settled(context.fleet, governs or context.component, entry, node, moves=w.kind in ("move", "lost"))
+    stays = (governs or context.component).on_partition == "pinned" or context.may_go_back_to_data(entry)
+    home = settled(context.fleet, entry, node, moves=w.kind in ("move", "lost")) if stays else None
     return Slot(
         node=node,
         spec=spec,
@@ -115,7 +117,7 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
         node = (context.chooser.choose(w.key, w.avoid) if w.avoid else None) or context.chooser.choose(w.key)
     if node is not None:
         return context.say(w.key, _slot(context, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
-    why = _away(context, w, entry) if w.tied else context.chooser.reason(w.key)
+    why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
     told = entry.fact.record if entry.fact is not None else None
     same = told is not None and told.reason is not None and told.reason.code == why.code
@@ -134,9 +136,9 @@ def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bo
     return w.kind == "adopt" or context.chooser.misfit(w.target or "") is None
 
 
-def _away(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Reason:
+def _away(context: ComponentContext, w: ProposedAction) -> Reason:
     """Why a pinned slot cannot come back to its home."""
-    told = waits_for_home(context.fleet, w.key, context.component, entry)
+    told = waits_for_home(context.fleet, w.key)
     fault = context.chooser.misfit(w.target or "")
     is_now = "does not take it" if fault is None else f"does not take it: {fault.says}"
     return told or reason("wait.pinned", node=w.target, is_now=is_now, target=w.key)
@@ -150,7 +152,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
     node = target_of(context, w)
     if node is None:
         return _NO_PLACE
-    if lives and context.rolls_in_place_only and _works(entry, fact.record.node):
+    if lives and context.rolls_in_place_only(entry) and _works(entry, fact.record.node):
         if fact.record.desired == "stopped":
             return NOTHING
         here = _slot(context, w, entry, node=fact.record.node)
@@ -182,7 +184,7 @@ def _works(entry: SlotEntry, node: str) -> bool:
 def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Previous | None:
     fact = entry.fact
     before = _still_previous(context, entry)
-    if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only:
+    if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only(entry):
         return before
     if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None

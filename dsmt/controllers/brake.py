@@ -127,7 +127,7 @@ class _Queue:
     def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
         view, waits = self._fleet.view, []
         for key in sorted(view.allocations.node(node).slots):
-            component, slot = replaced(view, key), view.slot(key)
+            component, slot = replaced(self._fleet, key), view.slot(key)
             if component is None or slot is None or slot.fact is None:
                 continue
             due = due_ms(component, slot, slot.fact, verdict.record.since_ms)
@@ -145,7 +145,7 @@ def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
     """L in order of loss: (since when, node, its verdict)."""
     found = []
     for node in fleet.view.silenced:
-        if _owns(fleet.view, node):
+        if _owns(fleet, node):
             verdict = fleet.view.standing[node]
             found.append((verdict.record.since_ms, node, verdict))
     return sorted(found, key=lambda each: each[:2])
@@ -163,14 +163,14 @@ def _falling(fleet: Fleet) -> list[str]:
         if fleet.state(node) != "suspect":
             continue
         by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)
-        if not by_itself and _owns(fleet.view, node):
+        if not by_itself and _owns(fleet, node):
             found.append(node)
     return found
 
 
-def _owns(view: View, node: str) -> bool:
+def _owns(fleet: Fleet, node: str) -> bool:
     """Whether a node owns slots that would be replaced."""
-    return any(replaced(view, key) is not None for key in view.allocations.node(node).slots)
+    return any(replaced(fleet, key) is not None for key in fleet.view.allocations.node(node).slots)
 
 
 def _recent(view: View, now_ms: int) -> dict[EventId, int]:

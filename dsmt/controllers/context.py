@@ -5,17 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Final
 
-import msgspec
-
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
+from dsmt.controllers.good import Component
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
-from dsmt.controllers.replacing import running_since
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.kinds.slot import Slot, SlotControl
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -26,7 +24,7 @@ _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
 
 
-class ComponentContext:
+class ComponentContext(Component):
     """One component of one service, at one time."""
 
     def __init__(
@@ -39,15 +37,8 @@ class ComponentContext:
         spec: Held[SpecFact],
         component: ComponentSpec,
     ) -> None:
-        self.fleet, self.brake, self.plan, self.entry, self.spec = fleet, brake, plan, entry, spec
-        self.component = component
-        """What governs its slots: what stands or, where that was refused, what was gone back to."""
-        self.now_ms = fleet.now_ms
-        self.spec_id = str(spec.id)
-        self.keeps_former_data = self._keeps_former_data()
-        """Whether data stays where it is that may be gone back to, while a revision is tried that keeps none (A10)."""
-        if self.keeps_former_data:
-            self.component = msgspec.structs.replace(component, on_partition="pinned")
+        super().__init__(fleet, entry, spec, component)
+        self.brake, self.plan = brake, plan
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -56,11 +47,6 @@ class ComponentContext:
     def slot(self, key: SlotKey) -> SlotEntry:
         """What is known of one of its slots."""
         return self.entry.slots.get((key.component, key.index), NO_SLOT)
-
-    @property
-    def _slots(self) -> list[SlotEntry]:
-        """Its slots."""
-        return [slot for (component, _), slot in self.entry.slots.items() if component == self.component.name]
 
     @cached_property
     def chooser(self) -> Chooser:
@@ -72,23 +58,15 @@ class ComponentContext:
         """With `each_node`: which node an index stands for."""
         return indexes_of_nodes(self.fleet, self.entry, self.chooser) if self.component.each_node else {}
 
-    @property
-    def rolls_in_place_only(self) -> bool:
-        """Whether no two copies of one slot may run at once."""
-        return self.component.update.order == "stop_first" or self.component.on_partition != "at_least_one"
+    def rolls_in_place_only(self, slot: SlotEntry) -> bool:
+        """Whether no two copies of a slot may run at once."""
+        component = self.component
+        return component.update.order == "stop_first" or component.on_partition != "at_least_one" or self.stays(slot)
 
-    def _keeps_former_data(self) -> bool:
-        was = [components.get(self.component.name) for components in self.entry.earlier.values()]
-        if self.component.on_partition == "pinned" or all(one is None or one.on_partition != "pinned" for one in was):
-            return False
-        return any(map(self._may_go_back_to_data, self._slots))
-
-    def _may_go_back_to_data(self, slot: SlotEntry) -> bool:
-        fact = slot.fact
-        if fact is None or fact.record.home is None or fact.record.desired == "gone":
-            return False
-        good = self.good(slot)
-        return good is not None and good.revision < self.entry.since
+    @cached_property
+    def keeps_former_data(self) -> bool:
+        """Whether a slot stays with data of an earlier revision, while one is tried that keeps none."""
+        return self.component.on_partition != "pinned" and any(map(self.may_go_back_to_data, self.slots))
 
     # --- the revision --------------------------------------------------------------------------------------------
 
@@ -108,72 +86,18 @@ class ComponentContext:
         """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
         return bool(self.spec.signed.event.cause)
 
-    @cached_property
-    def before(self) -> Good | None:
-        """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
-        known = [self.good(slot) for slot in self._slots if slot.fact is not None and slot.fact.record.desired != "gone"]
-        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
-        return max(before, key=lambda good: (good.revision, good.spec), default=None)
-
-    def good(self, slot: SlotEntry) -> Good | None:
-        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
-
-        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one. What
-        stands now is good where it says again what was (`_stands_for`): the earlier event may be one that nobody believes.
-        """
-        found = self._known_good(slot)
-        if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
-            return found
-        return Good(spec=self.spec_id, revision=self.spec.version)
-
-    def _stands_for(self, good: Good, told: Slot) -> bool:
-        """Whether what stands now says again what was good in a slot; but for how many instances there are.
-
-        Or it was signed anew as it runs, where a later revision was refused: it then follows from what the slot implements.
-        """
-        return good.revision >= self.entry.since or (
-            told.refused > 0 and told.spec in map(str, self.spec.signed.event.cause)
-        )
-
-    def _known_good(self, slot: SlotEntry) -> Good | None:
-        fact = slot.fact
-        if fact is None:
-            return None
-        present, told = implemented(fact.record), fact.record
-        due, node = self.good_from(slot), told.node or ""
-        if due is not None and due <= lost_since(self.fleet, node):
-            return present
-        if told.good == present:
-            return present
-        said = slot.application(node)
-        known = {one for one in (present, told.former, told.good) if one is not None}
-        believed = said is not None and said.record.generation >= fact.version and said.record.good in known
-        return said.record.good if said is not None and believed else told.good
-
     @property
     def ripening(self) -> list[int]:
         """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
-        earlier = [slot for slot in self._slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
+        earlier = [slot for slot in self.slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
         return [at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms]
 
     @property
     def trials(self) -> list[int]:
         """When (realm ms) what its slots implement will have been ready for long enough in them."""
-        return [at for at in map(self.good_from, self._slots) if at is not None and at > self.now_ms]
+        return [at for at in map(self.good_from, self.slots) if at is not None and at > self.now_ms]
 
     # --- readiness -----------------------------------------------------------------------------------------------
-
-    def ready_since(self, slot: SlotEntry) -> int | None:
-        """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
-        since = running_since(slot)
-        if since is None or slot.fact is None:
-            return None
-        health = slot.instances[slot.fact.record.node or ""].health
-        if health is None:
-            return since if self.runs(slot.fact.record).health is None else None
-        if health.record.generation < slot.fact.version or health.record.health == "unready":
-            return None
-        return max(since, health.record.since_ms if health.record.health == "ready" else since)
 
     def unready_from(self, slot: SlotEntry) -> int | None:
         """From when on (realm ms) it counts that the present generation is not ready; None while nobody says so.
@@ -194,17 +118,6 @@ class ComponentContext:
         below = [one.record for one in (instance.container, instance.agent) if one is not None]
         waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]
         return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
-
-    def good_from(self, slot: SlotEntry) -> int | None:
-        """When the present generation will have been ready for long enough (realm ms), if it stays so."""
-        since = self.ready_since(slot)
-        if since is None or slot.fact is None:
-            return None
-        return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
-
-    def runs(self, slot: Slot) -> ComponentSpec:
-        """The component as the revision has it that a slot fact implements."""
-        return self.entry.component_of(self.component.name, slot.spec) or self.component
 
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
@@ -234,17 +147,6 @@ class ComponentContext:
         return slot.control.record if slot.control is not None else SlotControl(hold=slot.hold)
 
 
-def lost_since(fleet: Fleet, node: str) -> int:
-    """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
-    verdict = fleet.verdict(node)
-    return fleet.now_ms if verdict is None else verdict.record.since_ms
-
-
-def implemented(slot: Slot) -> Good:
-    """The revision that a slot fact implements, as it is named once it was good."""
-    return Good(spec=slot.spec, revision=slot.revision)
-
-
 def slot_topic(key: SlotKey) -> str:
     """The topic of a slot's fact."""
     return f"service/{key.service}/slot/{key.component}/{key.index}"
@@ -272,11 +174,4 @@ def slot_intent(key: SlotKey, entry: SlotEntry, slot: Slot, cause: tuple[EventId
         to=tuple(sorted(f"node/{node}" for node in named)),
         version=None if generation == following else generation,
         subject=str(key),
-    )
-
-
-def gone(fact: Slot, good: Good | None = None) -> Slot:
-    """A slot fact that ends its slot. `good` is what was good there last, which nobody says any more once it is gone."""
-    return msgspec.structs.replace(
-        fact, desired="gone", previous=None, reason=None, parked=False, good=good if good is not None else fact.good
     )

@@ -80,12 +80,12 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
         return None
     if slot is None or slot.fact is None or slot.fact.record.desired == "gone":
         return waits_for_return(fleet, key, component, slot)
-    pinned = waits_for_home(fleet, key, component, slot)
+    pinned = waits_for_home(fleet, key)
     if pinned is not None:
         return pinned
     node = slot.fact.record.node
     if node is not None:
-        if fleet.state(node) not in ("dead", "left") or replaced(view, key) is None:
+        if fleet.state(node) not in ("dead", "left") or replaced(fleet, key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):

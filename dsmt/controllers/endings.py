@@ -9,16 +9,18 @@ Rule 3: a removed service ends in one tombstone, when nothing of it is left on a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from dsmt.controllers.brake import Brake
-from dsmt.controllers.context import gone, slot_intent
+from dsmt.controllers.context import slot_intent
+from dsmt.controllers.good import Component, gone
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.kinds.realm import Tombstone
-from dsmt.event.kinds.slot import Good, Slot
+from dsmt.event.kinds.slot import Slot
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
 
 BURIAL_MS: Final = 5_000
@@ -42,9 +44,9 @@ def end_slots(
     entry: ServiceEntry,
     places: Iterable[tuple[str, int]],
     *,
-    good: Callable[[str, SlotEntry], Good | None] = lambda _component, _slot: None,
+    components: Mapping[str, Component] = MappingProxyType({}),
 ) -> Outcome:
-    """Tell slots that are not wanted to be gone. `good` tells which revision was good last in a slot of a component."""
+    """Tell slots that are not wanted to be gone. `components` are those that are wanted, and know what was good in them."""
     outcomes = []
     for component, index in places:
         slot, key = entry.slots[component, index], SlotKey(entry.name, component, index)
@@ -55,7 +57,9 @@ def end_slots(
             outcomes.append(_end_orphan(fleet, brake, plan, key, slot))
         elif fact.record.desired != "gone" or spec.signed.event.cause:
             because = f"{key} is not wanted by revision {spec.version} of {entry.name}, applied by {spec.record.by}"
-            intent = slot_intent(key, slot, gone(fact.record, good(component, slot)), (spec.id,), because)
+            known = components.get(component)
+            ended = gone(fact.record) if known is None else known.ended(slot, fact.record)
+            intent = slot_intent(key, slot, ended, (spec.id,), because)
             if intent is not None:
                 plan.allocations.release(key)
                 outcomes.append(Outcome((intent,)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsmt.controllers.good import component_of
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Home
 from dsmt.event.reason import Reason, reason
@@ -32,11 +33,10 @@ def key_of(fleet: Fleet, node: str) -> str:
     return "" if entry is None or entry.attributes is None else entry.attributes.record.key
 
 
-def home_of(component: ComponentSpec, slot: SlotEntry) -> Home | None:
-    """Where a pinned slot's data is; None for one that may be anywhere, or was nowhere yet."""
-    if component.on_partition != "pinned" or slot.fact is None:
-        return None
-    return slot.fact.record.home
+def home_of(fleet: Fleet, key: SlotKey) -> Home | None:
+    """Where the data is that a slot stays with (`good`, rule 2); None for one that may be anywhere, or was nowhere yet."""
+    component, slot = component_of(fleet, key), fleet.view.slot(key)
+    return None if component is None or slot is None else component.home_of(slot)
 
 
 def is_there(fleet: Fleet, home: Home) -> bool:
@@ -45,10 +45,8 @@ def is_there(fleet: Fleet, home: Home) -> bool:
     return key in ("", home.key) or not home.key
 
 
-def settled(fleet: Fleet, component: ComponentSpec, slot: SlotEntry, node: str | None, *, moves: bool) -> Home | None:
-    """The home that the next fact of a slot names; `moves` leaves the one before behind."""
-    if component.on_partition != "pinned":
-        return None
+def settled(fleet: Fleet, slot: SlotEntry, node: str | None, *, moves: bool) -> Home | None:
+    """The home that the next fact of a pinned slot names; `moves` leaves the one before behind."""
     before = None if slot.fact is None else slot.fact.record.home
     if node is None or (before is not None and before.node == node and not moves):
         return before
@@ -90,15 +88,18 @@ def waits_for_return(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot:
     )
 
 
-def waits_for_home(fleet: Fleet, key: SlotKey, component: ComponentSpec, slot: SlotEntry) -> Reason | None:
+def waits_for_home(fleet: Fleet, key: SlotKey) -> Reason | None:
     """Why a pinned slot is not running that is to run: its home is not there; None when it is."""
-    home = home_of(component, slot)
-    if home is None or slot.fact is None or slot.fact.record.desired == "gone":
+    known, slot = component_of(fleet, key), fleet.view.slot(key)
+    if known is None or slot is None or slot.fact is None or slot.fact.record.desired == "gone":
+        return None
+    home = known.home_of(slot)
+    if home is None:
         return None
     state = fleet.state(home.node)
     if not is_there(fleet, home):
         is_now = "is another machine now, with another key"
-    elif state in ("dead", "left") and not component.each_node:
+    elif state in ("dead", "left") and not known.component.each_node:
         is_now = "is dead" if state == "dead" else "has left"
     else:
         return None

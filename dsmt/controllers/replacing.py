@@ -1,6 +1,7 @@
 """Replacing: which slots of a node that died are placed elsewhere, and from when on.
 
-Rule 1: a slot is replaced when it is to run, nobody holds it, and neither its kind nor its spec ties it to its node.
+Rule 1: a slot is replaced when it is to run, nobody holds it, and neither its kind nor its data (`good`) ties it to its
+    node.
 Rule 2: it waits for its component's `lost_after`, and, moved before, for min(cap, base x 2^moves) since that move, as the
     slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`.
 """
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from dsmt.controllers.good import component_of, running_since
 from dsmt.event.kinds.slot import Slot
 from dsmt.spec.records import ComponentSpec
-from dsmt.view import Held, SlotEntry, View
+from dsmt.view import Fleet, Held, SlotEntry
 from dsmt.view.allocation import SlotKey
 
 BACKOFF_BASE_MS: Final = 1_000
@@ -19,16 +21,15 @@ BACKOFF_CAP_MS: Final = 300_000
 STABLE_MS: Final = 60_000
 
 
-def replaced(view: View, key: SlotKey) -> ComponentSpec | None:
+def replaced(fleet: Fleet, key: SlotKey) -> ComponentSpec | None:
     """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
-    slot, component = view.slot(key), view.services[key.service].component(key.component)
-    if slot is None or slot.fact is None or component is None or slot.fact.record.desired != "running":
+    slot, known = fleet.view.slot(key), component_of(fleet, key)
+    if slot is None or slot.fact is None or known is None or slot.fact.record.desired != "running":
         return None
-    if slot.hold is not None:
+    if slot.hold is not None or known.stays(slot):
         return None
-    if component.on_partition == "pinned" or component.instances is None or key.index >= component.instances:
-        return None
-    return component
+    wanted = known.component.instances
+    return None if wanted is None or key.index >= wanted else known.component
 
 
 def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms: int) -> int:
@@ -49,13 +50,3 @@ def stable(slot: SlotEntry, until_ms: int) -> bool:
     """Whether the present instance had run for `STABLE_MS` at a time."""
     since = running_since(slot)
     return since is not None and until_ms - since >= STABLE_MS
-
-
-def running_since(slot: SlotEntry) -> int | None:
-    """Since when the present generation runs on its node (realm ms); None when it does not."""
-    fact = slot.fact
-    held = None if fact is None else slot.application(fact.record.node)
-    if fact is None or held is None:
-        return None
-    said = held.record
-    return said.since_ms if said.state == "running" and said.generation >= fact.version else None

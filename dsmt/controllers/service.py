@@ -45,10 +45,7 @@ def decide_service(
     wanted = {name: _wanted(context, only) for name, context in contexts.items()}
     places = sorted(entry.slots if only is None else [place for place in only if place in entry.slots])
     extra = [place for place in places if place[0] not in contexts or place[1] not in wanted[place[0]]]
-    last = {name: context.good for name, context in contexts.items()}
-    outcomes = [
-        end_slots(fleet, brake, plan, entry, extra, good=lambda name, slot: last[name](slot) if name in last else None)
-    ]
+    outcomes = [end_slots(fleet, brake, plan, entry, extra, components=contexts)]
     for name, context in contexts.items():
         indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
         outcomes.append(_decide_component(context, indexes, wanted[name]))

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from dsmt.controllers.context import ComponentContext
-from dsmt.controllers.pinning import home_of, is_there, lets_go, may_return_until
+from dsmt.controllers.pinning import is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NOTHING, Outcome
 from dsmt.controllers.replacing import backoff_ms, due_ms
 from dsmt.event.envelope import EventId
@@ -165,12 +165,22 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
 
 def _moved(case: Case) -> ProposedAction | None:
     """It is where an operator wants it moved, and its fact does not say so yet."""
-    home, asked = case.fact.record.home, case.entry.move_asked
+    home, asked = case.context.home_of(case.entry), case.entry.move_asked
     there = asked == case.node if asked != "" else case.entry.leaves != case.node
     if not there or (home is not None and not is_there(case.context.fleet, home)):
         return None
     by = case.control.by or "an operator"
     return case.proposes("moved", case.said, f"{by} asked for it to be on {case.node}, where it is")
+
+
+def _let_go(case: Case) -> ProposedAction | None:
+    """Its data counts no more (`good`), and the node that had it is another machine now: it may begin there with none."""
+    home, view = case.fact.record.home, case.context.fleet.view
+    if home is None or case.context.stays(case.entry) or is_there(case.context.fleet, home):
+        return None
+    told = view.nodes[home.node].attributes
+    because = f"{home.node} is another machine now, and {case.key} keeps no data"
+    return case.proposes("release", () if told is None else (told.id,), because)
 
 
 def _move_asked(case: Case) -> ProposedAction | Outcome | None:
@@ -246,7 +256,7 @@ def _lost(case: Case) -> ProposedAction | None:
     component, verdict = context.component, context.fleet.verdict(node)
     if component.each_node:
         return None
-    if component.on_partition == "pinned" or case.control.hold is not None:
+    if context.stays(case.entry) or case.control.hold is not None:
         asked = _asked_to_move(case)
         return None if asked is None else replace(asked, kind="lost")
     avoid = frozenset({node})
@@ -269,7 +279,7 @@ def _lost(case: Case) -> ProposedAction | None:
 
 
 ON_A_NODE: Final[tuple[Rule, ...]] = (
-    _hold, _rollback, _moved, _move_asked, _leave, _release, _restart, _renew,
+    _hold, _rollback, _moved, _let_go, _move_asked, _leave, _release, _restart, _renew,
 )  # fmt: skip
 """What is asked of a slot on a node that lives or may live: the first rule that asks for an action has its way."""
 ON_A_LOST_NODE: Final[tuple[Rule, ...]] = (_replace, _keep, _lost)
@@ -295,7 +305,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
         said = entry.instances[orphan].orphan
         cause = [said.id, *cause] if said is not None else cause
         return ProposedAction(key, "adopt", tuple(cause), f"{orphan} runs it already", target=orphan)
-    home, asked = home_of(context.component, entry), entry.move_asked
+    home, asked = context.home_of(entry), entry.move_asked
     goes = lets_go(entry) and (not asked or context.chooser.misfit(asked) is None)
     if home is not None and not goes:
         return ProposedAction(key, "place", tuple(cause), because, target=home.node, tied=True)
@@ -331,11 +341,7 @@ def _if_it_can_go(case: Case, leaving: ProposedAction | None) -> ProposedAction 
 def _asked_to_move(case: Case) -> ProposedAction | None:
     """An operator's move that is not done yet."""
     control, target = case.entry.control, case.entry.move_asked
-    if (
-        control is None
-        or target is None
-        or (home_of(case.context.component, case.entry) is not None and not lets_go(case.entry))
-    ):
+    if control is None or target is None or (case.context.home_of(case.entry) is not None and not lets_go(case.entry)):
         return None
     because = f"{control.record.by or 'an operator'} asked for a move{f' to {target}' if target else ''}"
     return ProposedAction(case.key, "move", (control.id,), because, target=target or None, avoid=frozenset({case.node}))
@@ -351,7 +357,7 @@ def _serves_before(case: Case) -> bool:
 def _leaving(case: Case) -> ProposedAction | None:
     """A cause to leave its node, other than the node's death and an operator's move (rule 1)."""
     context, key, entry, fact, node = case.context, case.key, case.entry, case.fact, case.node
-    if context.component.on_partition == "pinned":
+    if context.stays(entry):
         return None
     on_the_way = fact.record.desired == "stopped"
     avoid = frozenset({node})

@@ -377,4 +377,4 @@ def _capacity(held: Held[NodeAttributes] | None) -> tuple[Any, ...]:
     if held is None:
         return ()
     told = held.record
-    return told.cpus, told.memory_bytes, told.disk_bytes, told.labels, told.drivers, told.accepts
+    return told.cpus, told.memory_bytes, told.disk_bytes, told.labels, told.drivers, told.accepts, told.key

@@ -3,7 +3,8 @@
 import pytest
 
 from dsmt.controllers.agenda import Agenda
-from dsmt.controllers.context import gone, slot_intent
+from dsmt.controllers.context import slot_intent
+from dsmt.controllers.good import gone
 from dsmt.event.kinds.slot import SlotControl
 from dsmt.event.order import MAX_STEP
 from dsmt.event.records import from_data

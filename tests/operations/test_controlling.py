@@ -102,6 +102,21 @@ def test_a_move_that_waits_ends_with_one_to_where_the_slot_is_which_leaves_no_da
     assert (realm.slot().node, realm.slot().move_number) == (node, 2)
 
 
+def test_data_that_may_be_gone_back_to_is_left_behind_only_by_a_word_of_an_operator(words: Words) -> None:
+    realm = running(DATA)
+    node = realm.slot().node
+    realm.apply(web(1, component="env: {A: b}\n"))
+    realm.step()
+    assert realm.slot().revision == 2
+    with pytest.raises(InputError, match=f"has its data on {node}, and would begin elsewhere with none"):
+        words(realm, move)
+    words(realm, move, accept_data_loss=True)
+    realm.settle(seconds=1)
+    assert realm.slot().node != node
+    realm.after(100)
+    assert words(realm, move).move_number == 2, "what is good keeps no data"
+
+
 def test_numbers_go_on_from_what_is_done_where_the_former_will_was_lost(words: Words) -> None:
     realm = running()
     words(realm, move)

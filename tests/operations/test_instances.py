@@ -191,6 +191,22 @@ def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
     assert why_not(sight(realm), Target("web")).reason is None
 
 
+def test_an_instance_on_a_dead_node_says_that_it_waits_for_data_that_it_may_go_back_to() -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    node = node_of(realm.after(100), key(0))
+    realm.close(node)
+    realm.settle(seconds=1)
+    realm.apply(web(1))
+    realm.settle(seconds=1)
+    (row,) = instances(sight(realm), Target("web"))
+    assert row.reason is not None
+    assert (row.state, row.reason.message) == (Shown.LOST, f"its data is on {node}, which is dead")
+    found = why_not(sight(realm), Target("web"))
+    assert (found.fits, found.reason) == ([], row.reason)
+
+
 def test_the_brake_tells_who_holds_it() -> None:
     assert brake(sight(running())).on is False
 

@@ -69,6 +69,20 @@ def test_a_drain_that_does_not_end_names_what_holds_it_and_why(realm: Realm) -> 
     assert [one.left for one in nodes(sight(realm)) if one.node == "n1"] == [[left]]
 
 
+def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) -> None:
+    realm.apply(web(1, component="data: true\n"))
+    realm.settle(seconds=1)
+    node = realm.after(100).slot().node or ""
+    realm.apply(web(1, component="update: {rollback: false}\n"))
+    realm.step()
+    realm.status(key(), node, State.FAILED, parked=True)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1, obey=False)
+    (left,) = left_on(sight(realm), node)
+    assert (realm.slot().revision, left.stays) == (2, True)
+    assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without"
+
+
 def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_with_its_end(realm: Realm) -> None:
     realm.apply(web(1))
     realm.settle(seconds=1)

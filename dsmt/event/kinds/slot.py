@@ -89,6 +89,16 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     parked: bool = False
 
     @property
+    def implements(self) -> Good:
+        """The revision that it implements, as it is named once it was good."""
+        return Good(spec=self.spec, revision=self.revision)
+
+    @property
+    def revisions(self) -> tuple[Good, ...]:
+        """What it implements, what it had before that, and what was good last: one of these it may go back to."""
+        return tuple(one for one in (self.implements, self.former, self.good) if one is not None)
+
+    @property
     def held(self) -> bool:
         """Whether an operator's hold stopped it."""
         return self.desired == "stopped" and self.reason is not None and self.reason.code == "hold.operator"

@@ -17,7 +17,6 @@ from dsmt.operations.read.instances import component_of
 from dsmt.operations.read.members import find, revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.spec.records import ComponentSpec
 from dsmt.view import SlotKey
 
 _STATE: Final = ("left", "dead", "suspect", "mode")
@@ -56,7 +55,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
         find(sight, node)
     chooser = Chooser(sight.fleet, key.service, spec)
     names = list(sight.fleet.members) if node is None else [node]
-    faults = {name: [*_tied(sight, key, spec, name), *_faults(chooser, name)] for name in names}
+    faults = {name: [*_tied(sight, key, name), *_faults(chooser, name)] for name in names}
     return Fitting(
         target=str(key),
         fits=[name for name, found in faults.items() if not found],
@@ -70,19 +69,18 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
 def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
     """The first slot with no node, with one that is dead, or with one that is another machine now; else the first."""
     for key in keys:
-        slot, spec = sight.view.slot(key), component_of(sight, key)
+        slot = sight.view.slot(key)
         node = None if slot is None or slot.fact is None else slot.fact.record.node
         if node is None or sight.fleet.state(node) in ("dead", "left"):
             return key
-        if spec is not None and slot is not None and waits_for_home(sight.fleet, key, spec, slot) is not None:
+        if waits_for_home(sight.fleet, key) is not None:
             return key
     return keys[0]
 
 
-def _tied(sight: Sight, key: SlotKey, spec: ComponentSpec, node: str) -> Iterator[Misfit]:
+def _tied(sight: Sight, key: SlotKey, node: str) -> Iterator[Misfit]:
     """What keeps a slot that has data off every node but its home."""
-    slot = sight.view.slot(key)
-    home = None if slot is None else home_of(spec, slot)
+    home = home_of(sight.fleet, key)
     if home is None:
         return
     if node != home.node:

@@ -31,15 +31,15 @@ def left_on(sight: Sight, node: str) -> list[Left]:
             if not given and node not in entry.holders:
                 continue
             key = SlotKey(service, component, index)
-            stays = given and _stays(sight, key, entry)
+            stays = given and _stays(sight, key)
             because = _because(sight, key, entry, node, stays=stays)
             found.append(Left(instance=str(key), stays=stays, because=because))
     return found
 
 
-def _stays(sight: Sight, key: SlotKey, entry: SlotEntry) -> bool:
+def _stays(sight: Sight, key: SlotKey) -> bool:
     spec = component_of(sight, key)
-    return spec is not None and not spec.each_node and home_of(spec, entry) is not None
+    return spec is not None and not spec.each_node and home_of(sight.fleet, key) is not None
 
 
 def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:

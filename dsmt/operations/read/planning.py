@@ -17,7 +17,6 @@ import msgspec
 
 from dsmt.controllers.decide import decide
 from dsmt.controllers.intents import Intent
-from dsmt.controllers.pinning import home_of
 from dsmt.controllers.placement import Chooser
 from dsmt.errors import FailedError
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
@@ -169,7 +168,8 @@ def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str
             continue
         chooser = Chooser(sight.fleet, spec.service, component)
         for (other, index), slot in sorted(entry.slots.items()):
-            home = home_of(component, slot) if other == name and not component.each_node else None
+            fact = slot.fact if other == name and not component.each_node else None
+            home = None if fact is None else fact.record.home
             fault = None if home is None else chooser.stays(home.node)
             if home is not None and fault is not None:
                 key = SlotKey(spec.service, name, index)

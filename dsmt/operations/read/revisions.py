@@ -53,7 +53,7 @@ def following(entry: ServiceEntry | None, fact: SpecFact) -> SpecFact:
     if entry is None or held is None or fact.removed or held.record.removed:
         return msgspec.structs.replace(fact, since=0, earlier={})
     slots = (slot.fact.record for slot in entry.slots.values() if slot.fact is not None)
-    named = {name for slot in slots for name in slot.names}
+    named = {one.spec for slot in slots for one in slot.revisions if one.revision}
     return msgspec.structs.replace(
         fact, since=since(entry, fact.spec), earlier=earlier(held.record, str(held.id), fact.spec, named)
     )

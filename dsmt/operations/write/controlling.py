@@ -122,8 +122,7 @@ def _held_already(row: Row) -> str:
 
 def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_data_loss: bool) -> str:
     """Where a slot is to go, empty for any other node. Raises `InputError` when it may not be moved."""
-    spec, slot = component_of(sight, key), sight.view.slot(key)
-    home = None if spec is None or slot is None else home_of(spec, slot)
+    spec, home = component_of(sight, key), home_of(sight.fleet, key)
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):

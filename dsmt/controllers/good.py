@@ -1,0 +1,182 @@
+"""Good: what was good in the slots of a component, and which of them stay with their data for that (rule A10).
+
+Rule 1: what was good in a slot its agent says, and is believed of what the slot's fact names; or it has been ready for long
+    enough.
+Rule 2: a slot stays with its data while what governs it keeps data. It also stays while a revision that keeps none is tried
+    in it, for it may yet go back to one that keeps data: any that its fact names, but for those before the last good one.
+    So what nobody has said yet lets no data go. One in which it was good stays while another slot may yet refuse it, and all
+    would go back: one that is held, or on a dead node, refuses nothing.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+
+from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good, Home, Slot
+from dsmt.spec.records import ComponentSpec
+from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
+
+
+class Component:
+    """One component of one service, at one time: what governs it, and what was good in its slots."""
+
+    def __init__(self, fleet: Fleet, entry: ServiceEntry, spec: Held[SpecFact], component: ComponentSpec) -> None:
+        self.fleet, self.entry, self.spec = fleet, entry, spec
+        self.component = component
+        """What governs its slots: what stands or, where that was refused, what was gone back to."""
+        self.now_ms = fleet.now_ms
+        self.spec_id = str(spec.id)
+
+    @property
+    def slots(self) -> list[SlotEntry]:
+        """Its slots."""
+        return [slot for (component, _), slot in self.entry.slots.items() if component == self.component.name]
+
+    # --- data ----------------------------------------------------------------------------------------------------
+
+    def stays(self, slot: SlotEntry) -> bool:
+        """Whether a slot stays where its data is (rule 2)."""
+        return self.component.on_partition == "pinned" or self.may_go_back_to_data(slot)
+
+    def home_of(self, slot: SlotEntry) -> Home | None:
+        """Where the data is that a slot stays with; None for one that may be anywhere, or was nowhere yet."""
+        return slot.fact.record.home if slot.fact is not None and self.stays(slot) else None
+
+    def may_go_back_to_data(self, slot: SlotEntry) -> bool:
+        """Whether a slot has data of a revision to which it may yet go back, or may be found to (rule 2)."""
+        if slot.fact is None or slot.fact.record.home is None:
+            return False
+        if self._is_good(slot):
+            return self._tries_beside_data
+        good = self.good(slot)
+        last = 1 if good is None else good.revision
+        back = (one for one in slot.fact.record.revisions if last <= one.revision < self.entry.since)
+        return any(self.runs(one).on_partition == "pinned" for one in back)
+
+    @cached_property
+    def _tries_beside_data(self) -> bool:
+        """Whether a slot that runs may yet refuse what stands, and all would go back to a revision that keeps data."""
+        before = self.before if self.component.update.rollback else None
+        return before is not None and self.runs(before).on_partition == "pinned" and any(map(self._tries, self.slots))
+
+    def _tries(self, slot: SlotEntry) -> bool:
+        fact = slot.fact
+        if fact is None or fact.record.node is None or fact.record.desired != "running" or self._is_good(slot):
+            return False
+        return self.fleet.state(fact.record.node) not in ("dead", "left")
+
+    def ended(self, slot: SlotEntry, fact: Slot) -> Slot:
+        """The fact that ends a slot. It says what was good there, which nobody says any more once it is gone.
+
+        What it implements is named as what stands has it, if that says it again: so is what was good in it.
+        """
+        good, stands = self.good(slot), Good(spec=self.spec_id, revision=self.spec.version)
+        if fact.implements != stands and self._stands_for(fact.implements, fact):
+            fact = msgspec.structs.replace(fact, spec=stands.spec, revision=stands.revision, former=fact.implements)
+        return gone(msgspec.structs.replace(fact, good=good or fact.good))
+
+    # --- the revision --------------------------------------------------------------------------------------------
+
+    def runs(self, one: Slot | Good) -> ComponentSpec:
+        """The component as the revision has it that a slot fact implements, or names."""
+        return self.entry.component_of(self.component.name, one.spec) or self.component
+
+    @cached_property
+    def before(self) -> Good | None:
+        """What to go back to: the newest revision that was good in a slot of the component before what stands was said."""
+        known = [self.good(slot) for slot in self.slots if slot.fact is not None and slot.fact.record.desired != "gone"]
+        before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
+        return max(before, key=lambda good: (good.revision, good.spec), default=None)
+
+    def _is_good(self, slot: SlotEntry) -> bool:
+        """Whether what stands was good in a slot."""
+        good = self.good(slot)
+        return good is not None and good.revision >= self.entry.since
+
+    def good(self, slot: SlotEntry) -> Good | None:
+        """The last revision that was good in a slot: the present one, what its agent says, or what its fact carries.
+
+        An agent is believed of what the slot's fact names: the present revision, the one before, the last good one. What
+        stands now is good where it says again what was (`_stands_for`): the earlier event may be one that nobody believes.
+        """
+        found = self._known_good(slot)
+        if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
+            return found
+        return Good(spec=self.spec_id, revision=self.spec.version)
+
+    def _stands_for(self, good: Good, told: Slot) -> bool:
+        """Whether what stands now says again what was good in a slot; but for how many instances there are.
+
+        Or it was signed anew as it runs, where a later revision was refused: it then follows from what the slot implements.
+        """
+        return good.revision >= self.entry.since or (
+            told.refused > 0 and told.spec in map(str, self.spec.signed.event.cause)
+        )
+
+    def _known_good(self, slot: SlotEntry) -> Good | None:
+        fact = slot.fact
+        if fact is None:
+            return None
+        present, told = fact.record.implements, fact.record
+        due, node = self.good_from(slot), told.node or ""
+        if due is not None and due <= lost_since(self.fleet, node):
+            return present
+        if told.good == present:
+            return present
+        said = slot.application(node)
+        believed = said is not None and said.record.generation >= fact.version and said.record.good in told.revisions
+        return said.record.good if said is not None and believed else told.good
+
+    # --- readiness -----------------------------------------------------------------------------------------------
+
+    def ready_since(self, slot: SlotEntry) -> int | None:
+        """Since when the present generation is ready (realm ms): healthy, or running where nothing is checked."""
+        since = running_since(slot)
+        if since is None or slot.fact is None:
+            return None
+        health = slot.instances[slot.fact.record.node or ""].health
+        if health is None:
+            return since if self.runs(slot.fact.record).health is None else None
+        if health.record.generation < slot.fact.version or health.record.health == "unready":
+            return None
+        return max(since, health.record.since_ms if health.record.health == "ready" else since)
+
+    def good_from(self, slot: SlotEntry) -> int | None:
+        """When the present generation will have been ready for long enough (realm ms), if it stays so."""
+        since = self.ready_since(slot)
+        if since is None or slot.fact is None:
+            return None
+        return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
+
+
+def component_of(fleet: Fleet, key: SlotKey) -> Component | None:
+    """The component of a slot; None where no spec that stands wants it."""
+    entry = fleet.view.services.get(key.service)
+    component = None if entry is None else entry.component(key.component)
+    if entry is None or entry.spec is None or component is None or entry.spec.record.removed:
+        return None
+    return Component(fleet, entry, entry.spec, component)
+
+
+def running_since(slot: SlotEntry) -> int | None:
+    """Since when the present generation runs on its node (realm ms); None when it does not."""
+    fact = slot.fact
+    held = None if fact is None else slot.application(fact.record.node)
+    if fact is None or held is None:
+        return None
+    said = held.record
+    return said.since_ms if said.state == "running" and said.generation >= fact.version else None
+
+
+def lost_since(fleet: Fleet, node: str) -> int:
+    """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
+    verdict = fleet.verdict(node)
+    return fleet.now_ms if verdict is None else verdict.record.since_ms
+
+
+def gone(fact: Slot) -> Slot:
+    """A slot fact that ends its slot."""
+    return msgspec.structs.replace(fact, desired="gone", previous=None, reason=None, parked=False)
