@@ -4,6 +4,8 @@ Rule 1: a move away from a node that lives is start-first: the old node is named
     is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
 Rule 2: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
     with its reason.
+Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
+    a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
     """The slot on the node where it is, with all that is new."""
     old = entry.fact.record if entry.fact is not None else None
-    return _slot(context, w, entry, node=None if old is None else old.node, previous=_still_previous(context, entry))
+    previous = _renewed(context, w, entry, _still_previous(context, entry))
+    return _slot(context, w, entry, node=None if old is None else old.node, previous=previous)
 
 
 def _slot(
@@ -163,7 +166,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         w,
         entry,
         node=node,
-        previous=_previous(context, entry, lives=lives),
+        previous=_previous(context, w, entry),
         moves=moves,
         moved_at_ms=context.now_ms,
     )
@@ -179,12 +182,24 @@ def _works(entry: SlotEntry, node: str) -> bool:
     return said is not None and said.record.state not in (State.STOPPED, State.GONE)
 
 
-def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Previous | None:
+def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:
     fact = entry.fact
     before = _still_previous(context, entry)
-    if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only:
-        return before
+    if before is not None:
+        return before if w.kind == "move" and w.forced else _renewed(context, w, entry, before)
+    if w.kind == "lost" or fact is None or fact.record.node is None or context.rolls_in_place_only:
+        return None
     if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None
-    deadline = context.now_ms + round(context.component.update.deadline_s * 1000)
-    return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)
+    return _renewed(context, w, entry, Previous(node=fact.record.node, generation=fact.version, deadline_ms=0))
+
+
+def _renewed(context: ComponentContext, w: ProposedAction, entry: SlotEntry, previous: Previous | None) -> Previous | None:
+    """A `previous` with all the time that what begins now may take: twice that where it may yet be refused (rule 3)."""
+    if previous is None:
+        return None
+    good = w.basis or context.good(entry)
+    spec = context.basis[0] if w.basis is None else w.basis.spec
+    update = (context.entry.component_of(context.component.name, spec) or context.component).update
+    is_tried = update.rollback and context.entry.since > 1 and (good is None or good.spec != spec)
+    return msgspec.structs.replace(previous, deadline_ms=context.now_ms + (1 + is_tried) * round(update.deadline_s * 1000))
