@@ -29,7 +29,7 @@ _NO_PLACE: Final = Outcome(unschedulable=True)
 
 def act(context: ComponentContext, w: ProposedAction) -> Outcome:
     """Do what is wanted: the fact that says it, unless that stands already or there is no place."""
-    entry = context.slot(w.key)
+    context, entry = context.of(w.key), context.slot(w.key)
     match w.kind:
         case "place" | "adopt":
             return _place(context, w, entry)
@@ -72,7 +72,7 @@ def _slot(
         revision=revision,
         desired="running" if control.hold is None else "stopped",
         previous=previous,
-        moves=moves if moves is not None else 0 if old is None else old.moves,
+        moves=moves if moves is not None else old.moves if old is not None and old.spec == spec else 0,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),

@@ -38,10 +38,12 @@ class ComponentContext:
         entry: ServiceEntry,
         spec: Held[SpecFact],
         component: ComponentSpec,
+        kept: Good | None = None,
     ) -> None:
         self.fleet, self.brake, self.plan, self.entry, self.spec = fleet, brake, plan, entry, spec
         self.component = component
         """What governs its slots: what stands or, where that was refused, what was gone back to."""
+        self._kept = kept
         self.now_ms = fleet.now_ms
         self.spec_id = str(spec.id)
         self.keeps_former_data = self._keeps_former_data()
@@ -100,8 +102,60 @@ class ComponentContext:
     @property
     def basis(self) -> tuple[str, int]:
         """What slots are to implement: the id of a spec event and its revision."""
+        if self._kept is not None:
+            return self._kept.spec, self._kept.revision
         refusal = self.refusal
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+
+    def of(self, key: SlotKey) -> ComponentContext:
+        """What decides about one slot: while what stands has failed in another, a slot is left with what it has."""
+        fact = self.slot(key).fact
+        if fact is None or fact.record.node is None or not self.lags(fact.record) or not self.has_failed:
+            return self
+        return ComponentContext(
+            self.fleet,
+            self.brake,
+            self.plan,
+            entry=self.entry,
+            spec=self.spec,
+            component=self.runs(fact.record),
+            kept=implemented(fact.record),
+        )
+
+    def lags(self, slot: Slot) -> bool:
+        """Whether a slot fact implements another revision than what is tried."""
+        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis[0]
+
+    @cached_property
+    def has_failed(self) -> bool:
+        """Whether what stands has failed in a slot in which it was never good; a new signature asks for nothing new."""
+        return not self.is_anew and any(map(self._has_failed, self._tried))
+
+    def _has_failed(self, slot: SlotEntry) -> bool:
+        good = self.good(slot)
+        never = good is None or good.revision < self.entry.since
+        return never and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
+
+    @property
+    def _tried(self) -> list[SlotEntry]:
+        """The slots that are to run what stands, where somebody could say so, and are not ready."""
+        return [
+            slot
+            for slot in self._slots
+            if slot.fact is not None
+            and slot.fact.record.spec == self.spec_id
+            and slot.fact.record.node is not None
+            and slot.fact.record.desired == "running"
+            and self.control(slot).hold is None
+            and self.fleet.state(slot.fact.record.node) not in ("dead", "left")
+            and self.ready_since(slot) is None
+        ]
+
+    @cached_property
+    def tried_until(self) -> list[int]:
+        """When (realm ms) it is over what slots may take to be ready with what stands."""
+        found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
+        return [due for due in found if due > self.now_ms]
 
     @property
     def is_anew(self) -> bool:
@@ -202,6 +256,16 @@ class ComponentContext:
             return None
         return since + round(self.runs(slot.fact.record).update.healthy_after_s * 1000)
 
+    def due(self, fact: Held[Slot]) -> int:
+        """When (realm ms) the present generation is to be ready."""
+        return fact.time_ms + round(self.runs(fact.record).update.deadline_s * 1000)
+
+    def is_overdue(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked, or was not ready in time."""
+        if slot.fact is None or self.ready_since(slot) is not None:
+            return False
+        return self.parked(slot) or self.due(slot.fact) <= self.now_ms
+
     def runs(self, slot: Slot) -> ComponentSpec:
         """The component as the revision has it that a slot fact implements."""
         return self.entry.component_of(self.component.name, slot.spec) or self.component
@@ -226,7 +290,8 @@ class ComponentContext:
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
         refuses = self.refusal is None and slot.refused >= self.entry.since
-        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else self.component))
+        governs = self.component if self._kept is None else self.entry.component(self.component.name) or self.component
+        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else governs))
         return Outcome((intent,))
 
     def control(self, slot: SlotEntry) -> SlotControl:

@@ -109,6 +109,9 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     if fact is None or fact.record.node is None or fact.record.desired == "gone":
         return _place(context, key, entry), NOTHING
     notes: list[Outcome] = []
+    if context.lags(fact.record):
+        notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
+        context = context.of(key)
     is_lost = context.fleet.state(fact.record.node) in ("dead", "left")
     case = Case(context, key, entry, fact)
     for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
