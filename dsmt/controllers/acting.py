@@ -17,7 +17,7 @@ import msgspec
 from dsmt.controllers.context import ComponentContext, implemented, lost_since
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.plan import NOTHING, Outcome
-from dsmt.controllers.replacing import stable
+from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
@@ -117,7 +117,9 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     if node is None and not w.tied:
         node = (context.chooser.choose(w.key, w.avoid) if w.avoid else None) or context.chooser.choose(w.key)
     if node is not None:
-        return context.say(w.key, _slot(context, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
+        again = _begun_again(context, entry, node)
+        slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
+        return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w, entry) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
     told = entry.fact.record if entry.fact is not None else None
@@ -127,6 +129,15 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
     return Outcome.merged((said, _NO_PLACE))
+
+
+def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
+    """How often one of each node was begun again on its node before long; None where that says nothing."""
+    before = None if entry.fact is None else entry.fact.record
+    if before is None or not context.component.each_node or before.node != node or before.spec != context.basis[0]:
+        return None
+    was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS
+    return 1 if was_long else before.moves + 1
 
 
 def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:

@@ -88,8 +88,8 @@ def _wanted(context: ComponentContext, only: Places | None) -> Collection[int]:
 def _decide_component(context: ComponentContext, indexes: Iterable[int], wanted: Collection[int]) -> Outcome:
     found = [want(context, context.key(index)) for index in indexes]
     wants = [w for w, _ in found if w is not None]
-    gated = [w for w in wants if w.gated]
     later = [w.at_ms for w in wants if w.at_ms > context.now_ms]
+    gated = [w for w in wants if w.gated and w.at_ms <= context.now_ms]
     waits = Outcome(wakes=tuple(later), needs_full_pass=bool(gated) or any(w.kind == "rollback" for w in wants))
     now = {w.key: w for w in wants if not w.gated and w.at_ms <= context.now_ms}
     said = {key: act(context, w) for key, w in now.items()}

@@ -3,7 +3,8 @@
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
-Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
+Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2): after a death, where
+    it is parked, and where its node does not fit.
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
     parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the
@@ -29,7 +30,7 @@ from typing import Final, Literal, NamedTuple
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.pinning import home_of, is_there, lets_go
 from dsmt.controllers.plan import NOTHING, Outcome
-from dsmt.controllers.replacing import backoff_ms, due_ms
+from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
@@ -180,7 +181,10 @@ def _move_asked(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _leave(case: Case) -> ProposedAction | Outcome | None:
-    """It must leave its node, and can."""
+    """It must leave its node, and can. One of each node ends instead (`each_node`), but no sooner."""
+    due = next_move_ms(case.entry)
+    if case.context.component.each_node and due > case.context.now_ms:
+        return Outcome(wakes=(due,))
     return _if_it_can_go(case, _leaving(case))
 
 
@@ -370,13 +374,14 @@ def _leaving(case: Case) -> ProposedAction | None:
         and not _serves_before(case)
         and any(step.action == "move" for step in context.component.restart.escalate)
     ):
-        due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.application(node)
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
-        return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid | context.chooser.parked, forced=True)
+        avoid |= context.chooser.parked
+        return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
     fault = context.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, told.attributes.id)
-        return ProposedAction(key, "move", cause, f"it cannot stay: {fault.says}", gated=not on_the_way, avoid=avoid)
+        because, gated, due = f"it cannot stay: {fault.says}", not on_the_way, next_move_ms(entry)
+        return ProposedAction(key, "move", cause, because, gated=gated, at_ms=due, avoid=avoid, forced=True)
     return None
