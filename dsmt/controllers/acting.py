@@ -6,6 +6,7 @@ Rule 2: a slot on a dead node stays there, unchanged, until there is a place for
     with its reason.
 Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
     a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
+    Where a program must end first on its node, it has its time to end.
 """
 
 from __future__ import annotations
@@ -213,4 +214,7 @@ def _renewed(context: ComponentContext, w: ProposedAction, entry: SlotEntry, pre
     spec = context.basis[0] if w.basis is None else w.basis.spec
     update = (context.entry.component_of(context.component.name, spec) or context.component).update
     is_tried = update.rollback and context.entry.since > 1 and (good is None or good.spec != spec)
-    return msgspec.structs.replace(previous, deadline_ms=context.now_ms + (1 + is_tried) * round(update.deadline_s * 1000))
+    ends = None if entry.fact is None or w.kind in ("move", "lost") else entry.fact.record.spec
+    ends_ms = 0 if ends is None else context.ending_ms(ends)
+    allowed_ms = (1 + is_tried) * round(update.deadline_s * 1000) + ends_ms
+    return msgspec.structs.replace(previous, deadline_ms=context.now_ms + allowed_ms)

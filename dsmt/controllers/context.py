@@ -258,7 +258,18 @@ class ComponentContext:
 
     def due(self, fact: Held[Slot]) -> int:
         """When (realm ms) the present generation is to be ready."""
-        return fact.time_ms + round(self.runs(fact.record).update.deadline_s * 1000)
+        return fact.time_ms + self.allowed_ms(fact.record)
+
+    def allowed_ms(self, slot: Slot) -> int:
+        """How long it may take until the program of a slot fact is ready: one that must end first has its time to end."""
+        runs, former = self.runs(slot), slot.former
+        ends_ms = 0 if former is None or runs.overlaps else self.ending_ms(former.spec)
+        return round(runs.update.deadline_s * 1000) + ends_ms
+
+    def ending_ms(self, spec: str) -> int:
+        """How long a program of a revision may take to end."""
+        stop = (self.entry.component_of(self.component.name, spec) or self.component).stop
+        return round((stop.delay_s + stop.grace_s) * 1000)
 
     def is_overdue(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked, or was not ready in time."""

@@ -139,8 +139,8 @@ def _hold(case: Case) -> ProposedAction | None:
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
     """What stands was never good in it, and did not become ready in time, or is parked."""
     context, entry, fact, node = case.context, case.entry, case.fact, case.node
-    update = context.runs(fact.record).update
-    if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
+    told = fact.record
+    if told.desired != "running" or told.spec != context.spec_id or not context.runs(told).update.rollback:
         return None
     good = context.good(entry)
     if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
@@ -150,11 +150,12 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     said, since = entry.application(node), context.unready_from(entry)
     if since is None:
         return None
-    deadline = since + round(update.deadline_s * 1000)
+    allowed_ms = context.allowed_ms(told)
+    deadline = since + allowed_ms
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{case.key} was not ready within {update.deadline_s:g} s"
+        its = f"{case.key} was not ready within {allowed_ms / 1000:g} s"
     else:  # before the first revision there is nothing to go back to
         return Outcome(wakes=(deadline,)) if context.entry.since > 1 else None
     basis = context.before
