@@ -4,6 +4,9 @@ Rule 1: a move away from a node that lives is start-first: the old node is named
     is ready (A8); where two copies must not run it is stopped first, and moved when it has stopped.
 Rule 2: a slot on a dead node stays there, unchanged, until there is a place for it; a new one with no place is told
     with its reason.
+Rule 3: what begins anew, on another node or in another revision, gives the old node its time anew; a move that follows from
+    a failure does not, so that a drain ends. What may be refused has twice its deadline: one more for what is gone back to.
+    Where a program must end first on its node, it has its time to end.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.good import lost_since
 from dsmt.controllers.pinning import is_there, settled, waits_for_home
 from dsmt.controllers.plan import NOTHING, Outcome
-from dsmt.controllers.replacing import stable
+from dsmt.controllers.replacing import BACKOFF_CAP_MS, stable
 from dsmt.controllers.wants import ProposedAction, hold_reason, target_of
 from dsmt.event.kinds.slot import Home, Previous, Slot
 from dsmt.event.reason import Reason, reason
@@ -28,7 +31,7 @@ _NO_PLACE: Final = Outcome(unschedulable=True)
 
 def act(context: ComponentContext, w: ProposedAction) -> Outcome:
     """Do what is wanted: the fact that says it, unless that stands already or there is no place."""
-    entry = context.slot(w.key)
+    context, entry = context.of(w.key), context.slot(w.key)
     match w.kind:
         case "place" | "adopt":
             return _place(context, w, entry)
@@ -44,7 +47,8 @@ def act(context: ComponentContext, w: ProposedAction) -> Outcome:
 def _kept(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Slot:
     """The slot on the node where it is, with all that is new."""
     old = entry.fact.record if entry.fact is not None else None
-    return _slot(context, w, entry, node=None if old is None else old.node, previous=_still_previous(context, entry))
+    previous = _renewed(context, w, entry, _still_previous(context, entry))
+    return _slot(context, w, entry, node=None if old is None else old.node, previous=previous)
 
 
 def _slot(
@@ -71,7 +75,7 @@ def _slot(
         revision=revision,
         desired="running" if control.hold is None else "stopped",
         previous=previous,
-        moves=moves if moves is not None else 0 if old is None else old.moves,
+        moves=moves if moves is not None else old.moves if old is not None and old.spec == spec else 0,
         moved_at_ms=moved_at_ms if moved_at_ms is not None else None if old is None else old.moved_at_ms,
         restart=max(control.restart, 0 if before is None else before.restart),
         move_number=_move_number(context, entry, node, home),
@@ -116,7 +120,9 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     if node is None and not w.tied:
         node = (context.chooser.choose(w.key, w.avoid) if w.avoid else None) or context.chooser.choose(w.key)
     if node is not None:
-        return context.say(w.key, _slot(context, w, entry, node=node), w.cause, f"{w.key} goes to {node}: {w.because}")
+        again = _begun_again(context, entry, node)
+        slot = _slot(context, w, entry, node=node, moves=again, moved_at_ms=context.now_ms if again else None)
+        return context.say(w.key, slot, w.cause, f"{w.key} goes to {node}: {w.because}")
     why = _away(context, w) if w.tied else context.chooser.reason(w.key)
     slot = _slot(context, w, entry, node=None)
     told = entry.fact.record if entry.fact is not None else None
@@ -126,6 +132,15 @@ def _place(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Ou
     slot = msgspec.structs.replace(slot, reason=why)
     said = context.say(w.key, slot, w.cause, f"{w.key} has no place: {why.message}")
     return Outcome.merged((said, _NO_PLACE))
+
+
+def _begun_again(context: ComponentContext, entry: SlotEntry, node: str) -> int | None:
+    """How often one of each node was begun again on its node before long; None where that says nothing."""
+    before = None if entry.fact is None else entry.fact.record
+    if before is None or not context.component.each_node or before.node != node or before.spec != context.basis[0]:
+        return None
+    was_long = before.moved_at_ms is not None and context.now_ms - before.moved_at_ms > 2 * BACKOFF_CAP_MS
+    return 1 if was_long else before.moves + 1
 
 
 def _takes(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> bool:
@@ -165,7 +180,7 @@ def _move(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Out
         w,
         entry,
         node=node,
-        previous=_previous(context, entry, lives=lives),
+        previous=_previous(context, w, entry),
         moves=moves,
         moved_at_ms=context.now_ms,
     )
@@ -181,12 +196,27 @@ def _works(entry: SlotEntry, node: str) -> bool:
     return said is not None and said.record.state not in (State.STOPPED, State.GONE)
 
 
-def _previous(context: ComponentContext, entry: SlotEntry, *, lives: bool) -> Previous | None:
+def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) -> Previous | None:
     fact = entry.fact
     before = _still_previous(context, entry)
-    if before is not None or not lives or fact is None or fact.record.node is None or context.rolls_in_place_only(entry):
-        return before
+    if before is not None:
+        return before if w.kind == "move" and w.forced else _renewed(context, w, entry, before)
+    if w.kind == "lost" or fact is None or fact.record.node is None or context.rolls_in_place_only(entry):
+        return None
     if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):
         return None
-    deadline = context.now_ms + round(context.component.update.deadline_s * 1000)
-    return Previous(node=fact.record.node, generation=fact.version, deadline_ms=deadline)
+    return _renewed(context, w, entry, Previous(node=fact.record.node, generation=fact.version, deadline_ms=0))
+
+
+def _renewed(context: ComponentContext, w: ProposedAction, entry: SlotEntry, previous: Previous | None) -> Previous | None:
+    """A `previous` with all the time that what begins now may take: twice that where it may yet be refused (rule 3)."""
+    if previous is None:
+        return None
+    good = w.basis or context.good(entry)
+    spec = context.basis[0] if w.basis is None else w.basis.spec
+    update = (context.entry.component_of(context.component.name, spec) or context.component).update
+    is_tried = update.rollback and context.entry.since > 1 and (good is None or good.spec != spec)
+    ends = None if entry.fact is None or w.kind in ("move", "lost") else entry.fact.record.spec
+    ends_ms = 0 if ends is None else context.ending_ms(ends)
+    allowed_ms = (1 + is_tried) * round(update.deadline_s * 1000) + ends_ms
+    return msgspec.structs.replace(previous, deadline_ms=context.now_ms + allowed_ms)

@@ -13,7 +13,7 @@ from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Slot, SlotControl
+from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -36,9 +36,11 @@ class ComponentContext(Component):
         entry: ServiceEntry,
         spec: Held[SpecFact],
         component: ComponentSpec,
+        kept: Good | None = None,
     ) -> None:
         super().__init__(fleet, entry, spec, component)
         self.brake, self.plan = brake, plan
+        self._kept = kept
 
     def key(self, index: int) -> SlotKey:
         """The key of one of its slots."""
@@ -78,8 +80,60 @@ class ComponentContext(Component):
     @property
     def basis(self) -> tuple[str, int]:
         """What slots are to implement: the id of a spec event and its revision."""
+        if self._kept is not None:
+            return self._kept.spec, self._kept.revision
         refusal = self.refusal
         return (self.spec_id, self.spec.version) if refusal is None else (refusal.record.spec, refusal.record.revision)
+
+    def of(self, key: SlotKey) -> ComponentContext:
+        """What decides about one slot: while what stands has failed in another, a slot is left with what it has."""
+        fact = self.slot(key).fact
+        if fact is None or fact.record.node is None or not self.lags(fact.record) or not self.has_failed:
+            return self
+        return ComponentContext(
+            self.fleet,
+            self.brake,
+            self.plan,
+            entry=self.entry,
+            spec=self.spec,
+            component=self.runs(fact.record),
+            kept=fact.record.implements,
+        )
+
+    def lags(self, slot: Slot) -> bool:
+        """Whether a slot fact implements another revision than what is tried."""
+        return self.refusal is None and slot.desired != "gone" and slot.spec != self.basis[0]
+
+    @cached_property
+    def has_failed(self) -> bool:
+        """Whether what stands has failed in a slot in which it was never good; a new signature asks for nothing new."""
+        return not self.is_anew and any(map(self._has_failed, self._tried))
+
+    def _has_failed(self, slot: SlotEntry) -> bool:
+        good = self.good(slot)
+        never = good is None or good.revision < self.entry.since
+        return never and (self.is_overdue(slot) or (slot.fact is not None and slot.fact.record.moves > 0))
+
+    @property
+    def _tried(self) -> list[SlotEntry]:
+        """The slots that are to run what stands, where somebody could say so, and are not ready."""
+        return [
+            slot
+            for slot in self.slots
+            if slot.fact is not None
+            and slot.fact.record.spec == self.spec_id
+            and slot.fact.record.node is not None
+            and slot.fact.record.desired == "running"
+            and self.control(slot).hold is None
+            and self.fleet.state(slot.fact.record.node) not in ("dead", "left")
+            and self.ready_since(slot) is None
+        ]
+
+    @cached_property
+    def tried_until(self) -> list[int]:
+        """When (realm ms) it is over what slots may take to be ready with what stands."""
+        found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
+        return [due for due in found if due > self.now_ms]
 
     @property
     def is_anew(self) -> bool:
@@ -119,6 +173,27 @@ class ComponentContext(Component):
         waits = [one for one in below if one.generation >= fact.version and one.state not in _UP]
         return max([fact.time_ms, *(one.since_ms for one in waits)]) if waits else None
 
+    def due(self, fact: Held[Slot]) -> int:
+        """When (realm ms) the present generation is to be ready."""
+        return fact.time_ms + self.allowed_ms(fact.record)
+
+    def allowed_ms(self, slot: Slot) -> int:
+        """How long it may take until the program of a slot fact is ready: one that must end first has its time to end."""
+        runs, former = self.runs(slot), slot.former
+        ends_ms = 0 if former is None or runs.overlaps else self.ending_ms(former.spec)
+        return round(runs.update.deadline_s * 1000) + ends_ms
+
+    def ending_ms(self, spec: str) -> int:
+        """How long a program of a revision may take to end."""
+        stop = (self.entry.component_of(self.component.name, spec) or self.component).stop
+        return round((stop.delay_s + stop.grace_s) * 1000)
+
+    def is_overdue(self, slot: SlotEntry) -> bool:
+        """Whether the present generation is parked, or was not ready in time."""
+        if slot.fact is None or self.ready_since(slot) is not None:
+            return False
+        return self.parked(slot) or self.due(slot.fact) <= self.now_ms
+
     def parked(self, slot: SlotEntry) -> bool:
         """Whether the present generation is parked on its node, or was when it was stopped to leave it."""
         fact = slot.fact
@@ -139,7 +214,8 @@ class ComponentContext(Component):
             return NOTHING
         node = None if slot.desired == "gone" else slot.node
         refuses = self.refusal is None and slot.refused >= self.entry.since
-        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else self.component))
+        governs = self.component if self._kept is None else self.entry.component(self.component.name) or self.component
+        self.plan.allocations.put(key, node, need_of(self.runs(slot) if refuses else governs))
         return Outcome((intent,))
 
     def control(self, slot: SlotEntry) -> SlotControl:

@@ -3,6 +3,8 @@
 Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
     comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A10).
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
+Rule 3: one that was begun again on its node ends there no sooner than a forced move may follow the one before (`replacing`):
+    where it is parked its node may leave the set by that alone, and comes back when it has ended.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 from itertools import count
 
 from dsmt.controllers.placement import Chooser
-from dsmt.view import Fleet, ServiceEntry
+from dsmt.controllers.replacing import next_move_ms
+from dsmt.view import Fleet, ServiceEntry, SlotEntry
 
 
 def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dict[int, str]:
@@ -35,7 +38,7 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
             former.setdefault(node or "", index)
         else:
             used.add(index)
-            if node not in taken and _keeps(fleet, chooser, node):
+            if node not in taken and _keeps(fleet, chooser, node, slot):
                 kept[index] = node
                 taken.add(node)
     free = (index for index in count() if index not in kept and index not in used)
@@ -46,10 +49,10 @@ def indexes_of_nodes(fleet: Fleet, entry: ServiceEntry, chooser: Chooser) -> dic
     return dict(sorted(kept.items()))
 
 
-def _keeps(fleet: Fleet, chooser: Chooser, node: str) -> bool:
+def _keeps(fleet: Fleet, chooser: Chooser, node: str, slot: SlotEntry) -> bool:
     entry = fleet.view.nodes.get(node)
     if fleet.state(node) == "left" or (entry is not None and entry.mode == "draining"):
         return False
     if entry is None or entry.attributes is None:
         return True
-    return chooser.stays(node) is None
+    return chooser.stays(node) is None or next_move_ms(slot) > fleet.now_ms

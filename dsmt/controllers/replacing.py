@@ -3,7 +3,8 @@
 Rule 1: a slot is replaced when it is to run, nobody holds it, and neither its kind nor its data (`good`) ties it to its
     node.
 Rule 2: it waits for its component's `lost_after`, and, moved before, for min(cap, base x 2^moves) since that move, as the
-    slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`.
+    slot fact itself says; the count begins anew when the instance had run for `STABLE_MS`, and with
+    another revision.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms
 def backoff_ms(moves: int) -> int:
     """How long after a forced move the next one must wait."""
     return min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(moves, 20))
+
+
+def next_move_ms(slot: SlotEntry) -> int:
+    """From when on (realm ms) a forced move may follow the one before, while the node of the slot lives (rule 2)."""
+    fact = slot.fact
+    if fact is None or fact.record.moved_at_ms is None or not fact.record.moves:
+        return 0
+    due, since = fact.record.moved_at_ms + backoff_ms(fact.record.moves), running_since(slot)
+    return due if since is None else min(due, since + STABLE_MS)
 
 
 def stable(slot: SlotEntry, until_ms: int) -> bool:

@@ -4,7 +4,7 @@ Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at on
     away goes at most `update.max_parallel` at a time, each after those before were ready for `healthy_after`.
     Instances that do not work go first.
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
-    (and is then rolled back, see `wants`).
+    (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have.
 Rule 3: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
 """
 
@@ -85,8 +85,8 @@ def _wanted(context: ComponentContext, only: Places | None) -> Collection[int]:
 def _decide_component(context: ComponentContext, indexes: Iterable[int], wanted: Collection[int]) -> Outcome:
     found = [want(context, context.key(index)) for index in indexes]
     wants = [w for w, _ in found if w is not None]
-    gated = [w for w in wants if w.gated]
     later = [w.at_ms for w in wants if w.at_ms > context.now_ms]
+    gated = [w for w in wants if w.gated and w.at_ms <= context.now_ms]
     waits = Outcome(wakes=tuple(later), needs_full_pass=bool(gated) or any(w.kind == "rollback" for w in wants))
     now = {w.key: w for w in wants if not w.gated and w.at_ms <= context.now_ms}
     said = {key: act(context, w) for key, w in now.items()}
@@ -131,7 +131,6 @@ class _Pace:
         self.in_flight: list[SlotKey] = []
         self.wakes: list[int] = []
         self.stands = False
-        update = context.component.update
         for key in others:
             entry = context.slot(key)
             fact = entry.fact
@@ -139,14 +138,11 @@ class _Pace:
                 continue
             if context.fleet.state(fact.record.node) in ("dead", "left"):
                 continue
-            since = context.ready_since(entry)
             due = context.good_from(entry)
             if due is not None and due <= context.now_ms:
                 continue
-            deadline = fact.time_ms + round(update.deadline_s * 1000)
-            overdue = since is None and (context.parked(entry) or deadline <= context.now_ms)
-            if overdue:
+            if context.is_overdue(entry):
                 self.stands = self.stands or fact.record.spec == context.basis[0]
                 continue
             self.in_flight.append(key)
-            self.wakes.append(deadline if due is None else due)
+            self.wakes.append(context.due(fact) if due is None else due)

@@ -3,7 +3,8 @@
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it
     was parked ends with its stop: the fact that stops it first says so, until it is elsewhere.
-Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2).
+Rule 2: a forced move waits after the one before, the longer the more there were (`replacing`, rule 2): after a death, where
+    it is parked, and where its node does not fit.
 Rule 3: what would take a working instance away (`gated`) waits its turn; all else is done at once.
 Rule 4: a revision that was never good in a slot, because its instance did not become ready within `update.deadline`, or was
     parked in that time, is rolled back: the slot fact implements the last revision that was good in a slot of the
@@ -29,7 +30,7 @@ from typing import Final, Literal, NamedTuple
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.pinning import is_there, lets_go, may_return_until
 from dsmt.controllers.plan import NOTHING, Outcome
-from dsmt.controllers.replacing import backoff_ms, due_ms
+from dsmt.controllers.replacing import due_ms, next_move_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.hlc import rfc3339
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
@@ -111,6 +112,9 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
         until = may_return_until(context.fleet, context.entry, context.component, entry)
         return (placed, NOTHING) if until is None or placed.kind == "adopt" else (None, Outcome(wakes=(until,)))
     notes: list[Outcome] = []
+    if context.lags(fact.record):
+        notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
+        context = context.of(key)
     is_lost = context.fleet.state(fact.record.node) in ("dead", "left")
     case = Case(context, key, entry, fact)
     for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
@@ -137,8 +141,8 @@ def _hold(case: Case) -> ProposedAction | None:
 def _rollback(case: Case) -> ProposedAction | Outcome | None:
     """What stands was never good in it, and did not become ready in time, or is parked."""
     context, entry, fact, node = case.context, case.entry, case.fact, case.node
-    update = context.runs(fact.record).update
-    if not update.rollback or fact.record.desired != "running" or fact.record.spec != context.spec_id:
+    told = fact.record
+    if told.desired != "running" or told.spec != context.spec_id or not context.runs(told).update.rollback:
         return None
     good = context.good(entry)
     if context.fleet.state(node) != "alive" or (good is not None and good.revision >= context.entry.since):
@@ -148,11 +152,12 @@ def _rollback(case: Case) -> ProposedAction | Outcome | None:
     said, since = entry.application(node), context.unready_from(entry)
     if since is None:
         return None
-    deadline = since + round(update.deadline_s * 1000)
+    allowed_ms = context.allowed_ms(told)
+    deadline = since + allowed_ms
     if said is not None and context.parked(entry) and said.record.since_ms <= deadline:
         its = said.record.reason.message if said.record.reason is not None else "parked"
     elif context.now_ms >= deadline:
-        its = f"{case.key} was not ready within {update.deadline_s:g} s"
+        its = f"{case.key} was not ready within {allowed_ms / 1000:g} s"
     else:  # before the first revision there is nothing to go back to
         return Outcome(wakes=(deadline,)) if context.entry.since > 1 else None
     basis = context.before
@@ -189,7 +194,10 @@ def _move_asked(case: Case) -> ProposedAction | Outcome | None:
 
 
 def _leave(case: Case) -> ProposedAction | Outcome | None:
-    """It must leave its node, and can."""
+    """It must leave its node, and can. One of each node ends instead (`each_node`), but no sooner."""
+    due = next_move_ms(case.entry)
+    if case.context.component.each_node and due > case.context.now_ms:
+        return Outcome(wakes=(due,))
     return _if_it_can_go(case, _leaving(case))
 
 
@@ -375,13 +383,14 @@ def _leaving(case: Case) -> ProposedAction | None:
         and not _serves_before(case)
         and any(step.action == "move" for step in context.component.restart.escalate)
     ):
-        due = (fact.record.moved_at_ms or 0) + (backoff_ms(fact.record.moves) if fact.record.moves else 0)
         because = f"it is parked on {node}, and its escalation ends in a move"
         said = entry.application(node)
         cause = (fact.id,) if fact.record.parked or said is None else (said.id,)
-        return ProposedAction(key, "move", cause, because, at_ms=due, avoid=avoid | context.chooser.parked, forced=True)
+        avoid |= context.chooser.parked
+        return ProposedAction(key, "move", cause, because, at_ms=next_move_ms(entry), avoid=avoid, forced=True)
     fault = context.chooser.stays(node)
     if fault is not None and told is not None and told.attributes is not None:
         cause = (context.spec.id, told.attributes.id)
-        return ProposedAction(key, "move", cause, f"it cannot stay: {fault.says}", gated=not on_the_way, avoid=avoid)
+        because, gated, due = f"it cannot stay: {fault.says}", not on_the_way, next_move_ms(entry)
+        return ProposedAction(key, "move", cause, because, gated=gated, at_ms=due, avoid=avoid, forced=True)
     return None

@@ -20,7 +20,7 @@ Otherwise = dict[str, dict[str, Any]]
 
 OF_NODES: Final = frozenset({
     "run", "image", "artifacts", "install", "configure", "uninstall", "install_timeout_s", "directory", "data_bytes", "env",
-    "inherit_env", "secrets", "files", "logs", "stop", "reload",
+    "inherit_env", "secrets", "files", "logs", "reload",
 })  # fmt: skip
 """What only the node reads that runs an instance: it has the spec that its slot names."""
 

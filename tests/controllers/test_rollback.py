@@ -117,6 +117,39 @@ def test_a_single_instance_that_was_good_is_not_taken_back_for_a_later_failure(w
     assert revisions(realm) == [2]
 
 
+ONE = CHECKED + "update: {deadline: 30s, order: stop_first}\n"
+
+
+def ending(now: str) -> tuple[Realm, Attentive, str]:
+    """An update that stops first: the program before has 60 s to end, and takes them all."""
+    realm, controller = running(1, ONE + "stop: {grace: 60s}\n")
+    realm.apply(web(1, component=ONE + BAD + now))
+    controller.watch(1, obey=False)
+    node = realm.slot().node or ""
+    realm.status(key(), node, State.TERMINATED)
+    realm.health(key(), node, "unready")
+    controller.watch(60, obey=False)
+    assert revisions(realm) == [2]
+    realm.status(key(), node)
+    return realm, controller, node
+
+
+@pytest.mark.parametrize("now", ["stop: {grace: 60s}\n", "", "stop: {grace: 1s}\n"])
+def test_the_time_that_the_program_before_takes_to_end_is_not_that_of_the_one_that_follows(now: str) -> None:
+    realm, controller, node = ending(now)
+    controller.watch(25, obey=False)
+    realm.health(key(), node, "ready")
+    controller.watch(60, obey=False)
+    assert (revisions(realm), realm.slot().refused) == ([2], 0)
+
+
+def test_one_that_is_not_ready_in_its_own_time_after_that_goes_back() -> None:
+    realm, controller, _ = ending("")
+    controller.watch(31, obey=False)
+    assert (revisions(realm), realm.slot().refused) == ([1], 2)
+    assert "not ready within 90 s" in realm.slot().reason.message
+
+
 # --- where nothing goes back -------------------------------------------------------------------------------------
 
 

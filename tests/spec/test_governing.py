@@ -49,8 +49,10 @@ def test_what_was_said_otherwise_is_enough_to_know_what_governs(first: str, seco
 
 
 def test_what_only_nodes_read_and_how_many_there_are_is_not_brought_along() -> None:
-    more = SPECS[0].replace("./a", "./other").replace("instances: 2", "instances: 4, env: {A: b}, stop: {grace: 3s}")
+    more = SPECS[0].replace("./a", "./other").replace("instances: 2", "instances: 4, env: {A: b}")
     assert otherwise(plain(SPECS[0])["components"], plain(more)["components"]) == {}
+    ends = SPECS[0].replace("instances: 2", "instances: 2, stop: {grace: 3s}")
+    assert otherwise(plain(SPECS[0])["components"], plain(ends)["components"])["app"].keys() == {"stop"}
     assert otherwise(plain(SPECS[0])["components"], plain(SPECS[1])["components"])["app"].keys() == {
         "data", "nodes", "on_partition", "reserve", "restart", "update",
     }  # fmt: skip

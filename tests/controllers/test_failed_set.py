@@ -1,0 +1,100 @@
+"""`nodes: minus(all_nodes, failed)`: a node where it is parked is not of the set: that it leaves is a forced move (A10)."""
+
+from itertools import pairwise
+
+import pytest
+
+from dsmt.event.status import State
+
+from .build import Attentive, Realm, key, web
+
+FAILED = "nodes: minus(all_nodes, failed)\n"
+STAYS = FAILED + "restart: {escalate: [restart: 3]}\n"
+
+
+def begun(instances: int | str, component: str, *, lives: int, seconds: int) -> dict[int, list[int]]:
+    """By index, at which second a program is begun that parks after `lives` seconds, wherever it is."""
+    realm = Realm("n1", "n2", "n3")
+    controller = Attentive(realm)
+    realm.apply(web(instances, component=component))
+    starts: dict[int, list[int]] = {}
+    for second in range(seconds):
+        controller.look()
+        for (_, index), slot in sorted(realm.view.services["web"].slots.items()):
+            assert slot.fact is not None
+            fact = slot.fact.record
+            for other in slot.holders:
+                if fact.desired == "gone" or other not in fact.nodes:
+                    realm.status(key(index), other, State.GONE)
+            said = slot.application(fact.node)
+            if fact.node is None or fact.desired != "running":
+                continue
+            if said is None or said.record.generation < slot.fact.version:
+                starts.setdefault(index, []).append(second)
+                realm.status(key(index), fact.node)
+            elif said.record.state is State.RUNNING and realm.now_ms >= said.record.since_ms + lives * 1000:
+                realm.status(key(index), fact.node, State.FAILED, parked=True)
+        realm.after(1)
+    assert controller.overlooked() == []
+    return starts
+
+
+@pytest.mark.parametrize(("instances", "component"), [(1, FAILED), (1, STAYS), ("each_node", FAILED)])
+@pytest.mark.parametrize("lives", [5, 65])
+def test_a_program_that_always_fails_is_begun_elsewhere_or_anew_in_growing_times(
+    instances: int | str, component: str, lives: int
+) -> None:
+    starts = begun(instances, component, lives=lives, seconds=7200)
+    for times in starts.values():
+        waits = [after - before for before, after in pairwise(times)]
+        assert len(times) < 40
+        assert min(waits[-10:]) >= 300
+
+
+def test_a_node_that_cannot_run_it_any_more_is_left_at_once_by_what_works() -> None:
+    realm = Realm("n1", "n2")
+    controller = Attentive(realm)
+    realm.apply(web(1))
+    controller.watch(5)
+    for _ in range(6):
+        node = realm.slot().node or ""
+        realm.attributes(node, drivers={})
+        controller.watch(2)
+        assert realm.slot().node != node
+        realm.attributes(node)
+        controller.watch(61)
+
+
+def test_what_moved_just_before_waits_until_it_has_run_for_long_enough() -> None:
+    realm = Realm("n1", "n2")
+    controller = Attentive(realm)
+    realm.apply(web(1))
+    controller.watch(5)
+    for _ in range(8):
+        realm.status(key(), realm.slot().node or "", State.FAILED, parked=True)
+        controller.watch(300)
+    node = realm.slot().node or ""
+    controller.watch(301)
+    realm.status(key(), node, State.FAILED, parked=True)
+    controller.watch(2)
+    second = realm.slot().node or ""
+    assert second != node
+    realm.attributes(second, drivers={})
+    controller.watch(50)
+    assert realm.slot().node == second
+    controller.watch(20)
+    assert realm.slot().node == node
+
+
+def test_another_revision_of_one_of_each_node_waits_for_nothing() -> None:
+    realm = Realm("n1")
+    controller = Attentive(realm)
+    realm.apply(web("each_node", component=FAILED))
+    for _ in range(12):
+        controller.watch(10)
+        realm.status(key(), "n1", State.FAILED, parked=True)
+        controller.watch(60)
+    moves = realm.slot().moves
+    realm.apply(web("each_node", component=FAILED + "env: {A: b}\n"))
+    controller.watch(3)
+    assert (moves > 3, realm.slot().revision, realm.slot().desired, realm.slot().moves) == (True, 2, "running", 0)

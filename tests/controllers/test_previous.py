@@ -1,0 +1,116 @@
+"""The good copy stays, on the node that is left, as long as what is to follow it may yet fail and be gone back from (A8)."""
+
+import pytest
+
+from dsmt.event.status import State
+
+from .build import Attentive, Realm, key, web
+
+CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
+SHORT = CHECKED + "update: {deadline: 30s, healthy_after: 5s}\n"
+BAD = SHORT + "env: {A: b}\n"
+
+
+class Leaving:
+    """One instance that was good on `first`; a revision that is never ready is tried when the slot is to leave it."""
+
+    def __init__(self, why: str, *, tried: str | None = BAD) -> None:
+        self.realm = realm = Realm("n1", "n2", "n3", "n4")
+        self.controller = Attentive(realm)
+        realm.apply(web(1, component=SHORT))
+        self.controller.watch(5)
+        self.first = realm.slot().node or ""
+        realm.health(key(), self.first, "ready")
+        self.controller.watch(60)
+        if tried is not None:
+            realm.apply(web(1, component=tried))
+        self.watch(10)
+        if why == "drain":
+            realm.control_node(self.first, "draining")
+        else:
+            realm.control(key(), move="", leave=self.first)
+        self.watch(1)
+
+    def watch(self, seconds: int) -> None:
+        """Its node starts what it is told to, and it is not ready; the one that it left goes on with what it has."""
+        realm = self.realm
+        for _ in range(seconds):
+            self.controller.look()
+            node = realm.slot().node or ""
+            said = realm.view.slot(key()).application(node)
+            if not realm.dead(node) and (said is None or said.record.generation < realm.generation()):
+                realm.health(key(), node, "unready")
+                realm.status(key(), node)
+            realm.after(1)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the good copy is not told to end."""
+        previous = self.realm.slot().previous
+        return previous is not None and previous.node == self.first and previous.deadline_ms > self.realm.now_ms
+
+
+@pytest.mark.parametrize("why", ["drain", "move"])
+def test_the_good_copy_outlives_the_refusal_of_what_followed_it_until_that_goes_back_and_is_ready(why: str) -> None:
+    at = Leaving(why)
+    second = at.realm.slot().node
+    assert (at.realm.slot().revision, at.kept, second != at.first) == (2, True, True)
+    for _ in range(28):
+        at.watch(1)
+        assert at.kept
+    for _ in range(10):
+        at.watch(1)
+        assert at.kept
+    assert (at.realm.slot().revision, at.realm.slot().refused, at.realm.slot().node) == (1, 2, second)
+    at.realm.health(key(), second or "", "ready")
+    assert at.controller.watch(60, obey=False) == []
+
+
+def test_a_drain_ends_though_what_is_gone_back_to_is_never_ready_elsewhere() -> None:
+    at = Leaving("drain")
+    at.watch(31)
+    assert at.realm.slot().previous.deadline_ms <= at.realm.now_ms + 40_000, "what was tried has 10 s to end"
+    at.watch(40)
+    assert (at.realm.slot().revision, at.kept) == (1, False)
+
+
+def test_a_fix_that_comes_shortly_before_the_deadline_has_its_own() -> None:
+    at = Leaving("drain")
+    at.watch(25)
+    at.realm.apply(web(1, component=SHORT + "env: {A: c}\n"))
+    for _ in range(29):
+        at.watch(1)
+        assert (at.realm.slot().revision, at.kept) == (3, True)
+    at.realm.health(key(), at.realm.slot().node or "", "ready")
+    assert at.controller.watch(60, obey=False) == []
+
+
+@pytest.mark.parametrize("cause", ["drained", "dead", "moved"])
+def test_what_begins_anew_elsewhere_has_its_own_time(cause: str) -> None:
+    at = Leaving("drain")
+    at.watch(25)
+    second = at.realm.slot().node or ""
+    if cause == "dead":
+        at.realm.close(second)
+    elif cause == "drained":
+        at.realm.control_node(second, "draining")
+    else:
+        at.realm.control(key(), move="", leave=second)
+    for _ in range(45):
+        at.watch(1)
+        assert at.kept
+    assert at.realm.slot().node not in (at.first, second)
+
+
+def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
+    policy = SHORT.replace("deadline: 30s", "deadline: 30s, rollback: false")
+    at = Leaving("drain", tried=policy + "env: {A: b}\n")
+    for _ in range(40):
+        at.realm.status(key(), at.realm.slot().node or "", State.FAILED, parked=True)
+        at.watch(1)
+    assert (at.realm.slot().moves > 1, at.kept) == (True, False)
+
+
+def test_what_may_not_be_gone_back_from_has_its_deadline_once() -> None:
+    at = Leaving("drain", tried=None)
+    assert at.realm.slot().previous.deadline_ms == at.realm.slot().moved_at_ms + 30_000

@@ -1,0 +1,146 @@
+"""A revision that stands where it failed goes no further: whatever else is asked, other slots keep what they have."""
+
+import pytest
+
+from dsmt.event.kinds.slot import Good
+from dsmt.event.status import State
+
+from .build import Attentive, Realm, key, web
+
+STANDS = "update: {deadline: 60s, healthy_after: 5s, rollback: false}\n"
+STAYS = STANDS + "restart: {escalate: [restart: 3]}\n"
+BAD = "env: {A: b}\n"
+
+
+class Standing:
+    """Three instances of which one has a revision that parks wherever it begins, after `lives` seconds."""
+
+    def __init__(self, policy: str, *, tried: str = BAD, lives: int = 0) -> None:
+        self.realm, self.lives = Realm("n1", "n2", "n3", "n4", "n5", "n6"), lives
+        self.controller = Attentive(self.realm)
+        self.works = {1}
+        self.realm.apply(web(3, component=policy))
+        self.watch(60)
+        self.realm.apply(web(3, component=policy + tried))
+        self.watch(100)
+        self.good = [index for index in range(3) if self.realm.slot(index).revision == 1]
+        assert len(self.good) == 2
+
+    def watch(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.controller.look()
+            for index in range(3):
+                self._obey(index)
+            self.realm.after(1)
+        assert self.controller.look() == []
+        assert self.controller.overlooked() == []
+
+    def _obey(self, index: int) -> None:
+        realm, fact = self.realm, self.realm.slot(index)
+        slot, node = realm.view.slot(key(index)), fact.node or ""
+        assert slot is not None
+        for other in slot.holders:
+            if other not in fact.nodes and not realm.dead(other):
+                realm.status(key(index), other, State.GONE)
+        said = slot.application(node)
+        if realm.dead(node):
+            return
+        fails = fact.revision not in self.works
+        if said is None or said.record.generation < realm.generation(index):
+            begun = State.RUNNING if not fails else State.INITIATED
+            realm.status(key(index), node, begun if fact.desired == "running" else State.STOPPED)
+        elif fails and said.record.state is State.INITIATED and realm.now_ms >= said.record.since_ms + self.lives * 1000:
+            realm.status(key(index), node, State.FAILED, parked=True)
+
+    def say(self, word: str, index: int) -> None:
+        """An operator's word on a slot, or the death of its node."""
+        realm = self.realm
+        node = realm.slot(index).node or ""
+        match word:
+            case "restart":
+                realm.control(key(index), restart=1)
+            case "drain":
+                realm.control_node(node, "draining")
+            case "move":
+                realm.control(key(index), move="", leave=node)
+            case "death":
+                realm.close(node)
+            case _:
+                realm.hold(key(index))
+                self.watch(40)
+                realm.control(key(index))
+
+    def revisions(self) -> list[int]:
+        return [self.realm.slot(index).revision for index in range(3)]
+
+
+@pytest.mark.parametrize("word", ["restart", "drain", "move", "death", "stop and start"])
+@pytest.mark.parametrize(("policy", "lives"), [(STAYS, 0), (STANDS, 0), (STANDS, 30)], ids=["stays", "moves", "moves late"])
+def test_whatever_else_is_asked_of_a_slot_it_keeps_what_it_has(word: str, policy: str, lives: int) -> None:
+    at = Standing(policy, lives=lives)
+    before = at.revisions()
+    for index in at.good:
+        node, generation = at.realm.slot(index).node, at.realm.generation(index)
+        at.say(word, index)
+        at.watch(120)
+        assert at.realm.generation(index) > generation, "it is done"
+        assert (at.realm.slot(index).node != node) == (word in ("drain", "move", "death"))
+        assert at.revisions() == before
+        assert at.realm.view.slot(key(index)).application(at.realm.slot(index).node).record.state is State.RUNNING
+
+
+def test_a_restart_of_all_of_them_restarts_each_with_what_it_has() -> None:
+    at = Standing(STAYS)
+    before = at.revisions()
+    for index in range(3):
+        at.realm.control(key(index), restart=1)
+    at.watch(300)
+    assert (at.revisions(), [at.realm.slot(index).restart for index in range(3)]) == (before, [1, 1, 1])
+
+
+def test_what_stands_moves_nothing_to_the_nodes_that_it_asks_for() -> None:
+    at = Standing(STAYS, tried=BAD + "nodes: union(n1, n4)\n")
+    nodes = [at.realm.slot(index).node for index in at.good]
+    at.watch(600)
+    assert [at.realm.slot(index).node for index in at.good] == nodes
+    assert at.revisions().count(1) == 2
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_it_goes_on_where_it_works_after_all(held: bool) -> None:
+    at = Standing(STAYS)
+    if held:
+        at.realm.hold(key(at.good[0]))
+        at.watch(60)
+    failed = ({0, 1, 2} - set(at.good)).pop()
+    at.works.add(2)
+    at.realm.status(key(failed), at.realm.slot(failed).node or "")
+    at.watch(60)
+    assert at.revisions() == [2, 2, 2]
+
+
+def test_another_revision_is_tried() -> None:
+    at = Standing(STAYS)
+    at.works.add(3)
+    at.realm.apply(web(3, component=STAYS + "env: {A: c}\n"))
+    at.watch(60)
+    assert at.revisions() == [3, 3, 3]
+
+
+def test_where_it_was_good_before_it_has_not_failed() -> None:
+    """A later crash of one that was good for days leaves the others free to follow what stands."""
+    at = Standing(STAYS)
+    failed = ({0, 1, 2} - set(at.good)).pop()
+    lagging = at.good[0]
+    at.realm.close(at.realm.slot(lagging).node or "")
+    for index in range(1, 7):
+        at.realm.control_node(f"n{index}", "excluded")
+    at.works.add(2)
+    at.realm.status(key(failed), at.realm.slot(failed).node or "")
+    at.watch(100)
+    good = Good(spec=at.realm.slot(failed).spec, revision=2)
+    at.realm.status(key(failed), at.realm.slot(failed).node or "", State.FAILED, parked=True, good=good)
+    for index in range(1, 7):
+        at.realm.control_node(f"n{index}", "active")
+    at.watch(60)
+    assert at.realm.slot(lagging).revision == 2
