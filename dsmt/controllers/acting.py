@@ -200,7 +200,8 @@ def _previous(context: ComponentContext, w: ProposedAction, entry: SlotEntry) ->
     fact = entry.fact
     before = _still_previous(context, entry)
     if before is not None:
-        return before if w.kind == "move" and w.forced else _renewed(context, w, entry, before)
+        failed = w.kind == "move" and w.forced and context.parked(entry)
+        return before if failed else _renewed(context, w, entry, before)
     if w.kind == "lost" or fact is None or fact.record.node is None or context.rolls_in_place_only(entry):
         return None
     if fact.record.desired != "running" or context.control(entry).hold is not None or _is_over(entry, fact.record.node):

@@ -23,7 +23,7 @@ GOLDEN = {
     5: "0c77f217fa99b627490c152f8b731fef6e9a03456c9498a8bd906c9714a6665a",
     6: "c026cbcd9dca58a3038a43b1c308868735774b6ccd3bbac33eb732faf9b9ba95",
     7: "a9b929fe51e85c8aaa5fa8f534972b2ddd06d862550623c71a67bee23af4c94d",
-    8: "7f41b72178767a97fd5ea34bf89797a91c3c73609dba34eff8a1b329b4865a38",
+    8: "a6d70ea81f180c3da4ae51e9fd4af07ec8b4f288620ef302f8cb62d5a180e581",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

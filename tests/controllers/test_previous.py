@@ -85,21 +85,27 @@ def test_a_fix_that_comes_shortly_before_the_deadline_has_its_own() -> None:
     assert at.controller.watch(60, obey=False) == []
 
 
-@pytest.mark.parametrize("cause", ["drained", "dead", "moved"])
+@pytest.mark.parametrize("cause", ["drained", "dead", "moved", "not of its set"])
 def test_what_begins_anew_elsewhere_has_its_own_time(cause: str) -> None:
-    at = Leaving("drain")
-    at.watch(25)
-    second = at.realm.slot().node or ""
-    if cause == "dead":
-        at.realm.close(second)
-    elif cause == "drained":
-        at.realm.control_node(second, "draining")
-    else:
-        at.realm.control(key(), move="", leave=second)
+    at, seen = Leaving("drain"), set()
+    for _ in range(2):
+        for _ in range(25):
+            at.watch(1)
+            assert at.kept
+        node = at.realm.slot().node or ""
+        seen.add(node)
+        if cause == "not of its set":
+            at.realm.attributes(node, drivers={})
+        elif cause == "dead":
+            at.realm.close(node)
+        elif cause == "drained":
+            at.realm.control_node(node, "draining")
+        else:
+            at.realm.control(key(), move=next(name for name in ("n1", "n2", "n3", "n4") if name not in {at.first, *seen}))
     for _ in range(45):
         at.watch(1)
         assert at.kept
-    assert at.realm.slot().node not in (at.first, second)
+    assert at.realm.slot().node not in {at.first, *seen}
 
 
 def test_moves_that_follow_from_failures_do_not_keep_it_for_ever() -> None:
