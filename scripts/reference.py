@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -24,6 +25,7 @@ from dsmt.spec.supported import SUPPORTED
 from dsmt.view.shown import WORDS
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
+PACKAGE: Final = Path(__file__).parents[1] / "dsmt"
 NOTE: Final = "<!-- made by `make docs` from {source}; do not edit -->\n\n"
 
 
@@ -218,6 +220,26 @@ class Page(NamedTuple):
     make: Callable[[], str]
 
 
+def modules() -> str:
+    """Every module by its room, with the first sentence of what it says of itself."""
+    lines = [
+        "# Modules\n",
+        "What each module is, in its own words. Where a question is decided: [the architecture](../architecture.md).\n",
+    ]
+    for room in sorted({path.parent for path in PACKAGE.rglob("*.py")}):
+        told = [(path.name, _first_sentence(path)) for path in sorted(room.glob("*.py")) if path.name != "__init__.py"]
+        if told:
+            lines += [f"## dsmt/{room.relative_to(PACKAGE)}/\n".replace("/./", "/"), "| module | what |", "|---|---|"]
+            lines += [f"| `{name}` | {said} |" for name, said in told] + [""]
+    return "\n".join(lines)
+
+
+def _first_sentence(path: Path) -> str:
+    """What stands before the first empty line of a module's docstring."""
+    told = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return " ".join(told.split("\n\n")[0].split()).replace("|", "\\|")
+
+
 PAGES: Final[Mapping[str, Page]] = {
     "topics.md": Page("dsmt/event/kinds/", topics),
     "reasons.md": Page("dsmt/event/reason.py", reasons),
@@ -228,6 +250,7 @@ PAGES: Final[Mapping[str, Page]] = {
     "precedence.md": Page("dsmt/controllers/wants.py", precedence),
     "lives.md": Page("dsmt/agents/rules/life.py and dsmt/agents/rules/served.py", lives),
     "acts.md": Page("dsmt/agents/rules/acts.py and dsmt/agents/rules/resuming.py", acts),
+    "modules.md": Page("the modules of dsmt/", modules),
     "drivers.md": Page("dsmt/spec/drivers.py", drivers),
 }
 
