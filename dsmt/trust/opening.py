@@ -1,4 +1,4 @@
-"""Opening: what an event must be by itself, to the broker that is given it and to whoever reads it from a file (rule B9).
+"""Opening: what an event must be by itself, to whoever reads it from a file; a broker asks the same, run by run (rule B9).
 
 Rule 1: its key is certified and granted its topic, and its signature is good (`store`).
 Rule 2: it is what its topic's row in the registry takes: so who reads a type knows who may have written it.
