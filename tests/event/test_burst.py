@@ -140,3 +140,17 @@ def test_the_signature_of_one_event_is_none_of_a_burst_of_one_leaf_and_the_other
     alone = decode_part(seal(events(1), KEY)[0].raw)
     assert not verify(run.algorithm, KEY.public, alone.message, run.signature)
     assert not verify(run.algorithm, KEY.public, run.message, alone.signature)
+
+
+def test_each_single_bit_of_a_run_counts():
+    signed = seal(events(5, size=3), KEY)
+    (run,) = parts_of(sealed([*signed[:2], *signed[3:]]))
+    assert events_in(run) == 4
+    for at in range(8 * len(run)):
+        flipped = bytearray(run)
+        flipped[at // 8] ^= 1 << at % 8
+        try:
+            part = decode_part(bytes(flipped))
+        except UnusableEventError:
+            continue
+        assert not verify(part.algorithm, KEY.public, part.message, part.signature) or part.key_id != KEY.key_id, at
