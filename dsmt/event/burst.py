@@ -25,9 +25,9 @@ TAG: Final = b"\xd2"
 """CBOR tag 18, in its one deterministic encoding: how a COSE_Sign1 begins."""
 RUN: Final = b"\x83"
 """How a run begins: an array of three."""
-RUN_EVENTS: Final = 256
-RUN_BYTES: Final = 48 * 1024
-"""A source signs no more under one signature: events, and bytes of payload but for a single event."""
+RUN_EVENTS: Final = 64
+RUN_BYTES: Final = 16 * 1024
+"""No more is signed together: events, and bytes of payloads; one that is longer is signed alone."""
 _ENVELOPE_BYTES: Final = 98
 """What header and signature of one event take at least, with their lengths; of a run no more."""
 
@@ -53,11 +53,10 @@ Item = TypeVar("Item", bound=Sized)
 class Burst:
     """One signature: the protected header's bytes, the signature over the root, and the leaves one behind the other."""
 
-    __slots__ = ("_paths", "leaves", "protected", "signature")
+    __slots__ = ("leaves", "protected", "signature")
 
     def __init__(self, protected: bytes, signature: bytes, leaves: bytes) -> None:
         self.protected, self.signature, self.leaves = protected, signature, leaves
-        self._paths: list[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.leaves) // HASH_BYTES
@@ -66,11 +65,9 @@ class Burst:
         """The leaf hash of a member."""
         return self.leaves[index * HASH_BYTES : (index + 1) * HASH_BYTES]
 
-    def path(self, index: int) -> Path:
-        """The inclusion path of a member."""
-        if self._paths is None:
-            self._paths = tree([self.leaf(n) for n in range(len(self))])[1]
-        return self._paths[index]
+    def paths(self) -> list[Path]:
+        """The inclusion path of each member: one hash for each."""
+        return tree([self.leaf(n) for n in range(len(self))])[1]
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -80,9 +77,9 @@ class Member(msgspec.Struct, frozen=True):
     index: int
     body: bytes
 
-    def raw(self) -> bytes:
-        """The event alone (rule 1)."""
-        return assemble(self.burst.protected, self.body, self.burst.signature, self.burst.path(self.index))
+    def raw(self, path: Path) -> bytes:
+        """The event alone, with its path (rule 1)."""
+        return assemble(self.burst.protected, self.body, self.burst.signature, path)
 
 
 Sealed = bytes | Member
@@ -90,8 +87,18 @@ Sealed = bytes | Member
 
 
 def raw_of(sealed: Sealed) -> bytes:
-    """The COSE_Sign1 of a signed event."""
-    return sealed.raw() if isinstance(sealed, Member) else sealed
+    """The COSE_Sign1 of a signed event; of a member it is made, by a hash for each event of its burst."""
+    return sealed.raw(sealed.burst.paths()[sealed.index]) if isinstance(sealed, Member) else sealed
+
+
+def raws_of(sealed: Iterable[Sealed]) -> list[bytes]:
+    """Signed events, each alone: of those of one burst that stand side by side the tree is made once."""
+    return [raw for burst, group in groupby(sealed, key=burst_of) for raw in _alone(burst, group)]
+
+
+def _alone(burst: Burst | None, group: Iterable[Sealed]) -> list[bytes]:
+    paths = [] if burst is None else burst.paths()
+    return [one.raw(paths[one.index]) if isinstance(one, Member) else one for one in group]
 
 
 def content_of(sealed: Sealed) -> bytes:
@@ -100,39 +107,47 @@ def content_of(sealed: Sealed) -> bytes:
 
 
 def size_of(sealed: Sealed) -> int:
-    """What a signed event takes where it is held, in bytes: a member its payload, its leaf and its share of the rest."""
-    if isinstance(sealed, Member):
-        return len(sealed.body) + HASH_BYTES + _ENVELOPE_BYTES // len(sealed.burst)
-    return len(sealed)
+    """What a signed event takes where it is held, in bytes: a member its payload, and its share of a whole burst."""
+    return len(sealed.body) + share_of(sealed.burst, len(sealed.burst)) if isinstance(sealed, Member) else len(sealed)
+
+
+def share_of(burst: Burst, members: int) -> int:
+    """What each of so many members that are held takes of what they have in common, in bytes."""
+    return (len(burst.leaves) + _ENVELOPE_BYTES) // members
 
 
 def parts_of(sealed: Iterable[Sealed]) -> list[bytes]:
     """Signed events as parts of a message, in their order (rule 3)."""
     parts: list[bytes] = []
-    for burst, group in groupby(sealed, key=_burst_of):
+    for burst, group in groupby(sealed, key=burst_of):
         if burst is None:
-            parts.extend(raw_of(one) for one in group)
+            parts.extend(_alone(None, group))
         else:
             parts.extend(_of_one_burst(burst, [one for one in group if isinstance(one, Member)]))
     return parts
 
 
-def _burst_of(sealed: Sealed) -> Burst | None:
+def burst_of(sealed: Sealed) -> Burst | None:
+    """The burst of a member; None for what is alone."""
     return sealed.burst if isinstance(sealed, Member) else None
 
 
 def _of_one_burst(burst: Burst, members: Sequence[Member]) -> Iterable[bytes]:
     """Parts for some members of one burst, which are in the order of their places, or alone."""
-    if not all(one.index < other.index for one, other in pairwise(members)):
-        return [one.raw() for one in members]
-    absent = len(burst) - len(members)
-    if absent == 0:
-        return [_run(burst, [one.body for one in members])]
-    paths = sum(steps(one.index, len(burst)) for one in members)
-    if (absent - paths) * (HASH_BYTES + 2) >= (len(members) - 1) * _ENVELOPE_BYTES:
-        return [one.raw() for one in members]
+    places = [one.index for one in members]
+    if not all(one < other for one, other in pairwise(places)) or not is_worth_a_run(places, len(burst)):
+        return _alone(burst, members)
     bodies = {one.index: one.body for one in members}
     return [_run(burst, [bodies.get(n) or burst.leaf(n) for n in range(len(burst))])]
+
+
+def is_worth_a_run(places: Sequence[int], size: int) -> bool:
+    """Whether the members in these places of a burst take fewer bytes as a run than each alone (rule 3).
+
+    Who reads a run asks it too: leaves are kept with a burst and paid by its events, so nobody brings many for few.
+    """
+    absent, paths = size - len(places), sum(steps(place, size) for place in places)
+    return absent == 0 or (absent - paths) * (HASH_BYTES + 2) < (len(places) - 1) * _ENVELOPE_BYTES
 
 
 def _run(burst: Burst, members: Sequence[bytes]) -> bytes:

@@ -17,7 +17,19 @@ import cbor2
 import msgspec
 
 from dsmt.errors import UnusableEventError
-from dsmt.event.burst import PATH_LABEL, RUN, RUN_BYTES, RUN_EVENTS, TAG, Burst, Member, Sealed, assemble, in_portions
+from dsmt.event.burst import (
+    PATH_LABEL,
+    RUN,
+    RUN_BYTES,
+    RUN_EVENTS,
+    TAG,
+    Burst,
+    Member,
+    Sealed,
+    assemble,
+    in_portions,
+    is_worth_a_run,
+)
 from dsmt.event.envelope import MAX_EVENT_BYTES, Event, SignedEvent
 from dsmt.event.merkle import HASH_BYTES, Path, leaf_hash, root, root_of
 from dsmt.event.payload import canonical, encode, event_of, load_plain
@@ -113,9 +125,9 @@ def sign_bursts(prepared: Sequence[Prepared], signer: Signing) -> list[SignedEve
 
 
 def seal(events: Sequence[Event], signer: Signing) -> list[SignedEvent]:
-    """Encode and sign a burst of at least one. Raises `InputError` on an event that no reader would take."""
+    """Encode and sign events. Raises `InputError` on an event that no reader would take."""
     protected = protected_header(signer.algorithm, signer.key_id)
-    return sign_burst([prepare(event, protected) for event in events], signer)
+    return sign_bursts([prepare(event, protected) for event in events], signer)
 
 
 def open_envelope(raw: bytes) -> Envelope:
@@ -229,12 +241,16 @@ def _decode_run(part: bytes) -> Part:
             pass
         case _:
             raise UnusableEventError("event.form", "not a run of header, signature and members")
+    bodies = [at for at, one in enumerate(members) if len(one) != HASH_BYTES]
+    size = sum(len(members[at]) for at in bodies)
+    if size > RUN_BYTES:
+        raise UnusableEventError("event.too_big", f"a run has {size} bytes of payloads, the limit is {RUN_BYTES}")
+    if not is_worth_a_run(bodies, len(members)):
+        raise UnusableEventError("event.form", "a run of more leaves than its events would take alone")
     algorithm, key_id = _header(protected)
     leaves = [one if len(one) == HASH_BYTES else leaf_hash(protected, one) for one in members]
     burst = Burst(protected, signature, b"".join(leaves))
     events = [
-        SignedEvent(event_of(body, leaf), Member(burst, at, body), leaf, key_id)
-        for at, (body, leaf) in enumerate(zip(members, leaves, strict=True))
-        if len(body) != HASH_BYTES
+        SignedEvent(event_of(members[at], leaves[at]), Member(burst, at, members[at]), leaves[at], key_id) for at in bodies
     ]
     return Part(tuple(events), algorithm, key_id, sig_structure(protected, root(leaves)), signature)

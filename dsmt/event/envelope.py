@@ -1,6 +1,6 @@
 """The envelope: what every event says of itself, with CloudEvents 1.0 names.
 
-Rule 1: an invalid event cannot exist: `Event` is made by `codec.decode` or `codec.seal` only, which check it.
+Rule 1: an invalid event is neither signed nor read: `payload` checks each on both ways.
 Rule 2: a fact is owned or shared by its topic (`registry`); a shared one carries `epoch`, `version` and, but for the first
     of an epoch, `replaces`.
 Rule 3: a thing is what the first two levels of a topic name (`service/web`). Its shared facts carry its epoch: what is

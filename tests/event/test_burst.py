@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.burst import RUN_EVENTS, parts_of
-from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_bursts
+from dsmt.event.codec import decode, decode_part, events_in, prepare, protected_header, seal, sign_burst, sign_bursts
 from dsmt.event.envelope import NO_LEAF, Event, Link
 from dsmt.event.merkle import root, tree
 from dsmt.trust.keys import SecretKey, verify
@@ -88,8 +88,11 @@ def test_one_signature_stands_over_no_more_than_a_run_may_hold():
     signed = sign_bursts(prepared, KEY)
     assert [one.event.sequence for one in signed] == list(range(1, 3 * RUN_EVENTS + 2))
     assert [events_in(part) for part in parts_of(sealed(signed))] == [RUN_EVENTS] * 3 + [1]
-    large = sign_bursts([prepare(one, PROTECTED) for one in events(10, size=20_000)], KEY)
+    large = sign_bursts([prepare(one, PROTECTED) for one in events(10, size=6_000)], KEY)
     assert [events_in(part) for part in parts_of(sealed(large))] == [2] * 5
+    giants = sign_bursts([prepare(one, PROTECTED) for one in events(3, size=20_000)], KEY)
+    assert [len(parts_of([one.sealed])) for one in giants] == [1, 1, 1]
+    assert read(parts_of(sealed(giants))) == giants
 
 
 def changed(run, change):
@@ -154,3 +157,22 @@ def test_each_single_bit_of_a_run_counts():
         except UnusableEventError:
             continue
         assert not verify(part.algorithm, KEY.public, part.message, part.signature) or part.key_id != KEY.key_id, at
+
+
+@pytest.mark.parametrize("kept", [[0], [3], [0, 63], [0, 1, 2]])
+def test_a_run_of_more_leaves_than_it_is_worth_is_refused(kept):
+    """Leaves are kept with a burst: many for few events would fill a store by what nobody is charged for."""
+    signed = seal(events(64), KEY)
+    leaves = [one.leaf for one in signed]
+    members = [signed[at].sealed.body if at in kept else leaves[at] for at in range(64)]
+    burst = signed[0].sealed.burst
+    with pytest.raises(UnusableEventError, match="more leaves than"):
+        decode_part(cbor2.dumps([burst.protected, burst.signature, members]))
+    assert read(parts_of(sealed([signed[at] for at in kept]))) == [signed[at] for at in kept]
+
+
+def test_a_run_of_too_many_bytes_is_refused():
+    signed = sign_burst([prepare(one, PROTECTED) for one in events(2, size=20_000)], KEY)
+    with pytest.raises(UnusableEventError) as told:
+        read(parts_of(sealed(signed)))
+    assert told.value.code == "event.too_big"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.burst import PATH_LABEL, Burst, Member, assemble, parts_of
+from dsmt.event.burst import PATH_LABEL, Burst, Member, assemble, parts_of, raw_of
 from dsmt.event.codec import decode, decode_part, open_envelope, protected_header, seal, sig_structure
 from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
 from dsmt.event.hlc import hlc
@@ -273,7 +273,7 @@ def forms(body):
     leaves = [leaf_hash(PROTECTED, one) for one in (body, other)]
     burst = Burst(PROTECTED, KEY.sign(sig_structure(PROTECTED, root(leaves))), b"".join(leaves))
     members = [Member(burst, at, one) for at, one in enumerate((body, other))]
-    return [assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body))), *parts_of(members), members[0].raw()]
+    return [assemble(PROTECTED, body, KEY.sign(sig_structure(PROTECTED, body))), *parts_of(members), raw_of(members[0])]
 
 
 TWO_READINGS = {

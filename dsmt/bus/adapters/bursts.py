@@ -14,7 +14,7 @@ from typing import Final
 from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.tables import BURST, DROP_BURSTS
 from dsmt.errors import FailedError
-from dsmt.event.burst import RUN_EVENTS, Burst, Member
+from dsmt.event.burst import RUN_EVENTS, Burst, burst_of
 from dsmt.ports.store import Append
 
 _REMEMBERED: Final = 64
@@ -60,13 +60,8 @@ class SqliteBursts:
 def bursts_of(first: int, batch: Sequence[Append]) -> Iterator[tuple[int, int, Burst]]:
     """(First row, last row, burst) of what stands side by side in a batch that begins at a row (rule 1)."""
     row = first
-    for burst, group in groupby(batch, key=_burst_of):
+    for burst, group in groupby(batch, key=lambda one: burst_of(one.signed.sealed)):
         count = sum(1 for _ in group)
         if burst is not None and count > 1:
             yield row, row + count - 1, burst
         row += count
-
-
-def _burst_of(one: Append) -> Burst | None:
-    sealed = one.signed.sealed
-    return sealed.burst if isinstance(sealed, Member) else None

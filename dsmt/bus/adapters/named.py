@@ -8,20 +8,17 @@ Rule 2: it is asked of a spec when that is about to go, and costs a look at the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from dsmt.errors import UnusableEventError
-from dsmt.event.burst import content_of
+from dsmt.errors import FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 
 _SPEC: Final = re.compile(r"service/([^/]+)/spec")
-_ID: Final = re.compile(rb"operator/[a-z0-9._/-]+#[0-9]+-[0-9]+")
-"""Who may write a spec."""
-
 Find = Callable[[str, Sequence[Any]], list[Row]]
 """Gives the rows of a store for which a condition on its columns holds."""
 
@@ -39,7 +36,7 @@ class Named:
             return False
         try:
             wanted = str(self._find("row = ?", (row,))[0].read().id)
-        except UnusableEventError:
+        except (UnusableEventError, FailedError):
             return False  # damaged: nobody can go back to it
         slots = f"service/{spec[1]}/slot"
         condition = "winner = 1 AND topic > ? AND topic < ? AND instr(body, ?)"
@@ -48,10 +45,19 @@ class Named:
     def specs(self) -> list[Row]:
         """The specs that are no winners any more and that slots name."""
         slots = self._find("winner = 1 AND topic >= 'service/' AND topic < 'service0'", ())
-        ids = sorted({found.decode() for one in slots for found in _ID.findall(content_of(one.sealed))})
+        ids = sorted({name for one in slots if "/slot/" in one.topic for name in _names(one)})
         condition = "source = ? AND incarnation = ? AND sequence = ? AND winner = 0"
-        specs = [row for name in ids for row in self._find(condition, EventId.parse(name))]
+        specs = [row for identity in _ids(ids) for row in self._find(condition, identity)]
         return [row for row in specs if self.holds(row.topic, row.row)]
+
+
+def _ids(names: Iterable[str]) -> Iterator[EventId]:
+    """The ids among names that a store can hold."""
+    for name in names:
+        with suppress(InputError):
+            identity = EventId.parse(name)
+            if max(identity[1:]) < 1 << 63:
+                yield identity
 
 
 def _names(row: Row) -> tuple[str, ...]:

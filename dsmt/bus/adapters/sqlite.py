@@ -44,7 +44,7 @@ from dsmt.bus.adapters.tables import (
 from dsmt.bus.adapters.trimmer import Trimmer
 from dsmt.bus.adapters.trimming import Trimmings
 from dsmt.errors import FailedError
-from dsmt.event.burst import Burst
+from dsmt.event.burst import Burst, share_of
 from dsmt.event.kinds.row import Budget
 from dsmt.event.rowtree import Node, RowTree
 from dsmt.ports.store import Append, Lost, Meta, Row, Trim
@@ -53,8 +53,6 @@ GIB: Final = 1024**3
 CHECKPOINT_PAGES: Final = 500
 """The log is brought into the file, which waits for the disk, each 2 MiB, and everybody for that: 2 to 4 ms. Each 16 MiB it
 takes 16 to 35 ms; what is written again costs once, so a tenth more is stored in a second."""
-PASS_MS: Final = 3600 * 1000
-"""How often trimming begins at the first row again, for what has ceased to be a retained fact since it passed."""
 
 SCHEMA_VERSION: Final = 6
 """The form of the tables; 1 had no number. The one before, in which each event stands alone, is taken over."""
@@ -178,7 +176,9 @@ class SqliteStore:
         numbers = list(range(self.head + 1, self.head + 1 + len(batch)))
         winning = {one.signed.event.topic: number for number, one in zip(numbers, batch, strict=True) if one.winner}
         bursts = [*bursts_of(self.head + 1, batch)]
-        shared = {row: first for first, last, _ in bursts for row in range(first, last + 1)}
+        shared: dict[int, tuple[int, int]] = {}
+        for first, last, burst in bursts:
+            shared.update(dict.fromkeys(range(first, last + 1), (first, share_of(burst, last + 1 - first))))
         values = [values_of(number, one, winning, shared.get(number)) for number, one in zip(numbers, batch, strict=True)]
         with self._db.transaction() as db:
             if winning:
@@ -242,9 +242,9 @@ class SqliteStore:
         """Up to `limit` retained facts that are addressed to a name, after a row number, in order."""
         one = "winner = 1 AND addressed <> '' AND addressed = ? AND row > ? ORDER BY row LIMIT ?"
         alone = self._rows(one, (name, after, limit))
-        shared = self._rows("winner = 1 AND instr(addressed, char(10)) AND row > ? ORDER BY row", (after,))
-        found = [*alone, *(row for row in shared if name in row.to)]
-        return sorted(found, key=lambda row: row.row)[:limit]
+        some = "winner = 1 AND instr(addressed, char(10)) AND instr(char(10) || addressed || char(10), ?) AND row > ?"
+        shared = self._rows(f"{some} ORDER BY row LIMIT ?", (f"\n{name}\n", after, limit))
+        return sorted([*alone, *shared], key=lambda row: row.row)[:limit]
 
     def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
         return [row_of(one, self._bursts.get) for one in self._db.do(f"{ROW} WHERE {where}", values)]

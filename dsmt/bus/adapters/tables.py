@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from dsmt.event.burst import Burst, Member, raw_of, size_of
+from dsmt.event.burst import Burst, Member, raw_of
 from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
 
@@ -32,7 +32,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS mail ON events (addressed) WHERE winner = 1 AND addressed <> '';
-CREATE INDEX IF NOT EXISTS shared_mail ON events (row) WHERE winner = 1 AND instr(addressed, char(10));
+CREATE INDEX IF NOT EXISTS shared_mail ON events (row, addressed) WHERE winner = 1 AND instr(addressed, char(10));
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
 CREATE TABLE IF NOT EXISTS bursts (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL, signature BLOB NOT NULL,
@@ -94,13 +94,14 @@ DELETE FROM bursts WHERE first BETWEEN ? AND ?
 AND NOT EXISTS (SELECT 1 FROM events WHERE row BETWEEN bursts.first AND bursts.last)"""
 
 
-def values_of(number: int, one: Append, winning: Mapping[str, int], burst: int | None) -> tuple[Any, ...]:
+def values_of(number: int, one: Append, winning: Mapping[str, int], shared: tuple[int, int] | None) -> tuple[Any, ...]:
     """What is inserted for an event. `winning` is the row of each topic that wins in its batch.
 
-    `burst` is the first row of those with which it shares its burst; None: it is kept alone.
+    `shared` is the first row of those with which it shares its burst, and its share of that in bytes; None: it is alone.
     """
     signed, event, sealed = one.signed, one.signed.event, one.signed.sealed
-    member = sealed if burst is not None and isinstance(sealed, Member) else None
+    member = sealed if shared is not None and isinstance(sealed, Member) else None
+    body, (burst, share) = (raw_of(sealed) if member is None else member.body), shared or (None, 0)
     return (
         number,
         event.source,
@@ -110,14 +111,14 @@ def values_of(number: int, one: Append, winning: Mapping[str, int], burst: int |
         event.epoch,
         one.arrived_ms,
         CLASSES[one.budget],
-        size_of(sealed) + ROW_BYTES,
+        len(body) + share + ROW_BYTES,
         "\n".join(event.to),
         one.fact,
         one.winner and winning[event.topic] == number,
         one.expires_ms,
         signed.key_id,
         signed.leaf,
-        raw_of(sealed) if member is None else member.body,
+        body,
         _ended(number, one, winning),
         one.payer,
         burst,

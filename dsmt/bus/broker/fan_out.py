@@ -10,6 +10,7 @@ Rule 4: a reader that reads behind the horizon of trimming is told so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
@@ -31,8 +32,8 @@ from dsmt.bus.wire.frames import (
     Subscribe,
     Told,
 )
-from dsmt.errors import RefusedError
-from dsmt.event.burst import parts_of
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.event.burst import burst_of, parts_of, raws_of
 from dsmt.event.registry import lookup
 from dsmt.event.rowtree import Node
 from dsmt.event.topic import covers, matches
@@ -42,6 +43,8 @@ from dsmt.trust.store import Signer, TrustStore
 
 PAGE_ROWS: Final = 256
 REPAIR_ROWS: Final = 512
+TREES: Final = 64
+"""Of how many bursts paths are made at once, for up to 25 us each: facts in the order of topics may all be of others."""
 PAGES: Final = 8
 """How many pages are remembered for others who read the same."""
 SUBSCRIPTION_ROWS: Final = 8
@@ -146,25 +149,21 @@ class FanOut:
         if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
             return
         found: list[Row] = []
-        size = 0
+        size, trees = 0, set[int]()
         for row in self._store.chain(
             asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
         ):
             size += row.size
-            if found and size > MESSAGE_BYTES:
+            trees.add(id(burst_of(row.sealed)))
+            if found and (size > MESSAGE_BYTES or len(trees) > TREES):
                 break
             found.append(row)
-        closing: Closing = "more" if size > MESSAGE_BYTES or len(found) == REPAIR_ROWS else self._closing(asked)
+        more = size > MESSAGE_BYTES or len(trees) > TREES or len(found) == REPAIR_ROWS
+        closing: Closing = "more" if more else self._closing(asked)
         self._introduce(session, found)
-        frame = Repaired(
-            id=asked.id,
-            source=asked.source,
-            topic=asked.topic,
-            before=asked.before,
-            rows=tuple(row.row for row in found),
-            closing=closing,
-        )
-        self._send(session, frame, tuple(row.raw for row in found))
+        numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
+        frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
+        self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
 
     def history(self, session: Session, asked: HistoryAsked) -> None:
         """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""
@@ -189,7 +188,7 @@ class FanOut:
         self._introduce(session, rows)
         numbers = tuple((row.row, row.arrived_ms) for row in rows)
         frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
-        self._send(session, frame, tuple(row.raw for row in rows))
+        self._send(session, frame, tuple(raws_of(row.sealed for row in rows)))
 
     def _closing(self, asked: Repair) -> Closing:
         """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
@@ -281,7 +280,7 @@ class FanOut:
         if sent < len(taken):
             left.go_on_at(taken[sent])
             return len(rows), False
-        left.go_on_behind(rows[-1] if len(rows) == PAGE_ROWS else None)
+        left.go_on_behind(rows[-1] if len(rows) == TREES else None)
         if left.is_done:
             subscription.snapshot, subscription.after = None, subscription.began
         return len(rows), left.is_done or subscription.credit > 0
@@ -289,9 +288,9 @@ class FanOut:
     def _facts(self, subscription: Sub, left: Snapshot) -> list[Row]:
         if left.ranges:
             low, high = left.ranges[0]
-            return self._cached((low, high), lambda: self._store.facts(low, high, PAGE_ROWS))
+            return self._cached((low, high), lambda: self._store.facts(low, high, TREES))
         name, after = subscription.name, left.mail
-        return [] if name is None or after is None else self._store.mail(name, after, PAGE_ROWS)
+        return [] if name is None or after is None else self._store.mail(name, after, TREES)
 
     def _caught_up(self, subscription: Sub) -> bool:
         """It has everything there is: say so, and let it be live. False when it could not be told now."""
@@ -368,7 +367,9 @@ class FanOut:
     def _signer(self, row: Row) -> Signer:
         """Who signed a row; its event is read only where its key has several names."""
         name = self._trust.sole_name(row.key_id)
-        return row.key_id, row.read().event.source if name is None else name
+        with suppress(UnusableEventError):  # nobody can read what is damaged
+            name = name or row.read().event.source
+        return row.key_id, name or ""
 
     def introduce(self, session: Session, rows: Sequence[Row]) -> None:
         """Send a session the certificates of those who signed these rows, if it has not had them."""

@@ -18,6 +18,7 @@ from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
+from dsmt.event.burst import raws_of
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Log
 from dsmt.trust.grants import may
@@ -109,7 +110,7 @@ class Requests:
         found = (self._log.event(*one) for one in asked.ids)
         rows = [row for row in found if row is not None and (session.name in row.to or may(granted, row.topic))]
         self._fan_out.introduce(session, rows)
-        self._answer(session, f.Fetched(id=asked.id), tuple(row.raw for row in rows))
+        self._answer(session, f.Fetched(id=asked.id), tuple(raws_of(row.sealed for row in rows)))
 
     def _answer(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
         """Send what was asked for (rule 1)."""

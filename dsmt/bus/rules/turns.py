@@ -21,6 +21,7 @@ from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import MAX_PARTS, pack
 from dsmt.errors import RefusedError
+from dsmt.event.burst import RUN
 from dsmt.event.envelope import MAX_EVENT_BYTES
 from dsmt.ports.network import Closed, Message
 
@@ -48,8 +49,9 @@ Who = TypeVar("Who")
 
 
 def cost(message: Message) -> int:
-    """Units of work in a message: one for each part, and for each `UNIT_BYTES`; a run of events is one part."""
-    return _WEIGHT.get(message[0], 1) * max(1, len(message) - 1) + sum(map(len, message)) // UNIT_BYTES
+    """Units of work in a message: one for each part, and for each `UNIT_BYTES`; those of a run count twice."""
+    size = sum(map(len, message)) + sum(len(part) for part in message[1:] if part[:1] == RUN)
+    return _WEIGHT.get(message[0], 1) * max(1, len(message) - 1) + size // UNIT_BYTES
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from dsmt.event.kinds.numbers import Count
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
 FETCH_IDS: Final = 4
