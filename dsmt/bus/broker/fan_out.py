@@ -149,16 +149,17 @@ class FanOut:
         if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
             return
         found: list[Row] = []
-        size, trees = 0, set[int]()
+        size, trees, last = 0, 0, None
         for row in self._store.chain(
             asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
         ):
             size += row.size
-            trees.add(id(burst_of(row.sealed)))
-            if found and (size > MESSAGE_BYTES or len(trees) > TREES):
+            burst = burst_of(row.sealed)
+            trees, last = trees + (burst is not last), burst
+            if found and (size > MESSAGE_BYTES or trees > TREES):
                 break
             found.append(row)
-        more = size > MESSAGE_BYTES or len(trees) > TREES or len(found) == REPAIR_ROWS
+        more = size > MESSAGE_BYTES or trees > TREES or len(found) == REPAIR_ROWS
         closing: Closing = "more" if more else self._closing(asked)
         self._introduce(session, found)
         numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
