@@ -586,6 +586,16 @@ def test_a_burst_goes_with_the_last_of_its_rows(store):
     assert bursts_in(store) == 0
 
 
+def test_a_burst_whose_first_rows_went_before_goes_all_the_same(store):
+    first, *others = burst(1)
+    store.append([first, *(replace(one, budget="log") for one in others)])
+    store.trim(1000 + 2 * 3600 * 1000)
+    assert [row.row for row in store.rows(0, 10)] == [2, 3]
+    assert [row.raw for row in store.rows(0, 10)] == [one.signed.raw for one in others]
+    store.trim(1000 + 8 * 24 * 3600 * 1000)
+    assert bursts_in(store) == 0
+
+
 def test_a_store_that_lacks_what_proves_a_row_says_so(tmp_path):
     store = SqliteStore(str(tmp_path / "s.db"), identity="a" * 16)
     store.append(burst(1))
