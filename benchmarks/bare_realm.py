@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from benchmarks.rows import Row, table
 
 
 @contextmanager
@@ -103,3 +105,15 @@ def client(directory: Path, name: str) -> Any:
         entropy=SystemEntropy(),
         about=About(os.getpid(), "bench"),
     )
+
+
+def play(
+    roles: Mapping[str, Callable[..., Coroutine[Any, Any, None]]], run: Callable[[], list[Row]], arguments: list[str]
+) -> int:
+    """The command of a benchmark's module: its table, or one of its roles in a directory."""
+    if not arguments:
+        print(table(run()))
+        return 0
+    role, directory, *rest = arguments
+    asyncio.run(roles[role](Path(directory), *rest))
+    return 0

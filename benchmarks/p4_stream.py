@@ -24,9 +24,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.bare_realm import client, make_realm, process, serve, wait_for, write
+from benchmarks.bare_realm import client, make_realm, play, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError
-from benchmarks.rows import Row, row, table
+from benchmarks.rows import Row, row
 from benchmarks.stream_peers import PEERS
 from benchmarks.stream_peers import measure as measure_peer
 
@@ -179,15 +179,10 @@ def _against(name: str, ours: float, rates: list[float], missing: str) -> Row:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(table(run()))
-        return 0
-    if arguments[0] == "once":
+    if arguments[:1] == ["once"]:
         print(json.dumps(_round(int(arguments[1]), int(arguments[2])).__dict__))
         return 0
-    role, directory, *rest = arguments
-    asyncio.run(ROLES[role](Path(directory), *rest))
-    return 0
+    return play(ROLES, run, arguments)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare_realm import client, make_realm, process, serve, wait_for, write
+from benchmarks.bare_realm import client, make_realm, play, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError, from_python
-from benchmarks.rows import Row, row, table
+from benchmarks.rows import Row, row
 from benchmarks.stream_peers import free_port, started
 
 ID = "P5"
@@ -181,14 +181,5 @@ def run() -> list[Row]:
     return rows
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(table(run()))
-        return 0
-    role, directory, *rest = arguments
-    asyncio.run(ROLES[role](Path(directory), *rest))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(play(ROLES, run, sys.argv[1:]))

@@ -22,9 +22,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare_realm import client, make_realm, process, serve, wait_for, write
+from benchmarks.bare_realm import client, make_realm, play, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError, from_python
-from benchmarks.rows import Row, percentile, row, table
+from benchmarks.rows import Row, percentile, row
 
 ID = "P6"
 MODULE = "benchmarks.p6_latency"
@@ -218,14 +218,5 @@ def _row(told: tuple[str, float, float], ours: list[list[float]], theirs: list[l
     )
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(table(run()))
-        return 0
-    role, directory, *rest = arguments
-    asyncio.run(ROLES[role](Path(directory), *rest))  # type: ignore[arg-type]
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(play(ROLES, run, sys.argv[1:]))

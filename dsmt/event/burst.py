@@ -86,6 +86,23 @@ Sealed = bytes | Member
 """A signed event as it is held: its COSE_Sign1, or its place in a burst."""
 
 
+class Carried:
+    """Whatever carries a signed event, as `sealed`."""
+
+    __slots__ = ()
+    sealed: Sealed
+
+    @property
+    def raw(self) -> bytes:
+        """The event alone, as a COSE_Sign1 that anybody can verify."""
+        return raw_of(self.sealed)
+
+    @property
+    def size(self) -> int:
+        """What it takes where it is held, in bytes."""
+        return size_of(self.sealed)
+
+
 def raw_of(sealed: Sealed) -> bytes:
     """The COSE_Sign1 of a signed event; of a member it is made, by a hash for each event of its burst."""
     return sealed.raw(sealed.burst.paths()[sealed.index]) if isinstance(sealed, Member) else sealed

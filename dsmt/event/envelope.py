@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dsmt.errors import InputError
-from dsmt.event.burst import Sealed, raw_of, size_of
+from dsmt.event.burst import Carried, Sealed
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 """The limit of a signed event, in bytes."""
@@ -111,7 +111,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.topic[len(TOMBSTONE) :] if self.topic.startswith(TOMBSTONE) else ""
 
 
-class SignedEvent(msgspec.Struct, frozen=True, eq=False):
+class SignedEvent(Carried, msgspec.Struct, frozen=True, eq=False):
     """An event with the very bytes that were signed; `leaf` is its hash (B8), `key_id` names the signing key."""
 
     event: Event
@@ -129,13 +129,3 @@ class SignedEvent(msgspec.Struct, frozen=True, eq=False):
     def id(self) -> EventId:
         """The event's name for ever."""
         return self.event.id
-
-    @property
-    def raw(self) -> bytes:
-        """The event alone, as a COSE_Sign1 that anybody can verify."""
-        return raw_of(self.sealed)
-
-    @property
-    def size(self) -> int:
-        """What it takes where it is held, in bytes."""
-        return size_of(self.sealed)

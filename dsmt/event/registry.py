@@ -91,9 +91,7 @@ def owner_of(topic: str) -> str | None:
 def is_fact(event: Event) -> bool:
     """Whether the event is a fact: the latest value of its topic, retained."""
     row = row_of(event.topic)
-    if row is None:
-        return False
-    return event.version is not None if row.kind is None else row.kind == "fact"
+    return row is not None and row.takes_as_fact(event.version)
 
 
 def taken(event: Event) -> Match:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from dsmt.event.burst import Sealed, raw_of, size_of
+from dsmt.event.burst import Carried, Sealed
 from dsmt.event.codec import read
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.row import Budget
@@ -26,7 +26,7 @@ ROW_BYTES: Final = 300
 """What a row costs in the store beside its event's bytes: columns and indexes."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(Carried, msgspec.Struct, frozen=True):
     """One stored event: its row number, when it arrived (realm ms), and what was signed."""
 
     row: int
@@ -36,16 +36,6 @@ class Row(msgspec.Struct, frozen=True):
     fact: bool
     key_id: bytes
     sealed: Sealed
-
-    @property
-    def raw(self) -> bytes:
-        """The event alone, as a COSE_Sign1."""
-        return raw_of(self.sealed)
-
-    @property
-    def size(self) -> int:
-        """What the event takes, in bytes."""
-        return size_of(self.sealed)
 
     def read(self) -> SignedEvent:
         """The event."""

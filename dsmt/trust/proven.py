@@ -26,13 +26,14 @@ class ProvenSignatures:
 
     def check(self, public: bytes, part: Part) -> bool:
         """Whether what was read bears a key's signature."""
+        if len(part.message) > _ROOT_BYTES:
+            return self._verify(part.algorithm, public, part.message, part.signature)
         proven = part.signature + part.message
         if proven in self._good:
             return True
         if not self._verify(part.algorithm, public, part.message, part.signature):
             return False
-        if len(part.message) <= _ROOT_BYTES:
-            self._good[proven] = None
-            if len(self._good) > _REMEMBERED:
-                self._good.popitem(last=False)
+        self._good[proven] = None
+        if len(self._good) > _REMEMBERED:
+            self._good.popitem(last=False)
         return True

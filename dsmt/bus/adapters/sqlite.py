@@ -159,13 +159,11 @@ class SqliteStore:
     def _take_over(self) -> None:
         """Bring the content of a store of the form before this one into this form; the number says that it is done."""
         version = self._db.one("PRAGMA user_version")[0]
-        if version == SCHEMA_VERSION - 1:
+        if version != SCHEMA_VERSION:
             with self._db.transaction():
-                for statement in TAKE_OVER:
+                for statement in TAKE_OVER if version == SCHEMA_VERSION - 1 else ():
                     self._db.do(statement)
                 self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
-            self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     # --- events --------------------------------------------------------------------------------------------------
 

@@ -253,7 +253,8 @@ class FanOut:
         if subscription.snapshot is not None:
             return self._page_of_facts(subscription, subscription.snapshot)
         self._tell_trimmed(subscription)
-        after, winners, signals = subscription.after, subscription.winners_only, subscription.signals_too
+        after, winners = subscription.after, subscription.conflate
+        signals = winners and subscription.signals
         rows = self._cached(
             (after, winners, signals),
             lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
@@ -309,7 +310,7 @@ class FanOut:
 
     def _tell_trimmed(self, subscription: Sub) -> None:
         last = self._store.trimmed
-        if subscription.winners_only or subscription.told_trimmed or subscription.after >= last:
+        if subscription.conflate or subscription.told_trimmed or subscription.after >= last:
             return
         said = f"the history before row {last + 1} is not whole any more: parts of it were trimmed"
         fields = {"from": subscription.after + 1, "to": last}

@@ -87,10 +87,11 @@ class SubscriptionRegistry:
     ) -> list[Arrived]:
         """The events that are what they say; of each other one the reader is told."""
         arrived: list[Arrived] = []
-        clock, at = self._clock(), 0
+        clock, count, numbers = self._clock(), 0, iter(rows)
         for part in parts:
             opened = self._opened_part(part)
-            for row, one in zip(rows[at:], opened, strict=False):
+            count += len(opened)
+            for one, row in zip(opened, numbers, strict=False):
                 if isinstance(one, UnusableEventError):
                     subscription.tell(Notice("dsmt.notice.badsignature", one.message, {"code": one.code, "row": row}))
                     continue
@@ -98,9 +99,8 @@ class SubscriptionRegistry:
                     self._trust.revoke(one)
                 clock.merge(one.event.time, now_ms)
                 arrived.append(Arrived(one, row, live))
-            at += len(opened)
-        if at != len(rows):
-            raise TransportError("bus.frame", f"the broker sent {at} events for {len(rows)} rows")
+        if count != len(rows):
+            raise TransportError("bus.frame", f"the broker sent {count} events for {len(rows)} rows")
         return arrived
 
     def _opened_part(self, part: bytes) -> list[SignedEvent | UnusableEventError]:

@@ -106,16 +106,6 @@ class Subscription(Generic[Owner]):
         """Its reader has taken so many bytes."""
         self.credit = min(self.most_credit, self.credit + count)
 
-    @property
-    def winners_only(self) -> bool:
-        """Whether its next page holds retained facts only, of the facts."""
-        return self.snapshot is not None or self.conflate
-
-    @property
-    def signals_too(self) -> bool:
-        """Whether its next page holds signals beside the retained facts."""
-        return self.conflate and self.signals and self.snapshot is None
-
 
 class Router(Generic[Owner]):
     """All subscriptions of a broker, who takes a topic, and who is behind."""

@@ -90,7 +90,7 @@ class EventSigner:
         match = lookup(topic)
         if match is None:
             raise InputError("event.topic", f"there is no topic {topic}", next="docs/reference/topics.md lists them")
-        fact = version is not None if match.row.kind is None else match.row.kind == "fact"
+        fact = match.row.takes_as_fact(version)
         if fact and match.row.shared and version is None:
             version = 1
         if version is not None and epoch is None:

@@ -69,7 +69,7 @@ class EventValidator:
         """
         event = signed.event
         match = taken(event)
-        fact = event.version is not None if match.row.kind is None else match.row.kind == "fact"
+        fact = match.row.takes_as_fact(event.version)
         if event.topic.startswith(REVOKED):
             check_revocation(self._trust, signed)
             self._trust.revoke(signed)

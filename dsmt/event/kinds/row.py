@@ -60,6 +60,10 @@ class Row(NamedTuple):
         """Whether the topic's facts are shared, and so carry versions."""
         return self.owner is None
 
+    def takes_as_fact(self, version: int | None) -> bool:
+        """Whether what has this version, or none, is a fact: the latest value of its topic, retained."""
+        return version is not None if self.kind is None else self.kind == "fact"
+
 
 def fact(
     template: str,
