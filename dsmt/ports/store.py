@@ -225,6 +225,14 @@ class History(Protocol):
         ...
 
 
+class Events(Log, Facts, Protocol):
+    """The events, and which of them are retained: all that a broker asks when it takes one in."""
+
+
+class Kept(Log, History, Protocol):
+    """The events, and what is left where they were trimmed: all that it asks when it hands on and reports."""
+
+
 class Certificates(Protocol):
     """Who signed what is stored: the certificates that a broker keeps, and the shelf of those that only events need."""
 
@@ -317,7 +325,7 @@ class Meta(Protocol):
         ...
 
 
-class Store(Log, Facts, History, Protocol):
+class Store(Events, Kept, Protocol):
     """A broker's disk: the log with its retained facts and its trimming, and what is kept beside it."""
 
     @property

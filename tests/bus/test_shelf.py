@@ -41,7 +41,7 @@ class Kept:
 
     def begin(self) -> None:
         self.trust = self.r.trust()
-        self.admission = Admission(self.broker, self.trust, self.store)
+        self.admission = Admission(self.broker, self.trust, self.store, self.store.certificates)
         self.ingest = Ingest(self.broker, self.trust, self.store, now_ms=lambda: int(time.time() * 1000), incarnation=1)
         self.session = Session(Peer(b"1"), bytes(32), name="node/n1")
         self.here: set[tuple[bytes, str]] = set()

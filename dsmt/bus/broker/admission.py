@@ -28,7 +28,7 @@ from dsmt.bus.wire.handshake import MAX_CHAIN, check_attach, check_hello
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Certificates, Events, Row
 from dsmt.trust.certificate import Certificate, SignedCertificate, read
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Signer, TrustStore, revoked_by
@@ -37,10 +37,10 @@ from dsmt.trust.store import Signer, TrustStore, revoked_by
 class Admission:
     """Decides about sessions. `now_ms` is realm time."""
 
-    def __init__(self, identity: Identity, trust: TrustStore, store: Store) -> None:
-        self._identity, self._trust, self._store = identity, trust, store
+    def __init__(self, identity: Identity, trust: TrustStore, store: Events, certificates: Certificates) -> None:
+        self._identity, self._trust, self._store, self._certificates = identity, trust, store, certificates
         self._kept: set[bytes] = set()
-        self._passed = Passed(trust, store.certificates, limit_bytes=store.limit_bytes)
+        self._passed = Passed(trust, certificates, limit_bytes=store.limit_bytes)
         self._revocations: dict[str, Row] = {}
         self._certified = Certified()
         self._comings = Rates(ATTACH_RATE, ATTACH_BURST)
@@ -52,7 +52,7 @@ class Admission:
     # --- certificates --------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:
-        kept = [raw for _, raw in self._store.certificates.all()]
+        kept = [raw for _, raw in self._certificates.all()]
         self._kept.update(kept)
         try:
             self._trust.add_all(kept)  # at once: an issuer's may come after those that it has signed
@@ -64,7 +64,7 @@ class Admission:
     def _keep(self, certificate: Certificate) -> None:
         for signed in self._trust.chain(certificate.key_id, certificate.subject):
             if signed.raw not in self._kept:
-                self._store.certificates.put(signed.certificate.key_id, signed.raw)
+                self._certificates.put(signed.certificate.key_id, signed.raw)
                 self._kept.add(signed.raw)
 
     def _take_in(self, raws: tuple[bytes, ...]) -> None:
@@ -81,7 +81,7 @@ class Admission:
     def _beside(self, raw: bytes) -> list[bytes]:
         """What is on the shelf of the key that a certificate names: it is in memory with it."""
         try:
-            return self._store.certificates.shelved(read(raw)[0].certificate.key_id)
+            return self._certificates.shelved(read(raw)[0].certificate.key_id)
         except UnusableEventError:
             return []  # whoever reads it says why not
 
@@ -138,7 +138,7 @@ class Admission:
             self._certified.drop(signed.raw)
             if signed.raw in self._kept:
                 self._kept.discard(signed.raw)
-                self._store.certificates.drop(signed.raw)
+                self._certificates.drop(signed.raw)
 
     # --- revocations ---------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class Broker:
         self._inbox = Inbox(
             self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
-        self._admission = Admission(identity, trust, store)
+        self._admission = Admission(identity, trust, store, store.certificates)
         self._recorder = Recorder(config, identity, trust, store, clock)
         self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)

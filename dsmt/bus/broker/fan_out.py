@@ -38,7 +38,7 @@ from dsmt.event.registry import lookup
 from dsmt.event.rowtree import Node
 from dsmt.event.topic import covers, matches
 from dsmt.ports.bus import Start
-from dsmt.ports.store import Lost, Row, Store
+from dsmt.ports.store import Kept, Lost, Row
 from dsmt.trust.store import Signer, TrustStore
 
 PAGE_ROWS: Final = 256
@@ -69,7 +69,7 @@ class FanOut:
     """Hands rows to subscriptions. `send` answers False when a session can take no more now."""
 
     def __init__(
-        self, store: Store, trust: TrustStore, *, send: Send, now_ms: Callable[[], int], whole: Callable[[], bool]
+        self, store: Kept, trust: TrustStore, *, send: Send, now_ms: Callable[[], int], whole: Callable[[], bool]
     ) -> None:
         self._store, self._trust, self._send = store, trust, send
         self._now_ms, self._whole = now_ms, whole

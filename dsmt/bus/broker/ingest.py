@@ -34,7 +34,7 @@ from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
 from dsmt.event.records import to_data
 from dsmt.event.registry import Match, lookup
-from dsmt.ports.store import Append, Row, Store
+from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore, revoked_by
 
@@ -66,7 +66,7 @@ class Ingest:
         self,
         identity: Identity,
         trust: TrustStore,
-        store: Store,
+        store: Events,
         *,
         now_ms: Callable[[], int],
         incarnation: int,

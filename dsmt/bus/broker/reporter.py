@@ -21,7 +21,7 @@ from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.kinds.source import Heartbeat, Started
 from dsmt.event.records import from_data
 from dsmt.event.rowset import RowSet
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Kept, Row
 
 STATS_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
@@ -42,7 +42,7 @@ class Self:
 class BrokerReporter:
     """A broker's own statements. `now` is boot-time seconds, `now_ms` realm ms."""
 
-    def __init__(self, about: Self, store: Store, ingest: Ingest, now: float) -> None:
+    def __init__(self, about: Self, store: Kept, ingest: Ingest, now: float) -> None:
         self._about, self._store, self._ingest = about, store, ingest
         self.presence = Presence(now)
         self._stats_at = self._beat_at = now
