@@ -8,6 +8,7 @@ from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.quiet import QUIET_S
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
@@ -15,7 +16,7 @@ from dsmt.logs import Logger
 from dsmt.ports.network import Closed, How, Peer, Received
 
 PEER = Peer(b"alice")
-ALIVE, PUBLISH = pack(f.Keepalive()), pack(f.Publish(), b"e")
+ALIVE, ASKS, PUBLISH = pack(f.Keepalive()), pack(f.Keepalive(asks=True)), pack(f.Publish(), b"e")
 
 
 class Clock:
@@ -28,12 +29,24 @@ class Clock:
         return 0
 
 
+class Answers:
+    """A listener over which everything goes out."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, _peer: Peer, message: Any) -> bool:
+        self.sent.append(message)
+        return True
+
+
 class Arrivals:
     """An inbox of which `peer` is attached; who was heard and refused."""
 
     def __init__(self) -> None:
         self.clock, self.heard, self.refused = Clock(), 0, []
         outgoing = Outgoing(lambda _peer: None, lambda: bytes(TOKEN_BYTES))
+        outgoing.listener = self.listener = Answers()
         self.sessions = Sessions(Logger(), lambda *_: True, lambda *_: None)
         self.session = self.sessions.connected(PEER, b"key", 0.0)
         self.session.attached = True
@@ -59,9 +72,17 @@ def test_who_says_no_more_than_that_it_lives_is_heard_at_once_and_waits_only_whe
     assert (arrivals.heard, arrivals.waiting()) == (1, [])
     arrivals.come(ALIVE)
     assert (arrivals.heard, arrivals.waiting()) == (2, [ALIVE])
-    arrivals.clock.now += f.KEEPALIVE_S
+    arrivals.clock.now += QUIET_S
     arrivals.come(ALIVE)
     assert (arrivals.heard, arrivals.waiting()) == (3, [])
+
+
+def test_who_asks_is_answered_at_once_and_waits_only_when_it_asks_all_the_time() -> None:
+    arrivals = Arrivals()
+    arrivals.come(ASKS)
+    assert (arrivals.listener.sent, arrivals.waiting()) == ([ALIVE], [])
+    arrivals.come(ASKS)
+    assert (arrivals.listener.sent, arrivals.waiting()) == ([ALIVE], [ASKS])
 
 
 def test_what_tells_how_far_a_peer_has_read_makes_room_and_does_not_wait() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules import presence as module
-from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, SILENT_AFTER, Presence
+from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, Presence
+from dsmt.bus.rules.quiet import SILENT_AFTER
 
 TICK = 0.25
 

@@ -1,6 +1,6 @@
 """The inbox: what arrives over the network, and waits for its session's turn.
 
-Rule 1: who speaks is heard at once, also before its turn: it lives. What says no more than that is done with there.
+Rule 1: who speaks is heard at once, also before its turn: it lives. What says or asks no more than that is done with there.
 Rule 2: what tells how far a peer has read does not wait behind what it makes room for.
 Rule 3: the end of a connection waits behind what came over it.
 """
@@ -13,17 +13,20 @@ from typing import Final
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.quiet import QUIET_S
 from dsmt.bus.rules.quota import Rates
 from dsmt.bus.rules.turns import TURN, TURN_SYNCED, Turns
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
 from dsmt.errors import DsmtError
 from dsmt.ports.clock import Clock
-from dsmt.ports.network import Arrival, Closed
+from dsmt.ports.network import Arrival, Closed, Message
 
 TOKEN_BYTES: Final = 8
 _TALLIED: Final = pack(f.Tallied(token=bytes(TOKEN_BYTES)))[0][:-TOKEN_BYTES]
-_KEPT_ALIVE: Final = pack(f.Keepalive())
+_HERE: Final = f.Keepalive()
+_ANSWER: Final = pack(_HERE)
+_QUESTION: Final = pack(f.Keepalive(asks=True))
 
 
 class Inbox:
@@ -63,10 +66,11 @@ class Inbox:
         if session.refused:
             return False
         if session.attached:
+            session.heard = self._clock.boottime()
             self._heard(session)
             if session.refused:
                 return False
-            if arrival.message == _KEPT_ALIVE and self._is_due(session):
+            if arrival.message in (_ANSWER, _QUESTION) and self._answered(session, arrival.message):
                 return False
         if arrival.message[0][:-TOKEN_BYTES] == _TALLIED:
             self._outgoing.tallied(arrival.peer, arrival.message[0][-TOKEN_BYTES:])
@@ -77,8 +81,9 @@ class Inbox:
             self._refuse(session, error)
         return False
 
-    def _is_due(self, session: Session) -> bool:
-        """Whether a session may say that it lives; one that says so all the time waits for its turn, as with all else."""
-        now = self._clock.boottime()
-        due, session.kept_alive = now - session.kept_alive >= f.KEEPALIVE_S / 2, now
+    def _answered(self, session: Session, message: Message) -> bool:
+        """Answer what says or asks no more than that; who does so all the time waits for its turn, as with all else."""
+        due, session.answered = session.heard - session.answered >= QUIET_S / 2, session.heard
+        if due and message == _QUESTION:
+            self._outgoing.send(session.peer, _HERE)
         return due

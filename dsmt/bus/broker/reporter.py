@@ -159,15 +159,14 @@ class BrokerReporter:
         address: str,
         clock_ahead_s: float,
         early_s: float,
-    ) -> bool:
-        """Say what is due, `expected` seconds after the last time; whether a heartbeat was."""
+    ) -> None:
+        """Say what is due, `expected` seconds after the last time."""
         for source, record in self.presence.tick(now, now_ms, expected):
             self._say(source, record)
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
             self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)
-        beats = now >= self._beat_at
-        if beats:
+        if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
             chain = self._ingest.chain
             self._ingest.own(
@@ -176,7 +175,6 @@ class BrokerReporter:
                     incarnation=chain.incarnation, sequence=chain.sequence, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S
                 ),
             )
-        return beats
 
     def say_stats_soon(self) -> None:
         """Something has changed that an operator must see."""

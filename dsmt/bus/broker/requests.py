@@ -57,8 +57,9 @@ class Requests:
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         """Do what a session asks. Raises `RefusedError`, `InputError`."""
         match frame:
-            case f.Keepalive():
-                pass
+            case f.Keepalive(asks=asks):
+                if asks:
+                    self._send(session, f.Keepalive(), ())
             case f.Consumed(id=number, count=count):
                 self._fan_out.consumed(session, number, count)
                 self._pump()

@@ -35,8 +35,11 @@ class Session:
     """Who pays for its work: the ancestor of its certificate (rule D2)."""
     gone: bool = False
     """Its connection has ended; what it had sent is still looked at."""
-    kept_alive: float = 0.0
-    """When it last said no more than that it lives."""
+    heard: float = 0.0
+    asked: float = 0.0
+    """When it was last asked whether it is there (rule F3)."""
+    answered: float = 0.0
+    """When it last said no more than that it is there, or asked no more than that."""
     served: int = 0
     """When a page was last read for it, in pages."""
     known: set[Signer] = field(default_factory=set)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.quiet import DOUBT_S, is_to_ask, quiet_s
 from dsmt.bus.wire import frames as f
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger
 from dsmt.ports.network import Peer
 from dsmt.trust.store import Signer
 
+_QUESTION: Final = f.Keepalive(asks=True)
 ATTACH_S: Final = 10.0
 REFUSED_S: Final = 0.2
 """How long who is refused has to read why."""
@@ -86,6 +88,19 @@ class Sessions:
         for session in self.all():
             if session.attached and not session.refused:
                 self._send(session, frame)
+
+    def ask(self, now: float) -> list[Session]:
+        """Ask who is quiet whether it is there (rule F3); who was asked."""
+        asked = [one for one in self.by_peer.values() if one.attached and not one.refused and self._is_to_ask(one, now)]
+        for session in asked:
+            session.asked = now
+            self._send(session, _QUESTION)
+        return asked
+
+    def _is_to_ask(self, session: Session, now: float) -> bool:
+        ancestor = self.by_name.get(session.payer) if session.payer != session.name else None
+        speaks = ancestor is not None and now - ancestor.heard < DOUBT_S
+        return is_to_ask(now, session.heard, session.asked, quiet_s(delegate=speaks))
 
     def signers(self) -> set[Signer]:
         """The keys and names of who is attached, or about to be, also to read only: what ends above them is to end them."""

@@ -14,11 +14,9 @@ from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.quota import Rates
-from dsmt.bus.wire import frames as f
 
 TICK_S: Final = 0.25
 EXPIRE_S: Final = 60.0
-_KEEPALIVE: Final = f.Keepalive()
 
 
 class Upkeep:
@@ -65,7 +63,7 @@ class Upkeep:
 
     def _say_due(self, now: float, address: str) -> None:
         time = self._recorder.time
-        beats = self._recorder.reporter.tick(
+        self._recorder.reporter.tick(
             now,
             time.now_ms(),
             expected=TICK_S,
@@ -77,5 +75,6 @@ class Upkeep:
         )
         if self._recorder.ingest.full is None:
             time.keep()
-        if beats:
-            self._sessions.tell(_KEEPALIVE)
+        for session in self._sessions.ask(now):
+            if not session.reads:
+                self._recorder.reporter.presence.asked(session.name, now)

@@ -8,7 +8,8 @@ Rule 3: what it says goes through `publisher`, what it reads through `subscripti
 Rule 4: it is told every revocation before anything else of an attachment (`certificates`). Who was revoked itself, or has a
     certificate that has ended, asks again only now and then (J3).
 Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
-Rule 6: a link from which nothing came for `SILENT_S` of its own running time is lost.
+Rule 6: it answers who asks whether it is there, and asks when its link is quiet; one from which nothing came for long
+    enough of its own running time is lost (`quiet`).
 Rule 7: each minute it asks about some of the certificates that it was shown (`certificates`), but not while it re-offers
     what its broker may not know yet.
 """
@@ -34,6 +35,8 @@ from dsmt.bus.client.together import until_one_fails
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import pending_of
+from dsmt.bus.rules.quiet import LinkWatch
+from dsmt.bus.rules.quota import is_delegate
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import unpack
@@ -51,7 +54,6 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore
 
-SILENT_S: Final = 5.0
 ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
 CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
@@ -90,11 +92,10 @@ class BusClient:
         )
         self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
-        self._heard = 0.0
-        self._lag = 0.0
-        self._store = self._lost_broker = ""
+        self._delegate = is_delegate(identity.chain)
+        self._watch: LinkWatch | None = None
+        self._store = self._lost_broker = self.broker = ""
         self.can = CAN
-        self.broker = ""
         self.refusal: RefusedError | None = None
         self._log = Logger(source=identity.name)
         self._certificates = ShownCertificates(identity, trust, self._log)
@@ -163,8 +164,8 @@ class BusClient:
     def heartbeat(self, topic: str, emit_rate_s: float) -> None:
         """Emit a heartbeat that vouches for all facts of this source, if anybody hears it; none is kept for later."""
         signer = self._publisher.signer
-        if signer.chain is not None and self.attached:
-            self.emit(Draft(topic, signer.heartbeat(self._lag, emit_rate_s), subject=self.source))
+        if signer.chain is not None and self.attached and self._watch is not None:
+            self.emit(Draft(topic, signer.heartbeat(self._watch.lag, emit_rate_s), subject=self.source))
 
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment."""
@@ -236,11 +237,11 @@ class BusClient:
             except DsmtError as error:
                 if isinstance(error, RefusedError):
                     self.refusal = error
-                elif self._heard:
+                elif self._watch is not None:
                     backoff.attached()
                 self._log.info("not attached", broker=broker.address, reason=str(error))
                 delay = backoff.failed(error)
-            self._heard = 0.0
+            self._watch = None
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 
     def _detached(self) -> None:
@@ -256,8 +257,9 @@ class BusClient:
         except TimeoutError as error:
             raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
         queue = SendQueue(link, self._publisher.flush_soon)
+        watch = self._watch = LinkWatch(self._clock.boottime(), delegate=self._delegate)
         self._begin_link(queue)
-        await until_one_fails(queue.run(), self._receive(link), self._keep_alive())
+        await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch))
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
@@ -291,7 +293,6 @@ class BusClient:
 
     def _begin_link(self, queue: SendQueue) -> None:
         self._queue = queue
-        self._heard = self._clock.boottime()
         self.refusal = None
         self._attached.set()
         self._certificates.attached()
@@ -301,12 +302,12 @@ class BusClient:
             call()
         self._publisher.flush()
 
-    async def _receive(self, link: Link) -> None:
+    async def _receive(self, link: Link, watch: LinkWatch) -> None:
         while True:
             for message in await link.receive():
                 frame, parts = unpack(message)
                 self._received(frame, parts)
-            self._heard = self._clock.boottime()
+            watch.came(self._clock.boottime())
 
     def _received(self, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         match frame:
@@ -328,6 +329,8 @@ class BusClient:
                 missing = self._certificates.revoked(parts, complete=complete)
                 if missing and not self._reads:
                     self.offer(missing)
+            case f.Keepalive(asks=True):
+                self._try_post(f.Keepalive())
             case f.Tally(token=token):
                 self._try_post(f.Tallied(token=token))
             case f.Measure():
@@ -379,18 +382,17 @@ class BusClient:
         for _ in range(ROUND_TRIPS):
             self._post(f.Time(sent=sent))
 
-    async def _keep_alive(self) -> None:
-        before = measured = self._clock.boottime()
+    async def _look_after(self, watch: LinkWatch) -> None:
+        """Look after the link, and after what is due now and then."""
+        measured = self._clock.boottime()
         while True:
-            await asyncio.sleep(f.KEEPALIVE_S)
+            await asyncio.sleep(watch.pause_s(busy=self._publisher.offers))
             now = self._clock.boottime()
-            self._lag = max(0.0, now - before - f.KEEPALIVE_S)
-            before = now
-            if self._lag > 0.5:
-                self._heard += self._lag
-            if now - self._heard > SILENT_S:
-                raise TransportError("link.silent", f"nothing came from {self.broker} for {SILENT_S:.0f} s")
-            self._post(f.Keepalive())
+            watch.look(now)
+            if watch.lost:
+                raise TransportError("link.silent", f"nothing came from {self.broker} for {watch.lost_s:.0f} s")
+            if watch.asks:
+                self._post(f.Keepalive(asks=True))
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
                 self._ask_known()

@@ -1,6 +1,6 @@
 """Presence: what a broker says of the sessions it holds (rule F1, F2, F3).
 
-Rule 1: an attachment is `open` until it is closed; one from which nothing was heard for `SILENT_AFTER` is `silent`,
+Rule 1: an attachment is `open` until it is closed; one that was quiet, was asked and did not answer (`quiet`) is `silent`,
     with the time of its last word, and `open` again when it speaks.
 Rule 2: of two attachments of one source the greater (issue time of the certificate, number) stays (A11).
 Rule 3: a broker that was itself stalled does not accuse: its own lag is added to every session's last word.
@@ -25,10 +25,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dsmt.bus.rules.quiet import asked_patience_s, patience_s
 from dsmt.event.kinds.broker import Session
 from dsmt.view.liveness import REATTACH_GRACE_MS
 
-SILENT_AFTER: Final = 3.0
 REATTACH_GRACE: Final = REATTACH_GRACE_MS / 1000
 STALL: Final = 0.5
 EXCHANGES: Final = 3
@@ -53,8 +53,9 @@ class _Known:
     heard: float
     since_ms: int
     state: Literal["open", "silent", "closed"]
+    grace: float
+    """How long after its last word it is silent."""
     how: How | None = None
-    grace: float = SILENT_AFTER
     said: float = 0.0
     payer: str = ""
 
@@ -86,8 +87,8 @@ class Presence:
             now,
             record.since_ms,
             record.state,
-            record.how,
             REATTACH_GRACE,
+            record.how,
             now,
         )
         if not source.startswith("node/") or record.state != "closed":
@@ -164,7 +165,20 @@ class Presence:
         """A source has attached; `claimed` is the incarnation that it had said it has."""
         self._exchanged(source, self._known.get(source), claimed, issued, now)
         self._attached[source] = [*self._attached.get(source, ()), incarnation][-ATTACHED_KNOWN:]
-        known = _Known(attachment, issued, incarnation, pid, version, address, now, now_ms, "open", said=now, payer=payer)
+        known = _Known(
+            attachment,
+            issued,
+            incarnation,
+            pid,
+            version,
+            address,
+            now,
+            now_ms,
+            "open",
+            _patience(source, payer),
+            said=now,
+            payer=payer,
+        )
         self._known[source] = known
         return _record(known)
 
@@ -173,11 +187,17 @@ class Presence:
         known = self._known.get(source)
         if known is None or known.state == "closed":
             return None
-        known.heard, known.grace = now, SILENT_AFTER
+        known.heard, known.grace = now, _patience(source, known.payer)
         if known.state == "open":
             return None
         known.state, known.since_ms = "open", now_ms
         return _record(known)
+
+    def asked(self, source: str, now: float) -> None:
+        """A source that is quiet was asked whether it is there."""
+        known = self._known.get(source)
+        if known is not None and known.state == "open":
+            known.grace = min(known.grace, asked_patience_s(now - known.heard))
 
     def closed(self, source: str, attachment: int, how: How, now: float, now_ms: int) -> Session | None:
         """An attachment has ended; a record unless a greater one has taken its place."""
@@ -229,6 +249,10 @@ class Presence:
         closed = [(known.heard, source) for source, known in self._known.items() if known.state == "closed"]
         never = [source for source in self._granted if source not in self._known]
         return [source for _, source in sorted(closed)[:-CLOSED_KNOWN]] + never[:-CLOSED_KNOWN]
+
+
+def _patience(source: str, payer: str) -> float:
+    return patience_s(delegate=payer not in ("", source))
 
 
 def _record(known: _Known) -> Session:

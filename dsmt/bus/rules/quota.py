@@ -46,6 +46,12 @@ def charged(chain: Sequence[SignedCertificate]) -> Certificate | None:
     return below[-1] if below else (chain[-1].certificate if chain else None)
 
 
+def is_delegate(chain: Sequence[SignedCertificate]) -> bool:
+    """Whether somebody else pays for the holder of a chain."""
+    payer = charged(chain)
+    return payer is not None and payer.subject != chain[0].certificate.subject
+
+
 class Live(NamedTuple):
     """Retained facts: how many, and their bytes in the store."""
 

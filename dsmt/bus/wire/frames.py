@@ -23,9 +23,6 @@ MAX_CERTIFICATES: Final = 64
 FETCH_IDS: Final = 4
 """How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
 
-KEEPALIVE_S: Final = 1.0
-"""How often each side says that it is there."""
-
 Name = Annotated[str, Meta(max_length=512)]
 Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -99,7 +96,9 @@ class Measure(_Frame, frozen=True):
 
 
 class Keepalive(_Frame, frozen=True):
-    """Either: I am here. Each `KEEPALIVE_S`; unsigned, inside CURVE (F3)."""
+    """Either: I am here; `asks`: say that you are, too. Only over quiet links; unsigned, inside CURVE (F3)."""
+
+    asks: bool = False
 
 
 class Publish(_Frame, frozen=True):

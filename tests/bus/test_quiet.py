@@ -1,0 +1,173 @@
+"""Quiet links: who is asked, who is silent, and when a client gives its broker up (rule F3)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.rules.presence import Presence
+from dsmt.bus.rules.quiet import DELEGATE_QUIET_S, DOUBT_S, QUIET_S, LinkWatch
+from dsmt.bus.wire import frames as f
+from dsmt.logs import Logger
+from dsmt.ports.network import Peer
+
+TICK = 0.25
+NODE, AGENT = "node/n1", "agent/n1/web/app/0"
+
+
+class Broker:
+    """The sessions of a broker and what it says of them, four times a second; `speaks`: who answers and who talks anyway."""
+
+    def __init__(self) -> None:
+        self.now, self.asked, self.said = 100.0, [], []
+        self.sessions = Sessions(Logger(), self._send, lambda *_: None)
+        self.presence = Presence(self.now)
+        self.answering: set[str] = set()
+        self.talking: set[str] = set()
+
+    def attach(self, name: str, payer: str, *, answers: bool = True, talks: bool = False, reads: bool = False) -> Session:
+        session = self.sessions.connected(Peer(f"{name}{reads}".encode()), b"k" * 32, self.now)
+        session.name, session.payer, session.attached, session.reads = name, payer, True, reads
+        session.heard = self.now
+        if not reads:
+            self.sessions.attached(session)
+            self.presence.opened(
+                name, attachment=1, issued=0, incarnation=1, claimed=1, pid=1, version="", address="",
+                now=self.now, now_ms=int(self.now * 1000), payer=payer,
+            )  # fmt: skip
+        self.answering |= {name} if answers else set()
+        self.talking |= {name} if talks else set()
+        return session
+
+    def _send(self, session: Session, frame: f.Frame) -> bool:
+        assert frame == f.Keepalive(asks=True)
+        self.asked.append((self.now, session.name))
+        return True
+
+    def _hear(self, session: Session) -> None:
+        session.heard = self.now
+        if not session.reads:
+            self.presence.heard(session.name, self.now, int(self.now * 1000))
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / TICK)):
+            self.now += TICK
+            for session in self.sessions.all():
+                if session.name in self.talking:
+                    self._hear(session)
+            told = self.presence.tick(self.now, int(self.now * 1000), TICK)
+            self.said += [(self.now, name, record.state) for name, record in told]
+            asked = self.sessions.ask(self.now)
+            for session in asked:
+                if not session.reads:
+                    self.presence.asked(session.name, self.now)
+            for session in asked:
+                if session.name in self.answering:
+                    self._hear(session)
+
+    def times(self, name: str) -> list[float]:
+        return [at for at, one in self.asked if one == name]
+
+
+def test_over_a_link_on_which_something_comes_nobody_is_asked():
+    broker = Broker()
+    broker.attach(NODE, NODE, talks=True)
+    broker.run(60.0)
+    assert broker.asked == broker.said == []
+
+
+def test_who_is_quiet_is_asked_each_second_and_stays_open_as_long_as_it_answers():
+    broker = Broker()
+    broker.attach(NODE, NODE)
+    broker.run(60.0)
+    assert {late - early for early, late in pairwise(broker.times(NODE))} == {QUIET_S}
+    assert broker.said == []
+
+
+def test_a_delegate_is_asked_more_seldom_while_its_ancestor_speaks():
+    broker = Broker()
+    broker.attach(NODE, NODE, talks=True)
+    broker.attach(AGENT, NODE)
+    broker.run(60.0)
+    assert {late - early for early, late in pairwise(broker.times(AGENT))} == {DELEGATE_QUIET_S}
+    assert broker.said == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_delegate_whose_ancestor_is_not_there_or_does_not_speak_is_asked_each_second(there):
+    broker = Broker()
+    if there:
+        broker.attach(NODE, NODE, answers=False)
+    broker.attach(AGENT, NODE)
+    broker.run(20.0)
+    assert len(broker.times(AGENT)) >= 15
+    assert [name for _, name, _ in broker.said] == [NODE] * there
+
+
+def test_a_node_that_stands_still_falls_silent_as_a_whole():
+    broker = Broker()
+    names = [NODE, *(f"agent/n1/web/app/{n}" for n in range(50))]
+    for name in names:
+        broker.attach(name, NODE)
+    broker.run(30.3)
+    broker.answering.clear()
+    stood = broker.now
+    broker.run(10.0)
+    assert {name for _, name, _ in broker.said} == {*names}
+    times = {name: at - stood for at, name, _ in broker.said}
+    assert 2.0 <= times[NODE] <= 3.5
+    assert max(times.values()) <= times[NODE] + DOUBT_S, "its agents right after it"
+
+
+def test_an_agent_that_alone_does_not_answer_is_silent_once_it_was_asked():
+    broker = Broker()
+    broker.attach(NODE, NODE, talks=True)
+    broker.attach(AGENT, NODE, answers=False)
+    broker.run(DELEGATE_QUIET_S + 1.0)
+    assert broker.said == []
+    broker.run(5.0)
+    assert [name for _, name, _ in broker.said] == [AGENT]
+
+
+def test_a_reader_that_does_not_answer_says_nothing_of_who_has_its_name():
+    broker = Broker()
+    broker.attach(NODE, NODE, talks=True)
+    broker.attach(AGENT, NODE)
+    broker.attach(AGENT, NODE, reads=True).payer = "operator/o"
+    broker.run(1.0)
+    broker.answering.clear()
+    broker.run(2.5)
+    assert broker.said == [], "nobody asked the agent itself yet"
+
+
+@pytest.mark.parametrize(("delegate", "asks", "lost"), [(False, 2.0, 5.0), (True, 5.0, 8.0)])
+def test_a_client_asks_over_a_quiet_link_and_gives_up_one_that_stays_quiet(delegate, asks, lost):
+    watch, now, asked = LinkWatch(100.0, delegate=delegate), 100.0, []
+    while not watch.lost:
+        now += watch.pause_s(busy=False)
+        watch.look(now)
+        asked += [now - 100.0] if watch.asks else []
+    assert asked[0] == asks
+    assert lost < now - 100.0 <= lost + 1.0
+    assert len(asked) >= 3
+
+
+def test_a_client_looks_no_more_often_than_it_must_and_each_second_while_there_is_something_to_do():
+    watch, now, looks = LinkWatch(0.0, delegate=True), 0.0, 0
+    while now < 60.0:
+        now += watch.pause_s(busy=False)
+        watch.came(now - 0.5)
+        watch.look(now)
+        looks += 1
+    assert looks <= 15
+    assert watch.pause_s(busy=True) == 1.0
+
+
+def test_a_client_that_was_itself_stopped_does_not_hold_that_against_its_broker():
+    watch = LinkWatch(0.0, delegate=False)
+    watch.look(watch.pause_s(busy=False) + 30.0)
+    assert watch.lag == pytest.approx(30.0)
+    assert not watch.lost
