@@ -27,6 +27,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P8": "benchmarks.p8_footprint",
     "P9": "benchmarks.p9_decisions",
     "P10": "benchmarks.p10_simulator",
+    "P11": "benchmarks.p11_start",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 
