@@ -177,7 +177,7 @@ async def _relay_publisher(directory: Path) -> None:
         await answered.wait()
         answered.clear()
         await asyncio.sleep(0.002)
-        body = json.dumps({**DATA, "pad": "x" * 80, "at": time.monotonic_ns()}).encode()
+        body = json.dumps({**DATA, "pad": "x" * 103, "at": time.monotonic_ns()}).encode()
         link.publish(b"e", key.sign(body) + body)
 
 
