@@ -24,6 +24,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P4": "benchmarks.p4_stream",
     "P5": "benchmarks.p5_history",
     "P6": "benchmarks.p6_latency",
+    "P7": "benchmarks.p7_fan_out",
     "P8": "benchmarks.p8_footprint",
     "P9": "benchmarks.p9_decisions",
     "P10": "benchmarks.p10_simulator",

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers import UnavailableError, from_python
-from benchmarks.prepared_fleet import prepare
-from benchmarks.processes import running
+from benchmarks.prepared_fleet import prepare, served
 from benchmarks.progress import progress
 from benchmarks.realm import SPEC
 from benchmarks.rows import Row, compare, median, percentile, row
@@ -164,15 +163,12 @@ def _time_small(home: Path, samples: Timed) -> None:
 def _time_fleet(home: Path, samples: Timed, notes: dict[str, str]) -> None:
     """A broker alone, with the facts of a whole fleet."""
     facts = prepare(Home(home), NODES, EACH)
-    command = [from_python("dsmt"), "broker", "run", "b1"]
-    with running(command, environment={"DSMT_HOME": str(home)}) as broker:
-        _until_answered(home)
-        _until_quiet(broker.pid)
-        before, own_s = usage([broker.pid]), _children_s()
+    with served(Home(home)) as broker:
+        before, own_s = usage([broker]), _children_s()
         for _ in range(LOOKS):
             samples[PS_FLEET].take(_command(home, "ps"), _floor())
         own_ms = (_children_s() - own_s) / LOOKS * 1000
-        broker_ms = used(before, usage([broker.pid]), [broker.pid])[0] / LOOKS * 1000
+        broker_ms = used(before, usage([broker]), [broker])[0] / LOOKS * 1000
     notes[PS_FLEET] = (
         f"{NODES * EACH} instances, {facts} facts, each verified; ms of CPU: dsmt ps {own_ms:.0f}, broker {broker_ms:.0f}"
     )
@@ -182,29 +178,6 @@ def _children_s() -> float:
     """CPU seconds of all commands that have ended."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
-
-
-def _until_answered(home: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            _command(home, "brokers")
-        except subprocess.CalledProcessError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _until_quiet(pid: int) -> None:
-    """Until the broker has said what became of those who were attached to it before it was started."""
-    deadline = time.monotonic() + PATIENCE_S
-    busy_s = 1.0
-    while busy_s > 0.05 and time.monotonic() < deadline:
-        before = usage([pid])
-        time.sleep(1.0)
-        busy_s = used(before, usage([pid]), [pid])[0]
 
 
 # --- the table ---------------------------------------------------------------------------------------------------

@@ -9,12 +9,17 @@ Rule 2: only retained facts are stored, no history and no signals. None of the s
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
 
+from benchmarks.peers import from_python
+from benchmarks.processes import running
+from benchmarks.usage import usage, used
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import seal
 from dsmt.event.envelope import Event, SignedEvent
@@ -31,6 +36,10 @@ from tests.controllers.build import START_MS, Realm, agent, web
 SERVICE: Final = 50
 """Instances of a service."""
 BATCH: Final = 1000
+PATIENCE_S: Final = 60.0
+QUIET_S, QUIET_LOOKS = 0.05, 5
+"""CPU time of a second below which a broker does nothing but what it does all the time, and for how many of them: it calls
+silent those who were attached before when it has run for 3 s."""
 
 
 def prepare(home: Home, nodes: int, each: int) -> int:
@@ -50,6 +59,28 @@ def prepare(home: Home, nodes: int, each: int) -> int:
     finally:
         store.close()
     return len(appends)
+
+
+@contextmanager
+def served(home: Home) -> Iterator[int]:
+    """The home's broker for the length of a block, once it has said what became of who was attached: its pid."""
+    host, _, port = home.realm().brokers[0][0].rpartition(":")
+    with running([from_python("dsmt"), "broker", "run", "b1"], environment={"DSMT_HOME": str(home.root)}) as broker:
+        deadline, quiet = time.monotonic() + PATIENCE_S, 0
+        while quiet < QUIET_LOOKS:
+            if broker.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the broker of {home.root} did not come to rest within {PATIENCE_S:.0f} s")
+            before = usage([broker.pid])
+            time.sleep(1.0)
+            busy_s = used(before, usage([broker.pid]), [broker.pid])[0]
+            quiet = quiet + 1 if busy_s < QUIET_S and _listens(host, int(port)) else 0
+        yield broker.pid
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), 1.0):
+        return True
+    return False
 
 
 def _facts(nodes: int, each: int) -> Iterable[Event]:
