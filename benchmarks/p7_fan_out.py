@@ -18,13 +18,14 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks.bare_realm import client, client_of, identity, make_realm, play, process, serve, wait_for, write
 from benchmarks.bare_relay import BareLink, serve_bare
 from benchmarks.prepared_fleet import prepare, served
 from benchmarks.progress import progress
 from benchmarks.rows import Row, Statistic, compare, median, percentile, row
+from benchmarks.usage import usage, used
 from dsmt.operations.local.home import Home
 
 ID: Final = "P7"
@@ -52,30 +53,43 @@ Latencies = list[dict[str, float]]
 """Of each event, in order: `FIGURES` over all subscribers, in milliseconds."""
 
 
+class Round(NamedTuple):
+    """One run, and the milliseconds of CPU that the broker and all subscribers used for each event until the next."""
+
+    events: Latencies
+    broker_ms: float
+    readers_ms: float
+
+
 # --- one run -----------------------------------------------------------------------------------------------------
 
 
-def _ours(directory: Path, count: int) -> Latencies:
+def _ours(directory: Path, count: int) -> Round:
     make_realm(directory)
     return _measured(directory, count, "broker", "")
 
 
-def _bare(directory: Path, count: int) -> Latencies:
+def _bare(directory: Path, count: int) -> Round:
     return _measured(directory, count, "relay", "bare-")
 
 
-def _measured(directory: Path, count: int, broker: str, kind: str) -> Latencies:
+def _measured(directory: Path, count: int, role: str, kind: str) -> Round:
     shares = [count // PROCESSES + (number < count % PROCESSES) for number in range(PROCESSES)]
     with ExitStack() as stack:
-        wait_for(directory / "address", stack.enter_context(process(MODULE, broker, str(directory))))
+        broker = stack.enter_context(process(MODULE, role, str(directory)))
+        wait_for(directory / "address", broker)
         told = [(str(number), str(share)) for number, share in enumerate(shares)]
         readers = [stack.enter_context(process(MODULE, f"{kind}readers", str(directory), *one)) for one in told]
         for number, reader in enumerate(readers):
             wait_for(directory / f"subscribed-{number}", reader, PATIENCE_S)
+        all_readers = [reader.pid for reader in readers]
+        before = usage([broker.pid, *all_readers])
         stack.enter_context(process(MODULE, f"{kind}publisher", str(directory)))
         files = [directory / f"latencies-{number}" for number in range(PROCESSES)]
         found = [json.loads(wait_for(*one, PATIENCE_S)) for one in zip(files, readers, strict=True)]
-    return _by_event(found, count)
+        after = usage([broker.pid, *all_readers])
+    spent = [used(before, after, pids)[0] / (EVENTS + WARM_UP) * 1000 for pids in ([broker.pid], all_readers)]
+    return Round(_by_event(found, count), *spent)
 
 
 def _by_event(found: list[dict[str, list[float]]], count: int) -> Latencies:
@@ -255,24 +269,27 @@ def run() -> list[Row]:
     before: tuple[int, float, float] | None = None
     for done, count in enumerate(SIZES):
         ours, bare = _round(_ours, count), _round(_bare, count)
-        last = median([one["last"] for one in ours]), median([one["last"] for one in bare])
-        grown = ""
+        last = median([one["last"] for one in ours.events]), median([one["last"] for one in bare.events])
+        more_told = (
+            f"; ms of CPU an event: broker {ours.broker_ms:.3g} (bare {bare.broker_ms:.3g}), "
+            f"subscribers {ours.readers_ms:.3g} ({bare.readers_ms:.3g})"
+        )
         if before is not None:
             more = count / before[0]
             mine, theirs = last[0] / before[1] / more, last[1] / before[2] / more
-            grown = f"; a subscriber costs {mine:.2f} times what it did at {before[0]} (bare {theirs:.2f})"
+            more_told += f"; a subscriber costs {mine:.2f} times what it did at {before[0]} (bare {theirs:.2f})"
         before = (count, *last)
-        rows += [_row(name, count, ours, bare, grown if name == "last" else "") for name in FIGURES]
+        rows += [_row(name, count, ours.events, bare.events, more_told if name == "last" else "") for name in FIGURES]
         progress(ID, done + 1, len(SIZES))
     return rows + [_one_topic_row(nodes) for nodes in FLEETS]
 
 
-def _round(measure: Callable[[Path, int], Latencies], count: int) -> Latencies:
+def _round(measure: Callable[[Path, int], Round], count: int) -> Round:
     with tempfile.TemporaryDirectory(prefix="p7-") as directory:
         return measure(Path(directory), count)
 
 
-def _row(name: str, count: int, ours: Latencies, bare: Latencies, grown: str) -> Row:
+def _row(name: str, count: int, ours: Latencies, bare: Latencies, more_told: str) -> Row:
     mine, theirs = [one[name] for one in ours], [one[name] for one in bare]
     ratio, spread = compare(mine, theirs, median)
     bar = BARS_MS.get(count) if name == "last" else None
@@ -288,7 +305,7 @@ def _row(name: str, count: int, ours: Latencies, bare: Latencies, grown: str) ->
         spread=spread,
         bar=None if bar is None else f"< {bar:g} ms",
         holds=None if bar is None else figure < bar,
-        note=f"median of {len(mine)} events, least {min(mine):.3g}, most {max(mine):.3g}{grown}",
+        note=f"median of {len(mine)} events, least {min(mine):.3g}, most {max(mine):.3g}{more_told}",
     )
 
 
