@@ -54,7 +54,7 @@ soak: tools
 
 bench: tools
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks $(ONLY)
+	$(BIN)/python -m benchmarks $(ONLY) $(if $(STAGES),--stages)
 
 mutants: tools
 	$(BIN)/pip install --quiet --editable '.[mutants]'

@@ -1,4 +1,7 @@
-"""`python -m benchmarks [P1 ...]`: run the figures asked for (all without any), print one table, write latest.json."""
+"""`python -m benchmarks [P1 ...]`: run the figures asked for (all without any), print one table, write latest.json.
+
+With `--stages` the table says where the time of each figure goes that can be taken apart.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,27 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P4": "benchmarks.p4_stream",
     "P5": "benchmarks.p5_history",
     "P6": "benchmarks.p6_latency",
+    "P7": "benchmarks.p7_fan_out",
+    "P8": "benchmarks.p8_footprint",
     "P9": "benchmarks.p9_decisions",
     "P10": "benchmarks.p10_simulator",
+    "P11": "benchmarks.p11_start",
 }
 """Every figure's module, with `run() -> list[Row]`."""
+
+STAGES: Final[Mapping[str, str]] = {"P6": "benchmarks.p6_stages"}
+"""The modules that take a figure apart."""
 
 RESULTS: Final = Path(__file__).with_name("results") / "latest.json"
 
 
 def main(arguments: list[str]) -> int:
     """0: all ran, whether they hold or fall short; 1: one broke; 2: there is no such figure; 130: interrupted."""
-    wanted = [argument.upper() for argument in arguments] or list(BENCHMARKS)
-    unknown = [name for name in wanted if name not in BENCHMARKS]
+    modules = STAGES if "--stages" in arguments else BENCHMARKS
+    wanted = [argument.upper() for argument in arguments if argument != "--stages"] or list(modules)
+    unknown = [name for name in wanted if name not in modules]
     if unknown:
-        print(f"no figure {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"no figure {', '.join(unknown)}; there are {', '.join(modules)}", file=sys.stderr)
         return 2
     become_subreaper()
     interrupt_on_term()
@@ -43,7 +53,7 @@ def main(arguments: list[str]) -> int:
     broken = False
     try:
         for name in wanted:
-            found, failed = _run(name)
+            found, failed = _run(name, modules[name])
             rows += found
             broken = broken or failed
     except KeyboardInterrupt:
@@ -58,10 +68,10 @@ def main(arguments: list[str]) -> int:
     return 1 if broken else 0
 
 
-def _run(name: str) -> tuple[list[Row], bool]:
+def _run(name: str, module: str) -> tuple[list[Row], bool]:
     began = time.monotonic()
     try:
-        found = importlib.import_module(BENCHMARKS[name]).run()
+        found = importlib.import_module(module).run()
     except Exception as error:  # noqa: BLE001 - the outermost frame: one broken benchmark must not hide the others
         traceback.print_exc()
         note = f"broke: {type(error).__name__}: {error}"

@@ -66,12 +66,11 @@ async def serve(directory: Path, policy: str = "") -> None:
     from dsmt.bus.broker.config import BrokerConfig
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
-    from dsmt.trust.identity import load
     from dsmt.trust.store import Realm, TrustStore
 
     broker = Broker(
         BrokerConfig(address="127.0.0.1:0", born=True, pid=os.getpid(), version="bench"),
-        identity=load((directory / "broker-b1").read_bytes(), where="broker-b1"),
+        identity=identity(directory, "broker/b1"),
         trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
         store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex(), synced=policy == "synced"),
         network=ZmqNetwork(),
@@ -85,22 +84,33 @@ async def serve(directory: Path, policy: str = "") -> None:
     await running
 
 
+def identity(directory: Path, name: str) -> Any:
+    from dsmt.trust.identity import load
+
+    return load((directory / name.replace("/", "-")).read_bytes(), where=name)
+
+
 def client(directory: Path, name: str) -> Any:
+    """A client of an operator of the realm."""
     from dsmt.bus.adapters.zeromq import ZmqNetwork
+
+    return client_of(directory, identity(directory, f"operator/{name}"), ZmqNetwork())
+
+
+def client_of(directory: Path, own: Any, network: Any) -> Any:
     from dsmt.bus.client.attaching import About
     from dsmt.bus.client.client import BusClient
     from dsmt.ports.realm import BrokerAddress
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
-    from dsmt.trust.identity import load
     from dsmt.trust.store import Realm, TrustStore
 
-    broker = load((directory / "broker-b1").read_bytes(), where="broker-b1")
+    broker = identity(directory, "broker/b1")
     return BusClient(
-        identity=load((directory / f"operator-{name}").read_bytes(), where=name),
+        identity=own,
         trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
         brokers=[BrokerAddress((directory / "address").read_text(), broker.key.public)],
-        network=ZmqNetwork(),
+        network=network,
         clock=LinuxClock(),
         entropy=SystemEntropy(),
         about=About(os.getpid(), "bench"),

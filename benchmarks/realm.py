@@ -30,9 +30,10 @@ components:
     instances: {instances}
     update: {{healthy_after: 200ms}}
     restart: {{reset: 500ms}}
+    reserve: {{cpu: 0.001, memory: 1MiB}}
 """
 """A run counts as healthy after 0.2 s and forgets earlier failures 0.5 s later: every kill meets the default road, a
-restart at once after a healthy run, never a backoff."""
+restart at once after a healthy run, never a backoff. Next to nothing is reserved: a small machine takes fifty."""
 
 
 @contextmanager
