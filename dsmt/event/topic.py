@@ -51,13 +51,10 @@ def check_pattern(pattern: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _levels(pattern: str) -> tuple[list[str], bool]:
+    """The levels of a pattern, and whether it takes what is below them."""
     subtree = pattern.endswith("/")
-    levels = pattern.rstrip("/").split("/") if pattern != "/" else []
-    body = "/".join("[^/]+" if level == "+" else re.escape(level) for level in levels)
-    if subtree:
-        body = f"{body}/.+" if body else ".+"
-    return re.compile(body)
+    return pattern[:-1].split("/") if subtree else pattern.split("/"), subtree
 
 
 def matches(pattern: str, topic: str) -> bool:
@@ -66,18 +63,21 @@ def matches(pattern: str, topic: str) -> bool:
         if pattern.endswith("/"):
             return pattern == "/" or (topic.startswith(pattern) and len(topic) > len(pattern))
         return pattern == topic
-    return _compiled(pattern).fullmatch(topic) is not None
+    levels, subtree = _levels(pattern)
+    told = topic.split("/")
+    fits = len(told) > len(levels) if subtree else len(told) == len(levels)
+    return fits and all(one in ("+", other) for one, other in zip(levels, told, strict=False))
 
 
-@lru_cache(maxsize=65536)
 def covers(wide: str, narrow: str) -> bool:
     """Whether every topic that `narrow` takes is taken by `wide`: the order of grants."""
     if wide == "/":
         return True
     if narrow == "/":
         return False
-    wide_subtree, narrow_subtree = wide.endswith("/"), narrow.endswith("/")
-    above, below = wide.rstrip("/").split("/"), narrow.rstrip("/").split("/")
+    (above, wide_subtree), (below, narrow_subtree) = _levels(wide), _levels(narrow)
+    if above[0] not in ("+", below[0]):
+        return False
     if wide_subtree:
         if len(below) < len(above) + (0 if narrow_subtree else 1):
             return False
