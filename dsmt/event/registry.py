@@ -94,6 +94,12 @@ def is_fact(event: Event) -> bool:
     return row is not None and row.takes_as_fact(event.version)
 
 
+def is_evidence(topic: str) -> bool:
+    """Whether what is said on a topic is a signal that is kept as evidence."""
+    match = lookup(topic)
+    return match is not None and (match.row.kind, match.row.budget) == ("signal", "evidence")
+
+
 def taken(event: Event) -> Match:
     """The row that takes an event: it is of its type and its record, and has a version only as a shared fact.
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from dsmt.errors import TransportError, UnusableEventError
+from dsmt.errors import DsmtError, TransportError, UnusableEventError
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.node import NodeAttributes, Probe
 from dsmt.event.records import from_data, to_data
-from dsmt.monitors.rules.silence import ROLES, Silence, Target
+from dsmt.monitors.rules.silence import Silence, Target
 from dsmt.ports.bus import Arrived, Bus, Delivery, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.datagrams import Datagrams, Endpoint
@@ -32,6 +33,7 @@ from dsmt.trust.probing import NONCE_BYTES, Answered, Verify, answer, answered, 
 from dsmt.view.liveness import LATE_PROBE_S, PROBE_S
 
 TIMEOUT_S: Final = 1.0
+SESSION: Final = "dsmt.session"
 EARLY_S: Final = 60.0
 RATE: Final = 50
 """Requests answered in a second."""
@@ -71,8 +73,15 @@ class Responder:
             self._endpoint.send(told, sender)
 
 
+class _Place(NamedTuple):
+    """Where a node's monitor answers, and by which key."""
+
+    address: str
+    key_id: bytes
+
+
 class Prober:
-    """Watches sessions and attributes, and probes the silent nodes whose turn it is to be probed from here."""
+    """Probes the silent nodes that brokers name to this monitor (F6)."""
 
     def __init__(
         self, node: str, *, bus: Bus, datagrams: Datagrams, clock: Clock, entropy: Entropy, check: Verify = verify
@@ -83,33 +92,28 @@ class Prober:
         self._clock = clock
         self._entropy = entropy
         self._check = check
-        self._silence = Silence(node)
+        self._silence = Silence(f"monitor/{node}")
         self._probing: dict[str, tuple[Target, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
-        """Watch and probe, for ever."""
-        sessions = tuple(f"broker/+/session/{role}/" for role in (*ROLES, "broker"))
-        interest = Interest((*sessions, "node/+/attributes"), conflate=True, signals=False)
+        """Hear what is addressed to this monitor, and probe, for ever."""
+        interest = Interest((), inbox=True, conflate=True, signals=False)
         async with asyncio.TaskGroup() as group:
-            await listen(self._bus, interest, self._take, after=lambda: self._turn(group))
+            await listen(self._bus, interest, self._take, after=lambda: self._turn(group), anew=self._silence.forget)
 
     def _take(self, delivery: Delivery) -> None:
         if not isinstance(delivery, Arrived):
             return
         event = delivery.signed.event
-        try:
-            if event.topic.startswith("node/"):
-                attributes = from_data(NodeAttributes, event.data)
-                self._silence.attributes(event.topic.split("/")[1], attributes, delivery.signed.key_id)
-            else:
-                _, broker, _, source = event.topic.split("/", 3)
-                self._silence.session(broker, source, from_data(Session, event.data), event.id)
-        except UnusableEventError:
+        if event.type != SESSION:
             return
+        with suppress(UnusableEventError):
+            source = event.topic.split("/", 3)[3]
+            self._silence.session(source, from_data(Session, event.data), event.to, event.id)
 
     def _turn(self, group: asyncio.TaskGroup) -> None:
         """Begin and end probing as the targets of now ask for."""
-        targets = {target.node: target for target in self._silence.targets(self._bus.broker)}
+        targets = {target.node: target for target in self._silence.targets()}
         for node, (target, probing) in list(self._probing.items()):
             if targets.get(node) != target:
                 probing.cancel()
@@ -122,41 +126,51 @@ class Prober:
         """Probe one node until its silence ends."""
         await asyncio.sleep(max(0.0, (target.since_ms - self._bus.now_ms()) / 1000))
         first, before, again = self._clock.boottime(), None, 0.0
+        at = await self._find(target.node)
         while True:
             began = self._clock.boottime()
-            told = await self._once(target)
+            told = await self._once(target.node, at)
             every = PROBE_S if began - first < EARLY_S else LATE_PROBE_S
             if told.result != before or began >= again:
                 before, again = told.result, began + every - PROBE_S / 2
                 topic = f"node/{target.node}/probe/{self._node}"
-                cause = () if target.cause is None else (target.cause,)
                 data = to_data(replace(told, every_s=every))
-                self._bus.emit(Draft(topic, data, subject=f"node/{target.node}", cause=cause))
+                self._bus.emit(Draft(topic, data, subject=f"node/{target.node}", cause=(target.cause,)))
             await asyncio.sleep(max(0.0, PROBE_S - (self._clock.boottime() - began)))
 
-    async def _once(self, target: Target) -> Probe:
+    async def _find(self, node: str) -> _Place | None:
+        """Where its monitor answers, as it said last: it says nothing while it is not heard. None if it has not said so."""
+        interest, found = Interest((f"node/{node}/attributes",), conflate=True, signals=False, follow=False), None
+        with suppress(DsmtError):
+            async with self._bus.subscribe(interest) as batches:
+                async for batch in batches:
+                    for delivery in batch:
+                        found = _place(delivery) or found
+        return found
+
+    async def _once(self, node: str, at: _Place | None) -> Probe:
         """One probe."""
-        if target.address is None:
+        if at is None:
             return _failed("its monitor has named no port for probes")
         nonce = self._entropy.bytes(NONCE_BYTES)
         answer_to: asyncio.Future[tuple[Answered, bytes]] = asyncio.get_running_loop().create_future()
 
         def receive(content: bytes, _sender: str) -> None:
-            told = answered(content, nonce, target.node, target.key_id, self._check)
+            told = answered(content, nonce, node, at.key_id, self._check)
             if told is not None and not answer_to.done():
                 answer_to.set_result((told, content))
 
         began = self._clock.boottime()
         try:
-            endpoint = await self._datagrams.bind("::" if target.address.count(":") > 1 else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
+            endpoint = await self._datagrams.bind("::" if at.address.count(":") > 1 else "0.0.0.0", 0, receive)  # noqa: S104 - any way out
         except TransportError as error:
             return _failed(str(error))
         try:
-            endpoint.send(request(nonce), target.address)
+            endpoint.send(request(nonce), at.address)
             async with asyncio.timeout(TIMEOUT_S):
                 said, content = await answer_to
         except TimeoutError:
-            return _failed(f"no signed answer from {target.address} in {TIMEOUT_S:g} s")
+            return _failed(f"no signed answer from {at.address} in {TIMEOUT_S:g} s")
         finally:
             endpoint.close()
         took = self._clock.boottime() - began
@@ -168,6 +182,16 @@ class Prober:
             nonce=nonce,
             answer=content,
         )
+
+
+def _place(delivery: Delivery) -> _Place | None:
+    if not isinstance(delivery, Arrived):
+        return None
+    try:
+        said = from_data(NodeAttributes, delivery.signed.event.data)
+    except UnusableEventError:
+        return None
+    return None if said.udp_port is None else _Place(f"{said.address}:{said.udp_port}", delivery.signed.key_id)
 
 
 def _failed(why: str) -> Probe:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.errors import DsmtError
-from dsmt.ports.bus import Bus, Delivery, Interest
+from dsmt.ports.bus import Bus, Delivery, Interest, Reattached
 
 AGAIN_S: Final = 5.0
 """How long after a subscription was refused the next one is tried."""
@@ -18,13 +18,24 @@ def _nothing() -> None:
 
 
 async def listen(
-    bus: Bus, interest: Interest, take: Callable[[Delivery], None], *, after: Callable[[], None] = _nothing
+    bus: Bus,
+    interest: Interest,
+    take: Callable[[Delivery], None],
+    *,
+    after: Callable[[], None] = _nothing,
+    anew: Callable[[], None] | None = None,
 ) -> None:
-    """Hand each delivery to `take`, and call `after` at the end of each batch, for ever."""
+    """Hand each delivery to `take`, and call `after` at the end of each batch, for ever.
+
+    With `anew` the subscription does not go on after a lost link: that is called, and all is read again.
+    """
     while True:
         try:
             async with bus.subscribe(interest) as batches:
                 async for batch in batches:
+                    if anew is not None and any(isinstance(one, Reattached) for one in batch):
+                        anew()
+                        break
                     for delivery in batch:
                         take(delivery)
                     after()

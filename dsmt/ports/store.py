@@ -144,6 +144,10 @@ class Log(Protocol):
         """Up to `limit` rows after a row number, in order: all, retained facts only, or those and the signals between."""
         ...
 
+    def signals(self, topics: Sequence[str], after: int, limit: int) -> list[Row]:
+        """Up to `limit` signals that are evidence, on some topics, after a row number, in order: none but these are read."""
+        ...
+
     def facts(self, low: str, high: str, limit: int) -> list[Row]:
         """Up to `limit` retained facts on topics from one to another, the second not included, in the order of topics."""
         ...

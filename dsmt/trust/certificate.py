@@ -83,7 +83,7 @@ def issue(certificate: Certificate, signer: Signing) -> SignedCertificate:
     return SignedCertificate(certificate, raw, signer.key_id)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
     """Take a certificate apart: itself, and algorithm, signed bytes and signature for its check.
 

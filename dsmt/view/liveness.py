@@ -24,6 +24,8 @@ from dsmt.view.view import View
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
+OBSERVERS: Final = 3
+"""How many nodes probe one that nobody hears (F6)."""
 PROBE_S: Final = 2.0
 """A probe's period while a silence is young (F4)."""
 LATE_PROBE_S: Final = 60.0

@@ -288,7 +288,10 @@ class Bus:
 
         async def batches() -> Any:
             while True:
-                yield await queue.get()
+                batch = await queue.get()
+                yield batch
+                if not interest.follow and isinstance(batch[0], Complete):
+                    return
 
         stream = batches()
         try:

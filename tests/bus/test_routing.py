@@ -47,6 +47,9 @@ class Shelf:
             : min(limit, 512)
         ]
 
+    def signals(self, topics, after, limit):
+        return [row for row in self.kept[after:] if not row.fact and row.topic in topics][:limit]
+
     def facts(self, low, high, limit):
         found = [self.kept[row - 1] for topic, row in sorted(self.winners.items()) if low <= topic < high]
         return found[:limit]

@@ -349,3 +349,44 @@ async def test_no_heartbeat_is_kept_for_a_broker_to_come(r: TestRealm):
     for _ in range(100):
         node.heartbeat("node/n1/heartbeat", 1.0)
     assert len(node._publisher.outbox) == waiting
+
+
+@scenario
+async def test_only_who_is_to_probe_a_node_hears_of_it_and_of_its_end(r: TestRealm):
+    await r.broker()
+    node, other = r.identity("node/n1"), r.identity("node/n2")
+    manager = await r.client("node/n1", identity=node)
+    monitor = await r.client("monitor/n1", identity=r.identity("monitor/n1", parent=node))
+    prober = await r.client("monitor/n2", identity=r.identity("monitor/n2", parent=other))
+    await r.client("monitor/n3", identity=r.identity("monitor/n3", parent=r.identity("node/n3")))
+    named = {"monitor/n2", "monitor/n3"}
+    async with reading(prober, inbox=True, conflate=True, signals=False) as got:
+        await r.stop(manager)
+        await r.stop(monitor)
+        await got.until(lambda g: len(g.arrived) == 2)
+        assert {one.signed.event.topic.partition("session/")[2] for one in got.arrived} == {"monitor/n1", "node/n1"}
+        assert all(set(one.signed.event.to) == named for one in got.arrived)
+        await r.client("node/n1", identity=node)
+        await got.until(lambda g: len(g.arrived) == 3)
+        assert got.arrived[-1].signed.event.data["state"] == "open"
+    async with reading(prober, inbox=True, conflate=True, signals=False) as again:
+        assert [one.signed.event.data["state"] for one in again.arrived] == ["open"]
+
+
+@scenario
+async def test_a_broker_that_comes_back_names_who_probes_the_nodes_that_nobody_heard_before(r: TestRealm):
+    broker = await r.broker()
+    node = r.identity("node/n1")
+    manager = await r.client("node/n1", identity=node)
+    prober = await r.client("monitor/n2", identity=r.identity("monitor/n2", parent=r.identity("node/n2")))
+    async with reading(prober, inbox=True, conflate=True, signals=False) as got:
+        await r.stop(manager)
+        await got.until(lambda g: g.arrived)
+        await r.restarted(broker)
+        await got.until(lambda g: g.reattached)
+        async with reading(prober, inbox=True, conflate=True, signals=False) as again:
+            await again.until(lambda g: g.arrived)
+            assert again.arrived[-1].signed.event.to == ("monitor/n2",)
+            assert again.arrived[-1].signed.event.data["state"] == "silent"
+        await r.client("node/n1", identity=node)
+        await got.until(lambda g: g.arrived[-1].signed.event.data["state"] == "open")

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsmt.bus.rules.observers import Observers
 from dsmt.errors import TransportError
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
@@ -88,6 +89,7 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.buses: dict[str, Bus] = {}
         self.processes: list[SimProcess] = []
+        self.observers = Observers()
 
     def start(self, node: str) -> SimProcess:
         number = node[1:]
@@ -128,7 +130,9 @@ class World:
             version="1",
             address="",
         )
-        self.broker.emit(Draft(f"broker/b1/session/{source}", to_data(told)))
+        changed = self.observers.noted([(source, state)])
+        to = changed.get(source.split("/")[1]) or self.observers.addressed(source)
+        self.broker.emit(Draft(f"broker/b1/session/{source}", to_data(told), to=to))
 
     def silence(self, node: str, state: str = "silent", attachment: int = 1) -> None:
         for role in ("node", "monitor"):

@@ -232,6 +232,12 @@ class SqliteStore:
         only = ("AND (winner = 1 OR fact = 0)" if signals else "AND winner = 1") if winners_only else ""
         return self._rows(f"row > ? {only} ORDER BY row LIMIT ?", (after, limit))
 
+    def signals(self, topics: Sequence[str], after: int, limit: int) -> list[Row]:
+        """Up to `limit` signals that are evidence, on some topics, after a row number, in order."""
+        places = ",".join("?" * len(topics))
+        where = f"fact = 0 AND class = 0 AND topic IN ({places}) AND row > ? ORDER BY row LIMIT ?"
+        return self._rows(where, (*topics, after, limit))
+
     def facts(self, low: str, high: str, limit: int) -> list[Row]:
         """Up to `limit` retained facts on topics from one to another, the second not included, in the order of topics."""
         return self._rows("winner = 1 AND topic >= ? AND topic < ? ORDER BY topic LIMIT ?", (low, high, limit))

@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS winner_sources ON events (source) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS mail ON events (addressed) WHERE winner = 1 AND addressed <> '';
 CREATE INDEX IF NOT EXISTS shared_mail ON events (row, addressed) WHERE winner = 1 AND instr(addressed, char(10));
 CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires IS NOT NULL;
+CREATE INDEX IF NOT EXISTS signals ON events (topic) WHERE fact = 0 AND class = 0;
 CREATE TABLE IF NOT EXISTS bursts (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL, signature BLOB NOT NULL,
     leaves BLOB NOT NULL);

@@ -255,10 +255,13 @@ class FanOut:
         self._tell_trimmed(subscription)
         after, winners = subscription.after, subscription.conflate
         signals = winners and subscription.signals
-        rows = self._cached(
-            (after, winners, signals),
-            lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
-        )
+        if subscription.evidence:
+            rows = self._store.signals(subscription.evidence, after, PAGE_ROWS)
+        else:
+            rows = self._cached(
+                (after, winners, signals),
+                lambda: self._store.rows(after, PAGE_ROWS, winners_only=winners, signals=signals),
+            )
         taken = [row for row in rows if subscription.takes(row)]
         sent = self._push(subscription, taken)
         if sent < len(taken):

@@ -57,6 +57,7 @@ class _Unsaid(NamedTuple):
     subject: str
     ttl_ms: int | None
     payer: str
+    to: tuple[str, ...]
 
 
 class Ingest:
@@ -99,11 +100,18 @@ class Ingest:
     # --- what the broker says ------------------------------------------------------------------------------------
 
     def own(
-        self, topic: str, record: msgspec.Struct, *, subject: str = "", ttl_ms: int | None = None, payer: str = ""
+        self,
+        topic: str,
+        record: msgspec.Struct,
+        *,
+        subject: str = "",
+        ttl_ms: int | None = None,
+        payer: str = "",
+        to: tuple[str, ...] = (),
     ) -> None:
         """Say something of the broker's own; it is signed and stored with the next commit (rule 4).
 
-        `ttl_ms` None takes the topic's own. `payer` is on whose account it is (D2); empty: the broker's.
+        `ttl_ms` None takes the topic's own. `payer` is on whose account it is (D2); empty: the broker's. `to`: for whom.
         """
         match = lookup(topic)
         if match is None:
@@ -116,14 +124,14 @@ class Ingest:
             self._unsaid_notices += 1
             key = (topic, self._unsaid_notices)
         self._unsaid.pop(key, None)
-        self._unsaid[key] = _Unsaid(match, to_data(record), subject or topic, ttl_ms, payer)
+        self._unsaid[key] = _Unsaid(match, to_data(record), subject or topic, ttl_ms, payer, to)
 
     def _say(self) -> None:
         """Number, chain and sign what waits; what was signed before and is not stored yet goes first."""
         if self._own or not self._unsaid:
             return
         burst = []
-        for (topic, _), (match, told, subject, ttl_ms, payer) in self._unsaid.items():
+        for (topic, _), (match, told, subject, ttl_ms, payer, to) in self._unsaid.items():
             sequence, link = self._chain.next(topic)
             event = Event(
                 source=self._identity.name,
@@ -136,6 +144,7 @@ class Ingest:
                 time=self._clock.tick(self._now_ms()),
                 data=told,
                 ttl=match.row.ttl_ms if ttl_ms is None else ttl_ms,
+                to=to,
             )
             prepared = prepare(event, self._protected)
             self._chain.signed(event, prepared.leaf)

@@ -3,17 +3,20 @@
 Rule 1: session facts follow `presence`; a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
 Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.
 Rule 3: who exports is given a head of now; of many who ask, all within `FRESH_S` get one and the same.
-Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
+Rule 4: words on a node that nobody hears are addressed to those who are to probe it (`observers`), and are said again when
+    others are.
+Rule 5: what was trimmed is said, exactly, in the turn in which it went (B6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.observers import ROLES, Observers
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
@@ -28,6 +31,9 @@ HEARTBEAT_S: Final = 1.0
 FRESH_S: Final = 1.0
 PASSED_TTL_MS: Final = 600_000
 """How long the session of a command line is remembered after its end; each is a source of its own."""
+
+
+_Word = tuple[str, SessionFact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,9 @@ class BrokerReporter:
     def __init__(self, about: Self, store: Kept, ingest: Ingest, now: float) -> None:
         self._about, self._store, self._ingest = about, store, ingest
         self.presence = Presence(now)
+        self._observers = Observers()
+        self._restored: list[_Word] = []
+        self._to_say_again: list[_Word] = []
         self._stats_at = self._beat_at = now
         self._stats_topic, self._trimmed_topic = f"{about.name}/stats", f"{about.name}/trimmed"
         self._asked_at = now - FRESH_S
@@ -64,11 +73,15 @@ class BrokerReporter:
         except UnusableEventError:
             return  # damaged, or of another version: the next attachment says it anew
         again = self.presence.restore(source, record, now, now_ms)
+        self._observers.restore(source, row.to)
+        self._restored.append((source, again or record))
         if again is not None:
-            self._say(source, again)
+            self._to_say_again.append((source, again))
 
     def started(self) -> None:
-        """Say that this incarnation has begun."""
+        """Say that this incarnation has begun, and what of its past is to be said anew."""
+        self._tell(self._to_say_again, self._noted(self._restored))
+        self._restored, self._to_say_again = [], []
         mark = self._store.high_mark(self._about.name)
         self._ingest.own(
             f"source/{self._about.name}",
@@ -96,26 +109,44 @@ class BrokerReporter:
             now_ms=now_ms,
             payer=session.payer,
         )
-        self._say(session.name, opened)
+        self._say([(session.name, opened)])
 
     def heard(self, session: Session, now: float, now_ms: int) -> bool:
         """A session has said something; whether it had been silent."""
         record = self.presence.heard(session.name, now, now_ms)
         if record is not None:
-            self._say(session.name, record)
+            self._say([(session.name, record)])
         return record is not None
 
     def closed(self, session: Session, how: How, now: float, now_ms: int) -> None:
         """A session's connection has ended."""
         record = self.presence.closed(session.name, session.attachment, how, now, now_ms)
         if record is not None:
-            self._say(session.name, record)
+            self._say([(session.name, record)])
 
-    def _say(self, source: str, record: SessionFact) -> None:
+    def _say(self, words: Sequence[_Word]) -> None:
+        self._tell(words, self._noted(words))
+
+    def _noted(self, words: Sequence[_Word]) -> Mapping[str, tuple[str, ...]]:
+        return self._observers.noted((source, record.state) for source, record in words)
+
+    def _tell(self, words: Sequence[_Word], changed: Mapping[str, tuple[str, ...]]) -> None:
+        """Say words on sessions, and the others again of nodes of which others are to hear now (rule 4)."""
+        for source, record in words:
+            role, _, node = source.partition("/")
+            ends = record.state == "open" and role in ROLES
+            self._publish(source, record, changed.get(node, ()) if ends else self._observers.addressed(source))
+        said = {source for source, _ in words}
+        for source in [f"{role}/{node}" for node in changed for role in ROLES]:
+            known = None if source in said else self.presence.record_of(source)
+            if known is not None and known.state != "open":
+                self._publish(source, known, self._observers.addressed(source))
+
+    def _publish(self, source: str, record: SessionFact, to: tuple[str, ...]) -> None:
         passed = record.state == "closed" and source.startswith("operator/")
         ttl_ms = PASSED_TTL_MS if passed else None
         topic, payer = f"{self._about.name}/session/{source}", self.presence.payer_of(source)
-        self._ingest.own(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer)
+        self._ingest.own(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer, to=to)
 
     # --- time passes ---------------------------------------------------------------------------------------------
 
@@ -161,8 +192,8 @@ class BrokerReporter:
         early_s: float,
     ) -> None:
         """Say what is due, `expected` seconds after the last time."""
-        for source, record in self.presence.tick(now, now_ms, expected):
-            self._say(source, record)
+        self._say(self.presence.tick(now, now_ms, expected))
+        self._observers.keep(self.presence.attachment_of)
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
             self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)

@@ -107,6 +107,11 @@ class Presence:
         known = self._known.get(source)
         return 0 if known is None else known.attachment
 
+    def record_of(self, source: str) -> Session | None:
+        """What is so of a source's session; None when it is not known."""
+        known = self._known.get(source)
+        return None if known is None else _record(known)
+
     def payer_of(self, source: str) -> str:
         """Who pays for what is said of a source (rule D2); empty while that is not known."""
         known = self._known.get(source)

@@ -10,19 +10,24 @@ Rule 3: a reader that conflates reads retained facts and signals only; what was 
 Rule 4: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
     on from the store. No reader can block a publisher.
 Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4).
+Rule 6: who reads the history of few topics, all of signals that are evidence (commands), reads nothing else: what an agent
+    costs that comes, or comes back, does not grow with what others have said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from dsmt.bus.rules.interests import Interests, Range, behind
+from dsmt.event.registry import is_evidence
 from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
 
 Owner = TypeVar("Owner")
+INDEXED: Final = 16
+"""Of how many topics a reader may be for the store to look for them one by one."""
 
 
 @dataclass(slots=True)
@@ -80,6 +85,8 @@ class Subscription(Generic[Owner]):
     """What its reader asked to hear back as soon as it has everything; None when it waits for nothing (rule 5)."""
     served: int = 0
     """When its last page was read, in pages."""
+    evidence: tuple[str, ...] = ()
+    """Its topics when all of them are of signals that are evidence: the store has an index of these (rule 6)."""
     _exact: frozenset[str] = frozenset()
     _subtrees: tuple[str, ...] = ()
     _others: tuple[str, ...] = ()
@@ -89,6 +96,8 @@ class Subscription(Generic[Owner]):
         self._exact = frozenset(pattern for pattern in plain if not pattern.endswith("/"))
         self._subtrees = tuple("" if pattern == "/" else pattern for pattern in plain if pattern.endswith("/"))
         self._others = tuple(pattern for pattern in self.patterns if "+" in pattern)
+        if self.signals and self.name is None and len(self._exact) == len(self.patterns) <= INDEXED:
+            self.evidence = self.patterns if all(map(is_evidence, self.patterns)) else ()
 
     def takes(self, row: Row) -> bool:
         """Whether it takes a row."""

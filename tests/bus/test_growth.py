@@ -1,0 +1,67 @@
+"""Growth: what a reader costs the broker does not grow with what others have said. Counted at two sizes, in rows read."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.broker.fan_out import PAGE_ROWS
+from tests.bus.test_routing import Wire
+from tests.bus.test_sqlite import append
+
+COMMANDS = "service/web/command/app/0"
+
+
+class Counted(SqliteStore):
+    """Counts the rows that are read."""
+
+    read = 0
+
+    def _rows(self, where, values):
+        found = super()._rows(where, values)
+        self.read += len(found)
+        return found
+
+
+def wire(others: int, commands: int) -> tuple[Wire, Counted]:
+    """A broker whose store has signals of others, and commands for one slot among them."""
+    store = Counted(":memory:", identity="a" * 16)
+    each = max(1, others // max(1, commands))
+    topics = [COMMANDS if n % (each + 1) == each else f"node/n{n % 50}/heartbeat" for n in range(others + commands)]
+    store.append(
+        [append(n, topic=topic, budget="evidence" if topic == COMMANDS else "signal") for n, topic in enumerate(topics, 1)]
+    )
+    made = Wire()
+    made.deliveries._store = store
+    return made, store
+
+
+@pytest.mark.parametrize("commands", [0, 3])
+def test_an_agent_that_comes_back_reads_its_commands_and_nothing_that_others_have_said(commands):
+    read = []
+    for others in (PAGE_ROWS, 8 * PAGE_ROWS):
+        made, store = wire(others, commands)
+        made.subscribe(patterns=(COMMANDS,), start="history")
+        made.pump()
+        assert len(made.got) == commands
+        assert made.marks == [(commands, others + commands)]
+        read.append(store.read)
+        store.close()
+    assert read == [commands, commands]
+
+
+def test_more_commands_than_a_page_come_all_and_in_order():
+    made, store = wire(4 * PAGE_ROWS, 2 * PAGE_ROWS)
+    made.subscribe(patterns=(COMMANDS,), start="history")
+    made.pump()
+    assert [row for row, _ in made.got] == [*range(3, 6 * PAGE_ROWS + 1, 3)]
+    store.close()
+
+
+@pytest.mark.parametrize("patterns", [("service/web/command/app/+",), ("service/web/command/",), (COMMANDS, "user/t")])
+def test_who_takes_more_than_evidence_of_exact_topics_reads_the_log(patterns):
+    made, store = wire(10, 3)
+    made.subscribe(patterns=patterns, start="history")
+    made.pump()
+    assert (len(made.got), store.read) == (3, 13)
+    store.close()
