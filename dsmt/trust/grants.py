@@ -12,7 +12,7 @@ Rule 6: a name is one of `NAME_LEVELS`, and who may be named by whom is `may_nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -120,13 +120,31 @@ def may(patterns: Iterable[str], topic: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def _may(patterns: tuple[str, ...], topic: str) -> bool:
-    return any(pattern == topic or matches(pattern, topic) for pattern in patterns)
+    return any(matches(pattern, topic) for pattern in _near(patterns, topic))
 
 
 def subset(narrow: Iterable[str], wide: Iterable[str]) -> bool:
     """Whether each pattern of one grant is covered by one of another."""
     above = tuple(wide)
-    return all(any(covers(a, pattern) for a in above) for pattern in narrow)
+    return all(any(covers(a, pattern) for a in _near(above, pattern)) for pattern in narrow)
+
+
+def _near(patterns: tuple[str, ...], other: str) -> Iterable[str]:
+    """Those of a grant's patterns that may take a topic, or cover a pattern: of its first level, or of any."""
+    by_first = _by_first(patterns)
+    return (*by_first.get(_first(other), ()), *by_first.get("+", ()), *by_first.get("", ()))
+
+
+@lru_cache(maxsize=8192)
+def _by_first(patterns: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for pattern in patterns:
+        found.setdefault(_first(pattern), []).append(pattern)
+    return found
+
+
+def _first(pattern: str) -> str:
+    return pattern.partition("/")[0]
 
 
 def _own(name: str) -> set[str]:
