@@ -12,7 +12,7 @@ from dsmt.operations.write import braking
 
 @command()
 def show(ctx: CliContext) -> None:
-    """Whether replacing is held, and why."""
+    """Whether the brake is on or held, and why."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.show(connection.bus)
@@ -23,7 +23,7 @@ def show(ctx: CliContext) -> None:
 @command()
 @reason_option
 def hold(ctx: CliContext, reason: str) -> None:
-    """Replace nothing until it is released; restarts on the spot go on."""
+    """Replace nothing until the brake is released; restarts on the same node go on."""
 
     async def work(connection: Connection) -> braking.Held:
         return await braking.hold(connection.bus, by=connection.by, reason=reason)
@@ -41,7 +41,7 @@ def hold(ctx: CliContext, reason: str) -> None:
 @command()
 @reason_option
 def release(ctx: CliContext, reason: str) -> None:
-    """Go on, and replace what is silent now."""
+    """Release the brake, and replace what is on silent nodes."""
 
     async def work(connection: Connection) -> Brake:
         return await braking.release(connection.bus, by=connection.by, reason=reason)

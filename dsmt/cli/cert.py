@@ -38,7 +38,7 @@ def _known(ctx: CliContext) -> list[Held]:
 
 @command("list")
 def list_all(ctx: CliContext) -> None:
-    """Every certificate of the realm that is met from here, and until when it counts."""
+    """Every certificate of the realm that is known here, and when it expires."""
     _print(ctx, _known(ctx))
 
 
@@ -66,26 +66,26 @@ def listed(found: list[Held]) -> str:
 @command()
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
-    """Give NAME, which lives in this home, a new certificate; the old one stays good beside it."""
+    """Give NAME, a member of this home, a new key and certificate; the old ones stay valid until revoked."""
     done = certificates.rotate(ctx.home(), name)
     if ctx.json:
         document(done)
         return
     own = name.startswith("operator/")
-    begins = "the next command uses it" if own else "it is used from its next start on"
+    begins = "the next command uses it" if own else "it is used from the next start on"
     print(f"{name} has a new certificate until {done.expires}; {begins}")
     if done.before != done.key:
-        first = "" if own else f"start {name} anew, then "
-        print(f"next: {first}dsmt cert revoke {done.before} if the old key must not count any more")
+        first = "" if own else f"restart {name}, then "
+        print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
 
 
 @command()
 @click.argument("what", metavar="NAME|KEY")
-@click.option("--keep", is_flag=True, help="Sign anew everything that the key has said and that is not dropped.")
-@click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which the key had applied.")
+@click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, but what is dropped.")
+@click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which was applied with the key.")
 @reason_option
 def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
-    """End a key for good: nobody believes what it signed, nor those below it. Needs the root key in this home."""
+    """Revoke a key for good: nobody trusts what it or a key below it signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
     async def look(connection: Connection) -> Claim:
@@ -110,15 +110,15 @@ def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]
     open_ones = [topic for topic in found.ours if topic not in {f"service/{service}/spec" for service in drop}]
     if keep or not open_ones:
         return
-    said = f"{found.name or found.key} has said what {counted(len(open_ones), 'fact')} still say"
+    said = f"{found.name or found.key} is the only signer of {counted(len(open_ones), 'fact')}"
     if ctx.json or not sys.stdin.isatty():
         raise InputError(
             "cert.decide",
             f"{said}: {', '.join(open_ones[:_SHOWN])}",
-            next="--keep signs them anew; --drop SERVICE ends a service",
+            next="--keep signs them again; --drop SERVICE ends a service",
         )
     print("\n".join([f"{said}:", *(f"  {topic}" for topic in open_ones)]))
-    click.confirm("Sign them anew as they are?", abort=True)
+    click.confirm("Sign them again as they are?", abort=True)
 
 
 def _tell(ctx: CliContext, done: Ended) -> None:
@@ -127,9 +127,9 @@ def _tell(ctx: CliContext, done: Ended) -> None:
         return
     print(f"{done.name or done.key} is revoked")
     if done.kept:
-        print(f"signed anew: {', '.join(done.kept[:_SHOWN])}")
+        print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
     if done.dropped:
         print(f"ended: {', '.join(done.dropped)}")
     if done.left:
-        print(f"not said again by any controller yet: {', '.join(done.left[:_SHOWN])}")
-        print("next: dsmt controllers; one that was attached before says them again when it is back")
+        print(f"not yet signed again by any controller: {', '.join(done.left[:_SHOWN])}")
+        print("next: dsmt controllers; one that was attached before signs them again when it is back")

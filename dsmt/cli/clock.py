@@ -15,7 +15,7 @@ from dsmt.operations.write import clocks
 @click.argument("broker")
 @reason_option
 def accept(ctx: CliContext, broker: str, reason: str) -> None:
-    """Take the clock of a broker's machine for realm time, though it is far off."""
+    """Accept the clock of a broker's machine as realm time, though it is far off."""
 
     async def work(connection: Connection) -> clocks.Clock:
         return await clocks.accept(connection.bus, broker, by=connection.by, reason=reason)
@@ -24,6 +24,6 @@ def accept(ctx: CliContext, broker: str, reason: str) -> None:
     if ctx.json:
         document(found)
     else:
-        print(f"{broker} takes its machine's clock for realm time, which was {off_by(found.ahead_s)}")
+        print(f"{broker} takes its machine's clock as realm time; it was {off_by(found.ahead_s)}")
         if found.there_in_s:
-            print(f"realm time never goes back: it goes slower, and is there in {span(found.there_in_s * 1000)}")
+            print(f"realm time never goes back: it runs slower, and is right in {span(found.there_in_s * 1000)}")

@@ -102,16 +102,16 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
 
     scheme, _, rest = text.partition("://")
     if scheme != "dsmt" or not rest:
-        said = "the NATS engine is not built yet" if scheme == "nats" else f"{text!r} names no brokers"
+        said = "the NATS engine is not built yet" if scheme == "nats" else f"{text!r} is not a list of brokers"
         raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
     known = dict(realm.brokers)
     found = []
     for address in rest.rstrip("/").split(","):
         host, _, port = address.rpartition(":")
         if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
-            raise InputError("bus.address", f"{address!r} is no address of a broker", next="write dsmt://HOST:PORT,...")
+            raise InputError("bus.address", f"{address!r} is not the address of a broker", next="write dsmt://HOST:PORT,...")
         if not 1 <= int(port[:6]) <= LAST_PORT:
-            said = f"{address!r} is no address of a broker: a port is a number from 1 to {LAST_PORT}"
+            said = f"{address!r} is not the address of a broker: a port is a number from 1 to {LAST_PORT}"
             raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
         keys = [known[address]] if address in known else list(dict.fromkeys(known.values()))
         found += [BrokerAddress(address, key) for key in keys]
@@ -163,7 +163,11 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, after `--wait` has got its duration."""
         waits = any("--wait" in param.opts for param in self.params)
-        return super().parse_args(ctx, _with_wait(args) if waits else args)
+        try:
+            return super().parse_args(ctx, _with_wait(args) if waits else args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser names no command: its help is what comes next
+            raise
 
 
 def _with_wait(args: list[str]) -> list[str]:
@@ -189,6 +193,21 @@ def command(name: str | None = None, **settings: Any) -> Callable[[Callable[...,
     return made
 
 
+class Count(click.IntRange):
+    """A whole number in a range, told as people say it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Fails with the range that it must be in."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        if number is None or (self.min is not None and number < self.min) or (self.max is not None and number > self.max):
+            most = f"from {self.min} to {self.max}" if self.max is not None else f"of at least {self.min}"
+            self.fail(f"{value!r} is not a whole number {most}", param, ctx)
+        return number
+
+
 def seconds(text: str | None) -> float | None:
     """The seconds of a duration that was typed; None for none. Raises `InputError`."""
     from dsmt.spec.quantities import parse_duration  # noqa: PLC0415 - only where one was given
@@ -196,6 +215,6 @@ def seconds(text: str | None) -> float | None:
     return None if text is None or text == WAIT_FOREVER else parse_duration(text)
 
 
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; others will read it.")
-wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most so long.")
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why you do this; others will read it.")
+wait_option = click.option("--wait", default=None, metavar="[=DUR]", help="Wait until it is done, at most this long.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do it without asking.")

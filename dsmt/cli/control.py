@@ -10,7 +10,7 @@ from functools import partial
 import click
 
 from dsmt.cli import screens
-from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option, yes_option
+from dsmt.cli.command import CliContext, Count, command, reason_option, seconds, wait_option, yes_option
 from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
@@ -25,11 +25,11 @@ from dsmt.operations.write.controlling import Done
 
 Act = Callable[..., Awaitable[Done]]
 _SAID = {
-    "stop": "held: they stay stopped until dsmt start {target}",
-    "start": "free to run",
-    "restart": "to be restarted, a few at a time",
-    "retry": "tried again now",
-    "move": "to be moved",
+    "stop": "held stopped until dsmt start {target}",
+    "start": "may run again",
+    "restart": "will be restarted, a few at a time",
+    "retry": "retried now",
+    "move": "will be moved",
 }
 
 
@@ -38,7 +38,7 @@ _SAID = {
 @reason_option
 @wait_option
 def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Hold TARGET stopped, through apply, failover and reboot, until it is started by hand."""
+    """Stop TARGET and keep it stopped, through apply, failover and reboot, until `dsmt start`."""
     _act(ctx, target, controlling.stop, reason=reason, wait=wait, state="stopped")
 
 
@@ -47,7 +47,7 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @reason_option
 @wait_option
 def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Lift the hold on TARGET."""
+    """Let TARGET run again after `dsmt stop`."""
     _act(ctx, target, controlling.start, reason=reason, wait=wait, state=waiting.READY)
 
 
@@ -65,18 +65,20 @@ def restart(ctx: CliContext, target: str, reason: str, wait: str | None) -> None
 @reason_option
 @wait_option
 def retry(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
-    """Try now what is parked, has failed or waits for its next try."""
+    """Retry now what is parked, has failed or waits for its next try."""
     _act(ctx, target, controlling.retry, reason=reason, wait=wait, state="retried")
 
 
 @command()
 @click.argument("target", type=TARGET)
-@click.option("--to", default=None, metavar="NODE", help="To this node; else to the one that fits best.")
-@click.option("--accept-data-loss", is_flag=True, help="Also what keeps data: it begins with none, the old is left behind.")
+@click.option("--to", default=None, metavar="NODE", help="The node to move to; by default the one that fits best.")
+@click.option(
+    "--accept-data-loss", is_flag=True, help="Also move what keeps data: it starts without, its data stays behind."
+)
 @reason_option
 @wait_option
 def move(ctx: CliContext, target: str, *, to: str | None, accept_data_loss: bool, reason: str, wait: str | None) -> None:
-    """Have TARGET on another node."""
+    """Move TARGET to another node."""
     asked = partial(controlling.move, to=to, accept_data_loss=accept_data_loss)
     _act(ctx, target, asked, reason=reason, wait=wait, state="moved")
 
@@ -115,11 +117,11 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 
 @command()
 @click.argument("target", type=TARGET)
-@click.argument("count", type=click.IntRange(min=0, max=100_000))
+@click.argument("count", type=Count(min=0, max=100_000))
 @reason_option
 @wait_option
 def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | None) -> int:
-    """Have COUNT instances of TARGET (service/component): a new revision."""
+    """Run COUNT instances of TARGET (service/component): a new revision."""
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Applied:
@@ -145,7 +147,7 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
     """End SERVICE: stop and uninstall all of its instances. Data directories are kept."""
     named, limit = Target.parse(service), seconds(wait)
     if named.component is not None:
-        raise InputError("target.form", f"{service} is no service", next="dsmt scale SERVICE/COMPONENT 0")
+        raise InputError("target.form", f"{service} is not a service", next="dsmt scale SERVICE/COMPONENT 0")
     if not yes:
         with suppress(TransportError):  # where no broker answers, the question is asked as before
             controlling.spec_of(seen(ctx), service)
@@ -171,7 +173,9 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
 def _confirm(ctx: CliContext, service: str) -> None:
     """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
     if ctx.json or not sys.stdin.isatty():
-        raise InputError("confirm", f"this removes {service}, and nobody said yes", next=f"dsmt remove {service} --yes")
+        raise InputError(
+            "confirm", f"this stops and removes all of {service}, and needs a yes", next=f"dsmt remove {service} --yes"
+        )
     if not click.confirm(f"realm {ctx.home().realm().name}: remove {service} and stop all of its instances?"):
         raise FailedError("confirm.no", f"{service} is not removed: the answer was no")
 
@@ -179,7 +183,7 @@ def _confirm(ctx: CliContext, service: str) -> None:
 @command()
 @click.argument("target", type=TARGET)
 @click.option("--for", "state", required=True, metavar="STATE", help=f"One of {', '.join(waiting.STATES)}.")
-@click.option("--timeout", default=None, metavar="DUR", help="At most so long.")
+@click.option("--timeout", default=None, metavar="DUR", help="Wait at most this long; without it, for ever.")
 def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     """Wait until every instance of TARGET is in a state."""
     named, limit = Target.parse(target), seconds(timeout)

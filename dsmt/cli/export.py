@@ -23,7 +23,7 @@ READ_S = 3600.0
 @click.argument("file")
 @click.argument("topics", nargs=-1)
 def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
-    """Write the whole history of a broker to FILE, with what proves that it is whole; with TOPICS, only theirs.
+    """Write a broker's whole history to FILE, with the proof that nothing is missing; with TOPICS, only theirs.
 
     `dsmt verify FILE` notices each event that is removed, added, changed or moved in it.
     """
@@ -41,6 +41,8 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
         return exported
 
     try:
+        if path.exists() and not path.is_file():  # what is written replaces it: a device or a pipe would be lost
+            raise InputError("file.unwritable", f"{file} is not a regular file", next="name another file")
         done = ctx.ask(read)
         beside.replace(path)
         size = path.stat().st_size

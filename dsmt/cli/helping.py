@@ -5,16 +5,18 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from dsmt.cli import COMMANDS
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document, show
 from dsmt.errors import NotFoundError
 from dsmt.operations.words.topics import EXAMPLES, TOPICS
+from dsmt.spec.mistakes import nearest
 
 
 @command("help")
 @click.argument("topic", nargs=-1)
 def help_on(ctx: CliContext, topic: tuple[str, ...]) -> None:
-    """What TOPIC means: a command (help node drain), or a word (help target); without one, what there is."""
+    """What TOPIC means: a command (help node drain) or a word (help target); without one, a list of both."""
     words = " ".join(topic)
     text = _overview() if not words else TOPICS[words] if words in TOPICS else _of_command(topic)
     if ctx.json:
@@ -39,19 +41,18 @@ def _of_command(words: tuple[str, ...]) -> str:
     for word in words:
         below = found.get_command(context, word) if isinstance(found, click.Group) else None
         if below is None:
-            known = ", ".join(TOPICS)
-            raise NotFoundError(
-                "help.topic", f"there is no command or word `{' '.join(words)}`", next=f"dsmt --help; {known}"
-            )
+            meant = nearest(" ".join(words), [*TOPICS, *COMMANDS])
+            known = f"did you mean dsmt help {meant}?" if meant else f"dsmt --help, or one of {', '.join(TOPICS)}"
+            raise NotFoundError("help.topic", f"there is no command or word `{' '.join(words)}`", next=known)
         found, context = below, click.Context(below, info_name=word, parent=context)
     examples = [f"  {line}" for line in EXAMPLES.get(" ".join(words), [])]
     return found.get_help(context) + ("\n\nExamples:\n" + "\n".join(examples) if examples else "")
 
 
 @command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(ctx: CliContext, shell: str) -> None:
-    """What SHELL reads to complete commands, and names that were seen last: source <(dsmt completion bash)."""
+    """Print what makes SHELL complete commands and recently seen names: source <(dsmt completion bash)."""
     from dsmt.cli.root import COMPLETING, root  # noqa: PLC0415 - it imports this module
 
     kind = get_completion_class(shell)

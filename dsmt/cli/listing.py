@@ -43,8 +43,8 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
     wanted = {}
     for label in labels:
         key, equals, value = label.partition("=")
-        if not equals:
-            raise InputError("label.form", f"{label!r} is no label", next="write -l KEY=VALUE")
+        if not equals or not key:
+            raise InputError("label.form", f"{label!r} is not a label", next="write -l KEY=VALUE")
         wanted[key] = value
     named = None if target is None else Target.parse(target)
     sight = seen(ctx)

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
@@ -22,13 +22,13 @@ STEPS: Final = ("install", "configure", "uninstall", "stop")
 
 @command()
 @click.argument("target")
+@click.option("-n", "lines", type=Count(min=0, max=10_000), default=None, help="The last N lines of each stream (100).")
 @click.option(
-    "-n", "lines", type=click.IntRange(min=0, max=10_000), default=None, help="The last N lines of each stream (100)."
+    "--since", default=None, metavar="TIME", help="Start 10m ago, at 14:05 or at an RFC 3339 time, to within half a minute."
 )
-@click.option("--since", default=None, metavar="TIME", help="From 10m, 14:05 or RFC 3339 on, to within half a minute.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, over restarts and moves.")
-@click.option("--previous", is_flag=True, help="Of the run before the present one.")
-@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of a step instead.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new lines, across restarts and moves.")
+@click.option("--previous", is_flag=True, help="The log of the run before this one.")
+@click.option("--step", default=None, type=click.Choice(STEPS), help="The log of this step instead.")
 def logs(
     ctx: CliContext, target: str, *, lines: int | None, since: str | None, follow: bool, previous: bool, step: str | None
 ) -> None:
@@ -37,16 +37,18 @@ def logs(
     A program writes its files itself: the time of a line is known of what comes while it is followed, and null before.
     """
     if step is not None and (follow or previous or since is not None):
-        raise InputError("logs.form", "--step excludes --follow, --previous and --since", next="take one of them")
+        raise InputError(
+            "logs.form", "--step cannot be combined with --follow, --previous or --since", next="use one of them"
+        )
     if previous and since is not None:
-        raise InputError("logs.form", "--previous excludes --since: that run is over", next="take one of them")
+        raise InputError("logs.form", "--previous cannot be combined with --since", next="use one of them")
     named = Target.parse(target)
     many = named.index is None
 
     async def work(connection: Connection) -> None:
         begin = None if since is None else moment(since, connection.bus.now_ms())
         if isinstance(begin, EventId):
-            raise InputError("time.form", "--since takes a time here, not an event", next="name its time")
+            raise InputError("time.form", "--since takes a time here, not an event", next="write the time of the event")
         last = lines if lines is not None else 100 if begin is None else reading_logs.MOST
         wanted = reading_logs.Wanted(last, since_ms=begin, follow=follow, previous=previous, step=step)
         async for batch in reading_logs.logs(connection.bus, named, wanted):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
@@ -24,15 +24,17 @@ PATIENCE_S = 30.0
 
 
 @command()
-@click.option("--nodes", default=None, type=int, metavar="N", help="Nodes n1, n2, ...; those of the home, or 1.")
-@click.option("--controllers", default=None, type=int, metavar="N", help="Controllers c1, ...; those of the home, or 2.")
-@click.option("--port", default=None, type=click.IntRange(1, 65535), metavar="P", help="The broker's port.")
-@click.option("--name", default=None, help="The realm's name, when it is made; local if none is given.")
+@click.option("--nodes", default=None, type=int, metavar="N", help="How many nodes; by default those of the home, else 1.")
+@click.option(
+    "--controllers", default=None, type=int, metavar="N", help="How many controllers; by default those of the home, else 2."
+)
+@click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The broker's port.")
+@click.option("--name", default=None, help="The name of a new realm; `local` by default.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
 def up(
     ctx: CliContext, nodes: int | None, controllers: int | None, port: int | None, name: str | None, *, detach: bool
 ) -> None:
-    """A realm on this machine: one broker, controllers and nodes as separate processes. Ctrl-C is `down`."""
+    """Run a realm on this machine: one broker, controllers and nodes, each its own process. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
     wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
@@ -46,7 +48,7 @@ async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> N
         return
     was_up = machine.is_up(home)
     if was_up and not ctx.json:
-        print("this realm is up already: Ctrl-C here ends all of it, as dsmt down does; --detach leaves it alone")
+        print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
     working = asyncio.ensure_future(_start(ctx, home, wanted))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -81,7 +83,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         return all(node in known and known[node].attributes for node in started.nodes) or None
 
     async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
-        unmet = f"{', '.join(started.nodes)} are not all attached"
+        unmet = f"{', '.join(started.nodes)} did not all attach"
         await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
@@ -96,7 +98,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 @command()
 def down(ctx: CliContext) -> None:
-    """End what this home started on this machine, services and all; never more."""
+    """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
     if not home.exists:
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")

@@ -31,7 +31,7 @@ def nodes(ctx: CliContext) -> None:
 @command()
 @click.argument("node", type=NODE)
 def show(ctx: CliContext, node: str) -> None:
-    """One node and every process of ours on it; killing them all in this order is the death of the node."""
+    """One node and every dsmt process on it; to kill the node, kill them all in this order."""
     sight = seen(ctx)
     found = node_shown(sight, node)
     if ctx.json:
@@ -43,10 +43,10 @@ def show(ctx: CliContext, node: str) -> None:
 @command()
 @click.argument("node", type=NODE)
 @reason_option
-@click.option("--deadline", "--wait", default=None, metavar="DUR", help="Wait so long at most, then say what holds it.")
+@click.option("--deadline", "--wait", default=None, metavar="DUR", help="Wait at most this long, then say what holds it up.")
 @click.option("--no-wait", is_flag=True, help="Return at once; the drain goes on.")
 def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_wait: bool) -> None:
-    """Move everything off NODE and place nothing more there; done when nothing is left but what stays with its data."""
+    """Move everything off NODE and place nothing more there; done when only what must stay with its data is left."""
     limit = seconds(deadline)
 
     async def work(connection: Connection) -> Controlled:
@@ -69,7 +69,7 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
         if one.stays:
             print(f"  {one.instance} stays: {one_line(one.because)}")
     if moving:
-        print("next: dsmt nodes names what holds it")
+        print("next: dsmt nodes shows what holds it up")
 
 
 @command()
@@ -108,7 +108,7 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
 @yes_option
 @reason_option
 def remove(ctx: CliContext, node: str, *, yes: bool, reason: str) -> None:
-    """Forget NODE, which is no more; one that is alive is refused. It is back when it attaches again."""
+    """Forget NODE, which is gone for good; one that is alive is refused. It comes back when it attaches again."""
 
     async def work(connection: Connection) -> Controlled:
         return await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=yes)
@@ -118,7 +118,7 @@ def remove(ctx: CliContext, node: str, *, yes: bool, reason: str) -> None:
         document(done)
         return
     was = "" if done.changed else " already"
-    print(f"{node} is removed{was}; what it ran is placed elsewhere; it is back when it attaches again")
+    print(f"{node} is removed{was}; what it ran is placed elsewhere; it comes back when it attaches again")
     directory = ctx.home().part("nodes", node)
     if directory.exists():
         print(f"  dsmt up starts it again: its directory is {directory}")

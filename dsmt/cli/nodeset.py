@@ -60,7 +60,7 @@ def set_one(ctx: CliContext, name: str, expression: str, reason: str) -> None:
 @click.argument("nodes")
 @reason_option
 def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
-    """Have TARGET (service/component) on NODES, a set's name or an expression: a new revision."""
+    """Run TARGET (service/component) on NODES, a set's name or an expression: a new revision."""
 
     async def work(connection: Connection) -> Applied:
         return await use_nodes(connection.bus, Target.parse(target), nodes, by=connection.by, reason=reason)
@@ -70,7 +70,7 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
         document(done)
     else:
         warn(done.warnings)
-        print(f"{target} is on {nodes}: {done.service} r{done.revision}, {done.outcome}")
+        print(f"{target} now runs on the nodes of {nodes}: {done.service} r{done.revision}, {done.outcome}")
 
 
 @command()
@@ -78,7 +78,7 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
 @yes_option
 @reason_option
 def remove(ctx: CliContext, name: str, *, yes: bool, reason: str) -> None:
-    """Forget a named set; with --yes also one that is used."""
+    """Forget a named set; with --yes even one that is in use."""
 
     async def work(connection: Connection) -> NodeSet:
         return await nodesets.forget(connection.bus, name, by=connection.by, used=yes, reason=reason)
@@ -110,11 +110,9 @@ def screen(found: NodeSet) -> str:
         f"  selects {counted(len(found.nodes), 'node')} now: {', '.join(found.nodes) or '-'}",
     ]
     if found.unknown:
-        lines.append(f"  neither a set nor a node now: {', '.join(found.unknown)}")
+        lines.append(f"  names neither a set nor a node now: {', '.join(found.unknown)}")
     if found.hides is not None:
-        lines.append(
-            f"  hides the node {found.hides}: wherever it is named the set is meant; dsmt nodeset remove {found.name}"
-        )
+        lines.append(f"  hides the node {found.hides}: its name now means this set; dsmt nodeset remove {found.name}")
     if found.used_by:
         lines.append(f"  used by {', '.join(found.used_by)}")
     return "\n".join(lines)

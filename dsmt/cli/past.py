@@ -57,7 +57,7 @@ def screen(service: str, found: list[Revision], sight: Sight) -> str:
 
 @command()
 @click.argument("service", type=TARGET)
-@click.option("--to", default=None, metavar="N", help="The revision, as in r3 or 3; else the last good one before.")
+@click.option("--to", default=None, metavar="N", help="The revision, as in r3 or 3; by default the last good one before.")
 @reason_option
 @wait_option
 def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: str | None) -> int:
@@ -82,5 +82,5 @@ def rollback(ctx: CliContext, service: str, to: str | None, reason: str, wait: s
 def _number(text: str) -> int:
     digits = text.removeprefix("r")
     if not digits.isdecimal() or not int(digits):
-        raise click.BadParameter(f"{text!r} is no revision: write r3 or 3", param_hint="--to")
+        raise click.BadParameter(f"{text!r} is not a revision: write r3 or 3", param_hint="--to")
     return int(digits)

@@ -78,7 +78,7 @@ def _change(change: Change) -> list[str]:
     after = "" if change.action in ("none", "rescale") else f"      {change.action}"
     old, new = _shown(change.old), _shown(change.new)
     if old == new:
-        return [f"  ~ {change.key:<20} {old}, another one{after}"]
+        return [f"  ~ {change.key:<20} {old}, changed{after}"]
     if len(old) + len(new) <= _LONGEST:
         return [f"  ~ {change.key:<20} {old} -> {new}{after}"]
     old, new = _apart(old, new)

@@ -61,10 +61,10 @@ class LazyGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a wrong verb is never guessed."""
+        """Find the command; a wrong verb is never guessed, only told with the one that was probably meant."""
         if args[0] not in self._table and not args[0].startswith("-"):
             path = ctx.command_path
-            raise click.UsageError(f"there is no command `{path} {args[0]}`", ctx)
+            raise UnknownCommandError(f"there is no command `{path} {args[0]}`", ctx, meant=_meant(args[0], self._table))
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -77,6 +77,23 @@ class LazyGroup(click.Group):
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._table[name].help) for name in self.list_commands(ctx)])
+
+
+class UnknownCommandError(click.UsageError):
+    """A verb that is not in the table; `meant` is the command line that was probably meant, or empty."""
+
+    def __init__(self, message: str, ctx: click.Context, *, meant: str) -> None:
+        super().__init__(message, ctx)
+        self.advice = f"did you mean `{ctx.command_path} {meant}`?" if meant else ""
+
+
+def _meant(verb: str, table: Mapping[str, Entry | Group]) -> str:
+    """The command that a wrong verb probably stands for, as `node drain` for `drain`; empty for none."""
+    from dsmt.spec.mistakes import nearest  # noqa: PLC0415 - lazily, for quick help
+
+    groups = {name: entry for name, entry in table.items() if isinstance(entry, Group) and name not in HIDDEN}
+    below = [f"{name} {verb}" for name, entry in groups.items() if verb in entry.commands]
+    return nearest(verb, set(table) - HIDDEN) or (below[0] if len(below) == 1 else "")
 
 
 def _sentence(text: str) -> str:
@@ -130,7 +147,7 @@ def _main(arguments: Sequence[str]) -> int:
         return _interrupted(ctx, arguments)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        advice = f"{context.command_path if context is not None else 'dsmt'} --help"
+        advice = getattr(error, "advice", "") or f"{context.command_path if context is not None else 'dsmt'} --help"
         return _tell(ctx, arguments, code="usage", message=_usage(error), advice=advice, exit_code=USAGE)
     except BaseExceptionGroup as group:
         return _failed(ctx, arguments, _first(group))
@@ -165,7 +182,7 @@ def _run(arguments: list[str], ctx: CliContext) -> object:
 
 
 def _usage(error: click.ClickException) -> str:
-    message = error.format_message().rstrip(".")
+    message = error.format_message().replace("\n\t", " ").replace(". (Did", ". Did").replace("?)", "?").rstrip(".")
     return message[:1].lower() + message[1:]
 
 
@@ -208,10 +225,10 @@ def _misfortune(error: OSError) -> DsmtError:
     """What the machine said no to, as a sentence."""
     said = f"{error.filename or 'the machine'}: {(error.strerror or str(error)).lower()}"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return RefusedError("machine.denied", said, next="check its owner and mode, or name another home: --home DIR")
+        return RefusedError("machine.denied", said, next="check its owner and mode, or choose another home: --home DIR")
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return FailedError("machine.full", said, next="free space there")
-    return FailedError("machine.failed", said, next="look at it there; --debug shows who asked for it")
+    return FailedError("machine.failed", said, next="see what is wrong there; --debug shows where it was needed")
 
 
 def _mistake(mistake: Mapping[str, Any]) -> str:
@@ -239,7 +256,8 @@ def _tell(
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
         said = [*map(one_line, lines), f"dsmt: {count}, nothing was done"]
     else:
-        said = [one_line(f"dsmt: {message.rstrip('.')}" + (f". Next: {advice}" if advice else ""))]
+        end = "" if message.endswith("?") else "."
+        said = [one_line(f"dsmt: {message.rstrip('.')}" + (f"{end} Next: {advice}" if advice else ""))]
     with suppress(OSError, FailedError):  # where errors go nowhere, the exit code is what is left
         sys.stderr.write("".join(f"{line}\n" for line in said))
         sys.stderr.flush()

@@ -98,7 +98,7 @@ def _below(row: Row, sight: Sight) -> list[str]:
     elif is_problem(sight, row) and row.reason is not None:
         lines.append(f"{row.reason.code}: {row.reason.message}{_next_try(row, sight.now_ms)}")
     if row.stale and row.state is not Shown.LOST:
-        lines.append(f"nothing was heard from its agent lately; observed {age(row.observed_at, sight.now_ms)} ago")
+        lines.append(f"its agent has been silent lately; last heard {age(row.observed_at, sight.now_ms)} ago")
     return lines
 
 
@@ -249,9 +249,9 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
-        below = [f"{one.dropped} events were refused by it since it started"] if one.dropped else []
+        below = [f"it has refused {counted(one.dropped, 'event')} since it started"] if one.dropped else []
         if one.clock_ahead_s is not None and one.clock_is_far:
-            off = f"its machine's clock is {off_by(one.clock_ahead_s)}, and is not followed"
+            off = f"its machine's clock is {off_by(one.clock_ahead_s)}, so it is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")
         laid.append(
             (
@@ -279,7 +279,7 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     laid = []
     for one in found:
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
-        below = [f"no lag is known: {one.lag_why}"] if one.lag_why is not None and one.alive else []
+        below = [f"lag unknown: {one.lag_why}"] if one.lag_why is not None and one.alive else []
         cells = (
             one.controller,
             "yes" if one.alive else "no",
@@ -345,4 +345,4 @@ def brake_line(told: Status) -> str:
         return f"HELD by {brake.by}{quoted(brake.reason)}; dsmt brake release"
     if brake.on:
         return f"ON: {len(brake.silent)} of {brake.total} nodes went silent at once; dsmt nodes, then dsmt brake release"
-    return f"off    {len(brake.silent)} silent, acts above {brake.acts_above}"
+    return f"off    {len(brake.silent)} silent nodes, comes on above {brake.acts_above}"

@@ -20,7 +20,7 @@ _OUTPUT_LINES = 5
 _ROOM = 66
 _SAID = 48
 _CALM = ("ok", "held", "starting", "removing")
-_STEPS = {"restart": "starts it again", "reinstall": "installs it anew", "recreate": "makes a new container for it"}
+_STEPS = {"restart": "restarts it", "reinstall": "reinstalls it", "recreate": "makes a new container for it"}
 
 
 def screen(found: Service, rows: Sequence[Row], events: Sequence[Event], *, sight: Sight, realm: str) -> str:
@@ -86,7 +86,7 @@ def next_act(row: Row, now_ms: int) -> str:
         case Shown.PARKED:
             return f"tries it again {soon}; at once: dsmt retry {row.instance}"
         case Shown.FAILED:
-            return "does nothing more: `restart` wants no other try"
+            return "does nothing more: `restart` allows no further try"
         case Shown.INSTALLING | Shown.STARTING if row.failures:
             return f"is trying it again{number}"
         case Shown.RUNNING:

@@ -1,4 +1,4 @@
-"""`status`: the realm in one screen, or one service."""
+"""`status`: the realm on one screen, or one service."""
 
 from __future__ import annotations
 

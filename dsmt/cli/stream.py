@@ -9,8 +9,8 @@ from dataclasses import replace
 import click
 
 from dsmt.cli import event_lines
-from dsmt.cli.command import CliContext, command, seconds
-from dsmt.cli.printing import columns, document, fitted, line
+from dsmt.cli.command import CliContext, Count, command
+from dsmt.cli.printing import columns, counted, document, fitted, line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
 from dsmt.operations.local.connection import Connection
@@ -26,16 +26,18 @@ from dsmt.ports.bus import Arrived, Notice
 
 @command(context_settings={"ignore_unknown_options": False})
 @click.argument("topics", nargs=-1)
-@click.option("-n", "last", type=click.IntRange(min=0), default=None, help="Show the last N first (10).")
-@click.option("--since", default=None, metavar="TIME", help="From 10m, 14:05, RFC 3339 or an event id on.")
+@click.option("-n", "last", type=Count(min=0), default=None, help="Show the last N first (10).")
+@click.option(
+    "--since", default=None, metavar="TIME", help="Start 10m ago, at 14:05, at an RFC 3339 time or at an event id."
+)
 @click.option("--until", default=None, metavar="TIME", help="Up to a time.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only events of these types.")
 @click.option("--source", "sources", multiple=True, metavar="GLOB", help="Only events of these sources.")
-@click.option("--where", default=None, metavar="CEL", help="Only events of which it holds: 'data.state == \"failed\"'.")
-@click.option("--follow/--no-follow", "-f", default=True, help="Go on with what comes (the default), or end.")
-@click.option("--no-signals", is_flag=True, help="Facts only.")
-@click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, what is said again.")
-@click.option("--wide", is_flag=True, help="Whole lines, and id, clock, cause and topic.")
+@click.option("--where", default=None, metavar="CEL", help="Only events for which this is true: 'data.state == \"failed\"'.")
+@click.option("--follow/--no-follow", "-f", default=True, help="Follow new events (the default), or end.")
+@click.option("--no-signals", is_flag=True, help="Only facts, no signals.")
+@click.option("--all", "everything", is_flag=True, help="Also heartbeats, measurements, command lines, repeats.")
+@click.option("--wide", is_flag=True, help="Whole lines, with id, clock, cause and topic.")
 @click.option("--raw", is_flag=True, help="The signed events as a CBOR sequence.")
 def tail(
     ctx: CliContext,
@@ -91,7 +93,7 @@ def tail(
 
 def _check_raw(ctx: CliContext) -> None:
     if ctx.json:
-        raise InputError("tail.form", "--raw and --json exclude each other", next="take one of them")
+        raise InputError("tail.form", "--raw and --json cannot be combined", next="use one of them")
     if sys.stdout.isatty():
         said = "--raw writes signed events as bytes, which a terminal cannot show"
         raise InputError("tail.form", said, next="write them to a file: dsmt tail --raw > FILE")
@@ -101,7 +103,7 @@ def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | Eve
     begin = None if since is None else moment(since, now_ms)
     end = None if until is None else moment(until, now_ms)
     if isinstance(end, EventId):
-        raise InputError("time.form", "--until takes a time, not an event", next="name its time")
+        raise InputError("time.form", "--until takes a time, not an event", next="write the time of the event")
     return begin, end
 
 
@@ -163,14 +165,15 @@ class _Printer:
 @command()
 @click.argument("topic")
 @click.argument("data")
-@click.option("--subject", default="", help="What it is about.")
-@click.option("--ttl", default=None, metavar="DUR", help="How long it is worth something.")
+@click.option("--subject", default="", help="What the event is about.")
+@click.option("--ttl", default=None, metavar="DUR", help="How long the event is valid (its time to live).")
 def publish(ctx: CliContext, topic: str, data: str, subject: str, ttl: str | None) -> None:
     """Publish DATA (JSON) on TOPIC, which begins with `user/`."""
     from dsmt.operations.write.publishing import Published  # noqa: PLC0415 - lazily, for quick help
     from dsmt.operations.write.publishing import publish as say  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.spec.quantities import parse_duration  # noqa: PLC0415 - only where one was given
 
-    lifetime = seconds(ttl)
+    lifetime = None if ttl is None else parse_duration(ttl)
 
     async def work(connection: Connection) -> Published:
         ttl_ms = None if lifetime is None else round(lifetime * 1000)
@@ -180,4 +183,4 @@ def publish(ctx: CliContext, topic: str, data: str, subject: str, ttl: str | Non
     if ctx.json:
         document(done)
     else:
-        print(f"{done.topic}  {done.id}  {done.level} at {done.copies}")
+        print(f"{done.topic}  {done.id}  {done.level} by {counted(done.copies, 'broker')}")

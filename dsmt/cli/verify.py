@@ -41,7 +41,7 @@ def read_file(file: str) -> bytes:
     except OSError as error:
         raise InputError("file.unreadable", f"{file} cannot be read: {error.strerror}") from error
     if not raw:
-        raise InputError("history.form", f"{file} is empty: it is no history", next="dsmt export FILE writes one")
+        raise InputError("history.form", f"{file} is empty: it is not a history", next="dsmt export FILE writes one")
     return raw
 
 
@@ -101,14 +101,14 @@ def _show(file: str, found: Verified) -> None:
 def _show_history(history: History) -> None:
     print(f"the history of {history.broker}: {counted(history.rows, 'row')}, signed {history.signed_at}")
     for number, what in (
-        (history.trimmed, "trimmed, as their broker says"),
-        (history.left_out, f"left out: of topics other than {', '.join(history.wanted)}, says who wrote the file"),
-        (history.lost, "LOST: nobody says that they were trimmed"),
+        (history.trimmed, "trimmed, as the broker says"),
+        (history.left_out, f"left out, the file's writer says: of topics other than {', '.join(history.wanted)}"),
+        (history.lost, "LOST: nothing says that they were trimmed"),
     ):
         if number:
             print(f"  {counted(number, 'row')} {what}")
     if history.never_came:
-        print(f"  {counted(history.never_came, 'event')} never came to the broker, as it says")
+        print(f"  {counted(history.never_came, 'event')} never reached the broker, as it says itself")
 
 
 _WORDS = {"trust.stranger": "STRANGER", "event.equivocation": "TWICE", "trust.unwitnessed": "UNWITNESSED"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dsmt.cli.command import CliContext, command
+from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import columns, counted, document, one_line, page, table
 from dsmt.cli.why_screen import screen
 from dsmt.operations.local.connection import Connection
@@ -17,7 +17,7 @@ from dsmt.operations.words.targets import Target
 
 @command()
 @click.argument("target")
-@click.option("--depth", type=click.IntRange(min=0), default=explaining.DEPTH, help="How far back to go.")
+@click.option("--depth", type=Count(min=0), default=explaining.DEPTH, help="How far back to go.")
 @click.option("--events", is_flag=True, help="Every event of a loop, and all ids.")
 def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
     """Why TARGET is as it is: in one sentence, and by the signed events that led to it, newest first.
@@ -39,7 +39,7 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
 @click.argument("target")
 @click.option("--node", default=None, metavar="NODE", help="Why not there.")
 def why_not(ctx: CliContext, target: str, node: str | None) -> None:
-    """What keeps an instance of TARGET off the nodes, clause by clause, and the smallest change that helps."""
+    """Why nodes do not take an instance of TARGET, clause by clause, and the smallest change that helps."""
 
     async def work(connection: Connection) -> Fitting:
         return fitting.why_not(await look(connection.bus), Target.parse(target), node)
@@ -59,6 +59,6 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
         print("\n" + table(("CLAUSE", "REMOVES", "ALONE"), laid, right=("ALONE",)))
         print("REMOVES: nodes that fail it.  ALONE: nodes that fail nothing else.")
     if found.suggestions:
-        print("\n  smallest changes that give a place")
+        print("\n  smallest changes that would give it a place")
         for one in found.suggestions:
             print(f"    {one}")

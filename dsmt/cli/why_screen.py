@@ -28,11 +28,11 @@ def screen(found: Explained, *, events: bool, width: int | None = None) -> list[
     lines = [*tree.wrapped(one_line(found.says), 0), "", *tree.lines()]
     if found.complete:
         lines.append("  nothing earlier is named as a cause.")
-    lines += [f"  {one} is named as a cause, and the history does not hold it any more." for one in found.missing]
+    lines += [f"  {one} is named as a cause, but is no longer in the history." for one in found.missing]
     if found.cut:
         causes = counted(len(found.cut), "earlier cause")
         verb = "is" if len(found.cut) == 1 else "are"
-        lines.append(f"  {causes} {verb} not shown: --depth ends here. A greater --depth goes on.")
+        lines.append(f"  {causes} {verb} not shown: --depth ends here; a greater --depth shows more.")
     signers = {speaker(link.event["source"]) for link in found.chain}
     bad = sum(not link.event["verified"] for link in found.chain)
     verified = f"{bad} NOT VERIFIED" if bad else "all verified"
@@ -78,7 +78,7 @@ class _Tree:
         if len(causes) == 1:
             lines.append(self._again(causes[0], indent))
         elif causes:
-            lines += [f"{' ' * indent}because, all {len(causes)}", *self._side_by_side(causes, indent)]
+            lines += [f"{' ' * indent}because of all {len(causes)} of these", *self._side_by_side(causes, indent)]
         return lines
 
     def _straight(self, begin: str) -> list[Link]:
@@ -122,7 +122,7 @@ class _Repeated:
 
     def lines(self, indent: int) -> list[str]:
         """Its one line."""
-        times = "once more" if self._times == 1 else f"{self._times} times more"
+        times = "once more" if self._times == 1 else f"{self._times} more times"
         return [f"{' ' * indent}and the same {times}, back to {_time(self._oldest)}"]
 
 

@@ -46,7 +46,7 @@ class EventId(NamedTuple):
         """Read `source#incarnation-sequence`. Raises `InputError`."""
         found = _ID.fullmatch(text)
         if found is None:
-            raise InputError("event.id", f"{text!r} is no event id", next="it looks like controller/c1#1700000000000-42")
+            raise InputError("event.id", f"{text!r} is not an event id", next="it looks like controller/c1#1700000000000-42")
         return cls(found[1], int(found[2]), int(found[3]))
 
 

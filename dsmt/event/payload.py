@@ -199,7 +199,7 @@ def event_of(body: bytes, leaf: bytes) -> Event:
         )
         wire = msgspec.convert(plain, _Wire, builtin_types=(bytes,))
     except Exception as error:
-        raise UnusableEventError("event.form", f"payload is no event: {str(error)[:200]}") from error
+        raise UnusableEventError("event.form", f"payload is not an event: {str(error)[:200]}") from error
     if end != leaf:
         raise UnusableEventError("event.form", "more stands behind the payload")
     event = Event(
@@ -242,8 +242,8 @@ def _fault(event: Event) -> str:
         return "a ttl that is out of range"
     ids = event.cause if event.replaces is None else (*event.cause, event.replaces)
     if not all(is_topic(one.source) for one in ids):
-        return "a cause that is no event id"
-    return "" if _is_plain(event.data, MAX_DEPTH) else "data that is no map of plain values"
+        return "a cause that is not an event id"
+    return "" if _is_plain(event.data, MAX_DEPTH) else "data that is not a map of plain values"
 
 
 def _is_plain(value: Any, depth: int) -> bool:

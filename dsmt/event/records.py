@@ -37,4 +37,4 @@ def from_data(kind: type[Record], data: dict[str, Any]) -> Record:
     try:
         return msgspec.convert(data, kind, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise UnusableEventError("event.schema", f"data is no {kind.__name__}: {error}") from error
+        raise UnusableEventError("event.schema", f"data is not a {kind.__name__}: {error}") from error

@@ -42,7 +42,7 @@ def check_pattern(pattern: str) -> str:
     if not pattern or len(pattern) > MAX_BYTES or _PATTERN.fullmatch(pattern) is None:
         raise InputError(
             "topic.pattern",
-            f"{pattern!r} is no topic pattern: levels of a-z 0-9 - . _ joined by '/', '+' for one level",
+            f"{pattern!r} is not a topic pattern: levels of a-z 0-9 - . _ joined by '/', '+' for one level",
             next="end it in '/' for a subtree, as in service/web/",
         )
     if pattern.rstrip("/").count("/") >= MAX_LEVELS:

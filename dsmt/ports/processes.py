@@ -34,6 +34,12 @@ class Exit:
         """Whether anybody saw how it ended."""
         return self.code is not None or self.signal is not None
 
+    def __str__(self) -> str:
+        """How it ended, as a log says it."""
+        if self.signal is not None:
+            return f"was killed by signal {self.signal}"
+        return "ended, and nobody saw how" if self.code is None else f"exited with code {self.code}"
+
 
 class Process(Protocol):
     """A process that was started or found again."""

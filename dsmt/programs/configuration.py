@@ -65,7 +65,7 @@ class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
-RESTORE = "restore it from a backup, or name another home: --home DIR"
+RESTORE = "restore it from a backup, or choose another home: --home DIR"
 
 
 def write_config(path: Path, config: msgspec.Struct) -> None:

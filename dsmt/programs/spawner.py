@@ -162,7 +162,7 @@ class Spawner:
             if kept.identity == identity:
                 kept.identity = None
                 kept.keeping.ended(self._clock.boottime())
-                then = "it was to end" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
+                then = "as asked" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
                 _say(f"{kept.program} (pid {identity.pid}) ended; {then}")
 
     def _timeout(self) -> float | None:
@@ -183,7 +183,7 @@ class Spawner:
         """Fork a program, or find the one that runs there (rule 6). Raises `InputError`, `FailedError`."""
         main = self._programs.get(name)
         if main is None or not os.path.isabs(directory):
-            raise InputError("spawner.request", f"{name!r} in {directory!r} is no program and absolute directory")
+            raise InputError("spawner.request", f"{name!r} in {directory!r} is not a program and an absolute directory")
         record = record or record_path(directory, name)
         children = (identity for identity, child in self._children.items() if child.record == record)
         known = living(record) or next(children, None)  # a full disk takes no records
@@ -220,7 +220,7 @@ class Spawner:
             self._exits.popitem(last=False)
         program = self._children.pop(identity, None)
         if program is not None:
-            _say(f"{program.name} of {program.directory} (pid {identity.pid}): {ended}")
+            _say(f"{program.name} of {program.directory} (pid {identity.pid}) {ended}")
         self._kept_ended(identity)
 
     # -- signals and clients

@@ -40,7 +40,7 @@ def split_command(text: str) -> tuple[str, ...]:
             word, at = None, at + 1
             continue
         if char.isspace() and char != "\n":
-            said = f"the character U+{ord(char):04X} looks like a space and does not part words"
+            said = f"the character U+{ord(char):04X} looks like a space and does not separate words"
             raise WrongValueError(said, "write a space, or quote it")
         if char in _SHELL_ONLY:
             raise WrongValueError(_SHELL_ONLY[char], _HINT)

@@ -125,7 +125,7 @@ def _ports(case: Case) -> Iterator[Wrong]:
         number, name = port["port"], port["name"]
         first = fixed.setdefault((number, port["protocol"]), name) if number is not None else name
         if first != name:
-            yield ("ports", name), f"port {number} is given to `{first}` already", "choose another, or auto"
+            yield ("ports", name), f"port {number} is already given to `{first}`", "choose another, or auto"
         variable = name.replace("-", "_")
         if variables.setdefault(variable, name) != name:
             yield ("ports", name), f"`{name}` and `{variables[variable]}` give the same variable", "rename one"
@@ -150,7 +150,7 @@ def _health(case: Case) -> Iterator[Wrong]:
         kinds = [kind for kind in CHECK_KINDS if case.said(*path, kind)]
         if len(kinds) != 1:
             said = f"`{'` and `'.join(kinds)}` are" if kinds else "nothing is"
-            yield path, f"one check is wanted, and {said} here", "one of http, tcp, exec, notify"
+            yield path, f"one check is expected, and {said} here", "one of http, tcp, exec, notify"
         if path[-1] in {"readiness", "liveness"} and case.said(*path, "deadline"):
             yield (*path, "deadline"), "`deadline` is for start-up only", "put it under `startup`"
         if len(kinds) == 1 and kinds[0] in {"http", "tcp"} and case.trusted("ports"):
@@ -260,7 +260,7 @@ def _cycles(_: Reader, service: Plain) -> Iterator[Wrong]:
                 choices.pop()
             elif following in trail[:-1]:
                 cycle = " -> ".join([*trail[trail.index(following) :], following])
-                yield ("components", trail[-1], "after"), f"`after` goes round: {cycle}", "remove one of them"
+                yield ("components", trail[-1], "after"), f"`after` forms a cycle: {cycle}", "remove one of them"
             elif following not in done and following != trail[-1]:
                 trail.append(following)
                 choices.append(iter(edges[following]))

@@ -144,7 +144,7 @@ class _Parser:
     def end(self) -> None:
         word, column = self._next()
         if word:
-            raise NodeSetError(f"`{word}` is too much", column=column, suggestion="one expression, one set")
+            raise NodeSetError(f"unexpected `{word}`", column=column, suggestion="write one expression")
 
     def _next(self) -> tuple[str, int]:
         token = self._tokens[self._at]
@@ -249,7 +249,7 @@ class _Evaluation:
             return frozenset({name}) & self._universe
         if name in self._open:
             cycle = " -> ".join([*self._open[self._open.index(name) :], name])
-            raise NodeSetError(f"the named sets lead back to themselves: {cycle}", suggestion="break the cycle")
+            raise NodeSetError(f"the named sets form a cycle: {cycle}", suggestion="break the cycle")
         self._open.append(name)
         self._known[name] = self.of(self._named[name])
         self._open.pop()

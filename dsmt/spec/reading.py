@@ -140,7 +140,7 @@ class Reader:
             raise WrongValueError(f"`{text}` without quotes is a map in YAML", f"quote it: '{text}'")
         what = "a map" if isinstance(node, Mapping) else "a list"
         wanted = kind.replace("_", " ") or "value"
-        raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is wanted")
+        raise WrongValueError(f"{what} cannot be here", f"a single {wanted} is expected")
 
     def _argv(self, node: Sequence, shape: Scalar, path: Path) -> Any:
         words = []
@@ -193,12 +193,12 @@ class Reader:
         if isinstance(node, Mapping):
             self._leaf(node)
         keys = "as in `run: ./server`" if group == "component" else f"its keys are {', '.join(GROUPS[group])}"
-        raise WrongValueError("a map is wanted here", keys)
+        raise WrongValueError("a map is expected here", keys)
 
     def _list(self, node: Node, item: Shape, lone: bool, path: Path) -> list[Any]:
         if not isinstance(node, Sequence):
             if not lone:
-                raise WrongValueError("a list is wanted here", "begin each item with `- `")
+                raise WrongValueError("a list is expected here", "begin each item with `- `")
             node = Sequence((node,), node.line, node.column)
         out = []
         for index, child in enumerate(node.items):
@@ -213,7 +213,7 @@ class Reader:
     def _map(self, node: Node, item: Shape, keys: KeyKind, path: Path) -> dict[str, Any]:
         if not isinstance(node, Mapping):
             example = "as in `http: 8080`, one in a line" if keys == "port_name" else "write `name: value`, one in a line"
-            raise WrongValueError("a map is wanted here", example)
+            raise WrongValueError("a map is expected here", example)
         out = {}
         for name, child in node.entries:
             here = (*path, name.text)
@@ -232,7 +232,7 @@ class Reader:
 
     def _steps(self, node: Node, words: tuple[str, ...]) -> list[dict[str, Any]]:
         if not isinstance(node, Sequence):
-            raise WrongValueError("a list is wanted here", f"[{words[0]}: 5, ...]")
+            raise WrongValueError("a list is expected here", f"[{words[0]}: 5, ...]")
         steps = []
         for child in node.items:
             if not isinstance(child, Mapping) or len(child.entries) != 1:
@@ -244,7 +244,7 @@ class Reader:
     def _health(self, node: Node, path: Path) -> dict[str, Any]:
         """Read the long form by its roles, the short one under the key `every`."""
         if not isinstance(node, Mapping):
-            raise WrongValueError("a map is wanted here", "health: {http: {port: http, path: /}}")
+            raise WrongValueError("a map is expected here", "health: {http: {port: http, path: /}}")
         names = {name.text for name, _ in node.entries}
         if not names & set(ROLES):
             return {"every": self.group(node, "check", path)}

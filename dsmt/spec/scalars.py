@@ -34,11 +34,11 @@ def _text(node: Node, _: Scalar) -> str:
     value = resolve(node)
     if not isinstance(value, str):
         what = {bool: "true or false", type(None): "nothing"}.get(type(value), "a number")
-        raise WrongValueError(f"`{show(node)}` is {what} in YAML, and a text is wanted", f'quote it: "{show(node)}"')
+        raise WrongValueError(f"`{show(node)}` is {what} in YAML, and a text is expected", f'quote it: "{show(node)}"')
     if "\0" in value:
         raise WrongValueError("the text holds a NUL character (U+0000), which no program can be given", "remove it")
     if len(value) > _LONGEST_TEXT:
-        raise WrongValueError(f"the text has {len(value)} characters, and {_LONGEST_TEXT} are the most", "use an artifact")
+        raise WrongValueError(f"the text has {len(value)} characters, and {_LONGEST_TEXT} are the limit", "use an artifact")
     return value
 
 
@@ -152,7 +152,7 @@ def _path(node: Node, _: Scalar) -> str:
 def _directory(node: Node, _: Scalar) -> str:
     value = _text(node, _)
     if not value or len(value) > 4096:
-        raise WrongValueError("a path is wanted", "`.` is the instance's own directory")
+        raise WrongValueError("name a file or directory in it", "`.` is the instance's own directory")
     return value
 
 
@@ -176,7 +176,7 @@ def _url(node: Node, _: Scalar) -> str:
     value = _text(node, _)
     scheme, colon, rest = value.partition(":")
     if not value or len(value) > 4096 or "\n" in value:
-        raise WrongValueError("a path, `https:` or `depot:` is wanted", "")
+        raise WrongValueError("a path, `https:` or `depot:` is expected", "")
     if scheme == "file" and colon:
         raise WrongValueError("`file:` is not used here", f"write the path: {re.sub('^/*(?=/)', '', rest)}")
     if scheme == "http" and colon:

@@ -163,7 +163,7 @@ def _cleaned(text: str, first_line: int, file: str, mistakes: list[Mistake]) -> 
             lines[number] = ""
         odd = _UNPRINTABLE.search(line)
         if odd is not None:
-            message = f"the character U+{ord(odd.group()):04X} cannot be here"
+            message = f"the character U+{ord(odd.group()):04X} is not allowed here"
             mistakes.append(Mistake(file, first_line + number + 1, odd.start() + 1, message, "remove it"))
             lines[number] = _UNPRINTABLE.sub("_", line)
     return lines

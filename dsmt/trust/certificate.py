@@ -90,7 +90,7 @@ def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
     Raises `UnusableEventError`.
     """
     if len(raw) > MAX_BYTES:
-        raise UnusableEventError("trust.certificate", f"a certificate has {len(raw)} bytes, {MAX_BYTES} are the most")
+        raise UnusableEventError("trust.certificate", f"a certificate has {len(raw)} bytes, {MAX_BYTES} are the limit")
     envelope = open_envelope(raw)
     if envelope.path is not None:
         raise UnusableEventError("trust.certificate", "a certificate is signed alone, not in a burst")
@@ -107,7 +107,7 @@ def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
 def _claims(claims: dict[int, Any]) -> Certificate:
     key = claims[8][1]
     if key[1] != 1 or key[-1] != 6:
-        raise UnusableEventError("trust.certificate", "the confirmation key is no Ed25519 key")
+        raise UnusableEventError("trust.certificate", "the confirmation key is not an Ed25519 key")
     certificate = msgspec.convert(
         {
             "issuer": claims[1],

@@ -57,7 +57,7 @@ def certify(
     Raises `InputError` for a name that no source may have.
     """
     if not is_name(subject):
-        raise InputError("trust.name", f"{subject!r} is no name of a source", next="one looks like node/n1")
+        raise InputError("trust.name", f"{subject!r} is not the name of a source", next="one looks like node/n1")
     role = subject.split("/", 1)[0]
     return issue(
         Certificate(

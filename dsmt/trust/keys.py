@@ -83,7 +83,7 @@ def link_key(public: bytes) -> bytes:
     try:
         converted: bytes = crypto_sign_ed25519_pk_to_curve25519(public)
     except Exception as error:
-        raise InputError("trust.key", f"{public.hex()} is no Ed25519 public key") from error
+        raise InputError("trust.key", f"{public.hex()} is not an Ed25519 public key") from error
     return converted
 
 

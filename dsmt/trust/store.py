@@ -109,7 +109,7 @@ class TrustStore:
         signed, algorithm, message, signature = cwt.read(raw)
         certificate = signed.certificate
         if not is_name(certificate.subject):
-            raise UnusableEventError("trust.name", f"{certificate.subject} is no name of a source")
+            raise UnusableEventError("trust.name", f"{certificate.subject} is not the name of a source")
         if self.holds(raw, certificate.key_id):
             return certificate
         if not self._verify(algorithm, self._issuer_key(signed), message, signature):
@@ -167,7 +167,8 @@ class TrustStore:
         issuers = self._good.get(signed.issuer_key_id)
         if not issuers:
             raise UnusableEventError(
-                "trust.stranger", f"{certificate.subject} has a certificate by nobody known in realm {self.realm.name}"
+                "trust.stranger",
+                f"{certificate.subject} has a certificate from an issuer that is unknown in realm {self.realm.name}",
             )
         if not self._issuers(signed):
             raise UnusableEventError("trust.widened", widens(issuers[0].certificate, certificate))
@@ -309,7 +310,7 @@ class TrustStore:
         held = self._held(read.key_id)
         if not held:
             source = read.events[0].event.source if read.events else "somebody"
-            raise UnusableEventError("trust.stranger", f"{source} signed with a key that nobody here knows")
+            raise UnusableEventError("trust.stranger", f"{source} signed with a key that is unknown here")
         opened = [Opened(signed, self._denied(signed, held)) for signed in read.events]
         if any(error is None for _, error in opened) and not self._proven.check(held[0].certificate.public, read):
             raise UnusableEventError("trust.signature", f"bad signature on an event of {read.events[0].event.source}")

@@ -338,7 +338,7 @@ def _refuse(entry: ServiceEntry, place: tuple[str, int], before: Held[Slot] | No
 @lru_cache(maxsize=4096)
 def _index(level: str) -> int:
     if not level.isascii() or not level.isdigit() or len(level) > _MAX_INDEX_DIGITS or str(int(level)) != level:
-        raise UnusableEventError("view.topic", f"{level!r} is no index of a slot")
+        raise UnusableEventError("view.topic", f"{level!r} is not the index of a slot")
     return int(level)
 
 

@@ -264,5 +264,5 @@ def test_no_certificate_is_larger_than_one_may_be(k):
     about = {"issuer": "node/n1", "subject": "monitor/n1", "public": os.urandom(32), "depth": 0}
     large = msgspec.structs.replace(node, **about, publish=("source/monitor/n1",) * (MAX_BYTES // 10))
     k.trust.add(k.node.chain[0].raw)
-    with pytest.raises(UnusableEventError, match=rf"{MAX_BYTES} are the most"):
+    with pytest.raises(UnusableEventError, match=rf"{MAX_BYTES} are the limit"):
         k.trust.add(issue(large, k.node.key).raw)

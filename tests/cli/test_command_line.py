@@ -210,7 +210,7 @@ def test_an_error_that_cannot_be_written_leaves_its_exit_code() -> None:
 def test_an_empty_file_is_no_history(arguments: tuple[str, ...]) -> None:
     done = run(*arguments, text="")
     assert done.returncode == 2
-    assert "is empty: it is no history" in done.stderr
+    assert "is empty: it is not a history" in done.stderr
 
 
 def test_a_mistake_in_the_command_line_names_the_help_that_fits() -> None:

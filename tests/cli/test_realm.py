@@ -242,13 +242,13 @@ def test_why_leads_from_a_killed_process_back_to_the_operator(operator: Operator
     cut = operator.json("why", "web/app/0", "--depth", "0")
     assert (len(cut["chain"]), cut["complete"], len(cut["cut"])) == (1, False, 1)
     assert "killed by SIGKILL" in told["says"]
-    assert operator.ok("why", "web/app/0").startswith("web/app/0 runs on ")
+    assert operator.ok("why", "web/app/0").startswith("web/app/0 has been running on ")
     (event,) = [link["event"] for link in told["chain"] if "killed by SIGKILL" in link["says"]]
     assert operator.json("why", f"{event['source']}#{event['id']}")["chain"][0]["event"]["id"] == event["id"]
     for target in ("node/n1", "broker/b1", "controller/c1"):
         found = operator.json("why", target)
         assert (found["target"], found["complete"]) == (target, True)
-        assert found["says"].startswith(f"{target} is ")
+        assert found["says"].startswith(f"{target} has been ")
         assert found["chain"]
     assert operator.run("why", "broker/b9").returncode == 5
 
@@ -349,7 +349,7 @@ def test_a_service_goes_back_to_a_revision_of_its_history(operator: Operator) ->
 def test_nothing_waits_for_a_retry_and_a_node_that_is_alive_is_not_removed(operator: Operator) -> None:
     told = operator.json("retry", "web", "--reason", "in vain", "--wait=5s")
     assert (told["instances"], told["unchanged"]) == ([], ["web/app/0", "web/app/1"])
-    assert "nothing waits" in operator.ok("retry", "web/app/0")
+    assert "does not wait for another try" in operator.ok("retry", "web/app/0")
     refused = operator.run("node", "remove", "n1")
     assert (refused.returncode, "n1 is alive; nothing was done" in refused.stderr) == (2, True)
 
@@ -357,7 +357,7 @@ def test_nothing_waits_for_a_retry_and_a_node_that_is_alive_is_not_removed(opera
 def test_up_on_a_running_realm_does_what_it_can_and_refuses_by_name_what_it_cannot(operator: Operator) -> None:
     refused = operator.run("up", "--nodes", "1", "--detach")
     assert refused.returncode == 2
-    assert "--nodes 1: n2 runs too, and `up` ends nothing" in refused.stderr
+    assert "--nodes 1: n2 runs too, and `up` stops nothing" in refused.stderr
     assert "3 controllers, 2 nodes" in operator.ok("up", "--controllers", "3", "--detach")
 
     def third() -> int | None:

@@ -364,7 +364,7 @@ def test_why_lists_causes_that_have_none_themselves_one_below_the_other() -> Non
     message = {"message": "all 2 connections from n1 closed, the last at b1, none reopened"}
     causes = tuple(one.id for one in closed)
     dead = recording.say("controller/c1", "node/n1/verdict", {**verdict, **message}, version=1, cause=causes)
-    told = explained([dead, *closed], recording, "node/n1 is dead since 22:13:20 (2 s)")
+    told = explained([dead, *closed], recording, "node/n1 has been dead since 22:13:20 (2 s)")
     check("why_node", "\n".join(why_screen(told, events=False, width=80)), folds=False)
 
 
@@ -382,7 +382,7 @@ def test_tail_is_fitted_to_eighty_columns_and_whole_into_a_pipe() -> None:
     one_each = [next(event for event in reversed(told) if event.type == kind) for kind in kinds]
     notices = [
         Notice("dsmt.notice.gap", f"node/{dead}/probe/n1 #118..#120 of monitor/n1: not seen yet"),
-        Notice("dsmt.notice.disconnected", "from b1: nothing can be heard until a broker is back; it is tried again"),
+        Notice("dsmt.notice.disconnected", "from b1: nothing arrives until a broker is back; trying again"),
         Notice("dsmt.notice.badsignature", "the signature of an event on service/web/ is wrong"),
     ]
 
@@ -542,7 +542,7 @@ def test_removing_what_does_not_exist_says_so_before_anybody_is_asked(
     assert main(["remove", "nosuch"]) == NotFoundError.exit
     assert "there is no service nosuch" in capsys.readouterr().err
     assert main(["remove", "web", "--json"]) == InputError.exit
-    assert "nobody said yes" in capsys.readouterr().err
+    assert "needs a yes" in capsys.readouterr().err
 
 
 def test_a_service_without_endpoints_is_said_to_have_none(

@@ -137,13 +137,13 @@ def test_one_of_each_node_is_moved_only_to_what_is_another_machine_under_the_nam
     realm.node("n1", key="key of n1")
     realm.apply(web("each_node", component=DATA))
     realm.settle(seconds=1)
-    with pytest.raises(InputError, match="is one of each node"):
+    with pytest.raises(InputError, match="runs on every node"):
         words(realm, move, accept_data_loss=True)
     realm.node("n2", key="key of n2")
     realm.attributes("n1", key="a new one")
     with pytest.raises(InputError, match="has its data on n1, and would begin on another machine of that name with none"):
         words(realm, move)
-    with pytest.raises(InputError, match="is one of each node"):
+    with pytest.raises(InputError, match="runs on every node"):
         words(realm, move, to="n2", accept_data_loss=True)
     said = words(realm, move, accept_data_loss=True)
     assert (said.move, said.leave, said.move_number) == ("n1", "", 1)
@@ -176,7 +176,7 @@ def test_a_retry_of_what_waits_keeps_its_reason_and_of_what_does_not_says_so(ask
     realm = running()
     done, said = asked(realm, controlling.retry)
     assert (done.instances, said) == ([], [])
-    assert done.because == {"web/app/0": "nothing waits for a next try: it is running"}
+    assert done.because == {"web/app/0": "it does not wait for another try: it is running"}
     realm.status(key(), realm.slot().node or "", State.FAILED, next_try_ms=realm.now_ms + 9_000, failures=3)
     done, (draft,) = asked(realm, controlling.retry)
     assert (done.instances, done.because) == (["web/app/0"], {})

@@ -75,7 +75,7 @@ def killed() -> Realm:
 def test_the_death_of_an_instance_without_a_health_check_is_named_with_its_restart() -> None:
     told = explain(killed(), "web/app/0")
     assert kinds(told) == ["status running", "status failed", "status running", "slot", "service.spec"]
-    assert told.says.startswith("web/app/0 runs on n1 again since ")
+    assert told.says.startswith("web/app/0 has been running on n1 again since ")
     assert told.says.endswith(" and is not ready: killed by SIGKILL after 60s, not by dsmt; dsmt restarted it")
     assert (told.complete, told.missing, told.cut) == (True, [], [])
 
@@ -102,7 +102,7 @@ def test_a_service_is_answered_with_its_sick_instance_or_with_who_wanted_it() ->
     realm.hold(key(1))
     realm.settle()
     told = explain(realm, "web").says
-    assert told.startswith("web: 1 of 2 ready; web/app/1 is stopped on n")
+    assert told.startswith("web: 1 of 2 ready; web/app/1 has been stopped on n")
 
 
 def test_nodes_brokers_and_controllers_are_answered() -> None:
@@ -113,13 +113,13 @@ def test_nodes_brokers_and_controllers_are_answered() -> None:
         realm.node(node)
     realm.session("controller/c1", "open")
     realm.say("controller/c1", "controller/c1/state", ControllerState(version="0.1", ruleset=6, pid=5, decisions=1))
-    assert " is up since " in explain(realm, "controller/c1").says
+    assert " has been up since " in explain(realm, "controller/c1").says
     assert kinds(explain(realm, "controller/c1")) == ["session open", "controller.state", "source.started"]
     told = explain(realm, "broker/b1")
-    assert told.says.startswith("broker/b1 is up since ")
+    assert told.says.startswith("broker/b1 has been up since ")
     assert told.says.endswith(", version 0.1; it had run before")
     assert kinds(told) == ["source.started"]
-    assert explain(realm, "node/n1").says.startswith("node/n1 is alive since ")
+    assert explain(realm, "node/n1").says.startswith("node/n1 has been alive since ")
     assert kinds(explain(realm, "node/n1")) == ["session open", "source.started"]
     realm.session("controller/c1", "closed", how="peer")
     assert explain(realm, "controller/c1").says.endswith(": is disconnected from b1 (the peer closed it)")

@@ -218,7 +218,7 @@ def test_limits_that_are_not_kept_as_written_are_told_of_the_service() -> None:
     found = service(sight(realm), "web")
     assert found is not None
     assert found.limits == [
-        "app: limits.pids (5) is not kept on n1",
+        "app: limits.pids (5) is not enforced on n1",
         "app: limits.memory (1 GiB) bounds the address space of each process (best_effort)",
     ]
     realm.apply(web(1))

@@ -38,14 +38,14 @@ def test_a_number_that_no_machine_starts_is_refused_before_anything_is_made(home
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x\n"])
 def test_a_realm_gets_no_name_that_is_none(home: Home, name: str) -> None:
-    with pytest.raises(InputError, match="is no name of a realm"):
+    with pytest.raises(InputError, match="is not a name for a realm"):
         init(home, name=name)
     assert not home.root.exists()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.0.0.1:65536", "4711", "127.0.0.1:http"])
 def test_a_broker_gets_no_address_that_is_none(home: Home, address: str) -> None:
-    with pytest.raises(InputError, match="is no address to listen at"):
+    with pytest.raises(InputError, match="is not an address to listen at"):
         init(home, name="test", listen=address)
     assert not home.root.exists()
 

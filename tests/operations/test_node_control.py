@@ -80,7 +80,7 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
     realm.settle(seconds=1, obey=False)
     (left,) = left_on(sight(realm), node)
     assert (realm.slot().revision, left.stays) == (2, True)
-    assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without"
+    assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without its data"
 
 
 def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_with_its_end(realm: Realm) -> None:
@@ -107,7 +107,7 @@ def test_a_drain_does_not_wait_for_what_only_an_agent_s_key_tells_of(realm: Real
     realm.settle(seconds=1)
     assert drained("n1", 1.0).mode == "drained"
     realm.status(made_up, "n1", State.RUNNING, generation=1, layer=Layer.CONTAINER)
-    with pytest.raises(TimedOutError, match="1 to go; web/app/7: no controller has said yet what becomes of it"):
+    with pytest.raises(TimedOutError, match="1 to go; web/app/7: no controller has decided yet what becomes of it"):
         drained("n1", 0.05)
 
 

@@ -122,7 +122,7 @@ def test_an_agent_that_does_not_answer_is_an_error_or_is_asked_again(monkeypatch
     answers = Answers()
     answers.bus = ScriptedBus([lambda: None, answers.say("one")], view(placed("n1")), now_ms=START_MS)
     found = read(answers.bus, Wanted(5, follow=True), count=2)
-    assert found[0] == Told("web/app/0", "the agent of web/app/0 on n1 does not answer; it is asked again")
+    assert found[0] == Told("web/app/0", "the agent of web/app/0 on n1 does not answer; trying again")
     assert isinstance(found[1], Line)
     assert len(answers.bus.emitted) >= 2
 

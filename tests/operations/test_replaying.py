@@ -56,5 +56,5 @@ def test_decisions_behind_the_horizon_of_a_trimmed_store_replay_the_same(seed: i
 
 
 def test_what_is_no_history_is_not_replayed() -> None:
-    with pytest.raises(InputError, match="no history"):
+    with pytest.raises(InputError, match="not a history"):
         replay_file(b"\xd2\x84", TrustStore(Realm(name="test", roots=(bytes(32),))))

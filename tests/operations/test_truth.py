@@ -77,7 +77,7 @@ def test_dsmt_says_which_try_comes_next_and_when() -> None:
     about = {"reason": EXITED, "failures": 6, "restarts": 6, "restarts_recent": 6, "next_try_ms": realm.now_ms + 12_000}
     realm.status(key(), node, State.FAILED, **about)
     (row,) = instances(sight(realm))
-    assert next_act(row, realm.now_ms) == "installs it anew in 12 s (try 7 of 10)"
+    assert next_act(row, realm.now_ms) == "reinstalls it in 12 s (try 7 of 10)"
     shown = "\n".join(sick(row, realm.now_ms))
     assert "no such file" in shown
     assert shown.count("dsmt logs web/app/0 --previous") == 1
@@ -88,7 +88,7 @@ def test_what_is_left_alone_is_not_said_to_be_tried() -> None:
     realm.status(key(), node, State.FAILED, reason=EXITED)
     (row,) = instances(sight(realm))
     assert row.state is Shown.FAILED
-    assert next_act(row, realm.now_ms) == "does nothing more: `restart` wants no other try"
+    assert next_act(row, realm.now_ms) == "does nothing more: `restart` allows no further try"
 
 
 def test_a_set_with_the_name_of_a_node_is_an_alert() -> None:

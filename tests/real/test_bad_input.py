@@ -287,7 +287,7 @@ def test_a_caller_who_reaches_no_broker_or_is_nobody_here_hears_one_sentence_and
         assert (unreachable["code"], free in unreachable["message"]) == ("bus.unreachable", True)
         assert unreachable["next"]
         for error in refused:
-            assert (error["code"], "nobody known in realm test" in error["message"]) == ("trust.stranger", True)
+            assert (error["code"], "unknown in realm test" in error["message"]) == ("trust.stranger", True)
         for command in ("status", "ps", "down"):
             answer = await dsmt(tmp_path / "empty", command, code=5)
             assert f"there is no realm in {tmp_path / 'empty'}" in answer.err

@@ -55,7 +55,7 @@ def mistakes(text):
         (["apart: [db]"], 5, "no other component `db`"),
         (["near: {to: db, within: 5ms}"], 5, "no other component `db`"),
         (["sockets: [http]", "ports: {htp: 1}"], 5, "did you mean `htp`?"),
-        (["ports: {a: 80, b: 80}"], 5, "given to `a` already"),
+        (["ports: {a: 80, b: 80}"], 5, "already given to `a`"),
         (["ports: {a-b: 80, a_b: 81}"], 5, "same variable"),
         (["image: nginx:1", "driver: process"], 6, "needs the driver podman"),
         (["driver: podman"], 5, "needs an `image`"),

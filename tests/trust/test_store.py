@@ -308,7 +308,7 @@ def test_a_thief_who_revokes_a_key_ends_only_what_it_has_certified_itself(realm)
 
 @pytest.mark.parametrize("name", ["node", "node/n1/x", "agent/n1", "agent/n1/web/app/0/x", "stranger/x", "root/x"])
 def test_a_name_that_no_source_may_have_is_certified_by_nobody(realm, name):
-    with pytest.raises(InputError, match="no name of a source"):
+    with pytest.raises(InputError, match="not the name of a source"):
         realm.by_root(name)
     raw = issue(certificate(realm, "node/n1", subject=name), realm.root).raw
     assert refused(realm.store(), raw) == "trust.name"

@@ -45,9 +45,9 @@ _WRONG: Final[Mapping[int, str]] = {
     errno.EACCES: "not executable",
     errno.EPERM: "not executable",
     errno.EISDIR: "not executable",
-    errno.ENOEXEC: "wrong machine type, or no program at all",
-    errno.ELIBBAD: "wrong machine type, or no program at all",
-    errno.ELOOP: "a circle of links",
+    errno.ENOEXEC: "wrong machine type, or not a program",
+    errno.ELIBBAD: "wrong machine type, or not a program",
+    errno.ELOOP: "its links form a circle",
     errno.ETXTBSY: "being written to",
 }
 """What the errno of a failed exec means to a person; all others are the driver's failure, not the program's."""
@@ -105,7 +105,7 @@ class ProcessDriver:
 
     def __init__(self, owner: str = "", ask: Ask = nobody) -> None:
         if owner and not os.path.isabs(owner):
-            raise InputError("driver.owner", f"{owner!r} is no absolute directory, so it is not unique on this machine")
+            raise InputError("driver.owner", f"{owner!r} is not an absolute directory, so it is not unique on this machine")
         self._owner = owner
         self._ask = ask
         self._prefix = make_mark(owner, 0)[:-1]

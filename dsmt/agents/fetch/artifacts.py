@@ -249,10 +249,10 @@ def _put_file(path: str, room: str, name: str, mode: str, stop: Stop) -> None:
     try:
         bits = int(mode, 8) & 0o777
     except ValueError:
-        raise failed("install.unpack", file=name, error=f"mode {mode!r} is no octal number") from None
+        raise failed("install.unpack", file=name, error=f"mode {mode!r} is not an octal number") from None
     parts = Entry(name, 0).parts(0)
     if len(parts) != 1:
-        raise failed("install.unpack", file=shown(name), error="that is no name of a file")
+        raise failed("install.unpack", file=shown(name), error="that is not a file name")
     target = os.path.join(room, parts[0])
     with open(path, "rb") as source, open(target, "xb") as file:
         while chunk := source.read(CHUNK):

@@ -110,8 +110,8 @@ class Installer:
         if ended is not None and ended.code == 0:
             return
         took = words(self._clock.boottime() - began)
-        how = f"no end in {words(limit)}" if ended is None else ended.code
-        if how is None and ended is not None:
+        how = f"a kill by dsmt, at its limit of {words(limit)}," if ended is None else f"code {ended.code}"
+        if ended is not None and ended.code is None:
             how = f"signal {ended.signal}"
         output = self._logs.read(step, offset, None, most=_LAST_OUTPUT).decode(errors="replace")
         told = reason("install.command", step=step, exit_code=None, last_output=output, time=took, code=how)

@@ -73,7 +73,7 @@ class Admission:
         counted = [(ancestor, raw) for raw in raws if (ancestor := self._ancestor(raw, raws))]
         for ancestor, raw in counted:
             if not self._certified.may(ancestor, raw):
-                said = f"{CERTIFICATES} certificates below {ancestor} are known here, which is the most"
+                said = f"{CERTIFICATES} certificates below {ancestor} are known here, which is the limit"
                 raise RefusedError("quota", said, next=f"revoke {ancestor} if it is not you who made them")
         for ancestor, raw in counted:
             self._certified.take(ancestor, raw)
@@ -176,8 +176,8 @@ class Admission:
         account = f"{payer}/" if session.name != payer else payer
         if not self._comings.may(account, now):
             who = payer if session.name == payer else f"what {payer} has certified"
-            said = f"{who} attaches again and again: {ATTACH_RATE:g} times a second is the most"
-            raise RefusedError("quota", said, next=f"it is tried again; see what runs below {payer}, or revoke it")
+            said = f"{who} attaches again and again: {ATTACH_RATE:g} times a second is the limit"
+            raise RefusedError("quota", said, next=f"it tries again by itself; see what runs below {payer}, or revoke it")
         self._comings.spend(account, 1.0, now)
 
     def _check_room(self, name: str, certificate: Certificate, presence: Presence) -> None:
@@ -268,5 +268,5 @@ class Admission:
     @staticmethod
     def contested(name: str) -> RefusedError:
         """What both of two processes of one name are told."""
-        said = f"two processes attached as {name} by turns"
+        said = f"two processes keep attaching as {name}"
         return RefusedError("trust.contested", said, next=f"stop one, then dsmt cert rotate {name}")

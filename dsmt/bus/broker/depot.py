@@ -75,7 +75,7 @@ class Depot:
     def _room(self, digest: bytes, payer: str, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
         if digest in self._removing or any(check.frame.digest == digest for check in self._checks):
-            return "this blob is being checked or removed just now"
+            return "this blob is just being checked or removed"
         blobs = self._blobs.all()
         if sum(one.size for one in blobs if one.payer == payer) + size > self._limit * PAYER_SHARE:
             return f"{payer} keeps as much in the depot as one operator may: {int(self._limit * PAYER_SHARE)} bytes"

@@ -76,7 +76,7 @@ class Requests:
             case f.Repair():
                 self._fan_out.repair(session, frame)
             case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:
-                raise RefusedError("bus.reads", f"{session.name} has attached as one who only reads")
+                raise RefusedError("bus.reads", f"{session.name} has attached as a reader only")
             case f.Known(signers=signers):
                 self._known(session, signers)
             case f.Certificates():

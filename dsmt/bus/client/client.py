@@ -208,7 +208,7 @@ class BusClient:
 
     def _post(self, frame: f.Frame, *parts: bytes) -> None:
         if self._queue is None:
-            raise TransportError("link.lost", "no broker is attached", next="it is tried again")
+            raise TransportError("link.lost", "no broker is attached", next="it tries again by itself")
         self._queue.post(frame, *parts)
 
     def _try_post(self, frame: f.Frame) -> None:

@@ -138,7 +138,7 @@ class Publisher:
         for identity in lost:
             self.outbox.settled(identity)
             said = f"the link was lost before {identity} was acknowledged: it may be stored or not"
-            self._settle(identity, None, FailedError("unanswered", said, next="look at what it says now, and try again"))
+            self._settle(identity, None, FailedError("unanswered", said, next="see what it says now, and try again"))
         incarnation = max(chain.incarnation + 1, self._now_ms())
         self.outbox.declare_from(incarnation)
         self.signer.begin(incarnation, self._now_ms(), previous=self._previous)

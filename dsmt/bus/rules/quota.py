@@ -67,9 +67,9 @@ def over_live(payer: Certificate, own: Live, every: Live, *, size: int, adds: in
     if own.facts + adds > payer.quota:
         return f"{payer.subject} has {own.facts} live facts, as many as its certificate allows"
     if own.bytes + size > most:
-        return f"{payer.subject} has {own.bytes} bytes of live facts, {most} are the most"
+        return f"{payer.subject} has {own.bytes} bytes of live facts, {most} are the limit"
     if every.bytes + size > int(limit * LIVE_SHARE):
-        return f"the broker's store has {every.bytes} bytes of live facts, half of its size is the most"
+        return f"the broker's store has {every.bytes} bytes of live facts, half of its size is the limit"
     return ""
 
 

@@ -136,7 +136,7 @@ class Turns(Generic[Who]):
 
 def _pieces(message: Message) -> list[Message]:
     if message[0] in _CUT and max(map(len, message)) > LARGEST_PART:
-        said = f"a part of {max(map(len, message))} bytes is no event and no certificate"
+        said = f"a part of {max(map(len, message))} bytes is neither an event nor a certificate"
         raise RefusedError("bus.frame", said, next=f"an event has at most {MAX_EVENT_BYTES} bytes; use the depot")
     if len(message) <= 1 + (FEW_PARTS if message[0] not in _CUT else 1):
         return [message]

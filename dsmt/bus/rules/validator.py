@@ -132,4 +132,4 @@ def _check_fresh(event: Event, at: Standing, *, over: bool, now_ms: int) -> None
 
 
 def _stale(why: str) -> UnusableEventError:
-    return UnusableEventError("stale", why, next="look at what it says now, and decide anew")
+    return UnusableEventError("stale", why, next="see what it says now, and decide again")

@@ -41,7 +41,7 @@ def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: 
     if hello.realm != trust.realm.name:
         raise RefusedError("trust.realm", f"this broker serves realm {trust.realm.name}, not {hello.realm}")
     if len(parts) > MAX_CHAIN:
-        raise RefusedError("bus.frame", f"{hello.name} showed {len(parts)} certificates, {MAX_CHAIN} are the most")
+        raise RefusedError("bus.frame", f"{hello.name} showed {len(parts)} certificates, {MAX_CHAIN} are the limit")
     try:
         trust.add_all(parts)
         certificate = read(parts[0])[0].certificate if parts else None

@@ -135,7 +135,9 @@ def one(found: list[Held], name: str) -> list[Held]:
     """The certificates of a name, or of a key that begins so. Raises `NotFoundError`."""
     matching = [held for held in found if held.name == name or (len(name) >= 4 and held.key.startswith(name))]
     if not matching:
-        raise NotFoundError("cert.unknown", f"no certificate of {name} is known here", next="dsmt cert list shows them")
+        raise NotFoundError(
+            "cert.unknown", f"no certificate of {name or repr(name)} is known here", next="dsmt cert list shows them"
+        )
     return matching
 
 
@@ -144,13 +146,19 @@ def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
     path = here(home).get(name)
     if path is None:
         known = ", ".join(sorted(here(home))) or "nobody"
-        raise NotFoundError("cert.elsewhere", f"{name} does not live in this home: {known}", next="rotate it where it lives")
+        raise NotFoundError(
+            "cert.elsewhere",
+            f"{name or repr(name)} is not a member of this home, which has {known}",
+            next="write a full name, as in node/n1; or rotate it in its own home: --home DIR",
+        )
     before = home.identity(path)
     root = home.root_key()
     same_key = before.certificate.role == "broker"
     made = issue(root, name, now_s=int(time.time()) if now_s is None else now_s, key=before.key if same_key else None)
     if made.certificate.issued < before.certificate.issued:
-        raise InputError("cert.clock", f"the certificate of {name} is of a later time than now", next="set the clock right")
+        raise InputError(
+            "cert.clock", f"the certificate of {name} begins later than now", next="correct this machine's clock"
+        )
     _write(path, made)
     return Rotated(
         name=name,

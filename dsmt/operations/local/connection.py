@@ -122,8 +122,12 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
     named = not own.issuperset(addresses)
     answering = [address for address in addresses if await _listens(address)]
     if answering:
-        said = f"{', '.join(answering)} answers, but not as a broker of realm {realm.name}: it is another's, or stands still"
-        advice = "check --bus (DSMT_BUS) and --home (DSMT_HOME)" if named else "see who listens there; dsmt down, dsmt up"
+        said = f"{', '.join(answering)} answers, but not for realm {realm.name}: it belongs to another realm, or hangs"
+        advice = (
+            "check --bus (DSMT_BUS) and --home (DSMT_HOME)"
+            if named
+            else "see what listens there; then dsmt down and dsmt up"
+        )
         return TransportError("bus.stranger", said, next=advice)
     advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
     return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)

@@ -66,7 +66,7 @@ class Home:
         except FileNotFoundError:
             return False
         except NotADirectoryError as error:
-            raise RefusedError("home.file", f"{self.root} is no directory, and a home is one", next=WHERE) from error
+            raise RefusedError("home.file", f"{self.root} is not a directory, and a home must be one", next=WHERE) from error
         except OSError as error:
             said = f"the home {self.root} cannot be read: {(error.strerror or str(error)).lower()}"
             raise RefusedError("home.unreadable", said, next=WHERE) from error
@@ -86,7 +86,7 @@ class Home:
         if not path.exists():
             rooted = (self.root / "root.key").exists()
             advice = "dsmt up makes a new one" if rooted else f"restore it; or bring root.key to {self.root}, then dsmt up"
-            said = f"{path} is missing: the operator's key, with which commands speak to the realm"
+            said = f"{path} is missing: the operator's key, which commands need to talk to the realm"
             raise NotFoundError("home.operator", said, next=advice)
         return read_identity(path)
 
@@ -150,14 +150,14 @@ def free_port(address: str = "127.0.0.1") -> int:
 def check_name(name: str) -> None:
     """Raise `InputError` for what cannot be a realm's name."""
     if not re.fullmatch(NAME_PATTERN, name):
-        said = f"{name!r} is no name of a realm: at most 63 of a-z, 0-9, `.`, `_`, `-`, first and last a letter or digit"
+        said = f"{name!r} is not a name for a realm: at most 63 of a-z, 0-9, `.`, `_`, `-`, first and last a letter or digit"
         raise InputError("home.name", said, next="name it another way: --name NAME")
 
 
 def _check_address(listen: str) -> None:
     host, _, port = listen.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-        said = f"{listen!r} is no address to listen at: a port is a number from 1 to 65535"
+        said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
         raise InputError("home.address", said, next="write HOST:PORT")
 
 
@@ -192,7 +192,7 @@ def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
 def check_part(kind: str, name: str) -> None:
     """Raise `InputError` for what cannot be the name of a program: it is one of a directory, and a level of topics."""
     if not is_level(name):
-        said = f"{name!r} is no name of a {kind}: at most 63 of a-z, 0-9, `.`, `_`, `-`"
+        said = f"{name!r} is not a name for a {kind}: at most 63 of a-z, 0-9, `.`, `_`, `-`"
         raise InputError("home.part", said, next=f"one looks like {kind[0]}1")
 
 

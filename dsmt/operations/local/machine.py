@@ -105,7 +105,7 @@ def check_broker(home: Home, name: str) -> None:
     directory = home.part("brokers", name)
     if living(record_path(str(directory), "broker")) is None:
         address = read_config(directory / "broker.cbor", BrokerFile).address
-        check_free(address, f"broker {name}", then="stop it, then do this again")
+        check_free(address, f"broker {name}", then="stop it, then try again")
 
 
 def check_alone(directory: str, program: str) -> None:
@@ -113,7 +113,7 @@ def check_alone(directory: str, program: str) -> None:
     running = living(record_path(directory, program))
     if running is not None:
         said = f"the {program} of {directory} runs already, pid {running.pid}"
-        raise FailedError("start.running", said, next="leave it, or dsmt down first")
+        raise FailedError("start.running", said, next="leave it running, or stop it first: dsmt down")
 
 
 def check_free(address: str, who: str, *, then: str) -> None:

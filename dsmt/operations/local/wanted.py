@@ -40,11 +40,13 @@ def check_counts(wanted: Wanted) -> None:
     controllers = 2 if wanted.controllers is None else wanted.controllers
     if nodes < 0 or controllers < 1:
         raise InputError(
-            "up.count", "a realm needs at least one controller, and no negative number of nodes", next="dsmt up --help"
+            "up.count",
+            "a realm needs at least one controller, and the number of nodes cannot be negative",
+            next="dsmt up --help",
         )
     if nodes > MOST_NODES:
         said = f"--nodes {nodes}: `up` runs at most {MOST_NODES} nodes on one machine"
-        raise InputError("up.count", said, next="name fewer; further machines run `dsmt node run`")
+        raise InputError("up.count", said, next="ask for fewer; on further machines: dsmt node run")
     if controllers > MOST_CONTROLLERS:
         said = f"--controllers {controllers}: `up` runs at most {MOST_CONTROLLERS} controllers on one machine"
         raise InputError("up.count", said, next=f"name 1 to {MOST_CONTROLLERS}: two are enough, each does all the work")
@@ -54,7 +56,7 @@ def check_same(home: Home, wanted: Wanted) -> None:
     """Raise `InputError` when the realm of this home has another name or address than was asked for."""
     realm = home.realm()
     if wanted.name is not None and wanted.name != realm.name:
-        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and a name is for good"
+        said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and cannot be renamed"
         raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:
@@ -70,6 +72,6 @@ def check_running(home: Home, wanted: Wanted) -> None:
         running = [one for one in home.names(kind) if living(record_path(str(home.part(kind, one)), program)) is not None]
         more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
-            said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` ends nothing"
+            said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
             first = f"dsmt node drain {more[0]}; " if kind == "nodes" else ""
             raise InputError("up.running", said, next=f"leave --{kind} out; or {first}dsmt down, then up again")

@@ -80,9 +80,9 @@ def read(raw: bytes) -> Iterator[Item]:
             letter, *parts = value
             kinds = _SHAPES[letter]
         except Exception as error:
-            raise UnusableEventError("history.form", f"item {at} of the file is none of a history") from error
+            raise UnusableEventError("history.form", f"item {at} of the file does not belong in a history") from error
         if tuple(map(type, parts)) != kinds or cbor2.dumps(value, canonical=True) != item:
-            raise UnusableEventError("history.form", f"item {at} of the file is none of a history")
+            raise UnusableEventError("history.form", f"item {at} of the file does not belong in a history")
         if any(not 0 <= part < _MAX for part in parts if type(part) is int):
             raise UnusableEventError("history.form", f"a number in item {at} of the file is out of range")
         yield Item(letter, parts)

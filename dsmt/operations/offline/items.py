@@ -22,11 +22,11 @@ def items(raw: bytes) -> Iterator[bytes]:
 def _end(raw: bytes, at: int, depth: int) -> int:
     """Where the item that begins at `at` ends."""
     if at >= len(raw) or depth > _MAX_DEPTH:
-        raise UnusableEventError("event.form", f"the file ends, or is no CBOR, at byte {at}")
+        raise UnusableEventError("event.form", f"the file ends, or is not CBOR, at byte {at}")
     major, extra = raw[at] >> 5, raw[at] & 31
     size = {24: 1, 25: 2, 26: 4, 27: 8}.get(extra, 0)
     if extra > 27 or at + 1 + size > len(raw):
-        raise UnusableEventError("event.form", f"the file ends, or is no CBOR, at byte {at}")
+        raise UnusableEventError("event.form", f"the file ends, or is not CBOR, at byte {at}")
     value = int.from_bytes(raw[at + 1 : at + 1 + size], "big") if size else extra
     at += 1 + size
     if major in (0, 1, 7):

@@ -121,7 +121,7 @@ class _Proof:
         try:
             self._wanted = tuple(check_pattern(pattern) for pattern in patterns)
         except (InputError, TypeError):
-            self._wrong("history.form", "the header names patterns that are none")
+            self._wrong("history.form", "the header names something that is not a topic pattern")
 
     def _wants(self, topic: str) -> bool:
         """Whether the file says that it holds a topic."""
@@ -132,7 +132,7 @@ class _Proof:
             return
         self._begun = True
         if len(set(self._certificates)) < len(self._certificates):
-            self._wrong("history.order", "a certificate stands in the file twice")
+            self._wrong("history.order", "a certificate is in the file twice")
         try:
             self._trust.add_all(self._certificates)
         except UnusableEventError as error:
@@ -153,7 +153,7 @@ class _Proof:
         else:
             self._lost += parts[1] - first + 1
             self._wrong(
-                "history.lost", f"rows {first} to {parts[1]} are lost: its broker has them no more and trimmed them not"
+                "history.lost", f"rows {first} to {parts[1]} are lost: its broker no longer has them, and did not trim them"
             )
             self._tree = RowTree(parts[1])
         self._back.append(self._tree.copy())
@@ -177,7 +177,7 @@ class _Proof:
         if not self._followed.add(signed, row):
             self._wrong("history.twice", f"row {row} holds an event that another row holds", signed.id)
         if not self._wants(signed.event.topic):
-            said = f"row {row} is of {signed.event.topic}, which was not wanted: the file was made of another one"
+            said = f"row {row} is of {signed.event.topic}, which was not asked for: the file was made from another one"
             self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
         if signed.event.type in _WITNESSES:
@@ -252,7 +252,7 @@ class _Proof:
                 self._wrong("history.broker", said, signed.id)
         ids = Counter(one for one, _ in groupby((*self._stores, store)))
         for twice in (one for one, times in ids.items() if times > 1):
-            said = f"heads of {broker} name store {twice} before and after another: rows of two stores stand here"
+            said = f"heads of {broker} name store {twice} before and after another: rows of two stores are mixed here"
             self._wrong("history.store", said)
 
     # --- judging -------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class _Proof:
         unexplained = _without(left, RowSet(self._trims))
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
-                said = "every topic was wanted, and no record says that they were trimmed"
+                said = "every topic was asked for, and no record says that they were trimmed"
                 self._wrong("history.missing", f"rows {first} to {last} are missing: {said}")
         self._unexplained = unexplained
         return left, _without(left, unexplained)
@@ -290,21 +290,21 @@ class _Proof:
         if history is None or self._faults.any:
             return [], ["anything: it is not what its broker signed"]
         proves = [f"that {history.broker} had stored these rows, in this order and at these times, up to row {history.rows}"]
-        cannot = [f"what was stored after {history.signed_at}", "that what never came to this broker was never said"]
+        cannot = [f"what was stored after {history.signed_at}", "that nothing was said that never reached this broker"]
         if history.left_out:
             others = f"topics other than {', '.join(history.wanted)}"
             proves.append(
                 "of each topic of each incarnation of a source here: everything between its first and its last event"
             )
-            says = "who wrote the file says so, and nobody has signed it"
+            says = "the writer of the file says so, and nobody has signed it"
             cannot[:0] = [
                 f"that the {history.left_out} rows left out are of {others}: {says}",
-                "that nothing of a topic that was wanted stood before its first, or behind its last event here",
+                "that a topic that was asked for had nothing before its first or after its last event here",
             ]
         else:
             proves.append("that no other row was there" + (", but for those trimmed" if history.trimmed else ""))
         if history.trimmed:
-            cannot.insert(0, f"what the {history.trimmed} rows held that were trimmed: of them only hashes are left")
+            cannot.insert(0, f"what the {history.trimmed} trimmed rows held: only their hashes are left")
         return proves, cannot
 
 

@@ -42,7 +42,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 def replay(raw: bytes, trust: TrustStore) -> Replayed:
     """Decide again. Raises `InputError` for a file that is no history."""
     if not history.is_history(raw):
-        raise InputError("history.form", "the file is no history", next="dsmt export FILE writes one")
+        raise InputError("history.form", "the file is not a history", next="dsmt export FILE writes one")
     found = verify(raw, trust)
     rows = list(history.believed(raw, trust.fresh()))
     decisions = [signed for _, signed in rows if signed.event.type == "dsmt.decision"]

@@ -50,7 +50,7 @@ def alerts(
     """Everything that is not as it should be, what needs a person first."""
     found = [*_of_nodes(sight, of_nodes), *_of_brokers(sight)]
     if of_services and not any(one.alive for one in of_controllers):
-        said = "no controller is alive: what runs goes on, nothing is repaired elsewhere"
+        said = "no controller is alive: services keep running, but nothing is repaired elsewhere"
         found.append(Alert(target="controllers", code="controllers.none", message=said, next="dsmt controllers", who="you"))
     found += [
         Alert(target=source, code="keeper.died", message=keeper_died(said), next=f"dsmt tail {source}/keeper", who="dsmt")
@@ -65,7 +65,7 @@ def alerts(
         Alert(
             target=f"nodeset/{name}",
             code="nodeset.hides",
-            message=f"it hides the node {name}: wherever {name} is named the set is meant",
+            message=f"it hides the node {name}: its name now means this set",
             next=f"dsmt nodeset remove {name}",
             who="you",
         )
@@ -104,7 +104,7 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         Alert(
             target=f"broker/{name}",
             code="broker.clock",
-            message=f"the clock of its machine is {off_by(told.clock_ahead_s)}, and is not followed",
+            message=f"the clock of its machine is {off_by(told.clock_ahead_s)}, so it is not followed",
             next=f"set it, or dsmt clock accept {name}",
             who="you",
         )
@@ -115,7 +115,7 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         Alert(
             target=f"broker/{name}",
             code="broker.behind",
-            message=f"its store is new, and what was decided before is {told.early_s:.0f} s ahead of its time and refused",
+            message=f"its store is new: what was decided before is {told.early_s:.0f} s ahead of its time and refused",
             next=f"set the clock of its machine right, then dsmt clock accept {name}",
             who="you",
         )

@@ -61,21 +61,22 @@ def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) 
     where = f" on {row.node}" if row.node is not None else ""
     failed = cause is not None and cause.type == "dsmt.status"
     ready = {"ready": " and is ready", "unready": " and is not ready"}.get(row.health, "")
+    is_ = "has been" if since else "is"
     match row.state:
         case Shown.RUNNING:
-            how = f"runs{where}{' again' if failed else ''}{since}{ready}"
+            how = f"{'has been running' if since else 'runs'}{where}{' again' if failed else ''}{since}{ready}"
         case Shown.BACKOFF:
-            how = f"failed{where}{since}, and dsmt tries again"
-        case Shown.PARKED:
-            how = f"is parked{where}{since}"
+            how = f"failed{where}{since.replace(' since ', ' at ')}, and dsmt tries again"
+        case Shown.FAILED:
+            how = f"failed{where}{since.replace(' since ', ' at ')}"
         case Shown.WAITING if row.node is None:
-            how = f"has no node{since}"
+            how = f"{'has had' if since else 'has'} no node{since}"
         case Shown.WAITING:
-            how = f"waits for {row.node}{since}"
+            how = f"{'has been waiting' if since else 'waits'} for {row.node}{since}"
         case Shown.LOST:
-            how = f"is lost with {row.node}{since}"
+            how = f"{is_} lost with {row.node}{since}"
         case _:
-            how = f"is {row.state.value}{where}{since}"
+            how = f"{is_} {row.state.value}{where}{since}"
     return f"{row.instance} {how}{_because(row, cause)}"
 
 
@@ -109,7 +110,8 @@ def _of_node(sight: Sight, name: str) -> str:
     verdict = sight.fleet.verdict(name)
     words = sight.fleet.words(name)
     since_ms = verdict.record.since_ms if verdict is not None else words[0].since_ms if words else None
-    how = f"node/{name} is {row.liveness}{_since(sight, since_ms)}"
+    since = _since(sight, since_ms)
+    how = f"node/{name} {'has been' if since else 'is'} {row.liveness}{since}"
     if row.evidence is not None:
         how += f": {row.evidence}"
     elif words:
@@ -126,6 +128,7 @@ def _of_source(sight: Sight, source: str, begin: Sequence[SignedEvent]) -> str:
     version = "" if started is None else f", version {started.data.get('version')}"
     since_ms = said.since_ms if said is not None and said.state != "open" else None if started is None else started.time_ms
     since = _since(sight, since_ms)
+    is_ = "has been" if since else "is"
     if said is not None and said.state != "open":
-        return f"{source} is {said.state}{since}: {predicate(said.held.signed.event)}"
-    return f"{source} is up{since}{version}{again}"
+        return f"{source} {is_} {said.state}{since}: {predicate(said.held.signed.event)}"
+    return f"{source} {is_} up{since}{version}{again}"

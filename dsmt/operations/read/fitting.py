@@ -50,7 +50,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     key = _without_place(sight, keys)
     spec = component_of(sight, key)
     if spec is None:
-        raise NotFoundError("component.unknown", f"no spec knows {key}", next=f"dsmt get {key.service}")
+        raise NotFoundError("component.unknown", f"no service file asks for {key}", next=f"dsmt get {key.service}")
     if node is not None:
         find(sight, node)
     chooser = Chooser(sight.fleet, key.service, spec)
@@ -86,7 +86,7 @@ def _tied(sight: Sight, key: SlotKey, node: str) -> Iterator[Misfit]:
     if node != home.node:
         yield Misfit("data", f"its data is on {home.node}")
     elif not is_there(sight.fleet, home):
-        yield Misfit("data", f"{node} is another machine than the one that has its data")
+        yield Misfit("data", f"{node} is not the machine that has its data")
 
 
 def _faults(chooser: Chooser, node: str) -> Iterator[Misfit]:
@@ -109,7 +109,7 @@ def _clauses(faults: dict[str, list[Misfit]]) -> list[Clause]:
 
 
 def _suggestions(sight: Sight, chooser: Chooser, faults: dict[str, list[Misfit]], key: SlotKey) -> list[str]:
-    """The smallest changes that give a place: for nodes that fail one clause only."""
+    """The smallest changes that would give it a place: for nodes that fail one clause only."""
     if any(not each for each in faults.values()):
         return []
     found: list[str] = []

@@ -44,10 +44,10 @@ def _stays(sight: Sight, key: SlotKey) -> bool:
 
 def _because(sight: Sight, key: SlotKey, entry: SlotEntry, node: str, *, stays: bool) -> str:
     if stays:
-        return f"its data is there; dsmt move {key} --accept-data-loss moves it without"
+        return f"its data is there; dsmt move {key} --accept-data-loss moves it without its data"
     slot = None if entry.fact is None else entry.fact.record
     if slot is None:
-        return "no controller has said yet what becomes of it"
+        return "no controller has decided yet what becomes of it"
     if slot.previous is not None and slot.previous.node == node:
         now = see(sight, key, slot.node)
         until = local(slot.previous.deadline_ms)

@@ -22,7 +22,7 @@ def loose_limits(sight: Sight, spec: ServiceSpec, rows: Sequence[Row]) -> list[s
         for limit, said in _written(component.limits):
             free = [node for node in nodes if not _keeps(sight, node, component, limit)]
             if free:
-                told.append(f"{name}: limits.{limit} ({said}) is not kept on {', '.join(free)}")
+                told.append(f"{name}: limits.{limit} ({said}) is not enforced on {', '.join(free)}")
             elif limit == "memory" and component.limits.enforce == "best_effort" and nodes:
                 told.append(f"{name}: limits.memory ({said}) bounds the address space of each process (best_effort)")
     return told

@@ -153,7 +153,9 @@ def find(sight: Sight, name: str) -> NodeEntry:
     """A node's entry. Raises `NotFoundError`."""
     entry = sight.view.nodes.get(name)
     if entry is None or (entry.attributes is None and not entry.sources):
-        raise NotFoundError("node.unknown", f"there is no node {name}", next="dsmt nodes lists them")
+        kind, _, bare = name.partition("/")
+        known = f"write {bare}, without node/" if kind == "node" and bare in sight.view.nodes else "dsmt nodes lists them"
+        raise NotFoundError("node.unknown", f"there is no node {name or repr(name)}", next=known)
     return entry
 
 
@@ -321,4 +323,4 @@ def controllers(sight: Sight) -> list[Controller]:
 def _no_lag(*, alive: bool, heard: bool) -> str | None:
     if not alive:
         return "it is not alive"
-    return None if heard else f"its first heartbeat has not come yet: it says one each {CONTROLLER_EACH_S} s"
+    return None if heard else f"its first heartbeat has not come yet (one every {CONTROLLER_EACH_S} s)"

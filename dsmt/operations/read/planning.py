@@ -120,8 +120,8 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
         return
     raise FailedError(
         "plan.changed",
-        f"plan {given} is not of this file and r{base} of {spec.service}, which stands now; nothing was done",
-        next="dsmt plan FILE again",
+        f"plan {given} does not match this file and the current revision, r{base} of {spec.service}; nothing was done",
+        next="dsmt plan FILE makes a new one",
     )
 
 
@@ -153,7 +153,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
 def _best_effort(spec: ServiceSpec) -> list[str]:
     limits = ((name, component.limits) for name, component in sorted(spec.components.items()))
     names = [name for name, one in limits if one.enforce == "best_effort" and one.memory_bytes]
-    return [f"{name}: its memory limit is kept as well as a node can (best_effort)" for name in names]
+    return [f"{name}: its memory limit is enforced as well as the node can (best_effort)" for name in names]
 
 
 def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str]:
@@ -162,7 +162,7 @@ def _data(sight: Sight, live: ServiceSpec | None, spec: ServiceSpec) -> list[str
     for name, component in sorted(spec.components.items()):
         before = None if live is None else live.components.get(name)
         if component.data and component.on_partition != "pinned":
-            told += [f"{name}: an instance that moves leaves its data behind, and begins with none"]
+            told += [f"{name}: an instance that moves leaves its data behind, and starts without"]
         entry = sight.view.services.get(spec.service)
         if entry is None or before is None or component.on_partition != "pinned":
             continue

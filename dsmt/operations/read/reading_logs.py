@@ -131,7 +131,7 @@ class _Reader:
             self._ask(sight, key, first)
         if not self._asked:
             target = self._target
-            raise NotFoundError("logs.nowhere", f"nothing of {target} is on a node", next=f"dsmt ps {target.service}")
+            raise NotFoundError("logs.nowhere", f"no instance of {target} is on a node", next=f"dsmt ps {target.service}")
 
     def _ask(self, sight: Sight, key: SlotKey, arguments: dict[str, Any]) -> bool:
         follow_s = FOLLOW_S if self._wanted.follow else 0
@@ -197,14 +197,14 @@ class _Reader:
         late = sorted(key for key in self.open if self._asked[key].until <= now)
         if not self._wanted.follow:
             names = ", ".join(map(str, late))
-            advice = "dsmt ps shows whether it runs; dsmt nodes"
+            advice = "dsmt ps shows whether it runs, dsmt nodes whether its node is alive"
             raise TimedOutError("logs.silent", f"the agent of {names} did not answer", next=advice)
         self._again.update(late)
         found: list[Item] = []
         for key in late:
             asked = self._asked[key]
             if not asked.silent:
-                found.append(Told(str(key), f"the agent of {key} on {asked.node} does not answer; it is asked again"))
+                found.append(Told(str(key), f"the agent of {key} on {asked.node} does not answer; trying again"))
             asked.silent, asked.until = True, now + ANSWER_S
         return found
 

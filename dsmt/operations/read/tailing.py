@@ -142,7 +142,7 @@ async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[De
             return
         if not batch and lost_ms is None and not bus.attached:
             lost_ms = bus.now_ms()
-            said = f"from {short(bus.broker)}: nothing can be heard until a broker is back; it is tried again"
+            said = f"from {short(bus.broker)}: nothing arrives until a broker is back; trying again"
             yield [Notice(DISCONNECTED, said, {"broker": bus.broker})]
         elif any(isinstance(one, Reattached) for one in batch):
             away_s = None if lost_ms is None else (bus.now_ms() - lost_ms) / 1000

@@ -92,7 +92,7 @@ async def until(
         so_far = f" ({told})" if told else ""
         said = f"{unmet} after {limit_s:g} s{so_far}; it goes on"
         raise TimedOutError("wait.timeout", said, next=f"{look} shows how far it is") from error
-    raise TransportError("wait.ended", f"the view ended, and {unmet}", next="try again")
+    raise TransportError("wait.ended", f"the connection ended, and {unmet}", next="try again")
 
 
 def progress(sight: Sight, rows: Iterable[Row], met: Callable[[Row], bool]) -> str:

@@ -29,7 +29,7 @@ def event_object(signed: SignedEvent, trust: TrustStore) -> dict[str, Any]:
         "cause": " ".join(map(str, event.cause)) or None,
         "signer": None if held is None else held.certificate.subject,
         "verified": held is not None,
-        "verifyerror": None if held is not None else "signed with a key that nobody here knows",
+        "verifyerror": None if held is not None else "signed with a key that is unknown here",
         "version": event.version,
         "replaces": None if event.replaces is None else str(event.replaces),
         "to": " ".join(event.to) or None,

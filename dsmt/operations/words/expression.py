@@ -47,7 +47,7 @@ def compiled(text: str) -> Callable[[Event], bool]:
         try:
             answer = program.execute(_names(event))
         except RuntimeError as error:
-            said = f"{cut(text, SHOWN)!r} cannot be asked of an event: {_cause(error)}"
+            said = f"{cut(text, SHOWN)!r} cannot be evaluated on an event: {_cause(error)}"
             raise InputError("where.name", said, next=f"an event has {', '.join(NAMES)}") from None
         except (KeyError, TypeError, ValueError, LookupError, ArithmeticError):
             return False

@@ -18,8 +18,8 @@ def some_topic(pattern: str) -> str:
     first = pattern.split("/", maxsplit=1)[0]
     meant = [f"{pattern}/", *([] if first in _FIRST else [f"service/{first}/"])]
     for one in filter(_taken, meant):
-        raise InputError("topic.none", f"there can be no topic {pattern}", next=f"did you mean {one}?")
-    raise InputError("topic.none", f"there can be no topic {pattern}", next=f"topics begin with {', '.join(_FIRST)}")
+        raise InputError("topic.none", f"no topic can match {pattern}", next=f"did you mean {one}?")
+    raise InputError("topic.none", f"no topic can match {pattern}", next=f"topics begin with {', '.join(_FIRST)}")
 
 
 def _taken(pattern: str) -> bool:

@@ -36,7 +36,7 @@ class Target:
         right = 1 <= len(parts) <= 3 and all(map(is_level, parts)) and (len(parts) < 3 or parts[2].isdigit())
         if not right:
             forms = "write SERVICE, SERVICE/COMPONENT or SERVICE/COMPONENT/INDEX"
-            raise InputError("target.form", f"{text!r} is no target", next=forms)
+            raise InputError("target.form", f"{text!r} is not a target", next=forms)
         return cls(parts[0], parts[1] if len(parts) > 1 else None, int(parts[2]) if len(parts) > 2 else None)
 
 
@@ -48,7 +48,14 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     entry = view.services.get(target.service)
     known = None if entry is None else entry.parsed
     if entry is None or (known is None and not entry.slots):
-        raise NotFoundError("service.unknown", f"there is no service {target.service}", next="dsmt services lists them")
+        named = (
+            f"{target.service} is a node: dsmt node show {target.service}, dsmt why node/{target.service}"
+            if target.service in view.nodes
+            else ""
+        )
+        raise NotFoundError(
+            "service.unknown", f"there is no service {target.service}", next=named or "dsmt services lists them"
+        )
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
     governing = {name: entry.component(name) or component for name, component in components.items()}

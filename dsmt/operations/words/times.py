@@ -62,7 +62,7 @@ def moment(text: str, now_ms: int) -> int | EventId:
         return milliseconds(text)
     except ValueError as error:
         forms = "write 10m, 14:05, an RFC 3339 time or an event id"
-        raise InputError("time.form", f"{text!r} is no time", next=forms) from error
+        raise InputError("time.form", f"{text!r} is not a time", next=forms) from error
 
 
 def local(ms: int, *, milli: bool = False) -> str:

@@ -47,28 +47,28 @@ TOPICS: Final[Mapping[str, str]] = {
         "  web          every instance of the service web\n"
         "  web/app      every instance of its component app\n"
         "  web/app/0    one instance\n\n"
-        "Nothing is guessed from the beginning of a name. Nodes are named as node/n1 where both may be meant (why)."
+        "Names are never shortened. `dsmt why` also takes node/n1, broker/b1, controller/c1 and an event's id."
     ),
     "states": (
         "what an instance is doing, and how a service is\n\n"
         "  waiting      it has no node yet, or its node has not answered\n"
-        "  installing, starting, running, stopping, stopped, gone    as they say\n"
+        "  installing, starting, running, stopping, stopped, gone    what the words say\n"
         "  backoff      it failed, and is tried again soon\n"
         "  parked       it failed often, and is tried again later; dsmt retry does it now\n"
-        "  failed       it failed, and `restart` wants no other try\n"
-        "  lost         its node is dead, or who speaks of it has been silent\n\n"
+        "  failed       it failed, and `restart` allows no further try\n"
+        "  lost         its node is dead, or its agent has been silent for too long\n\n"
         "A service is ok, starting (nothing has gone wrong so far), degraded, down, held or removing."
     ),
     "exit-codes": (
         "what a command's exit code means\n\n"
         "  0 done    1 it failed, or was rolled back    2 the command line or a file is wrong\n"
-        "  3 a wait ended; what was asked for goes on    4 refused    5 there is no such thing\n"
+        "  3 a wait timed out; what was asked for goes on    4 refused    5 there is no such thing\n"
         "  6 with --exit-code: it differs    7 no broker answers    130 interrupted; nothing was undone"
     ),
     "times": (
         "how times and spans are written\n\n"
         "  10s 5m 1h30m 7d    a span, as in --wait=30s\n"
-        "  10m                with --since: so long ago;    14:05 today or yesterday;    2026-11-20T14:05:00Z"
+        "  10m                with --since: that long ago;    14:05 today or yesterday;    2026-11-20T14:05:00Z"
     ),
     "nodesets": (
         "how sets of nodes are written\n\n"
@@ -79,8 +79,8 @@ TOPICS: Final[Mapping[str, str]] = {
     "environment": (
         "what dsmt reads from the environment\n\n"
         "  DSMT_HOME    where a realm's keys, history and data are\n"
-        "  DSMT_BUS     brokers to ask: dsmt://HOST:PORT,...\n"
-        "  NO_COLOR     no colours, also on a terminal"
+        "  DSMT_BUS     the brokers to connect to: dsmt://HOST:PORT,...\n"
+        "  NO_COLOR     no colours, even on a terminal"
     ),
 }
 """By word; the first line is what the list of words shows."""

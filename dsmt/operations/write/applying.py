@@ -89,14 +89,16 @@ def _texts(name: str) -> list[tuple[str, bytes]]:
         if path.is_dir():
             files = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml"))
             if not files:
-                raise InputError("file.none", f"there is no service file in {name}", next="they end in .yaml or .yml")
+                raise InputError(
+                    "file.none", f"there is no service file in {name}", next="service files end in .yaml or .yml"
+                )
             return [(str(one), one.read_bytes()) for one in files]
         return [(name, path.read_bytes())]
     except FileNotFoundError as error:
-        raise NotFoundError("file.missing", f"{name} does not exist", next="dsmt example shows one") from error
+        raise NotFoundError("file.missing", f"there is no file {name}", next="dsmt example prints one") from error
     except OSError as error:
         said = f"{name} cannot be read: {error.strerror}"
-        raise InputError("file.unreadable", said, next="dsmt example shows one") from error
+        raise InputError("file.unreadable", said, next="dsmt example prints one") from error
 
 
 def _missing(spec: ServiceSpec, places: Places, directory: Path, file: str) -> list[Mistake]:

@@ -41,7 +41,7 @@ def _held(stands: Brake, *, kept: bool = False, replaced_by: str | None = None, 
 
 
 async def release(bus: Bus, *, by: str, reason: str) -> Brake:
-    """Go on, and replace what is silent now."""
+    """Release the brake, and replace what is on silent nodes."""
     return await _say(bus, held=False, by=by, reason=reason)
 
 

@@ -33,8 +33,8 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
         raise NotFoundError("broker.unknown", f"there is no broker {broker}", next="dsmt brokers lists them")
     ahead_s = told[1].clock_ahead_s
     if abs(ahead_s) * 1000 <= FAR_MS:
-        said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time"
-        raise InputError("clock.near", said, next="nothing: it is followed by itself")
+        said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time, and is followed anyway"
+        raise InputError("clock.near", said, next="leave it as it is; dsmt brokers shows when it is off")
     topic = f"config/clock/{broker}"
     word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
     await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])

@@ -126,7 +126,9 @@ def _goes(sight: Sight, target: Target, key: SlotKey, to: str | None, *, accept_
     lost = home is not None and not is_there(sight.fleet, home)
     if spec is not None and spec.each_node:
         if home is None or not lost or to not in (None, home.node):
-            raise InputError("move.each_node", f"{key} is one of each node, and stays", next="dsmt node drain NODE")
+            raise InputError(
+                "move.each_node", f"{key} runs on every node, so it cannot be moved", next="dsmt node drain NODE"
+            )
         to = home.node
     if home is not None and (lost or to != home.node) and not accept_data_loss:
         where = "on another machine of that name" if to == home.node else "elsewhere"
@@ -209,13 +211,13 @@ async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entr
 def _nothing_waits(row: Row | None) -> str:
     """Why there is nothing to try again in an instance; empty where there is."""
     if row is None or row.node is None:
-        return f"it has no node; dsmt why-not {row.instance}" if row is not None else "nothing of it is there"
+        return f"it has no node; dsmt why-not {row.instance}" if row is not None else "it has no instance"
     if row.held is not None:
         return _held_until_started(row)
     if row.state in _TRIED_AGAIN or (row.failures and row.state is not Shown.RUNNING):
         return ""
     health = f", {row.health}" if row.health != "none" else ""
-    return f"nothing waits for a next try: it is {row.state.value}{health}"
+    return f"it does not wait for another try: it is {row.state.value}{health}"
 
 
 def command(
@@ -237,25 +239,31 @@ def command(
     return Draft(topic, to_data(record), subject=str(key), to=(f"agent/{node}/{key}",), ttl_ms=60_000)
 
 
+def _component(target: Target) -> str:
+    """The component that a target names. Raises `InputError` when it names none, or an instance."""
+    if target.component is None or target.index is not None:
+        example = f"{target.service}/{target.component or 'COMPONENT'}"
+        raise InputError("target.form", f"{target} is not a component", next=f"write SERVICE/COMPONENT, as in {example}")
+    return target.component
+
+
 async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
     """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
-    if target.component is None or target.index is not None:
-        raise InputError("target.form", f"{target} is no component", next="write SERVICE/COMPONENT")
+    component = _component(target)
     sight = await look(bus)
     spec, fact = current(sight, target.service)
-    if target.component in spec.components and spec.components[target.component].each_node:
+    if component in spec.components and spec.components[component].each_node:
         raise InputError("scale.each_node", f"{target} has one instance on each node", next="change `instances` in its file")
-    after = changed(spec, target.component, instances=count)
+    after = changed(spec, component, instances=count)
     return await _respec(bus, sight, spec, after, fact_reason=reason or fact.reason, by=by)
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
     """Have a component on another node set: a new revision. Raises `InputError`, `NotFoundError`."""
-    if target.component is None or target.index is not None:
-        raise InputError("target.form", f"{target} is no component", next="write SERVICE/COMPONENT")
+    component = _component(target)
     sight = await look(bus)
     spec, _ = current(sight, target.service)
-    after = changed(spec, target.component, nodes=nodes)
+    after = changed(spec, component, nodes=nodes)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
 

@@ -44,7 +44,7 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
 async def drained(bus: Bus, name: str, *, limit_s: float | None, tell: Tell | None = None) -> Controlled:
     """Wait until nothing is left on a node that is drained but what stays with its data.
 
-    Raises `TimedOutError` that names what holds it.
+    Raises `TimedOutError` that shows what holds it up.
     """
 
     def seen(sight: Sight) -> Controlled | None:
@@ -65,7 +65,7 @@ async def drained(bus: Bus, name: str, *, limit_s: float | None, tell: Tell | No
 
 
 async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Controlled:
-    """Say that a node that is no more has left for good; it is back when it attaches again (rule F4).
+    """Say that a node that is no more has left for good; it comes back when it attaches again (rule F4).
 
     Raises `NotFoundError`, `InputError` for one that is alive, or that data waits for unless who asks is `sure`.
     """

@@ -86,21 +86,21 @@ def unknown_names(sight: Sight, spec: ServiceSpec) -> list[tuple[str, str]]:
         wanted = nodeset.parse(component.nodes)
         names = nodeset.unknown_names(wanted, universe=sight.fleet.members, named=sight.view.nodesets)
         if names:
-            said = f"components.{name}.nodes: there is no node set and no node {' and no '.join(names)} now"
-            found.append((name, f"{said}: dsmt nodeset list, dsmt nodes"))
+            said = f"components.{name}.nodes: there is no node or node set named {' or '.join(names)} now"
+            found.append((name, f"{said}; see dsmt nodeset list and dsmt nodes"))
     return found
 
 
 async def define(bus: Bus, name: str, expression: str, *, by: str, reason: str = "") -> NodeSet:
     """Name an expression. Raises `InputError`, `NodeSetError` for one that is wrong or leads back to itself."""
     if name in nodeset.RESERVED:
-        raise InputError("nodeset.name", f"{name!r} means something of its own in every realm", next="choose another name")
+        raise InputError("nodeset.name", f"{name!r} is a reserved word", next="choose another name")
     if not is_level(name):
-        raise InputError("nodeset.name", f"{name!r} is no name for a set", next="names are 1-63 of a-z 0-9 - . _")
+        raise InputError("nodeset.name", f"{name!r} is not a name for a set", next="names are 1-63 of a-z 0-9 - . _")
     parsed = nodeset.parse(expression)
     sight = await look(bus)
     if name in sight.fleet.members and name not in sight.view.nodesets:
-        said = f"{name} is a node, and a set of that name would hide it wherever it is named; nothing was done"
+        said = f"{name} is a node, and a set of that name would hide it; nothing was done"
         raise InputError("nodeset.name", said, next="choose another name")
     sight.view.nodesets[name] = parsed
     select(sight, nodeset.Named(name))

@@ -27,14 +27,14 @@ async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms:
     Data that is no object stands under the key `value`. Raises `InputError`, `RefusedError`, `TransportError`.
     """
     if not is_topic(topic):
-        raise InputError("event.topic", f"{topic!r} is no topic", next="operators' own begin with user/")
+        raise InputError("event.topic", f"{topic!r} is not a topic", next="write a topic under user/, as in user/deploys")
     if not topic.startswith("user/"):
-        said = f"{topic} is written by dsmt itself or by its commands, not by hand"
-        raise InputError("event.topic", said, next=f"publish on a topic of your own: user/{topic}")
+        said = f"{topic} is not a topic for operators: theirs begin with user/"
+        raise InputError("event.topic", said, next=f"publish on user/{topic}")
     try:
         told: Any = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
-        raise InputError("event.data", f"the data is no JSON: {error}", next="""write '{"key": "value"}'""") from error
+        raise InputError("event.data", f"the data is not JSON: {error}", next="""write '{"key": "value"}'""") from error
     emission = bus.emit(Draft(topic, told if isinstance(told, dict) else {"value": told}, subject=subject, ttl_ms=ttl_ms))
     async with patience("the acknowledgement"):
         ack = await emission.acknowledged()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, InputError, RefusedError
+from dsmt.errors import DsmtError, InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
@@ -88,7 +88,7 @@ def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
         raise InputError("cert.ambiguous", f"{what} has several keys: {keys}", next="name one: dsmt cert revoke KEY")
     if len(what) == 32 and all(letter in "0123456789abcdef" for letter in what):
         return bytes.fromhex(what), ""
-    raise InputError("cert.unknown", f"no key of {what} that is not revoked is known here", next="dsmt cert list shows them")
+    raise NotFoundError("cert.unknown", f"no valid key of {what} is known here", next="dsmt cert list shows them")
 
 
 async def claim(connection: Connection, what: str) -> Claim:
@@ -113,7 +113,7 @@ async def claim(connection: Connection, what: str) -> Claim:
 async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:
     """Say again what stays; end the services that do not. The topics of both. Raises `InputError`, `RefusedError`."""
     if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.identity.certificate.key_id):
-        said = f"{connection.bus.source} would end with it"
+        said = f"{connection.bus.source} signs with that key, or with one below it: this would lock you out"
         raise RefusedError("trust.own", said, next=f"dsmt cert rotate operator/{connection.by} first")
     ended = {f"service/{service}/spec" for service in drop}
     unknown = sorted(ended - set(claim.ours))

@@ -48,6 +48,6 @@ def _chosen(service: str, fact: SpecFact, told: Past) -> int:
     earlier = [number for number in others if number not in told.refused]
     chosen = max([number for number in earlier if number in told.good] or earlier, default=None)
     if chosen is None:
-        said = f"the history has no other revision of {service} that was not refused; nothing was done"
+        said = f"the history has no other good revision of {service}; nothing was done"
         raise InputError("revision.none", said, next=f"dsmt history {service}")
     return chosen

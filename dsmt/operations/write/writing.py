@@ -63,7 +63,7 @@ async def say(bus: Bus, drafts: Sequence[Draft]) -> list[EventId]:
                 lost += await _came_to_nothing(bus, draft, emission, answer)
     if lost:
         more = f"; and {len(lost) - NAMED_MOST} more" if len(lost) > NAMED_MOST else ""
-        raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="look at what it says now, and try again")
+        raise FailedError("conflict", "; ".join(lost[:NAMED_MOST]) + more, next="see what it says now, and try again")
     return [emission.id for emission in emissions if emission.id is not None]
 
 
