@@ -5,7 +5,7 @@ from dsmt.view.dirty import Dirty
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
 from dsmt.view.liveness import Fleet, Liveness
-from dsmt.view.view import PATTERNS, View
+from dsmt.view.view import PATTERNS, View, patterns_of
 
 __all__ = [
     "PATTERNS",
@@ -19,4 +19,5 @@ __all__ = [
     "SlotEntry",
     "SlotKey",
     "View",
+    "patterns_of",
 ]

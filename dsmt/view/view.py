@@ -11,7 +11,7 @@ Rule 5: a record is decoded once, when it wins.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from typing import Final
@@ -26,7 +26,28 @@ from dsmt.view.index import Index
 
 PATTERNS: Final = tuple(as_pattern(row.template, {}) for row in TOPICS if row.folded)
 """What to subscribe to for a whole view: exactly the topics that it folds."""
+_SESSIONS: Final = "broker/<broker>/session/<source/>"
+_ABOVE_SERVICES: Final = ("node", "monitor", "broker", "controller")
+"""The sources of which a view of some services knows the sessions, beside their own agents."""
+MOST_SERVICES: Final = 16
 _MODULUS: Final = 2**256
+
+
+def patterns_of(services: Collection[str]) -> tuple[str, ...]:
+    """What to subscribe to for a view of some services: all facts on them, and on the nodes, brokers and controllers.
+
+    Of more than `MOST_SERVICES` it is the whole view.
+    """
+    if len(services) > MOST_SERVICES:
+        return PATTERNS
+    found: dict[str, None] = {}
+    for row in TOPICS:
+        if row.template == _SESSIONS:
+            found.update(dict.fromkeys(f"broker/+/session/{role}/" for role in _ABOVE_SERVICES))
+            found.update(dict.fromkeys(f"broker/+/session/agent/+/{service}/" for service in services))
+        elif row.folded:
+            found.update(dict.fromkeys(as_pattern(row.template, {"service": service}) for service in services))
+    return tuple(found)
 
 
 class View(Index):

@@ -28,7 +28,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
     """Says something of the one slot of a realm by a real operation; what was said."""
     here: list[Realm] = []
 
-    async def look(_bus: object) -> object:
+    async def look(_bus: object, *, of: object = ()) -> object:
         return sight(here[-1])
 
     async def say(_bus: object, drafts: list[Any]) -> None:
@@ -158,7 +158,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Realm, Act], tuple[Any, 
     def ask(realm: Realm, act: Act) -> tuple[Any, list[Any]]:
         said: list[Any] = []
 
-        async def look(_bus: object) -> object:
+        async def look(_bus: object, *, of: object = ()) -> object:
             return sight(realm)
 
         async def say(_bus: object, drafts: list[Any]) -> None:

@@ -63,7 +63,7 @@ def applied(realm: Realm, text: str, monkeypatch: Any) -> SpecFact:
     """What `apply` says of a file."""
     said: list[Any] = []
 
-    async def look(_bus: Any) -> Any:
+    async def look(_bus: Any, *, of: Any = ()) -> Any:
         return sight(realm)
 
     async def say(_bus: Any, drafts: list[Any]) -> None:

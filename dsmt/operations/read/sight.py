@@ -8,7 +8,7 @@ Rule 3: no command waits for ever for a broker that does not answer: see `patien
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +20,7 @@ from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived, Bus, Interest, Start
-from dsmt.view import PATTERNS, Fleet, View
+from dsmt.view import PATTERNS, Fleet, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 
 PATIENCE_S: Final = 20.0
@@ -97,14 +97,18 @@ class Sight:
         return max(0.0, (self.now_ms - self.as_of_ms) / 1000)
 
 
-async def look(bus: Bus, *, passing: bool = False) -> Sight:
-    """See the realm now; with `passing` also what signals say. Raises `TransportError`."""
+async def look(bus: Bus, *, passing: bool = False, of: Collection[str] = ()) -> Sight:
+    """See the realm now; with `passing` also what signals say, and with `of` no other services than these.
+
+    What is done to one service costs what that service is large. Raises `TransportError`.
+    """
+    patterns = patterns_of(of) if of else PATTERNS
     async with patience("the realm's facts"):
         told = Passing()
         if passing:
             await _passing(bus, told)
         following = ViewFollower()
-        async with bus.subscribe(Interest(PATTERNS, conflate=True, signals=False, follow=False)) as batches:
+        async with bus.subscribe(Interest(patterns, conflate=True, signals=False, follow=False)) as batches:
             async for batch in batches:
                 for delivery in batch:
                     following.take(delivery)

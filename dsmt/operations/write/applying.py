@@ -177,6 +177,10 @@ def _text(file: TextFile, directory: Path) -> TextFile:
     return msgspec.structs.replace(file, source=None, content=content)
 
 
+def _services(declared: Iterable[Declared]) -> list[str]:
+    return [one.spec.service for one in declared]
+
+
 async def plan_all(bus: Bus, declared: list[Declared], *, by: str) -> list[Plan]:
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
@@ -196,13 +200,13 @@ def _warnings(sight: Sight, declared: Declared) -> list[str]:
 async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
     """What differs between each service and what is applied."""
     specs = [await stage(one, None) for one in declared]
-    sight = await look(bus)
+    sight = await look(bus, of=_services(declared))
     return [difference(sight, spec) for spec in specs]
 
 
 async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, plans: tuple[str, ...] = ()) -> list[Applied]:
     """Say every spec, durably acknowledged; with `plans`, exactly those. Raises `FailedError` (`plan.changed`)."""
-    sight = await look(bus)
+    sight = await look(bus, of=_services(declared))
     dry = [await stage(one, None) for one in declared]
     if plans:
         for spec in dry:

@@ -54,7 +54,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Hold every slot of a target. Raises `NotFoundError`."""
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
     hold = Hold(by=by, at_ms=sight.now_ms, reason=reason)
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
@@ -65,7 +65,7 @@ async def stop(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Lift the hold of every slot of a target. Raises `NotFoundError`."""
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
 
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is None else _will(before, by, reason, hold=None)
@@ -75,7 +75,7 @@ async def start(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
 
 async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     """Raise the restart number of every slot of a target that is not held. Raises `NotFoundError`, `InputError`."""
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
     rows = instances(sight, target)
     if rows and all(row.held is not None for row in rows):
         raise InputError("restart.held", f"{target} is stopped: {_held_already(rows[0])}", next=f"dsmt start {target}")
@@ -192,7 +192,7 @@ def _slots(sight: Sight, target: Target) -> list[SlotKey]:
 
 async def retry(bus: Bus, target: Target, *, by: str, reason: str, entropy: Entropy | None = None) -> Done:
     """Have the agents of what waits for its next try make it at once. Raises `NotFoundError`."""
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
     drafts, touched, because = [], [], {}
     rows = {row.key: row for row in instances(sight, target)}
     for key in _slots(sight, target):
@@ -250,7 +250,7 @@ def _component(target: Target) -> str:
 async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -> Applied:
     """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
     component = _component(target)
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
     spec, fact = current(sight, target.service)
     if component in spec.components and spec.components[component].each_node:
         raise InputError("scale.each_node", f"{target} has one instance on each node", next="change `instances` in its file")
@@ -261,7 +261,7 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
     """Have a component on another node set: a new revision. Raises `InputError`, `NotFoundError`."""
     component = _component(target)
-    sight = await look(bus)
+    sight = await look(bus, of=(target.service,))
     spec, _ = current(sight, target.service)
     after = changed(spec, component, nodes=nodes)
     return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
@@ -292,7 +292,7 @@ def spec_of(sight: Sight, service: str) -> Held[SpecFact]:
 
 async def remove(bus: Bus, service: str, *, by: str, reason: str) -> Done:
     """End a service. Raises `NotFoundError`."""
-    sight = await look(bus)
+    sight = await look(bus, of=(service,))
     spec = spec_of(sight, service)
     names = [str(key) for key in slots_of(sight.view, Target(service))]
     if spec.record.removed:

@@ -23,7 +23,7 @@ async def rollback(bus: Bus, service: str, to: int | None, *, by: str, reason: s
 
     One that was refused is gone back to only by its name. Raises `NotFoundError`, `InputError` when there is none.
     """
-    sight = await look(bus)
+    sight = await look(bus, of=(service,))
     _, fact = current(sight, service)
     told = await past(bus, sight, service)
     number = _chosen(service, fact, told) if to is None else to
