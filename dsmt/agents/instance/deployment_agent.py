@@ -82,6 +82,7 @@ class DeploymentAgent:
         self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
         self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
+        self._trimming: asyncio.Task[None] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
         self._hears = False
@@ -113,21 +114,26 @@ class DeploymentAgent:
     # -- what comes
 
     async def _beat(self) -> None:
-        """Vouch, note how far the output is, renew and trim, each `EMIT_RATE_S`; the first two also after what was said."""
+        """Vouch, look at the output and renew what is due: each `EMIT_RATE_S`, and sooner after what was said."""
         await asyncio.sleep(self._deps.entropy.uniform(0.0, SETTLE_S))
         while True:
             self._reporter.beat()
             self._failing.output.mark(self._deps.bus.now_ms())
-            try:
+            if self._trimming is None or self._trimming.done():
+                self._trimming = self._present.tasks.start(self._trim())
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EMIT_RATE_S):
                     await self._reporter.said.wait()
                 await asyncio.sleep(SETTLE_S)
-                self._reporter.renew_facts()
-            except TimeoutError:
-                self._reporter.renew()
-                run = self._present.run
-                if run is not None and run.plan is not None:
-                    self._failing.output.trim(run.plan.component.logs)
+            self._reporter.renew()
+
+    async def _trim(self) -> None:
+        """Hold the output to its bounds, as often as what is written asks for, until nothing is."""
+        while (run := self._present.run) is not None and run.plan is not None:
+            rest_s = self._failing.output.trim(run.plan.component.logs, self._deps.clock.boottime())
+            if rest_s is None:
+                return
+            await asyncio.sleep(rest_s)
 
     def _take(self, delivery: Delivery) -> None:
         match delivery:
