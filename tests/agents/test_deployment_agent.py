@@ -926,6 +926,23 @@ def test_a_stopped_slot_stops_in_order_and_starts_again() -> None:
     in_virtual_time(main)
 
 
+def test_a_program_is_looked_at_before_its_stop_command_may_end_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    stop: {command: bin/stop}\n")
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        program = site.machine.alive[0]
+        assert program.looks == 0
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped")
+        assert program.looks == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_does_not_stop_is_killed_and_that_is_told() -> None:
     async def main() -> None:
         site = Site(Realm())

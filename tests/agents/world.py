@@ -326,6 +326,7 @@ class Program:
         self.ended: Exit | None = None
         self.waiters: list[asyncio.Future[Exit]] = []
         self.signals: list[int] = []
+        self.looks = 0
 
     @property
     def handle(self) -> Handle:
@@ -341,6 +342,9 @@ class Program:
             self.waiters.append(waiter)
             return await waiter
         return self.ended
+
+    def look(self) -> None:
+        self.looks += 1
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
