@@ -1373,6 +1373,30 @@ def test_a_command_is_executed_once_and_only_in_its_generation() -> None:
     in_virtual_time(main)
 
 
+def test_a_command_that_overtakes_the_slot_fact_of_its_generation_waits_for_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.assign(site.spec_of(), version=2)
+        command(site, "RESTART", generation=2, ttl_ms=60_000)
+        command(site, "STOP", "late", generation=3, ttl_ms=10_000)
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert site.statuses()[-1]["generation"] == 2
+        await asyncio.sleep(30)
+        site.assign(site.spec_of(), version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3)
+        await asyncio.sleep(30)
+        assert site.states()[-1] == "running"
+        assert site.statuses()[-1]["last_command"] == "c1"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_command_said_while_the_agent_was_away_is_executed_once_when_it_is_back() -> None:
     async def main() -> None:
         site = Site(Realm())

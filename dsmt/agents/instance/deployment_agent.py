@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -85,6 +86,8 @@ class DeploymentAgent:
         self._trimming: asyncio.Task[None] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
+        self._ahead: deque[SignedEvent] = deque(maxlen=commands.REMEMBERED)
+        """Commands of generations of which no slot fact has come yet."""
         self._hears = False
         """Whether commands are listened to: from the first attachment on, which tells realm time."""
 
@@ -140,6 +143,8 @@ class DeploymentAgent:
             case Arrived(signed):
                 if self._facts.take(signed):
                     self._present.awake.set()
+                    for one in [self._ahead.popleft() for _ in range(len(self._ahead))]:
+                        self._command(one)
             case Complete(cursor, whole):
                 self._present.begins = 0.0
                 self._present.awake.set()
@@ -172,6 +177,8 @@ class DeploymentAgent:
         if command is None:
             return
         generation, now_ms = self._facts.generation, self._deps.bus.now_ms()
+        if commands.is_ahead(signed, command, generation=generation, now_ms=now_ms):
+            self._ahead.append(signed)
         for ask in commands.asked(record, signed, command, generation=generation, now_ms=now_ms):
             changes = commands.changes(record, ask, command)
             if changes:
