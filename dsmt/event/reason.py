@@ -96,6 +96,9 @@ REASONS: Final[Mapping[str, Template]] = {
         "its process was gone when the agent came back; nobody saw how", "kernel log on <node>", "dsmt"
     ),
     "run.unseen": Template("ended after <time>; nobody saw how", "kernel log on <node>", "dsmt"),
+    "run.watchdog": Template(
+        "not heard for <time> while its node was; ended and started again", "dsmt why <target>", "dsmt"
+    ),
     "run.flapping": Template(
         "failed <n> times in <time>; parked, next try <when> or when <cause> changes",
         "dsmt why <target>, then dsmt retry <target>",

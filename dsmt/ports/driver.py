@@ -6,7 +6,7 @@ Contract (`tests/agents/drivers/contract.py` holds every driver to it):
 2. `start` returns only when the program has exec'd, and limits, user, mounts and descriptors are in force then. Where a
    start takes no time, it gives no other task a turn.
 3. An instance is a whole process tree: whatever the program forks belongs to it, also after a double fork,
-   and `kill` leaves none of it.
+   and `kill` leaves none of it: also none that belonged to it when it was asked to end, whatever that has become since.
 4. A handle is the driver's own: others keep it, and give it back; a later driver of the same container adopts by it, and
    never takes another program for it.
 5. A driver is made for one container, and every program that it starts belongs to that container for ever.
@@ -74,8 +74,12 @@ class Instance(Protocol):
         """Wait for the end of the program's own process. May be awaited by several."""
         ...
 
+    def look(self) -> None:
+        """It is about to be asked to end: note who belongs to it now, where nothing else tells that later."""
+        ...
+
     def signal(self, number: int) -> None:
-        """Send a signal to the program's process group; nothing happens when it is gone."""
+        """Look, and send a signal to the program's process group; nothing happens when it is gone."""
         ...
 
     async def kill(self, *, deadline: float) -> tuple[int, ...]:

@@ -99,6 +99,9 @@ class SimInstance:
             return await waiter
         return self.exit
 
+    def look(self) -> None:
+        """Nothing of it ever escapes."""
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self.host.loop.require_alive()

@@ -4,7 +4,8 @@ Rule 1: a program's file is renamed only at its next start, when nobody writes: 
 Rule 2: while the program writes, the oldest bytes of its file are freed by punching a hole (fallocate(2)): the file
     keeps its offsets, the program its descriptor, and no byte that is younger is touched. `du` tells the truth, `ls -l` the
     offset. A file system that cannot do it keeps the bytes until the next start.
-Rule 3: what is kept of one log, old files and all, is at most `size` x (`keep` + 1) and what is written between two trims.
+Rule 3: what is kept of one log, old files and all, is at most `size` x (`keep` + 1) and what is written between two trims
+    (when these come: `dsmt.agents.rules.trimming`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Process tree: which processes belong to an instance, and their end.
 
 Rule 1: to a tree belong its root; whose parent belongs to it; who is in a session that the root, or a member that was
-        seen, leads; and who was started with the tree's mark in its environment, wherever it was forked to since.
+        seen, leads; who was started with the tree's mark in its environment, wherever it was forked to since; and who
+        was seen in it once, for good: nobody is signalled before somebody has looked.
 Rule 2: the mark is a variable that the kernel keeps for each process (/proc/PID/environ), so a tree can be told
         from all other children of the same parent: health checks, install commands, another instance.
-Rule 3: who leaves the session, is orphaned *and* is exec'd with an emptied environment has escaped; only a pid
-        namespace (driver `bubblewrap`) holds that one.
-Rule 4: killing repeats until two looks in a row find nobody, since a look can miss who is being forked meanwhile.
+Rule 3: who leaves the session, is exec'd with an emptied environment *and* is orphaned before anybody has looked has
+        escaped; only a pid namespace (driver `bubblewrap`) holds that one.
+Rule 4: a look can miss who is being forked meanwhile: it is repeated while it finds somebody new, and killing until two
+        looks in a row find nobody. Who is to be killed is stopped first, so that nobody forks between a look and its death.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from dsmt.system.watch import Watch, watch
 
 MARK: Final = "DSMT_TREE"
 """The environment variable that carries a tree's mark."""
+LOOKS: Final = 8
+"""How often is looked again at most for who is new, before a signal: a storm of forks is not waited for."""
 
 
 class Tree:
@@ -48,21 +52,25 @@ class Tree:
         self.root = root
         self.mark = mark
         self._ours = ours
-        self._leaders: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
+        self._seen: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
 
     def members(self) -> set[Identity]:
         """The living processes of the tree."""
         numbers = descendants(os.getpid()) if self._ours else pids()
         stats = {stat.pid: stat for number in numbers if (stat := stat_of(number)) is not None}
         stats.pop(os.getpid(), None)
-        sessions = {pid for pid, leader in self._leaders.items() if identity_of(pid) in (None, leader)}
+        sessions = {pid for pid, leader in self._seen.items() if identity_of(pid) in (None, leader)}
         belonging: dict[int, bool] = {}
         for stat in sorted(stats.values(), key=lambda stat: (stat.started, stat.pid)):  # parents before their children
             self._judge(stat, stats, sessions, belonging)
         found = {stat for stat in stats.values() if belonging[stat.pid] and not stat.dead}
         members = {Identity(stat.pid, stat.started, boot()) for stat in found}
-        self._leaders |= {member.pid: member for member in members}
+        self._seen |= {member.pid: member for member in members}
         return members
+
+    def look(self) -> None:
+        """See who belongs to the tree now, before the first signal (rules 1, 4)."""
+        _look_again(self.members, lambda _new: None)
 
     def _judge(self, stat: Stat, stats: dict[int, Stat], sessions: set[int], belonging: dict[int, bool]) -> bool:
         """Whether a process belongs to the tree (rule 1), and note it."""
@@ -72,7 +80,7 @@ class Tree:
         belonging[stat.pid] = False
         parent = stats.get(stat.parent)
         belongs = (
-            Identity(stat.pid, stat.started, boot()) == self.root
+            self._seen.get(stat.pid) == Identity(stat.pid, stat.started, boot())
             or stat.session in sessions
             or (parent is not None and self._judge(parent, stats, sessions, belonging))
             or (bool(self.mark) and environment_value(stat.pid, MARK) == self.mark)
@@ -85,9 +93,6 @@ class Tree:
 
         `root` is the watch that reaps the tree's root, if there is one.
         """
-        if is_alive(self.root):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.root.pid, signal.SIGKILL)
         return await _kill_until_none(self.members, deadline, {self.root: root} if root is not None else {})
 
 
@@ -137,9 +142,9 @@ async def _kill_until_none(
     spared = set(victims)
     empty_looks = 0
     while empty_looks < 2:
-        members = look()
+        members = _look_again(look, lambda new: _signal_all(new, victims, signal.SIGSTOP))
         empty_looks = 0 if members else empty_looks + 1
-        _kill_all(members, victims)
+        _signal_all(members, victims, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await _all_ended(victims, members)
@@ -149,14 +154,26 @@ async def _kill_until_none(
     return tuple(sorted(member.pid for member in victims if is_alive(member)))
 
 
-def _kill_all(members: set[Identity], victims: dict[Identity, Watch | None]) -> None:
-    """SIGKILL each member, and watch those that are new."""
+def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]], None]) -> set[Identity]:
+    """All whom `look` finds until it finds nobody new; `seen` hears of each who is (rule 4)."""
+    known: set[Identity] = set()
+    for _ in range(LOOKS):
+        new = look() - known
+        if not new:
+            break
+        seen(new)
+        known |= new
+    return known
+
+
+def _signal_all(members: set[Identity], victims: dict[Identity, Watch | None], number: int) -> None:
+    """Signal each member, and watch those that are new."""
     for member in members:
         if member not in victims:
             victims[member] = watch(member)
         watched = victims[member]
         if watched is not None:
-            watched.signal(signal.SIGKILL)
+            watched.signal(number)
 
 
 async def _all_ended(victims: dict[Identity, Watch | None], members: set[Identity]) -> None:

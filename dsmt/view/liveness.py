@@ -5,6 +5,9 @@ Rule 2: else a node is `alive` while an attachment of any of its sources is open
     lost) less than `REATTACH_GRACE_MS` ago; otherwise it is `suspect`: nobody places anything there, nothing is moved.
 Rule 3: its sources are its manager, its monitor, and the agents of containers that are not gone: what is left of the
     session of an agent that left says nothing, unless it is open.
+Rule 4: an agent that is silent for `UNHEARD_AFTER_MS` in which another source of its node was heard is unheard: it hangs,
+    and what it has said may be so no more. When all of a node is silent, that says nothing of its agents; and one that has
+    closed is being started again.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dsmt.view.view import View
 Liveness = Literal["alive", "suspect", "dead", "left"]
 
 REATTACH_GRACE_MS: Final = 10_000
+UNHEARD_AFTER_MS: Final = 10_000
 OBSERVERS: Final = 3
 """How many nodes probe one that nobody hears (F6)."""
 PROBE_S: Final = 2.0
@@ -91,6 +95,15 @@ class Fleet:
         entry = self.view.slot(SlotKey(slot[0], slot[1], int(slot[2]))) if len(slot) == 3 and slot[2].isdecimal() else None
         instance = None if entry is None else entry.instances.get(node)
         return instance is not None and instance.left
+
+    def is_unheard(self, agent: str, for_ms: int = UNHEARD_AFTER_MS) -> bool:
+        """Whether an agent has been unheard for so long though its node was heard (rule 4)."""
+        attachments = self.view.sessions.of.get(agent)
+        said = None if attachments is None else word(attachments, self.lost_brokers)
+        if said is None or said.state != "silent":
+            return False
+        heard = [one.since_ms for one in self.words(agent.split("/")[1]) if one.state == "open"]
+        return bool(heard) and self.now_ms >= max(said.since_ms, min(heard)) + for_ms
 
     def in_grace(self, word: Word[Held[Session]]) -> bool:
         """Whether a source whose broker was lost may still attach elsewhere (F1)."""

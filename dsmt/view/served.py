@@ -1,7 +1,7 @@
 """Served: where instances can be reached now, for whoever asks (rule A9).
 
-Rule 1: an endpoint counts while it says that it is ready and its node is not dead and has not left: an agent that died
-    with its node cannot withdraw its word.
+Rule 1: an endpoint counts while it says that it is ready, its node is not dead and has not left, and its agent is not
+    unheard on a node that lives: who died with its node, or hangs, cannot withdraw its word.
 Rule 2: of one slot only the endpoint of the greatest generation counts: an old copy may be served until its successor is.
     It counts on a node that the slot's fact names, now or as `previous`, and in no generation that was never given: any
     node can say that it serves any slot. Where no fact is known there is nothing to hold it against.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from dsmt.event.kinds.instance import Endpoint
 from dsmt.view.entries import SlotEntry
+from dsmt.view.held import Held
 from dsmt.view.liveness import Fleet
 
 
@@ -30,10 +31,14 @@ def served(fleet: Fleet, slot: SlotEntry) -> Served | None:
     found = [
         Served(node, instance.endpoint.record)
         for node, instance in sorted(slot.instances.items())
-        if instance.endpoint is not None and instance.endpoint.record.ready and fleet.state(node) not in ("dead", "left")
+        if instance.endpoint is not None and instance.endpoint.record.ready and _counts(fleet, node, instance.endpoint)
     ]
     given = [one for one in found if _is_given(slot, one)]
     return max(given, key=lambda one: one.endpoint.generation, default=None)
+
+
+def _counts(fleet: Fleet, node: str, said: Held[Endpoint]) -> bool:
+    return fleet.state(node) not in ("dead", "left") and not fleet.is_unheard(said.signed.event.source)
 
 
 def _is_given(slot: SlotEntry, one: Served) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.rules.container import IDENTITY, SlotName
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Previous
 from dsmt.event.records import to_data
@@ -20,7 +21,7 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as TrustRealm
 from dsmt.trust.store import TrustStore
 
-from .world import EPOCH_MS, Node, Realm, in_virtual_time, node_config, wants
+from .world import EPOCH_MS, Bus, Node, Realm, in_virtual_time, node_config, wants
 
 SLOT = SlotName("web", "app", "0")
 
@@ -321,6 +322,78 @@ def test_an_agent_that_died_is_started_again_and_its_program_lives_on() -> None:
         assert failed[0]["reason"]["code"] == "run.signal"
         await asyncio.sleep(30)
         assert len(at.node.machine.programs) == 1
+        at.end()
+
+    in_virtual_time(main)
+
+
+class Heard:
+    """A broker that says of the sessions of a node's sources what a test wants."""
+
+    def __init__(self, at: Managed) -> None:
+        self.bus = Bus(at.realm, "broker/b1")
+        self.attachments: dict[str, int] = {}
+
+    def say(self, source: str, state: Any, *, how: Any = None) -> None:
+        if state == "open":
+            self.attachments[source] = self.attachments.get(source, 0) + 1
+        told = Session(
+            attachment=self.attachments[source],
+            state=state,
+            how=how,
+            since_ms=self.bus.now_ms(),
+            incarnation=1,
+            pid=1,
+            version="0",
+            address="127.0.0.1",
+        )
+        self.bus.emit(Draft(f"broker/b1/session/{source}", to_data(told)))
+
+
+def test_an_agent_that_hangs_is_ended_and_followed_by_one_that_takes_over_what_runs() -> None:
+    async def main() -> None:
+        at = Managed()
+        heard, agent = Heard(at), SLOT.agent("n1")
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        heard.say("node/n1", "open")
+        heard.say(agent, "open")
+        program = at.node.machine.alive[0]
+        heard.say(agent, "silent")
+        await asyncio.sleep(25)
+        assert len(at.node.agents.started) == 1
+        await at.realm.until(lambda: len(at.node.agents.started) == 2, within=20)
+        heard.say(agent, "closed", how="timeout")
+        heard.say(agent, "open")
+        await asyncio.sleep(120)
+        assert len(at.node.agents.started) == 2
+        assert at.node.machine.alive == [program]
+        reasons = [told["reason"]["code"] for told in at.told("agent") if told["reason"]]
+        assert reasons == ["run.watchdog"]
+        at.end()
+
+    in_virtual_time(main)
+
+
+def test_agents_of_a_node_that_is_silent_itself_or_not_attached_are_not_ended_for_their_silence() -> None:
+    async def main() -> None:
+        at = Managed()
+        heard, agent = Heard(at), SLOT.agent("n1")
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        for source in ("node/n1", agent):
+            heard.say(source, "open")
+            heard.say(source, "silent")
+        await asyncio.sleep(120)
+        heard.say("node/n1", "open")
+        await asyncio.sleep(25)
+        heard.say(agent, "open")
+        heard.say(agent, "silent")
+        at.realm.up.clear()
+        await asyncio.sleep(120)
+        assert len(at.node.agents.started) == 1
         at.end()
 
     in_virtual_time(main)

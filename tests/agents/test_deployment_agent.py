@@ -926,6 +926,23 @@ def test_a_stopped_slot_stops_in_order_and_starts_again() -> None:
     in_virtual_time(main)
 
 
+def test_a_program_is_looked_at_before_its_stop_command_may_end_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    stop: {command: bin/stop}\n")
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        program = site.machine.alive[0]
+        assert program.looks == 0
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped")
+        assert program.looks == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_what_does_not_stop_is_killed_and_that_is_told() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -1356,6 +1373,30 @@ def test_a_command_is_executed_once_and_only_in_its_generation() -> None:
     in_virtual_time(main)
 
 
+def test_a_command_that_overtakes_the_slot_fact_of_its_generation_waits_for_it() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+        site.assign(site.spec_of(), version=2)
+        command(site, "RESTART", generation=2, ttl_ms=60_000)
+        command(site, "STOP", "late", generation=3, ttl_ms=10_000)
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert site.statuses()[-1]["generation"] == 2
+        await asyncio.sleep(30)
+        site.assign(site.spec_of(), version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3)
+        await asyncio.sleep(30)
+        assert site.states()[-1] == "running"
+        assert site.statuses()[-1]["last_command"] == "c1"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_a_command_said_while_the_agent_was_away_is_executed_once_when_it_is_back() -> None:
     async def main() -> None:
         site = Site(Realm())
@@ -1612,6 +1653,47 @@ def test_facts_are_renewed_each_half_of_their_life_and_heartbeats_go_on() -> Non
         await asyncio.sleep(180)
         assert len(site.statuses()) == said + 1
         assert site.bus.beats > 1000
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_changes_more_often_than_an_agent_beats_is_renewed_and_its_output_trimmed() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        topic = f"{site.slot.on('status', 'n1')}/application"
+        for _ in range(25 * 180):
+            site.checks.passed = not site.checks.passed
+            await asyncio.sleep(20)
+        last = [signed.event for signed in site.realm.log if signed.event.topic == topic][-1]
+        assert last.data["state"] == "running"
+        assert not last.is_dead(site.bus.now_ms())
+        assert max(after - before for (before, _), (after, _) in pairwise(site.logs.trims)) < 40
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_output_is_trimmed_as_often_as_it_is_written_and_an_idle_program_is_looked_at_with_a_beat_only() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(WEB + "    logs: {size: 16KiB}\n")
+        agent = site.start()
+        await site.until("running")
+        await asyncio.sleep(10)
+        idle = len(site.logs.trims)
+        for _ in range(90 * 10):  # 20 KiB/s
+            site.logs.write("stdout", "x" * 2048)
+            await asyncio.sleep(0.1)
+        flooded = [end for _, end in site.logs.trims[idle:] if end > 0][1:]  # the first look tells no rate
+        assert max(after - before for before, after in pairwise(flooded)) <= 16384 + 2 * 2048
+        await asyncio.sleep(60)
+        trims, beats = len(site.logs.trims), site.bus.beats
+        await asyncio.sleep(600)
+        assert len(site.logs.trims) - trims <= site.bus.beats - beats
         agent.kill()
 
     in_virtual_time(main)

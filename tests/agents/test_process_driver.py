@@ -20,7 +20,7 @@ from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.driver import Driver, Handle, Instance, Launch
 from dsmt.ports.processes import Exit, Identity
-from dsmt.system.procfs import become_subreaper, identity_of, is_alive, open_pidfd, stat_of
+from dsmt.system.procfs import become_subreaper, children, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import Tree, kill_owned
 from dsmt.system.watch import nobody
 
@@ -333,6 +333,72 @@ def test_a_double_fork_does_not_escape_and_other_children_are_spared(launch, sai
         command.kill()
         command.wait()
         assert await other.kill(deadline=10) == ()
+
+    asyncio.run(main())
+
+
+ESCAPING = """
+    import os, signal, sys, time
+    if sys.argv[1] == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.set_inheritable(writes, False)
+        os.execve("/bin/sleep", ["sleep", "600"], {})
+    os.close(writes)
+    os.read(reads, 1)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+"""Its child has a session of its own and an empty environment; the pipe closes when it is exec'd."""
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("way", ["obedient", "stubborn", "asked elsewhere"])
+def test_a_child_that_left_session_and_environment_ends_with_its_living_parent(launch, said, cleanup, way, adopted):
+    async def main():
+        driver = ProcessDriver()
+        one = await driver.start(launch(argv=(sys.executable, "-c", textwrap.dedent(ESCAPING), way)))
+        await until(lambda: "ready" in said())
+        child = identity_of(children(one.pid)[0])
+        cleanup.extend([who(one), child])
+        if adopted:
+            one = await driver.adopt(one.handle)
+            one._ours = False
+        if way == "asked elsewhere":  # by its stop command
+            one.look()
+            os.kill(one.pid, signal.SIGTERM)
+        else:
+            one.signal(signal.SIGTERM)
+        if way != "stubborn":
+            await one.wait()
+        assert is_alive(child)
+        assert await one.kill(deadline=10) == ()
+        assert not is_alive(child)
+
+    asyncio.run(main())
+
+
+def test_who_escapes_again_and_again_is_killed_with_its_parent(launch, said):
+    async def main():
+        code = """
+            import os, time
+            while True:
+                if os.fork() == 0:
+                    os.setsid()
+                    os.execve("/bin/sleep", ["sleep", "600.7113"], {})
+                print("go", flush=True)
+                time.sleep(0.001)
+        """
+        one = await ProcessDriver().start(launch(code))
+        await until(lambda: said().count("go") > 20)
+        before = children(os.getpid())
+        assert await one.kill(deadline=20) == ()
+        left = [pid for pid in children(os.getpid()) if pid not in before and (stat := stat_of(pid)) and not stat.dead]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert left == []
 
     asyncio.run(main())
 

@@ -329,6 +329,7 @@ class Program:
         self.ended: Exit | None = None
         self.waiters: list[asyncio.Future[Exit]] = []
         self.signals: list[int] = []
+        self.looks = 0
 
     @property
     def handle(self) -> Handle:
@@ -344,6 +345,9 @@ class Program:
             self.waiters.append(waiter)
             return await waiter
         return self.ended
+
+    def look(self) -> None:
+        self.looks += 1
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -463,6 +467,8 @@ class MemoryLogs:
     def __init__(self, machine: Machine, root: str) -> None:
         self.content = machine.logs
         self.root = root
+        self.trims: list[tuple[float, int]] = []
+        """When the standard output was trimmed (s of the loop), and how far it had come."""
 
     def path(self, name: str) -> str:
         return f"{self.root}/logs/{name}.log"
@@ -474,7 +480,8 @@ class MemoryLogs:
         return len(self.content.get(self.path(name), b""))
 
     def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
-        return
+        if name == "stdout":
+            self.trims.append((asyncio.get_running_loop().time(), self.end(name)))
 
     def read(self, name: str, start: int, end: int | None, *, rotated: bool = False, most: int = 65536) -> bytes:
         return self.content.get(self.path(name), b"")[start:end][-most:]

@@ -75,6 +75,23 @@ def test_a_silent_agent_makes_its_instance_stale_after_three_rates() -> None:
     assert row.reason.code == "node.stale"
 
 
+def test_the_readiness_of_what_an_agent_that_hangs_has_said_is_unknown() -> None:
+    realm = running()
+    node = node_of(realm, key(0))
+    source = f"agent/{node}/web/app/0"
+    realm.attach(node, sources=[f"node/{node}", source])
+    realm.health(key(0), node, "ready")
+    realm.session(source, "silent")
+    realm.after(9)
+    (row,) = instances(sight(realm), Target("web", "app", 0))
+    assert (row.state, row.health, row.stale) == (Shown.RUNNING, "ready", False)
+    realm.after(2)
+    shown = sight(realm)
+    (row,) = instances(shown, Target("web", "app", 0))
+    assert (row.state, row.health, row.stale) == (Shown.RUNNING, "unknown", True)
+    assert is_problem(shown, row)
+
+
 def test_labels_and_problems_filter() -> None:
     realm = running()
     realm.apply(web(1, service="db"))

@@ -58,3 +58,30 @@ def test_what_a_node_serves_that_has_left_is_not_reached_and_what_is_only_suspec
     assert reached()
     realm.verdict("n1", state="left", road="operator")
     assert not reached()
+
+
+def test_what_an_agent_says_that_hangs_on_a_node_that_lives_is_not_reached_and_one_of_a_silent_node_is() -> None:
+    realm = Realm("n1")
+    agent = "agent/n1/web/app/0"
+    realm.say(agent, "service/web/endpoint/app/0/n1", Endpoint(address="a", ports={}, generation=1, ready=True))
+    realm.attach("n1", sources=["node/n1", agent])
+
+    def reached() -> bool:
+        return served(Fleet(realm.view, realm.now_ms, "b1"), realm.view.slot(key(0))) is not None
+
+    realm.session(agent, "silent")
+    assert reached()
+    realm.after(10)
+    assert not reached()
+    realm.silence("n1")
+    assert reached()
+    realm.after(30)
+    realm.attach("n1")
+    assert reached()  # its agents may be a little later than its manager
+    realm.after(10)
+    assert not reached()
+    realm.attach("n1", sources=[agent])
+    assert reached()
+    realm.session(agent, "closed", how="peer")
+    realm.after(10)
+    assert reached()

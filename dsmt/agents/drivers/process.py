@@ -82,17 +82,28 @@ class ProcessInstance:
         """Wait for the end of the program's own process."""
         return await self._watch.wait()
 
+    def look(self) -> None:
+        """Note who belongs to the program's tree now; nothing happens when the program is gone."""
+        if self._watch.ended is None:
+            self._whole.look()
+
     def signal(self, number: int) -> None:
         """Send a signal to the program's process group; nothing happens when the program is gone."""
         if self._watch.ended is None and (self._ours or is_alive(self._watch.identity)):
+            self.look()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     async def kill(self, *, deadline: float) -> tuple[int, ...]:
         """SIGKILL the whole tree and wait until none of it is left; the pids that do not die in time."""
+        return await self._whole.kill(deadline=deadline, root=self._watch)
+
+    @property
+    def _whole(self) -> Tree:
+        """Its tree, with all that was seen of it; not made before it is looked at, for a start waits for nothing."""
         if self._tree is None:
             self._tree = Tree(self._watch.identity, self._mark, ours=self._ours)
-        return await self._tree.kill(deadline=deadline, root=self._watch)
+        return self._tree
 
 
 class ProcessDriver:

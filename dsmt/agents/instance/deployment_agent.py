@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -82,8 +83,11 @@ class DeploymentAgent:
         self._steps = Steps(context, installer, self._failing, self._runner, self._facts)
         self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
+        self._trimming: asyncio.Task[None] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
+        self._ahead: deque[SignedEvent] = deque(maxlen=commands.REMEMBERED)
+        """Commands of generations of which no slot fact has come yet."""
         self._hears = False
         """Whether commands are listened to: from the first attachment on, which tells realm time."""
 
@@ -113,27 +117,34 @@ class DeploymentAgent:
     # -- what comes
 
     async def _beat(self) -> None:
-        """Vouch, note how far the output is, renew and trim, each `EMIT_RATE_S`; the first two also after what was said."""
+        """Vouch, look at the output and renew what is due: each `EMIT_RATE_S`, and sooner after what was said."""
         await asyncio.sleep(self._deps.entropy.uniform(0.0, SETTLE_S))
         while True:
             self._reporter.beat()
             self._failing.output.mark(self._deps.bus.now_ms())
-            try:
+            if self._trimming is None or self._trimming.done():
+                self._trimming = self._present.tasks.start(self._trim())
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EMIT_RATE_S):
                     await self._reporter.said.wait()
                 await asyncio.sleep(SETTLE_S)
-                self._reporter.renew_facts()
-            except TimeoutError:
-                self._reporter.renew()
-                run = self._present.run
-                if run is not None and run.plan is not None:
-                    self._failing.output.trim(run.plan.component.logs)
+            self._reporter.renew()
+
+    async def _trim(self) -> None:
+        """Hold the output to its bounds, as often as what is written asks for, until nothing is."""
+        while (run := self._present.run) is not None and run.plan is not None:
+            rest_s = self._failing.output.trim(run.plan.component.logs, self._deps.clock.boottime())
+            if rest_s is None:
+                return
+            await asyncio.sleep(rest_s)
 
     def _take(self, delivery: Delivery) -> None:
         match delivery:
             case Arrived(signed):
                 if self._facts.take(signed):
                     self._present.awake.set()
+                    for one in [self._ahead.popleft() for _ in range(len(self._ahead))]:
+                        self._command(one)
             case Complete(cursor, whole):
                 self._present.begins = 0.0
                 self._present.awake.set()
@@ -166,6 +177,8 @@ class DeploymentAgent:
         if command is None:
             return
         generation, now_ms = self._facts.generation, self._deps.bus.now_ms()
+        if commands.is_ahead(signed, command, generation=generation, now_ms=now_ms):
+            self._ahead.append(signed)
         for ask in commands.asked(record, signed, command, generation=generation, now_ms=now_ms):
             changes = commands.changes(record, ask, command)
             if changes:

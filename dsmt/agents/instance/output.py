@@ -2,6 +2,8 @@
 
 Rule 1: a program writes its files itself, so nobody knows the time of a line; but how far they had come is noted now and
     then, and what stands behind that was written later.
+Rule 2: what is over the bounds is freed as often as the rate of writing asks for (`rules.trimming`); of what is not
+    written to nothing is looked at but with a heartbeat.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections import deque
 from typing import Final
 
 from dsmt.agents.instance.memory import Memory
+from dsmt.agents.rules.trimming import look_again_s
 from dsmt.ports.logs import STREAMS, Logs
 from dsmt.spec.records import Logs as Bounds
 
@@ -26,6 +29,8 @@ class Output:
         self._memory = memory
         self._marks: dict[str, deque[tuple[int, int]]] = {stream: deque(maxlen=MARKS) for stream in STREAMS}
         """How far each stream had come, and when (realm ms), the newest last."""
+        self._looked: tuple[float, dict[str, int]] | None = None
+        """When was trimmed last (boot-time s), and how far each stream had come then."""
 
     def turn(self, bounds: Bounds) -> None:
         """A new run is about to begin, and nobody writes: note where it begins, and where the last one was."""
@@ -48,10 +53,17 @@ class Output:
                 marks.pop()
             marks.append((now_ms, place))
 
-    def trim(self, bounds: Bounds) -> None:
-        """Free what is over the bounds, also while the program writes."""
+    def trim(self, bounds: Bounds, now: float) -> float | None:
+        """Free what is over the bounds, also while the program writes; in how many seconds to look again, if soon."""
         for stream in STREAMS:
             self._logs.trim(stream, size_bytes=bounds.size_bytes, keep=bounds.keep)
+        ends = {stream: self._logs.end(stream) for stream in STREAMS}
+        before, self._looked = self._looked, (now, ends)
+        if before is None:
+            return look_again_s(0.0, max(ends.values()), bounds.size_bytes)
+        looked, known = before
+        written = max(end - known[stream] if end >= known[stream] else end for stream, end in ends.items())
+        return look_again_s(now - looked, written, bounds.size_bytes)
 
     def place(self, stream: str, *, since_ms: int | None = None) -> int:
         """Where the present run's output begins, or what it wrote since a time, and not much more (rule 1)."""

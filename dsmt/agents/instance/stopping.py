@@ -65,6 +65,7 @@ class Stopper:
         life, clock = run.life, self._deps.clock
         match effect:
             case Ask():
+                instance.look()
                 await self._ask(run.plan, run.site)
                 return life.answered(clock.boottime())
             case Signal(number):

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.agents.node.delegation import delegated, is_below
+from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules import endings
@@ -68,6 +69,8 @@ class ContainerKeeper:
         self._supervision = Supervision(AGENT_POLICY)
         self._process: Process | None = None
         self._closing = False
+        self._hung = False
+        """Its agent was ended because it hung."""
         self._orphan = False
         self._take_kept()
         self._read()
@@ -233,7 +236,7 @@ class ContainerKeeper:
         else:
             self._agent.resume(State.RUNNING, generation=self.generation, pid=found.identity.pid, orphan=self._orphan)
         self._supervision.started()
-        self._process = found
+        self._process, self._hung = found, False
         try:
             ended = await found.wait()
         finally:
@@ -334,7 +337,16 @@ class ContainerKeeper:
             return msgspec.structs.replace(told, message=error.message)
         return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
 
+    def end_hung(self) -> None:
+        """End an agent that hangs; its successor takes over what runs."""
+        if self._process is not None and not self._closing:
+            self._hung = True
+            self._process.signal(signal.SIGKILL)
+
     def _why_ended(self, ended: Exit, lived_s: float, *, watched: bool = True) -> Reason:
+        if self._hung and ended.signal == signal.SIGKILL:
+            time = endings.words(HUNG_AFTER_MS / 1000)
+            return reason("run.watchdog", time=time, target=str(self.slot), node=self._config.node)
         if ended.code is not None and ended.code != c.EXIT_STOPPED:
             return reason("dsmt.bug", id=f"{self._files.root}/deployment_agent.log", module="the deployment agent")
         code, fields = endings.ending(ended, lived_s, started=True, watched=watched)

@@ -9,6 +9,7 @@ Rule 4: after each attachment it re-offers the facts it acts on. By what else it
     whole, which may lack it, and where such a fact has come: who says the next one counts on from it (R3).
 Rule 5: who addresses a fact to this node believes that something of the slot is here; where nothing is, and nothing is to
     be, it says so: its last word may be of a container that went with its directory.
+Rule 6: an agent that hangs (`hearing`) is ended, to be started again; what it runs goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Collection
 from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
+from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, NodeConfig, SlotName
 from dsmt.agents.rules.reconcile import Task, task
@@ -34,6 +36,7 @@ from dsmt.ports.listening import listen
 
 TOMBSTONES: Final = "tombstone/service/"
 RENEW_EACH_S: Final = 3600.0
+HEAR_EACH_S: Final = 5.0
 PATIENCE_S: Final = 20.0
 """How long agents may take to stop their instances when the node is ended, unless told otherwise."""
 
@@ -53,6 +56,7 @@ class ContainerManager:
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
         self._group: asyncio.TaskGroup | None = None
+        self._hearing = Hearing(config.node, deps.bus)
         self._ended = asyncio.Event()
         self._closing = False
         self._store = ""
@@ -74,9 +78,10 @@ class ContainerManager:
                 self._keep(slot)
             self._deps.bus.on_attached(self._offer)
             self._offer()
-            interest = Interest((TOMBSTONES,), inbox=True, conflate=True, signals=False)
+            interest = Interest((TOMBSTONES, *self._hearing.patterns), inbox=True, conflate=True, signals=False)
             listening = listen(self._deps.bus, interest, self._take)
-            background = [group.create_task(work) for work in (listening, self._beat(), self._renew())]
+            works = (listening, self._beat(), self._renew(), self._end_hung())
+            background = [group.create_task(work) for work in works]
             await self._ended.wait()
             for one in (*background, *self._running.values()):
                 one.cancel()
@@ -155,6 +160,7 @@ class ContainerManager:
         return self._known.setdefault(slot, Register(slot.topic, self._fold))
 
     def _take(self, delivery: Delivery) -> None:
+        self._hearing.take(delivery)
         match delivery:
             case Arrived(signed):
                 slot = SlotName.of_topic(signed.event.topic)
@@ -232,3 +238,12 @@ class ContainerManager:
             await asyncio.sleep(RENEW_EACH_S)
             for keeper in self._keepers.values():
                 keeper.renew()
+
+    async def _end_hung(self) -> None:
+        """End each agent that hangs (rule 6)."""
+        while True:
+            await asyncio.sleep(HEAR_EACH_S)
+            hung = self._hearing.hung()
+            for slot, keeper in self._keepers.items():
+                if slot.agent(self._config.node) in hung:
+                    keeper.end_hung()

@@ -3,7 +3,9 @@
 Rule 1: a command is executed once, if its generation is the current one and its id is not among the last 256.
 Rule 2: a command that came while the agent was away is read from the history when it is back; one whose time to live has
     passed in realm time is not executed, and its status says that it expired.
-Rule 3: a command is no lasting will: a hold by STOP ends with the generation.
+Rule 3: a command and the slot fact of its generation come by two subscriptions, in any order: one that is ahead of the
+    fact waits for it, as long as it is good.
+Rule 4: a command is no lasting will: a hold by STOP ends with the generation.
 """
 
 from __future__ import annotations
@@ -65,6 +67,11 @@ def asked(record: InstanceRecord, signed: SignedEvent, command: Command, *, gene
     if is_late(signed, now_ms):
         return (Ask.REMEMBER, Ask.TELL_EXPIRED)
     return VERBS[command.verb]
+
+
+def is_ahead(signed: SignedEvent, command: Command, *, generation: int, now_ms: int) -> bool:
+    """Whether a command waits for the slot fact of its generation (rule 3)."""
+    return command.generation > generation and not is_late(signed, now_ms)
 
 
 def is_late(signed: SignedEvent, now_ms: int) -> bool:

@@ -218,7 +218,7 @@ def _of_slot(sight: Sight, key: SlotKey) -> list[SignedEvent]:
         verdict = sight.fleet.verdict(node)
         found += [verdict.signed] if verdict is not None else []
     checked = None if instance is None else instance.health
-    if checked is not None and seen.state is Shown.RUNNING and health(slot, node, seen) != "none":
+    if checked is not None and seen.state is Shown.RUNNING and health(sight, slot, node, seen) != "none":
         of_this_run = seen.since_ms is None or checked.record.since_ms >= seen.since_ms
         found.append(checked.signed if of_this_run or seen.status is None else seen.status.signed)
     if not found and seen.status is not None:

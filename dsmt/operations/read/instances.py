@@ -160,7 +160,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
         index=key.index,
         node=node,
         state=seen.state,
-        health=health(entry, node, seen),
+        health=health(sight, entry, node, seen),
         pid=application.pid if application is not None and alive else None,
         ports={} if endpoint is None or not alive else endpoint.ports,
         address=None if endpoint is None or not alive else endpoint.address,
@@ -178,7 +178,7 @@ def row(sight: Sight, key: SlotKey, node: str | None) -> Row:
         reason=_reason(sight, key, entry, node, seen),
         layers=_layers(instance),
         observed_at=None if seen.status is None else rfc3339(seen.status.time_ms),
-        stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None,
+        stale=silent_since(sight, instance, 0 if fact is None else fact.version) is not None or _is_unheard(sight, instance),
     )
 
 
@@ -217,13 +217,21 @@ def component_of(sight: Sight, key: SlotKey) -> ComponentSpec | None:
     return entry.component(key.component)
 
 
-def health(entry: SlotEntry, node: str | None, seen: Seen) -> str:
-    """`ready`, `unready`, or `none` when nothing is known or nothing is checked."""
+def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
+    """`ready`, `unready`, `unknown` of an agent that is unheard, or `none` when nothing is known or nothing is checked."""
     instance = None if node is None else entry.instances.get(node)
     if seen.state is not Shown.RUNNING or instance is None or instance.health is None or seen.status is None:
         return "none"
     said = instance.health.record
-    return said.health if said.generation >= seen.status.record.generation else "none"
+    if said.generation < seen.status.record.generation:
+        return "none"
+    return "unknown" if _is_unheard(sight, instance) else said.health
+
+
+def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
+    """Whether who speaks of what runs hangs: what was said of it may be so no more."""
+    said = None if instance is None else instance.application
+    return said is not None and sight.fleet.is_unheard(said.signed.event.source)
 
 
 def is_ready(sight: Sight, row_: Row) -> bool:

@@ -77,7 +77,7 @@ async def commands(play: Play) -> None:
     late = play.stream.chance(0.5)
     away_s = COMMAND_S + play.between(5.0, 20.0) if late else play.between(0.5, 8.0)
     if late or play.stream.chance(0.3):
-        play.faults.stall([agent], away_s)
+        play.faults.stall([agent, *([node.manager.process] if late else [])], away_s)  # who would end an agent that hangs
     else:
         play.faults.stall([node.manager.process], away_s)
         agent.sim.kill()
