@@ -1,4 +1,4 @@
-"""A certificate that is renewed under its key: what was signed before stays verifiable, live and in exports (rule J3)."""
+"""Certificates that are renewed, and that end: what was signed before stays verifiable, who has none is out (rule J3)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import time
 import msgspec
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.wire import frames as f
+from dsmt.event.hlc import rfc3339
 from dsmt.operations.offline import history
 from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.verifying import Verified
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.certificate import issue, read
 from dsmt.trust.identity import Identity
-from tests.bus.realm import TestRealm, reading, scenario, until
+from tests.bus.realm import TestClock, TestRealm, reading, scenario, until
 
 
 def again(r: TestRealm, before: Identity, **times: int) -> Identity:
@@ -125,3 +127,40 @@ async def test_an_export_that_lacks_a_certificate_verifies_for_who_knows_it(r: T
     assert not verify(lacking, r.trust()).ok
     knows.add(oldest)
     assert verify(lacking, knows).ok
+
+
+@scenario
+async def test_who_is_attached_when_its_certificate_ends_is_sent_away_with_those_below_it(r: TestRealm):
+    """By realm time, which is an hour behind the machine's clock here."""
+    broker = await r.broker(identity=r.identity("broker/b1", now_s=int(time.time()) - 3600), clock=TestClock(-3600.0))
+    ends = broker.now_ms() // 1000 + 3
+    node, alice = (again(r, r.identity(name, now_s=ends - 1000), not_after=ends) for name in ("node/n1", "operator/alice"))
+    agent = r.identity("agent/n1/web/app/0", parent=node)
+    watcher = await r.client("controller/c1", identity=r.identity("controller/c1", now_s=ends))
+    async with reading(watcher, "broker/") as got:
+        sessions = [await r.raw(one.name, identity=one) for one in (node, agent)]
+        sessions.append(await r.raw(alice.name, identity=alice, reads=True))
+        refusals = [(await session.next(f.Refused))[0] for session in sessions]
+        assert broker.now_ms() // 1000 > ends
+        assert {one.code for one in refusals} == {"trust.expired"}
+        assert [one.next for one in refusals] == [
+            *["dsmt cert rotate node/n1, then start node/n1 anew"] * 2,
+            "dsmt cert rotate operator/alice",
+        ]
+        assert refusals[1].message == f"the certificate of {agent.name} ended at {rfc3339(ends * 1000)}"
+        for session in sessions:
+            await session.closed()
+        await got.until(lambda g: {one["state"] for one in g.of("broker/b1/session/node/n1")} >= {"open", "closed"})
+    assert watcher.attached
+
+
+@scenario
+async def test_who_comes_with_a_certificate_that_has_not_begun_hears_both_times_and_a_way_out(r: TestRealm):
+    broker = await r.broker()
+    begins = broker.now_ms() // 1000 + 1000
+    early = again(r, r.identity("node/n1"), not_before=begins)
+    client = await r.client(early.name, identity=early, wait=False)
+    await until(lambda: client.refusal is not None)
+    assert client.refusal.code == "trust.expired"
+    assert f"begins at {rfc3339(begins * 1000)}, and realm time is " in client.refusal.message
+    assert client.refusal.next == "dsmt cert rotate node/n1, then start node/n1 anew"
