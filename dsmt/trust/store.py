@@ -203,11 +203,11 @@ class TrustStore:
         own = [one for one in self._held(key_id) if one.certificate.subject == name]
         return next((one for one in own if self._stands(one)), own[0] if own else None)
 
-    def certificates(self) -> list[Certificate]:
-        """The newest good certificate of each key and name."""
+    def certificates(self, at_s: int = 2**63) -> list[Certificate]:
+        """The newest good certificate of each key and name; one that has begun at a time before one that has not."""
         newest: dict[tuple[bytes, str], Certificate] = {}
         for key_id, held in self._good.items():
-            for one in held:
+            for one in sorted(held, key=lambda one: one.certificate.not_before > at_s):
                 newest.setdefault((key_id, one.certificate.subject), one.certificate)
         return list(newest.values())
 
