@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-import time
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option
+from dsmt.cli.command import CliContext, addresses, command, reason_option
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
-from dsmt.errors import InputError, TransportError
+from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import Held
 from dsmt.operations.local.connection import Connection, attached
+from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, Ended
 from dsmt.trust.store import TrustStore
@@ -22,18 +23,25 @@ _SHOWN = 20
 
 
 def _known(ctx: CliContext) -> list[Held]:
-    """What the home holds, with what the realm says when it answers."""
+    """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
-    async def work(connection: Connection) -> TrustStore:
+    async def work(connection: Connection) -> tuple[TrustStore, int]:
         await revoking.shared_facts(connection.bus)
-        return connection.trust
+        return connection.trust, connection.bus.now_ms() // 1000
 
     try:
-        trust = ctx.ask(work)
-    except TransportError:
-        trust = TrustStore(home.realm().realm)
-    return certificates.listing(trust, home, int(time.time()))
+        trust, now_s = ctx.ask(work)
+    except (TransportError, RefusedError) as error:
+        if isinstance(error, RefusedError) and error.code != "trust.expired":
+            raise
+        trust, now_s = TrustStore(home.realm().realm), _dated(ctx).now_s
+    return certificates.listing(trust, home, now_s)
+
+
+def _dated(ctx: CliContext) -> Dated:
+    realm = ctx.home().realm()
+    return asyncio.run(dated(realm.addresses if ctx.bus is None else addresses(ctx.bus, realm)))
 
 
 @command("list")
@@ -59,7 +67,7 @@ def _print(ctx: CliContext, found: list[Held]) -> None:
 def listed(found: list[Held]) -> str:
     """Every certificate in a line, and what is to be done next."""
     rows = [((one.name, one.state, one.expires, one.issuer, "here" if one.here else "", one.key), ()) for one in found]
-    due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired") and one.here]
+    due = [f"next: dsmt cert rotate {one.name}" for one in found if one.state in ("renew", "expired", "early") and one.here]
     return "\n".join([table(("NAME", "STATE", "EXPIRES", "ISSUER", "", "KEY"), rows), *due])
 
 
@@ -67,13 +75,15 @@ def listed(found: list[Held]) -> str:
 @click.argument("name")
 def rotate(ctx: CliContext, name: str) -> None:
     """Give NAME, a member of this home, a new key and certificate; the old ones stay valid until revoked."""
-    done = certificates.rotate(ctx.home(), name)
+    done = certificates.rotate(ctx.home(), name, _dated(ctx))
     if ctx.json:
         document(done)
         return
     own = name.startswith("operator/")
     begins = "the next command uses it" if own else "it is used from the next start on"
     print(f"{name} has a new certificate until {done.expires}; {begins}")
+    if done.clock == "machine":
+        print(f"no broker answers: it is dated by this machine's clock, {done.issued}; if that is wrong, do it again later")
     if done.before != done.key:
         first = "" if own else f"restart {name}, then "
         print(f"next: {first}dsmt cert revoke {done.before} to end the old key")
@@ -97,7 +107,8 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], rea
 
     async def work(connection: Connection) -> Ended:
         kept, dropped = await revoking.sign_anew(connection, found, drop=drop) if found.ours else ([], [])
-        async with attached(certificates.root_identity(root_key), connection.realm, connection.brokers) as root:
+        identity = certificates.root_identity(root_key, now_s=connection.bus.now_ms() // 1000)
+        async with attached(identity, connection.realm, connection.brokers) as root:
             await revoking.revoke(root, found, by=connection.by, reason=reason)
         left = await revoking.wait_for_successors(connection.bus, found.theirs)
         return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)

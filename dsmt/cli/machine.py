@@ -14,6 +14,7 @@ from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import connect
+from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
@@ -169,6 +170,12 @@ def _directory(home: Home, kind: str, name: str) -> str:
     return str(directory)
 
 
+def _now_s(home: Home, kind: str, name: str) -> int | None:
+    """The time of a certificate that is to be made; None where there is one. Raises `NotFoundError` without a realm."""
+    made = (home.part(kind, name) / "identity").exists()
+    return None if made else asyncio.run(dated(home.realm().addresses)).now_s
+
+
 @command("run")
 @click.argument("name", default="b1")
 def broker_run(ctx: CliContext, name: str) -> int:
@@ -189,7 +196,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
     with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_controller(ctx.home(), name)
+        ensure_controller(ctx.home(), name, now_s=_now_s(ctx.home(), "controllers", name))
     directory = _directory(ctx.home(), "controllers", name)
     machine.check_alone(directory, "controller")
     return controller.main(directory)
@@ -203,5 +210,5 @@ def node_run(ctx: CliContext, name: str) -> int:
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
     with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_node(ctx.home(), name)
+        ensure_node(ctx.home(), name, now_s=_now_s(ctx.home(), "nodes", name))
     return spawner.main(_directory(ctx.home(), "nodes", name))

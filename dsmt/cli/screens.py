@@ -332,9 +332,12 @@ def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"
     certs = told.certs
     if certs.next is not None and certs.expires is not None:
-        left = span(milliseconds(certs.expires) - now_ms)
+        left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
-        yield "certs", f"{said}    next to renew: {certs.next} in {left}"
+        if left_ms < 0:
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}"
+        else:
+            yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)
 
 

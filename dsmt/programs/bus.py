@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About
+from dsmt.bus.client.attaching import About, measure
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.rules.realm_time import offset_of
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
 from dsmt.ports.realm import BrokerAddress
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
@@ -46,5 +48,18 @@ def the_bus(
             kept=kept,
             reads=reads,
         )
+    finally:
+        network.close()
+
+
+async def realm_ms(broker: BrokerAddress) -> int:
+    """Realm time in ms, which a broker tells anybody who asks. Raises `TransportError`."""
+    network, clock, key = ZmqNetwork(), LinuxClock(), SecretKey(SystemEntropy().bytes(32))
+    try:
+        link = await network.connect(broker.address, key.link_secret(), server_key=link_key(broker.public))
+        try:
+            return round(offset_of(await measure(link, clock)) + clock.boottime() * 1000)
+        finally:
+            await link.close()
     finally:
         network.close()

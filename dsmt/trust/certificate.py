@@ -5,10 +5,13 @@ Rule 1: claims: 1 issuer's name, 2 subject's name, 4 not after, 5 not before, 6 
     that may be read, -70003 depth of further delegation, -70004 quota of live facts.
 Rule 2: the protected header holds algorithm and the issuer's key id, the unprotected one is empty.
 Rule 3: a certificate is good only under its issuer's, up to the realm's root (`store.TrustStore`).
+Rule 4: of one key, each issuer has `KEPT_PER_ISSUER` places, which its newest certificates fill.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -27,6 +30,8 @@ DEPTH: Final = -70_003
 QUOTA: Final = -70_004
 MAX_BYTES: Final = 4096
 """No certificate is larger; those that dsmt makes have less than 1000 bytes for names of usual length."""
+KEPT_PER_ISSUER: Final = 64
+"""How many certificates of one key are kept that one issuer has signed."""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +107,17 @@ def read(raw: bytes) -> tuple[SignedCertificate, int, bytes, bytes]:
         raise UnusableEventError("trust.certificate", f"not a certificate: {error}") from error
     signed = SignedCertificate(certificate, raw, envelope.key_id)
     return signed, envelope.algorithm, envelope.to_be_signed(), envelope.signature
+
+
+def bounded(held: Iterable[SignedCertificate]) -> list[SignedCertificate]:
+    """Certificates of one key, newest first, without what one issuer has signed beyond its places (rule 4)."""
+    signed_by: Counter[bytes] = Counter()
+    kept = []
+    for one in sorted(held, key=lambda one: (one.certificate.issued, one.raw), reverse=True):
+        signed_by[one.issuer_key_id] += 1
+        if signed_by[one.issuer_key_id] <= KEPT_PER_ISSUER:
+            kept.append(one)
+    return kept
 
 
 def _claims(claims: dict[int, Any]) -> Certificate:

@@ -14,11 +14,11 @@ Rule 5: a key ends by the word of the root, or of a key above it. A certificate 
 Rule 6: the answer for one burst's root is remembered: its signature is checked once.
 Rule 7: a key of which nothing is in memory is looked for on the shelf (`look_on`): what was checked before it was put there.
     Who has certified anything is in memory, and what is taken in of a key brings all that the shelf has of it.
+Rule 8: who is shown an event is shown all certificates of its signer (`proof`): that of its time counts, not the newest.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -31,7 +31,7 @@ from dsmt.event.codec import Envelope, Part, decode_part
 from dsmt.event.envelope import Event, SignedEvent
 from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
-from dsmt.trust.certificate import Certificate, SignedCertificate
+from dsmt.trust.certificate import Certificate, SignedCertificate, bounded
 from dsmt.trust.grants import is_name, may, may_write, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
@@ -47,9 +47,7 @@ Shelf = Callable[[bytes], Iterable[SignedCertificate]]
 """Gives the certificates of a key that are kept, and not in memory."""
 Terms = tuple[tuple[int, int, bool], ...]
 """Of each certificate of a source: from when and until when it is valid, in s, and whether it grants a topic."""
-_TERMS_REMEMBERED: Final = 65536
-_KEPT_PER_ISSUER: Final = 64
-"""How many certificates of one key are kept that one issuer has signed."""
+_REMEMBERED: Final = 65536
 
 
 class Realm(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,16 +82,21 @@ class TrustStore:
         """Whether a certificate stands (rule 5), as far as it was asked since the last change."""
         self._terms: dict[tuple[bytes, str, str], Terms] = {}
         """By key, source and topic, as far as it was asked since the last change."""
+        self._proofs: dict[Signer, tuple[bytes, ...]] = {}
+        """Of keys in memory, as far as it was asked since the last change."""
         self._proven = ProvenSignatures(verify)
 
     def fresh(self) -> TrustStore:
-        """A store of the same realm that knows nobody yet but its roots."""
-        return TrustStore(self.realm, verify=self._verify, decode=self._decode)
+        """A store that knows the same certificates, and has heard of no revocation yet."""
+        fresh = TrustStore(self.realm, verify=self._verify, decode=self._decode)
+        fresh._good = dict(self._good)
+        return fresh
 
     def _forget(self) -> None:
         """Certificates or revocations have changed."""
         self._standing.clear()
         self._terms.clear()
+        self._proofs.clear()
 
     # --- certificates --------------------------------------------------------------------------------------------
 
@@ -102,7 +105,7 @@ class TrustStore:
         self._shelf = shelf
 
     def _held(self, key_id: bytes) -> Sequence[SignedCertificate]:
-        return self._good.get(key_id) or _bounded([*self._shelf(key_id)])
+        return self._good.get(key_id) or bounded(self._shelf(key_id))
 
     def add(self, raw: bytes) -> Certificate:
         """Take in a certificate whose issuer is known. Raises `UnusableEventError` that says why not."""
@@ -115,7 +118,7 @@ class TrustStore:
         if not self._verify(algorithm, self._issuer_key(signed), message, signature):
             raise UnusableEventError("trust.signature", f"certificate of {certificate.subject}: bad signature")
         held = [one for one in self._held(certificate.key_id) if one.raw != raw]
-        self._good[certificate.key_id] = _bounded([*held, signed])
+        self._good[certificate.key_id] = bounded([*held, signed])
         self._forget()
         return certificate
 
@@ -146,18 +149,17 @@ class TrustStore:
 
     def add_all(self, raws: Iterable[bytes]) -> None:
         """Take in certificates in any order; those that stay without a known issuer raise."""
-        left = list(raws)
+        left = list(dict.fromkeys(raws))
         while left:
-            rest, last = [], None
+            refused: dict[bytes, UnusableEventError] = {}
             for raw in left:
                 try:
                     self.add(raw)
                 except UnusableEventError as error:
-                    rest.append(raw)
-                    last = error
-            if last is not None and len(rest) == len(left):
-                raise last
-            left = rest
+                    refused[raw] = error
+            if len(refused) == len(left):
+                raise refused[left[-1]]
+            left = list(refused)
 
     def _issuer_key(self, signed: SignedCertificate) -> bytes:
         certificate = signed.certificate
@@ -202,18 +204,28 @@ class TrustStore:
         own = [one for one in self._held(key_id) if one.certificate.subject == name]
         return next((one for one in own if self._stands(one)), own[0] if own else None)
 
-    def certificates(self) -> list[Certificate]:
-        """The newest good certificate of each key and name."""
+    def certificates(self, at_s: int = 2**63) -> list[Certificate]:
+        """The newest good certificate of each key and name; one that has begun at a time before one that has not."""
         newest: dict[tuple[bytes, str], Certificate] = {}
         for key_id, held in self._good.items():
-            for one in held:
+            for one in sorted(held, key=lambda one: one.certificate.not_before > at_s):
                 newest.setdefault((key_id, one.certificate.subject), one.certificate)
         return list(newest.values())
 
     def chain(self, key_id: bytes, name: str) -> list[SignedCertificate]:
-        """A key's certificate under a name and those above it, the root's excepted: what a stranger needs to believe it."""
+        """A key's certificate under a name and those above it, the root's excepted: whom it stands for now."""
         signed = self.certificate(key_id, name)
         return [] if signed is None else [signed, *self.above(signed)]
+
+    def proof(self, key_id: bytes, name: str) -> tuple[bytes, ...]:
+        """What a stranger needs to believe whatever a key has signed under a name (rule 8); issuers come first."""
+        found = self._proofs.get((key_id, name))
+        if found is None:
+            own = [one for one in self._held(key_id) if one.certificate.subject == name]
+            found = tuple(dict.fromkeys(one.raw for leaf in own for one in (*self.above(leaf)[::-1], leaf)))
+            if key_id in self._good and len(self._proofs) < _REMEMBERED:
+                self._proofs[key_id, name] = found
+        return found
 
     def above(self, signed: SignedCertificate) -> list[SignedCertificate]:
         """The certificates above one that is kept or only shown, nearest first, the root's excepted."""
@@ -325,7 +337,7 @@ class TrustStore:
             found = self._terms_of(event, held)
             if isinstance(found, UnusableEventError):
                 return found
-            if len(self._terms) >= _TERMS_REMEMBERED:
+            if len(self._terms) >= _REMEMBERED:
                 self._terms.clear()
             terms = self._terms[signer] = found
         at_s = event.time_ms // 1000
@@ -387,14 +399,3 @@ class TrustStore:
 
 def _no_trust_file(error: Exception) -> InputError:
     return InputError("trust.file", f"the trust file cannot be used: {error}", next="make a new one with dsmt trust export")
-
-
-def _bounded(held: list[SignedCertificate]) -> list[SignedCertificate]:
-    """Certificates of one key, newest first, without what one issuer has signed beyond its places."""
-    signed_by: Counter[bytes] = Counter()
-    kept = []
-    for one in sorted(held, key=lambda one: (one.certificate.issued, one.raw), reverse=True):
-        signed_by[one.issuer_key_id] += 1
-        if signed_by[one.issuer_key_id] <= _KEPT_PER_ISSUER:
-            kept.append(one)
-    return kept

@@ -66,8 +66,8 @@ class Nobody:
     def sole_name(self, _key_id):
         return ""
 
-    def chain(self, _key_id, _name):
-        return []
+    def proof(self, _key_id, _name):
+        return ()
 
 
 @dataclass
@@ -83,7 +83,6 @@ class Wire:
         self.deliveries = FanOut(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
-        self.session.known.add(b"k")
         self.unread = 0
 
     def send(self, _session, frame, parts):

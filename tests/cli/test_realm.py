@@ -411,6 +411,7 @@ def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None
     assert json.loads(done.stderr)["error"]["code"] == "cert.decide"
     assert operator.run("cert", "revoke", own, "--keep").returncode == 4, "its own key would end"
     rotated = operator.json("cert", "rotate", own)
+    assert rotated["clock"] == "realm"
     ended = operator.json("cert", "revoke", rotated["before"], "--keep", "--reason", "stolen")
     assert "service/web/spec" in ended["kept"]
     assert ended["left"] == []

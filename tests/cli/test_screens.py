@@ -53,6 +53,8 @@ from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.nodesets import NodeSet
 from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
@@ -201,6 +203,25 @@ def test_last_events_stand_in_order_are_fitted_and_are_not_repeated(monkeypatch:
     times = [line.split()[0] for line in events]
     assert times == sorted(times)
     assert [line for line in before if line in events] == events
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (40 * 24 * 3600, "ok    next to renew: node/n1 in 40 d"),
+        (7200, "SOON    next to renew: node/n1 in 2 h"),
+        (0, "SOON    next to renew: node/n1 in 0.0 s"),
+        (-31, "ENDED    node/n1, 31 s ago: dsmt cert rotate node/n1"),
+    ],
+)
+def test_the_realms_screen_tells_when_a_certificate_ends_and_that_one_has_ended(left_s: int, said: str) -> None:
+    realm, root = Realm("n1"), SecretKey(bytes(32))
+    seen = sight(realm)
+    begins = seen.now_ms // 1000 - 1000
+    node = root_issued("node/n1", root, key=root, now_s=begins, serial=bytes(16), lifetime_s=1000 + left_s)
+    trust = TrustStore(RealmName(name="prod", roots=(root.public,)))
+    trust.add(node.chain[0].raw)
+    assert f"certs     {said}" in screens.status(status(seen, trust, []), seen)
 
 
 def test_an_empty_realm_says_the_first_step() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.pinning import lets_go
 from dsmt.errors import InputError, NotFoundError, RefusedError
@@ -19,17 +20,22 @@ from dsmt.event.kinds.slot import Good, Slot, SlotControl
 from dsmt.event.records import to_data
 from dsmt.operations.local import certificates
 from dsmt.operations.local.connection import Connection
-from dsmt.operations.local.home import Home, ensure_node, init
+from dsmt.operations.local.dating import Dated, dated
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, free_port, init
+from dsmt.operations.read.summaries import certs
+from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import RealmConfig
-from dsmt.trust.identity import YEAR_S
+from dsmt.trust.identity import SKEW_S, YEAR_S
 from dsmt.trust.store import TrustStore
 from dsmt.view import View
-from tests.bus.realm import TestRealm, memory_network, realm
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm
 from tests.controllers.build import spec, web
 
 DAY = 86_400
+NOW = Dated(int(time.time()), "realm")
 
 
 @pytest.fixture
@@ -60,14 +66,14 @@ def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(
     now = int(time.time()) + DAY
     before = {name: home.identity(path) for name, path in certificates.here(home).items()}
     for name, identity in before.items():
-        done = certificates.rotate(home, name, now_s=now)
+        done = certificates.rotate(home, name, Dated(now, "realm"))
         after = home.identity(certificates.here(home)[name])
         assert after.certificate.not_after == now + YEAR_S
         assert (done.key, done.before) == (after.key.key_id.hex(), identity.key.key_id.hex())
         assert (done.key == done.before) == name.startswith("broker/")
         trust = TrustStore(home.realm().realm)
         trust.add_all([one.raw for held in (identity, after) for one in held.chain])
-        newest = certificates.in_use(trust)[name]
+        newest = certificates.in_use(trust, now)[name]
         assert newest == after.certificate
         if done.key != done.before:
             assert certificates.state_of(identity.certificate, trust, now, newest) == "replaced"
@@ -76,10 +82,65 @@ def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(
 
 def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothing_is(home: Home) -> None:
     with pytest.raises(NotFoundError, match="node/n9 is not a member of this home"):
-        certificates.rotate(home, "node/n9")
+        certificates.rotate(home, "node/n9", NOW)
     (home.root / "root.key").unlink()
     with pytest.raises(NotFoundError, match="the root key is not in"):
-        certificates.rotate(home, "node/n1")
+        certificates.rotate(home, "node/n1", NOW)
+
+
+def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:
+    now = int(time.time())
+    ahead = Dated(now + 400 * DAY, "machine")
+    trust = TrustStore(home.realm().realm)
+    certificates.learn(trust, home)
+    for name in ("node/n1", "broker/b1"):
+        assert certificates.rotate(home, name, ahead).clock == "machine"
+        listed = {one.state for one in certificates.one(certificates.listing(trust, home, now), name)}
+        assert listed == ({"valid"} if name.startswith("broker/") else {"valid", "early"}), "of a key the one that counts"
+        assert certificates.in_use(trust, now)[name].issued <= now
+        assert certificates.in_use(trust, ahead.now_s)[name].issued == ahead.now_s
+    assert certs(trust, now * 1000).expires < rfc3339((now + 366 * DAY) * 1000)
+    for name in ("node/n1", "broker/b1"):
+        done = certificates.rotate(home, name, Dated(now + 5, "realm"))
+        after = home.identity(certificates.here(home)[name]).certificate
+        assert (after.issued, after.not_before, done.clock) == (now + 5, now + 5 - SKEW_S, "realm")
+        certificates.learn(trust, home)
+        assert certificates.in_use(trust, now)[name] == after
+
+
+def test_what_is_made_while_a_realm_is_there_is_dated_by_its_time(home: Home) -> None:
+    at = NOW.now_s - 500 * DAY
+    home.operator_file.unlink()
+    ensure_operator(home, now_s=at)
+    ensure_controller(home, "c1", now_s=at)
+    ensure_node(home, "n2", now_s=at)
+    for name in (home.operator().name, "controller/c1", "node/n2"):
+        assert home.identity(certificates.here(home)[name]).certificate.issued == at
+    assert certificates.root_identity(home.root_key(), now_s=at).certificate.issued == at
+
+
+@pytest.mark.real
+def test_a_broker_tells_realm_time_to_anybody_who_asks_and_where_none_answers_the_machines_clock_is_named(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        network = ZmqNetwork()
+        try:
+            async with asyncio.timeout(30), realm(network, tmp_path) as made:
+                broker = await made.broker(clock=TestClock(-500.0 * DAY))
+                (living,) = made.brokers
+                silent = BrokerAddress(f"127.0.0.1:{free_port()}", living.public)
+                for brokers in ([living], [silent, living]):
+                    found = await dated(brokers)
+                    assert found.clock == "realm"
+                    assert abs(found.now_s - broker.now_ms() // 1000) <= 2
+                found = await dated([silent])
+                assert found.clock == "machine"
+                assert abs(found.now_s - time.time()) <= 2
+        finally:
+            network.close()
+
+    asyncio.run(main())
 
 
 # Revoking -----------------------------------------------------------------------------------------------------------------

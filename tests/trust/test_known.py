@@ -1,5 +1,7 @@
 """What a store knows of keys and names, what it lets go, and what a shelf beside it is for (rules 4, 5, 7 of the store)."""
 
+from itertools import permutations
+
 import cbor2
 import pytest
 from msgspec.structs import replace
@@ -78,11 +80,50 @@ def test_what_a_stranger_needs_is_the_certificate_and_those_above_it(realm, key_
     assert store.chain(key_id(name), name) == chain, "one that has ended is shown, too: its events are stored"
 
 
-def test_a_fresh_store_is_of_the_same_realm_and_knows_nobody(realm, key_id):
-    fresh = realm.store().fresh()
-    assert (fresh.realm, fresh.certificates(), fresh.revocations) == (realm.realm, [], 0)
-    fresh.add_all(one.raw for one in realm.identities[AGENT].chain)
+def shown(realm, store, name):
+    """A stranger who was shown, one by one and in this order, what proves a name's words."""
+    stranger = TrustStore(realm.realm)
+    for raw in store.proof(realm.identities[name].key.key_id, name):
+        stranger.add(raw)
+    return stranger
+
+
+def test_what_is_shown_of_a_renewed_key_proves_its_words_before_between_and_after_its_renewals(realm):
+    held = [realm.by_root("controller/c1", at=realm.now + at * realm.day, lifetime_s=10 * realm.day) for at in (0, 8, 16)]
+    for order in permutations(held):
+        stranger = shown(realm, realm.store(*order), "controller/c1")
+        for day in (1, 12, 25):
+            said = realm.says("controller/c1", "service/web/slot/app/0", at=realm.now + day * realm.day)
+            assert stranger.open(said).event.source == "controller/c1"
+
+
+def test_what_is_shown_of_who_stands_below_a_renewed_key_proves_its_words_of_both_times(realm):
+    node = [realm.by_root(NODE, at=realm.now + at * realm.day, lifetime_s=10 * realm.day) for at in (0, 8)]
+    agent = [realm.below(AGENT, above) for above in node]
+    stranger = shown(realm, realm.store(*agent), AGENT)
+    for day in (1, 17):
+        assert stranger.open(realm.says(AGENT, STATUS, at=realm.now + day * realm.day))
+
+
+def test_what_is_shown_is_asked_for_anew_when_a_certificate_came_or_went(realm, key_id):
+    old, new = (realm.by_root(NODE, at=realm.now + at) for at in (0, 5))
+    store = realm.store(old)
+    assert store.proof(key_id(NODE), NODE) == (old.chain[0].raw,)
+    store.add(new.chain[0].raw)
+    assert store.proof(key_id(NODE), NODE) == (new.chain[0].raw, old.chain[0].raw)
+    store.forget(key_id(NODE), NODE)
+    assert store.proof(key_id(NODE), NODE) == ()
+
+
+def test_a_fresh_store_knows_the_same_certificates_and_no_revocation(realm):
+    store = realm.store()
+    realm.revoke(store, AGENT)
+    fresh = store.fresh()
+    assert (fresh.realm, fresh.certificates(), fresh.revocations) == (realm.realm, store.certificates(), 0)
     assert fresh.open(realm.says(AGENT, STATUS))
+    realm.revoke(fresh, NODE)
+    fresh.add(realm.by_root("node/n7").chain[0].raw)
+    assert (store.revocations, store.names(realm.key("node/n7").key_id)) == (1, []), "each goes its own way"
 
 
 # Letting go -----------------------------------------------------------------------------------------------------------

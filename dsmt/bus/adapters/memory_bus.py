@@ -177,7 +177,7 @@ class MemoryBus:
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""
-        return tuple(one.raw for one in self._realm.trust.chain(signed.key_id, signed.event.source))
+        return self._realm.trust.proof(signed.key_id, signed.event.source)[::-1]
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
         """Take in certificates that were kept with a fact; what cannot be used is left out."""

@@ -62,10 +62,10 @@ class Admission:
             self._take_in((raw,))
 
     def _keep(self, certificate: Certificate) -> None:
-        for signed in self._trust.chain(certificate.key_id, certificate.subject):
-            if signed.raw not in self._kept:
-                self._certificates.put(signed.certificate.key_id, signed.raw)
-                self._kept.add(signed.raw)
+        for raw in self._trust.proof(certificate.key_id, certificate.subject):
+            if raw not in self._kept:
+                self._certificates.put(read(raw)[0].certificate.key_id, raw)
+                self._kept.add(raw)
 
     def _take_in(self, raws: tuple[bytes, ...]) -> None:
         """Count certificates for their ancestors (rule 6). Raises `RefusedError` for one too many, with nothing counted."""

@@ -369,6 +369,7 @@ class Broker:
             await asyncio.sleep(TICK_S)
             now = self._clock.boottime()
             self._upkeep.look(now)
+            self._dismissal.expire(self.now_ms())
             for session in self._sessions.strangers(now):
                 self._disconnect(session.peer)
             try:

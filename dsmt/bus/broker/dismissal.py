@@ -1,8 +1,10 @@
-"""Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment.
+"""Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment; or by time.
 
 Rule 1: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
     who attaches hears of all before anything else (J3).
 Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
+Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
+    and it must not count as alive (J3).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.rules.judged import judged, must_attach_anew
 from dsmt.bus.wire import frames as f
+from dsmt.bus.wire.handshake import out_of_time
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.ports.store import Row
 
@@ -52,6 +55,13 @@ class Dismissal:
             if self._admission.is_revoked(session):
                 said = f"{session.name} was revoked"
                 self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
+
+    def expire(self, now_ms: int) -> None:
+        """Send away whose certificate has ended (rule 3)."""
+        for session in self._sessions.all():
+            error = None if session.certificate is None else out_of_time(session.certificate, now_ms)
+            if error is not None:
+                self._refuse(session, error)
 
     def _tell(self, session: Session, rows: Sequence[Row]) -> None:
         self._fan_out.introduce(session, rows)

@@ -3,7 +3,7 @@
 Rule 1: what a reader has not consumed is charged to its credit; without credit it is not live and costs nothing.
 Rule 2: a page is at most `PAGE_ROWS` rows and a message at most about `MESSAGE_BYTES`; sessions take turns, and in each
     its subscriptions. Between two pages the loop does what else is due.
-Rule 3: the certificates of a signer go to a session before the first event of that signer.
+Rule 3: all certificates of a signer that are kept go to a session before its first event, a later one before the next.
 Rule 4: a reader that reads behind the horizon of trimming is told so.
 """
 
@@ -19,6 +19,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
 from dsmt.bus.rules.routing import Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import (
+    MAX_CERTIFICATES,
     BookmarkFrame,
     Certificates,
     Closing,
@@ -161,7 +162,7 @@ class FanOut:
             found.append(row)
         more = size > MESSAGE_BYTES or trees > TREES or len(found) == REPAIR_ROWS
         closing: Closing = "more" if more else self._closing(asked)
-        self._introduce(session, found)
+        self.introduce(session, found)
         numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
         frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
         self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
@@ -186,7 +187,7 @@ class FanOut:
                     nodes.append((one.first, one.level, one.hash))
                 case Lost():
                     lost.append((one.first, one.last))
-        self._introduce(session, rows)
+        self.introduce(session, rows)
         numbers = tuple((row.row, row.arrived_ms) for row in rows)
         frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
         self._send(session, frame, tuple(raws_of(row.sealed for row in rows)))
@@ -336,7 +337,7 @@ class FanOut:
         return sent
 
     def _parcel(self, subscription: Sub, parcel: Sequence[Row]) -> bool:
-        if subscription.credit <= 0 or not self._introduce(subscription.owner, parcel):
+        if subscription.credit <= 0 or not self.introduce(subscription.owner, parcel):
             return False
         numbers = tuple([row.row for row in parcel])
         frame = self._deliver(subscription.id, numbers, live=numbers[0] > subscription.began)
@@ -359,15 +360,19 @@ class FanOut:
             self._made = (rows, tuple(parts_of(row.sealed for row in parcel)))
         return self._made[1]
 
-    def _introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
-        strangers = {signer for row in parcel if (signer := self._signer(row)) not in session.known}
-        if not strangers:
+    def introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
+        """Send a session the certificates of those who signed these rows, as far as it has not had them."""
+        proofs = {signer: self._trust.proof(*signer) for signer in dict.fromkeys(map(self._signer, parcel))}
+        new = {signer: proof for signer, proof in proofs.items() if session.known.get(signer, ()) != proof}
+        if not new:
             return True
-        raws = dict.fromkeys(signed.raw for signer in sorted(strangers) for signed in reversed(self._trust.chain(*signer)))
-        if len(session.known) + len(strangers) > KNOWN:
+        had = {raw for signer in new for raw in session.known.get(signer, ())}
+        raws = [raw for raw in dict.fromkeys(raw for signer in sorted(new) for raw in new[signer]) if raw not in had]
+        if len(session.known) + len(new) > KNOWN:
             session.known.clear()  # it is shown them again
-        session.known.update(strangers)
-        return self._send(session, Certificates(), tuple(raws))
+        session.known.update(new)
+        parts = (tuple(raws[at : at + MAX_CERTIFICATES]) for at in range(0, len(raws), MAX_CERTIFICATES))
+        return all(self._send(session, Certificates(), part) for part in parts)
 
     def _signer(self, row: Row) -> Signer:
         """Who signed a row; its event is read only where its key has several names."""
@@ -375,10 +380,6 @@ class FanOut:
         with suppress(UnusableEventError):  # nobody can read what is damaged
             name = name or row.read().event.source
         return row.key_id, name or ""
-
-    def introduce(self, session: Session, rows: Sequence[Row]) -> None:
-        """Send a session the certificates of those who signed these rows, if it has not had them."""
-        self._introduce(session, rows)
 
     def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
         if complete:

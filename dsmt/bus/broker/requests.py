@@ -102,7 +102,8 @@ class Requests:
     def _known(self, session: Session, signers: Iterable[Signer]) -> None:
         """Say whose certificates are needed no more; who is told so is shown them again with the next that they sign."""
         passed = tuple(signer for signer in signers if not self._admission.knows(*signer))
-        session.known.difference_update(passed)
+        for signer in passed:
+            session.known.pop(signer, None)
         if passed:
             self._answer(session, f.Forget(signers=passed), ())
 

@@ -42,5 +42,5 @@ class Session:
     """When it last said no more than that it is there, or asked no more than that."""
     served: int = 0
     """When a page was last read for it, in pages."""
-    known: set[Signer] = field(default_factory=set)
-    """Whose certificates it has been sent."""
+    known: dict[Signer, tuple[bytes, ...]] = field(default_factory=dict)
+    """Which certificates it has been sent of whom."""

@@ -44,11 +44,11 @@ class ShownCertificates:
             self._log.warning("certificate refused", reason=str(error))
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
-        """The certificates of who signed a fact, up to the root's."""
-        return tuple(one.raw for one in self._trust.chain(signed.key_id, signed.event.source))
+        """The certificates of who signed a fact, up to the root's; those above come after those that they have signed."""
+        return self._trust.proof(signed.key_id, signed.event.source)[::-1]
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
-        """Take in what was kept with a fact; those above come after those that they have signed."""
+        """Take in what was kept with a fact, in the order of `proof`."""
         for raw in reversed(certificates):
             try:
                 self._trust.add(raw)

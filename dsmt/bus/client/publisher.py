@@ -31,7 +31,7 @@ from dsmt.event.burst import in_portions, parts_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import Ack, Cursor, Level
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Signer, TrustStore, revoked_by
+from dsmt.trust.store import TrustStore, revoked_by
 
 PUBLISH_EVENTS: Final = 256
 PUBLISH_BYTES: Final = 256 * 1024
@@ -57,7 +57,7 @@ class Publisher:
     ) -> None:
         self.signer = EventSigner(identity.name, identity.key, version)
         self.outbox = Outbox()
-        self._own, self._trust, self._now_ms, self._began = (identity.key.key_id, identity.name), trust, now_ms, began
+        self._own, self._trust, self._now_ms, self._began = [one.raw for one in identity.chain], trust, now_ms, began
         self._previous: tuple[int, int | None] | None = None if previous is None else (previous, None)
         self._emissions: dict[EventId, ClientEmission] = {}
         self._waiting: list[ClientEmission] = []
@@ -67,8 +67,8 @@ class Publisher:
         self._early = Early()
         self._probe_at = 0.0
         self._queue: SendQueue | None = None
-        self._introduced: set[Signer] = set()
-        """Whose certificates the broker of this attachment has had from us."""
+        self._introduced: set[bytes] = set()
+        """The certificates that the broker of this attachment has had from us."""
         self._flushing = False
 
     # --- saying --------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Publisher:
     def attached(self, queue: SendQueue | None) -> None:
         """There is a new attachment, over which everything unacknowledged is sent again; None: it is lost."""
         lost, self._queue = self._queue, queue
-        self._introduced = {self._own}
+        self._introduced = {*self._own}
         if queue is None:
             self._offers.clear()
             self._offered.clear()
@@ -240,9 +240,9 @@ class Publisher:
         ended = {key_id for one in signed if (key_id := revoked_by(one.event.topic)) is not None}
         signers = {(one.key_id, one.event.source) for one in signed}
         signers |= {(key_id, name) for key_id in ended for name in self._trust.names(key_id)}
-        chains = {signer: self._trust.chain(*signer) for signer in signers - self._introduced}
-        self._introduced |= {signer for signer, chain in chains.items() if chain}
-        known = list(dict.fromkeys(one.raw for signer in sorted(chains) for one in reversed(chains[signer])))
+        proofs = dict.fromkeys(raw for signer in sorted(signers) for raw in self._trust.proof(*signer))
+        known = [raw for raw in proofs if raw not in self._introduced]
+        self._introduced.update(known)
         for start in range(0, len(known), f.MAX_CERTIFICATES):
             queue.post(f.Certificates(), *known[start : start + f.MAX_CERTIFICATES])
 

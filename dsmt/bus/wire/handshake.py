@@ -15,6 +15,7 @@ from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import open_envelope, protected_header, sig_structure
+from dsmt.event.hlc import rfc3339
 from dsmt.event.payload import canonical, load_plain
 from dsmt.trust.certificate import Certificate, read
 from dsmt.trust.keys import Key, link_key
@@ -61,8 +62,23 @@ def check_valid(trust: TrustStore, certificate: Certificate, now_ms: int) -> Non
     name = certificate.subject
     if trust.is_revoked(certificate.key_id, name):
         raise RefusedError("trust.revoked", f"{name} was revoked", next=f"dsmt cert rotate {name} gives it a new key")
-    if not certificate.not_before <= now_ms // 1000 <= certificate.not_after:
-        raise RefusedError("trust.expired", f"the certificate of {name} is not valid now", next=f"dsmt cert rotate {name}")
+    error = out_of_time(certificate, now_ms)
+    if error is not None:
+        raise error
+
+
+def out_of_time(certificate: Certificate, now_ms: int) -> RefusedError | None:
+    """Why a certificate is not valid at a realm time; None where it is. One above it never ends before it (`widens`)."""
+    name, now_s = certificate.subject, now_ms // 1000
+    if certificate.not_before <= now_s <= certificate.not_after:
+        return None
+    who = name if certificate.issuer.split("/", 1)[0] in ("root", "issuer") else certificate.issuer
+    begins = "" if who.startswith("operator/") else f", then start {who} anew"
+    said = f"the certificate of {name} ended at {rfc3339(certificate.not_after * 1000)}"
+    if now_s < certificate.not_before:
+        said = f"the certificate of {name} begins at {rfc3339(certificate.not_before * 1000)}, and realm time is"
+        said = f"{said} {rfc3339(now_ms)}: one of the two is of a wrong clock"
+    return RefusedError("trust.expired", said, next=f"dsmt cert rotate {who}{begins}")
 
 
 def statement(key: Key, *, nonce: bytes, broker: str, name: str, incarnation: int, attachment: int) -> bytes:

@@ -3,20 +3,21 @@
 Rule 1: a certificate is told as `renew` from half of its life on; one that has ended stops no service: who has it is not
     attached any more, and what it runs goes on.
 Rule 2: a new certificate stands beside the old one until that ends or is revoked. A running process uses it from its next
-    start on; the newer of two of one name wins at a broker (A11).
+    start on; the newer of two of one name wins at a broker (A11). Times are realm time as far as it can be asked (`dating`).
 Rule 3: a rotation makes a new key, but for a broker: every member of the realm knows a broker by its key.
+Rule 4: one that has not begun was issued by a wrong clock: it stands in nobody's place, and a rotation gets out of it.
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from dsmt.errors import InputError, NotFoundError, UnusableEventError
+from dsmt.errors import NotFoundError, UnusableEventError
+from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.words.times import rfc3339
 from dsmt.trust.certificate import Certificate
@@ -24,7 +25,7 @@ from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import TrustStore
 
-State = Literal["valid", "renew", "expired", "revoked", "replaced"]
+State = Literal["valid", "renew", "expired", "early", "revoked", "replaced"]
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
 SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
 """Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
@@ -44,12 +45,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
-    """A new certificate; `before` is the key that had the name until now."""
+    """A new certificate; `before` is the key that had the name until now, `clock` whose clock dated it."""
 
     name: str
     key: str
     before: str
+    issued: str
     expires: str
+    clock: Literal["realm", "machine"]
 
 
 def renew_at(certificate: Certificate) -> int:
@@ -63,16 +66,22 @@ def state_of(certificate: Certificate, trust: TrustStore, now_s: int, newest: Ce
         return "revoked"
     if certificate.not_after < now_s:
         return "expired"
+    if certificate.not_before > now_s:
+        return "early"
     if certificate is not newest:
         return "replaced"
     return "renew" if now_s >= renew_at(certificate) else "valid"
 
 
-def in_use(trust: TrustStore) -> dict[str, Certificate]:
-    """By name, the newest certificate that is not revoked, or else the newest; of members and operators."""
+def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
+    """By name, the newest certificate that is not revoked and has begun, or else the newest; of members and operators."""
     found: dict[str, Certificate] = {}
-    known = [one for one in trust.certificates() if one.role in SHOWN and "." not in one.subject]
-    for one in sorted(known, key=lambda one: (not trust.is_revoked(one.key_id, one.subject), one.issued)):
+    known = [one for one in trust.certificates(now_s) if one.role in SHOWN and "." not in one.subject]
+
+    def order(one: Certificate) -> tuple[bool, bool, int]:
+        return not trust.is_revoked(one.key_id, one.subject), one.not_before <= now_s, one.issued
+
+    for one in sorted(known, key=order):
         found[one.subject] = one
     return found
 
@@ -103,11 +112,11 @@ def learn(trust: TrustStore, home: Home) -> set[bytes]:
 def listing(trust: TrustStore, home: Home, now_s: int) -> list[Held]:
     """Every certificate that is known here, by name; `trust` learns those of the home."""
     keys = learn(trust, home)
-    newest = in_use(trust)
+    newest = in_use(trust, now_s)
     return sorted(
         (
             _held(one, state_of(one, trust, now_s, newest[one.subject]), here=one.key_id in keys)
-            for one in trust.certificates()
+            for one in trust.certificates(now_s)
             if one.subject in newest
         ),
         key=lambda held: (held.name, held.issued),
@@ -141,7 +150,7 @@ def one(found: list[Held], name: str) -> list[Held]:
     return matching
 
 
-def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
+def rotate(home: Home, name: str, now: Dated) -> Rotated:
     """Give what lives in this home under a name a new certificate. Raises `NotFoundError` without it, or the root key."""
     path = here(home).get(name)
     if path is None:
@@ -154,23 +163,21 @@ def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
     before = home.identity(path)
     root = home.root_key()
     same_key = before.certificate.role == "broker"
-    made = issue(root, name, now_s=int(time.time()) if now_s is None else now_s, key=before.key if same_key else None)
-    if made.certificate.issued < before.certificate.issued:
-        raise InputError(
-            "cert.clock", f"the certificate of {name} begins later than now", next="correct this machine's clock"
-        )
+    made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
     _write(path, made)
     return Rotated(
         name=name,
         key=made.key.key_id.hex(),
         before=before.key.key_id.hex(),
+        issued=_when(made.certificate.issued),
         expires=_when(made.certificate.not_after),
+        clock=now.clock,
     )
 
 
-def root_identity(root: SecretKey) -> Identity:
+def root_identity(root: SecretKey, *, now_s: int) -> Identity:
     """The root as a source, to say what only it may."""
-    return issue(root, "root", key=root)
+    return issue(root, "root", now_s=now_s, key=root)
 
 
 def _write(path: Path, identity: Identity) -> None:

@@ -196,30 +196,37 @@ def check_part(kind: str, name: str) -> None:
         raise InputError("home.part", said, next=f"one looks like {kind[0]}1")
 
 
-def ensure_operator(home: Home) -> None:
+def ensure_operator(home: Home, *, now_s: int | None = None) -> None:
     """See to it that the home has an operator; a new one needs the root key."""
     if not home.operator_file.exists():
-        write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}")))
+        write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}", now_s=now_s)))
 
 
-def ensure_controller(home: Home, name: str) -> Path:
+def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Path:
     """The directory of a controller, made when missing. Raises `InputError` for what is no name."""
     check_part("controller", name)
     directory = home.part("controllers", name)
     if not (directory / "identity").exists():
         write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
-        write_secret(directory / "identity", dump(issue(home.root_key(), f"controller/{name}")))
+        write_secret(directory / "identity", dump(issue(home.root_key(), f"controller/{name}", now_s=now_s)))
     return directory
 
 
-def ensure_node(home: Home, name: str, *, address: str = "127.0.0.1", labels: dict[str, str] | None = None) -> Path:
+def ensure_node(
+    home: Home,
+    name: str,
+    *,
+    address: str = "127.0.0.1",
+    labels: dict[str, str] | None = None,
+    now_s: int | None = None,
+) -> Path:
     """The directory of a node, made when missing. Raises `InputError` for what is no name."""
     check_part("node", name)
     directory = home.part("nodes", name)
     if not (directory / "identity").exists():
         config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
         write_config(directory / "node.cbor", config)
-        write_secret(directory / "identity", dump(issue(home.root_key(), f"node/{name}")))
+        write_secret(directory / "identity", dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
     if os.geteuid() == 0:  # users of services may pass, and look at nothing (`dsmt.system.giving`)
         for place in (home.root, directory.parent, directory):
             place.chmod(0o711)
@@ -227,7 +234,7 @@ def ensure_node(home: Home, name: str, *, address: str = "127.0.0.1", labels: di
 
 
 def issue(root: SecretKey, name: str, *, now_s: int | None = None, key: Key | None = None) -> Identity:
-    """A new identity under the root; with a new key unless one is given."""
+    """A new identity under the root; with a new key unless one is given. `now_s`: by the machine's clock if none is."""
     entropy = SystemEntropy()
     key = key or SecretKey(entropy.bytes(32))
     return root_issued(name, root, key=key, now_s=int(time.time()) if now_s is None else now_s, serial=entropy.bytes(16))

@@ -24,6 +24,7 @@ from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, TransportError
+from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
@@ -79,13 +80,14 @@ async def up(home: Home, wanted: Wanted) -> Started:
         check_broker(home, name)
     if made:
         init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen)
-    ensure_operator(home)
+    now_s = None if made else (await dated(home.realm().addresses)).now_s
+    ensure_operator(home, now_s=now_s)
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
     for name in controllers:
-        ensure_controller(home, name)
+        ensure_controller(home, name, now_s=now_s)
     for name in nodes:
-        ensure_node(home, name)
+        ensure_node(home, name, now_s=now_s)
         await asyncio.sleep(0)  # who interrupts is heard
     await _start_keeper(home)
     await _keep_controllers(home, controllers)

@@ -195,7 +195,7 @@ def brake(sight: Sight) -> Brake:
 
 def certs(trust: TrustStore, now_ms: int) -> Certs:
     """The certificate in use that ends first, of those that this reader has met."""
-    first = min(in_use(trust).values(), key=lambda one: (one.not_after, one.subject), default=None)
+    first = min(in_use(trust, now_ms // 1000).values(), key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
         return Certs(ok=True, renew=False, next=None, expires=None)
     return Certs(
