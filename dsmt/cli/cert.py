@@ -13,7 +13,7 @@ from dsmt.cli.printing import show as show_text
 from dsmt.errors import InputError, TransportError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import Held
-from dsmt.operations.local.connection import Connection, attached
+from dsmt.operations.local.connection import Connection, Reading, attached
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, Ended
 from dsmt.trust.store import TrustStore
@@ -25,7 +25,7 @@ def _known(ctx: CliContext) -> list[Held]:
     """What the home holds, with what the realm says when it answers."""
     home = ctx.home()
 
-    async def work(connection: Connection) -> TrustStore:
+    async def work(connection: Reading) -> TrustStore:
         await revoking.shared_facts(connection.bus)
         return connection.trust
 
@@ -88,7 +88,7 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], rea
     """End a key for good: nobody believes what it signed, nor those below it. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
-    async def look(connection: Connection) -> Claim:
+    async def look(connection: Reading) -> Claim:
         certificates.learn(connection.trust, ctx.home())
         return await revoking.claim(connection, what)
 

@@ -13,7 +13,7 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
-from dsmt.operations.local.connection import connect
+from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
@@ -80,7 +80,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
                 raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
         return all(node in known and known[node].attributes for node in started.nodes) or None
 
-    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
+    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
         unmet = f"{', '.join(started.nodes)} are not all attached"
         await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
     if ctx.json:

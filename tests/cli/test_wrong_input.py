@@ -75,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     async def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was started")
 
-    def attach(_: CliContext, work: Callable[[Any], Any], **__: bool) -> Any:
+    def attach(_: CliContext, __: object, work: Callable[[Any], Any]) -> Any:
         realm, trust = SimpleNamespace(name="test"), SimpleNamespace()
         return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice", realm=realm, trust=trust, brokers=[])))
 

@@ -19,7 +19,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
-from dsmt.ports.bus import Arrived, Bus, Interest, Start
+from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View
 from dsmt.view.following import Step, ViewFollower
 
@@ -97,7 +97,7 @@ class Sight:
         return max(0.0, (self.now_ms - self.as_of_ms) / 1000)
 
 
-async def look(bus: Bus, *, passing: bool = False) -> Sight:
+async def look(bus: BusReader, *, passing: bool = False) -> Sight:
     """See the realm now; with `passing` also what signals say. Raises `TransportError`."""
     async with patience("the realm's facts"):
         told = Passing()
@@ -113,7 +113,7 @@ async def look(bus: Bus, *, passing: bool = False) -> Sight:
     raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
 
 
-async def _passing(bus: Bus, told: Passing) -> None:
+async def _passing(bus: BusReader, told: Passing) -> None:
     now_ms = bus.now_ms()
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
@@ -130,7 +130,7 @@ async def _passing(bus: Bus, told: Passing) -> None:
                         told.take(delivery.signed.event)
 
 
-async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
+async def watch(bus: BusReader) -> AsyncGenerator[Sight, None]:
     """The view again after each change, and at least each quarter of a second, for as long as it is iterated."""
     following = ViewFollower()
     while True:
@@ -144,7 +144,7 @@ async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
                 return
 
 
-def sight_of(following: ViewFollower, bus: Bus, told: Passing | None = None) -> Sight:
+def sight_of(following: ViewFollower, bus: BusReader, told: Passing | None = None) -> Sight:
     """What is seen now of what a bus has delivered."""
     now_ms = bus.now_ms()
     following.view.expire(now_ms)

@@ -23,11 +23,11 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.trust.grants import may_write
 from dsmt.trust.revocations import topic_of
 from dsmt.view import ServiceEntry, View
@@ -60,7 +60,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     left: list[str]
 
 
-async def shared_facts(bus: Bus) -> list[SignedEvent]:
+async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     """All shared facts that are believed now."""
     found: dict[str, SignedEvent] = {}
     interest = Interest(("/",), conflate=True, signals=False, follow=False)
@@ -72,7 +72,7 @@ async def shared_facts(bus: Bus) -> list[SignedEvent]:
     return list(found.values())
 
 
-def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
+def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
     """The one key, not revoked yet, that a name or the beginning of its id means, and its name. Raises `InputError`."""
     trust = connection.trust
     known = {(one.key_id, one.subject) for one in trust.certificates()}
@@ -91,7 +91,7 @@ def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
     raise InputError("cert.unknown", f"no key of {what} that is not revoked is known here", next="dsmt cert list shows them")
 
 
-async def claim(connection: Connection, what: str) -> Claim:
+async def claim(connection: Reading, what: str) -> Claim:
     """What a revocation would leave without a believed signer. Raises `InputError` for what names no key."""
     facts = await shared_facts(connection.bus)
     reverted = await _reverted(connection.bus, facts)
@@ -133,7 +133,7 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
 
 
-async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
+async def _reverted(bus: BusReader, facts: Iterable[SignedEvent]) -> Reverted:
     """What was rolled back; a spec that is not had any more is left out."""
     found = Reverted()
     for entry in _services(facts):
@@ -145,7 +145,7 @@ async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
     return found
 
 
-async def _good(bus: Bus, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
+async def _good(bus: BusReader, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
     """Earlier specs to which slots would go back, and which say what stands now but for how many instances there are."""
     found: list[SignedEvent] = []
     for entry in _services(facts):
@@ -163,7 +163,7 @@ def _services(facts: Iterable[SignedEvent]) -> list[ServiceEntry]:
     return [entry for entry in view.services.values() if entry.spec is not None and not entry.spec.record.removed]
 
 
-async def _spec(bus: Bus, name: str) -> list[SignedEvent]:
+async def _spec(bus: BusReader, name: str) -> list[SignedEvent]:
     """A spec by its id, if it is had."""
     try:
         return await bus.fetch([EventId.parse(name)])
@@ -206,7 +206,7 @@ async def revoke(root: Connection, claim: Claim, *, by: str, reason: str) -> Non
         await root.bus.publish(draft)
 
 
-async def wait_for_successors(bus: Bus, topics: Iterable[str]) -> list[str]:
+async def wait_for_successors(bus: BusReader, topics: Iterable[str]) -> list[str]:
     """Wait until everything that others say again is said; what is left after a while (rule 2)."""
     left = set(topics)
     deadline = asyncio.get_running_loop().time() + SUCCESSORS_S
