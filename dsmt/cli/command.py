@@ -79,6 +79,11 @@ class CliContext:
 
         return asyncio.run(asked())
 
+    def waits(self, held: str) -> None:
+        """Say whom this command waits for."""
+        if not self.json:
+            send(sys.stderr, f"{one_line(held)}; this waits for it\n")
+
     async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
         from dsmt.operations.read import waiting  # noqa: PLC0415 - only where somebody waits

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -15,6 +17,7 @@ from dsmt.errors import FailedError, NotFoundError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import Home, check_part
+from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
@@ -41,13 +44,20 @@ def up(
 
 async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> None:
     if detach:
-        ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
-        await _start(ctx, home, wanted)
+
+        def asked(_: bool) -> None:
+            ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
+
+        await _start(ctx, home, wanted, asked)
         return
-    was_up = machine.is_up(home)
-    if was_up and not ctx.json:
-        print("this realm is up already: Ctrl-C here ends all of it, as dsmt down does; --detach leaves it alone")
-    working = asyncio.ensure_future(_start(ctx, home, wanted))
+    found: list[bool] = []  # whether it was up already, once this command is at work and no other
+
+    def begins(was_up: bool) -> None:
+        found.append(was_up)
+        if was_up and not ctx.json:
+            print("this realm is up already: Ctrl-C here ends all of it, as dsmt down does; --detach leaves it alone")
+
+    working = asyncio.ensure_future(_start(ctx, home, wanted, begins))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
@@ -59,15 +69,17 @@ async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> N
     working.cancel()
     await asyncio.wait({working})
     if interrupted.is_set():
+        if not found:  # it has waited for another one, whose work goes on
+            raise KeyboardInterrupt
         await _down(ctx, home)
         return
-    if home.exists and not was_up:  # it did not come up: what was begun is not left behind
+    if home.exists and found == [False]:  # it did not come up: what was begun is not left behind
         await machine.down(home)
     working.result()
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
-    started = await machine.up(home, wanted)
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
+    started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
 
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
 
@@ -98,13 +110,13 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 def down(ctx: CliContext) -> None:
     """End what this home started on this machine, services and all; never more."""
     home = ctx.home()
-    if not home.exists:
+    if not (home.exists or has_lock(home)):
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
     asyncio.run(_down(ctx, home))
 
 
 async def _down(ctx: CliContext, home: Home) -> None:
-    ended = await machine.down(home)
+    ended = await machine.down(home, waits=ctx.waits)
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:
@@ -155,6 +167,19 @@ def demo(ctx: CliContext, *, hold: bool) -> int:
     return 0 if result.ok else 1
 
 
+def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[[Home, str], Path]) -> None:
+    """See to it that a program has its directory; where the root key is not, it must be there."""
+
+    async def making() -> None:
+        async with alone(home, ctx.waits):
+            make(home, name)
+
+    check_part(kind.removesuffix("s"), name)
+    if home.exists and not (home.part(kind, name) / "identity").exists():
+        with suppress(NotFoundError):
+            asyncio.run(making())
+
+
 def _directory(home: Home, kind: str, name: str) -> str:
     check_part(kind.removesuffix("s"), name)
     if not home.exists:
@@ -186,8 +211,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
     from dsmt.operations.local.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
-    with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_controller(ctx.home(), name)
+    _made(ctx, ctx.home(), "controllers", name, ensure_controller)
     directory = _directory(ctx.home(), "controllers", name)
     machine.check_alone(directory, "controller")
     return controller.main(directory)
@@ -200,6 +224,5 @@ def node_run(ctx: CliContext, name: str) -> int:
     from dsmt.operations.local.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
-    with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_node(ctx.home(), name)
+    _made(ctx, ctx.home(), "nodes", name, ensure_node)
     return spawner.main(_directory(ctx.home(), "nodes", name))

@@ -22,6 +22,7 @@ from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
@@ -299,8 +300,8 @@ def test_a_wrong_command_line(run: Run, made: Path, arguments: list[str], code: 
 
 
 def _held(home: Path) -> list[Path]:
-    """What a home holds, but for the names that a shell completes, which whatever looks keeps there."""
-    return sorted(path for path in home.rglob("*") if path.name != names.FILE)
+    """What a home holds, but for its lock, and the names that a shell completes, which whatever looks keeps there."""
+    return sorted(path for path in home.rglob("*") if path.name not in (names.FILE, LOCK_FILE))
 
 
 def app(*lines: str) -> str:

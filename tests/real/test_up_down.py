@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import down, keeper_directory
 from dsmt.ports.processes import Identity
+from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children
 from dsmt.system.records import living, record_path
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
@@ -108,6 +110,39 @@ def test_an_interrupted_up_ends_all_that_it_has_started(tmp_path, moment, number
         finally:
             assert await ended(up, number) == 0
         assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+def test_several_at_once_make_one_realm(tmp_path):
+    async def scenario(home: Home) -> None:
+        said = await asyncio.gather(*(dsmt(home.root, "up", "--nodes", "1", "--detach") for _ in range(3)))
+        assert sum("(made now)" in one.out for one in said) == 1
+        (realm,) = {one.out.partition(":")[2].splitlines()[0] for one in said}
+        files = [home.part("brokers", "b1") / "broker.cbor", home.part("nodes", "n1") / "node.cbor"]
+        kinds = [BrokerFile, NodeFile]
+        for name in ("c1", "c2"):
+            files.append(home.part("controllers", name) / "controller.cbor")
+            kinds.append(ControllerFile)
+        known = [read_config(path, kind).realm for path, kind in zip(files, kinds, strict=True)]
+        assert known == [home.realm()] * 4, realm
+        assert all(everybody(home).values())
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_who_waits_for_another_says_so_and_leaves_its_work_when_it_is_interrupted(tmp_path, command):
+    async def scenario(home: Home) -> None:
+        async with alone(home):
+            init(home, name="test")
+            waiting = await start(home.root, command)
+            assert waiting.stderr is not None
+            told = await asyncio.wait_for(waiting.stderr.readline(), 30)
+            assert told.decode() == f"another dsmt, pid {os.getpid()}, is at work on {home.root}; this waits for it\n"
+            assert await ended(waiting, signal.SIGINT) == 130
+            assert not keeper_directory(home).exists()
+        assert (await dsmt(home.root, "down", "--json")).json["processes"] == 0
 
     run(tmp_path, scenario)
 
