@@ -151,7 +151,7 @@ def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
     made = issue(root, name, now_s=int(time.time()) if now_s is None else now_s, key=before.key if same_key else None)
     if made.certificate.issued < before.certificate.issued:
         raise InputError("cert.clock", f"the certificate of {name} is of a later time than now", next="set the clock right")
-    _write(path, made)
+    write_secret(path, dump(made))
     return Rotated(
         name=name,
         key=made.key.key_id.hex(),
@@ -163,9 +163,3 @@ def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
 def root_identity(root: SecretKey) -> Identity:
     """The root as a source, to say what only it may."""
     return issue(root, "root", key=root)
-
-
-def _write(path: Path, identity: Identity) -> None:
-    beside = path.with_name("identity.new")
-    write_secret(beside, dump(identity))
-    beside.replace(path)

@@ -34,6 +34,7 @@ from dsmt.programs.configuration import (
 )
 from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, dump, root_issued
 from dsmt.trust.keys import Key, SecretKey
 
@@ -237,9 +238,6 @@ def issue(root: SecretKey, name: str, *, now_s: int | None = None, key: Key | No
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, on the disk when this returns."""
+    """Write a file of mode 0600, whole or not at all, on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
+    write_atomically(str(path), content)
