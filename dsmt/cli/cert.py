@@ -7,10 +7,10 @@ import time
 
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
-from dsmt.errors import InputError, TransportError
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import Held
 from dsmt.operations.local.connection import Connection, Reading, attached
@@ -83,8 +83,9 @@ def rotate(ctx: CliContext, name: str) -> None:
 @click.argument("what", metavar="NAME|KEY")
 @click.option("--keep", is_flag=True, help="Sign anew everything that the key has said and that is not dropped.")
 @click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which the key had applied.")
+@yes_option
 @reason_option
-def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
+def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes: bool, reason: str) -> None:
     """End a key for good: nobody believes what it signed, nor those below it. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
@@ -93,6 +94,8 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], rea
         return await revoking.claim(connection, what)
 
     found = ctx.ask(look)
+    if found.only_broker and not yes:
+        _confirm_only_broker(ctx, found)
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
@@ -102,7 +105,19 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], rea
         left = await revoking.wait_for_successors(connection.bus, found.theirs)
         return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
 
-    _tell(ctx, ctx.act(work))
+    _tell(ctx, ctx.act(work), only_broker=found.only_broker)
+
+
+def _confirm_only_broker(ctx: CliContext, found: Claim) -> None:
+    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
+    name = found.name or found.key
+    said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
+    if ctx.json or not sys.stdin.isatty():
+        advice = f"dsmt cert revoke {name} --yes; the way back is a new realm: {revoking.WAY_BACK}"
+        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
+    print(f"{said}.\nthe way back is a new realm: {revoking.WAY_BACK}")
+    if not click.confirm(f"realm {ctx.home().realm().name}: revoke {name}?"):
+        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
 
 
 def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:
@@ -121,11 +136,14 @@ def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]
     click.confirm("Sign them anew as they are?", abort=True)
 
 
-def _tell(ctx: CliContext, done: Ended) -> None:
+def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
     if ctx.json:
         document(done)
         return
     print(f"{done.name or done.key} is revoked")
+    if only_broker:
+        print(f"it was the only broker: {revoking.NO_BROKER}")
+        print(f"next: {revoking.WAY_BACK}")
     if done.kept:
         print(f"signed anew: {', '.join(done.kept[:_SHOWN])}")
     if done.dropped:

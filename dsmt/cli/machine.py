@@ -18,10 +18,13 @@ from dsmt.operations.local import machine
 from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.lock import alone, has_lock
+from dsmt.operations.local.machine import Started
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
+from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
+from dsmt.trust.keys import key_id_of
 
 PATIENCE_S = 30.0
 
@@ -80,21 +83,7 @@ async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> N
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
-
-    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
-
-    def attached(sight: Sight) -> bool | None:
-        known = sight.view.nodes
-        for node in started.nodes:
-            ended = revoked(sight, known[node]) if node in known else None
-            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
-                said = f"the key of node/{node} was revoked: it cannot attach"
-                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
-        return all(node in known and known[node].attributes for node in started.nodes) or None
-
-    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
-        unmet = f"{', '.join(started.nodes)} are not all attached"
-        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
+    await _attached(home, started)
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
@@ -104,6 +93,28 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
         print(f"home {home.root}")
         print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
+
+
+async def _attached(home: Home, started: Started) -> None:
+    """Wait until all nodes are attached and alive. Raises `TimedOutError`, and `FailedError` where a key has ended."""
+    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+
+    def attached(sight: Sight) -> bool | None:
+        if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
+            said = f"the key of the only broker was revoked: {NO_BROKER}"
+            raise FailedError("broker.revoked", said, next=WAY_BACK)
+        known = sight.view.nodes
+        for node in started.nodes:
+            ended = revoked(sight, known[node]) if node in known else None
+            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
+                said = f"the key of node/{node} was revoked: it cannot attach"
+                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
+        alive = [node for node in started.nodes if sight.fleet.state(node) == "alive"]
+        return (len(alive) == len(started.nodes) and all(known[node].attributes for node in alive)) or None
+
+    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
+        unmet = f"{', '.join(started.nodes)} are not all attached and alive"
+        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
 
 
 @command()

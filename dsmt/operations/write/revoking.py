@@ -7,6 +7,7 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A move that was done keeps its number, and is not done again.
     A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
+    Nobody ends the key that speaks for them now: they rotate it first.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
@@ -29,6 +30,7 @@ from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.trust.grants import may_write
+from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from dsmt.view import ServiceEntry, View
 
@@ -37,6 +39,9 @@ Reverted = dict[str, dict[str, SignedEvent]]
 
 SUCCESSORS_S: Final = 10.0
 LOOK_S: Final = 0.2
+NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
+"""What it means that the key of a realm's only broker has ended: every member knows it by that key."""
+WAY_BACK: Final = "keep each file with dsmt get SERVICE, dsmt down, then dsmt up and dsmt apply in another DSMT_HOME"
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may say again."""
     theirs: list[str]
     """What the controllers say again."""
+    only_broker: bool = False
+    """No broker of the realm would be left."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,11 +99,20 @@ def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
 
 
 async def claim(connection: Reading, what: str) -> Claim:
-    """What a revocation would leave without a believed signer. Raises `InputError` for what names no key."""
+    """What a revocation would leave without a believed signer.
+
+    Raises `InputError` for what names no key, `RefusedError` for the one that is in use here.
+    """
     facts = await shared_facts(connection.bus)
     reverted = await _reverted(connection.bus, facts)
     key_id, name = key_of(connection, what)
     after = connection.trust.without(key_id)
+    if after.is_revoked(connection.identity.certificate.key_id):
+        said = f"{connection.bus.source} would end with it, and no command would reach the realm from here"
+        raise RefusedError(
+            "trust.own", said, next=f"dsmt cert rotate operator/{connection.by}, and revoke the former key then"
+        )
+    brokers = {key_id_of(public) for _, public in connection.realm.brokers}
     disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
     disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
     disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
@@ -107,14 +123,12 @@ async def claim(connection: Reading, what: str) -> Claim:
         key=key_id.hex(),
         ours=[topic for topic in topics if may_write(own, topic)],
         theirs=[topic for topic in topics if not may_write(own, topic)],
+        only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
     )
 
 
 async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:
     """Say again what stays; end the services that do not. The topics of both. Raises `InputError`, `RefusedError`."""
-    if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.identity.certificate.key_id):
-        said = f"{connection.bus.source} would end with it"
-        raise RefusedError("trust.own", said, next=f"dsmt cert rotate operator/{connection.by} first")
     ended = {f"service/{service}/spec" for service in drop}
     unknown = sorted(ended - set(claim.ours))
     if unknown:
