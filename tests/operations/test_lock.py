@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,26 @@ def test_a_lock_without_a_realm_is_no_realm(home: Home, capsys: pytest.CaptureFi
     assert not home.exists
     assert main(["--home", str(home.root), "ps"]) != 0
     assert "there is no realm in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("command", [["up", "--detach"], ["down"]], ids=" ".join)
+def test_another_users_home_is_said_to_be_theirs(home: Home, command: list[str]) -> None:
+    init(home, name="test")
+    for place in (home.root, *home.root.parents[:4]):
+        place.chmod(place.stat().st_mode | 0o055)
+    found, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresuid(65_534, 65_534, 65_534)
+            os.dup2(tell, 2)
+            sys.stderr = os.fdopen(2, "w")
+            os._exit(main(["--home", str(home.root), *command]))
+        finally:
+            os._exit(99)
+    os.close(tell)
+    with os.fdopen(found) as reading:
+        told = reading.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+    assert "is of user root, who alone makes, starts or ends what is in it. Next: do this as root" in told
