@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsmt.cli.command import CliContext, command, reason_option
 from dsmt.cli.printing import document, one_line, page
 from dsmt.event.phrases import quoted
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.summaries import Brake
 from dsmt.operations.write import braking
 
@@ -14,7 +14,7 @@ from dsmt.operations.write import braking
 def show(ctx: CliContext) -> None:
     """Whether the brake is on or held, and why."""
 
-    async def work(connection: Connection) -> Brake:
+    async def work(connection: Reading) -> Brake:
         return await braking.show(connection.bus)
 
     _print(ctx, ctx.ask(work))

@@ -7,13 +7,13 @@ import sys
 
 import click
 
-from dsmt.cli.command import CliContext, addresses, command, reason_option
+from dsmt.cli.command import CliContext, addresses, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, table
 from dsmt.cli.printing import show as show_text
-from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.errors import FailedError, InputError, RefusedError, TransportError
 from dsmt.operations.local import certificates
 from dsmt.operations.local.certificates import Held
-from dsmt.operations.local.connection import Connection, attached
+from dsmt.operations.local.connection import Connection, Reading, attached
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.write import revoking
 from dsmt.operations.write.revoking import Claim, Ended
@@ -26,7 +26,7 @@ def _known(ctx: CliContext) -> list[Held]:
     """What the home holds, with what the realm says when it answers, also to who has no valid certificate itself."""
     home = ctx.home()
 
-    async def work(connection: Connection) -> tuple[TrustStore, int]:
+    async def work(connection: Reading) -> tuple[TrustStore, int]:
         await revoking.shared_facts(connection.bus)
         return connection.trust, connection.bus.now_ms() // 1000
 
@@ -93,16 +93,19 @@ def rotate(ctx: CliContext, name: str) -> None:
 @click.argument("what", metavar="NAME|KEY")
 @click.option("--keep", is_flag=True, help="Sign again everything that the key has signed, but what is dropped.")
 @click.option("--drop", multiple=True, metavar="SERVICE", help="End this service, which was applied with the key.")
+@yes_option
 @reason_option
-def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], reason: str) -> None:
+def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes: bool, reason: str) -> None:
     """Revoke a key for good: nobody trusts what it or a key below it signed. Needs the root key in this home."""
     root_key = ctx.home().root_key()
 
-    async def look(connection: Connection) -> Claim:
+    async def look(connection: Reading) -> Claim:
         certificates.learn(connection.trust, ctx.home())
         return await revoking.claim(connection, what)
 
     found = ctx.ask(look)
+    if found.only_broker and not yes:
+        _confirm_only_broker(ctx, found)
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
@@ -113,7 +116,19 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], rea
         left = await revoking.wait_for_successors(connection.bus, found.theirs)
         return Ended(name=found.name, key=found.key, kept=kept, dropped=dropped, left=left)
 
-    _tell(ctx, ctx.act(work))
+    _tell(ctx, ctx.act(work), only_broker=found.only_broker)
+
+
+def _confirm_only_broker(ctx: CliContext, found: Claim) -> None:
+    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
+    name = found.name or found.key
+    said = f"{name} is the only broker: without its key {revoking.NO_BROKER}"
+    if ctx.json or not sys.stdin.isatty():
+        advice = f"dsmt cert revoke {name} --yes; the way back is a new realm: {revoking.WAY_BACK}"
+        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
+    print(f"{said}.\nthe way back is a new realm: {revoking.WAY_BACK}")
+    if not click.confirm(f"realm {ctx.home().realm().name}: revoke {name}?"):
+        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
 
 
 def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]) -> None:
@@ -132,11 +147,14 @@ def _confirm(ctx: CliContext, found: Claim, *, keep: bool, drop: tuple[str, ...]
     click.confirm("Sign them again as they are?", abort=True)
 
 
-def _tell(ctx: CliContext, done: Ended) -> None:
+def _tell(ctx: CliContext, done: Ended, *, only_broker: bool) -> None:
     if ctx.json:
         document(done)
         return
     print(f"{done.name or done.key} is revoked")
+    if only_broker:
+        print(f"it was the only broker: {revoking.NO_BROKER}")
+        print(f"next: {revoking.WAY_BACK}")
     if done.kept:
         print(f"signed again: {', '.join(done.kept[:_SHOWN])}")
     if done.dropped:

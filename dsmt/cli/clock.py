@@ -20,7 +20,7 @@ def accept(ctx: CliContext, broker: str, reason: str) -> None:
     async def work(connection: Connection) -> clocks.Clock:
         return await clocks.accept(connection.bus, broker, by=connection.by, reason=reason)
 
-    found = ctx.ask(work)
+    found = ctx.act(work)
     if ctx.json:
         document(found)
     else:

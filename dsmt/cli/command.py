@@ -19,13 +19,16 @@ from dsmt.cli.printing import columns, fitted, one_line, send
 from dsmt.errors import InputError
 
 if TYPE_CHECKING:
-    from dsmt.operations.local.connection import Connection
+    from contextlib import AbstractAsyncContextManager
+
+    from dsmt.operations.local.connection import Connection, Reading
     from dsmt.operations.local.home import Home
     from dsmt.operations.read.waiting import Applied
     from dsmt.ports.realm import BrokerAddress
     from dsmt.programs.configuration import RealmConfig
 
 Result = TypeVar("Result")
+Attached = TypeVar("Attached")
 WAIT_FOREVER: Final = "forever"
 LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
@@ -49,30 +52,39 @@ class CliContext:
 
         return Home(home_directory(self.home_path))
 
-    def ask(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    def ask(self, work: Callable[[Reading], Awaitable[Result]]) -> Result:
         """Attach to the realm as one who only reads, do the work, detach."""
-        return self._attach(work, reads=True)
+        from dsmt.operations.local.connection import reading  # noqa: PLC0415 - only where a realm is asked
+
+        return self._attach(reading, work)
 
     def act(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Attach to the realm as a source, which may say something, do the work, detach."""
-        return self._attach(work, reads=False)
-
-    def _attach(self, work: Callable[[Connection], Awaitable[Result]], *, reads: bool) -> Result:
-        import asyncio  # noqa: PLC0415 - a third of the time of `--help`
-
         from dsmt.operations.local.connection import connect  # noqa: PLC0415 - only where a realm is asked
+
+        return self._attach(connect, work)
+
+    def _attach(
+        self, how: Callable[..., AbstractAsyncContextManager[Attached]], work: Callable[[Attached], Awaitable[Result]]
+    ) -> Result:
+        import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
         home = self.home()
         realm = home.realm()
         brokers = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
-            async with connect(home.operator(), realm, brokers=brokers, reads=reads) as connection:
+            async with how(home.operator(), realm, brokers=brokers) as connection:
                 return await work(connection)
 
         return asyncio.run(asked())
 
-    async def settled(self, connection: Connection, done: Applied, *, limit_s: float | None) -> Applied:
+    def waits(self, held: str) -> None:
+        """Say whom this command waits for."""
+        if not self.json:
+            send(sys.stderr, f"{one_line(held)}; this waits for it\n")
+
+    async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
         from dsmt.operations.read import waiting  # noqa: PLC0415 - only where somebody waits
 

@@ -15,7 +15,7 @@ from dsmt.cli.listing import seen
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
 from dsmt.errors import FailedError, InputError, TransportError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied, Waited
@@ -188,7 +188,7 @@ def wait(ctx: CliContext, target: str, state: str, timeout: str | None) -> None:
     """Wait until every instance of TARGET is in a state."""
     named, limit = Target.parse(target), seconds(timeout)
 
-    async def work(connection: Connection) -> Waited:
+    async def work(connection: Reading) -> Waited:
         with ctx.progress() as tell:
             return await waiting.wait_for(connection.bus, named, state, limit_s=limit, tell=tell)
 

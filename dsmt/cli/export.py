@@ -9,7 +9,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import InputError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import Exported
 from dsmt.operations.offline.history import export as write_history
@@ -33,7 +33,7 @@ def export(ctx: CliContext, file: str, topics: tuple[str, ...]) -> None:
         raise InputError("file.unwritable", f"{file!r} names no file", next="name the file to write")
     beside = path.with_name(f"{path.name}.new")
 
-    async def read(connection: Connection) -> Exported:
+    async def read(connection: Reading) -> Exported:
         async with patience("the whole history", READ_S):
             with beside.open("wb") as written:
                 exported = await write_history(connection.bus, connection.trust, written.write, topics)

@@ -11,7 +11,7 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import InputError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.read.endpoints import Reached
 from dsmt.operations.read.endpoints import endpoints as of_endpoints
 from dsmt.operations.read.instances import instances
@@ -25,7 +25,7 @@ from dsmt.operations.words.targets import Target
 def seen(ctx: CliContext) -> Sight:
     """The realm now, with what passes by."""
 
-    async def work(connection: Connection) -> Sight:
+    async def work(connection: Reading) -> Sight:
         return await look(connection.bus, passing=True)
 
     sight = ctx.ask(work)

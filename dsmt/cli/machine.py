@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document
-from dsmt.errors import FailedError, NotFoundError
+from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.operations.local import machine
-from dsmt.operations.local.connection import connect
+from dsmt.operations.local.connection import reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
+from dsmt.operations.local.lock import alone, has_lock
+from dsmt.operations.local.machine import Started
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
+from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
+from dsmt.trust.keys import key_id_of
 
 PATIENCE_S = 30.0
 
@@ -39,18 +45,33 @@ def up(
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
     wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
-    asyncio.run(_up(ctx, home, wanted, detach=detach))
+    asyncio.run((_detached if detach else _foreground)(ctx, home, wanted))
 
 
-async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> None:
-    if detach:
+async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
+    """Start it and go; who fails after the start says that what was started goes on."""
+
+    def asked(_: bool) -> None:
         ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
-        await _start(ctx, home, wanted)
-        return
-    was_up = machine.is_up(home)
-    if was_up and not ctx.json:
-        print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
-    working = asyncio.ensure_future(_start(ctx, home, wanted))
+
+    try:
+        await _start(ctx, home, wanted, asked)
+    except (FailedError, RefusedError) as error:
+        if not machine.is_up(home):
+            raise
+        said = f"{error.message}; what was started in {home.root} goes on"
+        raise type(error)(error.code, said, next=f"{error.next}; dsmt down ends it") from error
+
+
+async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
+    found: list[bool] = []  # whether it was up already, once this command is at work and no other
+
+    def begins(was_up: bool) -> None:
+        found.append(was_up)
+        if was_up and not ctx.json:
+            print("this realm is up already: Ctrl-C here stops all of it, as dsmt down does; --detach leaves it running")
+
+    working = asyncio.ensure_future(_start(ctx, home, wanted, begins))
     interrupted = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
@@ -62,30 +83,18 @@ async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> N
     working.cancel()
     await asyncio.wait({working})
     if interrupted.is_set():
+        if not found:  # it has waited for another one, whose work goes on
+            raise KeyboardInterrupt
         await _down(ctx, home)
         return
-    if home.exists and not was_up:  # it did not come up: what was begun is not left behind
+    if home.exists and found == [False]:  # it did not come up: what was begun is not left behind
         await machine.down(home)
     working.result()
 
 
-async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
-    started = await machine.up(home, wanted)
-
-    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
-
-    def attached(sight: Sight) -> bool | None:
-        known = sight.view.nodes
-        for node in started.nodes:
-            ended = revoked(sight, known[node]) if node in known else None
-            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
-                said = f"the key of node/{node} was revoked: it cannot attach"
-                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
-        return all(node in known and known[node].attributes for node in started.nodes) or None
-
-    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
-        unmet = f"{', '.join(started.nodes)} did not all attach"
-        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
+async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
+    started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
+    await _attached(home, started)
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
@@ -97,17 +106,39 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted) -> None:
         print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
+async def _attached(home: Home, started: Started) -> None:
+    """Wait until all nodes are attached and alive. Raises `TimedOutError`, and `FailedError` where a key has ended."""
+    keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+
+    def attached(sight: Sight) -> bool | None:
+        if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
+            said = f"the key of the only broker was revoked: {NO_BROKER}"
+            raise FailedError("broker.revoked", said, next=WAY_BACK)
+        known = sight.view.nodes
+        for node in started.nodes:
+            ended = revoked(sight, known[node]) if node in known else None
+            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
+                said = f"the key of node/{node} was revoked: it cannot attach"
+                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
+        alive = [node for node in started.nodes if sight.fleet.state(node) == "alive"]
+        return (len(alive) == len(started.nodes) and all(known[node].attributes for node in alive)) or None
+
+    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
+        unmet = f"{', '.join(started.nodes)} are not all attached and alive"
+        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
+
+
 @command()
 def down(ctx: CliContext) -> None:
     """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
-    if not home.exists:
+    if not (home.exists or has_lock(home)):
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
     asyncio.run(_down(ctx, home))
 
 
 async def _down(ctx: CliContext, home: Home) -> None:
-    ended = await machine.down(home)
+    ended = await machine.down(home, waits=ctx.waits)
     if ctx.json:
         document({"processes": ended.processes, "killed": ended.killed, "stuck": ended.stuck})
     elif ended.processes:
@@ -158,6 +189,19 @@ def demo(ctx: CliContext, *, hold: bool) -> int:
     return 0 if result.ok else 1
 
 
+def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[..., Path]) -> None:
+    """See to it that a program has its directory; where the root key is not, it must be there."""
+
+    async def making() -> None:
+        async with alone(home, ctx.waits):
+            make(home, name, now_s=(await dated(home.realm().addresses)).now_s)
+
+    check_part(kind.removesuffix("s"), name)
+    if home.exists and not (home.part(kind, name) / "identity").exists():
+        with suppress(NotFoundError):
+            asyncio.run(making())
+
+
 def _directory(home: Home, kind: str, name: str) -> str:
     check_part(kind.removesuffix("s"), name)
     if not home.exists:
@@ -195,8 +239,7 @@ def controller_run(ctx: CliContext, name: str) -> int:
     from dsmt.operations.local.home import ensure_controller  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import controller  # noqa: PLC0415 - the same
 
-    with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_controller(ctx.home(), name, now_s=_now_s(ctx.home(), "controllers", name))
+    _made(ctx, ctx.home(), "controllers", name, ensure_controller)
     directory = _directory(ctx.home(), "controllers", name)
     machine.check_alone(directory, "controller")
     return controller.main(directory)
@@ -209,6 +252,5 @@ def node_run(ctx: CliContext, name: str) -> int:
     from dsmt.operations.local.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
-    with suppress(NotFoundError):  # where the root key is not, the directory must be there
-        ensure_node(ctx.home(), name, now_s=_now_s(ctx.home(), "nodes", name))
+    _made(ctx, ctx.home(), "nodes", name, ensure_node)
     return spawner.main(_directory(ctx.home(), "nodes", name))

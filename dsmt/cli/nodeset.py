@@ -8,7 +8,7 @@ from dsmt.cli.command import CliContext, command, reason_option, yes_option
 from dsmt.cli.printing import counted, document, one_line, table, warn
 from dsmt.cli.printing import show as show_text
 from dsmt.event.phrases import quoted
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
@@ -21,7 +21,7 @@ from dsmt.operations.write.nodesets import NodeSet
 def list_sets(ctx: CliContext) -> None:
     """Every named set and the nodes that it selects now."""
 
-    async def work(connection: Connection) -> list[NodeSet]:
+    async def work(connection: Reading) -> list[NodeSet]:
         return nodesets.every(await look(connection.bus))
 
     found = ctx.ask(work)
@@ -36,7 +36,7 @@ def list_sets(ctx: CliContext) -> None:
 def show(ctx: CliContext, name: str) -> None:
     """One set and the nodes that it selects now."""
 
-    async def work(connection: Connection) -> NodeSet:
+    async def work(connection: Reading) -> NodeSet:
         return nodesets.one(await look(connection.bus), name)
 
     _tell(ctx, ctx.ask(work))

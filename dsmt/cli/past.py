@@ -8,7 +8,7 @@ from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_option
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, page, show, table
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.past import history as of_service
 from dsmt.operations.read.sight import Sight, look
@@ -21,7 +21,7 @@ from dsmt.operations.write import rolling_back
 def history(ctx: CliContext, service: str) -> None:
     """SERVICE's revisions: when, by whom, why, and which of them runs, is good or was refused."""
 
-    async def work(connection: Connection) -> tuple[list[Revision], Sight]:
+    async def work(connection: Reading) -> tuple[list[Revision], Sight]:
         sight = await look(connection.bus, passing=True)
         return await of_service(connection.bus, sight, service), sight
 

@@ -11,7 +11,7 @@ from dsmt.cli.command import CliContext, command, reason_option, seconds, wait_o
 from dsmt.cli.names import TARGET
 from dsmt.cli.printing import document, one_line, page, show, warn
 from dsmt.errors import TimedOutError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 
 DIFFERS = 6
 
@@ -68,7 +68,7 @@ def plan(ctx: CliContext, files: tuple[str, ...]) -> None:
 
     declared = applying.read_files(files)
 
-    async def work(connection: Connection) -> list[Plan]:
+    async def work(connection: Reading) -> list[Plan]:
         return await applying.plan_all(connection.bus, declared, by=connection.by)
 
     found = ctx.ask(work)
@@ -90,7 +90,7 @@ def diff(ctx: CliContext, files: tuple[str, ...], *, exit_code: bool) -> int:
 
     declared = applying.read_files(files)
 
-    async def work(connection: Connection) -> list[Difference]:
+    async def work(connection: Reading) -> list[Difference]:
         return await applying.diff_all(connection.bus, declared)
 
     found = ctx.ask(work)
@@ -114,7 +114,7 @@ def get(ctx: CliContext, service: str) -> None:
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
     from dsmt.spec.writing import to_yaml  # noqa: PLC0415 - with it
 
-    async def work(connection: Connection) -> tuple[Any, Any, int, Any]:
+    async def work(connection: Reading) -> tuple[Any, Any, int, Any]:
         sight = await look(connection.bus)
         spec, fact = applying.current(sight, service)
         return spec, fact, base_of(sight.view, service), sight.view.services[service]

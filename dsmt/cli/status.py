@@ -12,7 +12,7 @@ from dsmt.cli.command import CliContext, command
 from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import NotFoundError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.read.instances import Row, instances
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.read.summaries import Service
@@ -40,7 +40,7 @@ def status(ctx: CliContext, service: str | None) -> None:
 def _realm(ctx: CliContext) -> None:
     known = ctx.home().realm().addresses
 
-    async def work(connection: Connection) -> tuple[Any, Sight]:
+    async def work(connection: Reading) -> tuple[Any, Sight]:
         sight = await look(connection.bus, passing=True)
         return of_realm(sight, connection.trust, known), sight
 
@@ -55,7 +55,7 @@ def _realm(ctx: CliContext) -> None:
 def _service(ctx: CliContext, name: str) -> None:
     target = Target.parse(name)
 
-    async def work(connection: Connection) -> tuple[Service, list[Row], list[Arrived], list[Any], Sight, str]:
+    async def work(connection: Reading) -> tuple[Service, list[Row], list[Arrived], list[Any], Sight, str]:
         sight = await look(connection.bus, passing=True)
         rows = instances(sight, target)
         found = of_service(sight, target.service)

@@ -13,7 +13,7 @@ from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import columns, counted, document, fitted, line
 from dsmt.errors import InputError
 from dsmt.event.envelope import EventId
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.read.sight import short
 from dsmt.operations.read.tailing import CAUGHT_UP, Item, Wanted
@@ -77,7 +77,7 @@ def tail(
         repeats=everything or raw or ctx.json,
     )
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Reading) -> None:
         begin, end = _times(since, until, connection.bus.now_ms())
         wanted = replace(named, since=begin, until_ms=end)
         printer = _Printer(ctx, connection, wanted, wide=wide, raw=raw)
@@ -108,7 +108,7 @@ def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | Eve
 
 
 class _Printer:
-    def __init__(self, ctx: CliContext, connection: Connection, wanted: Wanted, *, wide: bool, raw: bool) -> None:
+    def __init__(self, ctx: CliContext, connection: Reading, wanted: Wanted, *, wide: bool, raw: bool) -> None:
         self._ctx, self._connection, self._wanted = ctx, connection, wanted
         self._wide, self._raw = wide, raw
         self._notices = 0

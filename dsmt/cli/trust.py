@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import document
 from dsmt.errors import InputError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.offline import exporting
 
 
@@ -22,7 +22,7 @@ def export(ctx: CliContext, file: str | None) -> None:
         raise InputError("trust.file", "the export is binary: name a file for it", next="dsmt trust export realm.trust")
     home = ctx.home()
 
-    async def read(connection: Connection) -> bytes:
+    async def read(connection: Reading) -> bytes:
         await exporting.gather(connection.bus)
         return exporting.keep(home, connection.trust)
 

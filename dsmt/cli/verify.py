@@ -10,7 +10,7 @@ import click
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document, one_line
 from dsmt.errors import InputError, NotFoundError
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import is_history
 from dsmt.operations.offline.proving import verify as check
@@ -63,7 +63,7 @@ def _known(ctx: CliContext, raw: bytes) -> TrustStore:
     if is_history(raw):
         return TrustStore(home.realm().realm)
 
-    async def read(connection: Connection) -> TrustStore:
+    async def read(connection: Reading) -> TrustStore:
         await exporting.gather(connection.bus)
         exporting.keep(home, connection.trust)
         return connection.trust

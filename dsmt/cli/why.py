@@ -7,7 +7,7 @@ import click
 from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import columns, counted, document, one_line, page, table
 from dsmt.cli.why_screen import screen
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Reading
 from dsmt.operations.read import explaining, fitting
 from dsmt.operations.read.explaining import Explained
 from dsmt.operations.read.fitting import Fitting
@@ -25,7 +25,7 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
     TARGET: SERVICE[/COMPONENT[/INDEX]], node/NODE, broker/BROKER, controller/CONTROLLER or an event id.
     """
 
-    async def work(connection: Connection) -> Explained:
+    async def work(connection: Reading) -> Explained:
         return (await explaining.why(connection.bus, connection.trust, target, depth=depth)).explained
 
     found = ctx.ask(work)
@@ -41,7 +41,7 @@ def why(ctx: CliContext, target: str, depth: int, *, events: bool) -> None:
 def why_not(ctx: CliContext, target: str, node: str | None) -> None:
     """Why nodes do not take an instance of TARGET, clause by clause, and the smallest change that helps."""
 
-    async def work(connection: Connection) -> Fitting:
+    async def work(connection: Reading) -> Fitting:
         return fitting.why_not(await look(connection.bus), Target.parse(target), node)
 
     found = ctx.ask(work)

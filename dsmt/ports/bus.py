@@ -265,8 +265,8 @@ class HistoryPage:
     lost: tuple[tuple[int, int], ...]
 
 
-class Bus(Protocol):
-    """One source's connection to the realm. `run` keeps it attached; everything else may be called at any time."""
+class BusReader(Protocol):
+    """A connection to the realm that says nothing: all that who only looks is given (rule D2)."""
 
     @property
     def can(self) -> Capabilities:
@@ -310,34 +310,6 @@ class Bus(Protocol):
         """Realm time in ms (rule J4): slewed, never back."""
         ...
 
-    def emit(self, draft: Draft, *, level: Level | None = None) -> Emission:
-        """Sign and send, without waiting. `level` None takes what the bus gives (rule D1).
-
-        Raises `InputError` when the draft is not valid for its topic (schema, size over 64 KiB), `RefusedError` for a
-        level that is never given.
-        """
-        ...
-
-    def flush(self) -> None:
-        """Sign and send now what was emitted in this turn: a process that is stopped before says it late, with old times."""
-        ...
-
-    async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
-        """`emit`, then wait for the acknowledgement."""
-        ...
-
-    def offer(self, signed: Sequence[SignedEvent]) -> None:
-        """Re-offer signed facts of anybody that this process holds and acts on (rule R5)."""
-        ...
-
-    @property
-    def early_s(self) -> float:
-        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0.
-
-        It is offered again by itself when it is in time.
-        """
-        ...
-
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's: who keeps the fact keeps them with it (rule R5)."""
         ...
@@ -368,18 +340,50 @@ class Bus(Protocol):
         """The broker's stats with the head of its store (rule J3), signed now."""
         ...
 
-    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
-        """Put a blob with this sha256 into the depot; nothing is sent when it is there already."""
-        ...
-
     def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The blob's bytes in chunks, checked at the end. Raises `NotFoundError`."""
         ...
 
-    def heartbeat(self, topic: str, emit_rate_s: float) -> None:
-        """Emit a heartbeat that vouches for all facts of this source (rule B2, F3)."""
-        ...
-
     def on_attached(self, call: Callable[[], None]) -> None:
         """Call this after each attachment (for R5's re-offers)."""
+        ...
+
+
+class Bus(BusReader, Protocol):
+    """One source's connection to the realm. `run` keeps it attached; everything else may be called at any time."""
+
+    def emit(self, draft: Draft, *, level: Level | None = None) -> Emission:
+        """Sign and send, without waiting. `level` None takes what the bus gives (rule D1).
+
+        Raises `InputError` when the draft is not valid for its topic (schema, size over 64 KiB), `RefusedError` for a
+        level that is never given.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Sign and send now what was emitted in this turn: a process that is stopped before says it late, with old times."""
+        ...
+
+    async def publish(self, draft: Draft, *, level: Level | None = None) -> Ack:
+        """`emit`, then wait for the acknowledgement."""
+        ...
+
+    def offer(self, signed: Sequence[SignedEvent]) -> None:
+        """Re-offer signed facts of anybody that this process holds and acts on (rule R5)."""
+        ...
+
+    @property
+    def early_s(self) -> float:
+        """By how much what was re-offered is ahead of the realm time of the broker, which refuses it for that; else 0.
+
+        It is offered again by itself when it is in time.
+        """
+        ...
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+        """Put a blob with this sha256 into the depot; nothing is sent when it is there already."""
+        ...
+
+    def heartbeat(self, topic: str, emit_rate_s: float) -> None:
+        """Emit a heartbeat that vouches for all facts of this source (rule B2, F3)."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dsmt.errors import DsmtError
-from dsmt.ports.bus import Bus, Delivery, Interest, Reattached
+from dsmt.ports.bus import BusReader, Delivery, Interest, Reattached
 
 AGAIN_S: Final = 5.0
 """How long after a subscription was refused the next one is tried."""
@@ -18,7 +18,7 @@ def _nothing() -> None:
 
 
 async def listen(
-    bus: Bus,
+    bus: BusReader,
     interest: Interest,
     take: Callable[[Delivery], None],
     *,

@@ -18,6 +18,7 @@ import msgspec
 from dsmt.errors import InputError
 from dsmt.event.payload import canonical
 from dsmt.ports.realm import BrokerAddress
+from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, load
 from dsmt.trust.store import Realm
 
@@ -69,10 +70,9 @@ RESTORE = "restore it from a backup, or choose another home: --home DIR"
 
 
 def write_config(path: Path, config: msgspec.Struct) -> None:
-    """Write a configuration file, mode 0600, making its directory."""
+    """Write a configuration file, mode 0600, whole or not at all, making its directory."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    path.write_bytes(canonical(msgspec.to_builtins(config, builtin_types=(bytes,))))
+    write_atomically(str(path), canonical(msgspec.to_builtins(config, builtin_types=(bytes,))))
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:

@@ -116,7 +116,7 @@ def make_directories(place: str) -> None:
 
 
 def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-    """Write a file beside `place`, then rename it over it. Raises OSError, and leaves nothing behind then."""
+    """Write a file beside `place`, then rename it over it. Raises OSError that names it, and leaves nothing behind then."""
     directory = os.path.dirname(place)
     beside = os.path.join(directory, f".{os.path.basename(place)}.{os.getpid()}.{next(_numbers)}.new")
     try:
@@ -127,9 +127,11 @@ def write_atomically(place: str, content: bytes, *, mode: int = 0o600, durable: 
             if durable:
                 os.fsync(file.fileno())
         os.replace(beside, place)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(beside)
+        if isinstance(error, OSError):
+            error.filename = place
         raise
     if durable:
         _sync_directory(directory)

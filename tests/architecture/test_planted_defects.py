@@ -2,6 +2,7 @@
 
 import pytest
 
+from .floors import ROOT
 from .rules import around_a_port, circle, impure, sources, undocumented, unordered, upwards
 
 SOURCES = sources()
@@ -178,3 +179,28 @@ def test_private_things_need_no_docstring():
 def test_a_planted_circle_is_found():
     assert circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "from .a import x", "dsmt": ""})
     assert not circle({"dsmt.a": "import dsmt.b", "dsmt.b": "from dsmt import c", "dsmt.c": "", "dsmt": ""})
+
+
+@pytest.mark.parametrize(
+    ("attaches", "given", "says"),
+    [
+        ("ask", "Reading", 'incompatible type "BusReader"; expected "Bus"'),
+        ("ask", "Connection", "incompatible type"),
+        ("act", "Connection", "Success"),
+    ],
+)
+def test_a_planted_command_that_writes_where_it_may_only_read_is_found(tmp_path, attaches, given, says):
+    mypy = pytest.importorskip("mypy.api", reason="make lint brings it")
+    planted = tmp_path / "planted.py"
+    planted.write_text(f"""
+from dsmt.cli.command import CliContext
+from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.write import clocks
+
+def planted(ctx: CliContext) -> clocks.Clock:
+    async def work(connection: {given}) -> clocks.Clock:
+        return await clocks.accept(connection.bus, "b1", by="", reason="")
+    return ctx.{attaches}(work)
+""")
+    found, _, _ = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(planted)])
+    assert says in found

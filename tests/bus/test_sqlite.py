@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 import time
+from contextlib import suppress
 from unittest.mock import patch
 
 import pytest
@@ -118,6 +119,24 @@ def test_a_store_of_another_version_is_refused_by_name(tmp_path):
     with pytest.raises(FailedError, match=r"old\.db was made by another version of dsmt") as told:
         SqliteStore(path, identity="a" * 16)
     assert told.value.code == "store.version"
+
+
+def test_a_store_that_found_no_room_when_it_was_made_is_made_when_there_is_room(tmp_path):
+    class Small(SqliteStore):
+        def _open(self, path):
+            db = super()._open(path)
+            db.execute(f"PRAGMA max_page_count={pages}")
+            return db
+
+    for pages in range(1, 100):
+        path = str(tmp_path / f"{pages}.db")
+        with suppress(FailedError):
+            Small(path, identity="a" * 16).close()
+            break
+        store = SqliteStore(path, identity="b" * 16)
+        assert store.append([append(1)]) == [1]
+        store.close()
+    assert pages > 20, "a store needs more room than this"
 
 
 FORM_BEFORE = (

@@ -407,10 +407,12 @@ def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None
     (own,) = [name for name in listed if name.startswith("operator/")]
     before = operator.json("ps")
     done = operator.run("cert", "revoke", own, "--json")
+    assert done.returncode == 4
+    assert json.loads(done.stderr)["error"]["code"] == "trust.own"
+    rotated = operator.json("cert", "rotate", own)
+    done = operator.run("cert", "revoke", rotated["before"], "--json")
     assert done.returncode == 2
     assert json.loads(done.stderr)["error"]["code"] == "cert.decide"
-    assert operator.run("cert", "revoke", own, "--keep").returncode == 4, "its own key would end"
-    rotated = operator.json("cert", "rotate", own)
     assert rotated["clock"] == "realm"
     ended = operator.json("cert", "revoke", rotated["before"], "--keep", "--reason", "stolen")
     assert "service/web/spec" in ended["kept"]
@@ -423,3 +425,22 @@ def test_certificates_are_listed_rotated_and_revoked(operator: Operator) -> None
     assert [(one["instance"], one["pid"], one["node"]) for one in after] == [
         (one["instance"], one["pid"], one["node"]) for one in before
     ]
+
+
+def test_the_only_broker_is_revoked_after_a_yes_and_no_up_takes_that_for_success(operator: Operator) -> None:
+    done = operator.run("cert", "revoke", "broker/b1", "--keep", "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stderr)["error"]
+    assert error["message"].startswith("broker/b1 is the only broker: without its key nobody knows who is alive")
+    assert "--yes" in error["next"]
+    assert "dsmt apply in another DSMT_HOME" in error["next"]
+    assert {one["liveness"] for one in operator.json("nodes")} == {"alive"}
+    said = operator.ok("cert", "revoke", "broker/b1", "--keep", "--yes")
+    assert "it was the only broker" in said
+    assert "apply in another DSMT_HOME" in said
+    operator.ok("get", "web")
+    operator.ok("down")
+    done = operator.run("up", "--detach")
+    assert done.returncode == 1
+    assert "the key of the only broker was revoked: nobody knows who is alive" in done.stderr
+    assert "realm" not in done.stdout

@@ -22,9 +22,11 @@ from dsmt.cli.command import CliContext
 from dsmt.cli.root import main
 from dsmt.operations.local.connection import _unreachable
 from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.lock import LOCK_FILE
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
+from dsmt.operations.write.revoking import Claim
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight
 
@@ -75,7 +77,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     async def never(*_: Any, **__: Any) -> None:
         raise AssertionError("something was started")
 
-    def attach(_: CliContext, work: Callable[[Any], Any], **__: bool) -> Any:
+    def attach(_: CliContext, __: object, work: Callable[[Any], Any]) -> Any:
         realm, trust = SimpleNamespace(name="test"), SimpleNamespace()
         return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice", realm=realm, trust=trust, brokers=[])))
 
@@ -340,8 +342,8 @@ def test_a_wrong_command_line(run: Run, made: Path, arguments: list[str], code: 
 
 
 def _held(home: Path) -> list[Path]:
-    """What a home holds, but for the names that a shell completes, which whatever looks keeps there."""
-    return sorted(path for path in home.rglob("*") if path.name != names.FILE)
+    """What a home holds, but for its lock, and the names that a shell completes, which whatever looks keeps there."""
+    return sorted(path for path in home.rglob("*") if path.name not in (names.FILE, LOCK_FILE))
 
 
 def app(*lines: str) -> str:
@@ -689,6 +691,26 @@ def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path,
     code, told = run("remove", "web", home=made, terminal=True)
     assert told == "dsmt: web is not removed: the answer was no\n"
     assert code == NO
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool
+) -> None:
+    async def claim(*_: Any, **__: Any) -> Claim:
+        return Claim(name="broker/b1", key="ab" * 16, ours=[], theirs=[], only_broker=True)
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert "apply in another DSMT_HOME" in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.operations.write.revoking.claim", claim)
+    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("click.confirm", confirm)
+    code, told = run("cert", "revoke", "broker/b1", home=made, terminal=terminal)
+    assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
+    assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
+    assert code == (NO if terminal else WRONG)
 
 
 def test_who_answers_and_is_no_broker_of_the_realm_is_told_apart_from_nobody(made: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,12 +303,31 @@ def test_without_being_signed_anew_it_is_gone_for_who_comes_later(tmp_path: Path
 def test_nobody_signs_anew_with_the_key_that_ends_and_nothing_is_dropped_that_it_did_not_say(tmp_path: Path) -> None:
     async def test(seat: Seat) -> None:
         own = await seat.connection("operator/eve.x2", identity=seat.made.identity("operator/eve.x2", parent=seat.stolen))
-        claim = await revoking.claim(own, "operator/eve")
-        with pytest.raises(RefusedError, match="this would lock you out"):
-            await revoking.sign_anew(own, claim, drop=())
+        with pytest.raises(RefusedError, match="would end with it"):
+            await revoking.claim(own, "operator/eve")
+        with pytest.raises(RefusedError, match="would end with it"):  # also where nothing of it is to be signed anew
+            await revoking.claim(await seat.connection("operator/bob"), "operator/bob")
         alice = await seat.connection("operator/alice")
+        claim = await revoking.claim(alice, "operator/eve")
         with pytest.raises(InputError, match="service/db/spec was not said by that key"):
             await revoking.sign_anew(alice, claim, drop=("db",))
+
+    seated(tmp_path, test)
+
+
+def test_the_only_broker_that_is_left_is_told_as_such(tmp_path: Path) -> None:
+    async def test(seat: Seat) -> None:
+        alice, root = await seat.connection("operator/alice"), await seat.connection("root")
+        held = {name: seat.made.identity(name) for name in ("broker/b8", "broker/b9")}
+        alice.trust.add_all([one.raw for identity in held.values() for one in identity.chain])
+        brokers = tuple((f"127.0.0.1:{n}", one.certificate.public) for n, one in enumerate(held.values(), 1))
+        alice = replace(alice, realm=RealmConfig(name=seat.made.name, roots=(seat.made.root.public,), brokers=brokers))
+        first = await revoking.claim(alice, "broker/b8")
+        assert not first.only_broker
+        assert not (await revoking.claim(alice, "operator/eve")).only_broker
+        await revoking.revoke(root, first, by="alice", reason="")
+        await revoking.shared_facts(alice.bus)  # it has heard of that
+        assert (await revoking.claim(alice, "broker/b9")).only_broker
 
     seated(tmp_path, test)
 

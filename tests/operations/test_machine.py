@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,10 @@ import pytest
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import machine
-from dsmt.operations.local.home import Home, ensure_controller, init
+from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.wanted import Wanted
+from dsmt.programs.configuration import ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 
@@ -110,3 +114,32 @@ def test_the_command_line_refuses_a_second_copy(home: Home, group: str, kind: st
     assert own is not None
     write_record(record_path(str(home.part(kind, name)), group), own)
     assert main(["--home", str(home.root), group, "run", name]) == FailedError.exit
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file gets longer: what is written behind that fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", range(0, 600, 50))
+def test_what_found_no_room_when_it_was_written_is_made_when_there_is_room(home: Home, size: int) -> None:
+    with suppress(OSError, FailedError), room_for(size):
+        init(home, name="test")
+    if not home.exists:
+        init(home, name="test")
+    for ensure, kind, file, record in (
+        (ensure_node, "nodes", "node.cbor", NodeFile),
+        (ensure_controller, "controllers", "controller.cbor", ControllerFile),
+    ):
+        with suppress(OSError), room_for(size):
+            ensure(home, f"{kind[0]}1")
+        assert [one for one in home.part(kind, f"{kind[0]}1").iterdir() if one.name.startswith(".")] == []
+        directory = ensure(home, f"{kind[0]}1")
+        assert home.identity(directory / "identity").name == f"{kind[:-1]}/{kind[0]}1"
+        assert read_config(directory / file, record).realm == home.realm()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import Home, init, issue, write_secret
+from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import down, keeper_directory
 from dsmt.ports.processes import Identity
+from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children
 from dsmt.system.records import living, record_path
+from dsmt.trust.identity import YEAR_S, dump
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
 from tests.real.seat import dsmt, start
 
@@ -112,6 +116,39 @@ def test_an_interrupted_up_ends_all_that_it_has_started(tmp_path, moment, number
     run(tmp_path, scenario)
 
 
+def test_several_at_once_make_one_realm(tmp_path):
+    async def scenario(home: Home) -> None:
+        said = await asyncio.gather(*(dsmt(home.root, "up", "--nodes", "1", "--detach") for _ in range(3)))
+        assert sum("(made now)" in one.out for one in said) == 1
+        (realm,) = {one.out.partition(":")[2].splitlines()[0] for one in said}
+        files = [home.part("brokers", "b1") / "broker.cbor", home.part("nodes", "n1") / "node.cbor"]
+        kinds = [BrokerFile, NodeFile]
+        for name in ("c1", "c2"):
+            files.append(home.part("controllers", name) / "controller.cbor")
+            kinds.append(ControllerFile)
+        known = [read_config(path, kind).realm for path, kind in zip(files, kinds, strict=True)]
+        assert known == [home.realm()] * 4, realm
+        assert all(everybody(home).values())
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_who_waits_for_another_says_so_and_leaves_its_work_when_it_is_interrupted(tmp_path, command):
+    async def scenario(home: Home) -> None:
+        async with alone(home):
+            init(home, name="test")
+            waiting = await start(home.root, command)
+            assert waiting.stderr is not None
+            told = await asyncio.wait_for(waiting.stderr.readline(), 30)
+            assert told.decode() == f"another dsmt, pid {os.getpid()}, is at work on {home.root}; this waits for it\n"
+            assert await ended(waiting, signal.SIGINT) == 130
+            assert not keeper_directory(home).exists()
+        assert (await dsmt(home.root, "down", "--json")).json["processes"] == 0
+
+    run(tmp_path, scenario)
+
+
 def everybody(home: Home) -> dict[str, Any]:
     """Who runs: the broker, the controllers, and each node's three, by place."""
     found = {"broker": at(home, "brokers", "b1", "broker")(), "keeper": at(home, "keeper", "", "spawner")()}
@@ -143,6 +180,21 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
         await dsmt(home.root, "up", "--nodes", "2", "--detach")  # and keys and history are still there
         said = (await dsmt(home.root, "nodes", "--json")).json
         assert [(node["node"], node["liveness"]) for node in said] == [("n1", "alive"), ("n2", "alive")]
+
+    run(tmp_path, scenario)
+
+
+def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goes_on(tmp_path):
+    async def scenario(home: Home) -> None:
+        init(home, name="test")
+        own = home.operator().name
+        write_secret(home.operator_file, dump(issue(home.root_key(), own, now_s=int(time.time()) - 2 * YEAR_S)))
+        error = (await dsmt(home.root, "up", "--detach", "--json", code=4)).error
+        assert error["message"] == f"the certificate of {own} is not valid now; what was started in {home.root} goes on"
+        assert error["next"] == f"dsmt cert rotate {own}; dsmt down ends it"
+        assert all(everybody(home).values())
+        await dsmt(home.root, "cert", "rotate", own)
+        await dsmt(home.root, "up", "--detach")
 
     run(tmp_path, scenario)
 

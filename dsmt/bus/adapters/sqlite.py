@@ -68,16 +68,13 @@ class SqliteStore:
         self.limit_bytes, self._boot, self.synced = limit_bytes, boot, synced
         self._db = Database(path, self._open)
         self.meta: Meta = self._db
-        self._db.do("PRAGMA locking_mode=EXCLUSIVE")
-        self._db.do("PRAGMA journal_mode=WAL")
-        self._db.sync(always=synced)
-        self._db.do(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._check_version()
-        for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *SIGNERS, *BLOB_TABLES):
-            self._db.do(statement)
-        self._take_over()
-        self._unsynced = self._db.get("unsynced")
-        self.identity = self._identified(identity)
+        try:
+            self._prepare()
+            self._unsynced = self._db.get("unsynced")
+            self.identity = self._identified(identity)
+        except FailedError:
+            self._db.connection.close()  # or it would keep others from the file
+            raise
         self.certificates = SqliteCertificates(self._db)
         self._bursts, named = SqliteBursts(self._db), Named(self._rows)
         self.blobs = SqliteBlobs(self._db, named)
@@ -111,6 +108,13 @@ class SqliteStore:
                     tree.add(0, bytes(32))
                 tree.add(arrived, bytes(leaf))
         return tree
+
+    def _prepare(self) -> None:
+        self._db.do("PRAGMA locking_mode=EXCLUSIVE")
+        self._db.do("PRAGMA journal_mode=WAL")
+        self._db.sync(always=self.synced)
+        self._db.do(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._make_tables()
 
     def _open(self, path: str) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -146,7 +150,22 @@ class SqliteStore:
         self._surely("DELETE FROM meta WHERE name = 'unsynced'")
         self._unsynced = None
 
-    def _check_version(self) -> None:
+    def _make_tables(self) -> None:
+        """Make what is missing, and bring the content of a store of the form before this one into this form.
+
+        All of it is one commit, with the number that says that it is done: a disk that gets full leaves none half made.
+        """
+        version = self._version()
+        with self._db.transaction():
+            for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *SIGNERS, *BLOB_TABLES):
+                self._db.do(statement)
+            for statement in TAKE_OVER if version == SCHEMA_VERSION - 1 else ():
+                self._db.do(statement)
+            if version != SCHEMA_VERSION:
+                self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _version(self) -> int:
+        """The form of the tables that are there. Raises `FailedError` for one that is not known."""
         version = int(self._db.one("PRAGMA user_version")[0])
         known = version in (SCHEMA_VERSION, SCHEMA_VERSION - 1)
         if not known and self._db.one("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
@@ -155,15 +174,7 @@ class SqliteStore:
                 f"the store {self._db.path} was made by another version of dsmt: form {version}, not {SCHEMA_VERSION}",
                 next="start that version, or move the file away: nodes and controllers say again what they hold",
             )
-
-    def _take_over(self) -> None:
-        """Bring the content of a store of the form before this one into this form; the number says that it is done."""
-        version = self._db.one("PRAGMA user_version")[0]
-        if version != SCHEMA_VERSION:
-            with self._db.transaction():
-                for statement in TAKE_OVER if version == SCHEMA_VERSION - 1 else ():
-                    self._db.do(statement)
-                self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
+        return version
 
     # --- events --------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
     root = home.root_key()
     same_key = before.certificate.role == "broker"
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
-    _write(path, made)
+    write_secret(path, dump(made))
     return Rotated(
         name=name,
         key=made.key.key_id.hex(),
@@ -178,9 +178,3 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
 def root_identity(root: SecretKey, *, now_s: int) -> Identity:
     """The root as a source, to say what only it may."""
     return issue(root, "root", now_s=now_s, key=root)
-
-
-def _write(path: Path, identity: Identity) -> None:
-    beside = path.with_name("identity.new")
-    write_secret(beside, dump(identity))
-    beside.replace(path)

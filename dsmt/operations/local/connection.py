@@ -2,7 +2,7 @@
 
 Rule 1: each process that writes speaks as `operator/<name>.<random>`, delegated by the operator's certificate, so that two
     terminals of one operator never take each other's place. One that only reads is no source: it shows the operator's own
-    certificate, says nothing, and leaves no trace (D2).
+    certificate, says nothing, and leaves no trace (D2). What it is given has no way to say anything: `Reading`.
 Rule 2: who does not get attached within the patience is told why: the last refusal, or who does not answer.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.phrases import person
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import RealmConfig
@@ -33,15 +33,35 @@ _UP_AGAIN = "dsmt up starts this home's realm again"
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """An attached operator. `by` is who types, as others see it."""
+class Reading:
+    """An attached operator who only looks. `by` is who types, as others see it."""
 
-    bus: Bus
+    bus: BusReader
     identity: Identity
     trust: TrustStore
     realm: RealmConfig
     by: str
     brokers: list[BrokerAddress]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection(Reading):
+    """An attached operator who may say something."""
+
+    bus: Bus
+
+
+@asynccontextmanager
+async def reading(
+    operator: Identity,
+    realm: RealmConfig,
+    *,
+    brokers: list[BrokerAddress] | None = None,
+    patience_s: float = PATIENCE_S,
+) -> AsyncIterator[Reading]:
+    """Attach to the realm for the length of a block, in which nothing can be said. Raises as `connect`."""
+    async with _attached(operator, realm, brokers, patience_s, reads=True) as connection:
+        yield connection
 
 
 @asynccontextmanager
@@ -51,13 +71,9 @@ async def connect(
     *,
     brokers: list[BrokerAddress] | None = None,
     patience_s: float = PATIENCE_S,
-    reads: bool = False,
 ) -> AsyncIterator[Connection]:
-    """Attach to the realm for the length of a block; with `reads` nothing can be said.
-
-    Raises `TransportError`, or `RefusedError` that says why.
-    """
-    async with attached(operator if reads else _program(operator), realm, brokers, patience_s, reads=reads) as connection:
+    """Attach to the realm for the length of a block. Raises `TransportError`, or `RefusedError` that says why."""
+    async with attached(_program(operator), realm, brokers, patience_s) as connection:
         yield connection
 
 
@@ -79,10 +95,16 @@ async def attached(
     realm: RealmConfig,
     brokers: list[BrokerAddress] | None = None,
     patience_s: float = PATIENCE_S,
-    *,
-    reads: bool = False,
 ) -> AsyncIterator[Connection]:
-    """Attach as this very identity, which nobody else uses at the same time unless it only reads. Raises as `connect`."""
+    """Attach as this very identity, which nobody else uses at the same time. Raises as `connect`."""
+    async with _attached(identity, realm, brokers, patience_s, reads=False) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _attached(
+    identity: Identity, realm: RealmConfig, brokers: list[BrokerAddress] | None, patience_s: float, *, reads: bool
+) -> AsyncIterator[Connection]:
     trust = TrustStore(realm.realm)
     try:
         trust.add_all([signed.raw for signed in identity.chain])
@@ -99,7 +121,7 @@ async def attached(
             await asyncio.wait({running})
 
 
-async def _wait_attached(bus: Bus, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:
+async def _wait_attached(bus: BusReader, reached: list[BrokerAddress], realm: RealmConfig, patience_s: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     refused = False

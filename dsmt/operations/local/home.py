@@ -4,6 +4,7 @@ realm.cbor                 name, root public keys, brokers
 root.key                   the realm's root key (mode 0600): move it off the fleet
 operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
+home.lock                  held by who makes, starts or ends what is here
 keeper/                    the keeper of `up`: what it keeps, and who runs
 """
 
@@ -33,6 +34,7 @@ from dsmt.programs.configuration import (
 )
 from dsmt.spec.shapes import NAME_PATTERN
 from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, dump, root_issued
 from dsmt.trust.keys import Key, SecretKey
 
@@ -154,7 +156,8 @@ def check_name(name: str) -> None:
         raise InputError("home.name", said, next="name it another way: --name NAME")
 
 
-def _check_address(listen: str) -> None:
+def check_address(listen: str) -> None:
+    """Raise `InputError` for what is no HOST:PORT."""
     host, _, port = listen.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
         said = f"{listen!r} is not an address to listen at: a port is a number from 1 to 65535"
@@ -164,13 +167,14 @@ def _check_address(listen: str) -> None:
 def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
     """Make a realm: root key, one broker `b1` with the store in which it is born, the operator.
 
-    Raises `InputError` when there is one already, or the name or the address is none.
+    Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the
+    address is none.
     """
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     check_name(name)
     if listen is not None:
-        _check_address(listen)
+        check_address(listen)
     entropy = SystemEntropy()
     root = SecretKey(entropy.bytes(32))
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -241,9 +245,6 @@ def issue(root: SecretKey, name: str, *, now_s: int | None = None, key: Key | No
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, on the disk when this returns."""
+    """Write a file of mode 0600, whole or not at all, on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
+    write_atomically(str(path), content)

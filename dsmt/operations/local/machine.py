@@ -1,6 +1,6 @@
 """A realm on this machine: `up` starts what a home holds, `down` ends it, whatever else has died meanwhile.
 
-Rule 1: `up` may be repeated: what runs is left alone, what is missing is made and started.
+Rule 1: `up` may be repeated, also while another is at it: what runs is left alone, what is missing is made and started.
 Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
 Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
     keeps their locks, so that whom they kept starts no other,
@@ -25,7 +25,8 @@ from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.home import Home, check_name, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config, write_config
@@ -63,14 +64,28 @@ def is_up(home: Home) -> bool:
     return living(record_path(str(keeper_directory(home)), "spawner")) is not None
 
 
-async def up(home: Home, wanted: Wanted) -> Started:
-    """Start a realm on this machine, and make it first when there is none.
+def _ignored(_: bool) -> None:
+    pass
+
+
+async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Callable[[bool], object] = _ignored) -> Started:
+    """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C14).
+
+    `waits` hears whom it waits for, and `begins`, before anything is done, whether the realm is up already.
 
     Raises `InputError`, `FailedError` when something does not start or the broker's port is taken, `TransportError` when
     it does not answer in time.
     """
-    made = not home.exists
     check_counts(wanted)
+    if wanted.name is not None:
+        check_name(wanted.name)
+    async with alone(home, waits):
+        begins(is_up(home))
+        return await _up(home, wanted)
+
+
+async def _up(home: Home, wanted: Wanted) -> Started:
+    made = not home.exists
     if not made:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -80,10 +95,12 @@ async def up(home: Home, wanted: Wanted) -> Started:
         check_broker(home, name)
     if made:
         init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen)
-    now_s = None if made else (await dated(home.realm().addresses)).now_s
-    ensure_operator(home, now_s=now_s)
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
+    parts = [home.part("controllers", name) for name in controllers] + [home.part("nodes", name) for name in nodes]
+    there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
+    now_s = None if made or there else (await dated(home.realm().addresses)).now_s
+    ensure_operator(home, now_s=now_s)
     for name in controllers:
         ensure_controller(home, name, now_s=now_s)
     for name in nodes:
@@ -183,8 +200,13 @@ class Ended:
     stuck: tuple[int, ...]
 
 
-async def down(home: Home) -> Ended:
-    """End everything that this home started on this machine."""
+async def down(home: Home, *, waits: Waits = silent) -> Ended:
+    """End everything that this home started on this machine, also what is being started now: that is waited for (C14)."""
+    async with alone(home, waits):
+        return await _down(home)
+
+
+async def _down(home: Home) -> Ended:
     parts = _Parts(home)
     seen = set(parts.all())
     locks = await _end_restarters(parts, seen)

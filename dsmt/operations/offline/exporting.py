@@ -14,14 +14,14 @@ from typing import Final
 from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
 from dsmt.operations.read.sight import patience
-from dsmt.ports.bus import Bus, Interest, Start
+from dsmt.ports.bus import BusReader, Interest, Start
 from dsmt.trust.store import TrustStore
 
 KEPT: Final = "trust.cbor"
 READ_S: Final = 300.0
 
 
-async def gather(bus: Bus) -> None:
+async def gather(bus: BusReader) -> None:
     """Have the connection's trust store hear of all signers and revocations of the history. Raises `TransportError`."""
     interest = Interest(("/",), start=Start.HISTORY, conflate=True, follow=False)
     async with patience("the whole history", READ_S), bus.subscribe(interest) as batches:

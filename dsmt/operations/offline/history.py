@@ -29,7 +29,7 @@ from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
 from dsmt.operations.offline.items import items
-from dsmt.ports.bus import Bus, HistoryPage
+from dsmt.ports.bus import BusReader, HistoryPage
 from dsmt.trust.opening import opened
 from dsmt.trust.store import TrustStore
 
@@ -119,7 +119,9 @@ class _Again(Exception):  # noqa: N818 - no error: a part that was written has c
     pass
 
 
-async def export(bus: Bus, trust: TrustStore, write: Callable[[bytes], object], patterns: tuple[str, ...] = ()) -> Exported:
+async def export(
+    bus: BusReader, trust: TrustStore, write: Callable[[bytes], object], patterns: tuple[str, ...] = ()
+) -> Exported:
     """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still."""
     for pattern in patterns:
         check_pattern(pattern)
@@ -142,7 +144,7 @@ async def export(bus: Bus, trust: TrustStore, write: Callable[[bytes], object], 
 class _Export:
     """One attempt: everything up to what is stored now, then up to a head that is signed after that."""
 
-    def __init__(self, bus: Bus, patterns: tuple[str, ...], write: Callable[[bytes], object]) -> None:
+    def __init__(self, bus: BusReader, patterns: tuple[str, ...], write: Callable[[bytes], object]) -> None:
         self._bus, self._write = bus, write
         self._patterns = (*patterns, *ALWAYS) if patterns else ()
         self._store = ""

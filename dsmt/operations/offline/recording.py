@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dsmt.ports.bus import Arrived, Bus, Interest, Start
+from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 
 
-async def record(bus: Bus) -> bytes:
+async def record(bus: BusReader) -> bytes:
     """Every event that the broker holds, in the order of its store."""
     raws: list[bytes] = []
     async with bus.subscribe(Interest(("/",), start=Start.HISTORY, since=0, follow=False)) as deliveries:

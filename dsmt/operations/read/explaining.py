@@ -26,7 +26,7 @@ from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import BusReader
 from dsmt.trust.store import TrustStore
 from dsmt.view import SlotKey
 from dsmt.view.held import Held
@@ -66,7 +66,7 @@ class Chain:
     events: tuple[SignedEvent, ...]
 
 
-async def why(bus: Bus, trust: TrustStore, target: str, *, depth: int = DEPTH) -> Chain:
+async def why(bus: BusReader, trust: TrustStore, target: str, *, depth: int = DEPTH) -> Chain:
     """Explain a target: `service[/component[/index]]`, `node/NODE`, `broker/B`, `controller/C` or an event id.
 
     Raises `NotFoundError`, `InputError`.
@@ -101,7 +101,7 @@ async def why(bus: Bus, trust: TrustStore, target: str, *, depth: int = DEPTH) -
     return Chain(explained, tuple(newest))
 
 
-async def _fetch(bus: Bus, ids: list[EventId]) -> list[SignedEvent]:
+async def _fetch(bus: BusReader, ids: list[EventId]) -> list[SignedEvent]:
     if not ids:
         return []
     async with patience("the events of the history"):
@@ -109,7 +109,7 @@ async def _fetch(bus: Bus, ids: list[EventId]) -> list[SignedEvent]:
 
 
 async def _collect(
-    bus: Bus, begin: list[SignedEvent], depth: int
+    bus: BusReader, begin: list[SignedEvent], depth: int
 ) -> tuple[dict[EventId, SignedEvent], set[EventId], set[EventId]]:
     """What the chain holds, what of it the history does not hold, and what was not followed."""
     found = {signed.id: signed for signed in begin}

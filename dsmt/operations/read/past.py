@@ -17,7 +17,7 @@ from dsmt.event.records import from_data
 from dsmt.operations.read.revisions import running
 from dsmt.operations.read.sight import Sight, patience
 from dsmt.operations.words.times import rfc3339
-from dsmt.ports.bus import Arrived, Bus, Interest, Start
+from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import ServiceEntry
 
 ROLLED_BACK: Final = "rollout.rolled_back"
@@ -65,7 +65,7 @@ class Past:
             self.refused[slot.refused] = why or self.refused.get(slot.refused, "")
 
 
-async def past(bus: Bus, sight: Sight, service: str) -> Past:
+async def past(bus: BusReader, sight: Sight, service: str) -> Past:
     """What is known of a service's revisions. Raises `NotFoundError`."""
     entry = sight.view.services.get(service)
     if entry is None or entry.spec is None:
@@ -85,7 +85,7 @@ async def past(bus: Bus, sight: Sight, service: str) -> Past:
     return found
 
 
-async def history(bus: Bus, sight: Sight, service: str) -> list[Revision]:
+async def history(bus: BusReader, sight: Sight, service: str) -> list[Revision]:
     """Every revision that the history still has, the newest first. Raises `NotFoundError`."""
     told = await past(bus, sight, service)
     entry = sight.view.services[service]

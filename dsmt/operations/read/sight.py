@@ -19,7 +19,7 @@ from dsmt.event.envelope import Event
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
-from dsmt.ports.bus import Arrived, Bus, Interest, Start
+from dsmt.ports.bus import Arrived, BusReader, Interest, Start
 from dsmt.view import PATTERNS, Fleet, View, patterns_of
 from dsmt.view.following import Step, ViewFollower
 
@@ -97,7 +97,7 @@ class Sight:
         return max(0.0, (self.now_ms - self.as_of_ms) / 1000)
 
 
-async def look(bus: Bus, *, passing: bool = False, of: Collection[str] = ()) -> Sight:
+async def look(bus: BusReader, *, passing: bool = False, of: Collection[str] = ()) -> Sight:
     """See the realm now; with `passing` also what signals say, and with `of` no other services than these.
 
     What is done to one service costs what that service is large. Raises `TransportError`.
@@ -117,7 +117,7 @@ async def look(bus: Bus, *, passing: bool = False, of: Collection[str] = ()) -> 
     raise TransportError("bus.ended", "the broker did not send all facts", next="try again")
 
 
-async def _passing(bus: Bus, told: Passing) -> None:
+async def _passing(bus: BusReader, told: Passing) -> None:
     now_ms = bus.now_ms()
     windows = (
         (("broker/+/stats", "broker/+/notice"), STATS_MS),
@@ -134,7 +134,7 @@ async def _passing(bus: Bus, told: Passing) -> None:
                         told.take(delivery.signed.event)
 
 
-async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
+async def watch(bus: BusReader) -> AsyncGenerator[Sight, None]:
     """The view again after each change, and at least each quarter of a second, for as long as it is iterated."""
     following = ViewFollower()
     while True:
@@ -148,7 +148,7 @@ async def watch(bus: Bus) -> AsyncGenerator[Sight, None]:
                 return
 
 
-def sight_of(following: ViewFollower, bus: Bus, told: Passing | None = None) -> Sight:
+def sight_of(following: ViewFollower, bus: BusReader, told: Passing | None = None) -> Sight:
     """What is seen now of what a bus has delivered."""
     now_ms = bus.now_ms()
     following.view.expire(now_ms)

@@ -26,7 +26,18 @@ from dsmt.operations.read.sight import short
 from dsmt.operations.words.patterns import some_topic
 from dsmt.operations.words.sentences import predicate
 from dsmt.operations.words.times import span
-from dsmt.ports.bus import Arrived, Bookmark, Bus, Complete, Delivery, Interest, Notice, Reattached, Start, Subscription
+from dsmt.ports.bus import (
+    Arrived,
+    Bookmark,
+    BusReader,
+    Complete,
+    Delivery,
+    Interest,
+    Notice,
+    Reattached,
+    Start,
+    Subscription,
+)
 
 WINDOWS_MS: Final = (60_000, 3_600_000)
 """How far back the last N are looked for, before the whole history is read."""
@@ -93,7 +104,7 @@ def _any(globs: tuple[str, ...], text: str) -> bool:
     return not globs or any(fnmatchcase(text, glob) for glob in globs)
 
 
-async def tail(bus: Bus, wanted: Wanted) -> AsyncIterator[list[Item]]:
+async def tail(bus: BusReader, wanted: Wanted) -> AsyncIterator[list[Item]]:
     """Batches of events and notices, for ever or to the end that `wanted` names.
 
     Raises `InputError` for a pattern that is none, `NotFoundError` for an event id that the history does not hold.
@@ -119,7 +130,7 @@ async def tail(bus: Bus, wanted: Wanted) -> AsyncIterator[list[Item]]:
         return
 
 
-async def _begin(bus: Bus, since: int | EventId | None) -> int | None:
+async def _begin(bus: BusReader, since: int | EventId | None) -> int | None:
     if not isinstance(since, EventId):
         return since
     found = await bus.fetch([since])
@@ -128,7 +139,7 @@ async def _begin(bus: Bus, since: int | EventId | None) -> int | None:
     return found[0].event.time_ms - 60_000
 
 
-async def _watched(bus: Bus, batches: Subscription) -> AsyncIterator[Sequence[Delivery]]:
+async def _watched(bus: BusReader, batches: Subscription) -> AsyncIterator[Sequence[Delivery]]:
     """The batches; and a notice when the connection is lost, of which the bus tells only when it is back (rule 5)."""
     lost_ms: int | None = None
     while True:
@@ -200,7 +211,7 @@ class _Reading:
         self._said: OrderedDict[str, str] = OrderedDict()
         self.satisfied = False
 
-    async def read(self, bus: Bus, since_ms: int | None) -> AsyncIterator[list[Item]]:
+    async def read(self, bus: BusReader, since_ms: int | None) -> AsyncIterator[list[Item]]:
         """Batches; nothing, and not `satisfied`, when the window was too small."""
         wanted = self._wanted
         start = Start.LIVE if wanted.last == 0 and wanted.since is None else Start.HISTORY

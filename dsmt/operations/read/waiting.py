@@ -21,7 +21,7 @@ from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import BusReader
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -64,7 +64,7 @@ class Waited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def until(
-    bus: Bus,
+    bus: BusReader,
     seen: Callable[[Sight], Result | None],
     *,
     limit_s: float | None,
@@ -104,7 +104,7 @@ def progress(sight: Sight, rows: Iterable[Row], met: Callable[[Row], bool]) -> s
     return f"{sum(map(met, listed))} of {len(listed)}{wrong}"
 
 
-async def wait_for(bus: Bus, target: Target, state: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def wait_for(bus: BusReader, target: Target, state: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until every instance of a target is in a state. Raises `InputError`, `NotFoundError`, `TimedOutError`."""
     if state not in STATES:
         raise InputError("wait.state", f"there is no state {state}", next=f"one of {', '.join(STATES)}")
@@ -138,7 +138,7 @@ def _is(sight: Sight, row: Row, state: str) -> bool:
     return row.state == state
 
 
-async def settled(bus: Bus, applied: Applied, *, limit_s: float | None, tell: Tell | None = None) -> Applied:
+async def settled(bus: BusReader, applied: Applied, *, limit_s: float | None, tell: Tell | None = None) -> Applied:
     """Wait until an applied revision is ready everywhere, was rolled back, or is parked. Raises `TimedOutError`."""
     target = Target(applied.service)
 
@@ -189,7 +189,7 @@ def _all_there(sight: Sight, applied: Applied) -> bool:
     return all(any(slot.fact is not None for (c, _), slot in entry.slots.items() if c == name) for name in each)
 
 
-async def restarted(bus: Bus, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until every restart that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
 
     def done(sight: Sight, row: Row) -> bool:
@@ -201,7 +201,7 @@ async def restarted(bus: Bus, target: Target, *, limit_s: float | None, tell: Te
     return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
 
 
-async def moved(bus: Bus, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until every move that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
 
     def done(sight: Sight, row: Row) -> bool:
@@ -229,7 +229,7 @@ def _application(sight: Sight, row: Row) -> Status | None:
 
 
 async def retried(
-    bus: Bus, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
+    bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
 ) -> Waited:
     """Wait until all is ready, or has failed once more than `before`. Raises `TimedOutError`, `FailedError`."""
 
@@ -246,7 +246,7 @@ async def retried(
 
 
 async def _all_done(
-    bus: Bus,
+    bus: BusReader,
     target: Target,
     done: Callable[[Sight, Row], bool],
     *,
@@ -278,7 +278,7 @@ def _behind(sight: Sight, row: Row) -> bool:
     return said is None or said.generation < row.generation
 
 
-async def ended(bus: Bus, service: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
+async def ended(bus: BusReader, service: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
     """Wait until nothing of a service is left. Raises `TimedOutError`."""
 
     def left(sight: Sight) -> list[str]:

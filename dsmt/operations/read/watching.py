@@ -18,7 +18,7 @@ from typing import TypeVar
 from dsmt.errors import TimedOutError
 from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.sight import Sight, sight_of
-from dsmt.ports.bus import Arrived, Bus, Delivery, Interest, Notice
+from dsmt.ports.bus import Arrived, BusReader, Delivery, Interest, Notice
 from dsmt.view import View
 from dsmt.view.following import Step, ViewFollower
 
@@ -36,7 +36,7 @@ class Seen:
 class Watch:
     """What was seen since the watch began, live events only, and the view of all facts."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: BusReader) -> None:
         self.seen: list[Seen] = []
         self.gaps: list[Notice] = []
         self._bus = bus
@@ -100,7 +100,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(bus: Bus) -> AsyncIterator[Watch]:
+async def watching(bus: BusReader) -> AsyncIterator[Watch]:
     """Watch the realm for the length of a block; it begins with all retained facts in the view."""
     watch = Watch(bus)
     task = asyncio.create_task(watch.follow())

@@ -27,7 +27,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import Places, read
 from dsmt.spec.plain import to_plain
@@ -181,7 +181,7 @@ def _services(declared: Iterable[Declared]) -> list[str]:
     return [one.spec.service for one in declared]
 
 
-async def plan_all(bus: Bus, declared: list[Declared], *, by: str) -> list[Plan]:
+async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list[Plan]:
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
@@ -197,7 +197,7 @@ def _warnings(sight: Sight, declared: Declared) -> list[str]:
     return told
 
 
-async def diff_all(bus: Bus, declared: list[Declared]) -> list[Difference]:
+async def diff_all(bus: BusReader, declared: list[Declared]) -> list[Difference]:
     """What differs between each service and what is applied."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus, of=_services(declared))

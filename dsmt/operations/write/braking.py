@@ -8,12 +8,12 @@ from dsmt.event.kinds.realm import Brake as BrakeFact
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import Brake, brake
 from dsmt.operations.write.writing import follow, say
-from dsmt.ports.bus import Bus
+from dsmt.ports.bus import Bus, BusReader
 
 TOPIC = "config/brake"
 
 
-async def show(bus: Bus) -> Brake:
+async def show(bus: BusReader) -> Brake:
     """How the brake stands."""
     return brake(await look(bus))
 

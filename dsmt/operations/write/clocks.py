@@ -11,7 +11,7 @@ from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.operations.read.sight import look, patience
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
 
 
-async def _before(bus: Bus, topic: str) -> SignedEvent | None:
+async def _before(bus: BusReader, topic: str) -> SignedEvent | None:
     """What was said there last."""
     found = None
     async with patience("what was said before"), bus.subscribe(Interest((topic,), signals=False, follow=False)) as batches:

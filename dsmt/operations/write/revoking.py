@@ -7,6 +7,7 @@ Rule 1: who comes after a revocation believes nothing that the key has signed. S
     A move that was done keeps its number, and is not done again.
     A spec that is signed anew names as its causes what it says again: so controllers know that it is as good as that was.
     Where only an earlier one is the key's, which says the same and to which slots would go back, it is signed anew, too.
+    Nobody ends the key that speaks for them now: they rotate it first.
 Rule 2: what a controller's key had said the other controllers say again by themselves; it is waited for.
 """
 
@@ -23,12 +24,13 @@ from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import from_data, to_data
-from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.connection import Connection, Reading
 from dsmt.operations.read.revisions import earlier
 from dsmt.operations.read.sight import patience
 from dsmt.operations.write.writing import say
-from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.trust.grants import may_write
+from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from dsmt.view import ServiceEntry, View
 
@@ -37,6 +39,9 @@ Reverted = dict[str, dict[str, SignedEvent]]
 
 SUCCESSORS_S: Final = 10.0
 LOOK_S: Final = 0.2
+NO_BROKER: Final = "nobody knows who is alive, nothing is placed or repaired, and no other broker can take its place"
+"""What it means that the key of a realm's only broker has ended: every member knows it by that key."""
+WAY_BACK: Final = "keep each file with dsmt get SERVICE, dsmt down, then dsmt up and dsmt apply in another DSMT_HOME"
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may say again."""
     theirs: list[str]
     """What the controllers say again."""
+    only_broker: bool = False
+    """No broker of the realm would be left."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +67,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     left: list[str]
 
 
-async def shared_facts(bus: Bus) -> list[SignedEvent]:
+async def shared_facts(bus: BusReader) -> list[SignedEvent]:
     """All shared facts that are believed now."""
     found: dict[str, SignedEvent] = {}
     interest = Interest(("/",), conflate=True, signals=False, follow=False)
@@ -72,7 +79,7 @@ async def shared_facts(bus: Bus) -> list[SignedEvent]:
     return list(found.values())
 
 
-def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
+def key_of(connection: Reading, what: str) -> tuple[bytes, str]:
     """The one key, not revoked yet, that a name or the beginning of its id means, and its name. Raises `InputError`."""
     trust = connection.trust
     known = {(one.key_id, one.subject) for one in trust.certificates()}
@@ -91,12 +98,21 @@ def key_of(connection: Connection, what: str) -> tuple[bytes, str]:
     raise NotFoundError("cert.unknown", f"no valid key of {what} is known here", next="dsmt cert list shows them")
 
 
-async def claim(connection: Connection, what: str) -> Claim:
-    """What a revocation would leave without a believed signer. Raises `InputError` for what names no key."""
+async def claim(connection: Reading, what: str) -> Claim:
+    """What a revocation would leave without a believed signer.
+
+    Raises `InputError` for what names no key, `RefusedError` for the one that is in use here.
+    """
     facts = await shared_facts(connection.bus)
     reverted = await _reverted(connection.bus, facts)
     key_id, name = key_of(connection, what)
     after = connection.trust.without(key_id)
+    if after.is_revoked(connection.identity.certificate.key_id):
+        said = f"{connection.bus.source} would end with it, and no command would reach the realm from here"
+        raise RefusedError(
+            "trust.own", said, next=f"dsmt cert rotate operator/{connection.by}, and revoke the former key then"
+        )
+    brokers = {key_id_of(public) for _, public in connection.realm.brokers}
     disowned = {signed.event.topic for signed in facts if after.disowns(signed)}
     disowned |= {topic for topic, specs in reverted.items() if any(map(after.disowns, specs.values()))}
     disowned |= {signed.event.topic for signed in await _good(connection.bus, facts) if after.disowns(signed)}
@@ -107,14 +123,12 @@ async def claim(connection: Connection, what: str) -> Claim:
         key=key_id.hex(),
         ours=[topic for topic in topics if may_write(own, topic)],
         theirs=[topic for topic in topics if not may_write(own, topic)],
+        only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
     )
 
 
 async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:
     """Say again what stays; end the services that do not. The topics of both. Raises `InputError`, `RefusedError`."""
-    if connection.trust.without(bytes.fromhex(claim.key)).is_revoked(connection.identity.certificate.key_id):
-        said = f"{connection.bus.source} signs with that key, or with one below it: this would lock you out"
-        raise RefusedError("trust.own", said, next=f"dsmt cert rotate operator/{connection.by} first")
     ended = {f"service/{service}/spec" for service in drop}
     unknown = sorted(ended - set(claim.ours))
     if unknown:
@@ -133,7 +147,7 @@ async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]
     return [topic for topic in claim.ours if topic not in ended], sorted(ended)
 
 
-async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
+async def _reverted(bus: BusReader, facts: Iterable[SignedEvent]) -> Reverted:
     """What was rolled back; a spec that is not had any more is left out."""
     found = Reverted()
     for entry in _services(facts):
@@ -145,7 +159,7 @@ async def _reverted(bus: Bus, facts: Iterable[SignedEvent]) -> Reverted:
     return found
 
 
-async def _good(bus: Bus, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
+async def _good(bus: BusReader, facts: Iterable[SignedEvent]) -> list[SignedEvent]:
     """Earlier specs to which slots would go back, and which say what stands now but for how many instances there are."""
     found: list[SignedEvent] = []
     for entry in _services(facts):
@@ -163,7 +177,7 @@ def _services(facts: Iterable[SignedEvent]) -> list[ServiceEntry]:
     return [entry for entry in view.services.values() if entry.spec is not None and not entry.spec.record.removed]
 
 
-async def _spec(bus: Bus, name: str) -> list[SignedEvent]:
+async def _spec(bus: BusReader, name: str) -> list[SignedEvent]:
     """A spec by its id, if it is had."""
     try:
         return await bus.fetch([EventId.parse(name)])
@@ -206,7 +220,7 @@ async def revoke(root: Connection, claim: Claim, *, by: str, reason: str) -> Non
         await root.bus.publish(draft)
 
 
-async def wait_for_successors(bus: Bus, topics: Iterable[str]) -> list[str]:
+async def wait_for_successors(bus: BusReader, topics: Iterable[str]) -> list[str]:
     """Wait until everything that others say again is said; what is left after a while (rule 2)."""
     left = set(topics)
     deadline = asyncio.get_running_loop().time() + SUCCESSORS_S

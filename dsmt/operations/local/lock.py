@@ -1,0 +1,88 @@
+"""The lock of a home: who makes, starts or ends what is in it does so alone (rule C14).
+
+Rule 1: it is flock(2) on `home.lock`: who dies with it holds it no more, and there is nothing to clean up.
+Rule 2: who waits for it longer than a moment is told for whom, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pwd
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from dsmt.backoff import Backoff
+from dsmt.errors import RefusedError
+from dsmt.operations.local.home import Home
+
+LOCK_FILE: Final = "home.lock"
+TOLD_S: Final = 1.0
+Waits = Callable[[str], object]
+"""Is told who has the lock."""
+
+
+def has_lock(home: Home) -> bool:
+    """Whether somebody makes, starts or ends, or ever did, what is in a home."""
+    return (home.root / LOCK_FILE).exists()
+
+
+def silent(_: str) -> None:
+    """Nobody hears of a wait."""
+
+
+@asynccontextmanager
+async def alone(home: Home, waits: Waits = silent) -> AsyncIterator[None]:
+    """Be the one who works on a home for the length of a block; its directory is made when missing.
+
+    Raises `RefusedError` for another user's, and OSError.
+    """
+    if not home.exists:
+        home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = home.root / LOCK_FILE
+    try:
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )  # also where nothing may be written any more
+    except PermissionError as error:
+        owner = _name_of((path if path.exists() else home.root).stat().st_uid)
+        said = f"the home {home.root} is of user {owner}, who alone makes, starts or ends what is in it"
+        raise RefusedError("home.owner", said, next=f"do this as {owner}, or name another home: --home DIR") from error
+    try:
+        await _taken(descriptor, lambda: waits(f"{_holder(descriptor)} is at work on {home.root}"))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _taken(descriptor: int, told: Callable[[], object]) -> None:
+    loop, backoff = asyncio.get_running_loop(), Backoff(0.005, 0.1, factor=1.5)
+    telling = loop.call_later(TOLD_S, told)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(backoff.failed())
+            else:
+                return
+    finally:
+        telling.cancel()
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _holder(descriptor: int) -> str:
+    """Who has the lock of an open file now, as far as the kernel tells it."""
+    inode = str(os.fstat(descriptor).st_ino)
+    held = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    found = [one[4] for one in held if one[1] == "FLOCK" and one[5].rpartition(":")[2] == inode]
+    return f"another dsmt, pid {found[0]}," if found and found[0].isdigit() else "another dsmt"

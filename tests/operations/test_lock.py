@@ -1,0 +1,122 @@
+"""One at a time makes, starts or ends what is in a home (rule C14)."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsmt.cli.root import main
+from dsmt.errors import InputError
+from dsmt.operations.local import lock
+from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.lock import alone
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(lock, "TOLD_S", 0.01)
+    return Home(tmp_path / "home")
+
+
+def test_of_two_who_make_a_realm_one_does_and_the_other_finds_it(home: Home) -> None:
+    inside: list[str] = []
+
+    async def made(name: str) -> str:
+        async with alone(home):
+            inside.append(name)
+            await asyncio.sleep(0)  # the other has its turn
+            assert inside == [name]
+            inside.clear()
+            init(home, name=name)
+        return name
+
+    async def both() -> list[str | BaseException]:
+        return await asyncio.gather(made("one"), made("other"), return_exceptions=True)
+
+    first, second = asyncio.run(both())
+    assert home.realm().name == first
+    assert isinstance(second, InputError)
+    assert "holds a realm already" in second.message
+
+
+def test_who_waits_is_told_once_for_whom(home: Home) -> None:
+    told: list[str] = []
+
+    heard = asyncio.Event()
+
+    def hear(held: str) -> None:
+        told.append(held)
+        heard.set()
+
+    async def waiting() -> None:
+        async with alone(home, hear):
+            told.append("mine")
+
+    async def scenario() -> None:
+        async with alone(home), asyncio.timeout(20):
+            second = asyncio.create_task(waiting())
+            await heard.wait()
+        await second
+
+    asyncio.run(scenario())
+    assert told == [f"another dsmt, pid {os.getpid()}, is at work on {home.root}", "mine"]
+
+
+def test_who_was_killed_with_the_lock_has_it_no_more(home: Home) -> None:
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+
+        async def for_ever() -> None:
+            async with alone(home):
+                os.write(tell, b"x")
+                await asyncio.Event().wait()
+
+        asyncio.run(for_ever())
+        os._exit(0)
+    assert os.read(ready, 1) == b"x"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    async def next_one() -> None:
+        async with asyncio.timeout(20), alone(home):
+            pass
+
+    asyncio.run(next_one())
+
+
+def test_a_lock_without_a_realm_is_no_realm(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    async def nothing() -> None:
+        async with alone(home):
+            pass
+
+    asyncio.run(nothing())
+    assert not home.exists
+    assert main(["--home", str(home.root), "ps"]) != 0
+    assert "there is no realm in" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("command", [["up", "--detach"], ["down"]], ids=" ".join)
+def test_another_users_home_is_said_to_be_theirs(home: Home, command: list[str]) -> None:
+    init(home, name="test")
+    for place in (home.root, *home.root.parents[:4]):
+        place.chmod(place.stat().st_mode | 0o055)
+    found, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresuid(65_534, 65_534, 65_534)
+            os.dup2(tell, 2)
+            sys.stderr = os.fdopen(2, "w")
+            os._exit(main(["--home", str(home.root), *command]))
+        finally:
+            os._exit(99)
+    os.close(tell)
+    with os.fdopen(found) as reading:
+        told = reading.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+    assert "is of user root, who alone makes, starts or ends what is in it. Next: do this as root" in told
