@@ -16,7 +16,20 @@ from typing import Any, Final
 from dsmt.spec.keys import GROUPS, Key
 from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
-from dsmt.spec.shapes import KEY_PATTERNS, Health, KeyKind, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr, Word
+from dsmt.spec.shapes import (
+    KEY_PATTERNS,
+    MOST_TIMES,
+    Health,
+    KeyKind,
+    ListOf,
+    MapOf,
+    Nested,
+    Scalar,
+    Shape,
+    Steps,
+    WholeOr,
+    Word,
+)
 from dsmt.spec.words import unknown_key
 from dsmt.spec.yamltree import Mapping, Node, Sequence, resolve
 from dsmt.spec.yamltree import Scalar as Leaf
@@ -55,7 +68,7 @@ class Reader:
             path = path[:-1]
         return self.marks.get(path)
 
-    def group(self, node: Mapping, group: str, path: Path, *, required: bool = True) -> dict[str, Any]:
+    def group(self, node: Mapping, group: str, path: Path) -> dict[str, Any]:
         """Read an object by the rows of a group; all its fields are in the result, defaults filled in."""
         rows = GROUPS[group]
         aliases = {key.alias: key for key in rows.values() if key.alias}
@@ -70,9 +83,9 @@ class Reader:
                 self.mistake(name, f"`{name.text}` means `{key.name}`, which is here already", "keep one of them")
             else:
                 found[key.name] = name, value
-        return {key.field: self._field(key, found.get(key.name), node, path, required) for key in rows.values()}
+        return {key.field: self._field(key, found.get(key.name), node, path) for key in rows.values()}
 
-    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path, required: bool) -> Any:
+    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path) -> Any:
         here = (*path, key.name)
         if entry is not None:
             name, value = entry
@@ -81,7 +94,7 @@ class Reader:
                 return self._present(name, value, key, here)
             except _BadError:
                 self.bad.add(here)
-        elif key.required and required:
+        elif key.required:
             self.mistake(around, f"`{key.name}` is missing", key.text)
             self.bad.add(here)
         return self.default(key, here)
@@ -238,7 +251,7 @@ class Reader:
             if not isinstance(child, Mapping) or len(child.entries) != 1:
                 raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
             name, times = child.entries[0]
-            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, 1_000_000)})
+            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, MOST_TIMES)})
         return steps
 
     def _health(self, node: Node, path: Path) -> dict[str, Any]:
