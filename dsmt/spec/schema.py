@@ -164,9 +164,10 @@ def explain(key: str) -> str:
     A plain last part (`grace`) is enough; all keys of that name are shown. Raises `WrongValueError` for none.
     """
     wanted = [part for part in key.strip().split(".") if part]
+    plain = len(wanted) == 1
     if wanted[:1] in (["component"], ["components"], ["service"]) and len(wanted) > 1:
         wanted = wanted[2:] if wanted[0] == "components" and len(wanted) > 2 else wanted[1:]
-    found = [each for each in KEYS if _is(wanted, each, exactly=True)]
+    found = [] if plain else [each for each in KEYS if _is(wanted, each, exactly=True)]
     found = found or [each for each in KEYS if _is(wanted, each, exactly=False)]
     if not found:
         ours = NEIGHBOURS.get(".".join(wanted).replace("-", "_").lower())
