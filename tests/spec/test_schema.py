@@ -44,7 +44,8 @@ def explained(key):
     [
         ("service", "name", "required"), ("description", "text", '""'), ("keep_revisions", "whole number", "10"),
         ("instances", "0..100000 or each_node", "1"), ("stop.signal", "signal", "TERM"),
-        ("update.rollback", "true or false", "true"), ("files.template", "true or false", "false"), ("image", "OCI reference", "none"),
+        ("update.rollback", "true or false", "true"), ("files.template", "true or false", "false"),
+        ("image", "OCI reference", "none"),
         ("defaults", "map of keys of a component", "{}"), ("logs", "map of size, keep, rate", "{}"),
         ("labels", "map of label to text", "{}"), ("ports.NAME.held", "true or false", "false"),
         ("components", "map of name to map of keys of a component", "required"),
