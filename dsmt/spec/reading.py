@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from dsmt.spec.commands import checked_argv
 from dsmt.spec.keys import GROUPS, Key
 from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
@@ -163,9 +164,7 @@ class Reader:
                 words.append(item.text)
             else:
                 words.append(self._value(item, Scalar("text"), (*path, str(index))))
-        if not words or not words[0]:
-            raise WrongValueError("the command is empty", "name a program")
-        argv = tuple(words)
+        argv = checked_argv(words)
         return {"signal": None, "command": argv} if shape.kind == "reload" else argv
 
     def _env_file(self, node: Mapping) -> dict[str, str]:

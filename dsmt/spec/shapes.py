@@ -75,6 +75,7 @@ Shape = Scalar | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
 
 LONGEST_DURATION_S: Final = 3650 * 86400.0
 MOST_TIMES: Final = 1_000_000
+MOST_WORDS: Final = 4096
 
 NAME: Final = Scalar("name")
 PORT_NAME: Final = Scalar("port_name")
