@@ -121,7 +121,7 @@ def type_of(shape: Shape) -> str:
     """Return the type of a key in a few words."""
     match shape:
         case Scalar(kind):
-            return _CALLED.get(kind, kind.replace("_", " "))
+            return _CALLED.get(kind, kind)
         case Word(words):
             return ", ".join(words)
         case WholeOr(word, low, high):
