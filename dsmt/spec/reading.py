@@ -271,8 +271,8 @@ class Reader:
 
 def key_of(path: Path) -> str:
     """The key of a path as it stands in a component, dotted, without the places in lists: `limits.memory`."""
-    below = path[2:] if path[:1] == ("components",) and len(path) > 2 else path[path[:1] == ("defaults",) :]
-    return ".".join(part for part in below if not part.isdigit())
+    around = {("components",): 2, ("defaults",): 1}.get(path[:1], 0)
+    return ".".join(part for part in path[around:] or path if not part.isdigit())
 
 
 def _called(keys: KeyKind) -> str:
