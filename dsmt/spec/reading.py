@@ -38,7 +38,7 @@ from dsmt.spec.yamltree import Scalar as Leaf
 Path = tuple[str, ...]
 ROLES: Final = ("startup", "readiness", "liveness")
 _ENV: Final = "env"
-_MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:\d+(?:/\w+)?")
+_MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:(\d+)(?:/(tcp|udp))?")
 
 
 class _BadError(Exception):
@@ -188,8 +188,9 @@ class Reader:
         raise WrongValueError(f"`{show(leaf)}` cannot be here", hint)
 
     def _whole_or(self, leaf: Leaf, word: str, low: int, high: int) -> int:
-        if word == "auto" and _MAPPING.fullmatch(leaf.text):
-            inside = leaf.text.rpartition(":")[2]
+        mapping = _MAPPING.fullmatch(leaf.text) if word == "auto" else None
+        if mapping is not None:
+            inside = f"{{port: {mapping[1]}, protocol: udp}}" if mapping[2] == "udp" else mapping[1]
             raise WrongValueError(f"`{show(leaf)}` maps one port to another, which is not done here", f"write {inside}")
         if leaf.plain and isinstance(resolve(leaf), str):
             close = nearest(leaf.text.lower().replace("-", "_"), [word])
