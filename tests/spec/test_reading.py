@@ -109,7 +109,7 @@ def test_the_places_are_those_of_what_the_file_itself_said():
     }  # fmt: skip
     assert keys == {
         ("run",): (1, 1), ("ports",): (2, 1), ("ports", "http"): (2, 9), ("ports", "http", "port"): (2, 15),
-         ("stop",): (3, 1),
+        ("stop",): (3, 1),
     }  # fmt: skip
     assert reader.mark(("stop", "grace")) is reader.marks["stop",]
     assert reader.mark(("env", "A")) is None
