@@ -102,6 +102,7 @@ QUOTE = "a value that {} must be quoted"
         ("a: b: c", 4, "holds `: `", "write 'b: c'", "b: c"),
         ("a: it's: c", 4, "holds `: `", 'write "it\'s: c"', "it's: c"),
         ("a: {x} y", 4, "begins with `{`", "write '{x} y'", "{x} y"),
+        ("a: {x: 1} y", 4, "begins with `{`", "write '{x: 1} y'", "{x: 1} y"),
         ("a: @x", 4, "begins with `@`", "write '@x'", "@x"),
         ("a: %x", 4, "begins with `%`", "write '%x'", "%x"),
         ("a: `x`", 4, "begins with ```", "write '`x`'", "`x`"),
@@ -134,6 +135,10 @@ TAB = ("a tab is not allowed here", "indent and separate with spaces")
         ("a: 1\n\tb: 2\nc: 3\n", [(2, 1)], {"a": 1, "b": 2, "c": 3}),
         ("a:\n  b: 1\n\tc: 2\nd: 3\n", [(3, 1)], {"a": {"b": 1, "c": 2}, "d": 3}),
         ("a:\n    b: 1\n\tc: 2\nd: 3\n", [(3, 1)], {"a": {"b": 1, "c": 2}, "d": 3}),
+        ("a:\n        b: 1\n\tc: 2\nd: 3\n", [(3, 1)], {"a": {"b": 1, "c": 2}, "d": 3}),
+        ("a:\n b: 1\n\tc: 2\nd: 3\n", [(3, 1)], {"a": {"b": 1, "c": 2}, "d": 3}),
+        ("a:\n      b: 1\n\tc: 2\nd: 3\n", [(3, 1)], {"a": {"b": 1, "c": 2}, "d": 3}),
+        ("a:\n\t\tb: 1\n", [(2, 1)], {"a": {"b": 1}}),
         ("a:\n\tb: 1\n\tc: 2\n", [(2, 1), (3, 1)], {"a": {"b": 1, "c": 2}}),
     ],
 )
@@ -151,6 +156,8 @@ def test_a_tab_is_told_and_read_as_the_spaces_that_fit(text, places, value):
         ("a: \u00a0x\n", 1, 4, "00A0", {"a": "x"}),
         ("a: x\u200b\n", 1, 5, "200B", {"a": "x"}),
         ("a: &k \u3000x\n", 1, 7, "3000", {"a": "x"}),
+        ("a: &k \u3000x # \u3000\n", 1, 7, "3000", {"a": "x"}),
+        ("'\u3000': &k \u3000x\n", 1, 9, "3000", {"\u3000": "x"}),
         ("- \u2003x\n", 1, 3, "2003", ["x"]),
         ("a: x\u00a0# y\n", 1, 5, "00A0", {"a": "x"}),
     ],
@@ -180,6 +187,7 @@ def test_within_a_text_such_a_character_may_be_meant(text):
         ("'<<': 1\n", []),
         ("a: 1\n? [x]\n: 2\n", [(2, 3, "a key must be a word", "quote a value that begins with { or [")]),
         ("a: 1\nb: 1\na: 2\n", [(3, 1, "`a` is here twice", "the first is on line 1")]),
+        ("a:\n  x\nb: 1\na: 2\n", [(4, 1, "`a` is here twice", "the first is on line 1")]),
         ("x: 1\na: *b\n", [(2, 4, "`*b` has no `&b` before it", "quote the value, or define the anchor first")]),
         (b"a: 1\nb: \xc3\xa9\xff\n", [(2, 5, "this is not UTF-8", "save the file as UTF-8")]),
     ],
@@ -200,6 +208,23 @@ def test_what_is_not_closed_is_told_with_the_line_where_it_began(text, line, beg
     assert hint == (
         "" if began is None else f"it began on line {began}: a quote, a bracket or the indentation is not closed"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [1}\n", "expected ',' or ']', but got '}'"), ("a: [x] ]\n", "expected"), ("a: {x} }\n", "expected"),
+        ("a: 'x' y\n", "expected <block end>"), ("a: 'x\ty' z\n", "expected <block end>"), ("a:\n    b: 1\n  c: 2\n", "expected <block end>"),
+    ],
+)  # fmt: skip
+def test_what_quotes_would_not_mend_is_told_in_the_words_of_the_parser(text, says):
+    roots, ((_, _, message, _),) = read(text)
+    assert roots == []
+    assert message.startswith(f"this is not YAML: {says}")
+
+
+def test_a_tab_that_no_spaces_mend_is_told_and_the_document_given_up():
+    assert read("a: 1\nb: x\ty: z\n---\nc: 1\n") == ([{"c": 1}], [(2, 5, *TAB)])
 
 
 def test_a_broken_document_is_given_up_alone_and_nothing_is_concluded_from_it():
