@@ -214,7 +214,8 @@ def test_what_is_not_closed_is_told_with_the_line_where_it_began(text, line, beg
     ("text", "says"),
     [
         ("a: [1}\n", "expected ',' or ']', but got '}'"), ("a: [x] ]\n", "expected"), ("a: {x} }\n", "expected"),
-        ("a: 'x' y\n", "expected <block end>"), ("a: 'x\ty' z\n", "expected <block end>"), ("a:\n    b: 1\n  c: 2\n", "expected <block end>"),
+        ("a: 'x' y\n", "expected <block end>"), ("a: 'x\ty' z\n", "expected <block end>"),
+        ("a:\n    b: 1\n  c: 2\n", "expected <block end>"),
     ],
 )  # fmt: skip
 def test_what_quotes_would_not_mend_is_told_in_the_words_of_the_parser(text, says):
