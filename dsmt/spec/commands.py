@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from dsmt.spec.mistakes import WrongValueError
+from dsmt.spec.shapes import MOST_WORDS
 
 _SHELL_ONLY: Final = {
     "$": "no shell runs this, so `$` is not expanded",
@@ -50,7 +51,12 @@ def split_command(text: str) -> tuple[str, ...]:
         word = (word or "") + piece
     if word is not None:
         words.append(word)
-    return checked_argv(words)
+    argv = checked_argv(words)
+    name, equals, value = argv[0].partition("=")
+    if equals and name.isidentifier():
+        said = f"no shell runs this, so `{name}=...` does not set a variable"
+        raise WrongValueError(said, f"env: {{{name}: {value or '...'}}}")
+    return argv
 
 
 def _piece(line: str, at: int) -> tuple[str, int]:
@@ -91,11 +97,8 @@ def checked_argv(words: list[str]) -> tuple[str, ...]:
         raise WrongValueError("the command is empty", "name a program")
     if any("\0" in word for word in words):
         raise WrongValueError("a command cannot hold a NUL character", "remove it")
-    name, equals, value = words[0].partition("=")
-    if equals and name.isidentifier():
-        raise WrongValueError(
-            f"no shell runs this, so `{name}=...` does not set a variable", f"env: {{{name}: {value or '...'}}}"
-        )
+    if len(words) > MOST_WORDS:
+        raise WrongValueError(f"the command has {len(words)} words, and {MOST_WORDS} are the most", "put them into a file")
     return tuple(words)
 
 

@@ -135,8 +135,7 @@ def _ports(case: Case) -> Iterator[Wrong]:
     names = {port["name"] for port in c["ports"]}
     sockets = case.reader.mark(case.path("sockets"))
     if case.said("sockets") and sockets is not None and case.trusted("ports"):
-        items = getattr(sockets, "items", None) or (sockets,)
-        for index, item in enumerate(items):
+        for index, item in enumerate(getattr(sockets, "items", (sockets,))):
             if item.text not in names:
                 yield ("sockets", str(index)), f"`{item.text}` is not in `ports`", _known(item.text, names)
 

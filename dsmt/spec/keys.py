@@ -266,9 +266,9 @@ NEIGHBOURS: Final[Mapping[str, str]] = {
     "readiness_probe": "health.readiness",
     "liveness_probe": "health.liveness",
     "startup_probe": "health.startup",
-    "initial_delay_seconds": "startup",
-    "period_seconds": "interval",
-    "failure_threshold": "failures",
-    "success_threshold": "passes",
+    "initial_delay_seconds": "health.startup",
+    "period_seconds": "health.interval",
+    "failure_threshold": "health.failures",
+    "success_threshold": "health.passes",
     "logging": "logs",
 }

@@ -83,7 +83,7 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
         return None
     defaults = root.get("defaults")
     if isinstance(defaults, Mapping):
-        reader.group(defaults, "component", ("defaults",), required=False)
+        reader.group(defaults, "component", ("defaults",))
         root = _with_defaults(root, defaults)
     service = reader.group(_without(root, "defaults"), "service", ())
     del service["defaults"]

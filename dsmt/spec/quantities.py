@@ -78,7 +78,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise WrongValueError(f"`{text[:_LONGEST_TEXT]}` is not a size", "write it as 512MiB or 10GB")
     number, unit = match.groups()
-    if unit not in _SIZE_UNITS or " " in text:
+    if unit not in _SIZE_UNITS or f"{number}{unit}" != text:
         raise WrongValueError(f"`{text}` has no unit that means one thing", _size_hint(number, unit))
     size = math.ceil(Fraction(number) * _SIZE_UNITS[unit])
     if size > _LARGEST_SIZE:

@@ -13,10 +13,24 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from dsmt.spec.commands import checked_argv
 from dsmt.spec.keys import GROUPS, Key
 from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
-from dsmt.spec.shapes import KEY_PATTERNS, Health, KeyKind, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr, Word
+from dsmt.spec.shapes import (
+    KEY_PATTERNS,
+    MOST_TIMES,
+    Health,
+    KeyKind,
+    ListOf,
+    MapOf,
+    Nested,
+    Scalar,
+    Shape,
+    Steps,
+    WholeOr,
+    Word,
+)
 from dsmt.spec.words import unknown_key
 from dsmt.spec.yamltree import Mapping, Node, Sequence, resolve
 from dsmt.spec.yamltree import Scalar as Leaf
@@ -24,7 +38,7 @@ from dsmt.spec.yamltree import Scalar as Leaf
 Path = tuple[str, ...]
 ROLES: Final = ("startup", "readiness", "liveness")
 _ENV: Final = "env"
-_MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:\d+(?:/\w+)?")
+_MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:(\d+)(?:/(tcp|udp))?")
 
 
 class _BadError(Exception):
@@ -55,7 +69,7 @@ class Reader:
             path = path[:-1]
         return self.marks.get(path)
 
-    def group(self, node: Mapping, group: str, path: Path, *, required: bool = True) -> dict[str, Any]:
+    def group(self, node: Mapping, group: str, path: Path) -> dict[str, Any]:
         """Read an object by the rows of a group; all its fields are in the result, defaults filled in."""
         rows = GROUPS[group]
         aliases = {key.alias: key for key in rows.values() if key.alias}
@@ -70,9 +84,9 @@ class Reader:
                 self.mistake(name, f"`{name.text}` means `{key.name}`, which is here already", "keep one of them")
             else:
                 found[key.name] = name, value
-        return {key.field: self._field(key, found.get(key.name), node, path, required) for key in rows.values()}
+        return {key.field: self._field(key, found.get(key.name), node, path) for key in rows.values()}
 
-    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path, required: bool) -> Any:
+    def _field(self, key: Key, entry: tuple[Leaf, Node] | None, around: Node, path: Path) -> Any:
         here = (*path, key.name)
         if entry is not None:
             name, value = entry
@@ -81,7 +95,7 @@ class Reader:
                 return self._present(name, value, key, here)
             except _BadError:
                 self.bad.add(here)
-        elif key.required and required:
+        elif key.required:
             self.mistake(around, f"`{key.name}` is missing", key.text)
             self.bad.add(here)
         return self.default(key, here)
@@ -150,9 +164,7 @@ class Reader:
                 words.append(item.text)
             else:
                 words.append(self._value(item, Scalar("text"), (*path, str(index))))
-        if not words or not words[0]:
-            raise WrongValueError("the command is empty", "name a program")
-        argv = tuple(words)
+        argv = checked_argv(words)
         return {"signal": None, "command": argv} if shape.kind == "reload" else argv
 
     def _env_file(self, node: Mapping) -> dict[str, str]:
@@ -176,8 +188,9 @@ class Reader:
         raise WrongValueError(f"`{show(leaf)}` cannot be here", hint)
 
     def _whole_or(self, leaf: Leaf, word: str, low: int, high: int) -> int:
-        if word == "auto" and _MAPPING.fullmatch(leaf.text):
-            inside = leaf.text.rpartition(":")[2]
+        mapping = _MAPPING.fullmatch(leaf.text) if word == "auto" else None
+        if mapping is not None:
+            inside = f"{{port: {mapping[1]}, protocol: udp}}" if mapping[2] == "udp" else mapping[1]
             raise WrongValueError(f"`{show(leaf)}` maps one port to another, which is not done here", f"write {inside}")
         if leaf.plain and isinstance(resolve(leaf), str):
             close = nearest(leaf.text.lower().replace("-", "_"), [word])
@@ -238,7 +251,7 @@ class Reader:
             if not isinstance(child, Mapping) or len(child.entries) != 1:
                 raise WrongValueError("each step is one pair `action: times`", f"actions are {', '.join(words)}")
             name, times = child.entries[0]
-            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, 1_000_000)})
+            steps.append({"action": self._word(name, words), "times": whole(self._leaf(times), 1, MOST_TIMES)})
         return steps
 
     def _health(self, node: Node, path: Path) -> dict[str, Any]:
@@ -259,8 +272,8 @@ class Reader:
 
 def key_of(path: Path) -> str:
     """The key of a path as it stands in a component, dotted, without the places in lists: `limits.memory`."""
-    below = path[2:] if path[:1] == ("components",) and len(path) > 2 else path[path[:1] == ("defaults",) :]
-    return ".".join(part for part in below if not part.isdigit())
+    around = {"components": 2, "defaults": 1}.get(path[0], 0) if path else 0
+    return ".".join(part for part in path[around:] or path if not part.isdigit())
 
 
 def _called(keys: KeyKind) -> str:

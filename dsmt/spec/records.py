@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from dsmt.spec.shapes import KEY_PATTERNS, LONGEST_DURATION_S, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN
+from dsmt.spec.shapes import KEY_PATTERNS, LONGEST_DURATION_S, MOST_WORDS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN
 
 Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME_PATTERN})\Z")]
 PortName = Annotated[str, Meta(pattern=rf"\A(?:{PORT_NAME_PATTERN})\Z")]
@@ -31,7 +31,7 @@ PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Octal = Annotated[str, Meta(pattern=r"\A0?[0-7]{3,4}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Signal = Annotated[str, Meta(pattern=r"\ASIG[A-Z0-9]{2,8}\Z")]
-Argv = Annotated[tuple[Text, ...], Meta(min_length=1, max_length=4096)]
+Argv = Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MOST_WORDS)]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from dsmt.event.phrases import cut
 from dsmt.spec import nodeset, quantities
 from dsmt.spec.commands import split_command
 from dsmt.spec.mistakes import WrongValueError
-from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, Scalar
+from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Scalar
 from dsmt.spec.yamltree import Scalar as Node
 from dsmt.spec.yamltree import resolve
 
@@ -222,9 +222,10 @@ def _address(node: Node, _: Scalar) -> str:
 
 
 def _user(node: Node, _: Scalar) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?|[0-9]{1,9}:[0-9]{1,9}", node.text):
+    value = node.text if type(resolve(node)) is int else _text(node, _)
+    if not re.fullmatch(USER_PATTERN, value):
         raise WrongValueError(f"`{show(node)}` is neither a user name nor a uid", "as in www-data, 1000 or 1000:100")
-    return node.text
+    return value
 
 
 def _status(node: Node, _: Scalar) -> list[list[int]]:
@@ -270,9 +271,10 @@ def _env(node: Node, _: Scalar) -> str | None:
 
 
 def _variable(node: Node, _: Scalar) -> str:
-    if not re.fullmatch(KEY_PATTERNS["variable"], node.text):
+    value = _text(node, _)
+    if not re.fullmatch(KEY_PATTERNS["variable"], value):
         raise WrongValueError(f"`{show(node)}` is not the name of a variable", "letters, digits and _")
-    return node.text
+    return value
 
 
 def _flag_or_size(node: Node, _: Scalar) -> bool | int:

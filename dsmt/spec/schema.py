@@ -8,8 +8,10 @@ from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS, Key
 from dsmt.spec.mistakes import WrongValueError, nearest
 from dsmt.spec.shapes import (
     KEY_PATTERNS,
+    MOST_TIMES,
     NAME_PATTERN,
     PORT_NAME_PATTERN,
+    USER_PATTERN,
     Health,
     ListOf,
     MapOf,
@@ -24,27 +26,29 @@ from dsmt.spec.supported import SUPPORTED
 from dsmt.spec.words import PLACES
 
 _DURATION: Final = {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
-_SIZE: Final = {"type": ["string", "integer"], "pattern": r"^(0|\d+(\.\d+)?([KMGT]iB|[kMGT]B))$", "maximum": 0}
+_ZERO: Final = {"minimum": 0, "maximum": 0}
+_SIZE: Final = {"type": ["string", "integer"], "pattern": r"^(0|\d+(\.\d+)?([KMGT]iB|[kMGT]B))$"} | _ZERO
 _COMMAND: Final = {"type": ["string", "array"], "items": {"type": ["string", "number"]}, "minLength": 1, "minItems": 1}
 _SCALARS: Final[dict[str, dict[str, Any]]] = {
     "name": {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
     "port_name": {"type": "string", "pattern": f"^{PORT_NAME_PATTERN}$"},
     "text": {"type": "string"}, "flag": {"type": "boolean"}, "whole": {"type": "integer"}, "real": {"type": "number"},
     "duration": _DURATION, "size": _SIZE,
-    "share": {"type": ["integer", "string"], "minimum": 0, "pattern": r"^\d{1,3}(\.\d+)?%$"},
+    "share": {"type": ["integer", "string"], "pattern": r"^\d{1,3}(\.\d+)?%$"},
     "percent": {"type": "string", "pattern": r"^\d{1,3}(\.\d+)?%$"},
-    "command": _COMMAND, "reload": _COMMAND, "signal": {"type": "string", "pattern": "^(SIG)?[A-Z0-9]+$"},
+    "command": _COMMAND, "reload": _COMMAND, "signal": {"type": "string", "pattern": "^[A-Za-z0-9]+$"},
     "path": {"type": "string", "minLength": 1}, "directory": {"type": "string", "minLength": 1},
-    "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
-    "octal": {"type": "string", "pattern": "^0?[0-7]{3,4}$"}, "url": {"type": "string", "minLength": 1},
+    "sha256": {"type": "string", "pattern": "^([Ss][Hh][Aa]256:)?[0-9a-fA-F]{64}$"},
+    "octal": {"type": "string", "pattern": "^(0o)?0?[0-7]{3,4}$"}, "url": {"type": "string", "minLength": 1},
     "image": {"type": "string", "minLength": 1}, "node_set": {"type": "string", "minLength": 1},
     "cel": {"type": "string", "minLength": 1}, "address": {"type": "string", "minLength": 1},
-    "user": {"type": ["string", "integer"]}, "status": {"type": ["string", "integer"]},
+    "user": {"type": ["string", "integer"], "pattern": f"^({USER_PATTERN})$", "minimum": 0},
+    "status": {"type": ["string", "integer"], "minimum": 100, "maximum": 599},
     "spread": {"type": "string", "pattern": "^(node|none|label:.+)$"},
-    "exit_or_signal": {"type": ["string", "integer"], "pattern": "^signal:[A-Z0-9]+$", "minimum": 0, "maximum": 255},
+    "exit_or_signal": {"type": ["string", "integer"], "pattern": "^signal:[A-Za-z0-9]+$", "minimum": 0, "maximum": 255},
     "env": {"type": ["string", "number", "null", "object"], "properties": {"file": {"type": "string"}},
             "required": ["file"], "additionalProperties": False},
-    "flag_or_size": {"type": ["boolean", "string"], "pattern": r"^\d+(\.\d+)?([KMGT]iB|[kMGT]B)$"},
+    "flag_or_size": {**_SIZE, "type": ["boolean", "string", "integer"]},
     "variable": {"type": "string", "pattern": f"^{KEY_PATTERNS['variable']}$"},
 }  # fmt: skip
 _CALLED: Final = {
@@ -59,11 +63,12 @@ _CALLED: Final = {
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema of one document of a service file; it is a little wider than `parse`, never narrower."""
+    """Return the schema of one document of a service file; it is a little wider than `parse`.
+
+    It is narrower in one thing: a mode as `0o644` without quotes, which is a number there.
+    """
     groups = {group: _object(group) for group in GROUPS}
-    groups["defaults"] = {**groups["component"], "required": []}
     root = groups.pop("service")
-    root["properties"]["defaults"] = {"$ref": "#/$defs/defaults", "description": GROUPS["service"]["defaults"].text}
     schema = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": schema, "title": "dsmt service file", **root, "$defs": groups}
 
@@ -87,7 +92,7 @@ def _object(group: str) -> dict[str, Any]:
 def _shape(shape: Shape) -> dict[str, Any]:
     match shape:
         case Scalar(kind, low, high):
-            bounds = {"minimum": low, "maximum": high} if kind in {"whole", "real"} else {}
+            bounds = {"minimum": low, "maximum": high} if kind in {"whole", "real", "share"} else {}
             return _SCALARS[kind] | {name: bound for name, bound in bounds.items() if bound is not None}
         case Word(words):
             return {"enum": list(words)}
@@ -104,7 +109,10 @@ def _shape(shape: Shape) -> dict[str, Any]:
             return {"type": "object", "propertyNames": names, "additionalProperties": _shape(item)}
         case Steps(words):
             step = {"type": "object", "propertyNames": {"enum": list(words)}, "maxProperties": 1, "minProperties": 1}
-            return {"type": "array", "items": step | {"additionalProperties": {"type": "integer", "minimum": 1}}}
+            return {
+                "type": "array",
+                "items": step | {"additionalProperties": {"type": "integer", "minimum": 1, "maximum": MOST_TIMES}},
+            }
         case Health():
             return {"anyOf": [{"$ref": "#/$defs/health"}, {"$ref": "#/$defs/check"}]}
 
@@ -113,7 +121,7 @@ def type_of(shape: Shape) -> str:
     """Return the type of a key in a few words."""
     match shape:
         case Scalar(kind):
-            return _CALLED.get(kind, kind.replace("_", " "))
+            return _CALLED.get(kind, kind)
         case Word(words):
             return ", ".join(words)
         case WholeOr(word, low, high):
@@ -156,9 +164,10 @@ def explain(key: str) -> str:
     A plain last part (`grace`) is enough; all keys of that name are shown. Raises `WrongValueError` for none.
     """
     wanted = [part for part in key.strip().split(".") if part]
+    plain = len(wanted) == 1
     if wanted[:1] in (["component"], ["components"], ["service"]) and len(wanted) > 1:
         wanted = wanted[2:] if wanted[0] == "components" and len(wanted) > 2 else wanted[1:]
-    found = [each for each in KEYS if _is(wanted, each, exactly=True)]
+    found = [] if plain else [each for each in KEYS if _is(wanted, each, exactly=True)]
     found = found or [each for each in KEYS if _is(wanted, each, exactly=False)]
     if not found:
         ours = NEIGHBOURS.get(".".join(wanted).replace("-", "_").lower())

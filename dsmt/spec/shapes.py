@@ -66,7 +66,7 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
 
 
 class Steps(msgspec.Struct, frozen=True, tag="steps"):
-    """A list of single pairs `word: times`, in order."""
+    """A list of single pairs `word: times`, in order; `times` is 1 to `MOST_TIMES`."""
 
     words: tuple[str, ...]
 
@@ -74,6 +74,8 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
 Shape = Scalar | Word | WholeOr | Nested | ListOf | MapOf | Health | Steps
 
 LONGEST_DURATION_S: Final = 3650 * 86400.0
+MOST_TIMES: Final = 1_000_000
+MOST_WORDS: Final = 4096
 
 NAME: Final = Scalar("name")
 PORT_NAME: Final = Scalar("port_name")
@@ -89,6 +91,7 @@ SHARE: Final = Scalar("share", 1, 1_000_000)
 NAME_PATTERN: Final = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 PORT_NAME_PATTERN: Final = r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?"
 PATH_PATTERN: Final = r"\A(?!/)(?!(?s:.*/)?\.\.(?:/|\Z))[^\x00]+\Z"
+USER_PATTERN: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?|[0-9]{1,9}:[0-9]{1,9}"
 KEY_PATTERNS: Final[dict[KeyKind, str]] = {
     "name": NAME_PATTERN,
     "port_name": PORT_NAME_PATTERN,

@@ -44,10 +44,9 @@ def unknown_key(name: str, group: str, *, placeholder: bool = False) -> tuple[st
 
 
 def _fits(ours: str, group: str) -> bool:
-    """Whether the word is of this place: a key of the group, or of the component and we are in it."""
-    first = ours.split(".", maxsplit=1)[0].split("`", maxsplit=1)[0]
-    return first in GROUPS[group] or _relative(ours, group) != ours
+    """Whether the word is of this place: it begins with a key of the group."""
+    return re.split("[.`]", _relative(ours, group), maxsplit=1)[0] in GROUPS[group]
 
 
 def _relative(ours: str, group: str) -> str:
-    return ours.removeprefix(f"{group}.") if group in {"stop", "update", "health", "restart"} else ours
+    return ours.removeprefix(f"{PLACES[group]}.")

@@ -100,7 +100,7 @@ class _OddBlankError(Exception):
     """A character that only looks like a space stands where a space was meant; line and column count from 0."""
 
     def __init__(self, line: int, column: int, character: str) -> None:
-        super().__init__(line, column, character)
+        super().__init__()
         self.line, self.column, self.character = line, column, character
 
 
@@ -108,7 +108,7 @@ class _GivenUpError(Exception):
     """A document cannot be read any further; the mistake says why."""
 
     def __init__(self, mistake: Mistake) -> None:
-        super().__init__(str(mistake))
+        super().__init__()
         self.mistake = mistake
 
 

@@ -131,3 +131,106 @@ def test_nothing_is_concluded_from_a_value_that_could_not_be_read():
 def test_mistakes_of_all_components_and_services_come_in_one_list_in_the_order_of_lines():
     text = body("after: [db]", "retries: 1") + "  other:\n    image: a b\n---\n" + body("instances: x").replace("web", "api")
     assert [m.line for m in mistakes(text)] == [5, 6, 8, 14]
+
+
+@pytest.mark.parametrize(
+    ("bad", "lines"),
+    [
+        ("run: [true]", ["x-any: 1"]),
+        ("image: a b", ["x-any: 1"]),
+        ("driver: podmna", ["image: nginx:1"]),
+        ("image: a b", ["driver: podman"]),
+        ("on_partition: pined", ["restart: {escalate: [move: 1]}", "term: 20s"]),
+        ("update: {order: both}", ["on_partition: at_most_one"]),
+        ("instances: each", ["on_partition: at_most_one"]),
+        ("term: 1s", ["on_partition: at_most_one", "stop: {grace: 14s}"]),
+        ("stop: {grace: 1}", ["on_partition: at_most_one"]),
+        ("nodes: limit(", ["ports: {http: 80}", "update: {order: start_first}"]),
+        ("ports: {http: x}", ["sockets: [https]", "health: {http: {port: https}}"]),
+        ("sockets: [8080]", ["ports: {http: 80}"]),
+        ("health: {http: {port: 80}}", ["ports: {http: 80}"]),
+        ("limits: {memory: 1}", ["reserve: {memory: 9TiB}"]),
+        ("reserve: {memory: 1}", ["limits: {memory: 1MiB}"]),
+        ("secrets: {A: {secret: 1}}", ["x-any: 1"]),
+        ("artifact: [{url: 'https://h/x', sha256: a}]", ["x-any: 1"]),
+        ("files: [{to: a, content: 3}]", ["x-any: 1"]),
+        ("instances: x", ["update: {max_parallel: 25%}"]),
+        ("update: {canary: 50%, max_parallel: x}", ["instances: 1"]),
+        ("kind: jbo", ["retries: 3"]),
+        ("after: [{component: A}]", ["x-any: 1"]),
+        ("apart: [1]", ["x-any: 1"]),
+        ("near: [{to: 1}]", ["x-any: 1"]),
+        ("env: {A: true}", ["secrets: {B: {file: /k}}"]),
+    ],
+)
+def test_of_a_value_that_could_not_be_read_only_that_is_told(bad, lines):
+    text = body(*lines, bad).replace("    run: x\n", "" if bad.startswith("run") else "    run: x\n")
+    (mistake,) = mistakes(text)
+    assert mistake.line == len(text.splitlines())
+
+
+def test_a_service_of_an_unreadable_kind_or_with_unreadable_barriers_and_labels_is_not_judged_by_them():
+    for key, lines in {
+        "kind: jbo": ["retries: 3"],
+        "barriers: []": ["after: [{barrier: b}]"],
+        "labels: []": ["env: {A: '{label.tier}'}"],
+    }.items():
+        text = body(*lines) + f"{key}\n"
+        assert [mistake.line for mistake in mistakes(text)] == [len(text.splitlines())]
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "message", "suggestion"),
+    [
+        (["data: true", "update: {order: start_first}"], (6, 21),
+         "`data` forbids two copies at a time: both would write the same directory", "stop_first, or no `data`"),
+        (["data: true", "restart: {escalate: [move: 1]}"], (6, 25),
+         "what has `data` is pinned to its node, and `restart.escalate` says `move`",
+         "remove `move`, or on_partition: at_least_one to lose the data"),
+        (["on_partition: pinned", "restart: {escalate: [move: 1]}"], (6, 25),
+         "`pinned` never moves, and `restart.escalate` says `move`",
+         "remove `move`, or on_partition: at_least_one to lose the data"),
+        (["on_partition: at_most_one", "term: 20s", "stop: {grace: 6001ms}"], (7, 19),
+         "`stop.grace` is more than 30 % of `term` (20s)", "at most 6s"),
+        (["driver: podman"], (5, 13), "the driver podman needs an `image`", "name one"),
+        (["image: a", "driver: process"], (6, 13), "`image` needs the driver podman, not process", "remove one of the two"),
+        (["ports: {a: 80, b: {port: 80}}"], (5, 23), "port 80 is given to `a` already", "choose another, or auto"),
+        (["ports: {a-b: auto, a_b: auto}"], (5, 29), "`a_b` and `a-b` give the same variable", "rename one"),
+        (["ports: {a: auto, b: auto}", "sockets: [a, zz]"], (6, 18), "`zz` is not in `ports`", "there are: a, b"),
+        (["sockets: zz"], (5, 14), "`zz` is not in `ports`", "there are none here"),
+        (["health: {passes: 2}"], (5, 13), "one check is wanted, and nothing is here", "one of http, tcp, exec, notify"),
+        (["health: {exec: a, notify: {}}"], (5, 13), "one check is wanted, and `exec` and `notify` are here",
+         "one of http, tcp, exec, notify"),
+        (["health: {liveness: {exec: a, deadline: 1s}}"], (5, 44), "`deadline` is for start-up only",
+         "put it under `startup`"),
+        (["health: {startup: {tcp: {}}}"], (5, 29), "`tcp` needs a port, and there are no `ports`", "ports: {http: auto}"),
+        (["limits: {disk: 1GB}", "reserve: {disk: 2GB}"], (5, 20), "`limits.disk` (1GB) is below `reserve.disk` (2GB)",
+         "reserve at most the limit"),
+        (["limits: {cpu: 0.5}", "reserve: {cpu: 2}"], (5, 19), "`limits.cpu` (0.5) is below `reserve.cpu` (2.0)",
+         "reserve at most the limit"),
+        (["secrets: {A: {secret: s, file: /k}}"], (5, 18), "a secret comes from one place",
+         "either {secret: NAME} or {file: PATH}"),
+        (["secrets: {A: {secret: s}}", "env: {A: b}"], (6, 14), "`A` is in `env` and in `secrets`",
+         "keep the one in `secrets`"),
+        (["artifact: {url: 'https://h/x'}"], (5, 21), "`sha256` is missing for `https:`",
+         "what `sha256sum` prints for the file"),
+        ([f"artifact: [{{url: 'depot:{HEX}', sha256: {HEX[2:]}cd}}]"], (5, 104), "`sha256` is not the one `depot:` names",
+         "remove it"),
+        (["files: [{to: a, content: x, from: y}]"], (5, 13), "a file has its text from one place",
+         "either `content` or `from`"),
+        (["update: {canary: 50%}"], (5, 22), "50% of 1 instance", "write a count, or more instances"),
+        (["post: x"], (5, 11), "`post` is for jobs, and this is a service", "kind: job"),
+        (["after: [{component: ap}]"], (5, 13), "there is no component `ap`", "there are none here"),
+        (["apart: [db, app]"], (5, 13), "there is no other component `db`", "there are none here"),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_told_with_its_place_and_what_to_write(lines, place, message, suggestion):
+    first = mistakes(body(*lines))[0]
+    assert ((first.line, first.column), first.message, first.suggestion) == (place, message, suggestion)
+
+
+def test_who_is_named_among_components_is_answered_with_the_nearest():
+    text = body("after: [backnd]", "near: [{to: backedn}]") + "  backend: {run: x}\n  other: {run: x, apart: zz}\n"
+    assert [mistake.suggestion for mistake in mistakes(text)] == [
+        "did you mean `backend`?", "did you mean `backend`?", "there are: app, backend",
+    ]  # fmt: skip

@@ -179,6 +179,9 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (component("run: x\nenv: {A-B: c}"), 5, "not a variable name"),
         (component("run: x | y"), 4, "[sh, -c"),
         (component("run: []"), 4, "empty"),
+        (component("run: ['', x]"), 4, "empty"),
+        (component(f"run: [{'x, ' * 4097}]"), 4, "4096 are the most"),
+        (component(f"run: {'x ' * 4097}"), 4, "4096 are the most"),
         (component("run: [sh, -c, true]"), 4, 'quote it: "true"'),
         (component("run: x\nreserve: {cpu: 500m}"), 5, "write 0.5"),
         (component("run: x\nreserve: {cpu: .nan}"), 5, "too small"),
@@ -334,6 +337,8 @@ def test_the_long_form_of_health_has_only_the_roles_it_names_and_a_start():
 def test_short_forms_mean_their_long_forms():
     assert one("restart: never").restart.when == "never"
     assert one("ports: {a: 80}").ports == one("ports: {a: {port: 80}}").ports
+    assert one("ports: {a: auto}\nsockets: []").ports == one("ports: {a: auto}").ports
+    assert one("ports: {a: auto}\nsockets: a").ports == one("ports: {a: auto}\nsockets: [a]").ports
     assert one("ports: {a: auto}\nsockets: [a]").ports == one("ports: {a: {held: true}}").ports
     assert one("artifact: x.tar").artifacts == one("artifact: [{url: x.tar}]").artifacts
     assert one("spread: none").spread == one("spread: {by: none}").spread
@@ -343,6 +348,10 @@ def test_short_forms_mean_their_long_forms():
     assert one("data: 5GiB").data_bytes == 5 * 2**30
     assert one("data: true").data
     assert one("instances: each_node").each_node
+
+
+def test_a_command_may_have_as_many_words_as_an_event_carries():
+    assert len(one(f"install: {'x ' * 4096}").install) == len(one(f"install: [{'x, ' * 4096}]").install) == 4096
 
 
 def test_an_alias_beside_its_key_is_a_mistake():
