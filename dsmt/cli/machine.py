@@ -57,7 +57,7 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     try:
         await _start(ctx, home, wanted, asked)
     except (FailedError, RefusedError) as error:
-        if not machine.is_up(home):
+        if ctx.asked is None or not machine.is_up(home):
             raise
         said = f"{error.message}; what was started in {home.root} goes on"
         raise type(error)(error.code, said, next=f"{error.next}; dsmt down ends it") from error
