@@ -13,7 +13,7 @@ import click
 
 from dsmt.cli.command import CliContext, command
 from dsmt.cli.printing import counted, document
-from dsmt.errors import FailedError, NotFoundError
+from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.operations.local import machine
 from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import Home, check_part
@@ -42,17 +42,25 @@ def up(
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
     wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
-    asyncio.run(_up(ctx, home, wanted, detach=detach))
+    asyncio.run((_detached if detach else _foreground)(ctx, home, wanted))
 
 
-async def _up(ctx: CliContext, home: Home, wanted: Wanted, *, detach: bool) -> None:
-    if detach:
+async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
+    """Start it and go; who fails after the start says that what was started goes on."""
 
-        def asked(_: bool) -> None:
-            ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
+    def asked(_: bool) -> None:
+        ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
 
+    try:
         await _start(ctx, home, wanted, asked)
-        return
+    except (FailedError, RefusedError) as error:
+        if ctx.asked is None or not machine.is_up(home):
+            raise
+        said = f"{error.message}; what was started in {home.root} goes on"
+        raise type(error)(error.code, said, next=f"{error.next}; dsmt down ends it") from error
+
+
+async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     found: list[bool] = []  # whether it was up already, once this command is at work and no other
 
     def begins(was_up: bool) -> None:

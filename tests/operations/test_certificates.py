@@ -75,6 +75,17 @@ def test_a_rotated_node_has_a_new_key_beside_the_old_and_a_broker_keeps_its_own(
         assert not trust.is_revoked(identity.key.key_id)
 
 
+def test_a_certificate_of_a_later_time_is_replaced_by_a_new_one_where_the_clock_is_right(home: Home) -> None:
+    certificates.rotate(home, "node/n1", now_s=int(time.time()) + YEAR_S)
+    with pytest.raises(InputError, match="of a later time than now") as refused:
+        certificates.rotate(home, "node/n1")
+    path = home.part("nodes", "n1") / "identity"
+    assert f"if it is, move {path} away and type dsmt up" in refused.value.next
+    path.unlink()
+    ensure_node(home, "n1")  # as `up` does
+    assert set(states(home, int(time.time())).values()) == {"valid"}
+
+
 def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothing_is(home: Home) -> None:
     with pytest.raises(NotFoundError, match="node/n9 does not live in this home"):
         certificates.rotate(home, "node/n9")

@@ -1,6 +1,7 @@
 """One at a time makes, starts or ends what is in a home (rule C14)."""
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsmt.cli.root import main
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import lock
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.lock import alone
@@ -96,3 +97,20 @@ def test_a_lock_without_a_realm_is_no_realm(home: Home, capsys: pytest.CaptureFi
     assert not home.exists
     assert main(["--home", str(home.root), "ps"]) != 0
     assert "there is no realm in" in capsys.readouterr().err
+
+
+def test_another_users_home_is_said_to_be_theirs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, *_: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    async def work() -> None:
+        async with alone(home):
+            raise AssertionError
+
+    init(home, name="test")
+    monkeypatch.setattr("dsmt.operations.local.lock.os.open", denied)
+    with pytest.raises(RefusedError, match="who alone makes, starts or ends what is in it") as refused:
+        asyncio.run(work())
+    owner = home.root.owner()
+    assert f"is of user {owner}," in refused.value.message
+    assert refused.value.next.startswith(f"do this as {owner}, or ")

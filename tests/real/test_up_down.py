@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home, init, issue, write_secret
 from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import down, keeper_directory
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children
 from dsmt.system.records import living, record_path
+from dsmt.trust.identity import YEAR_S, dump
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
 from tests.real.seat import dsmt, start
 
@@ -178,6 +180,21 @@ def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeat
         await dsmt(home.root, "up", "--nodes", "2", "--detach")  # and keys and history are still there
         said = (await dsmt(home.root, "nodes", "--json")).json
         assert [(node["node"], node["liveness"]) for node in said] == [("n1", "alive"), ("n2", "alive")]
+
+    run(tmp_path, scenario)
+
+
+def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goes_on(tmp_path):
+    async def scenario(home: Home) -> None:
+        init(home, name="test")
+        own = home.operator().name
+        write_secret(home.operator_file, dump(issue(home.root_key(), own, now_s=int(time.time()) - 2 * YEAR_S)))
+        error = (await dsmt(home.root, "up", "--detach", "--json", code=4)).error
+        assert error["message"] == f"the certificate of {own} is not valid now; what was started in {home.root} goes on"
+        assert error["next"] == f"dsmt cert rotate {own}; dsmt down ends it"
+        assert all(everybody(home).values())
+        await dsmt(home.root, "cert", "rotate", own)
+        await dsmt(home.root, "up", "--detach")
 
     run(tmp_path, scenario)
 

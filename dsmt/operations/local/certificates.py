@@ -150,7 +150,10 @@ def rotate(home: Home, name: str, *, now_s: int | None = None) -> Rotated:
     same_key = before.certificate.role == "broker"
     made = issue(root, name, now_s=int(time.time()) if now_s is None else now_s, key=before.key if same_key else None)
     if made.certificate.issued < before.certificate.issued:
-        raise InputError("cert.clock", f"the certificate of {name} is of a later time than now", next="set the clock right")
+        advice = "set the clock right"
+        if not same_key:
+            advice += f"; if it is, move {path} away and type dsmt up, which makes a new one"
+        raise InputError("cert.clock", f"the certificate of {name} is of a later time than now", next=advice)
     write_secret(path, dump(made))
     return Rotated(
         name=name,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import pwd
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from dsmt.backoff import Backoff
+from dsmt.errors import RefusedError
 from dsmt.operations.local.home import Home
 
 LOCK_FILE: Final = "home.lock"
@@ -34,11 +36,21 @@ def silent(_: str) -> None:
 
 @asynccontextmanager
 async def alone(home: Home, waits: Waits = silent) -> AsyncIterator[None]:
-    """Be the one who works on a home for the length of a block; its directory is made when missing. Raises OSError."""
+    """Be the one who works on a home for the length of a block; its directory is made when missing.
+
+    Raises `RefusedError` for another user's, and OSError.
+    """
     if not home.exists:
         home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = home.root / LOCK_FILE
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # also where nothing may be written any more
+    try:
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )  # also where nothing may be written any more
+    except PermissionError as error:
+        owner = _name_of((path if path.exists() else home.root).stat().st_uid)
+        said = f"the home {home.root} is of user {owner}, who alone makes, starts or ends what is in it"
+        raise RefusedError("home.owner", said, next=f"do this as {owner}, or name another home: --home DIR") from error
     try:
         await _taken(descriptor, lambda: waits(f"{_holder(descriptor)} is at work on {home.root}"))
         yield
@@ -59,6 +71,13 @@ async def _taken(descriptor: int, told: Callable[[], object]) -> None:
                 return
     finally:
         telling.cancel()
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _holder(descriptor: int) -> str:
