@@ -171,3 +171,16 @@ def test_a_client_that_was_itself_stopped_does_not_hold_that_against_its_broker(
     watch.look(watch.pause_s(busy=False) + 30.0)
     assert watch.lag == pytest.approx(30.0)
     assert not watch.lost
+
+
+@pytest.mark.parametrize("stopped", [4.0, 30.0, 8 * 3600.0])
+def test_a_client_that_heard_its_broker_right_after_a_stop_notices_soon_when_that_falls_quiet(stopped):
+    watch = LinkWatch(0.0, delegate=False)
+    now = watch.pause_s(busy=False) + stopped
+    watch.came(now)  # what had waited in the socket is looked at before the link is
+    watch.look(now)
+    woke = now
+    while not watch.lost:
+        now += watch.pause_s(busy=False)
+        assert now <= woke + 10.0, "it looks again and gives up as soon as ever"
+        watch.look(now)
