@@ -130,8 +130,9 @@ class World:
             version="1",
             address="",
         )
-        changed = self.observers.noted([(source, state)])
-        to = changed.get(source.split("/")[1]) or self.observers.addressed(source)
+        ended = self.observers.noted([(source, state)])
+        self.observers.due()
+        to = ended.get(source.split("/")[1]) or self.observers.addressed(source)
         self.broker.emit(Draft(f"broker/b1/session/{source}", to_data(told), to=to))
 
     def silence(self, node: str, state: str = "silent", attachment: int = 1) -> None:
