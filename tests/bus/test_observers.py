@@ -130,10 +130,11 @@ def test_at_any_time_the_three_next_of_those_whose_monitors_are_open_are_named(w
 
 def test_who_was_named_in_an_earlier_life_of_the_broker_is_told_of_the_end() -> None:
     machine = Observers()
+    machine.restore("node/n2", monitors("n4"))
     machine.restore("monitor/n2", monitors("n1", "n3"))
     told(machine, [*both("n2", "silent"), *both("n3", "open")])
-    assert machine.addressed("monitor/n2") == monitors("n3", "n1")
-    assert told(machine, [("node/n2", "open")]) == {"n2": monitors("n3", "n1")}
+    assert machine.addressed("monitor/n2") == monitors("n3", "n4", "n1")
+    assert told(machine, [("node/n2", "open")]) == {"n2": monitors("n3", "n4", "n1")}
 
 
 def test_other_sources_are_no_nodes_and_what_nobody_knows_is_forgotten() -> None:
@@ -145,3 +146,4 @@ def test_other_sources_are_no_nodes_and_what_nobody_knows_is_forgotten() -> None
     assert machine.addressed("node/n2") == monitors("n1")
     machine.keep(lambda _source: 0)
     assert machine.addressed("node/n2") == ()
+    assert "n2" not in machine._open
