@@ -36,7 +36,8 @@ _MODULUS: Final = 2**256
 def patterns_of(services: Collection[str]) -> tuple[str, ...]:
     """What to subscribe to for a view of some services: all facts on them, and on the nodes, brokers and controllers.
 
-    Of more than `MOST_SERVICES` it is the whole view.
+    Of more than `MOST_SERVICES` it is the whole view. A node that the agents of other services alone keep alive is not
+    seen to be: what is said of a service does not follow from that.
     """
     if len(services) > MOST_SERVICES:
         return PATTERNS

@@ -85,6 +85,16 @@ def test_who_asks_is_answered_at_once_and_waits_only_when_it_asks_all_the_time()
     assert (arrivals.listener.sent, arrivals.waiting()) == ([ALIVE], [ASKS])
 
 
+def test_who_attaches_was_heard_and_is_not_asked_before_it_is_quiet() -> None:
+    arrivals = Arrivals()
+    arrivals.session.attached = False
+    arrivals.come(PUBLISH)
+    arrivals.session.attached = True
+    assert arrivals.heard == 0, "it speaks for nobody yet"
+    assert arrivals.sessions.ask(arrivals.clock.now + QUIET_S / 2) == []
+    assert arrivals.sessions.ask(arrivals.clock.now + QUIET_S) == [arrivals.session]
+
+
 def test_what_tells_how_far_a_peer_has_read_makes_room_and_does_not_wait() -> None:
     arrivals = Arrivals()
     assert not arrivals.come(PUBLISH)

@@ -60,6 +60,16 @@ def test_a_broker_that_was_stalled_itself_accuses_nobody():
     assert said[0][0] > 20.0 + SILENT_AFTER - 1
 
 
+def test_who_was_heard_right_after_a_stall_of_the_broker_is_silent_as_soon_as_ever_when_it_says_nothing_more():
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    presence.heard("node/n1", 30.0, 30_000)  # what had waited in the socket is looked at before the clock is
+    presence.tick(30.0, 30_000, TICK)
+    said = ticks(presence, 30.0, 60.0)
+    assert [state for _, state in said] == ["silent"]
+    assert said[0][0] - 30.0 <= SILENT_AFTER + 2 * TICK
+
+
 def test_a_restored_session_has_time_to_come_back():
     before = Presence(0.0)
     record = opened(before, 0.0, attachment=7)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest.mock import MagicMock
 
 import pytest
 
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.sessions import Sessions
+from dsmt.bus.broker.upkeep import TICK_S, Upkeep
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quiet import DELEGATE_QUIET_S, DOUBT_S, QUIET_S, LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.logs import Logger
 from dsmt.ports.network import Peer
 
-TICK = 0.25
+TICK = TICK_S
 NODE, AGENT = "node/n1", "agent/n1/web/app/0"
 
 
@@ -25,6 +27,10 @@ class Broker:
         self.now, self.asked, self.said = 100.0, [], []
         self.sessions = Sessions(Logger(), self._send, lambda *_: None)
         self.presence = Presence(self.now)
+        recorder = MagicMock()
+        recorder.reporter.presence, recorder.reporter.tick = self.presence, self._tick
+        self.upkeep = Upkeep(recorder, self.sessions, MagicMock(), MagicMock(), MagicMock(), step=lambda: None)
+        self.upkeep.begin(self.now)
         self.answering: set[str] = set()
         self.talking: set[str] = set()
 
@@ -45,7 +51,12 @@ class Broker:
     def _send(self, session: Session, frame: f.Frame) -> bool:
         assert frame == f.Keepalive(asks=True)
         self.asked.append((self.now, session.name))
+        self.questions.append(session)
         return True
+
+    def _tick(self, now: float, *_: object, **__: object) -> None:
+        told = self.presence.tick(now, int(now * 1000), TICK)
+        self.said += [(now, name, record.state) for name, record in told]
 
     def _hear(self, session: Session) -> None:
         session.heard = self.now
@@ -58,13 +69,9 @@ class Broker:
             for session in self.sessions.all():
                 if session.name in self.talking:
                     self._hear(session)
-            told = self.presence.tick(self.now, int(self.now * 1000), TICK)
-            self.said += [(self.now, name, record.state) for name, record in told]
-            asked = self.sessions.ask(self.now)
-            for session in asked:
-                if not session.reads:
-                    self.presence.asked(session.name, self.now)
-            for session in asked:
+            self.questions: list[Session] = []
+            self.upkeep.tick(self.now, "")
+            for session in self.questions:
                 if session.name in self.answering:
                     self._hear(session)
 
@@ -107,12 +114,28 @@ def test_a_delegate_whose_ancestor_is_not_there_or_does_not_speak_is_asked_each_
     assert [name for _, name, _ in broker.said] == [NODE] * there
 
 
-def test_a_node_that_stands_still_falls_silent_as_a_whole():
+def test_who_does_not_answer_is_asked_again_each_second_and_not_more_often():
+    broker = Broker()
+    broker.attach(NODE, NODE, answers=False)
+    broker.run(20.0)
+    assert {late - early for early, late in pairwise(broker.times(NODE))} == {QUIET_S}
+
+
+def test_who_is_not_attached_or_was_sent_away_is_not_asked():
+    broker = Broker()
+    broker.attach(NODE, NODE).attached = False
+    broker.attach(AGENT, NODE).refused = True
+    broker.run(10.0)
+    assert broker.asked == []
+
+
+@pytest.mark.parametrize("before", [29.3, 30.3, 31.3, 32.3])
+def test_a_node_that_stands_still_falls_silent_as_a_whole(before):
     broker = Broker()
     names = [NODE, *(f"agent/n1/web/app/{n}" for n in range(50))]
     for name in names:
         broker.attach(name, NODE)
-    broker.run(30.3)
+    broker.run(before)
     broker.answering.clear()
     stood = broker.now
     broker.run(10.0)
@@ -171,3 +194,16 @@ def test_a_client_that_was_itself_stopped_does_not_hold_that_against_its_broker(
     watch.look(watch.pause_s(busy=False) + 30.0)
     assert watch.lag == pytest.approx(30.0)
     assert not watch.lost
+
+
+@pytest.mark.parametrize("stopped", [4.0, 30.0, 8 * 3600.0])
+def test_a_client_that_heard_its_broker_right_after_a_stop_notices_soon_when_that_falls_quiet(stopped):
+    watch = LinkWatch(0.0, delegate=False)
+    now = watch.pause_s(busy=False) + stopped
+    watch.came(now)  # what had waited in the socket is looked at before the link is
+    watch.look(now)
+    woke = now
+    while not watch.lost:
+        now += watch.pause_s(busy=False)
+        assert now <= woke + 10.0, "it looks again and gives up as soon as ever"
+        watch.look(now)

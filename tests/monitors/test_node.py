@@ -1,7 +1,8 @@
 """The node monitor and its probes, in the simulator's time, over a network of datagrams in memory."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from hypothesis import given
@@ -12,13 +13,14 @@ from dsmt.errors import TransportError
 from dsmt.event.kinds.broker import Session
 from dsmt.event.records import to_data
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor, differs
-from dsmt.monitors.probe import RATE, Responder
-from dsmt.ports.bus import Draft
+from dsmt.monitors.probe import RATE, Prober, Responder
+from dsmt.ports.bus import Arrived, Draft, Interest, Reattached
 from dsmt.ports.datagrams import MAX_BYTES
 from dsmt.ports.machine import Reading
 from dsmt.simulator.process import SimProcess
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.probing import Answered, answer, answered, request
+from tests.controllers.build import signed
 
 from ..agents.world import KEY, Bus, Clock, Entropy, Realm, in_virtual_time  # noqa: TID252 - tests are no package
 
@@ -130,8 +132,9 @@ class World:
             version="1",
             address="",
         )
-        changed = self.observers.noted([(source, state)])
-        to = changed.get(source.split("/")[1]) or self.observers.addressed(source)
+        ended = self.observers.noted([(source, state)])
+        self.observers.due()
+        to = ended.get(source.split("/")[1]) or self.observers.addressed(source)
         self.broker.emit(Draft(f"broker/b1/session/{source}", to_data(told), to=to))
 
     def silence(self, node: str, state: str = "silent", attachment: int = 1) -> None:
@@ -315,3 +318,48 @@ def test_what_differs_by_more_than_a_twentieth_is_said() -> None:
     assert differs(said, Reading(4, 100, 50, 1000, 440, 1.0))
     assert differs(said, Reading(4, 100, 50, 1000, 500, 9.0))
     assert differs(said, Reading(8, 100, 50, 1000, 500, 1.0))
+
+
+class Scripted:
+    """A bus of which the inbox delivers these batches, one list for each subscription, and then nothing more."""
+
+    def __init__(self, *scripts: list[Any]) -> None:
+        self.scripts = [*scripts]
+
+    def now_ms(self) -> int:
+        return 0
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> AsyncIterator[Any]:
+        async def batches(script: list[Any]) -> AsyncIterator[list[Any]]:
+            for one in script:
+                yield [one]
+            await asyncio.Event().wait()
+
+        async with aclosing(batches(self.scripts.pop(0) if interest.inbox and self.scripts else [])) as told:
+            yield told
+
+
+def test_who_attaches_anew_and_is_not_named_any_more_probes_no_more() -> None:
+    silent = Session(attachment=1, state="silent", how=None, since_ms=0, incarnation=1, pid=1, version="1", address="")
+    word = signed("broker/b1", "broker/b1/session/node/n2", silent, to=("monitor/n1",))
+    other = signed("broker/b1", "broker/b1/session/node/n3", silent, to=("monitor/n4",))
+
+    async def probing(*scripts: list[Any]) -> list[str]:
+        bus: Any = Scripted(*scripts)
+        at = Datagrams(Network(), "10.0.0.1")
+        prober = Prober("n1", bus=bus, datagrams=at, clock=Clock(), entropy=Entropy(1))
+        running = asyncio.get_running_loop().create_task(prober.run())
+        await asyncio.sleep(1)
+        found = [*prober._probing]
+        running.cancel()
+        await asyncio.wait({running})
+        return found
+
+    async def main() -> None:
+        assert await probing([Arrived(word, 1, live=True)]) == ["n2"]
+        assert (
+            await probing([Arrived(word, 1, live=True), Reattached("broker/b1", "s")], [Arrived(other, 2, live=True)]) == []
+        )
+
+    in_virtual_time(main)

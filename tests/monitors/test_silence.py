@@ -55,6 +55,13 @@ def test_one_that_did_not_close_itself_is_probed_at_once(ended: Session) -> None
     assert [target.since_ms for target in machine.targets()] == [0]
 
 
+def test_a_node_is_probed_at_once_as_long_as_one_of_its_words_says_that_it_is_silent() -> None:
+    machine = Silence(ME)
+    machine.session("node/n2", session("silent"), (ME,), cause(2))
+    machine.session("monitor/n2", session("closed", how="peer", since_ms=500), (ME,), cause(3))
+    assert machine.targets() == [Target("n2", cause(2), 0)]
+
+
 def test_a_target_stays_the_same_while_it_is_said_again_and_a_new_silence_is_another() -> None:
     machine = Silence(ME)
     machine.session("monitor/n2", session("silent"), (ME,), cause(2))

@@ -1,30 +1,54 @@
 """What an operator's command reads: of one service it needs no more than that is large."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 
+from dsmt.errors import DsmtError
+from dsmt.event.kinds.realm import NodesetFact, Tombstone
 from dsmt.event.topic import matches
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.sight import Sight
+from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.words.targets import Target
+from dsmt.operations.write import controlling
+from dsmt.operations.write.controlling import following
+from dsmt.operations.write.rolling_back import rollback
+from dsmt.ports.bus import Complete, Cursor, Interest
 from dsmt.view import PATTERNS, View, patterns_of
 from dsmt.view.view import MOST_SERVICES
 from tests.controllers.build import Realm, agent, key, web
 
 
 def busy(services: int) -> Realm:
-    """Four nodes and some services; one instance is held, one node dead, one without a word."""
+    """Five nodes and some services; one instance is held, one node dead, one without a word, one without its manager."""
     realm = Realm("n1", "n2", "n3", "n4")
+    realm.node("n5", broker="b2")
+    realm.session("broker/b2", "closed")
     for number in range(services):
         realm.apply(web(2, service=f"s{number}"))
+    for removed in (False, True):
+        realm.apply(web(3), removed=removed)
+    grave = Tombstone(by="alice", reason="a test")
+    realm.say("operator/alice", "tombstone/service/web", grave)
     realm.apply(web(3))
+    realm.say("operator/alice", "nodeset/good", NodesetFact(expression="n1", by="alice", reason="a test"))
     realm.settle()
+    for number in range(services):
+        for index, node in enumerate(realm.nodes_of(f"s{number}")):
+            realm.session(f"agent/{node}/s{number}/app/{index}", "open")
     for index, node in enumerate(realm.nodes_of()):
         realm.session(agent(key(index), node or ""), "open")
     realm.hold(key(0))
+    apart = [*realm.view.nodes["n2"].sources, *realm.view.nodes["n5"].sources]
+    for source in sorted({*apart} - {"monitor/n2", "node/n5", "monitor/n5"}):
+        realm.session(source, "closed", how="peer")
     realm.silence("n3")
     realm.verdict("n4")
     realm.settle()
-    return realm
+    return realm.after(15)
 
 
 def seen(realm: Realm, patterns: tuple[str, ...]) -> tuple[Sight, int]:
@@ -57,3 +81,62 @@ def test_of_many_services_the_whole_realm_is_read() -> None:
     names = [f"s{number}" for number in range(MOST_SERVICES + 1)]
     assert patterns_of(names) == PATTERNS
     assert len(patterns_of(names[:-1])) <= 256
+
+
+def test_what_is_said_of_a_service_follows_the_same_facts_as_in_the_whole_realm() -> None:
+    realm = busy(3)
+    whole, own = seen(realm, PATTERNS)[0].view, seen(realm, patterns_of(["web"]))[0].view
+    topics = ["service/web/spec", "tombstone/service/web", *(f"service/web/control/app/{index}" for index in range(3))]
+    assert whole.epoch("service/web/spec") > 1
+    for topic in topics:
+        assert (own.epoch(topic), own.winner(topic)) == (whole.epoch(topic), whole.winner(topic)), topic
+    assert own.nodesets == whole.nodesets != {}
+    for index in range(3):
+        assert following(own.slot(key(index))) == following(whole.slot(key(index)))
+
+
+class Asked:
+    """A bus that delivers nothing; what was asked of it."""
+
+    broker = "broker/b1"
+
+    def __init__(self) -> None:
+        self.patterns: list[tuple[str, ...]] = []
+
+    def now_ms(self) -> int:
+        return 0
+
+    @asynccontextmanager
+    async def subscribe(self, interest: Interest) -> AsyncIterator[Any]:
+        async def batches() -> AsyncIterator[list[Complete]]:
+            yield [Complete(Cursor("s", 0, 0), whole=True)]
+
+        self.patterns.append(interest.patterns)
+        yield batches()
+
+
+def test_a_command_that_names_no_service_reads_the_whole_realm() -> None:
+    bus = Asked()
+    asyncio.run(look(bus))  # type: ignore[arg-type]
+    asyncio.run(look(bus, of=("web",)))  # type: ignore[arg-type]
+    assert bus.patterns == [PATTERNS, patterns_of(["web"])]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda bus: controlling.stop(bus, Target("web"), by="a", reason=""),
+        lambda bus: controlling.start(bus, Target("web"), by="a", reason=""),
+        lambda bus: controlling.restart(bus, Target("web"), by="a", reason=""),
+        lambda bus: controlling.retry(bus, Target("web"), by="a", reason=""),
+        lambda bus: controlling.scale(bus, Target("web", "app"), 2, by="a", reason=""),
+        lambda bus: controlling.use_nodes(bus, Target("web", "app"), "n1", by="a", reason=""),
+        lambda bus: controlling.remove(bus, "web", by="a", reason=""),
+        lambda bus: rollback(bus, "web", None, by="a", reason=""),
+    ],
+)
+def test_what_is_done_to_a_service_reads_that_service(act: Callable[[Any], Any]) -> None:
+    bus = Asked()
+    with pytest.raises((KeyError, DsmtError)):
+        asyncio.run(act(bus))
+    assert bus.patterns == [patterns_of(["web"])]

@@ -65,8 +65,8 @@ class Inbox:
             session = self._sessions.connected(arrival.peer, arrival.key, self._clock.boottime())
         if session.refused:
             return False
+        session.heard = self._clock.boottime()
         if session.attached:
-            session.heard = self._clock.boottime()
             self._heard(session)
             if session.refused:
                 return False

@@ -10,7 +10,7 @@ Rule 5: what was trimmed is said, exactly, in the turn in which it went (B6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,8 +80,13 @@ class BrokerReporter:
 
     def started(self) -> None:
         """Say that this incarnation has begun, and what of its past is to be said anew."""
-        self._tell(self._to_say_again, self._noted(self._restored))
+        ended = self._note(self._restored)
+        for source, record in self._to_say_again:
+            self._publish(source, record, ())
+        for node in ended:
+            self._say_again(node)
         self._restored, self._to_say_again = [], []
+        self._name()
         mark = self._store.high_mark(self._about.name)
         self._ingest.own(
             f"source/{self._about.name}",
@@ -125,20 +130,26 @@ class BrokerReporter:
             self._say([(session.name, record)])
 
     def _say(self, words: Sequence[_Word]) -> None:
-        self._tell(words, self._noted(words))
-
-    def _noted(self, words: Sequence[_Word]) -> Mapping[str, tuple[str, ...]]:
-        return self._observers.noted((source, record.state) for source, record in words)
-
-    def _tell(self, words: Sequence[_Word], changed: Mapping[str, tuple[str, ...]]) -> None:
-        """Say words on sessions, and the others again of nodes of which others are to hear now (rule 4)."""
+        ended = self._note(words)
         for source, record in words:
             role, _, node = source.partition("/")
             ends = record.state == "open" and role in ROLES
-            self._publish(source, record, changed.get(node, ()) if ends else self._observers.addressed(source))
+            self._publish(source, record, ended.get(node, ()) if ends else self._observers.addressed(source))
         said = {source for source, _ in words}
-        for source in [f"{role}/{node}" for node in changed for role in ROLES]:
-            known = None if source in said else self.presence.record_of(source)
+        for node in ended:
+            self._say_again(node, besides=said)
+
+    def _note(self, words: Sequence[_Word]) -> Mapping[str, tuple[str, ...]]:
+        return self._observers.noted((source, record.state) for source, record in words)
+
+    def _name(self) -> None:
+        """Say the words on nodes again that others are to probe now (rule 4)."""
+        for node in self._observers.due():
+            self._say_again(node)
+
+    def _say_again(self, node: str, besides: Collection[str] = ()) -> None:
+        for source in (f"{role}/{node}" for role in ROLES):
+            known = None if source in besides else self.presence.record_of(source)
             if known is not None and known.state != "open":
                 self._publish(source, known, self._observers.addressed(source))
 
@@ -194,6 +205,7 @@ class BrokerReporter:
         """Say what is due, `expected` seconds after the last time."""
         self._say(self.presence.tick(now, now_ms, expected))
         self._observers.keep(self.presence.attachment_of)
+        self._name()
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
             self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)

@@ -7,6 +7,8 @@ Rule 3: words on the sessions of an unheard node are addressed to those who are 
     to those who were named before in this episode; the word that ends it is addressed to all of them. So nobody else needs
     to hear of it, and who is named needs to hear of nobody else.
 Rule 4: of those who were named before the last `FORMER` are told; who was before them stops when it attaches anew.
+Rule 5: names are given now and then, for all that has changed meanwhile: of many that vanish or come one after the other
+    nobody is named who has gone with the others, and what is said grows with the nodes and not with their square.
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ class Observers:
         """By node, which of its roles are open; a node of which nothing was ever said is not there."""
         self._probing: dict[str, None] = {}
         """The nodes whose monitors are open."""
+        self._known: set[str] = set()
+        """Those of which that was so when names were given last."""
+        self._touched: dict[str, None] = {}
+        """The nodes of which something was said since."""
         self._named: dict[str, tuple[str, ...]] = {}
         """By unheard node, who probes it; and who did before."""
         self._former: dict[str, tuple[str, ...]] = {}
@@ -58,49 +64,45 @@ class Observers:
             self._former[node] = tuple(dict.fromkeys([*self._former.get(node, ()), *names]))[-FORMER:]
 
     def noted(self, words: Iterable[Said]) -> dict[str, tuple[str, ...]]:
-        """Take in what sessions are now; by node whose words are to be said for others than before, for whom.
-
-        All that changes at once is taken in together, so that nobody is named who has gone with the others.
-        """
-        came, went, touched = self._taken(words)
-        changed = {}
-        for node in touched:
-            heard = bool(self._open[node])
-            if heard and (node in self._named or node in self._former):
-                changed[node] = self._sources(node)
-                self._named.pop(node, None)
-                self._former.pop(node, None)
-            elif not heard and node not in self._named:
-                self._name(node)
-                changed[node] = self._sources(node)
-        for node, named in self._named.items() if came or went else ():
-            if node in changed:
-                continue
-            if went.intersection(named):
-                self._name(node)
-            elif came:
-                self._name(node, (*named, *came))
-            if self._named[node] != named:
-                changed[node] = self._sources(node)
-        return changed
-
-    def _taken(self, words: Iterable[Said]) -> tuple[list[str], set[str], dict[str, None]]:
-        """Note them: whose monitors are open that were not, whose are no more, and of which nodes something was said."""
-        touched: dict[str, None] = {}
-        before = dict.fromkeys(self._probing)
+        """Take in what sessions are now; by node that is heard again, to whom that is said (rule 3)."""
+        ended = {}
         for source, state in words:
             role, _, node = source.partition("/")
             if role not in ROLES:
                 continue
-            touched[node] = None
+            self._touched[node] = None
             known = self._open.setdefault(node, set())
             (known.add if state == "open" else known.discard)(role)
             if role == "monitor" and state == "open":
                 self._probing[node] = None
             elif role == "monitor":
                 self._probing.pop(node, None)
-        came = [node for node in touched if node in self._probing and node not in before]
-        return came, {node for node in touched if node in before and node not in self._probing}, touched
+            if known and (node in self._named or node in self._former):
+                ended[node] = self._sources(node)
+                self._named.pop(node, None)
+                self._former.pop(node, None)
+        return ended
+
+    def due(self) -> list[str]:
+        """Name who probes now, after all that was noted since the last time (rule 5); the nodes for which that changed."""
+        touched, self._touched = self._touched, {}
+        came = [node for node in touched if node in self._probing and node not in self._known]
+        went = {node for node in touched if node in self._known and node not in self._probing}
+        self._known.update(came)
+        self._known -= went
+        changed = []
+        for node, named in self._named.items() if came or went else ():
+            if went.intersection(named):
+                self._name(node)
+            elif came:
+                self._name(node, (*named, *came))
+            if self._named[node] != named:
+                changed.append(node)
+        for node in touched:
+            if not self._open.get(node, ROLES) and node not in self._named:
+                self._name(node)
+                changed.append(node)
+        return changed
 
     def _name(self, node: str, among: Iterable[str] | None = None) -> None:
         """Name who probes a node now."""

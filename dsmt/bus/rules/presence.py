@@ -3,7 +3,8 @@
 Rule 1: an attachment is `open` until it is closed; one that was quiet, was asked and did not answer (`quiet`) is `silent`,
     with the time of its last word, and `open` again when it speaks.
 Rule 2: of two attachments of one source the greater (issue time of the certificate, number) stays (A11).
-Rule 3: a broker that was itself stalled does not accuse: its own lag is added to every session's last word.
+Rule 3: a broker that was itself stalled does not accuse: its own lag is added to every session's last word, which is
+    never later than now.
 Rule 4: sessions that were open when the broker last ended are `silent` only after `REATTACH_GRACE`.
 Rule 5: a node's manager that was closed in an earlier life of the broker is `silent` since the start of this one: a close
     is evidence of death only at a broker that lives (F1), and a whole realm that starts must not be taken for dead.
@@ -226,7 +227,7 @@ class Presence:
         forgotten = []
         for source, known in self._known.items():
             if lag > STALL:
-                known.heard += lag
+                known.heard = min(now, known.heard + lag)
             if known.state == "open" and now - known.heard > known.grace:
                 known.state = "silent"
                 known.since_ms = now_ms - int((now - known.heard) * 1000)

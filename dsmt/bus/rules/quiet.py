@@ -70,7 +70,7 @@ class LinkWatch:
         self.lag = max(0.0, now - self._due)
         self._looked = now
         if self.lag > STALL_S:
-            self._heard += self.lag
+            self._heard = min(now, self._heard + self.lag)
 
     @property
     def asks(self) -> bool:
