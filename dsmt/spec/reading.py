@@ -272,7 +272,7 @@ class Reader:
 
 def key_of(path: Path) -> str:
     """The key of a path as it stands in a component, dotted, without the places in lists: `limits.memory`."""
-    around = {("components",): 2, ("defaults",): 1}.get(path[:1], 0)
+    around = {"components": 2, "defaults": 1}.get(path[0], 0) if path else 0
     return ".".join(part for part in path[around:] or path if not part.isdigit())
 
 
