@@ -46,6 +46,15 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
     assert loaded.stdout.splitlines()[-1] == "[]"
 
 
+def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
+    script = (
+        "import sys, dsmt.cli.listing, dsmt.operations.local.home, dsmt.operations.local.connection; "
+        "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'structlog', 'ruamel', 'asyncssh'}])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
 def test_every_command_of_the_table_can_be_called() -> None:
     def look(group: LazyGroup, table: dict[str, Entry | Group]) -> None:
         for name, entry in table.items():

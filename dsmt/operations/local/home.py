@@ -21,7 +21,6 @@ from pathlib import Path
 
 from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
-from dsmt.programs.birth import birth_record, open_store
 from dsmt.programs.configuration import (
     RESTORE,
     BrokerFile,
@@ -170,6 +169,8 @@ def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
     Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the
     address is none.
     """
+    from dsmt.programs.birth import birth_record, open_store  # noqa: PLC0415 - no other command needs a store
+
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     check_name(name)
