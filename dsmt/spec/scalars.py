@@ -152,7 +152,7 @@ def _path(node: Node, _: Scalar) -> str:
 def _directory(node: Node, _: Scalar) -> str:
     value = _text(node, _)
     if not value or len(value) > 4096:
-        raise WrongValueError("name a file or directory in it", "`.` is the instance's own directory")
+        raise WrongValueError("a path is expected", "`.` is the instance's own directory")
     return value
 
 

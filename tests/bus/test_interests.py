@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.interests import Interests, behind, ranges_of
+from dsmt.bus.rules.interests import Interests, behind, next_topic, ranges_of
 from dsmt.event.topic import matches
 
 levels = st.sampled_from(["a", "b", "a-b", "a.b", "0", "z_"])
@@ -56,3 +56,39 @@ def test_a_subtree_is_a_range_without_its_neighbours():
         t for t in ("service/web", "service/web-2", "service/web.x", "service/web0", "service/wf/a") if low <= t < high
     ] == []
     assert low <= "service/web/a" < high
+
+
+def read(some, store, page):
+    """What of some topics is read for patterns, page by page as a broker reads it; and how many topics were looked at."""
+    found, looked = [], 0
+    for start, high in ranges_of(some):
+        low = start
+        while low is not None and low < high:
+            rows = [topic for topic in store if low <= topic < high][:page]
+            looked += len(rows)
+            found += [topic for topic in rows if any(matches(pattern, topic) for pattern in some)]
+            if len(rows) < page:
+                break
+            taken = any(matches(pattern, rows[-1]) for pattern in some)
+            low = behind(rows[-1]) if taken else next_topic(some, rows[-1])
+    return found, looked
+
+
+@given(st.lists(patterns, max_size=4), st.lists(topics, unique=True, max_size=60), st.integers(1, 4))
+def test_what_is_passed_over_is_taken_by_nobody(some, store, page):
+    store = sorted(store)
+    taken = [topic for topic in store if any(matches(pattern, topic) for pattern in some)]
+    assert read(some, store, page)[0] == taken
+
+
+def test_what_stands_behind_a_plus_costs_what_it_holds_and_not_what_is_between():
+    def looked(nodes: int) -> int:
+        store = sorted(
+            f"broker/b{b}/session/{role}/n{n:04}" for b in (1, 2) for role in ("agent", "node") for n in range(nodes)
+        )
+        some = ("broker/+/session/node/n0001", "broker/+/session/agent/n0001")
+        found, looked = read(some, store, 8)
+        assert len(found) == 4
+        return looked
+
+    assert looked(2000) == looked(200) <= 12 * 8

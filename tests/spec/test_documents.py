@@ -76,15 +76,15 @@ BEGIN = "begin with `service: NAME`"
         (f"{TWO}---\n{TWO.replace(': a', ': b')}---\n{TWO}",
          [(7, 10, "the service `a` is here twice", "the first is on line 1")]),
         ("service: a\ndefaults: [x]\ncomponents: {a: {run: x}}\n",
-         [(2, 11, "defaults: a map is wanted here", "as in `run: ./server`")]),
+         [(2, 11, "defaults: a map is expected here", "as in `run: ./server`")]),
         ("service: a\ndefaults: {grace: 3s}\ncomponents: {a: {run: x}, b: {run: x}}\n",
          [(2, 12, "there is no key `grace` in `components.NAME`", "`grace` belongs under `stop`")]),
         ("service: a\ndefaults: {instances: x}\ncomponents: {a: {run: x}, b: {run: x, instances: 1}}\n",
          [(2, 23, "instances: `x` is not a number", "or each_node")]),
         ("service: a\ncomponents: [x]\n",
-         [(2, 13, "components: a map is wanted here", "write `name: value`, one in a line")]),
+         [(2, 13, "components: a map is expected here", "write `name: value`, one in a line")]),
         ("service: a\ndefaults: {run: x}\ncomponents: {a: x}\n",
-         [(3, 17, "components.a: a map is wanted here", "as in `run: ./server`")]),
+         [(3, 17, "components.a: a map is expected here", "as in `run: ./server`")]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_document_is_told_once_at_its_place(text, mistakes):

@@ -286,7 +286,8 @@ class FanOut:
         if sent < len(taken):
             left.go_on_at(taken[sent])
             return len(rows), False
-        left.go_on_behind(rows[-1] if len(rows) == TREES else None)
+        last = rows[-1] if len(rows) == TREES else None
+        left.go_on_behind(last, None if last is None else subscription.following(last.topic))
         if left.is_done:
             subscription.snapshot, subscription.after = None, subscription.began
         return len(rows), left.is_done or subscription.credit > 0

@@ -97,6 +97,29 @@ def _range(pattern: str) -> Range:
     return pattern, behind(pattern)
 
 
+def next_topic(patterns: Iterable[str], topic: str) -> str | None:
+    """No topic between this one, which none of the patterns takes, and the answer is taken; None: none behind it is.
+
+    So what lies between two parts of what a pattern with `+` takes is passed over, not read.
+    """
+    found = [max(one, behind(topic)) for pattern in patterns if (one := _next(pattern, topic)) is not None]
+    return min(found, default=None)
+
+
+def _next(pattern: str, topic: str) -> str | None:
+    if pattern == "/":
+        return behind(topic)
+    wanted, told = _levels(pattern), topic.split("/")
+    for place, (level, here) in enumerate(zip(wanted, told, strict=False)):
+        if level in ("+", here):
+            continue
+        if f"{here}/" < f"{level}/":
+            return "/".join((*told[:place], level))
+        free = [one for one in range(place) if wanted[one] == "+"]
+        return "/".join((*told[: free[-1]], f"{told[free[-1]]}0")) if free else None  # what follows `/`
+    return behind(topic)
+
+
 def behind(topic: str) -> str:
     """The first text behind a topic."""
     return f"{topic}\0"

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from dsmt.bus.rules.interests import Interests, Range, behind
+from dsmt.bus.rules.interests import Interests, Range, behind, next_topic
 from dsmt.event.registry import is_evidence
 from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
@@ -49,10 +49,10 @@ class Snapshot:
         else:
             self.mail = row.row - 1
 
-    def go_on_behind(self, row: Row | None) -> None:
-        """What is read now goes on behind a row; None: it has ended."""
-        if self.ranges and row is not None:
-            self.ranges[0] = (behind(row.topic), self.ranges[0][1])
+    def go_on_behind(self, row: Row | None, following: str | None) -> None:
+        """What is read now goes on behind a row, at the topic `following`; None: it has ended."""
+        if self.ranges and row is not None and following is not None and following < self.ranges[0][1]:
+            self.ranges[0] = (following, self.ranges[0][1])
         elif self.ranges:
             del self.ranges[0]
         else:
@@ -110,6 +110,10 @@ class Subscription(Generic[Owner]):
         if topic in self._exact or topic.startswith(self._subtrees):
             return True
         return any(matches(pattern, topic) for pattern in self._others)
+
+    def following(self, topic: str) -> str | None:
+        """Where retained facts that it may take go on behind a topic; None: there are none."""
+        return behind(topic) if self.takes_topic(topic) else next_topic(self.patterns, topic)
 
     def consumed(self, count: int) -> None:
         """Its reader has taken so many bytes."""
