@@ -190,7 +190,7 @@ def test_a_neighbours_word_is_refused_and_answered_with_ours(word, ours):
         (component("run: x\nnodes: minus(all_nodes)"), 5, "takes 2 parts"),
         (component("run: x\nrequires: gpu"), 5, "alone is not a condition"),
         (component("run: x\nspread: rack"), 5, "label:KEY"),
-        (component("run: x\ndirectory: ''"), 5, "name a file or directory in it"),
+        (component("run: x\ndirectory: ''"), 5, "a path is expected"),
         (component("run: x\nartifact: {url: a, to: ../x}"), 5, "leads out"),
         (component("run: x\nartifact: http://h/x"), 5, "use https:"),
         (component("run: x\nartifact: file:///srv/x"), 5, "write the path: /srv/x"),
