@@ -2,13 +2,15 @@
 
 Rule 1: to a tree belong its root; whose parent belongs to it; who is in a session that the root, or a member that was
         seen, leads; who was started with the tree's mark in its environment, wherever it was forked to since; and who
-        was seen in it once, for good: nobody is signalled before somebody has looked.
+        was seen in it once, for good: nobody is signalled before somebody has looked. The session of a leader that is
+        gone counts only among our own descendants: elsewhere its number may be another's by now.
 Rule 2: the mark is a variable that the kernel keeps for each process (/proc/PID/environ), so a tree can be told
         from all other children of the same parent: health checks, install commands, another instance.
 Rule 3: who leaves the session, is exec'd with an emptied environment *and* is orphaned before anybody has looked has
         escaped; only a pid namespace (driver `bubblewrap`) holds that one.
 Rule 4: a look can miss who is being forked meanwhile: it is repeated while it finds somebody new, and killing until two
-        looks in a row find nobody. Who is to be killed is stopped first, so that nobody forks between a look and its death.
+        looks in a row find nobody. Who is to be killed is stopped first, so that nobody forks between a look and its death;
+        whatever goes wrong meanwhile, nobody is left stopped. It takes no more descriptors for many than for one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from dsmt.system.procfs import (
     identities,
     identity_of,
     is_alive,
+    open_pidfd,
     pids,
     stat_of,
 )
@@ -53,20 +56,28 @@ class Tree:
         self.mark = mark
         self._ours = ours
         self._seen: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
+        self._leaders = dict(self._seen)
+        """Of those, who led a session when they were seen."""
 
     def members(self) -> set[Identity]:
         """The living processes of the tree."""
         numbers = descendants(os.getpid()) if self._ours else pids()
         stats = {stat.pid: stat for number in numbers if (stat := stat_of(number)) is not None}
         stats.pop(os.getpid(), None)
-        sessions = {pid for pid, leader in self._seen.items() if identity_of(pid) in (None, leader)}
+        sessions = {pid for pid, leader in self._leaders.items() if self._leads(pid, leader)}
         belonging: dict[int, bool] = {}
         for stat in sorted(stats.values(), key=lambda stat: (stat.started, stat.pid)):  # parents before their children
             self._judge(stat, stats, sessions, belonging)
         found = {stat for stat in stats.values() if belonging[stat.pid] and not stat.dead}
-        members = {Identity(stat.pid, stat.started, boot()) for stat in found}
-        self._seen |= {member.pid: member for member in members}
-        return members
+        members = {stat.pid: Identity(stat.pid, stat.started, boot()) for stat in found}
+        self._seen |= members
+        self._leaders |= {stat.pid: members[stat.pid] for stat in found if stat.session == stat.pid}
+        return set(members.values())
+
+    def _leads(self, pid: int, leader: Identity) -> bool:
+        """Whether the session of this number is still that of a leader that was seen (rule 1)."""
+        now = identity_of(pid)
+        return now == leader or (now is None and self._ours)
 
     def look(self) -> None:
         """See who belongs to the tree now, before the first signal (rules 1, 4)."""
@@ -93,7 +104,7 @@ class Tree:
 
         `root` is the watch that reaps the tree's root, if there is one.
         """
-        return await _kill_until_none(self.members, deadline, {self.root: root} if root is not None else {})
+        return await _kill_until_none(self.members, deadline, root)
 
 
 async def kill_tree(root: Identity, *, deadline: float, mark: str = "") -> tuple[int, ...]:
@@ -109,7 +120,7 @@ async def kill_owned(owner: str, *, deadline: float, spared: Container[str | Non
 
     The trees with the `spared` marks live on.
     """
-    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner and mark not in spared), deadline, {})
+    return await _kill_until_none(lambda: marked(lambda mark: owner_of(mark) == owner and mark not in spared), deadline)
 
 
 def make_mark(owner: str, number: int) -> str:
@@ -133,25 +144,35 @@ def marked(wanted: Callable[[str], bool]) -> set[Identity]:
     return identities(found)
 
 
-async def _kill_until_none(
-    look: Callable[[], set[Identity]], deadline: float, victims: dict[Identity, Watch | None]
-) -> tuple[int, ...]:
-    """SIGKILL whom `look` finds until it finds nobody (rule 4); the pids that do not die within `deadline` seconds."""
+async def _kill_until_none(look: Callable[[], set[Identity]], deadline: float, root: Watch | None = None) -> tuple[int, ...]:
+    """SIGKILL whom `look` finds until it finds nobody (rule 4); the pids that do not die within `deadline` seconds.
+
+    `root` is the watch of one of them that somebody else waits for.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline
-    spared = set(victims)
-    empty_looks = 0
-    while empty_looks < 2:
-        members = _look_again(look, lambda new: _signal_all(new, victims, signal.SIGSTOP))
-        empty_looks = 0 if members else empty_looks + 1
-        _signal_all(members, victims, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await _all_ended(victims, members)
-        if members and loop.time() >= until:
-            break
-    _reap_all(victims.keys() - spared)
-    return tuple(sorted(member.pid for member in victims if is_alive(member)))
+    victims: set[Identity] = set()
+
+    def stop(new: set[Identity]) -> None:
+        victims.update(new)
+        _signal_all(new, signal.SIGSTOP)
+
+    try:
+        empty_looks = 0
+        while empty_looks < 2:
+            members = _look_again(look, stop)
+            empty_looks = 0 if members else empty_looks + 1
+            _signal_all(members, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await _all_ended(members, root)
+            if members and loop.time() >= until:
+                break
+    except BaseException:
+        _signal_all(victims, signal.SIGKILL)
+        raise
+    _reap_all({victim for victim in victims if root is None or victim.pid != root.pid})
+    return tuple(sorted(victim.pid for victim in victims if is_alive(victim)))
 
 
 def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]], None]) -> set[Identity]:
@@ -166,20 +187,27 @@ def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]
     return known
 
 
-def _signal_all(members: set[Identity], victims: dict[Identity, Watch | None], number: int) -> None:
-    """Signal each member, and watch those that are new."""
+def _signal_all(members: set[Identity], number: int) -> None:
+    """Signal each of these very processes, as far as they are there; the first error is raised when all were tried."""
+    errors: list[OSError] = []
     for member in members:
-        if member not in victims:
-            victims[member] = watch(member)
-        watched = victims[member]
-        if watched is not None:
-            watched.signal(number)
+        try:
+            descriptor = open_pidfd(member)
+        except OSError as error:
+            errors.append(error)
+            continue
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, number)
+            os.close(descriptor)
+    if errors:
+        raise errors[0]
 
 
-async def _all_ended(victims: dict[Identity, Watch | None], members: set[Identity]) -> None:
-    """Wait for the end of all members."""
+async def _all_ended(members: set[Identity], root: Watch | None) -> None:
+    """Wait for the end of all members, one after the other."""
     for member in members:
-        watched = victims[member]
+        watched = root if root is not None and member.pid == root.pid else watch(member)
         if watched is not None:
             await watched.wait()
 

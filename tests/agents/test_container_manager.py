@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from dsmt.agents.node.container_manager import ContainerManager
+from dsmt.agents.node.hearing import Hearing
 from dsmt.agents.rules.container import IDENTITY, SlotName
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Previous
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Complete, Cursor, Draft
+from dsmt.ports.bus import Arrived, Complete, Cursor, Draft
 from dsmt.ports.processes import Exit
 from dsmt.simulator.process import SimProcess
 from dsmt.trust.identity import load, root_issued
@@ -395,6 +396,28 @@ def test_agents_of_a_node_that_is_silent_itself_or_not_attached_are_not_ended_fo
         await asyncio.sleep(120)
         assert len(at.node.agents.started) == 1
         at.end()
+
+    in_virtual_time(main)
+
+
+def test_a_silence_counts_only_for_as_long_as_this_manager_itself_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        at = Managed()
+        heard, agent = Heard(at), SLOT.agent("n1")
+        hearing = Hearing("n1", heard.bus)
+        heard.say("node/n1", "open")
+        heard.say(agent, "open")
+        heard.say(agent, "silent")
+        for row, signed in enumerate(at.realm.log, 1):
+            hearing.take(Arrived(signed, row, live=True))
+        hearing.take(Complete(Cursor("store", len(at.realm.log), 0), whole=True))
+        ahead_ms = heard.bus.now_ms() + 3_600_000
+        monkeypatch.setattr(heard.bus, "now_ms", lambda: ahead_ms)  # realm time steps: that is no silence
+        assert not any(hearing.hung(now) for now in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0))
+        assert hearing.hung(35.0) == {agent}
+        assert not hearing.hung(60.0), "it stood still itself, and what it read before is no evidence"
+        assert not any(hearing.hung(now) for now in (65.0, 70.0, 75.0, 80.0, 85.0))
+        assert hearing.hung(90.0) == {agent}
 
     in_virtual_time(main)
 

@@ -1,6 +1,8 @@
 """The process driver, against real programs."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import resource
 import signal
@@ -517,6 +519,91 @@ def test_what_an_instance_left_that_died_unwatched_is_found_by_its_container_alo
         assert is_alive(escaped)
         assert await driver.clear(deadline=10) == ()
         assert not is_alive(escaped)
+
+    asyncio.run(main())
+
+
+def test_an_instance_with_more_processes_than_we_may_have_descriptors_ends_with_all_of_them(launch, said):
+    many = 300
+    code = f"""
+        import os, time
+        for _ in range({many}):
+            if os.fork() == 0:
+                time.sleep(600)
+                os._exit(0)
+        print("ready", flush=True)
+        time.sleep(600)
+    """
+
+    async def main():
+        instance = await ProcessDriver().start(launch(code))
+        await until(lambda: "ready" in said())
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        members = Tree(who(instance), "", ours=True).members()
+        assert len(members) == many + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+        try:
+            assert await instance.kill(deadline=20) == ()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert not any(map(is_alive, members))
+
+    asyncio.run(main())
+
+
+def test_whatever_goes_wrong_in_a_kill_nobody_is_left_stopped(launch, said, monkeypatch):
+    async def main():
+        instance = await ProcessDriver().start(launch("import time\nprint('ready', flush=True)\ntime.sleep(600)"))
+        await until(lambda: "ready" in said())
+        identity, looks = who(instance), []
+
+        def look(tree):
+            looks.append(tree)
+            if len(looks) > 1:
+                raise OSError(errno.EMFILE, "too many open files")
+            return {identity}
+
+        monkeypatch.setattr(Tree, "members", look)
+        with pytest.raises(OSError, match="too many open files"):
+            await instance.kill(deadline=10)
+        assert await instance.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def _is_reaped(identity):
+    """Whether nothing is left of a dead process; it is our child where an earlier test made this process a subreaper."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(identity.pid, os.WNOHANG)
+    return identity_of(identity.pid) is None
+
+
+def test_a_session_whose_leader_is_gone_is_nobodys_where_its_number_may_be_anothers(launch, said, cleanup):
+    """What a leader leaves that is no descendant of ours is ended by its mark, and not by the number of its session."""
+    code = """
+        import os, sys, time
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], {})
+            os._exit(0)
+        os.wait()
+        print("ready", flush=True)
+        time.sleep(600)
+    """
+    identity = _first_agent(launch(code))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: "ready" in said())
+        tree = Tree(identity, "", ours=False)
+        left = {one for one in tree.members() if one != identity}
+        cleanup.extend(left)
+        assert len(left) == 1
+        os.kill(identity.pid, signal.SIGKILL)
+        await until(lambda: not is_alive(identity))
+        await until(lambda: _is_reaped(identity))
+        assert tree.members() == left, "who was seen belongs to it for good"
+        assert Tree(identity, "", ours=False).members() == set()
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""One at a time makes, starts or ends what is in a home (rule C14)."""
+"""One at a time makes, starts or ends what is in a home (rule C16)."""
 
 import asyncio
 import errno
@@ -40,6 +40,43 @@ def test_of_two_who_make_a_realm_one_does_and_the_other_finds_it(home: Home) -> 
     assert home.realm().name == first
     assert isinstance(second, InputError)
     assert "holds a realm already" in second.message
+
+
+def test_of_two_one_is_inside_also_where_the_file_or_the_home_was_removed_meanwhile(home: Home) -> None:
+    inside: list[str] = []
+    most = 0
+
+    async def works(name: str) -> None:
+        nonlocal most
+        async with alone(home):
+            inside.append(name)
+            most = max(most, len(inside))
+            await asyncio.sleep(0.02)
+            for file in home.root.iterdir():
+                file.unlink()
+            home.root.rmdir()
+            await asyncio.sleep(0.02)
+            inside.remove(name)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(works("first"))
+            await asyncio.sleep(0.01)
+            group.create_task(works("second"))
+
+    asyncio.run(scenario())
+    assert most == 1
+
+
+def test_a_pipe_in_the_place_of_the_lock_holds_nobody_up(home: Home) -> None:
+    home.root.mkdir()
+    os.mkfifo(home.root / "home.lock")
+
+    async def scenario() -> None:
+        async with asyncio.timeout(20), alone(home):
+            pass
+
+    asyncio.run(scenario())
 
 
 def test_who_waits_is_told_once_for_whom(home: Home) -> None:

@@ -31,11 +31,12 @@ from dsmt.system.failures import failed
 from dsmt.system.procfs import (
     become_subreaper,
     environment_value,
+    identity_of,
     is_alive,
     open_pidfd,
     stat_of,
 )
-from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark
+from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark, marked, owner_of
 from dsmt.system.users import Account, account_of, becoming, check_way, environment_of, users_here
 from dsmt.system.watch import UNSEEN, Ask, Watch, nobody, watch
 
@@ -173,7 +174,7 @@ class ProcessDriver:
             return None
         watched = watch(identity, self._ask) if is_alive(identity) else None
         if watched is None:
-            _end_session(identity)
+            _end_session(identity, self._owner)
             return None
         mark = environment_value(identity.pid, MARK) or ""
         stat = stat_of(identity.pid)
@@ -203,9 +204,17 @@ class ProcessDriver:
             return None
 
 
-def _end_session(gone: Identity) -> None:
-    """SIGKILL the session of an instance that died unwatched; `clear` finds what has left that."""
-    for member in Tree(gone, "", ours=False).members():
+def _end_session(gone: Identity, owner: str) -> None:
+    """SIGKILL what is left in the session of an instance that died unwatched, and bears its owner's mark.
+
+    The mark is asked for because the session's number may be another's by now. `clear` finds what has left it.
+    """
+    if identity_of(gone.pid) is not None or not owner:
+        return
+    for member in marked(lambda mark: owner_of(mark) == owner):
+        stat = stat_of(member.pid)
+        if stat is None or stat.session != gone.pid:
+            continue
         descriptor = open_pidfd(member)
         if descriptor is not None:
             with contextlib.suppress(ProcessLookupError):

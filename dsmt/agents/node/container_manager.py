@@ -19,7 +19,7 @@ from collections.abc import Collection
 from typing import Final
 
 from dsmt.agents.node.container_keeper import ContainerKeeper
-from dsmt.agents.node.hearing import Hearing
+from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, NodeConfig, SlotName
 from dsmt.agents.rules.reconcile import Task, task
@@ -36,7 +36,6 @@ from dsmt.ports.listening import listen
 
 TOMBSTONES: Final = "tombstone/service/"
 RENEW_EACH_S: Final = 3600.0
-HEAR_EACH_S: Final = 5.0
 PATIENCE_S: Final = 20.0
 """How long agents may take to stop their instances when the node is ended, unless told otherwise."""
 
@@ -243,7 +242,7 @@ class ContainerManager:
         """End each agent that hangs (rule 6)."""
         while True:
             await asyncio.sleep(HEAR_EACH_S)
-            hung = self._hearing.hung()
+            hung = self._hearing.hung(self._deps.clock.boottime())
             for slot, keeper in self._keepers.items():
                 if slot.agent(self._config.node) in hung:
                     keeper.end_hung()

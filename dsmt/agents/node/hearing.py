@@ -2,8 +2,8 @@
 
 Rule 1: an agent hangs that is silent for `HUNG_AFTER_MS` in which this manager, or another agent of the node, was heard: of
     what neither is heard, the network is the cause.
-Rule 2: it counts only at a second look, and while this manager is attached: what was read before it stood still itself, or
-    was cut off, is no evidence.
+Rule 2: this manager has seen the silence itself for as long, look after look, by its own running time and while it was
+    attached: what was read before it stood still, or was cut off, is no evidence, and no step of realm time is a silence.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from dsmt.view.following import ViewFollower
 from dsmt.view.liveness import Fleet
 
 HUNG_AFTER_MS: Final = 30_000
+HEAR_EACH_S: Final = 5.0
+LATE_S: Final = 1.0
+"""A look that comes later than that was held up, and begins anew."""
 
 
 class Hearing:
@@ -24,7 +27,9 @@ class Hearing:
         self._node = node
         self._bus = bus
         self._following = ViewFollower()
-        self._before: frozenset[str] = frozenset()
+        self._since: dict[str, float] = {}
+        """Since when each agent was seen silent at every look, in seconds of boot time."""
+        self._looked = 0.0
         self.patterns = (f"broker/+/session/node/{node}", f"broker/+/session/agent/{node}/")
         """What is to be subscribed to for it."""
 
@@ -33,12 +38,15 @@ class Hearing:
         if not isinstance(delivery, Arrived) or delivery.signed.event.topic.startswith("broker/"):
             self._following.take(delivery)
 
-    def hung(self) -> frozenset[str]:
-        """The agents that hang, now and at the look before."""
-        view, before, self._before = self._following.view, self._before, frozenset()
+    def hung(self, now: float) -> frozenset[str]:
+        """The agents that hang; to be asked each `HEAR_EACH_S`. `now` is boot-time seconds."""
+        late = now - self._looked > HEAR_EACH_S + LATE_S
+        view, before, self._looked, self._since = self._following.view, {} if late else self._since, now, {}
         entry = view.nodes.get(self._node)
-        if entry is not None and self._bus.attached:
-            fleet = Fleet(view, self._bus.now_ms(), self._bus.broker)
-            agents = (source for source in entry.sources if source.startswith("agent/"))
-            self._before = frozenset(agent for agent in agents if fleet.is_unheard(agent, HUNG_AFTER_MS))
-        return before & self._before
+        if entry is None or not self._bus.attached:
+            return frozenset()
+        fleet = Fleet(view, self._bus.now_ms(), self._bus.broker)
+        silent = [source for source in entry.sources if source.startswith("agent/") and fleet.is_unheard(source, 0)]
+        self._since = {agent: before.get(agent, now) for agent in silent}
+        long = (agent for agent, since in self._since.items() if now - since >= HUNG_AFTER_MS / 1000)
+        return frozenset(agent for agent in long if fleet.is_unheard(agent, HUNG_AFTER_MS))

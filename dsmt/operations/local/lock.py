@@ -1,4 +1,4 @@
-"""The lock of a home: who makes, starts or ends what is in it does so alone (rule C14).
+"""The lock of a home: who makes, starts or ends what is in it does so alone (rule C16).
 
 Rule 1: it is flock(2) on `home.lock`: who dies with it holds it no more, and there is nothing to clean up.
 Rule 2: who waits for it longer than a moment is told for whom, once.
@@ -11,7 +11,8 @@ import fcntl
 import os
 import pwd
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,22 +41,44 @@ async def alone(home: Home, waits: Waits = silent) -> AsyncIterator[None]:
 
     Raises `RefusedError` for another user's, and OSError.
     """
+    path = home.root / LOCK_FILE
+    while True:
+        descriptor = _opened(home, path)
+        try:
+            await _taken(descriptor, partial(_tell, waits, home, descriptor))
+            if _is_still(path, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _tell(waits: Waits, home: Home, descriptor: int) -> None:
+    waits(f"{_holder(descriptor)} is at work on {home.root}")
+
+
+def _opened(home: Home, path: Path) -> int:
+    """The lock's file; one that is made now belongs to whom the home belongs to. Raises `RefusedError`, OSError."""
     if not home.exists:
         home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = home.root / LOCK_FILE
-    try:
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )  # also where nothing may be written any more
+    new = not path.exists()
+    try:  # only to be read, for nothing may be writable here any more; at once, for it may be a pipe
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
     except PermissionError as error:
         owner = _name_of((path if path.exists() else home.root).stat().st_uid)
         said = f"the home {home.root} is of user {owner}, who alone makes, starts or ends what is in it"
         raise RefusedError("home.owner", said, next=f"do this as {owner}, or name another home: --home DIR") from error
-    try:
-        await _taken(descriptor, lambda: waits(f"{_holder(descriptor)} is at work on {home.root}"))
-        yield
-    finally:
-        os.close(descriptor)
+    owned = home.root.stat()
+    if new and os.fstat(descriptor).st_uid != owned.st_uid:
+        os.fchown(descriptor, owned.st_uid, owned.st_gid)
+    return descriptor
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still what stands at a path: it may have been removed while somebody waited for it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False
 
 
 async def _taken(descriptor: int, told: Callable[[], object]) -> None:

@@ -69,7 +69,7 @@ def _ignored(_: bool) -> None:
 
 
 async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Callable[[bool], object] = _ignored) -> Started:
-    """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C14).
+    """Start a realm on this machine, and make it first when there is none; two at once do it one after the other (C16).
 
     `waits` hears whom it waits for, and `begins`, before anything is done, whether the realm is up already.
 
@@ -201,7 +201,7 @@ class Ended:
 
 
 async def down(home: Home, *, waits: Waits = silent) -> Ended:
-    """End everything that this home started on this machine, also what is being started now: that is waited for (C14)."""
+    """End everything that this home started on this machine, also what is being started now: that is waited for (C16)."""
     async with alone(home, waits):
         return await _down(home)
 
