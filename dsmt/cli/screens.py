@@ -335,7 +335,7 @@ def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
         left_ms = milliseconds(certs.expires) - now_ms
         said = "SOON" if not certs.ok else "renew" if certs.renew else "ok"
         if left_ms < 0:
-            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}"
+            yield "certs", f"ENDED    {certs.next}, {span(-left_ms)} ago: dsmt cert rotate {certs.next}, then restart it"
         else:
             yield "certs", f"{said}    next to renew: {certs.next} in {span(left_ms)}"
     yield "brake", brake_line(told)

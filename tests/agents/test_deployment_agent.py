@@ -938,6 +938,7 @@ def test_a_program_is_looked_at_before_its_stop_command_may_end_it() -> None:
         site.assign(spec, version=2, desired="stopped")
         await site.until("stopped")
         assert program.looks == 1
+        assert [what for what, name in site.logs.done if name == "stop"] == ["begin", "trim"], "its log is bounded, too"
         agent.kill()
 
     in_virtual_time(main)

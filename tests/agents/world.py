@@ -469,17 +469,21 @@ class MemoryLogs:
         self.root = root
         self.trims: list[tuple[float, int]] = []
         """When the standard output was trimmed (s of the loop), and how far it had come."""
+        self.done: list[tuple[str, str]] = []
+        """What was done with which file."""
 
     def path(self, name: str) -> str:
         return f"{self.root}/logs/{name}.log"
 
     def begin(self, name: str, *, size_bytes: int, keep: int) -> Begun:
+        self.done.append(("begin", name))
         return Begun(self.end(name), rotated=False)
 
     def end(self, name: str) -> int:
         return len(self.content.get(self.path(name), b""))
 
     def trim(self, name: str, *, size_bytes: int, keep: int) -> None:
+        self.done.append(("trim", name))
         if name == "stdout":
             self.trims.append((asyncio.get_running_loop().time(), self.end(name)))
 

@@ -104,7 +104,7 @@ class Installer:
         """Run a command of the spec. Raises `FailedError`: `install.command`, or why it did not start."""
         argv = tuple(expand(word, site.values) for word in command)
         began = self._clock.boottime()
-        offset = self._logs.begin(step, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT).offset
+        offset = self.begin_log(step)
         limit = plan.component.install_timeout_s
         ended = await self.command(argv, plan, site, log=step, timeout_s=limit)
         if ended is not None and ended.code == 0:
@@ -124,6 +124,10 @@ class Installer:
             last_output=output,
         )
 
+    def begin_log(self, step: str) -> int:
+        """A step's command is about to run: put its log aside when it is over its size; where what it writes begins."""
+        return self._logs.begin(step, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT).offset
+
     async def command(self, argv: tuple[str, ...], plan: Plan, site: Site, *, log: str, timeout_s: float) -> Exit | None:
         """Run a command to its end, and end what it left; None when it took too long. Raises `FailedError`."""
         place = working_directory(plan.component, site.directory) if log != "install" else site.directory
@@ -141,6 +145,7 @@ class Installer:
         finally:
             if instance is not None:
                 await instance.kill(deadline=KILL_S)
+            self._logs.trim(log, size_bytes=_STEP_LOG_BYTES, keep=_STEP_LOGS_KEPT)
 
 
 def _unreachable(url: str, error: str) -> FailedError:

@@ -105,6 +105,7 @@ class Stopper:
             return
         policy = plan.component.stop
         argv = tuple(expand(word, site.values) for word in policy.command or ())
+        self._installer.begin_log("stop")
         try:
             await self._installer.command(argv, plan, site, log="stop", timeout_s=policy.grace_s)
         except FailedError as error:
