@@ -188,7 +188,10 @@ def _look_again(look: Callable[[], set[Identity]], seen: Callable[[set[Identity]
 
 
 def _signal_all(members: set[Identity], number: int) -> None:
-    """Signal each of these very processes, as far as they are there; the first error is raised when all were tried."""
+    """Signal each of these very processes, as far as they are there; the first error is raised when all were tried.
+
+    Who became another user's is not ours to signal: it is told as one that does not die.
+    """
     errors: list[OSError] = []
     for member in members:
         try:
@@ -197,7 +200,7 @@ def _signal_all(members: set[Identity], number: int) -> None:
             errors.append(error)
             continue
         if descriptor is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(descriptor, number)
             os.close(descriptor)
     if errors:
