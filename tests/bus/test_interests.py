@@ -1,6 +1,6 @@
 """Interests: who takes a topic is who has a pattern that matches it, whatever else is there."""
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.interests import Interests, behind, next_topic, ranges_of
@@ -74,6 +74,8 @@ def read(some, store, page):
     return found, looked
 
 
+@example(["+/a.b/0"], ["a/a", "a/a.b/0", "a/a/b"], 1)
+@settings(max_examples=400)
 @given(st.lists(patterns, max_size=4), st.lists(topics, unique=True, max_size=60), st.integers(1, 4))
 def test_what_is_passed_over_is_taken_by_nobody(some, store, page):
     store = sorted(store)

@@ -113,7 +113,9 @@ def _next(pattern: str, topic: str) -> str | None:
     for place, (level, here) in enumerate(zip(wanted, told, strict=False)):
         if level in ("+", here):
             continue
-        if f"{here}/" < f"{level}/":
+        mine = here if place == len(told) - 1 else f"{here}/"  # some levels begin with what stands before `/`
+        theirs = level if place == len(wanted) - 1 and not pattern.endswith("/") else f"{level}/"
+        if mine < theirs:
             return "/".join((*told[:place], level))
         free = [one for one in range(place) if wanted[one] == "+"]
         return "/".join((*told[: free[-1]], f"{told[free[-1]]}0")) if free else None  # what follows `/`
