@@ -276,7 +276,9 @@ def test_memory_beyond_the_limit_is_not_given(launch):
             except MemoryError:
                 raise SystemExit(9)
         """
+        before = resource.getrlimit(resource.RLIMIT_AS)
         instance = await ProcessDriver().start(launch(code, limits={"memory": 1 << 30}))
+        assert resource.getrlimit(resource.RLIMIT_AS) == before, "its agent goes on with what it needs"
         assert await instance.wait() == Exit(9, None)
 
     asyncio.run(main())

@@ -30,7 +30,7 @@ LIMITS: Final[Mapping[str, int]] = {
 """The resource limit that stands for each limit of a launch."""
 
 _HELD_FROM: Final[Mapping[str, int]] = {"pids": 1024, "files": 256}
-"""From which number on an agent can hold a limit itself."""
+"""From which number on an agent can hold a limit itself; one that is not here it never can."""
 _OPTIONS: Final[Mapping[str, str]] = {"pids": "nproc", "files": "nofile", "memory": "as"}
 
 
@@ -48,7 +48,7 @@ class Limits:
             if number is None:
                 continue
             wanted = _least(number, self._born[name])
-            if number >= _HELD_FROM.get(name, resource.RLIM_INFINITY):
+            if name in _HELD_FROM and number >= _HELD_FROM[name]:
                 self._hold(kind, wanted)
             elif resource.getrlimit(kind) != (wanted, wanted):
                 set_later[name] = wanted
