@@ -47,6 +47,8 @@ class Ability(StrEnum):
     """Bookmarks, and the tokens that they carry: what a controller needs to know how old its view is (rule A4)."""
     FETCH = "fetch events by id"
     BLOBS = "keep blobs"
+    COPY = "be copied"
+    """`Interest.copies`: subscriptions by which another broker keeps a copy of everything (rule E1)."""
     EXPORT = "prove its history"
     """`history` and `head`: what an export can be verified by (rule J3)."""
     PRESENCE = "tell who is attached"
@@ -77,6 +79,8 @@ class Capabilities:
             self.check(Ability.HISTORY)
         if interest.bookmarks:
             self.check(Ability.MARKS)
+        if interest.copies is not None:
+            self.check(Ability.COPY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,9 @@ class Interest:
     bookmarks: bool = False
     follow: bool = True
     """False ends the subscription at `Complete`."""
+    copies: tuple[str, ...] | None = None
+    """Not None: for a broker that keeps a copy. It follows no chains, and what is live is left out where it came from one of
+    these brokers, of whom it is had directly (rule E1)."""
 
 
 class Subscription(Protocol):
@@ -248,6 +255,10 @@ class Subscription(Protocol):
         Tokens grow; without a broker it is asked at the next attachment. Only an echo tells how old a view is: what
         waited in a buffer while a process was stopped looks as fresh as what was just sent (rule A4).
         """
+        ...
+
+    def stored(self, row: int) -> None:
+        """Who keeps a copy says that it holds everything up to this row: then there are two of it (rule D1)."""
         ...
 
 

@@ -36,6 +36,8 @@ class Row(Carried, msgspec.Struct, frozen=True):
     fact: bool
     key_id: bytes
     sealed: Sealed
+    brought: str = ""
+    """Of a row that has just been stored: the broker that brought it; empty when it came over a session."""
 
     def read(self) -> SignedEvent:
         """The event."""
@@ -55,6 +57,8 @@ class Append(msgspec.Struct, frozen=True):
     """Realm time after which a retained fact is dead, or None for a durable one."""
     payer: str = ""
     """The ancestor to whose account it goes (rule D2)."""
+    brought: str = ""
+    """The broker that brought it; empty when it came over a session. It is not kept."""
 
 
 @dataclass(frozen=True, slots=True)

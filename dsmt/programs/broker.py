@@ -6,12 +6,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.birth import is_birth_record, open_store
+from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller
 from dsmt.programs.running import run_until_signalled
@@ -21,6 +24,8 @@ from dsmt.system.procfs import boot
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
 
+ASK_S: Final = 1.0
+"""How long others may take to tell realm time at a start."""
 KEEPER_PAUSE_S: Final = 1.0
 """How long the keeper must be dead before a broker starts another: a controller does sooner."""
 
@@ -34,17 +39,27 @@ async def _serve(directory: Path) -> None:
     config = read_config(directory / "broker.cbor", BrokerFile)
     identity = read_identity(directory / "identity")
     trust = TrustStore(config.realm.realm)
+    others = [one for one in config.realm.addresses if one.public != identity.key.public]
     birth = directory / "birth"
     store = open_store(directory, synced=config.synced)
     born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, store.identity, trust)
     broker = Broker(
-        BrokerConfig(address=config.address, born=born, pid=os.getpid(), version=__version__, boot=boot()),
+        BrokerConfig(
+            address=config.address,
+            born=born,
+            pid=os.getpid(),
+            version=__version__,
+            boot=boot(),
+            brokers=tuple(config.realm.addresses),
+            told_ms=await _told_ms(others),
+        ),
         identity=identity,
         trust=trust,
         store=store,
         network=ZmqNetwork(),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
+        reach=lambda address: the_bus(identity, TrustStore(config.realm.realm), [address], reads=True),
     )
     tell = keeper_teller(lambda record: broker.say("keeper", record), directory.parent.parent)
     keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
@@ -53,6 +68,18 @@ async def _serve(directory: Path) -> None:
     finally:
         keeping.cancel()
         store.close()
+
+
+async def _told_ms(others: list[BrokerAddress]) -> int | None:
+    """What realm time is by the other brokers that answer, now; None when none does."""
+    asked = [asyncio.ensure_future(realm_ms(other)) for other in others]
+    if not asked:
+        return None
+    answered, late = await asyncio.wait(asked, timeout=ASK_S)
+    for one in late:
+        one.cancel()
+    times = [one.result() for one in answered if one.exception() is None]
+    return round(median(times)) if times else None
 
 
 if __name__ == "__main__":

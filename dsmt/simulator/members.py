@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
@@ -174,6 +175,7 @@ class SimBroker:
                 pid=process.identity.pid,
                 version=__version__,
                 boot=self.host.boot,
+                brokers=tuple(self.world.brokers),
             ),
             identity=self.identity,
             trust=self.world.trust(),
@@ -181,6 +183,7 @@ class SimBroker:
             network=SimNetwork(self.world.fabric, process),
             clock=self.host.clock,
             entropy=self.host.entropy("broker"),
+            reach=lambda address: nullcontext(self.world.client(process, self.identity, brokers=[address], reads=True)),
         )
         await broker.run()
 

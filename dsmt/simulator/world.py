@@ -7,7 +7,7 @@ Rule 2: the programs are the real ones; only what they touch is simulated. One s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -101,18 +101,26 @@ class World:
         return host
 
     def client(
-        self, process: HostProcess, identity: Identity, *, kept: Files | None = None, trust: TrustStore | None = None
+        self,
+        process: HostProcess,
+        identity: Identity,
+        *,
+        kept: Files | None = None,
+        trust: TrustStore | None = None,
+        brokers: Sequence[BrokerAddress] = (),
+        reads: bool = False,
     ) -> TappedClient:
         """A connection to the realm for a process."""
         client = TappedClient(
             identity=identity,
             trust=trust or self.trust(),
-            brokers=self.brokers,
+            brokers=brokers or self.brokers,
             network=SimNetwork(self.fabric, process),
             clock=process.host.clock,
             entropy=process.host.entropy("client"),
             about=About(process.identity.pid, __version__, process.host.address),
             kept=kept,
+            reads=reads,
         )
         client.said = self.said
         return client

@@ -42,6 +42,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.controllers.runner": (6, "shell"),
     "dsmt.bus.broker": (6, "machine"),
     "dsmt.bus.broker.broker": (6, "shell"),
+    "dsmt.bus.broker.copying": (6, "shell"),
+    "dsmt.bus.broker.others": (6, "shell"),
     "dsmt.bus.client": (6, "shell"),
     "dsmt.bus.adapters": (6, "adapter"),
     "dsmt.agents.shared": (6, "shell"),

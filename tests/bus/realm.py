@@ -6,8 +6,8 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -297,17 +297,25 @@ class TestRealm:
         clock: TestClock | None = None,
         trust: TrustStore | None = None,
         kept: SqliteStore | None = None,
+        others: Sequence[BrokerAddress] = (),
     ) -> Broker:
         identity = identity or self.identity(f"broker/{name}")
         path = store or str(self.directory / f"{name}.db")
         broker = Broker(
-            BrokerConfig(address=address or f"127.0.0.1:{free_port()}", born=born, pid=os.getpid(), version="test"),
+            BrokerConfig(
+                address=address or f"127.0.0.1:{free_port()}",
+                born=born,
+                pid=os.getpid(),
+                version="test",
+                brokers=tuple(others),
+            ),
             identity=identity,
             trust=trust or self.trust(),
             store=kept or SqliteStore(path, identity=os.urandom(8).hex()),
             network=self.network,
             clock=clock or TestClock(),
             entropy=TestEntropy(),
+            reach=lambda address: nullcontext(self.reader(identity, address)),
         )
         task = asyncio.get_running_loop().create_task(broker.run())
         self.tasks[broker] = task
@@ -321,6 +329,19 @@ class TestRealm:
         self.brokers = [b for b in self.brokers if b.public != identity.key.public]
         self.brokers.append(BrokerAddress(broker.address, identity.key.public))
         return broker
+
+    def reader(self, identity: Identity, address: BrokerAddress) -> BusClient:
+        """A broker's own connection to another, which it runs itself."""
+        return BusClient(
+            identity=identity,
+            trust=self.trust(),
+            brokers=[address],
+            network=self.network,
+            clock=TestClock(),
+            entropy=TestEntropy(),
+            about=About(os.getpid(), "test"),
+            reads=True,
+        )
 
     async def restarted(self, broker: Broker, **more: Any) -> Broker:
         """The broker stopped, and another on its store at its address."""

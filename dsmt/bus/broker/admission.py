@@ -8,7 +8,8 @@ Rule 2: an incarnation is above all that the store or this broker knows of the n
 Rule 3: a certificate is kept in the store when its holder attaches, or when a fact of its holder is re-offered (R5).
 Rule 4: a revocation (J3) ends a key for good; who attaches is told all of them before anything else, who is attached each.
 Rule 5: who only reads is no source (D2): it is given no incarnation and no number, any number of readers of one name may be
-    attached, and nothing of them is kept.
+    attached, and nothing of them is kept. But another broker, which reads, is one that others look after (F1): it is
+    given a number.
 Rule 6: of the certificates below one ancestor a bounded number is taken in (`quota`, rule D2); what is on the shelf is taken
     in when its holder comes again, and not when others bring it (`passed`).
 Rule 7: each attachment of a source, and each return from silence, is paid for by its ancestor (`quota`, rule D2), and so is
@@ -127,6 +128,17 @@ class Admission:
             except UnusableEventError as error:
                 self._log.warning("certificate refused", session=session.name, code=error.code, reason=error.message)
 
+    def brought(self, proof: Iterable[bytes]) -> None:
+        """Take in the certificates of who has signed what another broker brings; issuers come last (rule 3)."""
+        for raw in reversed(tuple(proof)):
+            if self._is_shelved(raw):
+                continue
+            try:
+                self._take_in((raw,))
+                self._keep(self._trust.add(raw))
+            except (RefusedError, UnusableEventError) as error:
+                self._log.warning("certificate refused", code=error.code, reason=error.message)
+
     def knows(self, key_id: bytes, name: str) -> bool:
         """Whether a key is known by a name."""
         return name in self._trust.names(key_id)
@@ -206,7 +218,7 @@ class Admission:
             self._take_in(parts)
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
         if hello.reads:
-            return self._welcome_reader(session, hello, certificate, nonce, now_ms)
+            return self._welcome_reader(session, hello, certificate, presence, nonce=nonce, now_ms=now_ms)
         if presence.contested(hello.name, certificate.issued):
             raise self.contested(hello.name)
         if not presence.supersedes(hello.name, certificate.issued):
@@ -236,11 +248,21 @@ class Admission:
         return self._granted(session, now_ms)
 
     def _welcome_reader(
-        self, session: Session, hello: f.Hello, certificate: Certificate, nonce: bytes, now_ms: int
+        self,
+        session: Session,
+        hello: f.Hello,
+        certificate: Certificate,
+        presence: Presence,
+        *,
+        nonce: bytes,
+        now_ms: int,
     ) -> f.Welcome:
         """Rule 5."""
         session.name, session.certificate, session.reads = hello.name, certificate, True
         session.incarnation = session.attachment = 0
+        if session.is_broker:
+            session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
+            session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         session.nonce = nonce
         return self._granted(session, now_ms)
 

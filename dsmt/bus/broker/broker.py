@@ -19,10 +19,13 @@ import msgspec
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.copied import Copied
+from dsmt.bus.broker.copying import Reach
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.dismissal import Dismissal
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
+from dsmt.bus.broker.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
 from dsmt.bus.broker.receipts import acked, nacked
 from dsmt.bus.broker.recorder import Recorder
@@ -64,6 +67,7 @@ class Broker:
         network: Network,
         clock: Clock,
         entropy: Entropy,
+        reach: Reach,
     ) -> None:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
         self._network, self._clock, self._entropy = network, clock, entropy
@@ -83,6 +87,19 @@ class Broker:
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
+        self._copied = Copied(self._send, lambda: self._fan_out.copying)
+        self._others = Others(
+            config,
+            identity,
+            store,
+            clock,
+            reach,
+            recorder=self._recorder,
+            admission=self._admission,
+            fan_out=self._fan_out,
+            send=self._send,
+            commit=self._commit,
+        )
         self._upkeep = Upkeep(
             self._recorder, self._sessions, self._rates, self._depot, self._admission, step=self._to_step.set
         )
@@ -90,6 +107,7 @@ class Broker:
             store,
             clock,
             fan_out=self._fan_out,
+            copied=self._copied,
             ingest=self._ingest,
             admission=self._admission,
             depot=self._depot,
@@ -124,13 +142,14 @@ class Broker:
                 group.create_task(self._pump())
                 group.create_task(self._step())
                 group.create_task(self._tick())
+                group.create_task(self._others.copying.run())
         finally:
             self._outgoing.listener = None
             await listener.close()
 
     def say(self, below: str, record: msgspec.Struct) -> None:
         """Say something of this broker's process on a topic below its own."""
-        self._ingest.own(f"{self._identity.name}/{below}", record, subject=self._identity.name)
+        self._recorder.words.say(f"{self._identity.name}/{below}", record, subject=self._identity.name)
         self._commit()
 
     # --- start ---------------------------------------------------------------------------------------------------
@@ -142,9 +161,11 @@ class Broker:
             for row in rows:
                 self._reporter.restore(row, now, now_ms)
             self._dismissal.revoke(rows)
+            self._others.begin(rows)
+        self._others.started()
         self._reporter.started()
         self._reporter.trimmed()
-        self._reporter.stats(lag=0.0, sessions=0, address=self.address)
+        self._reporter.stats(lag=0.0, sessions=0, dropped=0, address=self.address)
         self._commit()
 
     def _admit(self, key: bytes) -> bool:
@@ -221,7 +242,7 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
-        if not session.reads and self._reporter.heard(session, now, self.now_ms()):
+        if session.is_told and self._reporter.heard(session, now, self.now_ms()):
             self._commit()
             try:
                 self._admission.pay(session, now)
@@ -247,7 +268,8 @@ class Broker:
     def _attach(self, session: Session, attach: f.Attach) -> None:
         self._admission.attach(session, attach, self._reporter.presence, self.now_ms())
         self._dismissal.greet(session)
-        if session.reads:
+        self._others.greet(session)
+        if not session.is_told:
             return
         earlier = self._sessions.attached(session)
         self._reporter.opened(session, self._clock.boottime(), self.now_ms())
@@ -257,7 +279,7 @@ class Broker:
         issued = 0 if session.certificate is None else session.certificate.issued
         if self._reporter.presence.contested(session.name, issued):
             error = self._admission.contested(session.name)
-            self._ingest.notice("clone", session.name, error.message)
+            self._recorder.words.fault("clone", session.name, error.message)
             self._refuse(session, error)
         self._commit()
 
@@ -269,7 +291,7 @@ class Broker:
         self._fan_out.unsubscribe(session)
         if self._sessions.closed(session):
             self._ingest.forget_source(session.name)
-        if session.attached and not session.reads:
+        if session.is_told:
             self._reporter.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
@@ -297,15 +319,16 @@ class Broker:
             for session, _ in outcomes:
                 self._refuse(session, self._full())
             return
+        now = self._clock.boottime()
         if any(outcome.refilled for _, outcome in outcomes):
-            self._recorder.wholeness.refilled(self._clock.boottime())
+            self._recorder.wholeness.refilled(now)
         early_ms = max(outcome.early_ms for _, outcome in outcomes) if outcomes else 0
         if early_ms:
-            self._recorder.wholeness.early(self._clock.boottime())
+            self._recorder.wholeness.early(now)
             self._recorder.time.early(early_ms)
         for session, outcome in outcomes:
             if outcome.accepted:
-                self._send(session, acked(outcome.accepted, self._store, self.now_ms()))
+                self._copied.acknowledge(session, acked(outcome.accepted, self._store, self.now_ms()), now)
             wanted = self._ingest.wanted(session.name)
             if wanted is not None:
                 self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]))
@@ -322,13 +345,15 @@ class Broker:
             self._fan_out.routed(rows)
             self._dismissal.judge(rows)
             self._recorder.accept(rows)
+            self._others.stored(rows, self._sessions.all())
         return rows is not None
 
     def _signed_head(self) -> bytes:
         """A signed head of now, for who exports."""
         if self._reporter.is_stale(self._clock.boottime()):
             self._commit()
-            self._reporter.stats(lag=self._upkeep.lag, sessions=len(self._sessions.by_name), address=self.address)
+            sessions, dropped = len(self._sessions.by_name), self._recorder.dropped
+            self._reporter.stats(lag=self._upkeep.lag, sessions=sessions, dropped=dropped, address=self.address)
             self._commit()
         return self._reporter.signed_head
 
@@ -368,7 +393,9 @@ class Broker:
         while True:
             await asyncio.sleep(TICK_S)
             now = self._clock.boottime()
-            self._upkeep.look(now)
+            self._upkeep.look(now, self._others.copying.times_ms)
+            self._others.look(now)
+            self._copied.look(now)
             self._dismissal.expire(self.now_ms())
             for session in self._sessions.strangers(now):
                 self._disconnect(session.peer)

@@ -97,6 +97,7 @@ class FanOut:
             conflate=asked.conflate,
             signals=asked.signals,
             bookmarks=asked.bookmarks,
+            copies=None if asked.copies is None else frozenset((session.name, *asked.copies)),
             credit=credit,
             most_credit=credit,
             after=self._begin(asked, start, head),
@@ -125,6 +126,11 @@ class FanOut:
         its rows as the one did that is lost.
         """
         return row <= head and (time_ms is None or row <= self._store.row_at(time_ms + LATE_MS))
+
+    @property
+    def copying(self) -> list[Session]:
+        """The brokers that keep a copy of everything, and have had all that is here."""
+        return self._router.copying()
 
     def unsubscribe(self, session: Session, number: int | None = None) -> None:
         """End one subscription of a session, or all."""
@@ -207,9 +213,9 @@ class FanOut:
         """Push rows that have just been stored to the readers that are live."""
         self._pages.clear()
         parcels: dict[Sub, list[Row]] = {}
-        for (topic, to, fact), some in groupby(rows, key=lambda row: (row.topic, row.to, row.fact)):
+        for (topic, to, fact, by), some in groupby(rows, key=lambda row: (row.topic, row.to, row.fact, row.brought)):
             together = list(some)
-            for subscription in self._router.readers(topic, to, fact=fact):
+            for subscription in self._router.readers(topic, to, fact=fact, brought=by):
                 parcels.setdefault(subscription, []).extend(together)
         for subscription, parcel in parcels.items():
             sent = self._push(subscription, parcel)

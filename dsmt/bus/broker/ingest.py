@@ -1,45 +1,42 @@
-"""Ingest: a broker's inward side: the validator, the store's next batch, and the broker's own events.
+"""Ingest: a broker's inward side: the validator, and the store's next batch.
 
 Rule 1: everything that came in one turn of the loop is stored in one commit, then routed and acknowledged.
 Rule 2: an event that is stored already is acknowledged again; one with a stored id and another hash is equivocation.
 Rule 3: a hole in a source's sequence (`marks`), for what comes over its own session, is asked of it; what it cannot give is
     noticed (`dsmt.notice` of kind `gap`).
-Rule 4: what the broker says itself is signed with the commit, as one burst; of a fact, a heartbeat and its stats only
-    the newest waits; notices and trim records all do.
+Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
-Rule 6: what this broker said on its own topics and others bring back is not taken: it says that anew. But it is its word on
-    realm time (J4), whatever was lost with its disk.
+Rule 6: what this broker said on its own topics and others bring back is not taken for its word: it says that anew. But it is
+    its word on realm time (J4), whatever was lost with its disk.
+Rule 7: what another broker brings was judged where it was stored first. It is merged by fact order and refused for nothing
+    but its time, until that has come, and the end of its signer's key (E1).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from dsmt.bus.broker.accounts import Accounts
 from dsmt.bus.broker.receipts import Outcome, Refusal
+from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
 from dsmt.bus.rules.marks import Hole, Marks
 from dsmt.bus.rules.validator import NOWHERE, Admitted, EventValidator, Standing
 from dsmt.errors import FailedError, UnusableEventError
-from dsmt.event.chain import SourceChain
-from dsmt.event.codec import decode_part, prepare, protected_header, sign_bursts
+from dsmt.event.codec import decode_part
 from dsmt.event.envelope import TOMBSTONE, Event, EventId, SignedEvent, thing_of
-from dsmt.event.hlc import HybridClock
+from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.broker import BrokerNotice
 from dsmt.event.order import is_over
-from dsmt.event.records import to_data
-from dsmt.event.registry import Match, lookup
+from dsmt.event.registry import Match
 from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore, revoked_by
 
 _WINNERS_REMEMBERED: Final = 8192
-_NOTICES_WAITING: Final = 1000
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
 
 
@@ -51,37 +48,23 @@ class Told(NamedTuple):
     granted: int
 
 
-class _Unsaid(NamedTuple):
-    match: Match
-    told: dict[str, Any]
-    subject: str
-    ttl_ms: int | None
-    payer: str
-    to: tuple[str, ...]
-
-
 class Ingest:
-    """Takes events in and stores them in batches."""
+    """Takes events in and stores them in batches, with the broker's own words."""
 
     def __init__(
         self,
         identity: Identity,
         trust: TrustStore,
         store: Events,
+        words: Words,
         *,
         now_ms: Callable[[], int],
-        incarnation: int,
         was: Callable[[int], None] = lambda _ms: None,
     ) -> None:
-        self._was = was
+        self._was, self._words = was, words
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
         self._validator = EventValidator(trust)
-        self._chain = SourceChain(incarnation)
-        self._clock = HybridClock()
-        self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
         self._pending: OrderedDict[EventId, Append] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[str, int], _Unsaid] = OrderedDict()
-        self._unsaid_notices = 0
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
         self._marks = Marks(store.high_mark)
@@ -89,71 +72,10 @@ class Ingest:
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
         self.dropped = 0
+        self.alone = True
+        """Whether no other broker is known."""
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
-
-    @property
-    def chain(self) -> SourceChain:
-        """The broker's own chain, for its heartbeat."""
-        return self._chain
-
-    # --- what the broker says ------------------------------------------------------------------------------------
-
-    def own(
-        self,
-        topic: str,
-        record: msgspec.Struct,
-        *,
-        subject: str = "",
-        ttl_ms: int | None = None,
-        payer: str = "",
-        to: tuple[str, ...] = (),
-    ) -> None:
-        """Say something of the broker's own; it is signed and stored with the next commit (rule 4).
-
-        `ttl_ms` None takes the topic's own. `payer` is on whose account it is (D2); empty: the broker's. `to`: for whom.
-        """
-        match = lookup(topic)
-        if match is None:
-            raise AssertionError(topic)
-        key = (topic, 0)
-        if match.row.event_type == "dsmt.notice" and len(self._unsaid) > _NOTICES_WAITING:
-            self.dropped += 1
-            return
-        if match.row.event_type in ("dsmt.notice", "dsmt.trimmed"):
-            self._unsaid_notices += 1
-            key = (topic, self._unsaid_notices)
-        self._unsaid.pop(key, None)
-        self._unsaid[key] = _Unsaid(match, to_data(record), subject or topic, ttl_ms, payer, to)
-
-    def _say(self) -> None:
-        """Number, chain and sign what waits; what was signed before and is not stored yet goes first."""
-        if self._own or not self._unsaid:
-            return
-        burst = []
-        for (topic, _), (match, told, subject, ttl_ms, payer, to) in self._unsaid.items():
-            sequence, link = self._chain.next(topic)
-            event = Event(
-                source=self._identity.name,
-                incarnation=self._chain.incarnation,
-                sequence=sequence,
-                chain=link,
-                type=match.row.event_type,
-                topic=topic,
-                subject=subject,
-                time=self._clock.tick(self._now_ms()),
-                data=told,
-                ttl=match.row.ttl_ms if ttl_ms is None else ttl_ms,
-                to=to,
-            )
-            prepared = prepare(event, self._protected)
-            self._chain.signed(event, prepared.leaf)
-            burst.append((match, prepared, payer))
-        self._unsaid.clear()
-        signed = sign_bursts([prepared for _, prepared, _ in burst], self._identity.key)
-        for (match, _, payer), one in zip(burst, signed, strict=True):
-            fact = match.row.kind == "fact"
-            self._own[one.id] = self._append(Admitted(one, fact, fact, match.row.budget), self._now_ms(), payer)
 
     # --- what sessions say ---------------------------------------------------------------------------------------
 
@@ -250,12 +172,12 @@ class Ingest:
         self._pending[signed.id] = self._append(admitted, now_ms)
         return admitted.winner
 
-    def _append(self, admitted: Admitted, now_ms: int, payer: str = "") -> Append:
+    def _append(self, admitted: Admitted, now_ms: int, payer: str = "", brought: str = "") -> Append:
         signed, event = admitted.signed, admitted.signed.event
         payer = payer or self._accounts.payer(signed).subject
         if admitted.winner:
             self._remember(event.topic, signed)
-        return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer)
+        return Append(signed, now_ms, admitted.budget, admitted.fact, admitted.winner, event.expires_ms, payer, brought)
 
     def _held(self, topic: str) -> SignedEvent | None:
         if topic in self._winners:
@@ -284,6 +206,36 @@ class Ingest:
         hidden = held is not None and is_over(held.event, ended)
         return Standing(None if hidden else held, ended)
 
+    # --- what another broker brings ------------------------------------------------------------------------------
+
+    def brought(self, broker: str, signed: SignedEvent) -> int:
+        """Take in an event that another broker has stored (rule 7); by how many ms it is early, if it must wait."""
+        event, identity, now_ms = signed.event, signed.id, self._now_ms()
+        if self._trust.disowns(signed):
+            return 0
+        held = self._leaf(identity, broker)
+        if held is not None:
+            if held != signed.leaf:
+                self._equivocation(signed)
+            return 0
+        ahead_ms = max(event.time_ms, event.incarnation) - now_ms - BOUND_MS
+        if ahead_ms > 0:
+            self._look_ahead(signed, Outcome())
+            return ahead_ms
+        try:
+            match, fact = self._validator.check(signed, session=event.source, now_ms=now_ms)
+            at = self._standing(event) if fact else NOWHERE
+            admitted = self._validator.admit(signed, match, fact=fact, at=at, own=False, now_ms=now_ms)
+        except UnusableEventError:  # of another version, or poisoned: nobody here could use it
+            self.dropped += 1
+            return 0
+        if admitted.winner and event.source == self._identity.name:  # rule 6
+            admitted = Admitted(signed, fact, winner=False, budget=admitted.budget)
+        self._reoffered.add(event.source)
+        self._marks.brought(*identity)
+        self._pending[identity] = self._append(admitted, now_ms, brought=broker)
+        return 0
+
     # --- holes ---------------------------------------------------------------------------------------------------
 
     def _watch_sequence(self, event: Event, now_ms: int) -> None:
@@ -301,7 +253,7 @@ class Ingest:
     def _tell_holes(self, holes: Iterable[Hole]) -> None:
         for source, _, first, last in holes:
             said = f"{source} #{first}..#{last} did not come"
-            self._notice(
+            self._words.notice(
                 BrokerNotice(kind="gap", source=source, topic=None, first=first, last=last, message=said, unit="sequence")
             )
 
@@ -310,8 +262,9 @@ class Ingest:
         return self._marks.wanted(source)
 
     def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
-        """A source has what it was asked for no more."""
-        self._tell_holes(self._marks.gone(source, incarnation, ranges))
+        """A source has what it was asked for no more; another broker may, until it is overdue."""
+        if self.alone:
+            self._tell_holes(self._marks.gone(source, incarnation, ranges))
 
     def overdue(self) -> None:
         """Tell what was asked for and has not come."""
@@ -320,7 +273,7 @@ class Ingest:
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event
         said = f"{event.source} signed two different events as #{event.incarnation}-{event.sequence}"
-        self._notice(
+        self._words.notice(
             BrokerNotice(
                 kind="equivocation",
                 source=event.source,
@@ -332,13 +285,6 @@ class Ingest:
         )
         return Refusal(signed.id, UnusableEventError("event.equivocation", said), restart=True)
 
-    def _notice(self, notice: BrokerNotice) -> None:
-        self.own(f"{self._identity.name}/notice", notice, subject=notice.source)
-
-    def notice(self, kind: str, source: str, message: str) -> None:
-        """Say a fault of the stream that was seen elsewhere in the broker."""
-        self._notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
-
     def forget_source(self, source: str) -> None:
         """A source has left: what is remembered of it is read from the store when it returns."""
         self._marks.forget(source)
@@ -348,7 +294,9 @@ class Ingest:
 
     def commit(self) -> list[Row]:
         """Store what is pending; the rows. Raises `FailedError` when that cannot be: nothing was stored (rule 5)."""
-        self._say()
+        for signed, match, payer in () if self._own else self._words.sign():  # what was signed before goes first
+            fact = match.row.kind == "fact"
+            self._own[signed.id] = self._append(Admitted(signed, fact, fact, match.row.budget), self._now_ms(), payer)
         batch = [*self._own.values(), *self._pending.values()]
         self._pending.clear()
         self._accounts.committed()
@@ -366,7 +314,10 @@ class Ingest:
         rows = []
         for number, one in zip(numbers, batch, strict=True):
             event = one.signed.event
-            rows.append(Row(number, one.arrived_ms, event.topic, event.to, one.fact, one.signed.key_id, one.signed.sealed))
+            signed = one.signed
+            rows.append(
+                Row(number, one.arrived_ms, event.topic, event.to, one.fact, signed.key_id, signed.sealed, one.brought)
+            )
             if event.ends and one.winner:
                 self._winners.clear()
         return rows

@@ -15,6 +15,7 @@ from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
+from dsmt.bus.broker.words import Words
 from dsmt.errors import FailedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
@@ -32,11 +33,13 @@ class Recorder:
         self._store, self._clock, self._name, now = store, clock, identity.name, clock.boottime()
         self._log = Logger(broker=identity.name)
         self._has_stepped = False
-        self.time = Timekeeper(identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock)
+        self.time = Timekeeper(
+            identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock, told_ms=config.told_ms
+        )
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
-        incarnation = _next_incarnation(store.meta, self.time.now_ms())
-        self.ingest = Ingest(identity, trust, store, now_ms=self.time.now_ms, incarnation=incarnation, was=self._was)
-        self.reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self.ingest, now)
+        self.words = Words(identity, _next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
+        self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
+        self.reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self.words, now)
 
     def is_whole(self) -> bool:
         """Whether everything that the realm holds is here (rule A4)."""
@@ -54,6 +57,11 @@ class Recorder:
         if rows:
             self.reporter.stored(rows)
         return rows
+
+    @property
+    def dropped(self) -> int:
+        """How many events were refused, or found no room to be said."""
+        return self.ingest.dropped + self.words.dropped
 
     def trim(self) -> bool:
         """Trim a part of what is due, and say what went (B6); whether there is more."""
@@ -83,7 +91,7 @@ class Recorder:
         self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:
-        self.ingest.notice("clock", self._name, said)
+        self.words.fault("clock", self._name, said)
         self.reporter.say_stats_soon()
 
 

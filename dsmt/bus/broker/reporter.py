@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.observers import ROLES, Observers
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
@@ -48,8 +48,8 @@ class Self:
 class BrokerReporter:
     """A broker's own statements. `now` is boot-time seconds, `now_ms` realm ms."""
 
-    def __init__(self, about: Self, store: Kept, ingest: Ingest, now: float) -> None:
-        self._about, self._store, self._ingest = about, store, ingest
+    def __init__(self, about: Self, store: Kept, words: Words, now: float) -> None:
+        self._about, self._store, self._words = about, store, words
         self.presence = Presence(now)
         self._observers = Observers()
         self._restored: list[_Word] = []
@@ -88,7 +88,7 @@ class BrokerReporter:
         self._restored, self._to_say_again = [], []
         self._name()
         mark = self._store.high_mark(self._about.name)
-        self._ingest.own(
+        self._words.say(
             f"source/{self._about.name}",
             Started(
                 previous_incarnation=None if mark is None else mark[0],
@@ -157,7 +157,7 @@ class BrokerReporter:
         passed = record.state == "closed" and source.startswith("operator/")
         ttl_ms = PASSED_TTL_MS if passed else None
         topic, payer = f"{self._about.name}/session/{source}", self.presence.payer_of(source)
-        self._ingest.own(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer, to=to)
+        self._words.say(topic, record, subject=source, ttl_ms=ttl_ms, payer=payer, to=to)
 
     # --- time passes ---------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class BrokerReporter:
                 count=len(RowSet.read(trim.rows)),
                 rows=trim.rows,
             )
-            self._ingest.own(self._trimmed_topic, record)
+            self._words.say(self._trimmed_topic, record)
 
     def is_stale(self, now: float) -> bool:
         """Whether the signed head is too old for who exports now; if so it counts as renewed by asking."""
@@ -198,6 +198,7 @@ class BrokerReporter:
         expected: float,
         lag: float,
         sessions: int,
+        dropped: int,
         address: str,
         clock_ahead_s: float,
         early_s: float,
@@ -208,11 +209,18 @@ class BrokerReporter:
         self._name()
         if now >= self._stats_at:
             self._stats_at = now + STATS_S
-            self.stats(lag=lag, sessions=sessions, address=address, clock_ahead_s=clock_ahead_s, early_s=early_s)
+            self.stats(
+                lag=lag,
+                sessions=sessions,
+                dropped=dropped,
+                address=address,
+                clock_ahead_s=clock_ahead_s,
+                early_s=early_s,
+            )
         if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
-            chain = self._ingest.chain
-            self._ingest.own(
+            chain = self._words.chain
+            self._words.say(
                 f"{self._about.name}/heartbeat",
                 Heartbeat(
                     incarnation=chain.incarnation, sequence=chain.sequence, lag_s=round(lag, 4), emit_rate_s=HEARTBEAT_S
@@ -223,10 +231,19 @@ class BrokerReporter:
         """Something has changed that an operator must see."""
         self._stats_at = 0.0
 
-    def stats(self, *, lag: float, sessions: int, address: str, clock_ahead_s: float = 0.0, early_s: float = 0.0) -> None:
+    def stats(
+        self,
+        *,
+        lag: float,
+        sessions: int,
+        dropped: int,
+        address: str,
+        clock_ahead_s: float = 0.0,
+        early_s: float = 0.0,
+    ) -> None:
         """Say how the broker is, with the head of its store."""
         counts = self._store.counts()
-        self._ingest.own(
+        self._words.say(
             self._stats_topic,
             BrokerStats(
                 store=self._store.identity,
@@ -237,7 +254,7 @@ class BrokerReporter:
                 facts=counts["facts"],
                 disk_bytes=counts["bytes"],
                 history_from_ms=counts["first_ms"],
-                dropped=self._ingest.dropped,
+                dropped=dropped,
                 lag_s=round(lag, 4),
                 pid=self._about.pid,
                 version=self._about.version,

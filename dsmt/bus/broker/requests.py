@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
@@ -41,6 +42,7 @@ class Requests:
         clock: Clock,
         *,
         fan_out: FanOut,
+        copied: Copied,
         ingest: Ingest,
         admission: Admission,
         depot: Depot,
@@ -50,7 +52,7 @@ class Requests:
         pump: Callable[[], None],
         step: Callable[[], None],
     ) -> None:
-        self._log, self._clock, self._fan_out, self._ingest = log, clock, fan_out, ingest
+        self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
@@ -69,6 +71,8 @@ class Requests:
                 self._spend(session, SUBSCRIBE_COST)
                 self._fan_out.subscribe(session, frame)
                 self._pump()
+            case f.Stored(row=row) if session.is_broker:
+                self._copied.stored(session, row)
             case f.Unsubscribe(id=number):
                 self._fan_out.unsubscribe(session, number)
             case f.Gone(incarnation=incarnation, ranges=ranges):

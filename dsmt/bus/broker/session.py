@@ -26,6 +26,8 @@ class Session:
     attached: bool = False
     reads: bool = False
     """It only reads: it is no source (D2)."""
+    stored: int = 0
+    """Of a broker that keeps a copy: up to which row of ours it has said to hold everything (D1)."""
     refused: bool = False
     """It has been told to go: nothing of it is listened to any more."""
     pid: int | None = None
@@ -44,3 +46,13 @@ class Session:
     """When a page was last read for it, in pages."""
     known: dict[Signer, tuple[bytes, ...]] = field(default_factory=dict)
     """Which certificates it has been sent of whom."""
+
+    @property
+    def is_broker(self) -> bool:
+        """Whether it is another broker's, that keeps a copy."""
+        return self.reads and self.name.startswith("broker/")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its coming and going is said: a source's is, and another broker's (F1)."""
+        return self.attached and (not self.reads or self.is_broker)

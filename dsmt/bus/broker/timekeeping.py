@@ -1,7 +1,7 @@
 """Timekeeping: a broker's realm time over its life: what is told of it, and what its next start is given (rule J4).
 
-Rule 1: the wall clock is looked at in each tick. That it is far off, is followed slowly, or is right again is told once.
-Rule 2: an operator's word is obeyed when it is stored.
+Rule 1: the wall clock is looked at in each tick, or the median of it and of the time that other brokers tell. That it is far
+    off, is followed slowly, or is right again is told once.
 Rule 3: what others bring back of what was decided may be ahead of it: then this broker's store began anew, and its machine's
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
 Rule 4: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.
@@ -9,7 +9,8 @@ Rule 4: the time is kept each `KEEP_S`, and when an operator has changed it: a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 from typing import Final
 
 from dsmt.bus.broker.wholeness import EARLY_S
@@ -26,10 +27,21 @@ KEPT: Final = "time"
 class Timekeeper:
     """Keeps the time of the broker of this name on a machine in this boot; `tell` says a sentence to everybody."""
 
-    def __init__(self, name: str, boot: str, log: Log, meta: Meta, clock: Clock, *, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        log: Log,
+        meta: Meta,
+        clock: Clock,
+        *,
+        tell: Callable[[str], None],
+        told_ms: int | None = None,
+    ) -> None:
         self._name, self._meta, self._clock, self._tell = name, meta, clock, tell
         now = clock.boottime()
-        self._time = BrokerTime(boot, clock.wall_ms(), now, kept=meta.get(KEPT), last_ms=_last_arrival_ms(log))
+        wall_ms = clock.wall_ms() if told_ms is None else told_ms
+        self._time = BrokerTime(boot, wall_ms, now, kept=meta.get(KEPT), last_ms=_last_arrival_ms(log))
         self._told_far, self._keep_at = False, now
         self._early_ms, self._early_until, self._told_early = 0, now, False
 
@@ -57,9 +69,9 @@ class Timekeeper:
         """The broker has once said this time itself; whether realm time goes ahead to it."""
         return self._time.was(ms, self._clock.boottime())
 
-    def look(self) -> None:
-        """Look at the machine's clock (rule 1)."""
-        self._time.seen(self._clock.wall_ms(), self._clock.boottime())
+    def look(self, others_ms: Sequence[int] = ()) -> None:
+        """Look at the machine's clock, and at what other brokers say (rule 1)."""
+        self._time.seen(round(median((self._clock.wall_ms(), *others_ms))), self._clock.boottime())
         if self._time.is_far != self._told_far:
             self._told_far = self._time.is_far
             self._tell(self._said())

@@ -6,7 +6,7 @@ Rule 2: how late a look comes is the broker's lag, which it tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
@@ -40,11 +40,11 @@ class Upkeep:
         """From now on it is looked after."""
         self._expire_at, self._before = now + EXPIRE_S, now
 
-    def look(self, now: float) -> None:
-        """Note how late this look comes, and look at the machine's clock."""
+    def look(self, now: float, others_ms: Sequence[int]) -> None:
+        """Note how late this look comes, and look at the machine's clock and the other brokers' time."""
         self.lag = max(0.0, now - self._before - TICK_S)
         self._before = now
-        self._recorder.time.look()
+        self._recorder.time.look(others_ms)
 
     def tick(self, now: float, address: str) -> None:
         """Do what is due. Raises `FailedError` when the disk is full."""
@@ -69,6 +69,7 @@ class Upkeep:
             expected=TICK_S,
             lag=self.lag,
             sessions=len(self._sessions.by_name),
+            dropped=self._recorder.dropped,
             address=address,
             clock_ahead_s=time.ahead_s,
             early_s=time.early_s,
@@ -76,5 +77,5 @@ class Upkeep:
         if self._recorder.ingest.full is None:
             time.keep()
         for session in self._sessions.ask(now):
-            if not session.reads:
+            if session.is_told:
                 self._recorder.reporter.presence.asked(session.name, now)

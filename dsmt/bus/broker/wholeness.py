@@ -7,7 +7,9 @@ Rule 2: else `AFTER_S` after the start: who was attached lately comes back in th
 Rule 3: while the words of the root, of operators and of controllers are being brought that it refuses because its clock is
     behind them it waits on, `EARLY_S` after each, without end: they come when the clock is there, or was set right. A
     node's own words hold nothing up: no node that is hostile keeps controllers from deciding.
-Rule 4: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
+Rule 4: a broker that knows others may have missed what they have: it is whole when it has read one to the end that is whole,
+    or all of them if its own store was whole before; as long as it reads one it waits. Where none answers it is rule 2.
+Rule 5: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
 """
 
 from __future__ import annotations
@@ -30,8 +32,25 @@ class Wholeness:
     def __init__(self, meta: Meta, identity: str, *, born: bool, now: float) -> None:
         self._meta, self._identity = meta, identity.encode()
         self._noted = meta.get(_NOTED) == self._identity
-        self._whole = born or self._noted
+        self._before = self._whole = born or self._noted
         self._due, self._latest = now + AFTER_S, now + MOST_S
+
+    def awaits_others(self, now: float) -> None:
+        """There are other brokers, which may have what is not here (rule 4)."""
+        self._whole = False
+        self._due = now + AFTER_S
+
+    def reading(self, now: float) -> None:
+        """Another broker is being read, and not to its end yet."""
+        self._due = max(self._due, now + QUIET_S)
+
+    def filled(self) -> None:
+        """Another broker, which is whole, was read to its end."""
+        self._whole = True
+
+    def all_read(self) -> None:
+        """All other brokers were read to their ends."""
+        self._whole = self._whole or self._before
 
     def refilled(self, now: float) -> None:
         """Facts that were not here have been offered."""

@@ -1,7 +1,7 @@
 """The client: one source's connection to the realm; a shell over network, clock and entropy that fulfils `ports.bus.Bus`.
 
-Rule 1: it holds one link to one broker at a time; when that is lost it tries others at random, with backoff and jitter, and
-    never forgets one. Who was refused waits longer each time, who was attached begins anew.
+Rule 1: it holds one link to one broker at a time; when that is lost it tries others (`brokers`), with backoff and jitter.
+    Who was refused waits longer each time, who was attached begins anew.
 Rule 2: after each attachment it sends again what is not acknowledged, asks again for its subscriptions, and measures
     realm time with three round trips, then once a minute, and at once when its broker's has stepped.
 Rule 3: what it says goes through `publisher`, what it reads through `subscriptions`, what it asks through `asking`.
@@ -23,6 +23,7 @@ from typing import Final
 
 from dsmt.bus.client.asking import Asking
 from dsmt.bus.client.attaching import ROUND_TRIPS, About, greet, measure, sign_attachment
+from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.client.incarnation import KeptIncarnation
@@ -79,7 +80,7 @@ class BusClient:
         kept: Files | None = None,
         reads: bool = False,
     ) -> None:
-        self._identity, self._trust, self._brokers = identity, trust, list(brokers)
+        self._identity, self._trust = identity, trust
         self._network, self._clock, self._entropy, self._about = network, clock, entropy, about
         self._kept, self._reads = KeptIncarnation(kept), reads
         self._time = MeasuredTime(clock)
@@ -98,6 +99,7 @@ class BusClient:
         self.can = CAN
         self.refusal: RefusedError | None = None
         self._log = Logger(source=identity.name)
+        self.brokers = KnownBrokers(brokers, trust, entropy, kept, self._log)
         self._certificates = ShownCertificates(identity, trust, self._log)
         if self._kept.last is not None:
             self._publisher.begin(max(self._kept.next, clock.wall_ms()))
@@ -223,8 +225,7 @@ class BusClient:
         """Attach, and attach again, until cancelled."""
         backoff = AttachBackoff()
         while True:
-            broker = self._brokers[int(self._entropy.uniform(0, len(self._brokers)))]
-            delay = 0.0
+            broker, delay = self.brokers.next(), 0.0
             try:
                 link = await self._network.connect(
                     broker.address, self._identity.key.link_secret(), server_key=link_key(broker.public)
@@ -329,6 +330,8 @@ class BusClient:
                 missing = self._certificates.revoked(parts, complete=complete)
                 if missing and not self._reads:
                     self.offer(missing)
+            case f.Brokers():
+                self.brokers.told(parts)
             case f.Keepalive(asks=True):
                 self._try_post(f.Keepalive())
             case f.Tally(token=token):

@@ -2,7 +2,7 @@
 
 Rule 1: it survives reconnections: asked again from where it stands, or from the start where that cannot be.
 Rule 2: an unconflated one follows chains, asks for what is missing and reports gaps (`reader`); a conflated one is for
-    readers that fold.
+    readers that fold, and one that copies for a broker, whose own readers follow them.
 Rule 3: what came only because it is addressed to this source is in no chain that can be followed; it is known by its id.
 Rule 4: a completion or a bookmark waits until nothing before it is held back.
 Rule 5: what the reader has taken is told to the broker each quarter of its credit.
@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from dsmt.bus.rules.follower import ChainFollower, Wanted
-from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Subscribe
+from dsmt.bus.wire.frames import Consumed, Frame, Mark, Repaired, Stored, Subscribe
 from dsmt.event.envelope import EventId
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
@@ -36,7 +36,7 @@ class ClientSubscription:
         self.number, self.interest, self._post = number, interest, post
         self._queue: deque[tuple[list[Delivery], int]] = deque()
         self._here = asyncio.Event()
-        self._reader = None if interest.conflate else ChainFollower()
+        self._reader = None if interest.conflate or interest.copies is not None else ChainFollower()
         self.cursor: Cursor | None = None
         self.completed = self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -56,6 +56,10 @@ class ClientSubscription:
         """Have a bookmark carry this token when everything that the broker has now was delivered (A4)."""
         self._token = token
         self._post(Mark(id=self.number, token=token))
+
+    def stored(self, row: int) -> None:
+        """Say that everything up to this row is stored by who reads this (D1)."""
+        self._post(Stored(id=self.number, row=row))
 
     def ask(self, store: str) -> Subscribe:
         """The frame that asks a broker, whose store is `store`, for it, now or again.
@@ -87,6 +91,7 @@ class ClientSubscription:
             conflate=interest.conflate,
             signals=interest.signals,
             bookmarks=interest.bookmarks,
+            copies=interest.copies,
             credit=CREDIT,
         )
 

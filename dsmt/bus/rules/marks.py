@@ -87,6 +87,12 @@ class Marks:
             mark.high = sequence
         self._close(source, mark, sequence, sequence)
 
+    def brought(self, source: str, incarnation: int, sequence: int) -> None:
+        """Another broker has brought it: it is missing no more."""
+        mark = self._marks.get(source)
+        if mark is not None and mark.incarnation == incarnation:
+            self._close(source, mark, sequence, sequence)
+
     def vouched(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
         """A heartbeat says how far its source has come."""
         mark = self._mark(source)

@@ -12,6 +12,8 @@ Rule 4: what a reader has not consumed counts against its credit; without credit
 Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4).
 Rule 6: who reads the history of few topics, all of signals that are evidence (commands), reads nothing else: what an agent
     costs that comes, or comes back, does not grow with what others have said.
+Rule 7: a broker that keeps a copy is not sent again what is live and was brought by itself, or by another that it has it from.
+    What it reads as history it is sent whole: so nothing is missing where one of them was lost in between (E1).
 """
 
 from __future__ import annotations
@@ -83,6 +85,8 @@ class Subscription(Generic[Owner]):
     told_trimmed: bool = False
     token: int | None = None
     """What its reader asked to hear back as soon as it has everything; None when it waits for nothing (rule 5)."""
+    copies: frozenset[str] | None = None
+    """Not None: it is a broker's, which keeps a copy; what is live and was brought by these it has from themselves (E1)."""
     served: int = 0
     """When its last page was read, in pages."""
     evidence: tuple[str, ...] = ()
@@ -110,6 +114,10 @@ class Subscription(Generic[Owner]):
         if topic in self._exact or topic.startswith(self._subtrees):
             return True
         return any(matches(pattern, topic) for pattern in self._others)
+
+    def has(self, brought: str) -> bool:
+        """Whether it is sent by another what is live here and was brought by that broker."""
+        return self.copies is not None and brought in self.copies
 
     def following(self, topic: str) -> str | None:
         """Where retained facts that it may take go on behind a topic; None: there are none."""
@@ -182,13 +190,17 @@ class Router(Generic[Owner]):
         """Every subscription, oldest first."""
         return list(self._all.values())
 
+    def copying(self) -> list[Owner]:
+        """Who keeps a copy, and is live."""
+        return [one.owner for one in self._all.values() if one.copies is not None and one.live]
+
     def of(self, owner: Owner) -> list[Subscription[Owner]]:
         """All subscriptions of an owner, oldest first."""
         return list(self._owned.get(id(owner), {}).values())
 
-    def readers(self, topic: str, to: Iterable[str], *, fact: bool) -> list[Subscription[Owner]]:
-        """The live subscriptions that take what is on a topic, addressed to some."""
+    def readers(self, topic: str, to: Iterable[str], *, fact: bool, brought: str = "") -> list[Subscription[Owner]]:
+        """The live subscriptions that take what is on a topic, addressed to some, and brought by a broker or by none."""
         takers = self._interests.takers(topic)
         for name in to:
             takers.update(self._inboxes.get(name, {}))
-        return [one for one in takers if one.live and (fact or one.signals)]
+        return [one for one in takers if one.live and (fact or one.signals) and not (brought and one.has(brought))]

@@ -17,9 +17,11 @@ from msgspec import Meta
 
 from dsmt.event.kinds.numbers import Count
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 MAX_CERTIFICATES: Final = 64
 """How many certificates a client brings at once."""
+MAX_BROKERS: Final = 7
+"""How many brokers a realm may have (R8)."""
 FETCH_IDS: Final = 4
 """How many events one `fetch` may ask for: their answer is one message of at most 256 KiB."""
 
@@ -50,7 +52,7 @@ class Hello(_Frame, frozen=True):
     version: Name
     address: Name
     reads: bool = False
-    """I only read: give me no incarnation and no number, and say nothing of me."""
+    """I only read: give me no incarnation and no number, and say nothing of me; of a broker it is said that it is linked."""
 
 
 class Welcome(_Frame, frozen=True):
@@ -165,6 +167,8 @@ class Subscribe(_Frame, frozen=True):
     conflate: bool = False
     signals: bool = True
     bookmarks: bool = False
+    copies: Annotated[tuple[Name, ...], Meta(max_length=MAX_BROKERS)] | None = None
+    """From a broker that keeps a copy: everything but what is live and came to you from these, who send it me themselves."""
     credit: Count = 4 * 1024 * 1024
 
 
@@ -188,6 +192,13 @@ class Mark(_Frame, frozen=True):
     token: Count
 
 
+class Stored(_Frame, frozen=True):
+    """Broker, of what it copies: all of the subscription up to this row is stored here too (D1)."""
+
+    id: Count
+    row: Count
+
+
 class Deliver(_Frame, frozen=True):
     """Broker: events of a subscription, in store order but for retained facts. Parts: signed events, alone or as runs."""
 
@@ -204,6 +215,10 @@ class Revocations(_Frame, frozen=True):
     """Broker: keys that have ended: all at the attachment, before anything else, then each at once. Parts: signed facts."""
 
     all: bool = False
+
+
+class Brokers(_Frame, frozen=True):
+    """Broker: the operators' words on which brokers there are: at the attachment, and when they change. Parts: signed facts."""
 
 
 class Known(_Frame, frozen=True):
@@ -374,7 +389,7 @@ class BlobFinished(_Frame, frozen=True):
 
 Frame = (
     Hello | Welcome | Attach | Refused | Time | TimeIs | Measure | Keepalive | Publish | Missing | Gone | Acked
-    | Nacked | Subscribe | Unsubscribe | Consumed | Mark | Deliver | Certificates | Revocations | Known | Forget
-    | CompleteFrame | BookmarkFrame | Told | Repair | Repaired | Tally | Tallied | Fetch | Fetched | HistoryAsked
-    | HistoryIs | HeadAsked | HeadIs | BlobAsked | BlobIs | ChunkAsked | Chunk | ChunkPut | BlobFinished
+    | Nacked | Subscribe | Unsubscribe | Consumed | Mark | Stored | Deliver | Certificates | Revocations | Brokers | Known
+    | Forget | CompleteFrame | BookmarkFrame | Told | Repair | Repaired | Tally | Tallied | Fetch | Fetched
+    | HistoryAsked | HistoryIs | HeadAsked | HeadIs | BlobAsked | BlobIs | ChunkAsked | Chunk | ChunkPut | BlobFinished
 )  # fmt: skip

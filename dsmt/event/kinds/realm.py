@@ -37,6 +37,16 @@ class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class BrokerWord(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/broker/<broker>`: a broker of the realm, by its address and Ed25519 key (32 bytes); or it is one no more."""
+
+    address: str
+    public: bytes
+    by: str
+    removed: bool = False
+    reason: str = ""
+
+
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one epoch of a thing, which is the epoch of the fact itself (A6)."""
 
@@ -60,6 +70,11 @@ def _brake(_: Event, told: Brake) -> str:
 def _clock(event: Event, told: ClockWord) -> str:
     broker = event.topic.rsplit("/", 1)[1]
     return f"the clock of {broker}'s machine, {told.ahead_s:+.1f} s, is right, says {person(told.by)}{quoted(told.reason)}"
+
+
+def _broker(_: Event, told: BrokerWord) -> str:
+    what = "is a broker no more" if told.removed else f"is a broker at {told.address}"
+    return f"{what}, says {person(told.by)}{quoted(told.reason)}"
 
 
 def _revoked(event: Event, said: Revoked) -> str:
@@ -89,6 +104,7 @@ ROWS: Final[tuple[Row, ...]] = (
     _ends("nodeset/<name>", "operator"),
     fact("config/brake", "dsmt.config.brake", _OPERATOR, Brake, _brake, folded=True),
     fact("config/clock/<broker>", "dsmt.config.clock", _OPERATOR, ClockWord, _clock),
+    fact("config/broker/<broker>", "dsmt.config.broker", _OPERATOR, BrokerWord, _broker),
     Row("config/<name/>", "dsmt.config", "fact", _OPERATOR),
     fact("trust/revoked/<key>/<source/>", "dsmt.trust.revoked", "<source/>", Revoked, _revoked, folded=True),
     Row("trust/<name/>", "dsmt.trust", "fact", ("root", "issuer", "operator")),

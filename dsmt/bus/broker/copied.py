@@ -1,0 +1,58 @@
+"""Copied: how far other brokers hold what was published here, and the acknowledgements that wait for one of them (rule D1).
+
+Rule 1: what is acknowledged is held by another broker too, where one is linked that has had all that was here: `safe`.
+Rule 2: nobody waits longer than `SAFE_S` for another broker: then, or when none is linked any more, it is acknowledged as
+    what it is, `stored` by this one.
+Rule 3: acknowledgements leave in the order in which their events were stored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from dsmt.bus.broker.session import Session
+from dsmt.bus.wire.frames import Acked
+
+SAFE_S: Final = 1.0
+
+
+class _Waiting(NamedTuple):
+    session: Session
+    frame: Acked
+    until: float
+
+
+class Copied:
+    """Of one broker. `send` sends a frame to a session; `copying` are the brokers' sessions that have had all there is."""
+
+    def __init__(self, send: Callable[[Session, Acked], object], copying: Callable[[], Sequence[Session]]) -> None:
+        self._send, self._copying = send, copying
+        self._waiting: deque[_Waiting] = deque()
+
+    def acknowledge(self, session: Session, frame: Acked, now: float) -> None:
+        """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
+        if self._waiting or self._copying():
+            self._waiting.append(_Waiting(session, frame, now + SAFE_S))
+        else:
+            self._send(session, frame)
+
+    def stored(self, broker: Session, row: int) -> None:
+        """A broker says that it holds everything up to a row."""
+        broker.stored = max(broker.stored, row)
+        while self._waiting and self._waiting[0].frame.row <= row:
+            self._release(self._waiting.popleft())
+
+    def look(self, now: float) -> None:
+        """Acknowledge what waits for nobody any more, or has waited long enough."""
+        waits = bool(self._copying())
+        while self._waiting and (not waits or now >= self._waiting[0].until):
+            self._release(self._waiting.popleft())
+
+    def _release(self, one: _Waiting) -> None:
+        copies = 1 + sum(broker.stored >= one.frame.row for broker in self._copying())
+        frame = one.frame if copies == 1 else msgspec.structs.replace(one.frame, level="safe", copies=copies)
+        self._send(one.session, frame)

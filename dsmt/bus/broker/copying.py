@@ -1,0 +1,235 @@
+"""Copying: a broker reads all others, as any reader reads a broker, and stores what it does not have (rules E1, R8).
+
+Rule 1: of each other broker it keeps a place: everything up to there is here. It goes on from that place over lost links and
+    restarts; a broker that was away, or whose disk is new, is whole again by that.
+Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
+    lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
+Rule 3: without any place, on a new disk, it reads one broker whole before it reads another.
+Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from dsmt.logs import Logger
+from dsmt.ports.bus import Arrived, Bookmark, BusReader, Complete, Cursor, Delivery, Interest, Start, Subscription
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Meta
+
+Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
+"""Gives a connection to one broker, that only reads, for the length of a block."""
+Take = Callable[[str, Sequence[Arrived], BusReader], int]
+"""Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
+
+OVERLAP_MS: Final = 60_000
+"""How far before the place of a broker that was lost the others are read again: their clocks may differ."""
+KEEP_S: Final = 1.0
+_WAIT_S: Final = 1.0
+_LOOK_S: Final = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Other:
+    address: BrokerAddress
+    bus: BusReader | None = None
+    place: Cursor | None = None
+    since: Cursor | int | None = None
+    """Where the next subscription begins."""
+    copies: tuple[str, ...] = ()
+    """From whom, beside it, what is live comes directly."""
+    complete: bool = False
+    """Since this broker's start everything was read that it had then."""
+    task: asyncio.Task[None] | None = None
+    kept_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its name while it is linked; empty else."""
+        return self.bus.broker if self.bus is not None and self.bus.attached else ""
+
+
+class Copying:
+    """Reads all other brokers for one. `whole` hears that one of them, which is whole, was read to its end."""
+
+    def __init__(
+        self,
+        own: BrokerAddress,
+        reach: Reach,
+        *,
+        meta: Meta,
+        clock: Clock,
+        take: Take,
+        whole: Callable[[], None],
+        log: Logger,
+    ) -> None:
+        self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
+        self._take, self._whole, self._log = take, whole, log
+        self._others: dict[bytes, _Other] = {}
+        self._linked: tuple[str, ...] = ()
+        self._changed = asyncio.Event()
+        self._first: _Other | None = None
+        """Of which there was no place, and which is read now."""
+
+    # --- who is there --------------------------------------------------------------------------------------------
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other broker is known."""
+        return not self._others
+
+    @property
+    def complete(self) -> bool:
+        """Whether all others that are known were read to their end since the start."""
+        return all(other.complete for other in self._others.values())
+
+    @property
+    def reads(self) -> bool:
+        """Whether another is being read that was not read to its end yet."""
+        return any(other.name and not other.complete for other in self._others.values())
+
+    @property
+    def times_ms(self) -> list[int]:
+        """What realm time is by the others that are linked."""
+        return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
+
+    def know(self, brokers: Iterable[BrokerAddress]) -> None:
+        """These are all brokers of the realm: who is new is read, who has left no more."""
+        wanted = {one.public: one for one in brokers if one.public != self._own.public}
+        for public, other in list(self._others.items()):
+            if wanted.get(public) != other.address:
+                del self._others[public]
+                if other.task is not None:
+                    other.task.cancel()
+        for public, address in wanted.items():
+            if public not in self._others:
+                place = _read_place(self._meta.get(_key(public)))
+                self._others[public] = _Other(address, place=place, since=place)
+
+    async def run(self) -> None:
+        """Read all others until cancelled."""
+        try:
+            while True:
+                for other in self._others.values():
+                    if other.task is None:
+                        other.task = asyncio.get_running_loop().create_task(self._keep(other))
+                self._look()
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            tasks = [other.task for other in self._others.values() if other.task is not None]
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    def _look(self) -> None:
+        """See who is linked; where that has changed all are asked anew (rule 2)."""
+        linked = tuple(sorted(other.name for other in self._others.values() if other.name))
+        if linked == self._linked:
+            return
+        lost = [other.place for other in self._others.values() if not other.name and other.place is not None]
+        since = min((place.time_ms for place in lost), default=None) if set(self._linked) - set(linked) else None
+        self._linked = linked
+        for other in self._others.values():
+            if since is not None and other.place is not None:
+                other.since = min(since, other.place.time_ms) - OVERLAP_MS
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # --- reading one ---------------------------------------------------------------------------------------------
+
+    async def _keep(self, other: _Other) -> None:
+        """Read one broker for good."""
+        with self._reach(other.address) as bus:
+            other.bus = bus
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(bus.run())
+                    group.create_task(self._read(other, bus))
+            finally:
+                other.bus = None
+
+    async def _read(self, other: _Other, bus: BusReader) -> None:
+        await bus.wait_attached()
+        while True:
+            if other.since is None and not self._may_begin(other):  # rule 3
+                await asyncio.sleep(_LOOK_S)
+            else:
+                await self._follow(other, bus)
+
+    def _may_begin(self, other: _Other) -> bool:
+        """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
+        read = [one.place.time_ms for one in self._others.values() if one.complete and one.place is not None]
+        other.since = min(read) - OVERLAP_MS if read else None
+        if self._first is None or not self._first.name:
+            self._first = other
+        return other.since is not None or self._first is other
+
+    async def _follow(self, other: _Other, bus: BusReader) -> None:
+        """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
+        copies = tuple(name for name in self._linked if name != other.name)
+        interest = Interest(("/",), Start.HISTORY, since=other.since, bookmarks=True, copies=copies)
+        async with bus.subscribe(interest) as deliveries:
+            loop, waits = asyncio.get_running_loop(), other.complete
+            reading = loop.create_task(self._drain(other, bus, deliveries, endless=waits))
+            change = loop.create_task(self._changed.wait())
+            try:
+                await asyncio.wait({reading, change} if waits else {reading}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                reading.cancel()
+                change.cancel()
+                await asyncio.wait({reading, change})
+            if not reading.cancelled():
+                reading.result()
+
+    async def _drain(self, other: _Other, bus: BusReader, deliveries: Subscription, *, endless: bool) -> None:
+        async for batch in deliveries:
+            await self._taken(other, bus, batch, deliveries)
+            if other.complete and not endless:
+                return
+
+    async def _taken(self, other: _Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
+        arrived: list[Arrived] = []
+        for one in batch:
+            if isinstance(one, Arrived):
+                arrived.append(one)
+            elif isinstance(one, Complete | Bookmark):
+                await self._store(bus, arrived)
+                arrived = []
+                self._reached(other, one, deliveries)
+        await self._store(bus, arrived)
+
+    async def _store(self, bus: BusReader, arrived: Sequence[Arrived]) -> None:
+        while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
+            self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
+            await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+
+    def _reached(self, other: _Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
+        """Everything up to a row of another broker is here."""
+        other.place = other.since = mark.cursor
+        deliveries.stored(mark.cursor.row)
+        other.complete = other.complete or isinstance(mark, Complete)
+        if other.complete and mark.whole:
+            self._whole()
+        now = self._clock.boottime()
+        if isinstance(mark, Complete) or now >= other.kept_at + KEEP_S:
+            other.kept_at = now
+            self._meta.put(
+                _key(other.address.public), f"{mark.cursor.store} {mark.cursor.row} {mark.cursor.time_ms}".encode()
+            )
+
+
+def _key(public: bytes) -> str:
+    return f"copied {public.hex()}"
+
+
+def _read_place(kept: bytes | None) -> Cursor | None:
+    if kept is None:
+        return None
+    store, row, time_ms = kept.decode().split()
+    return Cursor(store, int(row), int(time_ms))

@@ -1,0 +1,133 @@
+"""Others: the other brokers of a realm, as one of them knows them: where they are, and what becomes of what they have.
+
+Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
+    operator has removed is none.
+Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8).
+Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
+Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from dsmt.bus.broker.admission import Admission
+from dsmt.bus.broker.config import BrokerConfig
+from dsmt.bus.broker.copying import Copying, Reach
+from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.brokers import TOPIC, known
+from dsmt.bus.wire import frames as f
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.logs import Logger
+from dsmt.ports.bus import Arrived, BusReader
+from dsmt.ports.clock import Clock
+from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Row, Store
+from dsmt.trust.identity import Identity
+from dsmt.trust.store import Signer
+
+AGAIN_MS = 1000
+"""After how long what could not be stored is tried again."""
+
+
+class Others:
+    """Of the broker of this identity. `commit` stores what is pending, and says whether that could be."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        identity: Identity,
+        store: Store,
+        clock: Clock,
+        reach: Reach,
+        *,
+        recorder: Recorder,
+        admission: Admission,
+        fan_out: FanOut,
+        send: Send,
+        commit: Callable[[], bool],
+    ) -> None:
+        self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
+        self._send, self._commit, self._seeds = send, commit, config.brokers
+        self._words: dict[str, Row] = {}
+        self._said: dict[str, SignedEvent] = {}
+        self._proofs: dict[Signer, tuple[bytes, ...]] = {}
+        self.copying = Copying(
+            BrokerAddress(config.address, identity.key.public),
+            reach,
+            meta=store.meta,
+            clock=clock,
+            take=self._take,
+            whole=self._whole,
+            log=Logger(broker=identity.name),
+        )
+
+    # --- who they are --------------------------------------------------------------------------------------------
+
+    def begin(self, rows: Iterable[Row]) -> None:
+        """These are retained facts at the start."""
+        self._note(rows)
+
+    def started(self) -> None:
+        """All retained facts were seen: whoever is known is read from now on."""
+        self._know()
+        if not self.copying.alone:
+            self._recorder.wholeness.awaits_others(self._clock.boottime())
+
+    def stored(self, rows: Sequence[Row], sessions: Iterable[Session]) -> None:
+        """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
+        if self._note(rows):
+            self._know()
+            for session in sessions:
+                if session.attached and not session.refused:
+                    self.greet(session)
+
+    def greet(self, session: Session) -> None:
+        """Tell who has attached which brokers there are."""
+        rows = list(self._words.values())
+        if rows and self._fan_out.introduce(session, rows):
+            self._send(session, f.Brokers(), tuple(row.raw for row in rows))
+
+    def _note(self, rows: Iterable[Row]) -> bool:
+        found = False
+        for row in rows:
+            if row.fact and row.topic.startswith(TOPIC):
+                with suppress(UnusableEventError):
+                    self._said[row.topic], self._words[row.topic] = row.read(), row
+                    found = True
+        return found
+
+    def _know(self) -> None:
+        self.copying.know(known(self._seeds, self._said.values()))
+        self._recorder.ingest.alone = self.copying.alone
+
+    # --- what they have ------------------------------------------------------------------------------------------
+
+    def _take(self, broker: str, arrived: Sequence[Arrived], bus: BusReader) -> int:
+        """Store what another broker has; in how many ms it is to be tried again, 0 when it is stored (rule 3)."""
+        ahead_ms = 0
+        for signer, one in {(each.signed.key_id, each.signed.event.source): each.signed for each in arrived}.items():
+            proof = bus.proof(one)
+            if self._proofs.get(signer) != proof or not self._admission.knows(*signer):
+                self._admission.brought(proof)
+                self._proofs[signer] = proof
+        for each in arrived:
+            ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each.signed))
+        if not self._commit():
+            return AGAIN_MS
+        return ahead_ms
+
+    def _whole(self) -> None:
+        self._recorder.wholeness.filled()
+
+    def look(self, now: float) -> None:
+        """Look at how far they were read (rule 4). `now` is boot-time seconds."""
+        wholeness = self._recorder.wholeness
+        if self.copying.reads:
+            wholeness.reading(now)
+        elif self.copying.complete:
+            wholeness.all_read()

@@ -1,0 +1,82 @@
+"""The brokers that a client knows: those it was configured with, and those that operators have named since (rule R8).
+
+Rule 1: those of its configuration are never forgotten, but for one that an operator has removed while another is known.
+Rule 2: the words on brokers are an operator's, checked as every event; they are kept on the disk, for the next process.
+Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import cbor2
+
+from dsmt.bus.rules.brokers import TOPIC, known
+from dsmt.errors import UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.order import newer
+from dsmt.event.payload import canonical
+from dsmt.logs import Logger
+from dsmt.ports.entropy import Entropy
+from dsmt.ports.files import Files
+from dsmt.ports.realm import BrokerAddress
+from dsmt.trust.store import TrustStore
+
+FILE: Final = "brokers"
+
+
+class KnownBrokers:
+    """Of one client. `files` keep what it learns; without them nothing is kept."""
+
+    def __init__(
+        self, seeds: Sequence[BrokerAddress], trust: TrustStore, entropy: Entropy, files: Files | None, log: Logger
+    ) -> None:
+        self._seeds, self._trust, self._entropy, self._files, self._log = list(seeds), trust, entropy, files, log
+        self._said: dict[str, SignedEvent] = {}
+        self._last: bytes | None = None
+        kept = None if files is None else files.read(FILE)
+        if kept is not None:
+            self._restore(kept)
+
+    def _restore(self, kept: bytes) -> None:
+        try:
+            certificates, raws = cbor2.loads(kept)
+            self._trust.add_all(certificates)
+        except (UnusableEventError, cbor2.CBORDecodeError, TypeError, ValueError) as error:
+            self._log.warning("kept brokers not used", reason=str(error))
+            return
+        self._take(raws)
+
+    @property
+    def all(self) -> tuple[BrokerAddress, ...]:
+        """Every one that may be tried."""
+        return known(self._seeds, self._said.values()) or tuple(self._seeds)
+
+    def told(self, raws: Sequence[bytes]) -> None:
+        """A broker tells what operators have said."""
+        if self._take(raws) and self._files is not None:
+            proofs = (raw for one in self._said.values() for raw in self._trust.proof(one.key_id, one.event.source))
+            kept = [list(dict.fromkeys(proofs)), [one.raw for one in self._said.values()]]
+            self._files.write(FILE, canonical(kept))
+
+    def _take(self, raws: Sequence[bytes]) -> bool:
+        news = False
+        for raw in raws:
+            try:
+                one = self._trust.open(raw)
+            except UnusableEventError as error:
+                self._log.warning("word on a broker not believed", code=error.code, reason=error.message)
+                continue
+            held = self._said.get(one.event.topic)
+            if one.event.topic.startswith(TOPIC) and (held is None or newer(one.event, held.event)):
+                self._said[one.event.topic], news = one, True
+        return news
+
+    def next(self) -> BrokerAddress:
+        """The one to be tried now."""
+        brokers = self.all
+        others = [one for one in brokers if one.public != self._last] or brokers
+        chosen = others[int(self._entropy.uniform(0, len(others)))]
+        self._last = chosen.public
+        return chosen
