@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from dsmt.bus.broker.broker import Broker
@@ -55,14 +56,151 @@ async def test_what_one_acknowledges_the_others_have(r: TestRealm) -> None:
 async def test_who_loses_its_broker_goes_on_at_another(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     operator = await r.client("operator/a", brokers=at(b1) + at(b2))
-    facts = Facts(operator)
     reader = await r.client("operator/b", brokers=at(b1) + at(b2))
-    async with reading(reader, "config/") as got:
+    async with reading(reader, "user/") as got:
         for n in range(20):
-            await facts.publish("config/x", {"n": n})
-        await r.stop(b1)
-        for n in range(20, 40):
-            await facts.publish("config/x", {"n": n})
-        await got.until(lambda g: len(g.of("config/x")) >= 40)
-        assert [one["n"] for one in got.of("config/x")] == list(range(40))
+            await operator.publish(Draft("user/x", {"n": n}))
+        lost = next(one for one in (b1, b2) if one._identity.name == operator.broker)
+        said = [operator.emit(Draft("user/x", {"n": n})) for n in range(20, 30)]
+        await r.stop(lost)
+        for one in said:
+            await one.acknowledged()
+        for n in range(30, 40):
+            await operator.publish(Draft("user/x", {"n": n}))
+        await got.until(lambda g: len(g.of("user/x")) >= 40)
+        assert [one["n"] for one in got.of("user/x")] == list(range(40))
         assert got.types() == []
+        assert operator.broker == reader.broker != lost._identity.name
+
+
+@scenario
+async def test_a_broker_that_was_away_has_what_it_missed_and_says_until_then_that_it_has_not(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts = Facts(operator)
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b2) == held(b1))
+    others = at(b1) + at(b2)
+    identity, address = r.identities[b2], b2.address
+    await r.stop(b2)
+    b2._store.close()
+    for n in range(1, 600):
+        facts.emit("config/x", {"n": n})
+    await facts.publish("config/x", {"n": 600})
+    again = await r.broker("b2", identity=identity, address=address, others=others)
+    assert not again._recorder.is_whole()
+    await until(again._recorder.is_whole, 4)
+    assert held(again) == held(b1)
+    assert len(held(again)) > 600
+
+
+@scenario
+async def test_a_broker_with_a_new_disk_is_filled_by_the_others(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts = Facts(operator)
+    for n in range(300):
+        facts.emit("config/x", {"n": n})
+    await facts.publish("config/y", {"n": 1})
+    await until(lambda: held(b3) == held(b2) == held(b1))
+    others = at(b1) + at(b2) + at(b3)
+    identity, address = r.identities[b3], b3.address
+    await r.stop(b3)
+    again = await r.broker("b3", identity=identity, address=address, store=":memory:", born=False, others=others)
+    assert not again._recorder.is_whole()
+    await until(again._recorder.is_whole, 4)
+    await until(lambda: held(again) == held(b1))
+    assert again._ingest._held("config/y").event.data == {"n": 1}
+
+
+@scenario
+async def test_brokers_that_were_all_away_are_whole_when_they_have_read_each_other(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b1._recorder.is_whole() and b2._recorder.is_whole())
+    await until(lambda: b1._recorder.wholeness._noted and b2._recorder.wholeness._noted)
+    others, kept = at(b1) + at(b2), [(r.identities[one], one.address) for one in (b1, b2)]
+    for one in (b1, b2):
+        await r.stop(one)
+        one._store.close()
+    again = [
+        await r.broker(identity.name.split("/")[1], identity=identity, address=address, born=False, others=others)
+        for identity, address in kept
+    ]
+    await until(lambda: all(one._recorder.is_whole() for one in again), 3)
+
+
+@scenario
+async def test_what_a_lost_broker_gave_to_one_the_others_get_from_it(r: TestRealm) -> None:
+    """b3 is not linked to b1, and gets what b1 has from b2, while b1 lives and after its death."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    b3 = await r.broker("b3", born=False, others=at(b2))
+    await until(lambda: linked(b3) == 1 and b3._recorder.is_whole())
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts = Facts(operator)
+    for n in range(50):
+        await facts.publish("config/x", {"n": n})
+    await until(lambda: held(b3) == held(b1))
+    await r.stop(b1)
+    await until(lambda: held(b3) == held(b2))
+    assert len(held(b3)) >= 50
+
+
+@scenario
+async def test_acknowledgements_wait_for_another_broker_and_not_for_ever(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b1))
+    await until(lambda: len(b1._fan_out.copying) == 1)
+    real = b2._ingest.brought
+    b2._others._recorder.ingest.brought = lambda *_: 100_000  # it stores nothing of what it reads
+    facts = Facts(operator)
+    waited = await asyncio.wait_for(facts.emit("config/x", {"n": 1}).acknowledged(), 5)
+    assert (waited.level, waited.copies) == (Level.STORED, 1)
+    b2._others._recorder.ingest.brought = real
+    await until(lambda: held(b2) == held(b1))
+    assert (await facts.emit("config/x", {"n": 2}).acknowledged()).level is Level.SAFE
+    await r.stop(b2)
+    assert (await facts.emit("config/x", {"n": 3}).acknowledged()).level is Level.STORED
+
+
+@scenario
+async def test_clients_learn_of_brokers_and_forget_those_that_are_removed(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts = Facts(operator)
+    told = [to_data(BrokerWord(address=one.address, public=one._identity.key.public, by="alice")) for one in (b1, b2)]
+    for name, word in zip(("b1", "b2"), told, strict=True):
+        await facts.publish(f"config/broker/{name}", word)
+    node = await r.client("node/n1", brokers=at(b1))
+    await until(lambda: {one.address for one in node.brokers.all} == {b1.address, b2.address})
+    await r.stop(b1)
+    await asyncio.wait_for(node.wait_attached(), 5)
+    await until(lambda: node.broker == "broker/b2")
+    assert node.attached
+    await until(lambda: operator.broker == "broker/b2" and operator.attached)
+    removed = {**told[0], "removed": True}
+    await facts.publish("config/broker/b1", removed)
+    await until(lambda: {one.address for one in node.brokers.all} == {b2.address})
+    await until(lambda: b2._others.copying.alone)
+
+
+@scenario
+async def test_attachments_are_numbered_above_those_at_another_broker(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    b2._recorder.time._time._offset -= 5_000  # its clock is behind
+    identity = r.identity("node/n1")
+    first = await r.client("node/n1", identity=identity, brokers=at(b1))
+    at_b1 = first.attachment
+    await until(lambda: b2._store.winner("broker/b1/session/node/n1") is not None)
+    await r.stop(first)
+    second = await r.client("node/n1", identity=identity, brokers=at(b2))
+    assert second.attachment > at_b1
+
+
+@scenario
+async def test_each_broker_says_of_the_others_whether_they_are_linked(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    reader = await r.client("operator/b", brokers=at(b2))
+    async with reading(reader, "broker/") as got:
+        await got.until(lambda g: [one["state"] for one in g.of("broker/b2/session/broker/b1")] == ["open"])
+        await r.stop(b1)
+        await got.until(lambda g: g.of("broker/b2/session/broker/b1")[-1]["state"] == "closed")

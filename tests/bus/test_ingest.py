@@ -10,6 +10,7 @@ import pytest
 
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.words import Words
 from dsmt.errors import FailedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.instance import Endpoint, Status
@@ -34,8 +35,9 @@ class Inward:
     def __init__(self, store: SqliteStore) -> None:
         self.store, self.trust = store, TrustStore(Realm(name="test", roots=(ROOT.public,)))
         self.now_ms = int(time.time() * 1000)
+        broker, now_ms = self.identity("broker/b1"), self.now_ms
         self.ingest = Ingest(
-            self.identity("broker/b1"), self.trust, store, now_ms=lambda: self.now_ms, incarnation=self.now_ms
+            broker, self.trust, store, Words(broker, now_ms, lambda: self.now_ms), now_ms=lambda: self.now_ms
         )
 
     def identity(self, name: str) -> Identity:

@@ -16,6 +16,7 @@ from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest, Outcome
 from dsmt.bus.broker.passed import ROUND_S, STEP
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.quota import CERTIFICATES
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.network import Peer
@@ -30,6 +31,10 @@ WEEKS_MS = 15 * 24 * 3600 * 1000
 MORE = CERTIFICATES + 104
 
 
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 class Kept:
     """What a broker keeps, without its connections: certificates and events of one node's agents."""
 
@@ -42,7 +47,7 @@ class Kept:
     def begin(self) -> None:
         self.trust = self.r.trust()
         self.admission = Admission(self.broker, self.trust, self.store, self.store.certificates)
-        self.ingest = Ingest(self.broker, self.trust, self.store, now_ms=lambda: int(time.time() * 1000), incarnation=1)
+        self.ingest = Ingest(self.broker, self.trust, self.store, Words(self.broker, 1, _now_ms), now_ms=_now_ms)
         self.session = Session(Peer(b"1"), bytes(32), name="node/n1")
         self.here: set[tuple[bytes, str]] = set()
 

@@ -212,8 +212,12 @@ class Admission:
         nonce: bytes,
         now: float,
         now_ms: int,
+        elsewhere: int = 0,
     ) -> f.Welcome:
-        """Grant a session its incarnation and attachment number. Raises `RefusedError` that says why not."""
+        """Grant a session its incarnation and attachment number, which is above the one that it has `elsewhere`.
+
+        Raises `RefusedError` that says why not.
+        """
         if len(parts) <= MAX_CHAIN:
             self._take_in(parts)
         certificate = check_hello(self._trust, hello, parts, session.key, now_ms)
@@ -242,7 +246,7 @@ class Admission:
         session.claimed = hello.incarnation
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
-        session.attachment = presence.grant(hello.name, min(hello.attachment, now_ms + BOUND_MS), now_ms)
+        session.attachment = presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), elsewhere + 1), now_ms)
         session.nonce = nonce
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         return self._granted(session, now_ms)

@@ -43,6 +43,8 @@ class _Other:
     """Where the next subscription begins."""
     copies: tuple[str, ...] = ()
     """From whom, beside it, what is live comes directly."""
+    was: str = ""
+    """Its name, once it was linked."""
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
     task: asyncio.Task[None] | None = None
@@ -98,6 +100,11 @@ class Copying:
         """What realm time is by the others that are linked."""
         return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of those that were linked once."""
+        return [other.was for other in self._others.values() if other.was]
+
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
         wanted = {one.public: one for one in brokers if one.public != self._own.public}
@@ -113,22 +120,18 @@ class Copying:
 
     async def run(self) -> None:
         """Read all others until cancelled."""
-        try:
+        async with asyncio.TaskGroup() as group:
             while True:
                 for other in self._others.values():
                     if other.task is None:
-                        other.task = asyncio.get_running_loop().create_task(self._keep(other))
+                        other.task = group.create_task(self._keep(other))
                 self._look()
                 await asyncio.sleep(_LOOK_S)
-        finally:
-            tasks = [other.task for other in self._others.values() if other.task is not None]
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
 
     def _look(self) -> None:
         """See who is linked; where that has changed all are asked anew (rule 2)."""
+        for other in self._others.values():
+            other.was = other.name or other.was
         linked = tuple(sorted(other.name for other in self._others.values() if other.name))
         if linked == self._linked:
             return
@@ -147,6 +150,7 @@ class Copying:
         """Read one broker for good."""
         with self._reach(other.address) as bus:
             other.bus = bus
+            bus.on_attached(self._look)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())

@@ -22,6 +22,8 @@ from dsmt.bus.rules.brokers import TOPIC, known
 from dsmt.bus.wire import frames as f
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
 from dsmt.ports.clock import Clock
@@ -52,6 +54,7 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
+        self._store = store
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
@@ -104,6 +107,12 @@ class Others:
     def _know(self) -> None:
         self.copying.know(known(self._seeds, self._said.values()))
         self._recorder.ingest.alone = self.copying.alone
+
+    def attachment_of(self, source: str) -> int:
+        """The greatest attachment number of a source that another broker has said; 0 for none."""
+        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names)
+        rows = (self._store.winner(f"{name}/session/{source}") for name in names)
+        return max((from_data(SessionFact, row.read().event.data).attachment for row in rows if row), default=0)
 
     # --- what they have ------------------------------------------------------------------------------------------
 

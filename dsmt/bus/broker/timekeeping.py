@@ -2,6 +2,7 @@
 
 Rule 1: the wall clock is looked at in each tick, or the median of it and of the time that other brokers tell. That it is far
     off, is followed slowly, or is right again is told once.
+Rule 2: an operator's word is obeyed when it is stored.
 Rule 3: what others bring back of what was decided may be ahead of it: then this broker's store began anew, and its machine's
     clock is behind. What it signed itself once takes it there (`broker_time`); else it is told what to do, in its stats too.
 Rule 4: the time is kept each `KEEP_S`, and when an operator has changed it: a broker that is killed goes on from there.

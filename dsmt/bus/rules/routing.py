@@ -12,7 +12,7 @@ Rule 4: what a reader has not consumed counts against its credit; without credit
 Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4).
 Rule 6: who reads the history of few topics, all of signals that are evidence (commands), reads nothing else: what an agent
     costs that comes, or comes back, does not grow with what others have said.
-Rule 7: a broker that keeps a copy is not sent again what is live and was brought by itself, or by another that it has it from.
+Rule 7: a broker that keeps a copy is not sent what is live and was brought by itself, or by another that sends it to it.
     What it reads as history it is sent whole: so nothing is missing where one of them was lost in between (E1).
 """
 
