@@ -15,6 +15,7 @@ from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits, SimInstance
 from dsmt.simulator.rng import Stream
+from dsmt.simulator.stores import SimStore
 from dsmt.simulator.will import Will
 from dsmt.simulator.world import World
 from dsmt.spec.parsing import parse
@@ -37,6 +38,7 @@ class Scale:
     nodes: int = 100
     services: int = 10
     controllers: int = 3
+    brokers: int = 1
     instances: tuple[int, int] = (3, 7)
     skewed: float = 0.3
     heartbeat_s: float = 4.0
@@ -44,14 +46,17 @@ class Scale:
 
 
 class Fleet:
-    """The realm. `specs` is what was asked for last, by service; `view` folds what the broker has stored."""
+    """The realm. `specs` is what was asked for last, by service; `view` folds what `broker` has stored, one that lives."""
 
     def __init__(self, world: World, scale: Scale) -> None:
         self.world, self.scale = world, scale
         self.stream: Stream = world.stream.stream("fleet")
         self.complaints: list[str] = []
         self.specs: dict[str, dict[str, Any]] = {}
-        self.broker = SimBroker(world, "b1", "10.0.0.1")
+        self.brokers = [
+            SimBroker(world, f"b{number}", f"10.0.0.{number}", born=number == 1) for number in range(1, scale.brokers + 1)
+        ]
+        self.broker = self.brokers[0]
         self.controllers = {
             f"c{number}": SimController(world, f"c{number}", f"10.0.1.{number}", self.complaints)
             for number in range(1, scale.controllers + 1)
@@ -62,7 +67,7 @@ class Fleet:
             for number, name in ((number, f"n{number}") for number in range(1, scale.nodes + 1))
         }
         for host in world.hosts.values():
-            if host is not self.broker.host and self.stream.chance(scale.skewed):
+            if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
         self._views: list[tuple[View, int]] = []
         self.recent: deque[bytes] = deque(maxlen=RECENT)
@@ -72,7 +77,8 @@ class Fleet:
 
     async def start(self) -> None:
         """Start all members, within a second, then apply the services."""
-        self.broker.kept.start()
+        for broker in self.brokers:
+            broker.kept.start()
         self.operator.kept.start()
         for controller in self.controllers.values():
             self.world.later(self.stream.uniform(0, 1), controller.kept.start)
@@ -187,8 +193,8 @@ class Fleet:
     def in_turn(self, *types: str) -> Iterator[SignedEvent]:
         """Every event of these types in the order in which a store first had it."""
         known: set[EventId] = set()
-        for number in range(len(self.broker.stores)):
-            for _, signed in self.rows(number):
+        for store in self.broker.stores:
+            for _, signed in self.rows(store):
                 if signed.event.type in types and signed.id not in known:
                     known.add(signed.id)
                     yield signed
@@ -236,11 +242,16 @@ class Fleet:
         service, component, index = slot.split("/")
         return self.view().slot(SlotKey(service, component, int(index)))
 
+    @property
+    def stores(self) -> list[SimStore]:
+        """All stores that the brokers have, or have had."""
+        return [store for broker in self.brokers for store in broker.stores]
+
     # --- history -------------------------------------------------------------------------------------------------
 
-    def rows(self, store: int = -1, after: int = 0) -> Iterator[tuple[int, SignedEvent]]:
-        """What one of the broker's stores holds, in order: row and event."""
-        source = self.broker.stores[store]
+    def rows(self, store: SimStore | None = None, after: int = 0) -> Iterator[tuple[int, SignedEvent]]:
+        """What a store holds, in order: row and event. None: the one that the broker has now."""
+        source = store or self.broker.store
         while rows := source.rows(after, PAGE):
             after = rows[-1].row
             for row in rows:
@@ -264,7 +275,7 @@ class Fleet:
     def digest(self) -> str:
         """A hash over all rows of all stores, in order: what two runs of a seed are compared by."""
         found = blake2b(digest_size=16)
-        for store in self.broker.stores:
+        for store in self.stores:
             after = 0
             while rows := store.rows(after, PAGE):
                 after = rows[-1].row

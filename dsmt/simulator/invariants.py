@@ -86,6 +86,7 @@ class Watch:
         for name, controller in fleet.controllers.items():
             process, runner = controller.kept.process, controller.runner
             runs = process is not None and broker is not None and process.sim.state == broker.sim.state == "running"
+            runs = runs and controller.bus is not None and controller.bus.broker == fleet.broker.identity.name
             if not runs or runner is None or runner.view.digest in fleet.recent:
                 self._seen[name] = now
             elif now > self._seen.setdefault(name, now) + LAG_S:
@@ -126,10 +127,9 @@ def verdicts(fleet: Fleet, since_ms: int) -> list[str]:
 def replayed(fleet: Fleet) -> list[str]:
     """12.10: folded and decided again, each decision has the same inputs and says the same."""
     wrong: list[str] = []
-    stores = [list(fleet.rows(number)) for number in range(len(fleet.broker.stores))]
-    decisions = [signed for rows in stores for _, signed in rows if _is_decision(signed)]
-    for number, rows in enumerate(stores):
-        identity = fleet.broker.stores[number].identity
+    stores = [(store.identity, list(fleet.rows(store))) for store in fleet.stores]
+    decisions = [signed for _, rows in stores for _, signed in rows if _is_decision(signed)]
+    for identity, rows in stores:
         there = frozenset(str(signed.id) for _, signed in rows)
         of_this = [signed for signed in decisions if _is_whole(signed, identity, there)]
         for speaker in sorted({signed.event.source for signed in of_this}):

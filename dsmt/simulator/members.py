@@ -98,7 +98,7 @@ class SimBroker:
     store that the birth record names; empty when there is none.
     """
 
-    def __init__(self, world: World, name: str, address: str) -> None:
+    def __init__(self, world: World, name: str, address: str, *, born: bool = True) -> None:
         self.world, self.name = world, name
         self.host = world.host(name, address)
         self.identity = world.identity(f"broker/{name}")
@@ -110,7 +110,7 @@ class SimBroker:
         self.broker: Broker | None = None
         """That of its last process."""
         self.new_store()
-        self.birth = self.store.identity
+        self.birth = self.store.identity if born else ""
         self.kept = Kept(self.host, "broker", self._main)
         world.brokers.append(BrokerAddress(self.address, self.identity.key.public))
 

@@ -2,7 +2,7 @@
 
 Rule 1: what is sent on a link arrives in order after the latency of its two hosts, `LOSS_S` later when it was lost and
     sent again, and in the receiver's process: held while that one is paused, dropped when it is dead.
-Rule 2: while a host is cut off, what is sent to or from it is held, and arrives after the cut in order, as TCP's
+Rule 2: while a host is cut off, or two are on different sides, what is sent to or from it is held, and arrives after the cut in order, as TCP's
     retransmissions do; nobody is told of the cut.
 Rule 3: a process's end closes its links (`closed`, by the peer); a machine without power closes nothing, and resets
     them when it has booted again.
@@ -59,7 +59,12 @@ class Hosts:
     @staticmethod
     def reachable(a: Host, b: Host) -> bool:
         """Whether a packet of one reaches the other now."""
-        return a.on and b.on and (a is b or not (a.cut or b.cut))
+        return a.on and b.on and not Hosts.apart(a, b)
+
+    @staticmethod
+    def apart(a: Host, b: Host) -> bool:
+        """Whether a partition is between two."""
+        return a is not b and (a.cut or b.cut or a.side != b.side)
 
 
 class SimLink(MemoryLink):
@@ -135,7 +140,7 @@ class Wire:
         way = 0 if to_listener else 1
         if self.broken:
             return
-        if self._held[way] or self.client.host.cut or self.server.host.cut:
+        if self._held[way] or Hosts.apart(self.client.host, self.server.host):
             self._held[way].append(call)
         else:
             self._send(call, way, self.latency)
@@ -152,7 +157,7 @@ class Wire:
 
     def healed(self) -> None:
         """A cut is over: what was held goes on its way."""
-        if self.client.host.cut or self.server.host.cut or self.broken:
+        if Hosts.apart(self.client.host, self.server.host) or self.broken:
             return
         for way in (0, 1):
             held = list(self._held[way])

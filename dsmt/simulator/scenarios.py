@@ -20,7 +20,7 @@ from dsmt.simulator.forks import each_way
 from dsmt.simulator.invariants import Watch, replayed, replicas
 from dsmt.simulator.play import Play, Report
 from dsmt.simulator.run import run
-from dsmt.simulator.scenes import clocks, controllers, nodes, services, stores
+from dsmt.simulator.scenes import brokers, clocks, controllers, nodes, services, stores
 from dsmt.simulator.trace import Trace
 from dsmt.simulator.truth import all_true
 
@@ -42,6 +42,7 @@ class Scenario:
     services: int = 3
     contention: float = 0.0
     placed: bool = True
+    brokers: int = 1
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -62,6 +63,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "words": Scenario(services.words, "12.2: what an operator says is so", 60.0),
     "parked": Scenario(services.parked, "O2: a fix is tried"),
     "commands": Scenario(services.commands, "A7: a command is executed once, in time or not at all", 130.0, 4, 1),
+    "survivors": Scenario(
+        brokers.survivors, "12.7: brokers die for good, and nothing that was safe is lost", 100.0, brokers=3
+    ),
+    "parted": Scenario(brokers.parted, "12.3: brokers that were parted have the same 5 s later", 130.0, brokers=3),
+    "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 100.0, brokers=3),
     "clock": Scenario(clocks.clock, "J4: a broker's clock steps, and realm time does not"),
 }
 
@@ -101,7 +107,7 @@ def play_each(
 
 def _beginning(seed: int, scenario: str, scale: Scale | None) -> Beginning:
     played = SCENARIOS[scenario]
-    scale = scale or Scale(nodes=played.nodes, services=played.services)
+    scale = scale or Scale(nodes=played.nodes, services=played.services, brokers=played.brokers)
     return Beginning(scale, seed % 10 < played.contention * 10, played.placed)
 
 
@@ -147,7 +153,7 @@ async def _play(report: Report, beginning: Beginning, chosen: Callable[[], str],
     report.seconds = played.now
     report.wrong = played.wrong + watch.wrong + played.world.crashes + fleet.complaints
     report.wrong += replicas(fleet, played.stream.stream("replicas")) + replayed(fleet) + all_true(fleet)
-    report.rows = sum(store.head for store in fleet.broker.stores)
+    report.rows = sum(store.head for store in fleet.stores)
     report.slots, report.faults = len(list(fleet.wanted())), len(played.faults.log)
     report.decisions = sum(controller.runner.decisions for controller in fleet.controllers.values() if controller.runner)
     report.digest, report.log = fleet.digest(), played.faults.log

@@ -7,7 +7,7 @@ Rule 2: the programs are the real ones; only what they touch is simulated. One s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -134,6 +134,19 @@ class World:
         host.cut = False
         for wire in list(host.wires):
             wire.healed()
+
+    def part(self, sides: Iterable[Iterable[Host]]) -> None:
+        """Partition the hosts: those of each group reach each other; who is in none is with the first."""
+        for side, hosts in enumerate(sides):
+            for host in hosts:
+                host.side = side
+
+    def join(self) -> None:
+        """End that partition."""
+        for host in self.hosts.values():
+            host.side = 0
+        for host in self.hosts.values():
+            self.heal(host)
 
     def reset(self, host: Host) -> None:
         """A middlebox ends all links of a host."""

@@ -5,6 +5,7 @@ Rule 1: of all words on a source the one on the greatest attachment decides, who
 Rule 2: a word counts only while its broker is alive; when that broker is lost the source is `unknown` since then.
 Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed;
     where that one says nothing, or the reader is attached to none, the newest word of any other broker decides.
+Rule 4: a word in the place of a lost broker is for those who are to probe the source; by rule 2 it is unknown already.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Attachments(Generic[Kept]):
 
     def put(self, broker: str, held: Kept | None) -> None:
         """Take a broker's word on the source, or take it back (None)."""
-        if held is None:
+        if held is None or held.record.instead_of:
             self.words.pop(broker, None)
         else:
             self.words[broker] = held

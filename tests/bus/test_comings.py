@@ -24,7 +24,7 @@ async def test_what_is_said_of_a_nodes_sessions_is_on_its_account(r: TestRealm):
     await until(lambda: broker._store.winner(winner) is not None)
     assert broker._store.live("node/n1")[0] >= before + 1
     await r.stop(agent)
-    await until(lambda: broker._reporter.presence._known[name].state == "closed")
+    await until(lambda: broker._session_words.presence._known[name].state == "closed")
     assert broker._store._db.one("SELECT count(*) FROM events WHERE topic = ? AND payer != 'node/n1'", (winner,)) == (0,)
 
 
@@ -66,7 +66,7 @@ async def test_who_falls_silent_and_speaks_again_and_again_is_sent_away(r: TestR
     broker._admission._comings = Rates(0.01, 1.5)
     raw = await r.raw("operator/eve")
     await until(lambda: broker._sessions.by_name)
-    session, presence = broker._sessions.by_name["operator/eve"], broker._reporter.presence
+    session, presence = broker._sessions.by_name["operator/eve"], broker._session_words.presence
     for _ in range(2):
         presence._known["operator/eve"].state = "silent"
         broker._heard(session)

@@ -28,7 +28,7 @@ class Broker:
         self.sessions = Sessions(Logger(), self._send, lambda *_: None)
         self.presence = Presence(self.now)
         recorder = MagicMock()
-        recorder.reporter.presence, recorder.reporter.tick = self.presence, self._tick
+        recorder.sessions.presence, recorder.sessions.tick = self.presence, self._tick
         self.upkeep = Upkeep(recorder, self.sessions, MagicMock(), MagicMock(), MagicMock(), step=lambda: None)
         self.upkeep.begin(self.now)
         self.answering: set[str] = set()

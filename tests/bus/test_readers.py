@@ -17,7 +17,7 @@ def traces(broker) -> tuple[object, ...]:
     store = broker._store
     own = ("broker/b1/heartbeat", "broker/b1/stats")
     rows = [row.topic for row in store.rows(0, 100_000) if row.topic not in own]
-    presence = broker._reporter.presence
+    presence = broker._session_words.presence
     return (
         len(broker._trust.certificates()),
         len(store.certificates.all()),
@@ -57,7 +57,7 @@ async def test_readers_of_one_name_stand_beside_each_other_and_beside_its_source
     for one in readers:
         await r.stop(one)
     await until(lambda: len(broker._sessions.by_peer) == 1)
-    assert broker._reporter.presence._known[alice.name].state == "open"
+    assert broker._session_words.presence._known[alice.name].state == "open"
 
 
 @scenario

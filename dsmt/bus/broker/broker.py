@@ -83,7 +83,11 @@ class Broker:
         )
         self._admission = Admission(identity, trust, store, store.certificates)
         self._recorder = Recorder(config, identity, trust, store, clock)
-        self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
+        self._ingest, self._reporter, self._session_words = (
+            self._recorder.ingest,
+            self._recorder.reporter,
+            self._recorder.sessions,
+        )
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
@@ -123,6 +127,11 @@ class Broker:
         """The realm that is served."""
         return self._trust.realm
 
+    @property
+    def whole(self) -> bool:
+        """Whether everything that the realm holds is here (rule A4)."""
+        return self._recorder.is_whole()
+
     def now_ms(self) -> int:
         """Realm time in ms."""
         return self._recorder.time.now_ms()
@@ -159,10 +168,11 @@ class Broker:
         while rows := self._store.rows(after, 1000, winners_only=True):
             after = rows[-1].row
             for row in rows:
-                self._reporter.restore(row, now, now_ms)
+                self._session_words.restore(row, now, now_ms)
             self._dismissal.revoke(rows)
             self._others.begin(rows)
         self._others.started()
+        self._session_words.started()
         self._reporter.started()
         self._reporter.trimmed()
         self._reporter.stats(lag=0.0, sessions=0, dropped=0, address=self.address)
@@ -242,7 +252,7 @@ class Broker:
 
     def _heard(self, session: Session) -> None:
         now = self._clock.boottime()
-        if session.is_told and self._reporter.heard(session, now, self.now_ms()):
+        if session.is_told and self._session_words.heard(session, now, self.now_ms()):
             self._commit()
             try:
                 self._admission.pay(session, now)
@@ -258,7 +268,7 @@ class Broker:
             session,
             hello,
             parts,
-            presence=self._reporter.presence,
+            presence=self._session_words.presence,
             nonce=self._entropy.bytes(16),
             now=self._clock.boottime(),
             now_ms=self.now_ms(),
@@ -267,18 +277,18 @@ class Broker:
         self._send(session, welcome, tuple(signed.raw for signed in self._identity.chain))
 
     def _attach(self, session: Session, attach: f.Attach) -> None:
-        self._admission.attach(session, attach, self._reporter.presence, self.now_ms())
+        self._admission.attach(session, attach, self._session_words.presence, self.now_ms())
         self._dismissal.greet(session)
         self._others.greet(session)
         if not session.is_told:
             return
         earlier = self._sessions.attached(session)
-        self._reporter.opened(session, self._clock.boottime(), self.now_ms())
+        self._session_words.opened(session, self._clock.boottime(), self.now_ms())
         if earlier is not None:
             said = f"{session.name} has attached anew, from {session.address or 'elsewhere'}"
             self._refuse(earlier, RefusedError("trust.superseded", said, next="see that only one process has this name"))
         issued = 0 if session.certificate is None else session.certificate.issued
-        if self._reporter.presence.contested(session.name, issued):
+        if self._session_words.presence.contested(session.name, issued):
             error = self._admission.contested(session.name)
             self._recorder.words.fault("clone", session.name, error.message)
             self._refuse(session, error)
@@ -293,7 +303,7 @@ class Broker:
         if self._sessions.closed(session):
             self._ingest.forget_source(session.name)
         if session.is_told:
-            self._reporter.closed(session, how, self._clock.boottime(), self.now_ms())
+            self._session_words.closed(session, how, self._clock.boottime(), self.now_ms())
 
     def _refuse(self, session: Session, error: DsmtError) -> None:
         if session.refused:

@@ -13,6 +13,7 @@ from typing import Final
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.reporter import BrokerReporter, Self
+from dsmt.bus.broker.session_words import SessionWords
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.broker.words import Words
@@ -40,6 +41,7 @@ class Recorder:
         self.words = Words(identity, _next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
         self.reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self.words, now)
+        self.sessions = SessionWords(identity.name, self.words, now)
 
     def is_whole(self) -> bool:
         """Whether everything that the realm holds is here (rule A4)."""
@@ -56,6 +58,7 @@ class Recorder:
             return None
         if rows:
             self.reporter.stored(rows)
+            self.sessions.stored(rows)
         return rows
 
     @property
@@ -87,7 +90,7 @@ class Recorder:
             self._stepped()
 
     def _stepped(self) -> None:
-        self.reporter.presence.renew()
+        self.sessions.presence.renew()
         self._has_stepped = True
 
     def _tell_clock(self, said: str) -> None:

@@ -63,10 +63,9 @@ class Upkeep:
 
     def _say_due(self, now: float, address: str) -> None:
         time = self._recorder.time
+        self._recorder.sessions.tick(now, time.now_ms(), TICK_S)
         self._recorder.reporter.tick(
             now,
-            time.now_ms(),
-            expected=TICK_S,
             lag=self.lag,
             sessions=len(self._sessions.by_name),
             dropped=self._recorder.dropped,
@@ -78,4 +77,4 @@ class Upkeep:
             time.keep()
         for session in self._sessions.ask(now):
             if session.is_told:
-                self._recorder.reporter.presence.asked(session.name, now)
+                self._recorder.sessions.presence.asked(session.name, now)

@@ -23,6 +23,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     pid: Count | None
     version: str
     address: str
+    instead_of: str = ""
+    """The broker whose session it was, when that one is lost and this is said in its place."""
 
 
 class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,117 @@
+"""Several brokers: some of them die, or cannot reach each other, and all that was acknowledged is with those that are left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from dsmt.event.envelope import EventId
+from dsmt.ports.bus import Level
+from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
+from dsmt.simulator.members import SimBroker
+from dsmt.simulator.play import Play
+
+SAME_S: Final = 5.0
+"""How long after a partition all brokers may differ."""
+LATE_S: Final = 1.0
+"""What was published so long ago is with all."""
+
+
+async def survivors(play: Play) -> None:
+    """One or two of three brokers die at any instant and never come back; with one of them a node's machine (12.7)."""
+    fleet = play.fleet
+    victims = play.stream.shuffled(fleet.brokers)[: 1 + play.stream.below(2)]
+    fleet.broker = next(one for one in fleet.brokers if one not in victims)
+    for kind in (scale, update):
+        play.faults.inflict(kind)
+    for victim in victims:
+        await asyncio.sleep(play.between(0.0, 6.0))
+        play.faults.note(f"{victim.name} dies, with its machine" if play.stream.chance(0.5) else f"{victim.name} dies")
+        if play.stream.chance(0.5):
+            victim.host.power_off()
+        victim.kept.stop()
+    await asyncio.sleep(play.between(0.0, 3.0))
+    play.faults.inflict(kill_node)
+    await play.settled(45.0, "after brokers and a node died")
+    await play.faults.run(SMALL, 2.0, 6.0)
+    await play.settled(30.0, "at the end")
+    play.wrong += safe(play, [one for one in fleet.brokers if one not in victims])
+    play.wrong += same([one for one in fleet.brokers if one not in victims])
+
+
+async def parted(play: Play) -> None:
+    """Three brokers cannot reach each other for a while, each with nodes and a controller, some of which die (12.3, 12.7)."""
+    fleet, hosts = play.fleet, []
+    ways = play.stream.choice(((0, 1, 2), (0, 1, 1), (0, 0, 1), (0, 1, 0)))
+    for side in range(max(ways) + 1):
+        members = [*fleet.brokers, *fleet.controllers.values(), *fleet.nodes.values()]
+        hosts.append([one.host for number, one in enumerate(members) if ways[number % 3] == side])
+    play.faults.note(f"a partition: {ways}")
+    play.world.part(hosts)
+    seconds = play.between(5.0, 60.0)
+    play.world.later(play.between(0.0, seconds), lambda: play.faults.inflict(scale))
+    play.world.later(play.between(0.0, seconds), lambda: play.faults.inflict(kill_controller))
+    await asyncio.sleep(seconds)
+    play.world.join()
+    await asyncio.sleep(SAME_S)
+    play.wrong += same(fleet.brokers)
+    await play.settled(45.0, "after a partition")
+    play.wrong += safe(play, fleet.brokers)
+
+
+async def returned(play: Play) -> None:
+    """One of three brokers is away for long, or comes back with a new or an old disk, and is whole by itself (12.5)."""
+    fleet = play.fleet
+    away = play.stream.choice(fleet.brokers[1:])
+    old = away.copied()
+    await asyncio.sleep(play.between(1.0, 4.0))
+    away.kept.stop()
+    for kind in (scale, update, scale):
+        play.faults.inflict(kind)
+        await asyncio.sleep(play.between(0.5, 4.0))
+    await play.settled(30.0, "while a broker is away")
+    how = play.stream.choice(("its disk", "a new disk", "an old disk"))
+    play.faults.note(f"{away.name} comes back with {how}")
+    if how == "a new disk":
+        away.new_store(kept_birth=False)
+    elif how == "an old disk":
+        away.old_store(old)
+    away.kept.start()
+    await asyncio.sleep(SAME_S)
+    play.wrong += same(fleet.brokers)
+    if away.broker is None or not away.broker.whole:
+        play.wrong.append(f"A4: {away.name} is not whole after {SAME_S:.0f} s")
+    await play.settled(30.0, "after it came back")
+    play.wrong += safe(play, fleet.brokers)
+
+
+def same(brokers: list[SimBroker]) -> list[str]:
+    """12.3: all hold the same events, but what was published in the last moment."""
+    latest_ms = min(broker.now_ms for broker in brokers) - int(LATE_S * 1000)
+    every = {one for broker in brokers for one in _arrived(broker, latest_ms)}
+    wrong = []
+    for broker in brokers:
+        missing = sorted(str(one) for one in every if broker.store.leaf(*one) is None)
+        if missing:
+            wrong.append(f"E1: {broker.name} lacks {len(missing)} events that others have: {', '.join(missing[:3])}")
+    return wrong
+
+
+def _arrived(broker: SimBroker, latest_ms: int) -> Iterator[EventId]:
+    after = 0
+    while rows := broker.store.rows(after, 2000):
+        after = rows[-1].row
+        yield from (row.read().id for row in rows if row.arrived_ms <= latest_ms)
+
+
+def safe(play: Play, survivors: list[SimBroker]) -> list[str]:
+    """12.7: what was acknowledged as safe is with every broker that is left."""
+    said = play.world.said or ()
+    promised = [one.id for one in said if one.acked is not None and one.acked.level is Level.SAFE and one.id is not None]
+    return [
+        f"12.7: {identity} was safe, and {broker.name} does not have it"
+        for identity in promised
+        for broker in survivors
+        if broker.store.leaf(*identity) is None
+    ][:3]
