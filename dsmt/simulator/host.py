@@ -114,6 +114,8 @@ class Host:
         self.clock = SimClock(loop)
         self.disk = Disk()
         self.on, self.cut, self.filtered = True, False, False
+        self.severed: set[str] = set()
+        """The hosts that it alone cannot reach, nor they it."""
         self.side = 0
         """On which side of a partition it is: those of one side reach each other."""
         self.boots = 0

@@ -2,8 +2,8 @@
 
 Rule 1: what is sent on a link arrives in order after the latency of its two hosts, `LOSS_S` later when it was lost and
     sent again, and in the receiver's process: held while that one is paused, dropped when it is dead.
-Rule 2: while a host is cut off, or two are on different sides, what is sent to or from it is held, and arrives after the cut in order, as TCP's
-    retransmissions do; nobody is told of the cut.
+Rule 2: while a host is cut off, or a partition is between two, what is sent to or from it is held, and arrives after the cut
+    in order, as TCP's retransmissions do; nobody is told of the cut.
 Rule 3: a process's end closes its links (`closed`, by the peer); a machine without power closes nothing, and resets
     them when it has booted again.
 Rule 4: a middlebox may end all links of a host, each end believing that the other did it, and let none be made for a
@@ -64,7 +64,7 @@ class Hosts:
     @staticmethod
     def apart(a: Host, b: Host) -> bool:
         """Whether a partition is between two."""
-        return a is not b and (a.cut or b.cut or a.side != b.side)
+        return a is not b and (a.cut or b.cut or a.side != b.side or a.name in b.severed or b.name in a.severed)
 
 
 class SimLink(MemoryLink):

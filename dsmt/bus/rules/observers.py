@@ -114,6 +114,11 @@ class Observers:
     def _sources(self, node: str) -> tuple[str, ...]:
         return tuple(f"monitor/{one}" for one in (*self._named.get(node, ()), *self._former.get(node, ())))
 
+    @property
+    def unheard(self) -> list[str]:
+        """The nodes that nobody hears."""
+        return list(self._named)
+
     def addressed(self, source: str) -> tuple[str, ...]:
         """To whom a word on this source is addressed while its node is unheard (rule 3)."""
         role, _, node = source.partition("/")

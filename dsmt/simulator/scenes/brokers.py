@@ -1,4 +1,4 @@
-"""Several brokers: some of them die, or cannot reach each other, and all that was acknowledged is with those that are left."""
+"""Several brokers: some die, or cannot reach each other, and all that was acknowledged is with those that are left."""
 
 from __future__ import annotations
 
@@ -8,45 +8,72 @@ from typing import Final
 
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Level
+from dsmt.simulator.fleet import Fleet
+from dsmt.simulator.host import Host
 from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
 from dsmt.simulator.members import SimBroker
 from dsmt.simulator.play import Play
 
 SAME_S: Final = 5.0
 """How long after a partition all brokers may differ."""
+OFFERED_S: Final = 15.0
+"""Until then all who were attached to a lost broker have offered what they hold."""
 LATE_S: Final = 1.0
 """What was published so long ago is with all."""
 
 
 async def survivors(play: Play) -> None:
-    """One or two of three brokers die at any instant and never come back; with one of them a node's machine (12.7)."""
+    """One or two of three brokers die at any instant and never come back; with one of them a node's machine (12.7).
+
+    Some are cut off from the other brokers, and not from their clients, in the moments before.
+    """
     fleet = play.fleet
     victims = play.stream.shuffled(fleet.brokers)[: 1 + play.stream.below(2)]
     fleet.broker = next(one for one in fleet.brokers if one not in victims)
-    for kind in (scale, update):
-        play.faults.inflict(kind)
     for victim in victims:
         await asyncio.sleep(play.between(0.0, 6.0))
-        play.faults.note(f"{victim.name} dies, with its machine" if play.stream.chance(0.5) else f"{victim.name} dies")
+        if play.stream.chance(0.5):
+            victim.host.severed.update(other.host.name for other in fleet.brokers if other is not victim)
+            play.faults.note(f"{victim.name} is cut off from the other brokers")
+        for kind in play.stream.shuffled([scale, update, scale]):
+            play.faults.inflict(kind)
+            await asyncio.sleep(play.between(0.0, 0.7))
+        node = _at(fleet, victim)
+        if node is not None and play.stream.chance(0.7):
+            play.faults.note(f"{node} dies with it")
+            fleet.nodes[node].host.power_off()
+            play.world.later(play.between(50.0, 60.0), fleet.nodes[node].boot)
+        play.faults.note(f"{victim.name} dies")
         if play.stream.chance(0.5):
             victim.host.power_off()
         victim.kept.stop()
-    await asyncio.sleep(play.between(0.0, 3.0))
     play.faults.inflict(kill_node)
+    await asyncio.sleep(OFFERED_S)
+    await fleet.say_again()  # what only one of the dead had acknowledged is lost with its disk
     await play.settled(45.0, "after brokers and a node died")
     await play.faults.run(SMALL, 2.0, 6.0)
-    await play.settled(30.0, "at the end")
-    play.wrong += safe(play, [one for one in fleet.brokers if one not in victims])
-    play.wrong += same([one for one in fleet.brokers if one not in victims])
+    await play.settled(60.0, "at the end")
+    left = [one for one in fleet.brokers if one not in victims]
+    play.wrong += safe(play, left) + same(left)
+
+
+def _at(fleet: Fleet, broker: SimBroker) -> str | None:
+    """A node that runs something, and all of whose processes are attached to a broker."""
+    sessions, owners = fleet.view().sessions, {node for node in fleet.named().values() if node is not None}
+    for node in sorted(owners):
+        known = [sessions.of.get(f"{role}/{node}") for role in ("node", "monitor")]
+        if all(one is not None and one.newest is not None and one.newest[0] == broker.name for one in known):
+            return node
+    return None
 
 
 async def parted(play: Play) -> None:
-    """Three brokers cannot reach each other for a while, each with nodes and a controller, some of which die (12.3, 12.7)."""
-    fleet, hosts = play.fleet, []
+    """Three brokers cannot reach each other for a while, each with nodes and a controller (12.3, 12.7)."""
+    fleet = play.fleet
     ways = play.stream.choice(((0, 1, 2), (0, 1, 1), (0, 0, 1), (0, 1, 0)))
-    for side in range(max(ways) + 1):
-        members = [*fleet.brokers, *fleet.controllers.values(), *fleet.nodes.values()]
-        hosts.append([one.host for number, one in enumerate(members) if ways[number % 3] == side])
+    members: list[Host] = [one.host for one in fleet.brokers]
+    members += [one.host for one in fleet.controllers.values()] + [one.host for one in fleet.nodes.values()]
+    hosts = [[host for number, host in enumerate(members) if ways[number % 3] == side] for side in range(max(ways) + 1)]
     play.faults.note(f"a partition: {ways}")
     play.world.part(hosts)
     seconds = play.between(5.0, 60.0)
