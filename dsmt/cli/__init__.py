@@ -48,7 +48,14 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "nodes": Entry("dsmt.cli.node:nodes", "every node: alive or not, what it has, what it runs"),
     "brokers": Entry("dsmt.cli.listing:brokers", "every broker: where it listens, what it holds, how it is"),
     "controllers": Entry("dsmt.cli.listing:controllers", "every controller: alive or not, and how much it has decided"),
-    "broker": Group("run a broker", {"run": Entry("dsmt.cli.machine:broker_run", "run a broker in the foreground")}),
+    "broker": Group(
+        "one broker: add, remove, run",
+        {
+            "add": Entry("dsmt.cli.brokers:add", "give the realm one more broker, on this machine"),
+            "remove": Entry("dsmt.cli.brokers:remove", "end a broker; who is attached to it goes to another one"),
+            "run": Entry("dsmt.cli.machine:broker_run", "run a broker in the foreground"),
+        },
+    ),
     "controller": Group(
         "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}
     ),

@@ -15,15 +15,18 @@ from dsmt.cli.command import CliContext, Count, command
 from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.operations.local import machine
-from dsmt.operations.local.connection import reading
+from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.connection import connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
+from dsmt.operations.local.keeping import is_up
 from dsmt.operations.local.lock import alone, has_lock
 from dsmt.operations.local.machine import Started
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import until
+from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.trust.keys import key_id_of
 
@@ -35,16 +38,26 @@ PATIENCE_S = 30.0
 @click.option(
     "--controllers", default=None, type=int, metavar="N", help="How many controllers; by default those of the home, else 2."
 )
-@click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The broker's port.")
+@click.option(
+    "--brokers", default=None, type=int, metavar="N", help="How many brokers; by default those of the home, else 1."
+)
+@click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
 def up(
-    ctx: CliContext, nodes: int | None, controllers: int | None, port: int | None, name: str | None, *, detach: bool
+    ctx: CliContext,
+    *,
+    nodes: int | None,
+    controllers: int | None,
+    brokers: int | None,
+    port: int | None,
+    name: str | None,
+    detach: bool,
 ) -> None:
-    """Run a realm on this machine: one broker, controllers and nodes, each its own process. Ctrl-C is `down`."""
+    """Run a realm on this machine: brokers, controllers and nodes, each its own process. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
-    wanted = Wanted(nodes=nodes, controllers=controllers, name=name, listen=listen)
+    wanted = Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name=name, listen=listen)
     asyncio.run((_detached if detach else _foreground)(ctx, home, wanted))
 
 
@@ -57,7 +70,7 @@ async def _detached(ctx: CliContext, home: Home, wanted: Wanted) -> None:
     try:
         await _start(ctx, home, wanted, asked)
     except (FailedError, RefusedError) as error:
-        if ctx.asked is None or not machine.is_up(home):
+        if ctx.asked is None or not is_up(home):
             raise
         said = f"{error.message}; what was started in {home.root} goes on"
         raise type(error)(error.code, said, next=f"{error.next}; dsmt down ends it") from error
@@ -95,12 +108,17 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
     await _attached(home, started)
+    known = of_home(home)
+    if len(known) > 1:
+        async with connect(home.operator(), home.realm()) as connection:
+            await announce(connection.bus, known, by=connection.by)
     if ctx.json:
         document({"realm": started.realm, "home": str(home.root), "brokers": started.brokers, "nodes": started.nodes})
         sys.stdout.flush()
     else:
         made = " (made now)" if started.made else ""
-        parts = f"broker {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
+        brokers = "broker" if len(started.brokers) == 1 else "brokers"
+        parts = f"{brokers} {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
         print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
         print(f"home {home.root}")
         print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)

@@ -71,7 +71,7 @@ class Kept:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A client's message. `start` and `keep` have program and directory (record too), `status` pid and started."""
+    """A client's message. `start`, `keep`, `release` have program and directory (record too), `status` pid and started."""
 
     op: str
     program: str = ""
@@ -253,13 +253,13 @@ class Spawner:
             request = msgspec.json.decode(message, type=Request)
             if request.op == "start":
                 return _as_json(self._fork(request.program, request.directory, request.record))
-            if request.op == "keep":
-                return self._keep(request.program, request.directory)
+            if request.op in ("keep", "release"):
+                return self._keep(request.program, request.directory, wanted=request.op == "keep")
             if request.op == "status":
                 return self._status(Identity(request.pid, request.started, boot()))
             if request.op == "list":
                 return {"processes": self._list()}
-            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, status, list")
+            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, list")
         except msgspec.DecodeError as error:
             return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except OSError as error:
@@ -267,9 +267,14 @@ class Spawner:
         except DsmtError as error:
             return {"error": {"code": error.code, "message": error.message}}
 
-    def _keep(self, program: str, directory: str) -> dict[str, Any]:
-        if not any((kept.program, kept.directory) == (program, directory) for kept in self._kept):
-            self._kept.append(Kept(program, directory, Keeping(now=self._clock.boottime())))
+    def _keep(self, program: str, directory: str, *, wanted: bool) -> dict[str, Any]:
+        """Keep a program from now on, or end it and keep it no more."""
+        now = self._clock.boottime()
+        held = [kept for kept in self._kept if (kept.program, kept.directory) == (program, directory)]
+        for kept in held if not wanted else ():
+            self._do(kept, kept.keeping.stop(now))
+        if wanted and not any(kept.keeping.wanted for kept in held):
+            self._kept.append(Kept(program, directory, Keeping(now=now)))
         return {}
 
     def _status(self, identity: Identity) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from dsmt.operations.local.home import Home, init, issue, write_secret
+from dsmt.operations.local.keeping import keeper_directory
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.machine import down, keeper_directory
+from dsmt.operations.local.machine import down
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children

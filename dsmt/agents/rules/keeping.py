@@ -91,6 +91,11 @@ class Keeping:
     def __repr__(self) -> str:
         return f"<Keeping {self.state.value} due={self.due}>"
 
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to run: it was not stopped."""
+        return self.state not in (State.STOPPING, State.STOPPED)
+
     def tick(self, now: float) -> list[Effect]:
         """The time is `now`: start what is due, kill who does not end."""
         if self.due is None or now < self.due or not self._pass(Input.TICK):

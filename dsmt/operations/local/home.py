@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
@@ -163,8 +165,8 @@ def check_address(listen: str) -> None:
         raise InputError("home.address", said, next="write HOST:PORT")
 
 
-def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
-    """Make a realm: root key, one broker `b1` with the store in which it is born, the operator.
+def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1) -> RealmConfig:
+    """Make a realm: root key, brokers `b1` ..., the first with the store in which it is born, the operator.
 
     Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the
     address is none.
@@ -180,15 +182,17 @@ def init(home: Home, *, name: str, listen: str | None = None) -> RealmConfig:
     root = SecretKey(entropy.bytes(32))
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_secret(home.root / "root.key", root.seed)
-    broker = issue(root, "broker/b1")
-    address = listen or f"127.0.0.1:{free_port()}"
-    config = RealmConfig(name=name, roots=(root.public,), brokers=((address, broker.certificate.public),))
+    made = {f"b{n}": issue(root, f"broker/b{n}") for n in range(1, brokers + 1)}
+    addresses = {one: listen if listen and one == "b1" else f"127.0.0.1:{free_port()}" for one in made}
+    reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
+    config = RealmConfig(name=name, roots=(root.public,), brokers=reached)
+    for one, identity in made.items():
+        write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
+        write_secret(home.part("brokers", one) / "identity", dump(identity))
     directory = home.part("brokers", "b1")
-    write_config(directory / "broker.cbor", BrokerFile(realm=config, address=address))
-    write_secret(directory / "identity", dump(broker))
     store = open_store(directory)
     store.close()
-    write_secret(directory / "birth", birth_record(name, broker.name, store.identity, root))
+    write_secret(directory / "birth", birth_record(name, "broker/b1", store.identity, root))
     write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
     write_config(home.root / REALM_FILE, config)
     return config
@@ -205,6 +209,34 @@ def ensure_operator(home: Home, *, now_s: int | None = None) -> None:
     """See to it that the home has an operator; a new one needs the root key."""
     if not home.operator_file.exists():
         write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}", now_s=now_s)))
+
+
+def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: int | None = None) -> Path:
+    """The directory of a broker of a realm that is there, made when missing. Raises `InputError` for what is no name."""
+    check_part("broker", name)
+    directory = home.part("brokers", name)
+    if not (directory / "identity").exists():
+        identity, realm = issue(home.root_key(), f"broker/{name}", now_s=now_s), home.realm()
+        address = listen or f"127.0.0.1:{free_port()}"
+        realm = msgspec.structs.replace(realm, brokers=(*realm.brokers, (address, identity.certificate.public)))
+        write_config(directory / "broker.cbor", BrokerFile(realm=realm, address=address))
+        write_secret(directory / "identity", dump(identity))
+        reach_at(home, realm)
+    return directory
+
+
+def reach_at(home: Home, realm: RealmConfig) -> None:
+    """Have everybody of this home know these brokers at the next start."""
+    for kind, file, config in (
+        ("brokers", "broker.cbor", BrokerFile),
+        ("controllers", "controller.cbor", ControllerFile),
+        ("nodes", "node.cbor", NodeFile),
+    ):
+        for name in home.names(kind):
+            path = home.part(kind, name) / file
+            if path.exists():
+                write_config(path, msgspec.structs.replace(read_config(path, config), realm=realm))
+    write_config(home.root / REALM_FILE, realm)
 
 
 def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Path:

@@ -23,24 +23,30 @@ from pathlib import Path
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import FailedError
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, check_name, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.home import (
+    Home,
+    check_name,
+    ensure_broker,
+    ensure_controller,
+    ensure_node,
+    ensure_operator,
+    init,
+)
+from dsmt.operations.local.keeping import START_S, is_up, keep, keeper_directory, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
-from dsmt.programs.configuration import BrokerFile, read_config, write_config
-from dsmt.programs.keeper import KeeperFile, command_of
-from dsmt.system.fork import log_path
-from dsmt.system.processes import SOCKET, SpawnedProcesses, detach
-from dsmt.system.procfs import identity_of, is_alive, open_pidfd
-from dsmt.system.records import has_lock, living, record_path, take_lock, write_record
+from dsmt.programs.configuration import BrokerFile, read_config
+from dsmt.system.processes import SOCKET, SpawnedProcesses
+from dsmt.system.procfs import is_alive, open_pidfd
+from dsmt.system.records import has_lock, living, record_path, take_lock
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
 GRACE_S = 15.0
 """How long agents may take to stop their services before they are killed."""
-START_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +58,6 @@ class Started:
     controllers: tuple[str, ...]
     nodes: tuple[str, ...]
     made: bool
-
-
-def keeper_directory(home: Home) -> Path:
-    """Where the keeper lives."""
-    return home.root / "keeper"
-
-
-def is_up(home: Home) -> bool:
-    """Whether the home's keeper runs."""
-    return living(record_path(str(keeper_directory(home)), "spawner")) is not None
 
 
 def _ignored(_: bool) -> None:
@@ -94,20 +90,25 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
-        init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen)
+        init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen, brokers=wanted.brokers or 1)
+    brokers = names_of(home, "brokers", wanted.brokers, else_=1)
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
-    parts = [home.part("controllers", name) for name in controllers] + [home.part("nodes", name) for name in nodes]
+    held = (("brokers", brokers), ("controllers", controllers), ("nodes", nodes))
+    parts = [home.part(kind, name) for kind, names in held for name in names]
     there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
     now_s = None if made or there else (await dated(home.realm().addresses)).now_s
     ensure_operator(home, now_s=now_s)
+    for name in brokers:
+        ensure_broker(home, name, now_s=now_s)
     for name in controllers:
         ensure_controller(home, name, now_s=now_s)
     for name in nodes:
         ensure_node(home, name, now_s=now_s)
         await asyncio.sleep(0)  # who interrupts is heard
-    await _start_keeper(home)
-    await _keep_controllers(home, controllers)
+    await start_keeper(home)
+    await keep(home, "broker", brokers)
+    await keep(home, "controller", controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
     realm = home.realm()
     return Started(
@@ -145,36 +146,6 @@ def check_free(address: str, who: str, *, then: str) -> None:
         )
 
 
-async def _start_keeper(home: Home) -> None:
-    directory = keeper_directory(home)
-    kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
-    kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
-    nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
-    write_config(directory / "keeper.cbor", KeeperFile(kept=tuple(kept), nodes=nodes))
-    lock = take_lock(str(directory))
-    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
-        try:
-            argv = [*command_of(directory), str(lock)]
-            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
-            if keeper is not None:
-                write_record(record_path(str(directory), "spawner"), keeper)
-        finally:
-            os.close(lock)
-    answering = SpawnedProcesses(str(directory))
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            await answering.request({"op": "list"})
-        except TransportError as error:
-            if time.monotonic() > deadline:
-                raise FailedError(
-                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
-                ) from error
-            await asyncio.sleep(0.02)
-        else:
-            return
-
-
 async def _start_node(home: Home, node: str) -> None:
     directory = str(home.part("nodes", node))
     await SpawnedProcesses(str(keeper_directory(home))).request(
@@ -182,13 +153,16 @@ async def _start_node(home: Home, node: str) -> None:
     )
 
 
-async def _keep_controllers(home: Home, names: list[str]) -> None:
-    """Have the keeper keep controllers that it did not know of when it was started."""
-    for name in names:
-        directory = str(home.part("controllers", name))
+async def release(home: Home, program: str, name: str) -> None:
+    """Have the keeper end a broker or a controller, and keep it no more. Raises `FailedError` when it does not end."""
+    directory = home.part(f"{program}s", name)
+    if is_up(home):
+        write_kept(home, without=str(directory))
         await SpawnedProcesses(str(keeper_directory(home))).request(
-            {"op": "keep", "program": "controller", "directory": directory}
+            {"op": "release", "program": program, "directory": str(directory)}
         )
+    running = living(record_path(str(directory), program))
+    await end([] if running is None else [running], GRACE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +185,14 @@ async def _down(home: Home) -> Ended:
     seen = set(parts.all())
     locks = await _end_restarters(parts, seen)
     try:
-        await _end(parts.controllers(), 3.0)
+        await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
             _signal(identity, signal.SIGKILL)
-        killed = await _end(parts.agents(), GRACE_S)
+        killed = await end(parts.agents(), GRACE_S)
         stuck: list[int] = []
         for container in parts.containers():
             stuck.extend(await kill_owned(str(container), deadline=5.0))
-        killed += await _end(parts.brokers(), 5.0)
+        killed += await end(parts.brokers(), 5.0)
         killed += await _end_rest(parts, seen)
         for directory in parts.homes_of_spawners():
             (directory / SOCKET).unlink(missing_ok=True)
@@ -264,7 +238,7 @@ async def _end_rest(parts: _Parts, seen: set[Identity]) -> int:
         left = parts.all()
         seen.update(left)
         looks = 0 if left else looks + 1
-        killed += await _end(left, 1.0)
+        killed += await end(left, 1.0)
         await asyncio.sleep(0.02)
     return killed
 
@@ -343,7 +317,7 @@ class _Parts:
             yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
 
 
-async def _end(identities: list[Identity], patience_s: float) -> int:
+async def end(identities: list[Identity], patience_s: float) -> int:
     """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
     for identity in identities:
         _signal(identity, signal.SIGTERM)

@@ -10,18 +10,20 @@ from dsmt.system.records import living, record_path
 
 MOST_NODES = 100
 MOST_CONTROLLERS = 9
+MOST_BROKERS = 7
 """How many one machine takes: beyond that a number is a slip of the hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What `up` was asked for; None is what the home holds, or 1 node and 2 controllers where it holds none.
+    """What `up` was asked for; None is what the home holds, or 1 node, 2 controllers and 1 broker where it holds none.
 
     `name` (`local` if None) and `listen` make the realm; one that is there must have them.
     """
 
     nodes: int | None = None
     controllers: int | None = None
+    brokers: int | None = None
     name: str | None = None
     listen: str | None = None
 
@@ -38,6 +40,9 @@ def check_counts(wanted: Wanted) -> None:
     """Raise `InputError` for what no machine can start."""
     nodes = 1 if wanted.nodes is None else wanted.nodes
     controllers = 2 if wanted.controllers is None else wanted.controllers
+    if wanted.brokers is not None and not 1 <= wanted.brokers <= MOST_BROKERS:
+        said = f"--brokers {wanted.brokers}: a realm has 1 to {MOST_BROKERS} brokers"
+        raise InputError("up.count", said, next="three survive the loss of any two of them")
     if nodes < 0 or controllers < 1:
         raise InputError(
             "up.count",
@@ -66,12 +71,16 @@ def check_same(home: Home, wanted: Wanted) -> None:
 
 def check_running(home: Home, wanted: Wanted) -> None:
     """Raise `InputError` where fewer are asked for than run: `up` ends nothing."""
-    for kind, program, number in (("nodes", "spawner", wanted.nodes), ("controllers", "controller", wanted.controllers)):
+    for kind, program, number in (
+        ("nodes", "spawner", wanted.nodes),
+        ("controllers", "controller", wanted.controllers),
+        ("brokers", "broker", wanted.brokers),
+    ):
         if number is None:
             continue
         running = [one for one in home.names(kind) if living(record_path(str(home.part(kind, one)), program)) is not None]
         more = [one for one in running if one[1:].isdigit() and int(one[1:]) > number]
         if more:
             said = f"--{kind} {number}: {', '.join(more)} {'runs' if len(more) == 1 else 'run'} too, and `up` stops nothing"
-            first = f"dsmt node drain {more[0]}; " if kind == "nodes" else ""
+            first = {"nodes": f"dsmt node drain {more[0]}; ", "brokers": f"dsmt broker remove {more[0]}; "}.get(kind, "")
             raise InputError("up.running", said, next=f"leave --{kind} out; or {first}dsmt down, then up again")

@@ -1,0 +1,50 @@
+"""`broker add`, `broker remove`."""
+
+from __future__ import annotations
+
+import click
+
+from dsmt.cli.command import CliContext, command, reason_option
+from dsmt.cli.printing import document
+from dsmt.operations.local import brokers
+from dsmt.operations.local.connection import Connection
+from dsmt.ports.realm import BrokerAddress
+
+
+@command()
+@click.argument("broker")
+@click.option("--listen", default=None, metavar="HOST:PORT", help="Where it listens; a free port of 127.0.0.1.")
+@reason_option
+def add(ctx: CliContext, broker: str, listen: str | None, reason: str) -> None:
+    """Give the realm one more broker, on this machine; any of them may die after that."""
+    home = ctx.home()
+
+    async def work(connection: Connection) -> BrokerAddress:
+        now_s = connection.bus.now_ms() // 1000
+        return await brokers.add(
+            home, connection.bus, broker, listen=listen, by=connection.by, reason=reason, now_s=now_s, waits=ctx.waits
+        )
+
+    at = ctx.act(work)
+    if ctx.json:
+        document({"broker": broker, "address": at.address})
+    else:
+        print(f"broker {broker} listens at {at.address}; everybody who is attached has heard of it")
+        print("next: dsmt brokers shows when it has everything that the others have")
+
+
+@command()
+@click.argument("broker")
+@reason_option
+def remove(ctx: CliContext, broker: str, reason: str) -> None:
+    """End a broker; who is attached to it goes to another one."""
+    home = ctx.home()
+
+    async def work(connection: Connection) -> BrokerAddress:
+        return await brokers.remove(home, connection.bus, broker, by=connection.by, reason=reason, waits=ctx.waits)
+
+    at = ctx.act(work)
+    if ctx.json:
+        document({"broker": broker, "address": at.address})
+    else:
+        print(f"broker {broker}, at {at.address}, is none any more")

@@ -1,0 +1,69 @@
+"""Brokers of this home: one more is made, announced and started; one is ended and forgotten."""
+
+from __future__ import annotations
+
+import shutil
+
+import msgspec
+
+from dsmt.errors import RefusedError
+from dsmt.operations.local.home import Home, check_address, check_part, ensure_broker, reach_at
+from dsmt.operations.local.keeping import is_up, keep
+from dsmt.operations.local.lock import Waits, alone
+from dsmt.operations.local.machine import check_free, release
+from dsmt.operations.write import brokers
+from dsmt.ports.bus import Bus
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import BrokerFile, read_config, read_identity
+
+
+def of_home(home: Home) -> dict[str, BrokerAddress]:
+    """The brokers that live here, by name."""
+    found = {}
+    for name in home.names("brokers"):
+        directory = home.part("brokers", name)
+        if (directory / "identity").exists():
+            address = read_config(directory / "broker.cbor", BrokerFile).address
+            found[name] = BrokerAddress(address, read_identity(directory / "identity").key.public)
+    return found
+
+
+async def add(
+    home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Waits
+) -> BrokerAddress:
+    """Make a broker in this home, announce it, and start it when the realm is up here.
+
+    Raises `InputError`, `FailedError` for a port that is taken, `RefusedError` for a name that is.
+    """
+    check_part("broker", name)
+    if listen is not None:
+        check_address(listen)
+    async with alone(home, waits):
+        if name in of_home(home):
+            raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
+        if listen is not None:
+            check_free(listen, f"broker {name}", then="choose another with --listen")
+        ensure_broker(home, name, listen=listen, now_s=now_s)
+        known = of_home(home)
+        await brokers.announce(bus, known, by=by, reason=reason)
+        if is_up(home):
+            await keep(home, "broker", [name])
+    return known[name]
+
+
+async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits: Waits) -> BrokerAddress:
+    """Have a broker be none any more; where it is of this home it is ended, and its directory goes.
+
+    Raises `NotFoundError`, `RefusedError` for the last one.
+    """
+    async with alone(home, waits):
+        here = of_home(home)
+        at = await brokers.remove(bus, name, here, by=by, reason=reason)
+        realm = home.realm()
+        left = tuple(one for one in realm.brokers if one[1] != at.public)
+        if left:
+            reach_at(home, msgspec.structs.replace(realm, brokers=left))
+        if name in here:
+            await release(home, "broker", name)
+            shutil.rmtree(home.part("brokers", name))
+    return at

@@ -1,0 +1,76 @@
+"""The keeper of a home: what it is to keep, whether it runs, and how it is started (programs/keeper.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from dsmt.errors import FailedError, TransportError
+from dsmt.operations.local.home import Home
+from dsmt.programs.configuration import write_config
+from dsmt.programs.keeper import KeeperFile, command_of
+from dsmt.system.fork import log_path
+from dsmt.system.processes import SpawnedProcesses, detach
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import living, record_path, take_lock, write_record
+
+START_S = 30.0
+
+
+def keeper_directory(home: Home) -> Path:
+    """Where the keeper lives."""
+    return home.root / "keeper"
+
+
+def is_up(home: Home) -> bool:
+    """Whether the home's keeper runs."""
+    return living(record_path(str(keeper_directory(home)), "spawner")) is not None
+
+
+def write_kept(home: Home, *, without: str = "") -> None:
+    """Write down what the keeper is to keep: all that the home holds, without one directory."""
+    kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
+    kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
+    nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
+    still = tuple(one for one in kept if one[1] != without)
+    write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=still, nodes=nodes))
+
+
+async def start_keeper(home: Home) -> None:
+    """Start the keeper of a home, unless it runs; it answers when this returns. Raises `FailedError`."""
+    directory = keeper_directory(home)
+    write_kept(home)
+    lock = take_lock(str(directory))
+    if lock is not None:  # nobody is the keeper; who holds the lock is, from its birth, and `down` finds it by its record
+        try:
+            argv = [*command_of(directory), str(lock)]
+            keeper = identity_of(detach(argv, log_path(str(directory), "keeper"), lock))
+            if keeper is not None:
+                write_record(record_path(str(directory), "spawner"), keeper)
+        finally:
+            os.close(lock)
+    answering = SpawnedProcesses(str(directory))
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            await answering.request({"op": "list"})
+        except TransportError as error:
+            if time.monotonic() > deadline:
+                raise FailedError(
+                    "up.keeper", "the keeper does not answer", next=f"its log is {directory}/keeper.log"
+                ) from error
+            await asyncio.sleep(0.02)
+        else:
+            return
+
+
+async def keep(home: Home, program: str, names: Iterable[str]) -> None:
+    """Have the keeper keep brokers or controllers that it did not know of when it was started."""
+    for name in names:
+        directory = str(home.part(f"{program}s", name))
+        await SpawnedProcesses(str(keeper_directory(home))).request(
+            {"op": "keep", "program": program, "directory": directory}
+        )

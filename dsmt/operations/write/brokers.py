@@ -1,0 +1,71 @@
+"""Brokers: an operator's words on which of them a realm has; everybody who is attached hears of them (rule R8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.records import from_data, to_data
+from dsmt.operations.read.sight import patience
+from dsmt.operations.write.writing import say
+from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
+from dsmt.ports.realm import BrokerAddress
+
+TOPIC = "config/broker/"
+
+
+async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> list[str]:
+    """Say where these brokers are, as far as that is not said yet; of which it was."""
+    said = await _said(bus)
+    drafts = []
+    for name, at in brokers.items():
+        held = said.get(name)
+        told = None if held is None else held[1]
+        if told is None or told.removed or (told.address, told.public) != (at.address, at.public):
+            drafts.append(_draft(name, BrokerWord(address=at.address, public=at.public, by=by, reason=reason), held))
+    if drafts:
+        await say(bus, drafts)
+    return [draft.topic.removeprefix(TOPIC) for draft in drafts]
+
+
+async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str) -> BrokerAddress:
+    """Say that a broker is one no more; where it was. Raises `NotFoundError`, and `RefusedError` for the last one."""
+    said = await _said(bus)
+    present = {one for one, (_, word) in said.items() if not word.removed} | {one for one in known if one not in said}
+    if name not in present:
+        listed = ", ".join(sorted(present)) or "none"
+        raise NotFoundError(
+            "broker.unknown", f"there is no broker {name}; there is {listed}", next="dsmt brokers lists them"
+        )
+    if present == {name}:
+        raise RefusedError(
+            "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
+        )
+    held = said.get(name)
+    at = known[name] if held is None else BrokerAddress(held[1].address, held[1].public)
+    word = BrokerWord(address=at.address, public=at.public, by=by, removed=True, reason=reason)
+    await say(bus, [_draft(name, word, held)])
+    return at
+
+
+def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | None) -> Draft:
+    topic = f"{TOPIC}{name}"
+    return Draft(topic, to_data(word), subject=f"broker/{name}", replaces=None if held is None else held[0])
+
+
+async def _said(bus: BusReader) -> dict[str, tuple[SignedEvent, BrokerWord]]:
+    """What was said last of each broker."""
+    found = {}
+    interest = Interest((TOPIC,), signals=False, follow=False)
+    async with patience("what was said of brokers"), bus.subscribe(interest) as batches:
+        async for batch in batches:
+            for one in batch:
+                if isinstance(one, Arrived):
+                    try:
+                        word = from_data(BrokerWord, one.signed.event.data)
+                    except UnusableEventError:
+                        continue
+                    found[one.signed.event.topic.removeprefix(TOPIC)] = (one.signed, word)
+    return found
