@@ -16,8 +16,8 @@ Rule 6: which topics were wanted is the word of who wrote the file, and signed b
     its hash does not tell. So it is held against all that is known: no row that is there is of another topic; a hole in the
     chain of a wanted topic is a gap, which rows that were not wanted do not explain; and where every topic is wanted that
     anybody may write on, no row was left out. Beyond that it is not proven, and the verdict says so.
-Rule 7: heads, trim records and notices are the broker's that ends the file: rows that hold another's are copied from that
-    one's history (B9). A store takes a new id after a power cut, keeps its rows, and never goes back to an id that it had.
+Rule 7: of heads and trim records those count that are the broker's that ends the file; what it holds of other brokers are
+    events like all others (B9). A store takes a new id after a power cut, keeps its rows, and never goes back to one it had.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import SignedEvent
+from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.records import from_data
 from dsmt.event.registry import take_everything
@@ -44,9 +44,17 @@ from dsmt.trust.store import TrustStore
 
 HEAD: Final = "dsmt.broker.stats"
 TRIMMED: Final = "dsmt.trimmed"
-_WITNESSES: Final = (HEAD, TRIMMED, "dsmt.notice")
 HEADS_BACK: Final = 256
 """How many rows back a signed head may look."""
+
+
+class _Head(NamedTuple):
+    """A head among the rows: the store that it names, and what is wrong with it, if it is this store's."""
+
+    store: str
+    id: EventId
+    wrong: str
+    right: bool
 
 
 def verify(raw: bytes, trust: TrustStore) -> Verified:
@@ -61,11 +69,10 @@ class _Proof:
         self._certificates: list[bytes] = []
         self._back: deque[RowTree] = deque([RowTree()], maxlen=HEADS_BACK)
         self._left: list[Run] = []
-        self._trims: list[Run] = []
-        self._witnesses: dict[str, tuple[int, SignedEvent]] = {}
-        """For each broker, the first row in which it witnesses something."""
-        self._stores: list[str] = []
-        """The ids that the heads among the rows name, in their order."""
+        self._trims: dict[str, list[Run]] = {}
+        """By broker, the rows of this store that it says it has trimmed."""
+        self._said: dict[str, list[_Head]] = {}
+        """By broker, the heads among the rows, in their order."""
         self._lost = self._heads = 0
         self._store = ""
         self._wanted: tuple[str, ...] = ()
@@ -180,8 +187,6 @@ class _Proof:
             said = f"row {row} is of {signed.event.topic}, which was not asked for: the file was made from another one"
             self._wrong("history.pattern", said, signed.id)
         self._trust.revoke(signed)
-        if signed.event.type in _WITNESSES:
-            self._witnesses.setdefault(signed.event.source, (row, signed))
         if signed.event.type == HEAD:
             self._check_head(row, signed)
         elif signed.event.type == TRIMMED:
@@ -190,27 +195,22 @@ class _Proof:
     # --- what the broker has signed ------------------------------------------------------------------------------
 
     def _check_head(self, row: int, signed: SignedEvent) -> None:
-        """Rule 2."""
-        stats = from_data(BrokerStats, signed.event.data)
-        self._stores.append(stats.store)
-        if stats.head >= row:
-            self._wrong("history.head", f"the head in row {row} stands over row {stats.head}, which follows it", signed.id)
+        """Note whether a head is right, if it is this store's (rule 2)."""
+        stats, wrong = from_data(BrokerStats, signed.event.data), ""
         tree = next((tree for tree in reversed(self._back) if tree.rows == stats.head), None)
-        if tree is None:
-            return
-        if tree.head != stats.head_hash:
-            self._wrong(
-                "history.head", f"the head that was signed over row {stats.head} is not that of these rows", signed.id
-            )
-        else:
-            self._heads += 1
+        if stats.head >= row:
+            wrong = f"the head in row {row} stands over row {stats.head}, which follows it"
+        elif tree is not None and tree.head != stats.head_hash:
+            wrong = f"the head that was signed over row {stats.head} is not that of these rows"
+        right = tree is not None and not wrong
+        self._said.setdefault(signed.event.source, []).append(_Head(stats.store, signed.id, wrong, right))
 
     def _note_trim(self, signed: SignedEvent) -> None:
         record = from_data(TrimRecord, signed.event.data)
         if record.store != self._store:
             return  # it was said again when the store took a new id
         try:
-            self._trims.extend(RowSet.read(record.rows).runs)
+            self._trims.setdefault(signed.event.source, []).extend(RowSet.read(record.rows).runs)
         except UnusableEventError as error:
             self._wrong(error.code, error.message, signed.id)
 
@@ -232,7 +232,7 @@ class _Proof:
             self._faults.unwitness(signed.id)
         if stats.store != self._store:
             self._wrong("history.head", f"the head is of store {stats.store}, the file of {self._store}", signed.id)
-        self._judge_witnesses(signed.event.source, stats.store)
+        self._judge_heads(signed.event.source, stats.store)
         if stats.head != self._tree.rows:
             self._wrong(
                 "history.head", f"the head stands over {stats.head} rows, the file ends at {self._tree.rows}", signed.id
@@ -244,13 +244,14 @@ class _Proof:
         else:
             self._heads += 1
 
-    def _judge_witnesses(self, broker: str, store: str) -> None:
-        """Rule 7."""
-        for source, (row, signed) in self._witnesses.items():
-            if source != broker:
-                said = f"row {row} holds a {signed.event.type} of {source}, which no store of {broker} does"
-                self._wrong("history.broker", said, signed.id)
-        ids = Counter(one for one, _ in groupby((*self._stores, store)))
+    def _judge_heads(self, broker: str, store: str) -> None:
+        """Rules 2 and 7."""
+        heads = self._said.get(broker, [])
+        self._heads += sum(head.right for head in heads)
+        for head in heads:
+            if head.wrong:
+                self._wrong("history.head", head.wrong, head.id)
+        ids = Counter(one for one, _ in groupby((*(head.store for head in heads), store)))
         for twice in (one for one, times in ids.items() if times > 1):
             said = f"heads of {broker} name store {twice} before and after another: rows of two stores are mixed here"
             self._wrong("history.store", said)
@@ -260,7 +261,8 @@ class _Proof:
     def _judge_left(self) -> tuple[RowSet, RowSet]:
         """Rule 3; the rows that are not there, and those of them that were trimmed."""
         left = RowSet(self._left)
-        unexplained = _without(left, RowSet(self._trims))
+        trims = [] if self._end is None else self._trims.get(self._end[0].event.source, [])
+        unexplained = _without(left, RowSet(trims))
         if not self._wanted or take_everything(self._wanted):
             for first, last in unexplained.runs:
                 said = "every topic was asked for, and no record says that they were trimmed"
