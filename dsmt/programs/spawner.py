@@ -281,23 +281,17 @@ class Spawner:
         """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""
         self._reap()
         ended = self._exits.get(identity)
-        if ended is not None:
-            return {"code": ended.code, "signal": ended.signal}
-        return {"running": True} if is_alive(identity) else {"unknown": True}
+        if ended is None:
+            return {"running": True} if is_alive(identity) else {"unknown": True}
+        return {"code": ended.code, "signal": ended.signal}
 
     def _list(self) -> list[dict[str, Any]]:
         """Itself, the kept programs and its other children."""
         rows = [{"program": "spawner", "directory": self._directory} | _as_json(_own_identity())]
         known = {kept.identity: kept for kept in self._kept if kept.identity is not None}
-        rows += [
-            {"program": kept.program, "directory": kept.directory} | _as_json(identity) for identity, kept in known.items()
-        ]
-        rows += [
-            {"program": program.name, "directory": program.directory} | _as_json(identity)
-            for identity, program in self._children.items()
-            if identity not in known
-        ]
-        return rows
+        rows += [{"program": one.program, "directory": one.directory} | _as_json(who) for who, one in known.items()]
+        others = {who: one for who, one in self._children.items() if who not in known}
+        return rows + [{"program": one.name, "directory": one.directory} | _as_json(who) for who, one in others.items()]
 
     def _close(self) -> None:
         """Close everything: at the end, and in each child after its fork."""

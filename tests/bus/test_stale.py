@@ -30,7 +30,7 @@ async def test_what_was_not_acknowledged_when_the_link_was_lost_is_not_said_agai
     await first.acknowledged()
     before = alice._publisher.signer.incarnation
     came: list[object] = []
-    broker._store_published = came.extend  # it dies between what came and its commit
+    broker._publishing.store = came.extend  # it dies between what came and its commit
     lost = alice.emit(Draft("user/f", {"n": 2}, replaces=first))
     signal = alice.emit(Draft("user/s", {"n": 3}))
     await until(lambda: came)

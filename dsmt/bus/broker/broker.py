@@ -27,7 +27,7 @@ from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
-from dsmt.bus.broker.receipts import acked, nacked
+from dsmt.bus.broker.publishing import Published, Publishing, full
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
@@ -51,8 +51,6 @@ _HOW: Final[dict[str, How]] = {"peer": "peer", "timeout": "timeout", "local": "l
 PAUSE_S: Final = 0.01
 """How soon those are looked at again who may have nothing done now."""
 
-Published = dict[tuple[Session, f.Publish], list[bytes]]
-
 
 class Broker:
     """One broker. `run` serves until it is cancelled; `address` is known once `ready` is set."""
@@ -75,7 +73,9 @@ class Broker:
         self.ready, self.address = asyncio.Event(), config.address
         self._to_work, self._to_pump, self._to_step = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pausing: asyncio.TimerHandle | None = None
-        self._sessions = Sessions(self._log, self._send, self._disconnect_later)
+        self._sessions = Sessions(
+            self._log, self._send, lambda peer, s: asyncio.get_running_loop().call_later(s, self._disconnect, peer)
+        )
         self._outgoing = Outgoing(self._disconnect, lambda: entropy.bytes(TOKEN_BYTES))
         self._rates = Rates()
         self._inbox = Inbox(
@@ -102,6 +102,16 @@ class Broker:
             admission=self._admission,
             fan_out=self._fan_out,
             send=self._send,
+            commit=self._commit,
+        )
+        self._publishing = Publishing(
+            identity.name,
+            store,
+            clock,
+            recorder=self._recorder,
+            copied=self._copied,
+            send=self._send,
+            refuse=self._refuse,
             commit=self._commit,
         )
         self._upkeep = Upkeep(
@@ -214,7 +224,7 @@ class Broker:
                 closed.append((session, message))
             elif not session.refused:
                 self._look(session, message, published)
-        self._store_published(published)
+        self._publishing.store(published)
         for session, arrival in closed:
             self._closed(session, _HOW[arrival.how.value])
         if self._inbox.turns:
@@ -263,7 +273,7 @@ class Broker:
 
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
         if self._ingest.full is not None:
-            raise self._full()
+            raise full(self._identity.name)
         welcome = self._admission.welcome(
             session,
             hello,
@@ -294,9 +304,6 @@ class Broker:
             self._refuse(session, error)
         self._commit()
 
-    def _full(self) -> RefusedError:
-        return RefusedError("store.full", f"the store of {self._identity.name} is full", next="free space on its disk")
-
     def _closed(self, session: Session, how: How) -> None:
         self._outgoing.forget(session.peer)
         self._fan_out.unsubscribe(session)
@@ -312,41 +319,11 @@ class Broker:
         self._inbox.turns.drop(session)
         self._fan_out.unsubscribe(session)
 
-    def _disconnect_later(self, peer: Peer, delay_s: float) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._disconnect, peer)
-
     def _disconnect(self, peer: Peer) -> None:
         if self._outgoing.listener is not None and peer in self._sessions.by_peer:
             self._outgoing.listener.disconnect(peer)
 
     # --- events --------------------------------------------------------------------------------------------------
-
-    def _store_published(self, published: Published) -> None:
-        outcomes = []
-        for (session, frame), parts in published.items():
-            outcome = self._ingest.offered(session.name, parts, again=frame.offered, granted=session.incarnation)
-            outcomes.append((session, outcome))
-        if not self._commit():
-            for session, _ in outcomes:
-                self._refuse(session, self._full())
-            return
-        now = self._clock.boottime()
-        if any(outcome.refilled for _, outcome in outcomes):
-            self._recorder.wholeness.refilled(now)
-        early_ms = max(outcome.early_ms for _, outcome in outcomes) if outcomes else 0
-        if early_ms:
-            self._recorder.wholeness.early(now)
-            self._recorder.time.early(early_ms)
-        for session, outcome in outcomes:
-            if outcome.accepted:
-                self._copied.acknowledge(session, acked(outcome.accepted, self._store, self.now_ms()), now)
-            wanted = self._ingest.wanted(session.name)
-            if wanted is not None:
-                self._send(session, f.Missing(incarnation=wanted[0], ranges=wanted[1]))
-            for refusal in outcome.refused:
-                error = refusal.error
-                self._log.warning("event refused", session=session.name, code=error.code, reason=error.message)
-                self._send(session, nacked(session.name, refusal, self.now_ms()))
 
     def _commit(self) -> bool:
         """Store and route what is pending; False when the disk is full."""

@@ -22,28 +22,19 @@ from dsmt.bus.wire.frames import (
     MAX_CERTIFICATES,
     BookmarkFrame,
     Certificates,
-    Closing,
     CompleteFrame,
     Deliver,
     Frame,
-    HistoryAsked,
-    HistoryIs,
-    Repair,
-    Repaired,
     Subscribe,
     Told,
 )
 from dsmt.errors import RefusedError, UnusableEventError
-from dsmt.event.burst import burst_of, parts_of, raws_of
-from dsmt.event.registry import lookup
-from dsmt.event.rowtree import Node
-from dsmt.event.topic import covers, matches
+from dsmt.event.burst import parts_of
 from dsmt.ports.bus import Start
-from dsmt.ports.store import Kept, Lost, Row
+from dsmt.ports.store import Kept, Row
 from dsmt.trust.store import Signer, TrustStore
 
 PAGE_ROWS: Final = 256
-REPAIR_ROWS: Final = 512
 TREES: Final = 64
 """Of how many bursts paths are made at once, for up to 25 us each: facts in the order of topics may all be of others."""
 PAGES: Final = 8
@@ -150,62 +141,9 @@ class FanOut:
             if subscription.live:
                 self._mark(subscription)
 
-    def repair(self, session: Session, asked: Repair) -> None:
-        """Send what is stored of a part of a chain, to a subscription that takes the topic."""
-        subscription = self._router.get(session, asked.id)
-        if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
-            return
-        found: list[Row] = []
-        size, trees, last = 0, 0, None
-        for row in self._store.chain(
-            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
-        ):
-            size += row.size
-            burst = burst_of(row.sealed)
-            trees, last = trees + (burst is not last), burst
-            if found and (size > MESSAGE_BYTES or trees > TREES):
-                break
-            found.append(row)
-        more = size > MESSAGE_BYTES or trees > TREES or len(found) == REPAIR_ROWS
-        closing: Closing = "more" if more else self._closing(asked)
-        self.introduce(session, found)
-        numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
-        frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
-        self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
-
-    def history(self, session: Session, asked: HistoryAsked) -> None:
-        """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""
-        granted = () if session.certificate is None else session.certificate.read
-        if not any(covers(wide, "/") for wide in granted):
-            raise RefusedError("trust.denied", f"{session.name} may not read everything, so it cannot export")
-        rows: list[Row] = []
-        nodes: list[tuple[int, int, bytes]] = []
-        lost: list[tuple[int, int]] = []
-        size = 0
-        for one in self._store.history(asked.after, PAGE_ROWS):
-            if size >= MESSAGE_BYTES:
-                break
-            match one:
-                case Row():
-                    rows.append(one)
-                    size += one.size
-                case Node():
-                    nodes.append((one.first, one.level, one.hash))
-                case Lost():
-                    lost.append((one.first, one.last))
-        self.introduce(session, rows)
-        numbers = tuple((row.row, row.arrived_ms) for row in rows)
-        frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
-        self._send(session, frame, tuple(raws_of(row.sealed for row in rows)))
-
-    def _closing(self, asked: Repair) -> Closing:
-        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
-        before = self._store.event(asked.source, asked.incarnation, asked.after)
-        behind = self._store.event(asked.source, asked.incarnation, asked.before)
-        match = lookup(asked.topic)
-        first, last = 0 if before is None else before.row, self._store.head if behind is None else behind.row
-        went = 0 if match is None else self._store.trimmed_between(match.row.budget, first, last)
-        return "trimmed" if went else "lost"
+    def of(self, session: Session, number: int) -> Sub | None:
+        """One subscription of a session."""
+        return self._router.get(session, number)
 
     # --- rows go out ---------------------------------------------------------------------------------------------
 

@@ -15,13 +15,14 @@ from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.ingest import Ingest
+from dsmt.bus.broker.past import Past
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.quota import UNIT_BYTES, Rates
 from dsmt.bus.wire import frames as f
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.burst import raws_of
 from dsmt.ports.clock import Clock
-from dsmt.ports.store import Log
+from dsmt.ports.store import Kept
 from dsmt.trust.grants import may
 from dsmt.trust.store import Signer
 
@@ -38,7 +39,7 @@ class Requests:
 
     def __init__(
         self,
-        log: Log,
+        log: Kept,
         clock: Clock,
         *,
         fan_out: FanOut,
@@ -54,6 +55,7 @@ class Requests:
     ) -> None:
         self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
+        self._past = Past(log, fan_out, send)
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
@@ -78,7 +80,7 @@ class Requests:
             case f.Gone(incarnation=incarnation, ranges=ranges):
                 self._ingest.gone(session.name, incarnation, ranges)
             case f.Repair():
-                self._fan_out.repair(session, frame)
+                self._past.repair(session, frame)
             case f.Publish() | f.Certificates() | f.ChunkPut() | f.BlobFinished() if session.reads:
                 raise RefusedError("bus.reads", f"{session.name} has attached as a reader only")
             case f.Known(signers=signers):
@@ -88,7 +90,7 @@ class Requests:
             case f.Fetch():
                 self._fetch(session, frame)
             case f.HistoryAsked():
-                self._fan_out.history(session, frame)
+                self._past.history(session, frame)
             case f.HeadAsked(id=number):
                 self._answer(session, f.HeadIs(id=number), (self._head(),))
             case f.ChunkPut() | f.BlobFinished() if not session.name.startswith("operator/"):

@@ -33,7 +33,7 @@ class Sessions:
     """All sessions of one broker. `disconnect` ends a connection after so many seconds; `now` is boot-time seconds."""
 
     def __init__(
-        self, log: Logger, send: Callable[[Session, f.Frame], bool], disconnect: Callable[[Peer, float], None]
+        self, log: Logger, send: Callable[[Session, f.Frame], bool], disconnect: Callable[[Peer, float], object]
     ) -> None:
         self._log, self._send, self._disconnect = log, send, disconnect
         self.by_peer: dict[Peer, Session] = {}

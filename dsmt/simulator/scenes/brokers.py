@@ -11,7 +11,7 @@ from dsmt.ports.bus import Level
 from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.host import Host
 from dsmt.simulator.kinds import SMALL, kill_controller, kill_node, scale, update
-from dsmt.simulator.members import SimBroker
+from dsmt.simulator.members import SimBroker, SimNode
 from dsmt.simulator.play import Play
 
 SAME_S: Final = 5.0
@@ -30,6 +30,7 @@ async def survivors(play: Play) -> None:
     fleet = play.fleet
     victims = play.stream.shuffled(fleet.brokers)[: 1 + play.stream.below(2)]
     fleet.broker = next(one for one in fleet.brokers if one not in victims)
+    dead: list[SimNode] = []
     for victim in victims:
         await asyncio.sleep(play.between(0.0, 6.0))
         if play.stream.chance(0.5):
@@ -38,11 +39,11 @@ async def survivors(play: Play) -> None:
         for kind in play.stream.shuffled([scale, update, scale]):
             play.faults.inflict(kind)
             await asyncio.sleep(play.between(0.0, 0.7))
-        node = _at(fleet, victim)
-        if node is not None and play.stream.chance(0.7):
-            play.faults.note(f"{node} dies with it")
-            fleet.nodes[node].host.power_off()
-            play.world.later(play.between(50.0, 60.0), fleet.nodes[node].boot)
+        name = _at(fleet, victim)
+        if name is not None and play.stream.chance(0.7):
+            play.faults.note(f"{name} dies with it")
+            fleet.nodes[name].host.power_off()
+            dead.append(fleet.nodes[name])
         play.faults.note(f"{victim.name} dies")
         if play.stream.chance(0.5):
             victim.host.power_off()
@@ -51,6 +52,8 @@ async def survivors(play: Play) -> None:
     await asyncio.sleep(OFFERED_S)
     await fleet.say_again()  # what only one of the dead had acknowledged is lost with its disk
     await play.settled(45.0, "after brokers and a node died")
+    for node in dead:
+        node.boot()
     await play.faults.run(SMALL, 2.0, 6.0)
     await play.settled(60.0, "at the end")
     left = [one for one in fleet.brokers if one not in victims]

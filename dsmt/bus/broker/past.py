@@ -1,0 +1,81 @@
+"""The past: what readers ask of a broker's history beside their subscriptions: parts of chains, and pages for an export."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dsmt.bus.broker.fan_out import MESSAGE_BYTES, PAGE_ROWS, TREES, FanOut, Send
+from dsmt.bus.broker.session import Session
+from dsmt.bus.wire.frames import Closing, HistoryAsked, HistoryIs, Repair, Repaired
+from dsmt.errors import RefusedError
+from dsmt.event.burst import burst_of, raws_of
+from dsmt.event.registry import lookup
+from dsmt.event.rowtree import Node
+from dsmt.event.topic import covers, matches
+from dsmt.ports.store import Kept, Lost, Row
+
+REPAIR_ROWS: Final = 512
+
+
+class Past:
+    """Of one broker."""
+
+    def __init__(self, store: Kept, fan_out: FanOut, send: Send) -> None:
+        self._store, self._fan_out, self._send = store, fan_out, send
+
+    def repair(self, session: Session, asked: Repair) -> None:
+        """Send what is stored of a part of a chain, to a subscription that takes the topic."""
+        subscription = self._fan_out.of(session, asked.id)
+        if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
+            return
+        found: list[Row] = []
+        size, trees, last = 0, 0, None
+        for row in self._store.chain(
+            asked.source, asked.incarnation, asked.topic, after=asked.after, before=asked.before, limit=REPAIR_ROWS
+        ):
+            size += row.size
+            burst = burst_of(row.sealed)
+            trees, last = trees + (burst is not last), burst
+            if found and (size > MESSAGE_BYTES or trees > TREES):
+                break
+            found.append(row)
+        more = size > MESSAGE_BYTES or trees > TREES or len(found) == REPAIR_ROWS
+        closing: Closing = "more" if more else self._closing(asked)
+        self._fan_out.introduce(session, found)
+        numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
+        frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
+        self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
+
+    def history(self, session: Session, asked: HistoryAsked) -> None:
+        """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""
+        granted = () if session.certificate is None else session.certificate.read
+        if not any(covers(wide, "/") for wide in granted):
+            raise RefusedError("trust.denied", f"{session.name} may not read everything, so it cannot export")
+        rows: list[Row] = []
+        nodes: list[tuple[int, int, bytes]] = []
+        lost: list[tuple[int, int]] = []
+        size = 0
+        for one in self._store.history(asked.after, PAGE_ROWS):
+            if size >= MESSAGE_BYTES:
+                break
+            match one:
+                case Row():
+                    rows.append(one)
+                    size += one.size
+                case Node():
+                    nodes.append((one.first, one.level, one.hash))
+                case Lost():
+                    lost.append((one.first, one.last))
+        self._fan_out.introduce(session, rows)
+        numbers = tuple((row.row, row.arrived_ms) for row in rows)
+        frame = HistoryIs(id=asked.id, rows=numbers, nodes=tuple(nodes), lost=tuple(lost))
+        self._send(session, frame, tuple(raws_of(row.sealed for row in rows)))
+
+    def _closing(self, asked: Repair) -> Closing:
+        """Why it is not in the store: rows of its class that stood between its neighbours were trimmed, or it is lost."""
+        before = self._store.event(asked.source, asked.incarnation, asked.after)
+        behind = self._store.event(asked.source, asked.incarnation, asked.before)
+        match = lookup(asked.topic)
+        first, last = 0 if before is None else before.row, self._store.head if behind is None else behind.row
+        went = 0 if match is None else self._store.trimmed_between(match.row.budget, first, last)
+        return "trimmed" if went else "lost"

@@ -1,0 +1,62 @@
+"""Several brokers in the simulator, and the defects that its scenarios would notice (12.3, 12.5, 12.7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from dsmt.bus.broker.copied import Copied
+from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.session_words import SessionWords
+from dsmt.simulator.scenarios import play
+
+SCENARIOS = ("survivors", "parted", "returned")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_several_brokers(scenario: str) -> None:
+    report = play(1, scenario=scenario)
+    assert not report.wrong, report.log
+
+
+def no_looking_back(patch: pytest.MonkeyPatch) -> None:
+    """Who is linked changes, and nobody is read again from where the lost one stood (E1)."""
+
+    def look(self: Any) -> None:
+        linked = tuple(sorted(other.name for other in self._others.values() if other.name))
+        if linked != self._linked:
+            self._linked = linked
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+
+    patch.setattr(Copying, "_look", look)
+
+
+def promising_early(patch: pytest.MonkeyPatch) -> None:
+    """What only one broker holds is called safe (D1)."""
+
+    def acknowledge(self: Any, session: Any, frame: Any, _now: float) -> None:
+        self._send(session, msgspec.structs.replace(frame, level="safe", copies=2))
+
+    patch.setattr(Copied, "acknowledge", acknowledge)
+
+
+def nobody_in_place(patch: pytest.MonkeyPatch) -> None:
+    """Nobody speaks for a lost broker: nobody is named to probe its nodes (F1)."""
+    patch.setattr(SessionWords, "_is_first", property(lambda _: False))
+
+
+@pytest.mark.parametrize(
+    ("defect", "seeds", "said"),
+    [(no_looking_back, (1, 3, 4, 5), "E1"), (promising_early, (2, 3, 4), "12.7"), (nobody_in_place, (1, 6), "12.2")],
+)
+def test_a_planted_defect_is_caught(
+    defect: Callable[[pytest.MonkeyPatch], None], seeds: tuple[int, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defect(monkeypatch)
+    found = [one for seed in seeds for one in play(seed, scenario="survivors").wrong]
+    assert any(said in one for one in found), found
