@@ -132,7 +132,7 @@ async def _attached(home: Home, started: Started) -> None:
 def down(ctx: CliContext) -> None:
     """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
-    if not (home.exists or has_lock(home)):
+    if not (home.exists or has_lock(home) or machine.abandoned(home)):
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
     asyncio.run(_down(ctx, home))
 
