@@ -128,9 +128,7 @@ def _of_brokers(sight: Sight) -> list[Alert]:
 
 def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
     """Brokers whose certificate has ended, and what that does to the realm."""
-    said = (
-        "its certificate has ended: nobody believes what it says, so no dead node is replaced and no export verifies"
-    )
+    said = "its certificate has ended: nobody believes what it says, so no dead node is replaced and no export verifies"
     return [
         Alert(target=name, code="broker.expired", message=said, next=RESTART.format(broker=name), who="you")
         for name in sorted(ended_brokers(trust, now_ms // 1000))
