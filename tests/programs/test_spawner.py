@@ -454,6 +454,41 @@ def test_whoever_watches_the_spawner_replaces_it(node):
     asyncio.run(main())
 
 
+def test_a_spawner_that_hangs_is_killed_and_followed_by_one_that_takes_over_and_one_that_answers_again_is_not(
+    node, monkeypatch
+):
+    monkeypatch.setattr("dsmt.system.processes.PATIENCE_S", 0.3)
+    asked = []
+
+    async def is_silent(processes, identity, really=SpawnedProcesses.is_silent):
+        asked.append(await really(processes, identity))
+        return asked[-1]
+
+    monkeypatch.setattr(SpawnedProcesses, "is_silent", is_silent)
+
+    async def main():
+        watching = asyncio.ensure_future(watch_spawner(node.directory, node.argv, ask_s=0.05))
+        first, manager, _monitor = await node.up()
+        await until(lambda: asked.count(False) > 1)
+        asked.clear()
+        os.kill(first.pid, signal.SIGSTOP)
+        await until(lambda: asked.count(True) == 2)
+        os.kill(first.pid, signal.SIGCONT)
+        await until(lambda: False in asked)
+        assert is_alive(first)
+        os.kill(first.pid, signal.SIGSTOP)
+        second = await until(lambda: (now := spawner_of(node.directory)) != first and now)
+        node.seen.add(second)
+        assert not is_alive(first)
+        assert node.program("container_manager") == manager
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        assert is_alive(second)
+
+    asyncio.run(main())
+
+
 def test_a_log_that_has_grown_is_put_aside_at_start(node):
     async def main():
         directory = node.container("c", "exit")
