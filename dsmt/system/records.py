@@ -10,6 +10,7 @@ Rule 3: on a full disk a record is written over the one before, in place: what i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -70,7 +71,13 @@ def living(path: str) -> Identity | None:
 
 def take_lock(directory: str) -> int | None:
     """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
-    descriptor = os.open(_lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = _lock_path(directory)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a disk that has become read-only keeps nobody from `down`
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

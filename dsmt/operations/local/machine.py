@@ -19,6 +19,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,7 +233,8 @@ async def _down(home: Home) -> Ended:
         killed += await _end(parts.brokers(), 5.0)
         killed += await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
-            (directory / SOCKET).unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that has become read-only nothing is removed
+                (directory / SOCKET).unlink()
     finally:
         for lock in locks:
             os.close(lock)
