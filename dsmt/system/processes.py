@@ -38,6 +38,7 @@ __all__ = [
     "detach",
     "identity_of",
     "is_alive",
+    "keep_asking",
     "kill_owned",
     "kill_tree",
     "spawner_of",
@@ -114,10 +115,11 @@ class SpawnedProcesses:
             raise FailedError(answer["error"]["code"], answer["error"]["message"])
         return answer
 
-    async def is_silent(self, identity: Identity) -> bool:
-        """Whether the spawner takes a question and does not answer it (rule 4)."""
+    async def is_silent(self) -> bool:
+        """Whether the spawner takes a question and does not answer it (rule 4). It hears so that we are there."""
+        own = identity_of(os.getpid())
         try:
-            await self.request({"op": "status", "pid": identity.pid, "started": identity.started})
+            await self.request({"op": "ping", "pid": os.getpid(), "started": 0 if own is None else own.started})
         except TransportError as error:
             why = error.__cause__
             return isinstance(why, TimeoutError) or (isinstance(why, OSError) and why.errno in _SILENT)
@@ -255,6 +257,14 @@ async def watch_spawner(
         keeping.ended(loop.time())
 
 
+async def keep_asking(directory: str, *, ask_s: float = ASK_S) -> Never:
+    """Let a spawner know that we are there until cancelled, and do nothing else for it: for who ends a node."""
+    asking = SpawnedProcesses(directory)
+    while True:
+        await asking.is_silent()
+        await asyncio.sleep(ask_s)
+
+
 async def _ended_or_killed(directory: str, watched: Watch, ask_s: float) -> None:
     """Wait for a spawner's end, and kill it when it hangs (rule 4)."""
     asking, silent = SpawnedProcesses(directory), 0
@@ -263,6 +273,6 @@ async def _ended_or_killed(directory: str, watched: Watch, ask_s: float) -> None
             async with asyncio.timeout(ask_s):
                 await watched.wait()
                 return
-        silent = silent + 1 if await asking.is_silent(watched.identity) else 0
+        silent = silent + 1 if await asking.is_silent() else 0
         if silent >= HUNG_ASKS:
             watched.signal(signal.SIGKILL)
