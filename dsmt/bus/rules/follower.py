@@ -208,7 +208,7 @@ class ChainFollower:
                 if not gap.told and word != "declared":
                     notices.append(_told(pair, *part))
                 notices.append(_closed(pair, word, *part))
-            self._chains.forgive(*pair, gap.high)
+            self._chains.forgive(*pair, gap.low, gap.high)
             held = self._held.get(pair)
             if gap.told or held is None:
                 found.extend(notices)
