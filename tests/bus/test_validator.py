@@ -1,4 +1,4 @@
-"""What a broker takes, and what it makes of it: time, numbers, whose word it is, and which fact stands (rules A2, A3, A11, R5)."""
+"""What a broker takes, by its time, its numbers and whose word it is; and which fact stands (rules A2, A3, A11, R5)."""
 
 from __future__ import annotations
 
