@@ -77,6 +77,7 @@ def test_a_revocation_stands_for_good_and_only_where_it_ends_a_key(one, code) ->
         check_revocation(Trust(), one)  # type: ignore[arg-type]
     assert refused.value.code == code
     assert refused.value.next
+    assert (one.event.source if code != "event.topic" else one.event.topic) in refused.value.message
 
 
 AGENT, SLOT = "agent/n1/web/app/0", "service/web/slot/app/0"

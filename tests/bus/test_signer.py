@@ -9,6 +9,7 @@ import pytest
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent, restate
 from dsmt.errors import InputError, RefusedError
+from dsmt.event.codec import decode_part
 from dsmt.event.envelope import FIRST_EPOCH, NO_LEAF, EventId, Link, SignedEvent
 from dsmt.event.hlc import milliseconds
 from dsmt.event.kinds.broker import Session
@@ -78,6 +79,9 @@ def test_an_event_says_what_its_draft_says_under_the_next_numbers() -> None:
     assert one.key_id == made.key.key_id
     (alone,) = said(made, made.pending("user/t", {}))
     assert alone.event.declares is None
+    for signed in (one, two, alone):
+        (read,) = decode_part(signed.raw).events
+        assert (read.event, read.leaf) == (signed.event, signed.leaf), "a reader chains by the same hash"
 
 
 def test_what_has_no_id_yet_is_named_as_a_cause_when_it_has_one_and_left_out_when_it_never_had() -> None:
@@ -123,10 +127,17 @@ def test_a_heartbeat_vouches_for_all_that_was_said() -> None:
     assert (told.incarnation, told.sequence, told.lag_s, told.emit_rate_s) == (7, 2, 0.1235, 5.0)
 
 
-@pytest.mark.parametrize(("topic", "data"), [("nobody/knows", {}), ("service/web/spec", {"by": 5})])
-def test_what_no_topic_takes_is_not_said(topic, data) -> None:
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("topic", "data", "code", "says"),
+    [
+        ("nobody/knows", {}, "event.topic", "no topic nobody/knows.*topics.md"),
+        ("service/web/spec", {"by": 5}, "event.schema", "by"),
+    ],
+)
+def test_what_no_topic_takes_is_not_said(topic, data, code, says) -> None:
+    with pytest.raises(InputError, match=says) as refused:
         signer().pending(topic, data)
+    assert refused.value.code == code
 
 
 def test_what_is_said_anew_names_what_is_said_anew_with_it_and_what_was_signed_before() -> None:
