@@ -47,7 +47,7 @@ def test_who_comes_with_one_event_does_not_wait_for_anothers_and_who_has_much_is
     sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
     found = []
     for _ in range(4):
-        sessions.turns.add("alice", (PUBLISH, b"e"))
+        sessions.turns.add("alice", (PUBLISH, b"e", b"e"))
         found.append(sorted(set(sessions.taken())))
     assert found == [["alice"], ["alice", "flood"], ["alice"], ["alice", "flood"]]
 
@@ -180,6 +180,15 @@ def test_who_sends_more_than_its_window_without_an_answer_is_refused():
     assert refused.value.next
     sessions.turns.drop("flood")
     assert not sessions.turns
+
+
+def test_what_was_looked_at_counts_against_nobodys_window():
+    turns = Turns(Rates(rate=1e9, burst=1e9), turn=1, payer=str, held=lambda _: False)
+    message = (PUBLISH, bytes(60_000))
+    turns.add("busy", message)
+    for _ in range(2 * WINDOW[1] // 60_000):
+        turns.add("busy", message)
+        assert turns.take(0.0) == [("busy", message)]
 
 
 def test_our_own_window_is_never_over_the_brokers():

@@ -82,6 +82,8 @@ def read(some, store, page):
 
 
 @example(["+/a.b/0"], ["a/a", "a/a.b/0", "a/a/b"], 1)
+@example(["+/a/"], ["a/a-b", "a/a/b"], 1)
+@example(["+/a/b"], ["a/a-b", "a/a/b"], 1)
 @settings(max_examples=400)
 @given(st.lists(patterns, max_size=4), st.lists(topics, unique=True, max_size=60), st.integers(1, 4))
 def test_what_is_passed_over_is_taken_by_nobody(some, store, page):

@@ -170,6 +170,15 @@ def test_what_cannot_be_dropped_is_looked_at_again_when_a_tenth_has_come_on_top(
     assert [i.sequence for i in box.add(event(15, "user/fact", 3, 90), fact=True, evidence=True)] == [13, 14]
 
 
+def test_of_signals_the_oldest_that_are_no_evidence_are_dropped():
+    box = Outbox(1000)
+    box.add(event(1, "user/evidence", 1, 100), fact=False, evidence=True)
+    dropped = [box.add(event(n, "user/signal", n, 100), fact=False, evidence=False) for n in range(2, 12)]
+    assert [[i.sequence for i in one] for one in dropped if one] == [[2, 3]]
+    box.add(event(12, "user/evidence", 2, 100), fact=False, evidence=True)
+    assert [i.sequence for i in box.add(event(13, "user/evidence", 3, 100), fact=False, evidence=True)] == [4, 5]
+
+
 def test_what_is_on_its_way_and_the_newest_of_each_topic_stay():
     box = Outbox(1000)
     box.add(event(1, "user/fact", 1, 300), fact=True, evidence=True)

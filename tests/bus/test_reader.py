@@ -199,6 +199,15 @@ def test_a_notice_names_whose_word_it_is_about_and_where_that_stands():
     assert all("operator/a" in one.message for one in notices if one.type != "dsmt.notice.filled")
 
 
+def test_an_answer_to_what_is_missing_no_more_changes_nothing():
+    reader, events = ChainFollower(), chain(6, declares={5: (2, 3)})
+    feed(reader, [events[0], events[3]])
+    assert feed(reader, [events[4]]) == [("declared", 2, 3), 4, 5]
+    assert reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01) == []
+    assert reader.repaired(Answer("operator/b", TOPIC, 40, "lost"), [], 0.01) == []
+    assert feed(reader, [events[5]]) == [6]
+
+
 def test_a_long_gap_is_repaired_in_parts():
     reader, events = ChainFollower(), chain(9)
     feed(reader, [events[0], events[8]])
