@@ -23,6 +23,7 @@ RUNS = replace(
 def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver() -> None:
     ready = replace(RUNS, started=True, ready=True, check="c", ports={"http": 20001})
     both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
+    assert (both.process, both.started, both.ready) == (None, False, False)
     both = replace(both, ports={"http": 20002}, configured="r2")
     both = replace(both, **after.started(NEW, handle=OTHER, driver="podman", began=9.0, history=History()))
     assert replace(both, **after.taken_back(both.outgoing, check="c")) == ready  # type: ignore[arg-type]
