@@ -144,6 +144,21 @@ def test_who_was_named_in_an_earlier_life_of_the_broker_is_told_of_the_end() -> 
     assert told(machine, [("node/n2", "open")]) == {"n2": monitors("n3", "n4", "n1")}
 
 
+def test_who_was_told_in_an_earlier_life_hears_of_the_end_though_it_comes_at_once() -> None:
+    machine = Observers()
+    machine.restore("node/n2", monitors("n4"))
+    assert machine.noted([("node/n2", "open")]) == {"n2": monitors("n4")}
+    assert machine.noted([("node/n2", "open")]) == {}
+
+
+def test_who_is_forgotten_is_not_named_for_what_was_noted_before() -> None:
+    machine = fleet("n1")
+    told(machine, both("n2", "silent"))
+    machine.noted([("node/n2", "closed")])
+    machine.keep(lambda _source: 0)
+    assert machine.due() == []
+
+
 def test_words_on_other_sources_and_to_nobody_are_passed_over_and_those_behind_them_are_not() -> None:
     machine = Observers()
     machine.restore("agent/n2/web/app/0", monitors("n4"))
