@@ -55,6 +55,15 @@ def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
     assert loaded.stdout.strip() == "[]"
 
 
+def test_a_command_looks_seldom_for_garbage_in_what_it_keeps() -> None:
+    script = (
+        "import sys, gc; sys.argv = ['dsmt', '--help']; from dsmt.__main__ import main; main(); "
+        "from dsmt.system.garbage import SELDOM; print(gc.isenabled(), gc.get_threshold() == SELDOM)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines()[-1] == "True True"
+
+
 def test_every_command_of_the_table_can_be_called() -> None:
     def look(group: LazyGroup, table: dict[str, Entry | Group]) -> None:
         for name, entry in table.items():
