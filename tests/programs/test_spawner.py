@@ -596,3 +596,12 @@ def test_a_long_directory_does_not_matter(node, tmp_path):
         assert await process.wait() == Exit(7, None)
 
     asyncio.run(main())
+
+
+def test_what_every_program_has_in_memory_is_what_one_of_them_needs_to_run() -> None:
+    script = (
+        "import sys; from dsmt.programs.keeper import PROGRAMS; from dsmt.programs.spawner import load; load(PROGRAMS); "
+        "print([m for m in sys.modules if m in {'structlog', 'rich', 'pygments', 'attr', 'ruamel', 'psutil', 'click'}])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert loaded.stdout.strip() == "[]"

@@ -20,7 +20,8 @@ from dsmt.spec.plain import from_plain, to_plain
 from dsmt.spec.records import ComponentSpec
 from dsmt.spec.schema import example
 from dsmt.spec.supported import unsupported
-from dsmt.spec.writing import document, to_yaml
+from dsmt.spec.writing import document
+from dsmt.spec.yamltext import to_yaml
 
 from .strategies import documents
 
