@@ -1,14 +1,11 @@
-"""Logs of dsmt's own processes: a JSON object for each line.
+"""Logs of dsmt's own processes: structlog, imported with the first line that is written (it takes 60 ms and more).
 
 What is logged is for people who look after dsmt itself; what happens to services are events, not log lines.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 
@@ -36,13 +33,28 @@ class Logger:
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         if Logger.enabled:
-            now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            line = {**self._bound, **fields, "event": event, "level": level, "timestamp": now}
+            import structlog  # noqa: PLC0415 - lazily, for the start of the command line
+
             with suppress(OSError):  # a full disk takes no lines; that must end nothing
-                sys.stderr.write(json.dumps(line, default=repr) + "\n")
-                sys.stderr.flush()
+                structlog.get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
+
+
+_LEVELS = {"info": 20, "warning": 30, "error": 40}
 
 
 def to_stderr() -> None:
     """Write log lines as JSON objects to stderr, from now on, in this process."""
+    import sys  # noqa: PLC0415 - beside structlog, only where logs are written
+
+    import structlog  # noqa: PLC0415 - lazily, for the start of the command line
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
     Logger.enabled = True
