@@ -15,7 +15,9 @@ def main() -> int:
         if heard is signal.default_int_handler:  # not where it is ignored, as in a shell's background
             signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         from dsmt.cli.root import main as run  # noqa: PLC0415 - whoever imports this module for `main` pays nothing yet
+        from dsmt.system.garbage import collect_seldom  # noqa: PLC0415 - the same
 
+        collect_seldom()
         quiet = signal.signal(signal.SIGINT, heard)
         try:
             return run(sys.argv[1:])

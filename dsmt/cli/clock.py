@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from dsmt.cli.command import CliContext, command, reason_option
-from dsmt.cli.printing import document
-from dsmt.operations.local.connection import Connection
-from dsmt.operations.words.times import off_by, span
+from dsmt.cli.command import CliContext, command, reason_option, yes_option
+from dsmt.cli.printing import counted, document
+from dsmt.errors import FailedError, InputError
+from dsmt.operations.local import certificates
+from dsmt.operations.local.connection import Connection, Reading
+from dsmt.operations.words.times import off_by, rfc3339, span
 from dsmt.operations.write import clocks
+
+_SHOWN = 8
 
 
 @command()
 @click.argument("broker")
+@yes_option
 @reason_option
-def accept(ctx: CliContext, broker: str, reason: str) -> None:
+def accept(ctx: CliContext, broker: str, *, yes: bool, reason: str) -> None:
     """Accept the clock of a broker's machine as realm time, though it is far off."""
+
+    async def look(connection: Reading) -> clocks.Jump:
+        certificates.learn(connection.trust, ctx.home())
+        return await clocks.foreseen(connection.bus, connection.trust, broker)
+
+    jump = None if yes else ctx.ask(look)
+    if jump is not None and jump.ended:
+        _confirm(ctx, broker, jump)
 
     async def work(connection: Connection) -> clocks.Clock:
         return await clocks.accept(connection.bus, broker, by=connection.by, reason=reason)
@@ -27,3 +42,19 @@ def accept(ctx: CliContext, broker: str, reason: str) -> None:
         print(f"{broker} takes its machine's clock as realm time; it was {off_by(found.ahead_s)}")
         if found.there_in_s:
             print(f"realm time never goes back: it runs slower, and is right in {span(found.there_in_s * 1000)}")
+
+
+def _confirm(ctx: CliContext, broker: str, jump: clocks.Jump) -> None:
+    """Ask on a terminal; refuse without one. Raises `InputError`, and `FailedError` for a no."""
+    names = ", ".join(jump.ended[:_SHOWN]) + (f" and {len(jump.ended) - _SHOWN} more" if len(jump.ended) > _SHOWN else "")
+    said = (
+        f"realm time would be {rfc3339(jump.to_ms)} and never goes back: "
+        f"by then {counted(len(jump.ended), 'certificate')} will have ended ({names}), "
+        "and whose has ended is out until it is rotated with the root key"
+    )
+    if ctx.json or not sys.stdin.isatty():
+        advice = f"set the clock of its machine right; if it is, dsmt clock accept {broker} --yes"
+        raise InputError("confirm", f"{said}; nobody said yes", next=advice)
+    print(said)
+    if not click.confirm(f"realm {ctx.home().realm().name}: take the clock of {broker}'s machine?"):
+        raise FailedError("confirm.no", f"the clock of {broker} is not accepted: the answer was no")

@@ -16,6 +16,7 @@ from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError, RefusedError
 from dsmt.operations.local import machine
 from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.certificates import RESTART, ended_brokers
 from dsmt.operations.local.connection import connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
@@ -139,7 +140,12 @@ async def _attached(home: Home, started: Started) -> None:
                 said = f"the key of node/{node} was revoked: it cannot attach"
                 raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
         alive = [node for node in started.nodes if sight.fleet.state(node) == "alive"]
-        return (len(alive) == len(started.nodes) and all(known[node].attributes for node in alive)) or None
+        if len(alive) == len(started.nodes) and all(known[node].attributes for node in alive):
+            return True
+        for broker in ended_brokers(connection.trust, sight.now_ms // 1000):
+            said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
+            raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
+        return None
 
     async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
         unmet = f"{', '.join(started.nodes)} are not all attached and alive"
@@ -150,7 +156,7 @@ async def _attached(home: Home, started: Started) -> None:
 def down(ctx: CliContext) -> None:
     """Stop everything that this home started on this machine, services included, and nothing else."""
     home = ctx.home()
-    if not (home.exists or has_lock(home)):
+    if not (home.exists or has_lock(home) or machine.abandoned(home)):
         raise NotFoundError("home.empty", f"there is no realm in {home.root}", next="set DSMT_HOME, or --home")
     asyncio.run(_down(ctx, home))
 

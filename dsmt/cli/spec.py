@@ -112,7 +112,7 @@ def get(ctx: CliContext, service: str) -> None:
     from dsmt.operations.read.sight import look  # noqa: PLC0415 - with it
     from dsmt.operations.write import applying  # noqa: PLC0415 - the parser of YAML is slow to import
     from dsmt.spec.writing import document as as_document  # noqa: PLC0415 - with it
-    from dsmt.spec.writing import to_yaml  # noqa: PLC0415 - with it
+    from dsmt.spec.yamltext import to_yaml  # noqa: PLC0415 - with it
 
     async def work(connection: Reading) -> tuple[Any, Any, int, Any]:
         sight = await look(connection.bus)

@@ -19,7 +19,7 @@ from typing import Final
 
 from dsmt.controllers.evidence import Closes
 from dsmt.controllers.placement import Chooser
-from dsmt.controllers.replacing import due_ms, replaced
+from dsmt.controllers.replacing import Replacing, due_ms
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.reason import Reason, reason
@@ -71,13 +71,14 @@ def brake(fleet: Fleet) -> Brake:
     view, now_ms = fleet.view, fleet.now_ms
     order = view.brake.record if view.brake is not None else None
     held = order is not None and order.held
-    lost = _lost(fleet)
+    replacing = Replacing(fleet)
+    lost = _lost(fleet, replacing)
     if not held and not lost:
         return Brake(on=False)
-    silent = (*(node for _, node, _ in lost), *_falling(fleet))
+    silent = (*(node for _, node, _ in lost), *_falling(fleet, replacing))
     if not held and len(silent) <= LEAST:
         return Brake(on=False)
-    total = sum(view.nodes[node].mode != "excluded" for node in fleet.members)
+    total = len(view.equipped - view.gone - view.excluded)
     if held or len(silent) <= acts_above(total):
         return Brake(on=held, held=held, silent=silent, total=total)
     lift = max(since for since, _, _ in lost) + LIFT_MS
@@ -88,7 +89,7 @@ def brake(fleet: Fleet) -> Brake:
     recent = _recent(view, now_ms)
     budget = max(0, max(1, total * PACE_PERCENT // 100) - len(recent))
     released = {node for node, verdict in free if verdict.id in recent}
-    queue = _Queue(fleet, [(node, verdict) for node, verdict in free if verdict.id not in recent])
+    queue = _Queue(fleet, replacing, [(node, verdict) for node, verdict in free if verdict.id not in recent])
     released |= queue.take(budget)
     wakes = [*queue.wakes, *([lift] if now_ms < lift else [])]
     if queue.waiting:
@@ -105,8 +106,8 @@ def brake(fleet: Fleet) -> Brake:
 class _Queue:
     """The lost nodes that are to be replaced, in order of loss."""
 
-    def __init__(self, fleet: Fleet, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
-        self._fleet, self._lost = fleet, lost
+    def __init__(self, fleet: Fleet, replacing: Replacing, lost: list[tuple[str, Held[NodeVerdict]]]) -> None:
+        self._fleet, self._replacing, self._lost = fleet, replacing, lost
         self._choosers: dict[tuple[str, str], Chooser] = {}
         self.waiting = False
         """Whether the budget ended before the queue."""
@@ -127,7 +128,7 @@ class _Queue:
     def _can_place(self, node: str, verdict: Held[NodeVerdict]) -> bool:
         view, waits = self._fleet.view, []
         for key in sorted(view.allocations.node(node).slots):
-            component, slot = replaced(self._fleet, key), view.slot(key)
+            component, slot = self._replacing.component(key), view.slot(key)
             if component is None or slot is None or slot.fact is None:
                 continue
             due = due_ms(component, slot, slot.fact, verdict.record.since_ms)
@@ -141,17 +142,17 @@ class _Queue:
         return False
 
 
-def _lost(fleet: Fleet) -> list[tuple[int, str, Held[NodeVerdict]]]:
+def _lost(fleet: Fleet, replacing: Replacing) -> list[tuple[int, str, Held[NodeVerdict]]]:
     """L in order of loss: (since when, node, its verdict)."""
     found = []
     for node in fleet.view.silenced:
-        if _owns(fleet, node):
+        if replacing.any_of(node):
             verdict = fleet.view.standing[node]
             found.append((verdict.record.since_ms, node, verdict))
     return sorted(found, key=lambda each: each[:2])
 
 
-def _falling(fleet: Fleet) -> list[str]:
+def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:
     """Those of L that are not judged yet: no session is open, and not all were closed by the node itself, or too many."""
     closes = Closes(fleet)
     suspects = {
@@ -163,14 +164,9 @@ def _falling(fleet: Fleet) -> list[str]:
         if fleet.state(node) != "suspect":
             continue
         by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)
-        if not by_itself and _owns(fleet, node):
+        if not by_itself and replacing.any_of(node):
             found.append(node)
     return found
-
-
-def _owns(fleet: Fleet, node: str) -> bool:
-    """Whether a node owns slots that would be replaced."""
-    return any(replaced(fleet, key) is not None for key in fleet.view.allocations.node(node).slots)
 
 
 def _recent(view: View, now_ms: int) -> dict[EventId, int]:

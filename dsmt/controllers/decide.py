@@ -17,7 +17,7 @@ from dsmt.controllers.node_failure import verdicts
 from dsmt.controllers.pinning import waits_for_home, waits_for_return
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import Plan
-from dsmt.controllers.replacing import replaced
+from dsmt.controllers.replacing import Replacing
 from dsmt.controllers.service import decide_service
 from dsmt.event.reason import Reason
 from dsmt.trust.keys import verify
@@ -85,7 +85,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
         return pinned
     node = slot.fact.record.node
     if node is not None:
-        if fleet.state(node) not in ("dead", "left") or replaced(fleet, key) is None:
+        if fleet.state(node) not in ("dead", "left") or Replacing(fleet).component(key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):

@@ -223,12 +223,17 @@ class Chooser:
         if self.members is not None or by.startswith("label:") or self.component.spread.strict:
             node = self._best_of(self.candidates(), key, avoid)
         elif by == "none":
-            fitting = (n for n in self.allocations.in_order(place_on_ring(str(key))) if self.misfit(n, avoid) is None)
+            fitting = (n for n in self._in_order(place_on_ring(str(key))) if self.misfit(n, avoid) is None)
             node = next(fitting, None)
         else:
             node = self._walk(key, avoid)
         self._full = node is None and not avoid
         return node
+
+    def _in_order(self, start: int) -> Iterator[str]:
+        """The ledger's order without nodes that are dead or left: those are the emptiest, and come first."""
+        over = self.fleet.view.standing
+        return (node for node in self.allocations.in_order(start) if node not in over)
 
     def _best_of(self, nodes: Iterable[str], key: SlotKey, avoid: frozenset[str]) -> str | None:
         fitting = [node for node in nodes if self.misfit(node, avoid) is None]
@@ -244,7 +249,7 @@ class Chooser:
         start = place_on_ring(str(key))
         top = max(self.own.values(), default=0)
         for level in range(0 if avoid else self._level, top + 1):
-            for node in self.allocations.in_order(start):
+            for node in self._in_order(start):
                 if self.own.get(node, 0) == level and self.misfit(node, avoid) is None:
                     return node
             if not avoid:

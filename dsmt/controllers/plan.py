@@ -35,6 +35,8 @@ class Outcome:
     def merged(outcomes: Iterable[Outcome]) -> Outcome:
         """All of them as one, in their order."""
         parts = list(outcomes)
+        if len(parts) <= 1:  # most slots are as they should be, and most others want one thing
+            return parts[0] if parts else NOTHING
         return Outcome(
             tuple(intent for part in parts for intent in part.intents),
             tuple(wake for part in parts for wake in part.wakes),

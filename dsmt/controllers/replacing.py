@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dsmt.controllers.good import component_of, running_since
+from dsmt.controllers.good import Component, component_of, running_since
 from dsmt.event.kinds.slot import Slot
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, SlotEntry
@@ -22,15 +22,33 @@ BACKOFF_CAP_MS: Final = 300_000
 STABLE_MS: Final = 60_000
 
 
-def replaced(fleet: Fleet, key: SlotKey) -> ComponentSpec | None:
-    """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
-    slot, known = fleet.view.slot(key), component_of(fleet, key)
-    if slot is None or slot.fact is None or known is None or slot.fact.record.desired != "running":
-        return None
-    if slot.hold is not None or known.stays(slot):
-        return None
-    wanted = known.component.instances
-    return None if wanted is None or key.index >= wanted else known.component
+class Replacing:
+    """Which slots are replaced when their nodes die, at one time; what governs a component is found out once."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._components: dict[tuple[str, str], Component | None] = {}
+
+    def component(self, key: SlotKey) -> ComponentSpec | None:
+        """The component of a slot that is replaced when its node dies (rule 1); None for one that is not."""
+        slot = self._fleet.view.slot(key)
+        if slot is None or slot.fact is None or slot.fact.record.desired != "running" or slot.hold is not None:
+            return None
+        known = self._known(key)
+        if known is None or known.stays(slot):
+            return None
+        wanted = known.component.instances
+        return None if wanted is None or key.index >= wanted else known.component
+
+    def any_of(self, node: str) -> bool:
+        """Whether a node owns slots that are replaced."""
+        return any(self.component(key) is not None for key in self._fleet.view.allocations.node(node).slots)
+
+    def _known(self, key: SlotKey) -> Component | None:
+        name = key[:2]
+        if name not in self._components:
+            self._components[name] = component_of(self._fleet, key)
+        return self._components[name]
 
 
 def due_ms(component: ComponentSpec, slot: SlotEntry, fact: Held[Slot], since_ms: int) -> int:

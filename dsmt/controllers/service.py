@@ -107,7 +107,7 @@ def _in_turn(
     pace = _Pace(context, others)
     outcomes = [Outcome(wakes=tuple(pace.wakes))]
     room = context.component.update.max_parallel.of(len(wanted)) - len(moving) - len(pace.in_flight)
-    for w in sorted(gated, key=lambda w: _turn(context, w)):
+    for w in sorted(gated, key=lambda w: _turn(context, w)) if room > 0 else ():
         if room <= 0:
             break
         if w.kind == "renew" and pace.stands:

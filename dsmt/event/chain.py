@@ -59,12 +59,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Numbers not seen, both ends included; the hash of the event before them, if known, and the one after links to."""
+    """Numbers not seen, both ends included; the hash of the event before them and the one after links to, if known."""
 
     low: int
     high: int
     before: bytes | None
-    after: bytes
+    after: bytes | None
 
 
 @dataclass(slots=True)
@@ -129,15 +129,21 @@ class ChainReader:
         pair = self._pairs.get((source, topic))
         return [] if pair is None else [(gap.low, gap.high) for gap in pair.missing]
 
-    def forgive(self, source: str, topic: str, until: int) -> None:
-        """What was missing up to a number was trimmed or declared: nobody waits for it."""
+    def forgive(self, source: str, topic: str, low: int, high: int) -> None:
+        """What was missing between two numbers, both included, was trimmed or declared: nobody waits for it."""
         pair = self._pairs.get((source, topic))
-        if pair is not None:
-            left = [gap for gap in pair.missing if gap.high > until]
-            if left and left[0].low <= until:
-                left[0] = replace(left[0], low=until + 1, before=None)
-            pair.missing = left
-            pair.first = max(pair.first, min(until + 1, pair.number))
+        if pair is None:
+            return
+        left = []
+        for gap in pair.missing:
+            if gap.high < low or high < gap.low:
+                left.append(gap)
+                continue
+            below, above = replace(gap, high=low - 1, after=None), replace(gap, low=high + 1, before=None)
+            left += [part for part in (below, above) if part.low <= part.high]
+        pair.missing = left
+        if not left or left[0].low > high:
+            pair.first = max(pair.first, min(high + 1, pair.number))
 
     def _begin(self, key: tuple[str, str], incarnation: int, number: int, leaf: bytes, *, before: _Pair | None) -> Judged:
         self._pairs[key] = _Pair(incarnation, number, number, leaf)
@@ -158,7 +164,9 @@ class ChainReader:
     def _behind(pair: _Pair, number: int, previous: bytes, leaf: bytes) -> Judged:
         for i, gap in enumerate(pair.missing):
             if gap.low <= number <= gap.high:
-                if (number == gap.low and gap.before not in (None, previous)) or (number == gap.high and gap.after != leaf):
+                if (number == gap.low and gap.before not in (None, previous)) or (
+                    number == gap.high and gap.after not in (None, leaf)
+                ):
                     return Judged(Verdict.EQUIVOCATION)
                 below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
                 pair.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]

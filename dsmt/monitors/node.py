@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from dsmt.event.kinds.node import DriverAttributes, NodeAttributes
@@ -148,12 +148,9 @@ class NodeMonitor:
 
 def differs(said: Reading, seen: Reading) -> bool:
     """Whether something has changed by more than `SHARE` of the whole; load counts by processor."""
-    if replace(said, memory_free_bytes=0, disk_free_bytes=0, load=0) != replace(
-        seen, memory_free_bytes=0, disk_free_bytes=0, load=0
-    ):
-        return True
     return (
-        abs(said.memory_free_bytes - seen.memory_free_bytes) > SHARE * seen.memory_bytes
+        (said.cpus, said.memory_bytes, said.disk_bytes) != (seen.cpus, seen.memory_bytes, seen.disk_bytes)
+        or abs(said.memory_free_bytes - seen.memory_free_bytes) > SHARE * seen.memory_bytes
         or abs(said.disk_free_bytes - seen.disk_free_bytes) > SHARE * seen.disk_bytes
         or abs(said.load - seen.load) > max(0.5, SHARE * 10 * seen.cpus)
     )

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Never
 
 from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.container_manager import ContainerManager
@@ -24,7 +25,7 @@ from dsmt.programs.keeper import keeper_teller, on_the_bus
 from dsmt.programs.node_process import client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
-from dsmt.system.processes import SpawnedProcesses, spawner_of, watch_spawner
+from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, open_pidfd
 from dsmt.trust.keys import SecretKey
 
@@ -69,10 +70,12 @@ async def _serve(directory: Path) -> int:
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
         ending: list[asyncio.Task[None]] = []
+        asking: list[asyncio.Task[Never]] = []
 
         def end_the_node() -> None:
             watching.cancel()
-            if not ending:
+            if not ending:  # it takes as long as the slowest program, and is no hanging
+                asking.append(asyncio.ensure_future(keep_asking(str(directory))))
                 ending.append(asyncio.ensure_future(manager.shutdown()))
 
         on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
@@ -82,6 +85,7 @@ async def _serve(directory: Path) -> int:
             running.result()
         for one in ending:
             await one
+            asking[0].cancel()
             _end_spawner(str(directory))
     return 0
 

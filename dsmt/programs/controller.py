@@ -16,6 +16,7 @@ from dsmt.programs.configuration import ControllerFile, read_config, read_identi
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
+from dsmt.system.garbage import collect_seldom
 from dsmt.system.processes import PAUSE_S
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
@@ -23,6 +24,7 @@ from dsmt.version import __version__
 
 def main(directory: str) -> int:
     """Control the realm that a controller's directory names until a signal; the exit code."""
+    collect_seldom()
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 

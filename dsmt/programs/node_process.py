@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog  # noqa: F401 - warm in the spawner, so that its forks share it: 7 MB less for each agent
-
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import the_bus

@@ -7,6 +7,7 @@ Rule 3: when a kept program is started, started again and ended `dsmt.agents.rul
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
+Rule 7: a node's manager that asked, and has ceased to, hangs: it is killed, and so started again (`asking`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import msgspec
 from dsmt.agents.rules.keeping import Effect, Keeping
 from dsmt.errors import DsmtError, FailedError, InputError
 from dsmt.ports.processes import Exit, Identity
+from dsmt.programs.asking import Pings, Request, as_json
 from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork
@@ -70,17 +72,6 @@ class Kept:
     identity: Identity | None = None
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A client's message. `start`, `keep`, `release` have program and directory (record too), `status` pid and started."""
-
-    op: str
-    program: str = ""
-    directory: str = ""
-    record: str = ""
-    pid: int = 0
-    started: int = 0
-
-
 class Spawner:
     """The spawner of one directory; `run` returns when it was told to stop."""
 
@@ -99,6 +90,7 @@ class Spawner:
         self._descriptors = {lock}
         self._wakeups = socket.socketpair()
         self._wards = Wards(self._selector, self._descriptors, self._clock.boottime)
+        self._pings = Pings()
         for node in nodes:
             self._wards.add(node)
         self._catch_signals()
@@ -111,6 +103,8 @@ class Spawner:
             for kept in self._kept:
                 self._do(kept, kept.keeping.tick(self._clock.boottime()))
             self._wards.tick()
+            for identity in self._pings.hung(self._clock.boottime()):
+                _send(identity, signal.SIGKILL)
             for key, _events in self._selector.select(self._timeout()):
                 call: Callable[[], None] = key.data
                 call()
@@ -161,13 +155,14 @@ class Spawner:
         for kept in self._kept:
             if kept.identity == identity:
                 kept.identity = None
+                self._pings.gone(identity)
                 kept.keeping.ended(self._clock.boottime())
                 then = "as asked" if self._stopping else f"next start in {kept.keeping.delay:.1f} s"
                 _say(f"{kept.program} (pid {identity.pid}) ended; {then}")
 
     def _timeout(self) -> float | None:
         """Seconds until something is due; None when nothing is."""
-        known = (self._wards.due, *(kept.keeping.due for kept in self._kept))
+        known = (self._wards.due, self._pings.due, *(kept.keeping.due for kept in self._kept))
         dues = [due for due in known if due is not None]
         return max(0.0, min(dues) - self._clock.boottime()) if dues else None
 
@@ -252,14 +247,16 @@ class Spawner:
         try:
             request = msgspec.json.decode(message, type=Request)
             if request.op == "start":
-                return _as_json(self._fork(request.program, request.directory, request.record))
+                return as_json(self._fork(request.program, request.directory, request.record))
             if request.op in ("keep", "release"):
                 return self._keep(request.program, request.directory, wanted=request.op == "keep")
             if request.op == "status":
                 return self._status(Identity(request.pid, request.started, boot()))
+            if request.op == "ping":
+                return self._heard(Identity(request.pid, request.started, boot()))
             if request.op == "list":
                 return {"processes": self._list()}
-            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, list")
+            raise InputError("spawner.request", f"{request.op!r} is none of start, keep, release, status, ping, list")
         except msgspec.DecodeError as error:
             return {"error": {"code": "spawner.request", "message": f"not understood: {error}"}}
         except OSError as error:
@@ -277,6 +274,12 @@ class Spawner:
             self._kept.append(Kept(program, directory, Keeping(now=now)))
         return {}
 
+    def _heard(self, identity: Identity) -> dict[str, Any]:
+        """Somebody watches over us; a manager that ceases to hangs (rule 7)."""
+        if any((kept.program, kept.identity) == ("container_manager", identity) for kept in self._kept):
+            self._pings.heard(identity, self._clock.boottime())
+        return {}
+
     def _status(self, identity: Identity) -> dict[str, Any]:
         """How a process ended: `{code, signal}`, `{running: true}` or `{unknown: true}`."""
         self._reap()
@@ -287,11 +290,11 @@ class Spawner:
 
     def _list(self) -> list[dict[str, Any]]:
         """Itself, the kept programs and its other children."""
-        rows = [{"program": "spawner", "directory": self._directory} | _as_json(_own_identity())]
+        rows = [{"program": "spawner", "directory": self._directory} | as_json(_own_identity())]
         known = {kept.identity: kept for kept in self._kept if kept.identity is not None}
-        rows += [{"program": one.program, "directory": one.directory} | _as_json(who) for who, one in known.items()]
+        rows += [{"program": one.program, "directory": one.directory} | as_json(who) for who, one in known.items()]
         others = {who: one for who, one in self._children.items() if who not in known}
-        return rows + [{"program": one.name, "directory": one.directory} | _as_json(who) for who, one in others.items()]
+        return rows + [{"program": one.name, "directory": one.directory} | as_json(who) for who, one in others.items()]
 
     def _close(self) -> None:
         """Close everything: at the end, and in each child after its fork."""
@@ -369,11 +372,6 @@ def _record(path: str, identity: Identity) -> None:
         write_record(path, identity)
     except OSError as error:
         _say(f"{path} cannot be written, so a later spawner will not find pid {identity.pid}: {error}")
-
-
-def _as_json(identity: Identity) -> dict[str, Any]:
-    """An identity as the answer to a client."""
-    return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}
 
 
 def _send(identity: Identity | None, number: int) -> None:

@@ -16,7 +16,8 @@ from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.plain import from_plain
 from dsmt.spec.reading import Path, Reader
 from dsmt.spec.records import ServiceSpec
-from dsmt.spec.yamltree import Mapping, Node, Scalar, read_documents
+from dsmt.spec.tree import Mapping, Node, Scalar
+from dsmt.spec.yamltree import read_documents
 
 _REPLACED_WHOLE: Final = frozenset({"health", "artifact"})
 

@@ -31,9 +31,9 @@ from dsmt.spec.shapes import (
     WholeOr,
     Word,
 )
+from dsmt.spec.tree import Mapping, Node, Sequence, resolve
+from dsmt.spec.tree import Scalar as Leaf
 from dsmt.spec.words import unknown_key
-from dsmt.spec.yamltree import Mapping, Node, Sequence, resolve
-from dsmt.spec.yamltree import Scalar as Leaf
 
 Path = tuple[str, ...]
 ROLES: Final = ("startup", "readiness", "liveness")

@@ -16,8 +16,8 @@ from dsmt.spec import nodeset, quantities
 from dsmt.spec.commands import split_command
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.shapes import KEY_PATTERNS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN, USER_PATTERN, Scalar
-from dsmt.spec.yamltree import Scalar as Node
-from dsmt.spec.yamltree import resolve
+from dsmt.spec.tree import Scalar as Node
+from dsmt.spec.tree import resolve
 
 _LONGEST_SHOWN: Final = 60
 _LONGEST_TEXT: Final = 65536

@@ -33,9 +33,10 @@ def templates(component: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     commands.append((("stop", "command"), component["stop"]["command"]))
     commands.append((("reload",), (component["reload"] or {}).get("command")))
     commands += [((key,), component["job"][key]) for key in ("pre", "post") if component["job"] is not None]
-    for role, check in (component["health"] or {}).items():
-        if check is not None and check["how"]["kind"] == "exec":
-            commands.append((("health", role, "exec"), check["how"]["command"]))
+    for role, check in reversed((component["health"] or {}).items()):
+        command = check["how"].get("command") if check is not None else None
+        if not any(command is told for _, told in commands):  # a start-up that was not written is another's check
+            commands.append((("health", role, "exec"), command))
     for path, argv in commands:
         for index, word in enumerate(argv or ()):
             yield (*path, str(index)), word

@@ -1,17 +1,12 @@
 """A spec as an operator would write it: the inverse of reading, by the same table of keys.
 
-`document` leaves out what is the default; `parse(to_yaml(spec))` gives the same spec again.
+`document` leaves out what is the default; `dsmt/spec/yamltext.py` writes it down.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-
-from ruamel.yaml import YAML
-from ruamel.yaml.representer import SafeRepresenter
 
 from dsmt.spec.commands import join_command
 from dsmt.spec.completing import complete_component, usual_partition
@@ -21,7 +16,6 @@ from dsmt.spec.quantities import format_duration, format_percent, format_size
 from dsmt.spec.reading import ROLES, Reader
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr
-from dsmt.spec.yamltree import BLANK
 
 _ABSENT: Final = object()
 _COMPUTED: Final = {  # keys whose default depends on other keys; below a component
@@ -39,30 +33,6 @@ def document(spec: ServiceSpec, *, complete: bool = False) -> dict[str, Any]:
         for name, said in plain["components"].items():
             _drop_computed(said, name, spec.kind)
     return _group(plain, "service", complete)
-
-
-class _Representer(SafeRepresenter):
-    """Quotes texts with characters that only look like spaces."""
-
-
-def _text(representer: _Representer, text: str) -> Any:
-    style = '"' if re.search(BLANK, text) else None
-    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Representer.add_representer(str, _text)
-
-
-def to_yaml(spec: ServiceSpec) -> str:
-    """Return a service file in block style that `parse` reads back as the same spec."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stub knows only None
-    yaml.width = 4096
-    yaml.Representer = _Representer
-    out = io.StringIO()
-    yaml.dump(document(spec), out)
-    return out.getvalue()
 
 
 def _said(component: dict[str, Any]) -> dict[str, Any]:

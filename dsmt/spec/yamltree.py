@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from dsmt.spec.mistakes import Mistake
+from dsmt.spec.tree import BLANK, Mapping, Node, Scalar, Sequence, resolve
 
 LARGEST_TEXT: Final = 1024 * 1024
 _DEEPEST: Final = 40
@@ -28,72 +28,13 @@ _MOST_REPAIRS: Final = 100
 _REPAIR_WORK: Final = 1_000_000  # characters parsed again for repairs; a repair parses up to 7 times
 
 
-class Scalar(msgspec.Struct, frozen=True):
-    """A single value as written; `plain` is false when it was quoted or a block (`|`, `>`)."""
-
-    text: str
-    plain: bool
-    line: int
-    column: int
-    block: bool = False
-
-
-class Sequence(msgspec.Struct, frozen=True):
-    """A list."""
-
-    items: tuple[Node, ...]
-    line: int
-    column: int
-
-
-class Mapping(msgspec.Struct, frozen=True):
-    """A map without duplicate keys, in the order of the file."""
-
-    entries: tuple[tuple[Scalar, Node], ...]
-    line: int
-    column: int
-    flow: bool = False
-
-    def get(self, name: str) -> Node | None:
-        """Return the value of a key, or None."""
-        return next((value for key, value in self.entries if key.text == name), None)
-
-
-Node = Scalar | Sequence | Mapping
-
-_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_NOT_NUMBERS: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOLS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_LONGEST_NUMBER: Final = 40
 _UNPRINTABLE: Final = re.compile(  # YAML 1.2, 5.1, without the byte order mark
     r"[^\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
 
-BLANK: Final = "[\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]"
-"""A character that only looks like a space."""
 _ODD_BLANK: Final = re.compile(f"^{BLANK}|{BLANK}$|(?<=[:,?-]){BLANK}|{BLANK}(?=#)")
 """One where a space would have meant something; inside a text it may be meant."""
-
-
-def resolve(node: Scalar) -> bool | int | float | str | None:
-    """Return what a scalar is under the YAML 1.2 core schema (10.3.2)."""
-    text = node.text
-    if not node.plain or len(text) > _LONGEST_NUMBER:
-        return text
-    if text in _NULLS:
-        return None
-    if text in _BOOLS:
-        return _BOOLS[text]
-    if _INT.fullmatch(text):
-        return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _NOT_NUMBERS.fullmatch(text):
-        return float(text.lower().replace(".", ""))
-    return text
 
 
 class _OddBlankError(Exception):

@@ -1,13 +1,11 @@
-"""Linux machine: what a node is and how full it is, as psutil and /proc tell."""
+"""Linux machine: what a node is and how full it is, as the kernel tells (proc(5), statvfs(3))."""
 
 from __future__ import annotations
 
 import os
 
-import psutil
-
 from dsmt.ports.machine import Reading
-from dsmt.system.procfs import boot
+from dsmt.system.procfs import boot, meminfo
 from dsmt.system.records import living, record_path
 
 
@@ -24,14 +22,13 @@ class LinuxMachine:
 
     def read(self) -> Reading:
         """Look now. Processors are those this process may run on."""
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(self._directory)
+        memory, disk = meminfo(), os.statvfs(self._directory)
         return Reading(
             cpus=len(os.sched_getaffinity(0)),
-            memory_bytes=memory.total,
-            memory_free_bytes=memory.available,
-            disk_bytes=disk.total,
-            disk_free_bytes=disk.free,
+            memory_bytes=memory["MemTotal"],
+            memory_free_bytes=memory["MemAvailable"],
+            disk_bytes=disk.f_blocks * disk.f_frsize,
+            disk_free_bytes=disk.f_bavail * disk.f_frsize,
             load=round(os.getloadavg()[0], 2),
         )
 

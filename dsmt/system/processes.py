@@ -3,12 +3,16 @@
 Rule 1: a request is one JSON message on a SOCK_SEQPACKET connection of its own, the answer another one.
 Rule 2: the socket is reached through its directory's descriptor: a unix address holds only 108 bytes (unix(7)).
 Rule 3: how a process ended is told by its parent only. A spawner's memory ends with it: then nobody knows.
+Rule 4: a spawner that has answered nothing `HUNG_ASKS` times in a row hangs, and is killed by who watches it (C15): what it
+    kept runs on, and is taken over by the next. Who cannot ask it knows nothing of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +38,7 @@ __all__ = [
     "detach",
     "identity_of",
     "is_alive",
+    "keep_asking",
     "kill_owned",
     "kill_tree",
     "spawner_of",
@@ -45,6 +50,14 @@ __all__ = [
 SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0
 """How long an answer may take: a fork on a starved machine included."""
+
+ASK_S: Final = 10.0
+"""How often who watches a spawner asks it whether it is there."""
+
+HUNG_ASKS: Final = 3
+
+_SILENT: Final = frozenset({errno.EAGAIN, errno.ENOTCONN})
+"""What connecting to a socket fails with whose owner takes no connections."""
 
 PAUSE_S: Final = 0.1
 """How long who watches a spawner waits before it starts another, also after a long life."""
@@ -101,6 +114,18 @@ class SpawnedProcesses:
         if "error" in answer:
             raise FailedError(answer["error"]["code"], answer["error"]["message"])
         return answer
+
+    async def is_silent(self) -> bool:
+        """Whether the spawner takes a question and does not answer it (rule 4). It hears so that we are there."""
+        own = identity_of(os.getpid())
+        try:
+            await self.request({"op": "ping", "pid": os.getpid(), "started": 0 if own is None else own.started})
+        except TransportError as error:
+            why = error.__cause__
+            return isinstance(why, TimeoutError) or (isinstance(why, OSError) and why.errno in _SILENT)
+        except FailedError:
+            return False
+        return False
 
     def _watch(self, identity: Identity) -> Watch | None:
         """One watch for each process, however often it is asked for."""
@@ -199,12 +224,14 @@ async def watch_spawner(
     argv: Sequence[str] | None = None,
     *,
     pause_s: float = PAUSE_S,
+    ask_s: float = ASK_S,
     replaced: Callable[[Identity, Identity], object] = ignored,
 ) -> Never:
     """Keep a spawner alive in a directory until cancelled: its death is answered by a new one (`dsmt.agents.rules.keeping`).
 
-    Each start waits `pause_s`: who ends a node kills its spawner first and us right after, and a spawner that we had started
-    in between would bring the node back. `replaced` is told of who has died and of whom we started in its place.
+    One that hangs is killed (rule 4). Each start waits `pause_s`: who ends a node kills its spawner first and us right
+    after, and a spawner that we had started in between would bring the node back. `replaced` is told of who has died and
+    of whom we started in its place.
     """
     loop = asyncio.get_running_loop()
     keeping = Keeping(Policy(pause_s=pause_s), now=loop.time())
@@ -225,6 +252,27 @@ async def watch_spawner(
         keeping.started(loop.time())
         if dead is not None and known is None:
             replaced(dead, identity)
-        await watched.wait()
+        await _ended_or_killed(directory, watched, ask_s)
         dead = identity
         keeping.ended(loop.time())
+
+
+async def keep_asking(directory: str, *, ask_s: float = ASK_S) -> Never:
+    """Let a spawner know that we are there until cancelled, and do nothing else for it: for who ends a node."""
+    asking = SpawnedProcesses(directory)
+    while True:
+        await asking.is_silent()
+        await asyncio.sleep(ask_s)
+
+
+async def _ended_or_killed(directory: str, watched: Watch, ask_s: float) -> None:
+    """Wait for a spawner's end, and kill it when it hangs (rule 4)."""
+    asking, silent = SpawnedProcesses(directory), 0
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ask_s):
+                await watched.wait()
+                return
+        silent = silent + 1 if await asking.is_silent() else 0
+        if silent >= HUNG_ASKS:
+            watched.signal(signal.SIGKILL)

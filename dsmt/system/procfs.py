@@ -51,6 +51,14 @@ def boot() -> str:
         return file.read().strip()
 
 
+def meminfo() -> dict[str, int]:
+    """The machine's memory in bytes, by the names of /proc/meminfo; "MemAvailable" is what could be had without swapping."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        lines = file.read().splitlines()
+    sizes = (line.replace(":", " ").split() for line in lines if line.endswith(" kB"))
+    return {name: int(size) * 1024 for name, size, _unit in sizes}
+
+
 def stat_of(pid: int) -> Stat | None:
     """The state of a process, also of one that has ended but is not reaped; None when there is none."""
     try:

@@ -4,18 +4,26 @@ Rule 1: a record is an `Identity` as JSON, `{"pid", "started", "boot"}`, written
     `<directory>/run/<program>.json`.
 Rule 2: one spawner for a directory: the holder of its lock. Who starts one takes the lock first and hands it down, so that
     there is no moment at which a spawner is on its way and nobody can know.
+Rule 3: on a full disk a record is written over the one before, in place: what is started then is found as well. Who has no
+    record all the same is found by the lock that it holds open, or below who does.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 
 from dsmt.ports.processes import Identity
-from dsmt.system.files import write_atomically
-from dsmt.system.procfs import is_alive
+from dsmt.system.failures import DISK_IS_FULL
+from dsmt.system.files import is_within, write_atomically
+from dsmt.system.procfs import identities, is_alive, pids
+
+LOCK: Final = "spawner.lock"
 
 
 def record_path(directory: str, program: str) -> str:
@@ -24,9 +32,26 @@ def record_path(directory: str, program: str) -> str:
 
 
 def write_record(path: str, identity: Identity) -> None:
-    """Write a record atomically. It is worthless after a power cut, so it is not synced."""
+    """Write a record atomically, or in place on a full disk (rule 3). Worthless after a power cut, it is not synced."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    write_atomically(path, msgspec.json.encode(identity), durable=False)
+    content = msgspec.json.encode(identity)
+    try:
+        write_atomically(path, content, durable=False)
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL or not _written_over(path, content):
+            raise
+
+
+def _written_over(path: str, content: bytes) -> bool:
+    """Write over what a file holds, which takes no room, with blanks up to its end; whether there was one to write over."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            filled = content.ljust(os.fstat(descriptor).st_size)
+            return os.pwrite(descriptor, filled, 0) == len(filled)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def read_record(path: str) -> Identity | None:
@@ -46,7 +71,13 @@ def living(path: str) -> Identity | None:
 
 def take_lock(directory: str) -> int | None:
     """The descriptor of the directory's lock (flock(2)), held while it is open; None when another spawner has it."""
-    descriptor = os.open(_lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = _lock_path(directory)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a disk that has become read-only keeps nobody from `down`
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,5 +96,31 @@ def has_lock(directory: str) -> bool:
     return os.path.exists(_lock_path(directory))
 
 
+def lock_holders(directory: str) -> set[Identity]:
+    """Who but we holds the lock of a directory, or of one below it, also one that was removed: its spawner (rules 2, 3).
+
+    Only who sees the same mounts as we do is meant: in another namespace the path is another file's.
+    """
+    root, own = os.path.realpath(directory), _mounts_of(os.getpid())
+    return identities(pid for pid in pids() if pid != os.getpid() and _holds(pid, root) and _mounts_of(pid) == own)
+
+
+def _holds(pid: int, root: str) -> bool:
+    """Whether a process has a lock below a directory open."""
+    with suppress(OSError):  # it is gone, or another user's
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                place = os.readlink(f"/proc/{pid}/fd/{descriptor}").removesuffix(" (deleted)")
+                if os.path.basename(place) == LOCK and is_within(os.path.dirname(place), root):
+                    return True
+    return False
+
+
+def _mounts_of(pid: int) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    return ""
+
+
 def _lock_path(directory: str) -> str:
-    return os.path.join(directory, "spawner.lock")
+    return os.path.join(directory, LOCK)

@@ -6,8 +6,6 @@ import errno
 import socket
 from typing import Literal
 
-import psutil
-
 
 class LinuxSockets:
     """The `Sockets` port. It tries to bind as a server would, and lets go at once."""
@@ -31,6 +29,8 @@ class LinuxSockets:
 
 def _named(port: int, protocol: str) -> str:
     """The process behind a port, as far as we may look."""
+    import psutil  # noqa: PLC0415 - lazily: 0.9 MB that a process which finds its ports free does not need
+
     try:
         for one in psutil.net_connections(protocol):
             if one.laddr and one.laddr.port == port and one.pid and one.status in ("LISTEN", "NONE"):

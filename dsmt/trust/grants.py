@@ -120,18 +120,17 @@ def may(patterns: Iterable[str], topic: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def _may(patterns: tuple[str, ...], topic: str) -> bool:
-    return any(matches(pattern, topic) for pattern in _near(patterns, topic))
+    return any(matches(pattern, topic) for pattern in _near(_by_first(patterns), topic))
 
 
 def subset(narrow: Iterable[str], wide: Iterable[str]) -> bool:
     """Whether each pattern of one grant is covered by one of another."""
-    above = tuple(wide)
-    return all(any(covers(a, pattern) for a in _near(above, pattern)) for pattern in narrow)
+    by_first = _by_first(tuple(wide))
+    return all(any(covers(a, pattern) for a in _near(by_first, pattern)) for pattern in narrow)
 
 
-def _near(patterns: tuple[str, ...], other: str) -> Iterable[str]:
+def _near(by_first: Mapping[str, Sequence[str]], other: str) -> Iterable[str]:
     """Those of a grant's patterns that may take a topic, or cover a pattern: of its first level, or of any."""
-    by_first = _by_first(patterns)
     return (*by_first.get(_first(other), ()), *by_first.get("+", ()), *by_first.get("", ()))
 
 

@@ -59,6 +59,8 @@ class Index:
         """Nodes that are dead by silence, as such a verdict says."""
         self.gone: set[str] = set()
         """Nodes that have left, as such a verdict says."""
+        self.excluded: set[str] = set()
+        """Nodes that the operator has excluded."""
         self.equipped: set[str] = set()
         """Nodes that have said what they have."""
         self.not_open: set[str] = set()
@@ -138,6 +140,7 @@ class Index:
             setattr(entry, word, held)
             if word == "verdict":
                 self._judge(entry)
+            (self.excluded.add if entry.mode == "excluded" else self.excluded.discard)(entry.name)
             dirty.nodes.add(entry.name)
             self._left(entry)
 

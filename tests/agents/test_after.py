@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import InstanceRecord
-from dsmt.agents.rules.supervision import Again, Finished, History
+from dsmt.agents.rules.supervision import Again, Finished, History, Parked, Verdict
+from dsmt.event.kinds.instance import LastExit
 from dsmt.ports.driver import Handle
 
 OLD, NEW = Wanted("i1", "r1", 1, 0), Wanted("i2", "r2", 2, 0)
@@ -21,6 +23,7 @@ RUNS = replace(
 def test_what_was_let_go_and_is_taken_back_is_written_as_it_was_also_its_driver() -> None:
     ready = replace(RUNS, started=True, ready=True, check="c", ports={"http": 20001})
     both = replace(ready, **after.handed_over(ready, OLD, handle=HANDLE, began=5.0))
+    assert (both.process, both.started, both.ready) == (None, False, False)
     both = replace(both, ports={"http": 20002}, configured="r2")
     both = replace(both, **after.started(NEW, handle=OTHER, driver="podman", began=9.0, history=History()))
     assert replace(both, **after.taken_back(both.outgoing, check="c")) == ready  # type: ignore[arg-type]
@@ -40,3 +43,48 @@ def test_what_was_decided_of_a_failure_stands_until_it_is_forgotten() -> None:
     last = replace(record, **after.failed(record, Finished(), history, 200.0))
     assert (last.step, last.restarts, last.finished) == ("", 1, True)
     assert replace(last, **after.forgotten(History())) == replace(RUNS, restarts=1)
+
+
+def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
+    full = replace(
+        RUNS, installed=("i1",), configured="r1", started=True, ready=True, check="c", step="reinstall", restarts=4,
+        not_before_s=9.0, finished=True, held=3,
+    )  # fmt: skip
+    last = LastExit(code=0, signal=None, at_ms=1, ran_s=2.0, reason=None)
+    assert replace(full, **after.obeyed(2, 7, 3, ("e",))) == replace(full, epoch=2, generation=7, revision=3, trigger=("e",))
+    assert replace(full, **after.taken_over(NEW)) == replace(full, run_generation=2)
+    assert replace(full, **after.taken_over(Wanted("i1", "r1", 3, 5))) == replace(full, run_generation=3, run_restart=5)
+    assert replace(full, **after.stopped(last)) == replace(full, process=None, ready=False, last_exit=last)
+    assert replace(full, **after.left()) == replace(
+        full, installed=(), configured="", ports={}, process=None, step="", not_before_s=0.0
+    )
+    assert replace(full, **after.forgotten(History())) == replace(full, held=0, finished=False, step="", not_before_s=0.0)
+    begun = replace(full, **after.started(NEW, handle=None, driver="podman", began=9.0, history=History(failures=2)))
+    assert begun == replace(
+        full, process=None, driver="podman", run_key="r2", install_key="i2", run_generation=2, run_restart=0, started=False,
+        ready=False, check="", began_s=9.0, step="", not_before_s=0.0, finished=False, history=History(failures=2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdict", "counts", "expected"),
+    [
+        (Again("restart", 2.0, 1, 3), True, ("", 102.0, 5, False)),
+        (Again("restart", 0.0, 1, 3), True, ("", 100.0, 5, False)),
+        (Again("reinstall", 2.0, 1, 3), True, ("reinstall", 102.0, 5, False)),
+        (Again("recreate", 2.0, 1, 3), False, ("recreate", 102.0, 4, False)),
+        (Parked(600.0, 10, 60.0, move=False), True, ("", 700.0, 5, False)),
+        (Parked(600.0, 10, 60.0, move=True), True, ("", 700.0, 5, False)),
+        (Finished(), True, ("", 100.0, 4, True)),
+    ],
+)
+def test_what_follows_a_failure_is_written_with_its_time_and_counted_where_it_is_tried_again(
+    verdict: Verdict, counts: bool, expected: tuple[str, float, int, bool]
+) -> None:
+    history = History(failures=3)
+    record = replace(RUNS, restarts=4, step="reinstall", finished=True)
+    found = replace(record, **after.failed(record, verdict, history, 100.0, counts=counts))
+    step, not_before_s, restarts, finished = expected
+    assert found == replace(
+        record, step=step, not_before_s=not_before_s, restarts=restarts, finished=finished, history=history
+    )

@@ -7,10 +7,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from msgspec.structs import replace
 
-from dsmt.agents.rules.commands import LONGEST_TTL_MS, REMEMBERED, VERBS, Ask, asked, changes
+from dsmt.agents.rules.commands import LONGEST_TTL_MS, REMEMBERED, VERBS, Ask, asked, changes, is_ahead, read_command
 from dsmt.agents.rules.container import InstanceRecord
 from dsmt.event.codec import seal
-from dsmt.event.envelope import NO_LEAF, Event, Link
+from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.records import to_data
 from dsmt.trust.keys import SecretKey
@@ -19,9 +19,8 @@ RECORD = InstanceRecord(boot="b", generation=3, installed=("i",), configured="r"
 STOP = Command(id="c1", verb="STOP", generation=3, asker="operator/op")
 
 
-def asks(
-    command: Command, record: InstanceRecord = RECORD, *, after_ms: int = 0, ttl_ms: int | None = None
-) -> tuple[Ask, ...]:
+def signed(command: Command, *, ttl_ms: int | None = None, **about: Any) -> SignedEvent:
+    told: dict[str, Any] = {"data": to_data(command), **about}
     event = Event(
         source="operator/op",
         incarnation=1,
@@ -31,11 +30,17 @@ def asks(
         topic="service/web/command/app/0",
         subject="web/app/0",
         time=1_700_000_000_000 << 16,
-        data=to_data(command),
         ttl=ttl_ms,
+        **told,
     )
-    signed = seal([event], SecretKey(bytes(32)))[0]
-    return asked(record, signed, command, generation=3, now_ms=signed.event.time_ms + after_ms)
+    return seal([event], SecretKey(bytes(32)))[0]
+
+
+def asks(
+    command: Command, record: InstanceRecord = RECORD, *, after_ms: int = 0, ttl_ms: int | None = None
+) -> tuple[Ask, ...]:
+    said = signed(command, ttl_ms=ttl_ms)
+    return asked(record, said, command, generation=3, now_ms=said.event.time_ms + after_ms)
 
 
 @pytest.mark.parametrize("verb", get_args(get_type_hints(Command)["verb"]))
@@ -51,7 +56,10 @@ def test_each_verb_is_remembered_before_anything_else_is_done(verb: Any) -> None
     [
         ("LOGS", {"commands": ("c1",)}),
         ("STOP", {"commands": ("c1",), "last_command": "c1", "held": 3}),
+        ("START", {"commands": ("c1",), "last_command": "c1"}),
         ("RETRY", {"commands": ("c1",), "last_command": "c1"}),
+        ("UPDATE", {"commands": ("c1",), "last_command": "c1"}),
+        ("RESTART", {"commands": ("c1",), "last_command": "c1"}),
         ("APPCONFIG", {"commands": ("c1",), "last_command": "c1", "step": "reinstall"}),
         ("UNINSTALL", {"commands": ("c1",), "last_command": "c1", "held": 3, "installed": (), "configured": ""}),
     ],
@@ -76,8 +84,26 @@ def test_what_came_too_late_is_told_and_remembered_and_not_executed(ttl_ms: int 
     assert asks(STOP, after_ms=until_ms + 1, ttl_ms=ttl_ms) == (Ask.REMEMBER, Ask.TELL_EXPIRED)
 
 
+@pytest.mark.parametrize(("generation", "after_ms", "waits"), [(2, 0, False), (3, 0, False), (4, 0, True), (4, 5001, False)])
+def test_a_command_of_a_generation_that_is_to_come_waits_for_it_as_long_as_it_is_good(
+    generation: int, after_ms: int, waits: bool
+) -> None:
+    command = replace(STOP, generation=generation)
+    said = signed(command, ttl_ms=5000)
+    assert is_ahead(said, command, generation=3, now_ms=said.event.time_ms + after_ms) is waits
+
+
+def test_a_command_is_read_by_whom_it_is_addressed_to_and_by_all_where_it_names_nobody() -> None:
+    me = ("agent/n1/web/app/0", "node/n1")
+    assert read_command(signed(STOP), me) == STOP
+    assert read_command(signed(STOP, to=("node/n2", "node/n1")), me) == STOP
+    assert read_command(signed(STOP, to=("node/n2",)), me) is None
+    assert read_command(signed(STOP, data={"verb": "DANCE"}), me) is None
+
+
 def test_only_so_many_commands_are_remembered() -> None:
     full = replace(RECORD, commands=tuple(f"c{n}" for n in range(100, 100 + REMEMBERED)))
     kept = changes(full, Ask.REMEMBER, STOP)["commands"]
     assert len(kept) == REMEMBERED
     assert (kept[0], kept[-1]) == ("c101", "c1")
+    assert changes(full, Ask.EXECUTE, STOP)["commands"] == kept

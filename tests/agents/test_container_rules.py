@@ -91,7 +91,7 @@ def test_a_configuration_that_cannot_be_read_is_refused_with_its_file(raw):
 
 
 WORDS = InstanceRecord(
-    boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, restart=7, ports={"http": 80},
+    boot="b", epoch=2, generation=3, revision=4, state=State.RUNNING, attempt=5, since_ms=6, ports={"http": 80},
     restarts=8, not_before_s=9.0, last_exit=LastExit(code=1, signal=None, at_ms=1, ran_s=1.0, reason=None),
     good=Good(spec="s", revision=1), commands=("c1",), last_command="c1", held=10, trigger=("x",),
 )  # fmt: skip

@@ -17,6 +17,11 @@ def fact(version: int, at_ms: int, epoch: int = 1) -> SignedEvent:
     return signed("controller/c1", SLOT, record, version=version, epoch=epoch, time_ms=START_MS + at_ms)
 
 
+def brief(version: int, at_ms: int, ttl_ms: int) -> SignedEvent:
+    record = Slot(node="n1", spec="controller/c1@1:1", revision=1, desired="running")
+    return signed("controller/c1", SLOT, record, version=version, epoch=1, time_ms=START_MS + at_ms, ttl=ttl_ms)
+
+
 def tombstone(at_ms: int, epoch: int = 1) -> SignedEvent:
     record = Tombstone(by="alice", reason="")
     return signed("operator/alice", "tombstone/service/web", record, version=1, epoch=epoch, time_ms=START_MS + at_ms)
@@ -55,3 +60,24 @@ def test_what_was_hidden_once_never_begins_again_though_nobody_holds_it_any_more
     Register(SLOT, fold).bury(tombstone(5))
     assert not Register(SLOT, fold).take(fact(9, 9))
     assert Register(SLOT, fold).held is None
+
+
+def test_a_fact_whose_time_is_over_is_none_for_all_who_share_its_fold() -> None:
+    fold = Fold()
+    known, other = Register(SLOT, fold), Register("service/web/slot/app/1", fold)
+    known.expire(START_MS)
+    assert known.take(brief(1, 0, 1000))
+    assert (Register(SLOT, fold).held, other.held) == (known.held, None)
+    known.expire(START_MS + 500)
+    assert known.held is not None
+    known.expire(START_MS + 5000)
+    assert known.held is Register(SLOT, fold).held is None
+
+
+def test_what_another_has_taken_meanwhile_stays_when_the_one_before_it_is_over() -> None:
+    fold = Fold()
+    known, other = Register(SLOT, fold), Register(SLOT, fold)
+    known.take(brief(1, 0, 1000))
+    assert other.take(fact(2, 1))
+    known.expire(START_MS + 5000)
+    assert (known.held, Register(SLOT, fold).held) == (None, fact(2, 1))

@@ -6,11 +6,14 @@ import pytest
 from msgspec import structs
 
 from dsmt.agents.instance.choosing_ports import choose_ports
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import AgentConfig, SlotName, dump_config, load_config
 from dsmt.agents.rules.endings import ending, words
-from dsmt.agents.rules.launching import Plan, environment, launch_of, plan_of, values_of
+from dsmt.agents.rules.launching import Plan, check_key, environment, launch_of, plan_of, values_of
 from dsmt.errors import FailedError, InputError
+from dsmt.ports.driver import Mount
 from dsmt.ports.processes import Exit
+from dsmt.spec.changes import install_key, run_key
 from dsmt.spec.parsing import parse
 
 from .world import node_config
@@ -169,3 +172,56 @@ def test_a_program_is_told_which_instance_it_is_and_where() -> None:
     assert told["REVISION"] == "3"
     assert told["INSTANCE"] == "web/app/0"
     assert told["NODE"] == "n1"
+
+
+def test_a_program_of_another_user_inherits_nothing_that_is_the_nodes() -> None:
+    inherit = "    run: serve\n    inherit_env: [PATH, HOME]\n"
+    assert {"PATH", "HOME"} <= env(plan(inherit), {}).keys()
+    others = env(plan(f"{inherit}    user: www-data\n"), {})
+    assert "PATH" in others
+    assert "HOME" not in others
+
+
+def test_each_port_is_told_by_a_name_that_a_variable_may_have() -> None:
+    got = env(plan("    run: serve\n    ports: {admin-ui: auto, http: auto}\n"), {"admin-ui": 20001, "http": 20002})
+    assert (got["PORT_ADMIN_UI"], got["PORT_HTTP"], got["PORT"]) == ("20001", "20002", "20001")
+
+
+def test_a_value_from_a_file_keeps_all_but_its_last_line_ends_and_takes_any_bytes() -> None:
+    made = plan("    run: serve\n    env: {KEY: {file: /key}, GONE: null}\n")
+    assert env(made, {}, key=b" a\nb \n\n")["KEY"] == " a\nb "
+    assert env(made, {}, key=b"\xff")["KEY"] == "\ufffd"
+    with pytest.raises(FailedError) as raised:
+        env(made, {})
+    assert raised.value.fields["driver"] == "process"
+    assert "env.KEY" in raised.value.message
+
+
+def test_a_plan_says_what_is_to_run_under_which_fact_and_spec() -> None:
+    made = plan("    run: serve\n")
+    component = made.component
+    assert made.wanted == Wanted(install_key(component), run_key(component), 7, 0)
+    assert (made.spec, made.revision, made.labels) == ("s", 3, {"team": "a"})
+    assert made.place == f"files/{install_key(component)[:16]}"
+
+
+def test_a_program_may_write_to_its_directory_and_its_data_and_runs_its_image() -> None:
+    made = plan("    image: nginx:1\n")
+    launch = launch_of(made, {"data": "/data"}, {}, directory="/d", stdout="o", stderr="e")
+    assert launch.image == "nginx:1"
+    assert launch.mounts == (Mount("/d", writable=True), Mount("/data", writable=True))
+    assert launch_of(made, {"data": ""}, {}, directory="/d", stdout="o", stderr="e").mounts == launch.mounts[:1]
+    assert launch_of(plan("    run: serve\n"), {}, {}, directory="/d", stdout="o", stderr="e").image == ""
+
+
+def test_another_check_or_another_value_of_what_it_names_is_another_way_to_check() -> None:
+    def key(health: str, **values: str) -> str:
+        made = plan(f"    run: serve\n    ports: {{http: auto}}\n    health: {health}\n")
+        return check_key(made.component.health, {name.replace("_", "."): value for name, value in values.items()})
+
+    exec_check = "{exec: 'check {port.http}'}"
+    usual = key(exec_check, port_http="1", index="0")
+    assert usual == key(exec_check, index="0", port_http="1")
+    assert usual == key(exec_check, port_http="1", index="1"), "it does not name its index"
+    assert usual != key(exec_check, port_http="2", index="0")
+    assert usual != key("{exec: 'check -v {port.http}'}", port_http="1", index="0")

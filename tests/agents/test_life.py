@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 import dsmt.agents.rules.life as module
 from dsmt.agents.rules.acts import Do, Situation, Wanted, next_act
@@ -28,7 +29,7 @@ from dsmt.agents.rules.life import (
     Way,
 )
 from dsmt.agents.rules.reconcile import Duty
-from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Supervision
+from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision
 
 TERM = 15
 WAY = Way(0.0, asks=False, signal=TERM, grace_s=10.0)
@@ -265,3 +266,22 @@ class OneInstance(RuleBasedStateMachine):
 
 def test_there_are_never_two_programs_of_an_instance_at_once() -> None:
     run_state_machine_as_test(OneInstance)
+
+
+@pytest.mark.parametrize(("clean", "expected"), [(True, Finished), (False, Again)])
+def test_an_end_that_is_a_success_is_judged_as_one_rule_3(clean: bool, expected: type) -> None:
+    policy = replace(UNKNOWN_POLICY, when="on_failure")
+    at = life(State.RUNNING, supervision=Supervision(policy))
+    (failed, kill) = at.exit(5.0, jitter=0.0, clean=clean)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.verdict, expected)
+    assert isinstance(kill, Kill)
+
+
+def test_since_when_it_is_ready_is_what_supervision_goes_by_rule_6() -> None:
+    supervision = Supervision(UNKNOWN_POLICY)
+    at = life(State.RUNNING, supervision=supervision)
+    at.ready(7.0)
+    assert supervision.healthy_since == 7.0
+    at.unready()
+    assert supervision.healthy_since is None

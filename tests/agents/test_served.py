@@ -52,3 +52,48 @@ def test_that_what_was_healthy_is_not_is_said_once_and_after_its_endpoint_rule_3
     assert at.happens(Input.READY) == [Said.HEALTH, Said.HERE]
     assert at.happens(Input.WITHDRAW) == [Said.NOWHERE, Said.HEALTH]
     assert at.happens(Input.WITHDRAW) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "healthy"),
+    [
+        (Input.READY, True, True),
+        (Input.GO_ON, True, False),
+        (Input.UNREADY, True, False),
+        (Input.WITHDRAW, None, False),
+        (Input.HAND_OVER, False, False),
+        (Input.TAKE_BACK, False, True),
+        (Input.GO_BACK, False, None),
+        (Input.ABSENT, True, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("before", State, ids=str)
+@pytest.mark.parametrize("was", [False, True])
+def test_health_is_that_of_the_present_copy_and_said_when_it_may_have_changed(
+    what: Input, said: bool | None, healthy: bool | None, before: State, was: bool
+) -> None:
+    """None: as it was; of a withdrawal it is said only of what was healthy."""
+    at = Served(before)
+    at.healthy = was
+    assert (Said.HEALTH in at.happens(what)) == (was if said is None else said)
+    assert at.healthy == (was if healthy is None else healthy)
+
+
+@pytest.mark.parametrize(
+    ("before", "was", "said", "healthy"),
+    [
+        (State.BEFORE, True, [Said.NOWHERE, Said.HEALTH], False),
+        (State.BEFORE, False, [Said.NOWHERE], False),
+        (State.PRESENT, True, [], True),
+        (State.NOBODY, True, [], True),
+    ],
+)
+def test_a_copy_that_is_let_go_and_is_not_served_changes_nothing(
+    before: State, was: bool, said: list[Said], healthy: bool
+) -> None:
+    at = Served(before)
+    at.healthy = was
+    assert at.happens(Input.LET_GO) == said
+    assert at.healthy is healthy
+    assert repr(at) == f"<Served {at.state.value} healthy={healthy}>"

@@ -135,6 +135,43 @@ def test_a_history_that_was_kept_goes_on() -> None:
     assert follower.failed(10.0, jitter=0.0) == machine.failed(10.0, jitter=0.0)
 
 
+def test_it_is_parked_with_the_span_since_its_first_failure() -> None:
+    machine = Supervision(policy(escalate=(("restart", 1),)))
+    machine.failed(100.0, jitter=0.0)
+    assert machine.failed(130.0, jitter=0.0) == Parked(600, 2, 30.0, move=False)
+    machine.cause_changed()
+    machine.failed(200.0, jitter=0.0)
+    assert not machine.history.parked
+    assert machine.failed(210.0, jitter=0.0) == Parked(600, 2, 10.0, move=False)
+    assert machine.history.parked
+
+
+def test_the_last_sixteen_failures_of_ten_minutes_are_recent() -> None:
+    machine = Supervision(policy())
+    for number in range(20):
+        machine.failed(1000.0 + number, jitter=0.0)
+    assert machine.recent(1019.0) == 16
+    assert machine.recent(1004.0 + 600.0) == 16
+    assert machine.recent(1005.0 + 600.0) == 15
+
+
+def test_jitter_lengthens_or_shortens_a_delay_that_grew() -> None:
+    for jitter, expected in ((0.2, 0.24), (-0.2, 0.16)):
+        machine = Supervision(policy())
+        machine.failed(0.0, jitter=jitter)
+        assert delays([machine.failed(1.0, jitter=jitter)]) == pytest.approx([expected])
+
+
+def test_an_end_is_a_failure_unless_it_is_said_to_be_a_success() -> None:
+    assert isinstance(Supervision(policy(when="on_failure")).failed(0.0, jitter=0.0), Again)
+
+
+def test_the_only_step_that_asks_for_another_node_is_asked_for_when_its_turn_comes() -> None:
+    steps = (("restart", 1), ("move", 1), ("restart", 1))
+    found = fail(Supervision(policy(escalate=steps)), 4)
+    assert [one.move if isinstance(one, Parked) else None for one in found] == [None, True, None, True]
+
+
 POLICIES = st.builds(
     policy,
     escalate=st.lists(

@@ -29,3 +29,13 @@ def test_what_is_not_written_to_is_looked_at_less_and_less_often_and_soon_not_at
 
 def test_what_is_written_in_portions_is_not_taken_for_idle_between_two_of_them() -> None:
     assert look_again_s(SOONEST_S, 0, 4096) == 2 * SOONEST_S
+
+
+def test_what_is_idle_is_looked_at_for_its_own_sake_as_long_as_that_is_soon() -> None:
+    assert look_again_s(0.0, 0, 4096) == SOONEST_S
+    assert look_again_s(LATEST_S / 2 - 0.1, 0, 4096) == LATEST_S - 0.2
+    assert look_again_s(LATEST_S / 2, 0, 4096) is None
+
+
+def test_half_a_size_in_a_second_is_looked_at_after_two() -> None:
+    assert look_again_s(1.0, 4096, 8192) == 2.0

@@ -96,6 +96,42 @@ def test_after_a_boot_it_is_never_before_what_it_has_stored() -> None:
     assert FAR_MS == 10_000
 
 
+def test_it_goes_ahead_to_a_time_that_it_has_once_said_itself_and_never_back() -> None:
+    time = begun()
+    assert not time.was(START_MS - 1, 100.0)
+    assert not time.was(START_MS, 100.0)
+    assert time.was(START_MS + 1, 100.0)
+    assert time.was(START_MS + 60_000, 110.0)
+    assert time.now_ms(110.0) == START_MS + 60_000
+    assert time.ahead_s == -50.0, "its wall clock is behind now"
+    assert time.is_far
+    assert not time.was(START_MS + 59_000, 110.0)
+    assert time.now_ms(111.0) == START_MS + 61_000
+
+
+@pytest.mark.parametrize(("named_s", "taken"), [(50.0, True), (40.0, True), (60.0, True), (39.9, False), (60.1, False)])
+def test_the_difference_that_is_named_may_be_off_by_as_much_as_a_clock_may_be(named_s: float, taken: bool) -> None:
+    time = begun()
+    time.seen(START_MS + 50_000, 100.0)
+    assert time.accept(named_s) is taken
+    assert time.ahead_s == (0.0 if taken else 50.0)
+
+
+def test_a_clock_that_is_off_by_just_what_counts_is_followed_and_by_more_it_is_not() -> None:
+    time = begun()
+    for off_ms in (FAR_MS, -FAR_MS):
+        time.seen(START_MS + off_ms, 100.0)
+        assert not time.is_far
+        assert not time.accept(off_ms / 1000), "it needs no word"
+    time.seen(START_MS + FAR_MS + 1, 100.0)
+    assert time.is_far
+
+
+def test_by_how_much_the_clock_is_ahead_is_known_from_the_start() -> None:
+    again = BrokerTime("boot", START_MS + DAY_MS, 200.0, kept=begun().kept)
+    assert again.ahead_s == (DAY_MS - 100_000) / 1000
+
+
 @scenario
 async def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_a_while_ends_no_fact(r: TestRealm):
     clock = TestClock()

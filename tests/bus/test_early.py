@@ -57,12 +57,17 @@ def test_what_was_taken_or_refused_for_good_is_waited_for_no_more(some):
     early = Early()
     for signed in (*some, *some):
         early.wait(signed)
+    assert early
+    early.answered(some[0].id)
     early.answered(some[0].id)
     assert early.earliest() is some[1]
     assert early.due(at(some[2])) == some[1:]
     early.wait(some[0])
+    assert early.ahead_s == 0.001, "its time is there; that something waits is told all the same"
     early.clear()
     assert not early
+    early.wait(some[0])
+    assert early.ahead_s == at(some[0]) / 1000, "nothing is known of the time at the next link"
 
 
 def held(broker, words) -> int:

@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from dsmt.bus.broker.outgoing import MOST_UNREAD_BYTES, TALLY_BYTES, UNREAD_BYTES, Outgoing
-from dsmt.bus.rules.quota import BURST, Rates
-from dsmt.bus.rules.turns import FEW_PARTS, TURN, WINDOW, Turns
+from dsmt.bus.rules.quota import BURST, UNIT_BYTES, Rates
+from dsmt.bus.rules.turns import CERTIFICATE_WEIGHT, FEW_PARTS, LARGEST_PART, TURN, WINDOW, Turns, cost
 from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.framing import pack, unpack
+from dsmt.bus.wire.framing import MAX_PARTS, pack, unpack
 from dsmt.errors import RefusedError, TransportError
+from dsmt.event.burst import RUN
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key
 from tests.bus.realm import TestRealm, scenario, until
@@ -22,9 +23,9 @@ PUBLISH = pack(f.Publish())[0]
 class Sessions:
     """Turns of sessions that pay for themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, turn: int = TURN) -> None:
         self.held: set[str] = set()
-        self.turns: Turns[str] = Turns(Rates(), turn=TURN, payer=lambda who: who, held=lambda who: who in self.held)
+        self.turns: Turns[str] = Turns(Rates(), turn=turn, payer=lambda who: who, held=lambda who: who in self.held)
 
     def taken(self, now: float = 0.0) -> list[str]:
         return [who for who, _ in self.turns.take(now)]
@@ -46,7 +47,7 @@ def test_who_comes_with_one_event_does_not_wait_for_anothers_and_who_has_much_is
     sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
     found = []
     for _ in range(4):
-        sessions.turns.add("alice", (PUBLISH, b"e"))
+        sessions.turns.add("alice", (PUBLISH, b"e", b"e"))
         found.append(sorted(set(sessions.taken())))
     assert found == [["alice"], ["alice", "flood"], ["alice"], ["alice", "flood"]]
 
@@ -57,6 +58,96 @@ def test_who_has_little_and_may_not_is_waited_for_by_nobody():
     sessions.turns.add("flood", (PUBLISH, *([b"e"] * 64)))
     sessions.turns.add("deaf", (PUBLISH, b"e"))
     assert set(sessions.taken()) == set(sessions.taken()) == {"flood"}
+
+
+def test_who_waits_for_little_is_alone_in_a_turn_only_where_another_waits_for_much():
+    sessions = Sessions()
+    for who in ("alice", "bob"):
+        for _ in range(2):
+            sessions.turns.add(who, (PUBLISH, b"e"))
+    assert sessions.taken() == ["alice", "alice", "bob", "bob"]
+    assert not sessions.turns
+    for who in ("eve", "mallory", "oscar", "trudy"):
+        sessions.turns.add(who, (PUBLISH, *([b"e"] * 64)))
+    assert [sessions.taken(), sessions.taken()] == [["eve", "mallory", "oscar"], ["trudy", "eve", "mallory"]]
+
+
+def test_of_a_turn_that_is_nearly_full_a_session_gets_what_is_left():
+    sessions = Sessions(turn=3)
+    for who in ("eve", "mallory"):
+        for _ in range(6):
+            sessions.turns.add(who, (PUBLISH, b"e"))
+    assert [sessions.taken(), sessions.taken()] == [["eve", "eve", "mallory"]] * 2
+
+
+CERTIFICATES = pack(f.Certificates())[0]
+
+
+@pytest.mark.parametrize(
+    ("message", "units"),
+    [
+        ((PUBLISH,), 1),
+        ((PUBLISH, b"e"), 1),
+        ((PUBLISH, b"e", b"e", b"e"), 3),
+        ((PUBLISH, bytes(UNIT_BYTES - len(PUBLISH) - 1)), 1),
+        ((PUBLISH, bytes(UNIT_BYTES - len(PUBLISH))), 2),
+        ((PUBLISH, RUN + bytes(UNIT_BYTES // 2)), 2),
+        ((PUBLISH, RUN, bytes(UNIT_BYTES)), 3),
+        ((PUBLISH, bytes(UNIT_BYTES), RUN), 3),
+        ((CERTIFICATES, b"c"), CERTIFICATE_WEIGHT),
+        ((CERTIFICATES, b"c", b"c"), 2 * CERTIFICATE_WEIGHT),
+        ((pack(f.Keepalive())[0],), 1),
+    ],
+)
+def test_a_message_costs_a_unit_for_each_part_and_for_its_bytes_and_a_run_twice_that(message, units):
+    assert cost(message) == units
+
+
+@pytest.mark.parametrize(
+    ("message", "pieces"),
+    [
+        ((PUBLISH, b"1"), [1]),
+        ((PUBLISH, b"1", b"2"), [2]),
+        ((PUBLISH, b"1", b"2", b"3"), [2, 1]),
+        ((PUBLISH, bytes(2 * UNIT_BYTES), b"2", b"3"), [1, 2]),
+        ((PUBLISH, b"1", bytes(2 * UNIT_BYTES), b"3"), [1, 1, 1]),
+        ((PUBLISH, *[b"e"] * MAX_PARTS), [2] * (MAX_PARTS // 2)),
+        ((CERTIFICATES, *[b"c"] * f.MAX_CERTIFICATES), [1] * f.MAX_CERTIFICATES),
+        ((b"hello", *[b"c"] * FEW_PARTS), [FEW_PARTS]),
+        ((PUBLISH, bytes(LARGEST_PART)), [1]),
+        ((b"hello", bytes(LARGEST_PART + 1)), [1]),
+    ],
+)  # fmt: skip
+def test_what_has_many_parts_is_cut_into_pieces_of_a_slice_and_none_is_lost(message, pieces):
+    turns = Turns(Rates(rate=1e9, burst=1e9), turn=10**6, payer=str, held=lambda _: False)
+    turns.add("a", message)
+    found = [piece for _, piece in turns.take(0.0)]
+    assert [len(piece) - 1 for piece in found] == pieces
+    assert {piece[0] for piece in found} == {message[0]}
+    assert tuple(part for piece in found for part in piece[1:]) == message[1:]
+
+
+def test_what_is_done_for_a_session_is_paid_by_who_pays_for_it():
+    rates = Rates(rate=1.0, burst=10.0)
+    turns: Turns[str] = Turns(rates, turn=6, payer=lambda who: who[:2], held=lambda _: False)
+    turns.add("n1-agent", (PUBLISH, *[b"e"] * 10))
+    turns.take(0.0)
+    turns.take(0.0)
+    assert not rates.may("n1", 0.0)
+    assert rates.may("n1", 0.1)
+    turns.add("n1-other", (PUBLISH, b"e"))
+    assert turns.take(0.0) == []
+
+
+def test_that_a_refused_session_is_closed_is_kept_and_what_it_had_sent_is_not():
+    sessions = Sessions()
+    closed = Closed(Peer(b"a"), b"", How.PEER)
+    for one in ((PUBLISH, b"1"), (PUBLISH, b"2"), closed):
+        sessions.turns.add("a", one)
+    sessions.turns.drop("a")
+    assert sessions.turns.take(0.0) == [("a", closed)]
+    assert not sessions.turns
+    sessions.turns.drop("a")
 
 
 def test_who_waits_alone_has_the_whole_turn_and_no_more():
@@ -85,8 +176,19 @@ def test_who_sends_more_than_its_window_without_an_answer_is_refused():
     with pytest.raises(RefusedError) as refused:
         sessions.turns.add("flood", (PUBLISH, bytes(60_000)))
     assert refused.value.code == "quota"
+    assert f"the window is {WINDOW[1]}" in refused.value.message
+    assert refused.value.next
     sessions.turns.drop("flood")
     assert not sessions.turns
+
+
+def test_what_was_looked_at_counts_against_nobodys_window():
+    turns = Turns(Rates(rate=1e9, burst=1e9), turn=1, payer=str, held=lambda _: False)
+    message = (PUBLISH, bytes(60_000))
+    turns.add("busy", message)
+    for _ in range(2 * WINDOW[1] // 60_000):
+        turns.add("busy", message)
+        assert turns.take(0.0) == [("busy", message)]
 
 
 def test_our_own_window_is_never_over_the_brokers():
@@ -108,6 +210,26 @@ def test_parts_that_are_too_many_or_too_large_are_refused_before_they_are_looked
     with pytest.raises(RefusedError) as refused:
         Sessions().turns.add("eve", message)
     assert refused.value.code == "bus.frame"
+    assert str(len(message) - 1 if len(message) > 2 else len(message[1])) in refused.value.message
+    assert refused.value.next
+
+
+def test_a_session_is_over_its_window_by_units_or_bytes_and_not_at_it():
+    units, size = WINDOW
+    sessions, left = Sessions(), units + size // UNIT_BYTES
+    while left:
+        parts = min(left, 512)
+        sessions.turns.add("many", (PUBLISH, *([b""] * parts)))
+        left -= parts
+    with pytest.raises(RefusedError):
+        sessions.turns.add("many", (PUBLISH, b""))
+    left = size
+    while left:
+        part = min(left, 100_000) - len(PUBLISH)
+        sessions.turns.add("large", (PUBLISH, bytes(part)))
+        left -= part + len(PUBLISH)
+    with pytest.raises(RefusedError):
+        sessions.turns.add("large", (PUBLISH,))
 
 
 def test_who_has_spent_its_tokens_waits_and_others_do_not():

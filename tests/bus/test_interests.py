@@ -25,6 +25,13 @@ def test_who_takes_a_topic_is_who_has_a_pattern_that_matches_it(added, data):
         assert set(interests.takers(topic)) == {who for who, pattern in left if matches(pattern, topic)}
 
 
+def test_whose_pattern_names_a_level_and_whose_leaves_it_open_both_take_what_is_below():
+    interests = Interests()
+    for pattern in ("a/b/c", "+/b/c", "a/+/c", "+/+/", "a/", "b/b/c"):
+        interests.add(pattern, pattern)
+    assert set(interests.takers("a/b/c")) == {"a/b/c", "+/b/c", "a/+/c", "+/+/", "a/"}
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), patterns), max_size=12, unique=True))
 def test_what_is_forgotten_leaves_nothing(added):
     interests = Interests()
@@ -75,12 +82,19 @@ def read(some, store, page):
 
 
 @example(["+/a.b/0"], ["a/a", "a/a.b/0", "a/a/b"], 1)
+@example(["+/a/"], ["a/a-b", "a/a/b"], 1)
+@example(["+/a/b"], ["a/a-b", "a/a/b"], 1)
 @settings(max_examples=400)
 @given(st.lists(patterns, max_size=4), st.lists(topics, unique=True, max_size=60), st.integers(1, 4))
 def test_what_is_passed_over_is_taken_by_nobody(some, store, page):
     store = sorted(store)
     taken = [topic for topic in store if any(matches(pattern, topic) for pattern in some)]
     assert read(some, store, page)[0] == taken
+
+
+def test_behind_the_last_topic_of_some_patterns_there_is_none():
+    assert next_topic(["a", "a/b/"], "b") is None
+    assert next_topic(["a", "c"], "b") == "c"
 
 
 def test_what_stands_behind_a_plus_costs_what_it_holds_and_not_what_is_between():

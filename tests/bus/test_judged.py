@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dsmt.bus.rules.judged import must_attach_anew
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from dsmt.bus.rules.judged import judged, must_attach_anew
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
@@ -24,6 +28,40 @@ def test_only_a_session_that_was_judged_must_be_begun_anew() -> None:
     assert not must_attach_anew("n1", said, "agent/n1/web/app/0", 7), "it was not judged"
     assert not must_attach_anew("n1", verdict(node_n2=9, controller_n1=9), "node/n2", 9), "it is another node's"
     assert not must_attach_anew("n1", verdict(controller_n1=9), "controller/n1", 9), "a verdict is on nodes"
+
+
+@dataclass
+class Stored:
+    """A row of which only the topic and the data count."""
+
+    topic: str
+    data: dict[str, Any]
+
+    def read(self) -> Any:
+        return SimpleNamespace(event=SimpleNamespace(data=self.data))
+
+
+def test_of_what_was_stored_only_verdicts_of_death_end_sessions() -> None:
+    dead, left = verdict(node_n1=7), verdict("left", node_n2=7)
+    rows = [
+        Stored("user/verdict", {}),
+        Stored("tombstone/node/verdict", {}),
+        Stored("node/n0/heartbeat", to_data(dead)),
+        Stored("node/n0/probe/verdict", to_data(dead)),
+        Stored("service/web/verdict", to_data(dead)),
+        Stored("node/n9/verdict", {"state": 5}),
+        Stored("node/n2/verdict", to_data(left)),
+        Stored("node/n1/verdict", to_data(dead)),
+    ]
+    assert judged(rows) == [("n1", dead)]  # type: ignore[arg-type]
+
+
+def test_a_verdict_on_a_node_judges_all_that_belongs_to_it() -> None:
+    agent = "agent/n1/web/app/0"
+    said = NodeVerdict(state="dead", road="silent", attachments={agent: 3}, evidence=(), message="", since_ms=1)
+    assert must_attach_anew("n1", said, agent, 3)
+    assert not must_attach_anew("n1", said, agent, 4)
+    assert not must_attach_anew("n1", said, "node/n1", 1), "a session of which it says nothing"
 
 
 @scenario

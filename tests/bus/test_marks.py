@@ -82,3 +82,57 @@ def test_who_left_with_something_missing_is_remembered_until_it_is_told():
     assert known.overdue(ASK_MS + 1) == [Hole("a", 1, 5, 5)]
     known.forget("a")
     assert known.high("a") is None
+
+
+def test_each_source_has_its_own_floor_and_one_that_was_never_heard_of_has_none():
+    known = Marks({"a": (5, 10)}.get)
+    assert known.came("a", 5, 11, 0) == known.came("b", 1, 1, 0) == []
+    assert known.wanted("a") is known.wanted("b") is None
+    known.came("b", 1, 3, 0)
+    assert known.wanted("b") == (1, ((2, 2),))
+
+
+def test_what_a_heartbeat_vouched_for_and_comes_is_no_hole_and_its_source_is_forgotten_when_it_leaves():
+    known = marks((1, 4))
+    known.vouched("a", 1, 7, 0)
+    for sequence in (7, 5, 6):
+        known.came("a", 1, sequence, 10)
+    assert known.overdue(10 * ASK_MS) == []
+    known.forget("a")
+    assert known.high("a") is None
+
+
+def test_a_word_on_another_incarnation_or_on_what_came_long_ago_tells_nothing():
+    known = marks((2, 4))
+    known.came("a", 2, 5, 0)
+    for incarnation, sequence in ((1, 9), (3, 9), (2, 5), (2, 3)):
+        assert known.vouched("a", incarnation, sequence, 0) == known.ended("a", incarnation, sequence) == []
+    assert known.wanted("a") is None
+    assert known.came("a", 1, 9, 0) == []
+    assert known.high("a") == (2, 5)
+
+
+def test_what_is_missing_is_waited_for_from_when_it_was_missed_on():
+    known = marks((1, 4))
+    known.came("a", 1, 6, 1000)
+    known.came("a", 1, 8, 1500)
+    assert known.overdue(1000 + ASK_MS) == []
+    assert known.overdue(1001 + ASK_MS) == [Hole("a", 1, 5, 5)]
+    assert known.overdue(1501 + ASK_MS) == [Hole("a", 1, 7, 7)]
+
+
+def test_all_that_a_source_gives_up_at_once_is_told():
+    known = marks((1, 4))
+    known.came("a", 1, 9, 0)
+    assert known.gone("a", 1, [(5, 5), (7, 20)]) == [Hole("a", 1, 5, 5), Hole("a", 1, 7, 8)]
+
+
+def test_what_was_refused_is_missing_no_more():
+    known = marks((1, 4))
+    known.came("a", 1, 8, 0)
+    known.refused("a", 1, 6)
+    assert known.wanted("a") == (1, ((5, 5), (7, 7)))
+    known.refused("a", 1, 5)
+    known.refused("a", 1, 7)
+    known.forget("a")
+    assert known.high("a") is None, "nothing is waited for"

@@ -46,6 +46,13 @@ def test_observers_are_alike_everywhere_and_change_little(nodes: list[str], chan
         assert set(found) - {gone} <= set(left)
 
 
+def test_each_node_is_probed_by_others_so_that_nobody_probes_all() -> None:
+    nodes = [f"n{number}" for number in range(20)]
+    named = [one for node in nodes for one in observers(node, nodes)]
+    assert len(set(named)) >= len(nodes) / 2
+    assert max(map(named.count, nodes)) <= 3 * OBSERVERS
+
+
 def test_a_node_is_unheard_only_when_manager_and_monitor_are_and_three_are_told() -> None:
     nodes = [f"n{number}" for number in range(1, 10)]
     machine = fleet(*nodes)
@@ -135,6 +142,34 @@ def test_who_was_named_in_an_earlier_life_of_the_broker_is_told_of_the_end() -> 
     told(machine, [*both("n2", "silent"), *both("n3", "open")])
     assert machine.addressed("monitor/n2") == monitors("n3", "n4", "n1")
     assert told(machine, [("node/n2", "open")]) == {"n2": monitors("n3", "n4", "n1")}
+
+
+def test_who_was_told_in_an_earlier_life_hears_of_the_end_though_it_comes_at_once() -> None:
+    machine = Observers()
+    machine.restore("node/n2", monitors("n4"))
+    assert machine.noted([("node/n2", "open")]) == {"n2": monitors("n4")}
+    assert machine.noted([("node/n2", "open")]) == {}
+
+
+def test_who_is_forgotten_is_not_named_for_what_was_noted_before() -> None:
+    machine = fleet("n1")
+    told(machine, both("n2", "silent"))
+    machine.noted([("node/n2", "closed")])
+    machine.keep(lambda _source: 0)
+    assert machine.due() == []
+
+
+def test_words_on_other_sources_and_to_nobody_are_passed_over_and_those_behind_them_are_not() -> None:
+    machine = Observers()
+    machine.restore("agent/n2/web/app/0", monitors("n4"))
+    machine.restore("node/n2", ())
+    assert machine.noted([("operator/o", "silent"), ("node/n2", "open")]) == {}
+    assert told(machine, [("agent/n2/web/app/0", "closed"), *both("n3", "open"), ("node/n2", "silent")]) == {
+        "n2": monitors("n3")
+    }
+    assert machine.addressed("agent/n2/web/app/0") == machine.addressed("node/n3") == ()
+    assert told(machine, [("monitor/n2", "open")]) == {"n2": monitors("n3")}
+    assert machine._former == {}, "who was told of the end is told of nothing more"
 
 
 def test_other_sources_are_no_nodes_and_what_nobody_knows_is_forgotten() -> None:

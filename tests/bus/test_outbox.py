@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsmt.bus.rules.outbox import WINDOW_BYTES, WINDOW_EVENTS, Outbox
 from dsmt.event.envelope import Event, Link, SignedEvent
 
-LIMIT = 10_000
+LIMIT = 2_000
 
 
-def event(sequence: int, topic: str, number: int, size: int) -> SignedEvent:
+def event(
+    sequence: int, topic: str, number: int, size: int, *, incarnation: int = 1, version: int | None = None
+) -> SignedEvent:
     made = Event(
         source="operator/a",
-        incarnation=1,
+        incarnation=incarnation,
         sequence=sequence,
         chain=Link(number, bytes(32)),
         type="t",
@@ -22,6 +25,7 @@ def event(sequence: int, topic: str, number: int, size: int) -> SignedEvent:
         subject=topic,
         time=sequence,
         data={},
+        version=version,
     )
     return SignedEvent(made, bytes(size), bytes(32), b"k")
 
@@ -134,3 +138,130 @@ def test_superseded_facts_go_before_signals():
     assert [i.sequence for i in dropped] == [1]
     assert len(box.add(event(5, "user/signal", 2, 300), fact=False, evidence=False)) == 1
     assert len(box) == 3
+
+
+def filled(*sequences: int, incarnation: int = 1, size: int = 100) -> Outbox:
+    box = Outbox()
+    for n in sequences:
+        box.add(event(n, "user/t", n, size, incarnation=incarnation), fact=False, evidence=True)
+    return box
+
+
+def sent(box: Outbox) -> list[int]:
+    return [one.event.sequence for one in box.due()]
+
+
+def test_up_to_the_limit_nothing_is_dropped_and_above_it_room_is_made_for_many():
+    box = Outbox(1000)
+    dropped = [box.add(event(n, "user/fact", n, 100), fact=True, evidence=True) for n in range(1, 11)]
+    assert not any(dropped)
+    assert [i.sequence for i in box.add(event(11, "user/fact", 11, 100), fact=True, evidence=True)] == [1, 2]
+    assert box.bytes == 900
+    assert box.declare("user/other") is None
+    assert box.declare("user/fact") == (1, 2)
+
+
+def test_what_cannot_be_dropped_is_looked_at_again_when_a_tenth_has_come_on_top():
+    box = Outbox(1000)
+    for n in range(1, 13):
+        assert box.add(event(n, "user/evidence", n, 100), fact=False, evidence=True) == []
+    box.add(event(13, "user/fact", 1, 10), fact=True, evidence=True)
+    assert box.add(event(14, "user/fact", 2, 10), fact=True, evidence=True) == [], "1220 bytes: 1200 were looked at"
+    assert [i.sequence for i in box.add(event(15, "user/fact", 3, 90), fact=True, evidence=True)] == [13, 14]
+
+
+def test_of_signals_the_oldest_that_are_no_evidence_are_dropped():
+    box = Outbox(1000)
+    box.add(event(1, "user/evidence", 1, 100), fact=False, evidence=True)
+    dropped = [box.add(event(n, "user/signal", n, 100), fact=False, evidence=False) for n in range(2, 12)]
+    assert [[i.sequence for i in one] for one in dropped if one] == [[2, 3]]
+    box.add(event(12, "user/evidence", 2, 100), fact=False, evidence=True)
+    assert [i.sequence for i in box.add(event(13, "user/evidence", 3, 100), fact=False, evidence=True)] == [4, 5]
+
+
+def test_what_is_on_its_way_and_the_newest_of_each_topic_stay():
+    box = Outbox(1000)
+    box.add(event(1, "user/fact", 1, 300), fact=True, evidence=True)
+    assert sent(box) == [1]
+    for n in (2, 3):
+        box.add(event(n, f"user/signal{n}", 1, 300), fact=False, evidence=False)
+    assert box.add(event(4, "user/fact", 2, 300), fact=True, evidence=True) == []
+    assert sent(box) == [2, 3, 4]
+
+
+def test_an_answer_makes_room_for_as_many_bytes_as_it_was_about():
+    box = filled(*range(1, 40), size=64_000)
+    first = sent(box)
+    assert box.flying == (len(first), 64_000 * len(first))
+    assert box.settled(event(1, "user/t", 1, 0).id) is not None
+    assert box.settled(event(1, "user/t", 1, 0).id) is None
+    assert box.flying == (len(first) - 1, 64_000 * (len(first) - 1))
+    assert sent(box) == [first[-1] + 1]
+    box.again()
+    assert box.flying == (0, 0)
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 4), (2, 4), (0, 3), (1, 1), (4, 900), (3, 2)])
+def test_what_is_waited_for_of_a_range_is_exactly_what_is_kept_of_it(first: int, last: int):
+    box = filled(1, 3, 4, 7)
+    box.add(event(3, "user/u", 1, 100, incarnation=2), fact=False, evidence=True)
+    kept = box.waiting("operator/a", 1, first, last)
+    assert [i.sequence for i in kept] == [n for n in (1, 3, 4, 7) if first <= n <= last]
+    assert box.waiting("operator/b", 1, first, last) == []
+    assert [i.sequence for i in box.waiting("operator/a", 2, first, last)] == [3] * (first <= 3 <= last)
+
+
+def test_what_is_missing_is_sent_again_before_all_else_and_in_order():
+    box = filled(*range(1, 9))
+    for n in (9, 10):
+        assert len(sent(box)) == (8 if n == 9 else 1)
+        box.add(event(n, "user/t", n, 100), fact=False, evidence=True)
+    assert box.resend("operator/a", 1, 3, 5) == [3, 4, 5]
+    assert box.flying == (6, 600)
+    assert box.resend("operator/a", 1, 5, 5) == [5], "though it waits already"
+    assert box.flying == (6, 600)
+    assert box.resend("operator/a", 2, 3, 5) == box.resend("operator/b", 1, 3, 5) == []
+    assert sent(box) == [5, 3, 4, 10]
+    assert box.flying == (10, 1000)
+
+
+def test_up_to_where_all_of_an_incarnation_was_answered():
+    box = filled(1, 2, 3)
+    box.add(event(1, "user/t", 1, 100, incarnation=2), fact=False, evidence=True)
+    assert (box.before(1, 9), box.before(2, 9), box.before(3, 9)) == (0, 0, 9)
+    box.settled(event(1, "user/t", 1, 0).id)
+    box.settled(event(2, "user/t", 2, 0).id)
+    assert box.before(1, 3) == 2
+
+
+def test_what_is_kept_of_one_incarnation_goes_before_that_of_others():
+    box = filled(5, 6)
+    for n in (1, 2):
+        box.add(event(n, "user/t", n, 100, incarnation=2), fact=False, evidence=True)
+    assert sent(box) == [5, 6, 1, 2]
+    box.goes_first(2)
+    assert sent(box) == [1, 2, 5, 6]
+
+
+def test_only_shared_facts_are_given_up_with_a_link():
+    box = filled(1)
+    box.add(event(2, "user/f", 1, 100, version=3), fact=True, evidence=True)
+    assert [i.sequence for i in box.unanswered()] == [2]
+
+
+def test_what_is_dropped_is_declared_in_its_own_incarnation_only_and_once():
+    box = filled(1, 2, 3)
+    for n in (3, 1):
+        box.refused(event(n, "user/t", n, 0).id)
+    box.refused(event(9, "user/t", 9, 0).id)
+    assert box.declare("user/t") == (1, 3)
+    assert box.declare("user/t") is None
+    box.refused(event(2, "user/t", 2, 0).id)
+    box.declare_from(2)
+    assert box.declare("user/t") is None
+    box.add(event(4, "user/t", 4, 100), fact=False, evidence=True)
+    box.add(event(1, "user/t", 1, 100, incarnation=2), fact=False, evidence=True)
+    box.refused(event(4, "user/t", 4, 0).id)
+    assert box.declare("user/t") is None
+    box.refused(event(1, "user/t", 1, 0, incarnation=2).id)
+    assert box.declare("user/t") == (1, 1)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dsmt.bus.rules import presence as module
 from dsmt.bus.rules.presence import FORGET_AFTER, REATTACH_GRACE, RENEW_AFTER, Presence
 from dsmt.bus.rules.quiet import SILENT_AFTER
+from dsmt.event.kinds.broker import Session
 
 TICK = 0.25
 
 
-def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation=1):
+def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation=1, payer=""):
     return presence.opened(
         name,
         attachment=attachment,
@@ -26,6 +29,7 @@ def opened(presence, now, *, attachment=1, name="node/n1", issued=1, incarnation
         address="a",
         now=now,
         now_ms=int(now * 1000),
+        payer=payer,
     )
 
 
@@ -36,6 +40,34 @@ def ticks(presence, start, end):
         now += TICK
         said += [(now, record.state) for _, record in presence.tick(now, int(now * 1000), TICK)]
     return said
+
+
+def test_what_is_said_of_a_session_is_who_attached_and_since_when_it_is_so():
+    presence = Presence(0.0)
+    said = opened(presence, 5.0, attachment=7, incarnation=3)
+    assert said == presence.record_of("node/n1")
+    assert said == Session(
+        attachment=7, state="open", how=None, since_ms=5000, incarnation=3, pid=1, version="v", address="a"
+    )
+    ((_, silent),) = [told for now in (7.0, 8.5) for told in presence.tick(now, int(now * 1000), 7.0)]
+    assert silent == replace(said, state="silent"), "since its last word"
+    assert presence.record_of("node/n2") is None
+
+
+def test_who_pays_for_itself_is_silent_as_soon_and_a_delegate_is_waited_for_longer():
+    presence = Presence(0.0)
+    for now in (0.0, 20.0):
+        if not now:
+            opened(presence, now, payer="node/n1")
+            opened(presence, now, name="agent/n1/web/app/0", payer="node/n1")
+        else:
+            presence.heard("node/n1", now, 0)
+            presence.heard("agent/n1/web/app/0", now, 0)
+        for later, names in ((3.1, ["node/n1"]), (6.1, ["agent/n1/web/app/0"])):
+            told = presence.tick(now + later, 0, 100.0)
+            assert [name for name, _ in told] == names
+    assert presence.payer_of("agent/n1/web/app/0") == presence.payer_of("node/n1") == "node/n1"
+    assert presence.payer_of("node/n2") == ""
 
 
 def test_who_says_nothing_is_silent_after_three_seconds_with_the_time_of_its_last_word():
@@ -81,6 +113,23 @@ def test_a_restored_session_has_time_to_come_back():
     assert presence.attachment_of("operator/a") == 7
 
 
+@pytest.mark.parametrize("state", ["open", "silent", "closed"])
+@pytest.mark.parametrize("name", ["operator/a", "node/n1", "monitor/n1"])
+def test_what_was_so_before_the_broker_ended_is_so_but_that_a_closed_manager_is_silent_since_the_start(name, state):
+    how = "peer" if state == "closed" else None
+    record = Session(attachment=7, state=state, how=how, since_ms=5, incarnation=3, pid=1, version="v", address="a")
+    presence, now = Presence(2 * RENEW_AFTER), 2 * RENEW_AFTER
+    said = presence.restore(name, record, now, 100_000)
+    if name == "node/n1" and state == "closed":
+        assert said == replace(record, state="silent", how=None, since_ms=100_000)
+    else:
+        assert said is None
+    assert presence.record_of(name) == (said or record)
+    assert presence.supersedes(name, 0), "whoever comes now"
+    assert presence.incarnation_of(name) == 3
+    assert presence.tick(now + 1, 101_000, 1.0) == [], "it was said, and need not be said again"
+
+
 def test_a_restored_session_that_was_heard_again_has_no_more_time_than_any_other():
     record = opened(Presence(0.0), 0.0)
     presence = Presence(100.0)
@@ -99,6 +148,23 @@ def test_who_stays_attached_is_said_again_twice_a_day_and_not_more_often():
         presence.heard("node/n1", now, 0)
         said += [(now, record.state) for _, record in presence.tick(now, 0, now)]
     assert said == [(RENEW_AFTER + 1, "open"), (2 * RENEW_AFTER + 2, "open")]
+
+
+def test_what_is_not_closed_is_said_again_at_once_when_realm_time_was_set_ahead():
+    presence, now = Presence(0.0), 5.0
+    opened(presence, now)
+    opened(presence, now, name="node/n2")
+    presence.closed("node/n2", 1, "peer", now, 0)
+    assert presence.tick(now, 0, now) == []
+    presence.renew()
+    assert [name for name, _ in presence.tick(now, 0, 0.0)] == ["node/n1"]
+    assert presence.tick(now, 0, 0.0) == []
+
+
+def test_who_attaches_late_in_a_broker_s_life_is_not_said_twice():
+    presence = Presence(0.0)
+    opened(presence, 2 * RENEW_AFTER)
+    assert presence.tick(2 * RENEW_AFTER + 1, 0, 2 * RENEW_AFTER) == []
 
 
 def test_an_old_attachment_cannot_close_a_newer_one():
@@ -121,6 +187,37 @@ def test_a_close_after_silence_is_no_evidence_of_a_close_by_the_peer():
     closed = presence.closed("node/n1", 1, "peer", 6.0, 6000)
     assert closed is not None
     assert closed.how == "timeout"
+    assert closed.since_ms == 0, "since its last word, as it was when it fell silent"
+
+
+@pytest.mark.parametrize(("how", "since_ms"), [("peer", 4000), ("local", 4000), ("timeout", 1500)])
+def test_a_connection_that_the_network_gave_up_counts_from_the_last_word_on_and_any_other_from_its_end(how, since_ms):
+    presence = Presence(0.0)
+    opened(presence, 0.0)
+    presence.heard("node/n1", 1.5, 1500)
+    closed = presence.closed("node/n1", 1, how, 4.0, 4000)
+    assert (closed.how, closed.since_ms) == (how, since_ms)
+
+
+def test_whoever_was_sent_away_or_never_came_is_not_asked():
+    presence = Presence(0.0)
+    presence.asked("node/n1", 0.0)
+    opened(presence, 0.0)
+    presence.closed("node/n1", 1, "peer", 1.0, 1000)
+    presence.asked("node/n1", 2.0)
+    assert presence.tick(20.0, 0, 20.0) == []
+
+
+def test_a_number_is_greater_than_all_that_were_granted_or_attached_with_and_than_realm_time():
+    presence = Presence(0.0)
+    presence.granted("node/n1", 9)
+    presence.granted("node/n1", 4)
+    assert presence.incarnation_of("node/n1") == 9
+    opened(presence, 0.0, attachment=50, incarnation=12)
+    assert presence.incarnation_of("node/n1") == 12
+    assert [presence.grant("node/n1", 3, 40) for _ in range(2)] == [51, 52]
+    assert presence.incarnation_of("node/n2") == 0
+    assert presence.grant("node/n2", 1, 0) == 1
 
 
 def test_what_is_closed_is_forgotten_after_a_day():
@@ -141,6 +238,7 @@ def test_of_those_that_are_closed_or_never_attached_the_latest_are_known():
         presence.grant(name, 1, 1)
         if number % 2:
             opened(presence, float(number), name=name)
+            presence._contested[name] = 1
             if number > 3:
                 presence.closed(name, 1, "peer", float(number), 1)
     with patch.object(module, "CLOSED_KNOWN", 8):
@@ -149,6 +247,8 @@ def test_of_those_that_are_closed_or_never_attached_the_latest_are_known():
     assert sorted(int(name.rpartition("/")[2]) for name in presence._granted) == [1, 3, *range(24, 40)]
     assert presence._numbered.keys() == presence._granted.keys()
     assert presence._attached.keys() == presence._known.keys()
+    assert not presence.contested("agent/n1/web/app/5", 1)
+    assert presence.contested("agent/n1/web/app/39", 1)
 
 
 def test_a_certificate_that_is_older_does_not_supersede():

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from dsmt.bus.rules.quota import BURST, LEAST_LIVE_BYTES, RATE, Certified, Live, Rates, charged, over_live, over_own
+from dsmt.bus.rules.quota import (
+    BURST,
+    FACT_BYTES,
+    LEAST_LIVE_BYTES,
+    RATE,
+    Certified,
+    Live,
+    Rates,
+    charged,
+    is_delegate,
+    over_live,
+    over_own,
+    over_shelf,
+)
 from dsmt.bus.rules.shares import owed
 from dsmt.trust.certificate import Certificate, SignedCertificate
 
@@ -48,13 +61,17 @@ def test_what_a_node_certifies_goes_to_the_nodes_account(subjects, payer):
     found = charged(chain(*subjects))
     assert found is not None
     assert found.subject == payer
+    assert is_delegate(chain(*subjects)) == (payer != subjects[0])
 
 
 def test_nobody_pays_for_an_unknown_key():
     assert charged([]) is None
+    assert not is_delegate([])
 
 
 NONE = Live(0, 0)
+MANY = LEAST_LIVE_BYTES // FACT_BYTES
+"""Facts of which the bytes are as many as everybody may hold."""
 
 
 @dataclass
@@ -74,6 +91,15 @@ CASES = {
     "a larger one in the place of another": (Case(own=Live(100, 0), adds=0), ""),
     "a larger one when its bytes are used up": (Case(own=Live(9, LEAST_LIVE_BYTES), adds=0), "bytes"),
     "a smaller one when its bytes are used up": (Case(own=Live(100, LEAST_LIVE_BYTES), adds=0, size=-1), ""),
+    "one as large when it has more bytes than it may": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES), adds=0, size=0), ""),
+    "one as large when it has more than its new certificate allows": (Case(own=Live(200, 0), adds=0, size=0), ""),
+    "a larger one when it has more than its new certificate allows": (Case(own=Live(200, 0), adds=0), "certificate"),
+    "one byte more when its bytes are used up": (Case(own=Live(9, LEAST_LIVE_BYTES), adds=0, size=1), "bytes"),
+    "the last byte of its own": (Case(own=Live(9, LEAST_LIVE_BYTES - 500)), ""),
+    "more bytes for who may have more facts": (Case(own=Live(9, LEAST_LIVE_BYTES), quota=2 * MANY), ""),
+    "the last byte for who may have more facts": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES - 500), quota=2 * MANY), ""),
+    "too many bytes for who may have more facts": (Case(own=Live(9, 2 * LEAST_LIVE_BYTES), quota=2 * MANY), "bytes"),
+    "the last byte of the half that may be live": (Case(every=Live(9, 2 * MIB - 500), limit=4 * MIB), ""),
     "more bytes than a quarter of a small store": (Case(own=Live(9, MIB), limit=4 * MIB), "bytes"),
     "one more when half of the store is live": (Case(every=Live(9, 2 * MIB), limit=4 * MIB), "half"),
 }
@@ -115,6 +141,17 @@ def test_who_has_spent_a_part_of_its_tokens_does_not_have_them_again_because_oth
     assert not rates.may("node/n1", 0.1)
 
 
+def test_who_has_a_token_left_may_whatever_it_spent_before():
+    rates = Rates(rate=1.0, burst=100.0)
+    rates.spend("node/n1", 99.5, 0.0)
+    assert rates.may("node/n1", 0.0)
+    rates.spend("node/n1", 0.5, 0.0)
+    assert not rates.may("node/n1", 0.0)
+    rates.forget(99.5)
+    rates.spend("node/n1", 99.5, 99.5)
+    assert not rates.may("node/n1", 99.5), "half a token that is still missing is not forgotten"
+
+
 def test_certificates_below_one_ancestor_are_bounded_and_those_that_are_kept_come_again():
     certified = Certified(most=2)
     for raw in (b"a", b"b"):
@@ -123,6 +160,28 @@ def test_certificates_below_one_ancestor_are_bounded_and_those_that_are_kept_com
     assert not certified.may("node/n1", b"c")
     assert certified.may("node/n1", b"a")
     assert certified.may("node/n2", b"c")
+    certified.drop(b"a")
+    assert certified.may("node/n1", b"c")
+    certified.take("node/n1", b"c")
+    assert not certified.may("node/n1", b"a")
+    for raw in (b"b", b"c"):
+        certified.drop(raw)
+    assert not certified._kept
+
+
+@pytest.mark.parametrize(
+    ("own", "every", "size", "full"),
+    [
+        (0, 0, 16 * 1024, False),
+        (0, 0, 16 * 1024 + 1, True),
+        (16 * 1024 - 1, 0, 1, False),
+        (16 * 1024, 0, 1, True),
+        (0, 64 * 1024 - 1, 1, False),
+        (0, 64 * 1024, 1, True),
+    ],
+)
+def test_the_shelf_is_a_sixteenth_of_the_store_and_a_quarter_of_that_for_one_ancestor(own, every, size, full):
+    assert over_shelf(own, every, size=size, limit=MIB) is full
 
 
 @pytest.mark.parametrize(
@@ -132,6 +191,8 @@ def test_certificates_below_one_ancestor_are_bounded_and_those_that_are_kept_com
         ({"a": 10, "b": 90}, 50, {"b": 50}),
         ({"a": 60, "b": 60}, 100, {"a": 10, "b": 10}),
         ({"a": 5, "b": 50, "c": 100}, 65, {"b": 20, "c": 70}),
+        ({"a": 100, "b": 5}, 65, {"a": 40}),
+        ({"c": 50, "a": 50, "b": 50}, 100, {"a": 17, "b": 17, "c": 16}),
         ({"a": 5}, -1, {"a": 5}),
         ({}, 10, {}),
     ],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower
+from dsmt.bus.rules import follower
+from dsmt.bus.rules.follower import HOLD_BACK, ChainFollower, Wanted
+from dsmt.event.chain import MAX_MISSING
 from dsmt.event.envelope import NO_LEAF, Event, Link, SignedEvent
 from dsmt.event.merkle import leaf_hash
-from dsmt.ports.bus import Arrived
+from dsmt.ports.bus import Arrived, Notice
 
 TOPIC = "user/t"
 
@@ -70,12 +74,13 @@ def test_what_is_missing_is_wanted_and_repaired_in_order_without_a_word():
     reader, events = ChainFollower(), chain(5)
     assert feed(reader, [events[0], events[3], events[4]]) == [1]
     assert reader.deadline == HOLD_BACK
-    wanted = reader.wanted()
-    assert [(w.topic, w.incarnation, w.after, w.before) for w in wanted] == [(TOPIC, 1, 10, 40)]
+    assert reader.wanted() == [Wanted("operator/a", 1, TOPIC, 10, 40)]
     assert reader.wanted() == []
     found = reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01)
     assert shown(found) == [2, 3, 4, 5]
     assert reader.deadline is None
+    reader.again()
+    assert reader.wanted() == [], "what was answered is missing no more"
 
 
 def test_what_nobody_has_is_said_to_be_lost_where_it_is_missing():
@@ -103,11 +108,104 @@ def test_what_a_source_declares_is_closed_at_once():
     assert reader.wanted() == []
 
 
+def test_a_single_event_that_a_source_declares_is_not_asked_for():
+    reader, events = ChainFollower(), chain(3, declares={3: (2, 2)})
+    assert feed(reader, [events[0], events[2]]) == [1, ("declared", 2, 2), 3]
+    assert reader.wanted() == []
+
+
 def test_a_later_event_may_declare_an_older_gap():
     reader, events = ChainFollower(), chain(6, declares={6: (2, 3)})
     feed(reader, [events[0], events[3]])
     assert shown(reader.timer(1.0)) == [("gap", 2, 3), 4]
     assert feed(reader, events[4:]) == [5, ("declared", 2, 3), 6]
+
+
+@pytest.mark.parametrize("word", ["declared", "trimmed"])
+def test_what_is_missing_before_a_gap_that_is_closed_comes_or_is_told_all_the_same(word):
+    """The answer to the later gap, or its source's own word on it, is here first."""
+
+    def ahead():
+        reader, events = ChainFollower(), chain(8, declares={7: (5, 6)} if word == "declared" else {})
+        assert feed(reader, [events[0], events[3], events[6]]) == [1]
+        if word == "trimmed":
+            assert reader.repaired(Answer("operator/a", TOPIC, 70, "trimmed"), [], 0.01) == []
+        return reader, events
+
+    closed = [("declared", 5, 6)] if word == "declared" else [("gap", 5, 6), ("trimmed", 5, 6)]
+    answer = Answer("operator/a", TOPIC, 40, "lost")
+    reader, events = ahead()
+    assert shown(reader.repaired(answer, events[1:3], 0.01)) == [2, 3, 4, *closed, 7]
+    reader, events = ahead()
+    assert shown(reader.repaired(answer, events[1:2], 0.01)) == [("gap", 3, 3), ("lost", 3, 3), 2, 4, *closed, 7]
+    reader, events = ahead()
+    assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4, *closed, 7]
+    assert feed(reader, [events[2], events[7], events[4]]) == [3, ("filled", 3), 8]
+
+
+def test_of_two_gaps_each_is_told_where_it_is():
+    reader, events = ChainFollower(), chain(7)
+    feed(reader, [events[0], events[3], events[6]])
+    assert shown(reader.timer(HOLD_BACK)) == [("gap", 2, 3), 4, ("gap", 5, 6), 7]
+
+
+def test_the_oldest_of_more_holes_than_are_remembered_is_lost_whether_it_was_told_or_is_held_back():
+    events = chain(2 * MAX_MISSING + 5)
+    odd = events[: 2 * MAX_MISSING + 3 : 2]
+    reader = ChainFollower()
+    assert feed(reader, odd) == [1, ("lost", 2, 2)]
+    reader.wanted()
+    reader.again()
+    assert [wanted.before for wanted in reader.wanted()][:1] == [50], "of what is lost nothing is wanted"
+    reader = ChainFollower()
+    feed(reader, [events[0], events[-1]])
+    reader.timer(HOLD_BACK)
+    assert ("lost", 2, 2) in feed(reader, odd[1:])
+    assert feed(reader, [events[1], events[-2]]) == [len(events) - 1, ("filled", len(events) - 1)]
+
+
+def test_a_broker_that_has_more_and_sends_nothing_has_lost_it():
+    reader, events = ChainFollower(), chain(4)
+    feed(reader, [events[0], events[3]])
+    reader.wanted()
+    found = reader.repaired(Answer("operator/a", TOPIC, 40, "more"), [], 0.01)
+    assert shown(found) == [("gap", 2, 3), ("lost", 2, 3), 4]
+    assert reader.wanted() == []
+
+
+def test_what_is_missing_of_a_topic_that_was_not_read_for_long_is_wanted_from_its_beginning_on():
+    with patch.object(follower, "_PLACES", 2):
+        reader, long_ago = ChainFollower(), chain(5)
+        feed(reader, [long_ago[0], chain(1, topic="user/b")[0]])
+        feed(reader, [long_ago[1]])
+        feed(reader, [long_ago[3]])
+        feed(reader, [chain(1, topic=topic)[0] for topic in ("user/c", "user/d")])
+        feed(reader, [long_ago[4], chain(3, topic="user/d")[2], chain(3, topic="user/b")[2]])
+    assert [(wanted.topic, wanted.after) for wanted in reader.wanted()] == [(TOPIC, 20), ("user/d", 10), ("user/b", 0)]
+
+
+def test_a_notice_names_whose_word_it_is_about_and_where_that_stands():
+    reader, events = ChainFollower(), chain(5)
+    forged = Arrived(SignedEvent(events[3].signed.event, b"", b"x" * 32, b"k"), 9, live=True)
+    found = [one for arrived in (events[0], events[3], forged) for one in reader.arrived(arrived, 0.0)]
+    found += reader.timer(1.0) + reader.arrived(events[1], 1.0)
+    found += reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), [], 1.0)
+    notices = [one for one in found if isinstance(one, Notice)]
+    assert [one.type.rpartition(".")[2] for one in notices] == ["equivocation", "gap", "filled", "lost"]
+    for notice in notices:
+        assert (notice.fields["source"], notice.fields["topic"]) == ("operator/a", TOPIC)
+        assert TOPIC in notice.message
+        assert f"#{notice.fields.get('number', notice.fields.get('from'))}" in notice.message
+    assert all("operator/a" in one.message for one in notices if one.type != "dsmt.notice.filled")
+
+
+def test_an_answer_to_what_is_missing_no_more_changes_nothing():
+    reader, events = ChainFollower(), chain(6, declares={5: (2, 3)})
+    feed(reader, [events[0], events[3]])
+    assert feed(reader, [events[4]]) == [("declared", 2, 3), 4, 5]
+    assert reader.repaired(Answer("operator/a", TOPIC, 40, "lost"), events[1:3], 0.01) == []
+    assert reader.repaired(Answer("operator/b", TOPIC, 40, "lost"), [], 0.01) == []
+    assert feed(reader, [events[5]]) == [6]
 
 
 def test_a_long_gap_is_repaired_in_parts():
@@ -127,6 +225,9 @@ def test_a_new_incarnation_is_a_baseline_and_what_the_old_one_owed_is_lost():
     feed(reader, [old[0], old[3]])
     assert feed(reader, new) == [4, ("lost", 2, 3), 1, 2]
     assert feed(reader, [old[1]]) == []
+    reader.wanted()
+    reader.again()
+    assert reader.wanted() == []
 
 
 def test_two_events_with_one_number_are_both_delivered_and_noticed():

@@ -51,6 +51,17 @@ def test_it_stays_with_a_broker_that_is_pulled_back_for_hours_though_its_own_clo
     assert abs(client.now_ms(now * fast) - (10**12 + (now - behind_s) * 1000)) < 100
 
 
+def test_a_little_later_or_earlier_is_approached_whatever_time_it_is():
+    for error in (5_000.0, -5_000.0, float(STEP_MS)):
+        clock = RealmTime(0.0)
+        clock.measured(1.0e12, 100.0)
+        clock.measured(1.0e12 + error, 100.0)
+        assert clock.now_ms(100.0) == 10**12 + 100_000
+        assert clock.now_ms(100.0) == 10**12 + 100_000, "no time has passed"
+        step = 10_000 * (SLEW if error > 0 else -SLEW)
+        assert abs(clock.now_ms(110.0) - (10**12 + 110_000 + step)) <= 1
+
+
 def test_the_first_measurement_is_taken_even_if_the_wall_clock_was_ahead():
     clock = RealmTime(3_600_000.0)
     assert clock.now_ms(10.0) == 3_610_000

@@ -82,3 +82,21 @@ def test_turns_that_are_far_apart_are_forgiven() -> None:
         door.now += EXCHANGE_WINDOW / 2
         one, other = other, door.attach(one)
     assert not door.contested
+
+
+def test_processes_that_end_before_the_next_one_comes_take_no_turns() -> None:
+    door = Door()
+    one, other = door.attach(1000), door.attach(2000)
+    for _ in range(20):
+        door.presence.closed(NAME, door.incarnation, "peer", door.now, 0)
+        one, other = other, door.attach(one)
+    assert not door.contested
+
+
+def test_turns_count_also_late_in_a_broker_s_life() -> None:
+    door = Door()
+    door.now = 100 * EXCHANGE_WINDOW
+    one, other = door.attach(1000), door.attach(2000)
+    for _ in range(EXCHANGES):
+        one, other = other, door.attach(one)
+    assert door.contested

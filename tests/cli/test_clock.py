@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.timekeeping import KEPT
-from dsmt.operations.local.home import Home, init
+from dsmt.operations.local.home import Home, init, issue, write_secret
 from dsmt.programs.birth import open_store
 from dsmt.system.procfs import boot
+from dsmt.trust.identity import YEAR_S, dump
 from tests.cli.test_realm import Operator
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -32,6 +33,32 @@ def test_the_word_on_a_clock_that_status_asks_for_is_taken(tmp_path: Path) -> No
         assert said["broker"] == "b1"
         assert abs(said["ahead_s"] - AHEAD_S) < 5
         operator.until(lambda: near(operator), "realm time is the machine's")
+    finally:
+        broker.terminate()
+        broker.wait(30)
+
+
+def test_a_jump_that_ends_certificates_is_taken_after_a_yes_only(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    old_s = int(time.time()) - YEAR_S - 100
+    write_secret(home.operator_file, dump(issue(home.root_key(), home.operator().name, now_s=old_s)))
+    set_back(home.part("brokers", "b1"), 10_000.0)
+    identity = home.part("brokers", "b1") / "identity"
+    now_s = int(time.time()) - 20_000
+    write_secret(identity, dump(issue(home.root_key(), "broker/b1", now_s=now_s, key=home.identity(identity).key)))
+    operator = Operator(home.root)
+    broker = subprocess.Popen([sys.executable, "-m", "dsmt", "broker", "run"], env=operator.environment)
+    try:
+        operator.until(lambda: alerts(operator), "the broker tells that its clock is off")
+        own = home.operator().name
+        said = operator.run("clock", "accept", "b1")
+        assert said.returncode == 2
+        assert (
+            f"and never goes back: by then 1 certificate will have ended ({own}), and whose has ended is out" in said.stderr
+        )
+        assert "if it is, dsmt clock accept b1 --yes" in said.stderr
+        assert abs(operator.json("clock", "accept", "b1", "--yes")["ahead_s"] - 10_000) < 5
     finally:
         broker.terminate()
         broker.wait(30)

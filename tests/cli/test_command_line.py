@@ -39,7 +39,7 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
     assert all(f"  {name}" in done.stdout for name in COMMANDS if name not in ("setplan", "plan-set"))
     script = (
         "import sys; from dsmt.cli.root import main; main(['--help']); "
-        "slow = {'asyncio', 'rich', 'structlog', 'ruamel', 'zmq', 'nacl', 'asyncssh'}; "
+        "slow = {'asyncio', 'rich', 'ruamel', 'zmq', 'nacl', 'asyncssh'}; "
         "print([m for m in sys.modules if m.split('.')[0] in slow])"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
@@ -49,10 +49,19 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
 def test_who_only_looks_imports_no_store_and_no_parser_of_files() -> None:
     script = (
         "import sys, dsmt.cli.listing, dsmt.operations.local.home, dsmt.operations.local.connection; "
-        "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'structlog', 'ruamel', 'asyncssh'}])"
+        "print([m for m in sys.modules if m.split('.')[0] in {'sqlite3', 'ruamel', 'asyncssh'}])"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_a_command_looks_seldom_for_garbage_in_what_it_keeps() -> None:
+    script = (
+        "import sys, gc; sys.argv = ['dsmt', '--help']; from dsmt.__main__ import main; main(); "
+        "from dsmt.system.garbage import SELDOM; print(gc.isenabled(), gc.get_threshold() == SELDOM)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines()[-1] == "True True"
 
 
 def test_every_command_of_the_table_can_be_called() -> None:

@@ -83,7 +83,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     for module in LOOKS:
         monkeypatch.setattr(f"dsmt.{module}.look", look)
-    monkeypatch.setattr("dsmt.operations.local.machine._start_keeper", never)
+    monkeypatch.setattr("dsmt.operations.local.machine.start_keeper", never)
     monkeypatch.chdir(tmp_path)
 
     def ran(

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from dsmt.controllers.decide import waits_for
-from dsmt.controllers.replacing import replaced
+from dsmt.controllers.replacing import Replacing
 from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 from dsmt.view import Fleet
@@ -242,9 +242,9 @@ def test_a_slot_on_a_dead_node_says_that_it_waits_for_data_that_it_may_go_back_t
     why = waits_for(fleet, key())
     assert why is not None
     assert why.message == f"its data is on {node}, which is dead"
-    assert replaced(fleet, key()) is None
+    assert Replacing(fleet).component(key()) is None
     realm.control(key(), move="", accept_data_loss=True)
     controller.watch(30)
     assert realm.slot().node not in (node, None)
     fleet = Fleet(realm.view, realm.now_ms, realm.broker)
-    assert (replaced(fleet, key()) is None, waits_for(fleet, key())) == (False, None)
+    assert (Replacing(fleet).component(key()) is None, waits_for(fleet, key())) == (False, None)

@@ -224,14 +224,17 @@ def test_reserves_of_what_is_placed_in_one_decision_add_up() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans()), min_size=1, max_size=8),
     st.lists(st.integers(0, 7), max_size=12),
     st.integers(0, 30),
 )
 def test_walking_in_order_finds_what_looking_at_all_nodes_finds(nodes: list, taken: list[int], index: int) -> None:
     realm = Realm()
-    for i, (memory, cpus) in enumerate(nodes):
+    for i, (memory, cpus, dies) in enumerate(nodes):
         realm.node(f"n{i}", memory_bytes=memory * 2**28, cpus=cpus)
+        if dies:
+            realm.close(f"n{i}")
+            realm.verdict(f"n{i}")
     realm.apply(web(40))
     for number, at in enumerate(taken):
         slot = Slot(node=f"n{at % len(nodes)}", spec="x", revision=1, desired="running")
@@ -239,6 +242,18 @@ def test_walking_in_order_finds_what_looking_at_all_nodes_finds(nodes: list, tak
     chosen = chooser(realm)
     best = chosen._best_of(chosen.candidates(), key(index + 50), frozenset())
     assert chosen.choose(key(index + 50)) == best
+
+
+@pytest.mark.parametrize("component", ["", "spread: {by: none}"])
+def test_nodes_that_are_dead_are_not_asked_one_by_one_whether_they_fit(component: str, monkeypatch) -> None:
+    realm = Realm(*(f"n{i}" for i in range(9)))
+    realm.apply(web(2, component=component))
+    for i in range(8):
+        realm.close(f"n{i}")
+        realm.verdict(f"n{i}")
+    chosen, asked = chooser(realm), []
+    monkeypatch.setattr(chosen, "misfit", lambda node, _avoid: asked.append(node))
+    assert (chosen.choose(key(0)), asked) == ("n8", ["n8"])
 
 
 def test_a_slot_with_nowhere_to_go_says_nothing_about_the_next() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
+from dsmt.cli import screens
 from dsmt.controllers.pinning import lets_go
-from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
@@ -23,7 +24,9 @@ from dsmt.operations.local import certificates
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.dating import Dated, dated
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, ensure_operator, free_port, init
-from dsmt.operations.read.summaries import certs
+from dsmt.operations.offline.history import export
+from dsmt.operations.read.sight import look
+from dsmt.operations.read.summaries import certs, status
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write import revoking
 from dsmt.ports.bus import Draft
@@ -364,3 +367,25 @@ def test_a_tombstone_of_a_revoked_operator_is_said_again_in_its_own_epoch(tmp_pa
         assert "nodeset/good" not in found
 
     seated(tmp_path, test)
+
+
+def test_what_the_ended_certificate_of_a_broker_means_is_told_with_the_way_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(30), realm(memory_network(), tmp_path) as made:
+            await told(made)
+
+    async def told(made: TestRealm) -> None:
+        await made.broker(identity=made.identity("broker/b1", now_s=int(time.time()) - YEAR_S - 60))
+        bob = await made.client("operator/bob")
+        sight = await look(bob, passing=True)
+        seen = status(sight, bob._trust, [])
+        (alert,) = [one for one in seen.alerts if one.code == "broker.expired"]
+        assert (seen.state, alert.target, alert.who) == ("degraded", "broker/b1", "you")
+        assert "no dead node is replaced" in alert.message
+        assert alert.next.startswith("dsmt cert rotate broker/b1, then restart it")
+        assert alert.message in screens.status(seen, sight)
+        with pytest.raises(FailedError, match="the head that broker/b1 signs cannot be believed") as caught:
+            await export(bob, bob._trust, lambda _: None)
+        assert (caught.value.code, caught.value.next) == ("history.head", alert.next)
+
+    asyncio.run(scenario())

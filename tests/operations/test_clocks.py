@@ -13,6 +13,7 @@ from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
 from dsmt.operations.write import clocks
+from dsmt.ports.bus import BusReader
 from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm, until
 
 
@@ -45,6 +46,26 @@ def test_a_clock_a_day_ahead_is_shown_with_what_to_do_and_accepted_twice_in_a_ro
             told = sight.passing.stats.get("b1")
             if told is not None and abs(told[1].clock_ahead_s) > 10:
                 return sight
+
+    run(tmp_path, scenario)
+
+
+def test_whose_certificate_a_jump_would_end_is_foreseen_and_of_a_lesser_jump_nobodys(tmp_path: Path) -> None:
+    async def scenario(made: TestRealm) -> None:
+        clock = TestClock()
+        await made.broker(clock=clock)
+        bob = await made.client("operator/bob")
+        for days, ended in ((300, []), (400, ["broker/b1", "operator/bob"])):
+            clock.offset_s = days * 86_400.0
+            while await told(bob) != days:
+                pass
+            jump = await clocks.foreseen(bob, bob._trust, "b1")
+            assert jump.ended == ended
+            assert abs(jump.to_ms - clock.wall_ms()) < 20_000
+
+    async def told(bob: BusReader) -> int:
+        stats = (await look(bob, passing=True)).passing.stats.get("b1")
+        return 0 if stats is None else round(stats[1].clock_ahead_s / 86_400)
 
     run(tmp_path, scenario)
 

@@ -20,3 +20,9 @@ def test_only_topics_below_user_are_taken(topic: str) -> None:
     with pytest.raises(InputError, match="theirs begin with user/") as caught:
         asyncio.run(publish(cast("Bus", Deaf()), topic, "{}"))
     assert caught.value.next == f"publish on user/{topic}"
+
+
+def test_what_is_no_text_is_refused_with_what_to_do() -> None:
+    with pytest.raises(InputError, match="the data is not UTF-8") as caught:
+        asyncio.run(publish(cast("Bus", object()), "user/x", '{"a": "\udcff"}'))
+    assert "in UTF-8" in caught.value.next

@@ -15,7 +15,8 @@ import pytest
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Identity, Processes
-from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner, watch_spawner
+from dsmt.programs.asking import Pings
+from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.records import living, read_record, record_path, write_record
 
@@ -454,6 +455,96 @@ def test_whoever_watches_the_spawner_replaces_it(node):
     asyncio.run(main())
 
 
+def test_a_spawner_that_hangs_is_killed_and_followed_by_one_that_takes_over_and_one_that_answers_again_is_not(
+    node, monkeypatch
+):
+    monkeypatch.setattr("dsmt.system.processes.PATIENCE_S", 0.3)
+    asked = []
+
+    async def is_silent(processes, really=SpawnedProcesses.is_silent):
+        asked.append(await really(processes))
+        return asked[-1]
+
+    monkeypatch.setattr(SpawnedProcesses, "is_silent", is_silent)
+
+    async def main():
+        watching = asyncio.ensure_future(watch_spawner(node.directory, node.argv, ask_s=0.05))
+        first, manager, _monitor = await node.up()
+        await until(lambda: asked.count(False) > 1)
+        asked.clear()
+        os.kill(first.pid, signal.SIGSTOP)
+        await until(lambda: asked.count(True) == 2)
+        os.kill(first.pid, signal.SIGCONT)
+        await until(lambda: False in asked)
+        assert is_alive(first)
+        os.kill(first.pid, signal.SIGSTOP)
+        second = await until(lambda: (now := spawner_of(node.directory)) != first and now)
+        node.seen.add(second)
+        assert not is_alive(first)
+        assert node.program("container_manager") == manager
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        assert is_alive(second)
+
+    asyncio.run(main())
+
+
+def test_a_manager_that_has_ceased_to_ask_hangs_is_killed_and_started_again_and_nobody_else_is(node):
+    async def ping(identity):
+        message = {"op": "ping", "pid": identity.pid, "started": identity.started}
+        assert await SpawnedProcesses(node.directory).request(message) == {}
+
+    async def main():
+        silent = "import dsmt.programs.asking as asking; asking.Pings.__init__.__defaults__ = (0.3, 0.1)\n"
+        argv = [*node.argv[:-1], silent + node.argv[-1]]
+        node.seen.add(start_spawner(node.directory, argv))
+        _spawner, manager, monitor = await node.up()
+        await node.answers()
+        await ping(monitor)
+        await ping(manager)
+        second = await until(lambda: (now := node.program("container_manager")) != manager and now)
+        assert not is_alive(manager)
+        assert is_alive(monitor)
+        assert is_alive(second)  # and it is not expected to ask before it has asked once
+
+    asyncio.run(main())
+
+
+def test_who_ends_a_node_asks_on_and_restarts_no_spawner(node):
+    async def main():
+        first = node.start()
+        await node.answers()
+        asked = []
+
+        async def is_silent(processes, really=SpawnedProcesses.is_silent):
+            asked.append(await really(processes))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(SpawnedProcesses, "is_silent", is_silent)
+            asking = asyncio.ensure_future(keep_asking(node.directory, ask_s=0.01))
+            await until(lambda: len(asked) > 2)
+            kill(first)
+            count = len(asked)
+            await until(lambda: len(asked) > count + 2)
+            asking.cancel()
+        assert spawner_of(node.directory) is None
+
+    asyncio.run(main())
+
+
+def test_who_stood_still_with_its_spawner_may_ask_again_before_it_is_said_to_hang():
+    pings, manager = Pings(60.0, 10.0), Identity(1, 1, "boot")
+    assert pings.due is None
+    pings.heard(manager, 0.0)
+    pings.heard(manager, 10.0)
+    assert (pings.hung(69.0), pings.due) == ([], 70.0)
+    assert (pings.hung(500.0), pings.due) == ([], 510.0)
+    pings.heard(manager, 501.0)
+    assert (pings.hung(560.0), pings.due) == ([], 561.0)
+    assert (pings.hung(561.0), pings.hung(570.9), pings.hung(571.0), pings.due) == ([], [], [manager], None)
+
+
 def test_a_log_that_has_grown_is_put_aside_at_start(node):
     async def main():
         directory = node.container("c", "exit")
@@ -505,3 +596,12 @@ def test_a_long_directory_does_not_matter(node, tmp_path):
         assert await process.wait() == Exit(7, None)
 
     asyncio.run(main())
+
+
+def test_what_every_program_has_in_memory_is_what_one_of_them_needs_to_run() -> None:
+    script = (
+        "import sys; from dsmt.programs.keeper import PROGRAMS; from dsmt.programs.spawner import load; load(PROGRAMS); "
+        "print([m for m in sys.modules if m in {'structlog', 'rich', 'pygments', 'attr', 'ruamel', 'psutil', 'click'}])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert loaded.stdout.strip() == "[]"

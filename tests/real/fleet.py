@@ -19,8 +19,8 @@ from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.local.connection import Connection, connect
 from dsmt.operations.local.home import Home
-from dsmt.operations.local.keeping import keeper_directory
 from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import processes
 from dsmt.operations.read.watching import Watch, watching

@@ -209,6 +209,20 @@ async def running_nodes(home: Home) -> AsyncIterator[None]:
             await asyncio.wait_for(process.communicate(), 30)
 
 
+def test_down_ends_all_of_a_home_whose_disk_has_become_read_only(tmp_path):
+    async def main() -> None:
+        home = Home(tmp_path / "home")
+        keeper = home.root / "keeper"
+        bound = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
+        async with small_disk(keeper, "4m") as small, fleet_on(home, small):  # which ends it, and nothing may be left
+            closing = await asyncio.create_subprocess_exec(*small.within, "sh", "-c", bound, "sh", str(keeper))
+            assert await closing.wait() == 0
+            error = (await dsmt(home.root, "up", "--detach", "--json", within=small.within, code=4)).error
+            assert "read-only file system" in error["message"]
+
+    asyncio.run(main())
+
+
 def test_nodes_with_wrong_wall_clocks_go_on_by_realm_time_and_say_so(tmp_path):
     async def main() -> None:
         async with fleet(tmp_path, nodes=1) as made, running_nodes(made.home):

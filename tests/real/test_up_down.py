@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from dsmt.errors import FailedError
 from dsmt.operations.local.home import Home, init, issue, write_secret
-from dsmt.operations.local.keeping import keeper_directory
 from dsmt.operations.local.lock import alone
-from dsmt.operations.local.machine import down
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.parts import keeper_directory
+from dsmt.operations.local.wanted import Wanted
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children
@@ -232,6 +235,44 @@ def test_down_ends_a_node_whose_spawner_is_only_just_being_started_anew(tmp_path
         await eventually("two births", lambda: all(one is not None and children(one.pid) for one in managers))
         assert (await down(home)).stuck == ()
         assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+def test_down_ends_who_has_no_record_too(tmp_path):
+    """A full disk takes no records: a controller that was started meanwhile would bring all back."""
+
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        before = [identity for identity in everybody(home).values() if identity is not None]
+        for directory, program in ((home.part("controllers", "c1"), "controller"), (keeper_directory(home), "spawner")):
+            Path(record_path(str(directory), program)).unlink()  # noqa: ASYNC240 - no path of a disk that blocks
+        assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
+        await gone(*before)
+        assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
+
+
+def test_down_ends_the_realm_of_a_home_that_was_removed_and_up_makes_none_beside_it(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        async with attached(home, nodes=1) as made:
+            await made.apply(redis_spec(1))
+            await made.ready("store", 1)
+        before = [identity for identity in everybody(home).values() if identity is not None]
+        shutil.rmtree(home.root)
+        try:
+            with pytest.raises(FailedError, match=r"the realm that was removed from .* still runs: pid [0-9]+") as caught:
+                await up(home, Wanted())
+            assert (caught.value.code, caught.value.next) == ("start.running", "dsmt down ends it")
+            assert not home.exists
+            assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
+            await gone(*before)
+            assert processes_of(home.root) == {}
+        finally:
+            for pid in processes_of(home.root):
+                os.kill(pid, signal.SIGKILL)
 
     run(tmp_path, scenario)
 

@@ -61,7 +61,12 @@ def mistakes(text):
         (["driver: podman"], 5, "needs an `image`"),
         (["env:", "  A: ok", "  B: '{port.http}'"], 7, "names no port"),
         (["install:", "  - make", "  - '{prefix}'"], 7, "not a placeholder"),
-        (["stop:", "  command: kill {pid}"], 6, "not a placeholder"),
+        (["stop:", "  signal: INT", "  command: kill {pid}"], 7, "not a placeholder"),
+        (["update:", "  order: stop_first", "reload: kill {pid}"], 7, "not a placeholder"),
+        (["health: {liveness: {exec: 'check {x}'}}"], 5, "not a placeholder"),
+        (["health:", "  readiness:", "    interval: 9s", "    exec: check {x}"], 8, "not a placeholder"),
+        (["files:", "  - to: b", "    content: b", "  - to: a", "    template: true", "    content: '{x}'"], 10,
+         "not a placeholder"),
         (["health:", "  exec: check {x}"], 6, "not a placeholder"),
         (["files:", "  - {to: a, content: '{x}', template: true}"], 6, "not a placeholder"),
     ],
@@ -119,6 +124,13 @@ def test_a_barrier_must_be_arrived_at_and_its_bounds_must_agree():
     text = body("after: [{barrier: start}]") + "barriers:\n  start: {min: 2}\n  never: {min: 3, max: 2}\n"
     found = mistakes(text)
     assert [(m.line, m.message.split("`")[1]) for m in found] == [(8, "never"), (8, "max")]
+
+
+def test_placeholders_of_other_components_endpoints_are_known_and_a_mistake_in_one_hides_none_in_the_next():
+    text = body("ports: {http: auto}", "env: {A: '{endpoints.db.pg}'}") + "  db: {run: x, ports: {pg: auto}}\n"
+    assert parse(text, file="f")
+    text = body("ports: 80", "env: {A: '{port.http}'}") + "  db:\n    run: x {y}\n"
+    assert [m.line for m in mistakes(text)] == [5, 8]
 
 
 def test_nothing_is_concluded_from_a_value_that_could_not_be_read():

@@ -20,7 +20,8 @@ from dsmt.spec.plain import from_plain, to_plain
 from dsmt.spec.records import ComponentSpec
 from dsmt.spec.schema import example
 from dsmt.spec.supported import unsupported
-from dsmt.spec.writing import document, to_yaml
+from dsmt.spec.writing import document
+from dsmt.spec.yamltext import to_yaml
 
 from .strategies import documents
 
@@ -120,6 +121,7 @@ def test_garbage_is_no_spec(garbage):
         (("components", "app", "run"), ["a\0b"]),
         (("components", "app", "instances"), -1),
         (("components", "app", "instances"), True),
+        (("components", "app", "instances"), "3"),
         (("components", "app", "instances"), 10**9),
         (("components", "app", "stop", "grace_s"), float("nan")),
         (("components", "app", "stop", "grace_s"), float("inf")),
@@ -148,6 +150,29 @@ def test_a_spec_that_would_do_harm_is_refused(path, value):
     place[path[-1]] = value
     with pytest.raises(UnusableEventError):
         from_plain(plain)
+
+
+PORT = {"name": "http", "port": None, "bind": None, "protocol": "tcp", "held": False}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("name", "other", "component `app` says that its name is `other`"),
+        ("run", None, "component `app` has neither `run` nor `image`"),
+        ("kind", "job", "component `app`: `job` does not agree with its kind, job"),
+        ("ports", [PORT, PORT], "component `app` names a port twice"),
+        ("ports", [], "component `app` names a port that is not there"),
+        ("nodes", "minus(", "nodes of component `app`: "),
+        ("instances", -1, "instances"),
+    ],
+)
+def test_why_a_spec_is_refused_is_told_with_its_component(key, value, says):
+    plain = to_plain(EXAMPLE)
+    plain["components"]["app"][key] = value
+    with pytest.raises(UnusableEventError) as refused:
+        from_plain(plain)
+    assert says in refused.value.message
 
 
 def test_a_field_of_a_later_version_is_ignored():

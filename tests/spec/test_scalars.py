@@ -7,7 +7,7 @@ import pytest
 from dsmt.spec.mistakes import WrongValueError
 from dsmt.spec.scalars import READERS, show
 from dsmt.spec.shapes import Scalar, ScalarKind
-from dsmt.spec.yamltree import Scalar as Leaf
+from dsmt.spec.tree import Scalar as Leaf
 
 
 def read(kind, text, low=None, high=None):

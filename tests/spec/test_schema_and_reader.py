@@ -14,8 +14,8 @@ from dsmt.spec.parsing import parse
 from dsmt.spec.quantities import format_duration
 from dsmt.spec.reading import Reader
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Steps, WholeOr, Word
-from dsmt.spec.yamltree import Mapping, Sequence
-from dsmt.spec.yamltree import Scalar as Leaf
+from dsmt.spec.tree import Mapping, Sequence
+from dsmt.spec.tree import Scalar as Leaf
 
 from .strategies import documents
 

@@ -5,7 +5,8 @@ from ruamel.yaml import YAML
 
 from dsmt.spec.keys import GROUPS
 from dsmt.spec.parsing import parse
-from dsmt.spec.writing import document, to_yaml
+from dsmt.spec.writing import document
+from dsmt.spec.yamltext import to_yaml
 
 
 def spec_of(text, top=""):

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from dsmt.spec.yamltree import LARGEST_TEXT, Mapping, Scalar, Sequence, read_documents, resolve
+from dsmt.spec.tree import Mapping, Scalar, Sequence, resolve
+from dsmt.spec.yamltree import LARGEST_TEXT, read_documents
 
 
 def read(text):

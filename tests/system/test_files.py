@@ -1,5 +1,8 @@
 """Files: nothing leaves the root, nothing is half written, a full disk is told."""
 
+import os
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from dsmt.errors import FailedError, InputError
 from dsmt.ports.files import Files
 from dsmt.system.files import DiskFiles
+from dsmt.system.procfs import identity_of
+from dsmt.system.records import read_record, record_path, write_record
 
 
 @pytest.fixture
@@ -86,3 +91,16 @@ def test_a_full_disk_is_told_and_the_old_content_stays(small_disk):
     assert str(small_disk) in caught.value.message
     assert files.read("a") == b"old"
     assert files.names("") == ["a"]
+
+
+def test_a_full_disk_takes_a_record_in_the_place_of_the_one_before_and_none_where_there_was_none(small_disk):
+    path, own = record_path(str(small_disk), "broker"), identity_of(os.getpid())
+    assert own is not None
+    write_record(path, replace(own, pid=4_000_000, started=own.started * 1000))
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    write_record(path, own)
+    assert read_record(path) == own
+    with pytest.raises(OSError, match="No space left"):
+        write_record(record_path(str(small_disk), "controller"), own)

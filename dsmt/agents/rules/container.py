@@ -205,7 +205,6 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     install_key: str = ""
     run_generation: int = 0
     run_restart: int = 0
-    restart: int = 0
     started: bool = False
     ready: bool = False
     check: str = ""
@@ -239,7 +238,6 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         state=record.state,
         attempt=record.attempt,
         since_ms=record.since_ms,
-        restart=record.restart,
         ports=record.ports,
         restarts=record.restarts,
         not_before_s=record.not_before_s,

@@ -83,11 +83,8 @@ class Broker:
         )
         self._admission = Admission(identity, trust, store, store.certificates)
         self._recorder = Recorder(config, identity, trust, store, clock)
-        self._ingest, self._reporter, self._session_words = (
-            self._recorder.ingest,
-            self._recorder.reporter,
-            self._recorder.sessions,
-        )
+        self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
+        self._session_words = self._recorder.sessions
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)

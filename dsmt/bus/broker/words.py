@@ -3,6 +3,7 @@
 Rule 1: of a fact, a heartbeat and its stats only the newest waits; notices and trim records all do, and of notices no more
     than `NOTICES_WAITING`.
 Rule 2: what was signed once is not signed again: who stores it keeps it until it is stored (`ingest`).
+Rule 3: a broker whose certificate has ended says nothing: nobody would believe it, and no history that holds it would verify.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ class Words:
         self.notice(BrokerNotice(kind=kind, source=source, topic=None, first=0, last=0, message=message))
 
     def sign(self) -> list[Word]:
-        """Number, chain and sign what waits."""
+        """Number, chain and sign what waits; nothing once the certificate has ended (rule 3)."""
+        if self._now_ms() // 1000 > self._identity.certificate.not_after:
+            self._unsaid.clear()
         if not self._unsaid:
             return []
         burst = []

@@ -152,9 +152,7 @@ class ChainFollower:
     def _late(self, pair: Pair, arrived: Arrived) -> list[Delivery]:
         """What was missing has come: it takes its place among what is held back, or is delivered as late."""
         event = arrived.signed.event
-        gap = next((g for g in self._gaps.get(pair, ()) if g.low <= event.chain.number <= g.high), None)
-        if gap is None:
-            return [arrived]
+        gap = next(g for g in self._gaps[pair] if g.low <= event.chain.number <= g.high)
         if gap.told:
             said = f"{event.topic} #{event.chain.number} has come"
             return [arrived, Notice("dsmt.notice.filled", said, _number(event))]
@@ -208,7 +206,7 @@ class ChainFollower:
                 if not gap.told and word != "declared":
                     notices.append(_told(pair, *part))
                 notices.append(_closed(pair, word, *part))
-            self._chains.forgive(*pair, gap.high)
+            self._chains.forgive(*pair, gap.low, gap.high)
             held = self._held.get(pair)
             if gap.told or held is None:
                 found.extend(notices)

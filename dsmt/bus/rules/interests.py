@@ -107,8 +107,6 @@ def next_topic(patterns: Iterable[str], topic: str) -> str | None:
 
 
 def _next(pattern: str, topic: str) -> str | None:
-    if pattern == "/":
-        return behind(topic)
     wanted, told = _levels(pattern), topic.split("/")
     for place, (level, here) in enumerate(zip(wanted, told, strict=False)):
         if level in ("+", here):

@@ -27,6 +27,8 @@ from dsmt.trust.store import TrustStore
 
 State = Literal["valid", "renew", "expired", "early", "revoked", "replaced"]
 _DIRECTORIES: Final = {"broker": "brokers", "controller": "controllers", "node": "nodes"}
+RESTART: Final = "dsmt cert rotate {broker}, then restart it: dsmt down; dsmt up"
+"""The way back of a broker whose certificate has ended."""
 SHOWN: Final = frozenset({"issuer", "broker", "controller", "node", "operator"})
 """Whose certificates are listed: agents and monitors get theirs from their node by themselves."""
 
@@ -84,6 +86,12 @@ def in_use(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
     for one in sorted(known, key=order):
         found[one.subject] = one
     return found
+
+
+def ended_brokers(trust: TrustStore, now_s: int) -> dict[str, Certificate]:
+    """By name, the brokers whose last certificate has ended: they serve, and nothing that they say is believed."""
+    found = in_use(trust, now_s).items()
+    return {name: one for name, one in found if one.role == "broker" and one.not_after < now_s}
 
 
 def here(home: Home) -> dict[str, Path]:

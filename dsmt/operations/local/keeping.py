@@ -6,10 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import Home
+from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import write_config
 from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.fork import log_path
@@ -18,11 +18,6 @@ from dsmt.system.procfs import identity_of
 from dsmt.system.records import living, record_path, take_lock, write_record
 
 START_S = 30.0
-
-
-def keeper_directory(home: Home) -> Path:
-    """Where the keeper lives."""
-    return home.root / "keeper"
 
 
 def is_up(home: Home) -> bool:

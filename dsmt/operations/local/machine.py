@@ -1,7 +1,9 @@
 """A realm on this machine: `up` starts what a home holds, `down` ends it, whatever else has died meanwhile.
 
 Rule 1: `up` may be repeated, also while another is at it: what runs is left alone, what is missing is made and started.
-Rule 2: `down` reads who runs from the records in the home, never from names: it ends what this home started and no more.
+Rule 2: `down` reads who runs from the records in the home, from the locks that are held there and from who is below them,
+    never from names: it ends what this home started and no more, also what a full disk had no room to record, or the
+    realm of a home that was removed meanwhile.
 Rule 3: `down` first ends who would restart others (keeper, spawners, managers, also one that is only just starting) and
     keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
@@ -16,12 +18,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsmt.agents.drivers import root_of
-from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
 from dsmt.errors import FailedError
 from dsmt.operations.local.dating import dated
@@ -34,14 +35,15 @@ from dsmt.operations.local.home import (
     ensure_operator,
     init,
 )
-from dsmt.operations.local.keeping import START_S, is_up, keep, keeper_directory, start_keeper, write_kept
+from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.operations.local.parts import Parts, keeper_directory
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config
 from dsmt.system.processes import SOCKET, SpawnedProcesses
-from dsmt.system.procfs import is_alive, open_pidfd
-from dsmt.system.records import has_lock, living, record_path, take_lock
+from dsmt.system.procfs import descendants, identities, is_alive, open_pidfd
+from dsmt.system.records import living, record_path, take_lock
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
 
@@ -58,6 +60,11 @@ class Started:
     controllers: tuple[str, ...]
     nodes: tuple[str, ...]
     made: bool
+
+
+def abandoned(home: Home) -> list[Identity]:
+    """The spawners that run in a home whose realm is gone: it was removed while they ran."""
+    return [] if home.exists else Parts(home).holders()
 
 
 def _ignored(_: bool) -> None:
@@ -82,6 +89,7 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
 
 async def _up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
+    check_abandoned(home)
     if not made:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -118,6 +126,14 @@ async def _up(home: Home, wanted: Wanted) -> Started:
         tuple(nodes),
         made,
     )
+
+
+def check_abandoned(home: Home) -> None:
+    """Raise `FailedError` where a realm still runs whose home was removed: another one beside it would fight with it."""
+    left = abandoned(home)
+    if left:
+        said = f"the realm that was removed from {home.root} still runs: pid {', '.join(str(one.pid) for one in left)}"
+        raise FailedError("start.running", said, next="dsmt down ends it")
 
 
 def check_broker(home: Home, name: str) -> None:
@@ -181,9 +197,10 @@ async def down(home: Home, *, waits: Waits = silent) -> Ended:
 
 
 async def _down(home: Home) -> Ended:
-    parts = _Parts(home)
+    parts = Parts(home)
     seen = set(parts.all())
-    locks = await _end_restarters(parts, seen)
+    below: set[Identity] = set()
+    locks = await _end_restarters(parts, seen, below)
     try:
         await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
@@ -193,9 +210,10 @@ async def _down(home: Home) -> Ended:
         for container in parts.containers():
             stuck.extend(await kill_owned(str(container), deadline=5.0))
         killed += await end(parts.brokers(), 5.0)
-        killed += await _end_rest(parts, seen)
+        killed += await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
-            (directory / SOCKET).unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that has become read-only nothing is removed
+                (directory / SOCKET).unlink()
     finally:
         for lock in locks:
             os.close(lock)
@@ -204,8 +222,8 @@ async def _down(home: Home) -> Ended:
     return Ended(len(seen), killed, tuple(stuck))
 
 
-async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
-    """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one.
+async def _end_restarters(parts: Parts, seen: set[Identity], below: set[Identity]) -> list[int]:
+    """Kill all who would restart others (rule 3), until nobody is left who is one or is becoming one; `below` gets theirs.
 
     Who holds a directory's lock is its spawner, from its birth on, and the lock is made before: where there is none, nobody
     ever was, and none is on its way once the keeper is dead. The locks that are returned keep others from starting.
@@ -213,11 +231,14 @@ async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
     locks: dict[Path, int] = {}
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        restarters = parts.restarters()
+        restarters = parts.restarters() or parts.holders()
         seen.update(restarters)
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # first stopped, so that none sees another's death
-            for identity in restarters:
-                _signal(identity, number)
+        for identity in restarters:  # first stopped, so that none sees another's death, and none forks
+            _signal(identity, signal.SIGSTOP)
+        for identity in restarters:
+            below |= identities(descendants(identity.pid))
+        for identity in restarters:
+            _signal(identity, signal.SIGKILL)
         await _gone(restarters, 5.0)
         free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
         for directory in free:
@@ -230,91 +251,20 @@ async def _end_restarters(parts: _Parts, seen: set[Identity]) -> list[int]:
     return list(locks.values())
 
 
-async def _end_rest(parts: _Parts, seen: set[Identity]) -> int:
-    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many."""
+async def _end_rest(parts: Parts, seen: set[Identity], below: set[Identity]) -> int:
+    """End who is left, or was forked by somebody in the moment of its end, until two looks find nobody; how many.
+
+    Who was `below` a spawner and still lives has no record (rule 2).
+    """
     killed = looks = 0
     deadline = time.monotonic() + START_S
     while looks < 2 and time.monotonic() < deadline:
-        left = parts.all()
+        left = list({*parts.all(), *filter(is_alive, below)})
         seen.update(left)
         looks = 0 if left else looks + 1
         killed += await end(left, 1.0)
         await asyncio.sleep(0.02)
     return killed
-
-
-class _Parts:
-    """Who runs, by the records in a home."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-
-    def restarters(self) -> list[Identity]:
-        """The keeper, and each node's spawner and manager."""
-        nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
-        found = self._living(keeper_directory(self._home), "spawner")
-        return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
-
-    def homes_of_spawners(self) -> list[Path]:
-        """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
-        nodes = (self._home.part("nodes", name) for name in self._home.names("nodes"))
-        found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
-        return [directory for directory in found if directory.is_dir()]
-
-    def controllers(self) -> list[Identity]:
-        """The controllers."""
-        return self._program("controllers", "controller")
-
-    def brokers(self) -> list[Identity]:
-        """The brokers."""
-        return self._program("brokers", "broker")
-
-    def monitors(self) -> list[Identity]:
-        """The node monitors."""
-        return self._program("nodes", "node_monitor")
-
-    def agents(self) -> list[Identity]:
-        """The deployment agents."""
-        records = [container / "run" / "deployment_agent.json" for container in self.containers()]
-        records += [container / PROCESS for container in self.containers()]
-        return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
-
-    def instances(self) -> list[Identity]:
-        """The programs that agents started, alive or with children that are."""
-        found = []
-        for container in self.containers():
-            path = container / RECORD
-            record = load_record(path.read_bytes() if path.exists() else None)
-            root = None if record is None else root_of(record.driver, record.process)
-            if root is not None:
-                found.append(root)
-        return found
-
-    def all(self) -> list[Identity]:
-        """Everybody."""
-        living_instances = [identity for identity in self.instances() if is_alive(identity)]
-        return [
-            *self.restarters(),
-            *self.controllers(),
-            *self.monitors(),
-            *self.agents(),
-            *living_instances,
-            *self.brokers(),
-        ]
-
-    def _program(self, kind: str, program: str) -> list[Identity]:
-        directories = [self._home.part(kind, name) for name in self._home.names(kind)]
-        return [identity for directory in directories for identity in self._living(directory, program)]
-
-    @staticmethod
-    def _living(directory: Path, *programs: str) -> list[Identity]:
-        found = (living(record_path(str(directory), program)) for program in programs)
-        return [identity for identity in found if identity is not None]
-
-    def containers(self) -> Iterable[Path]:
-        """The directories of all containers."""
-        for name in self._home.names("nodes"):
-            yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))
 
 
 async def end(identities: list[Identity], patience_s: float) -> int:

@@ -28,6 +28,7 @@ from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import from_data
 from dsmt.event.rowtree import row_hash
 from dsmt.event.topic import check_pattern, matches
+from dsmt.operations.local.certificates import RESTART
 from dsmt.operations.offline.items import items
 from dsmt.ports.bus import BusReader, HistoryPage
 from dsmt.trust.opening import opened
@@ -155,13 +156,13 @@ class _Export:
         while page.rows or page.nodes or page.lost:
             self._take(page, until=None)
             page = await self._bus.history(self._at)
-        signed = await self._bus.head()
+        signed = await self._head()
         stats = from_data(BrokerStats, signed.event.data)
         for _ in range(ATTEMPTS):
             if stats.head >= self._at or stats.store != self._store:
                 break
             await asyncio.sleep(LATER_S)  # it was signed for another who asked, before the last of what was read was stored
-            signed = await self._bus.head()
+            signed = await self._head()
             stats = from_data(BrokerStats, signed.event.data)
         while self._at < stats.head:
             self._take(await self._bus.history(self._at), until=stats.head)
@@ -169,6 +170,16 @@ class _Export:
             raise _Again
         self._write(packed("E", signed.raw))
         return Exported(self._rows, stats.head, signed.event.source, stats.store)
+
+    async def _head(self) -> SignedEvent:
+        """The broker's signed word on all that it has stored. Raises `FailedError` when nobody may believe it."""
+        try:
+            return await self._bus.head()
+        except UnusableEventError as error:
+            broker = self._bus.broker
+            said = f"the head that {broker} signs cannot be believed, and proves nothing: {error.message}"
+            advice = RESTART.format(broker=broker) if error.code == "trust.expired" else f"dsmt cert list {broker}"
+            raise FailedError("history.head", said, next=advice) from error
 
     def _take(self, page: HistoryPage, *, until: int | None) -> None:
         if self._store not in ("", page.store):

@@ -9,12 +9,14 @@ import msgspec
 
 from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
+from dsmt.operations.local.certificates import RESTART, ended_brokers
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import Controller, Node, clock, revoked
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import off_by
+from dsmt.trust.store import TrustStore
 
 
 class OfService(Protocol):
@@ -121,6 +123,15 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         )
         for name, (_, told) in said
         if told.early_s > 0
+    ]
+
+
+def of_ended_brokers(trust: TrustStore, now_ms: int) -> list[Alert]:
+    """Brokers whose certificate has ended, and what that does to the realm."""
+    said = "its certificate has ended: nobody believes what it says, so no dead node is replaced and no export verifies"
+    return [
+        Alert(target=name, code="broker.expired", message=said, next=RESTART.format(broker=name), who="you")
+        for name in sorted(ended_brokers(trust, now_ms // 1000))
     ]
 
 

@@ -11,7 +11,7 @@ from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
 from dsmt.operations.local.certificates import in_use, renew_at
-from dsmt.operations.read.alerting import Alert, alerts
+from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers
 from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
 from dsmt.operations.read.limits import loose_limits
 from dsmt.operations.read.members import Broker, Controller, Node, brokers, controllers, nodes
@@ -236,7 +236,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Statu
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
         brake=stands,
         certs=valid,
-        alerts=alerts(sight, of_nodes, of_services, of_controllers),
+        alerts=of_ended_brokers(trust, sight.now_ms) + alerts(sight, of_nodes, of_services, of_controllers),
     )
 
 

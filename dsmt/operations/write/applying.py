@@ -19,6 +19,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.payload import MAX_BODY_BYTES, canonical
 from dsmt.operations.read.instances import instances, is_ready
 from dsmt.operations.read.planning import Difference, Plan, base_of, check_plan, difference, plan, plan_id
 from dsmt.operations.read.revisions import following, refused
@@ -37,6 +38,8 @@ from dsmt.spec.supported import unsupported
 _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
+MOST_BYTES: Final = MAX_BODY_BYTES - 2048
+"""How large a spec may be: one event says it, with who applied it and why, and what slots may go back to (A10)."""
 STDIN: Final = "-"
 
 
@@ -124,14 +127,23 @@ def _is_file(path: Path) -> bool:
 
 
 async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:
-    """The spec with its paths replaced by content (rule 3); with no bus nothing is put anywhere, as for a plan."""
+    """The spec with its paths replaced by content (rule 3); with no bus nothing is put anywhere, as for a plan.
+
+    Raises `InputError` for one that no event can hold, and for files that are not as it says.
+    """
     components = {}
     for name, component in declared.spec.components.items():
         artifacts = [await _artifact(artifact, declared.directory, bus) for artifact in component.artifacts]
         components[name] = msgspec.structs.replace(
             component, artifacts=tuple(artifacts), files=tuple(_text(one, declared.directory) for one in component.files)
         )
-    return msgspec.structs.replace(declared.spec, components=components)
+    spec = msgspec.structs.replace(declared.spec, components=components)
+    size = len(canonical(to_plain(spec)))
+    if size > MOST_BYTES:
+        said = f"{spec.service} takes {size} bytes with its texts, and {MOST_BYTES} are the limit; nothing was done"
+        where = f"{declared.file}: " if declared.file else ""
+        raise InputError("spec.too_big", where + said, next="put large texts into an artifact")
+    return spec
 
 
 async def _artifact(artifact: Artifact, directory: Path, bus: Bus | None) -> Artifact:

@@ -9,9 +9,11 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
+from dsmt.operations.local.certificates import in_use
 from dsmt.operations.read.sight import look, patience
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, Bus, BusReader, Draft, Interest
+from dsmt.trust.store import TrustStore
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +27,38 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     there_in_s: float = 0.0
 
 
+class Jump(msgspec.Struct, frozen=True, kw_only=True):
+    """Where realm time would be, and whose certificates would have ended then that have not yet."""
+
+    ahead_s: float
+    to_ms: int
+    ended: list[str]
+
+
+async def foreseen(bus: BusReader, trust: TrustStore, broker: str) -> Jump:
+    """What accepting a clock would do to realm time, and to certificates that are known here. Raises as `accept`."""
+    ahead_s = await _ahead_s(bus, broker)
+    now_ms = bus.now_ms()
+    to_ms = now_ms + int(max(0.0, ahead_s) * 1000)
+    ending = [
+        name
+        for name, one in sorted(in_use(trust, now_ms // 1000).items())
+        if now_ms // 1000 <= one.not_after < to_ms // 1000 and not trust.is_revoked(one.key_id, one.subject)
+    ]
+    return Jump(ahead_s=ahead_s, to_ms=to_ms, ended=ending)
+
+
 async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     """Have a broker take its machine's clock for realm time. Raises `NotFoundError`, `InputError` when it is near enough."""
+    ahead_s = await _ahead_s(bus, broker)
+    topic = f"config/clock/{broker}"
+    word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
+    await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])
+    return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
+
+
+async def _ahead_s(bus: BusReader, broker: str) -> float:
+    """By how much a broker says that its machine is ahead of realm time."""
     sight = await look(bus, passing=True)
     told = sight.passing.stats.get(broker)
     if told is None:
@@ -35,10 +67,7 @@ async def accept(bus: Bus, broker: str, *, by: str, reason: str) -> Clock:
     if abs(ahead_s) * 1000 <= FAR_MS:
         said = f"the clock of {broker}'s machine is within {FAR_MS // 1000} s of realm time, and is followed anyway"
         raise InputError("clock.near", said, next="leave it as it is; dsmt brokers shows when it is off")
-    topic = f"config/clock/{broker}"
-    word = ClockWord(ahead_s=ahead_s, by=by, reason=reason)
-    await say(bus, [Draft(topic, to_data(word), subject=topic, replaces=await _before(bus, topic))])
-    return Clock(broker=broker, ahead_s=ahead_s, there_in_s=max(0.0, -ahead_s / PULL))
+    return ahead_s
 
 
 async def _before(bus: BusReader, topic: str) -> SignedEvent | None:

@@ -1,0 +1,97 @@
+"""Parts: who runs of what a home holds, by its records and its locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dsmt.agents.drivers import root_of
+from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.operations.local.home import Home
+from dsmt.ports.processes import Identity
+from dsmt.system.procfs import is_alive
+from dsmt.system.records import has_lock, living, lock_holders, record_path
+
+
+def keeper_directory(home: Home) -> Path:
+    """Where the keeper lives."""
+    return home.root / "keeper"
+
+
+class Parts:
+    """Who runs, by the records in a home, and by the locks that are held there."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def restarters(self) -> list[Identity]:
+        """The keeper, and each node's spawner and manager."""
+        nodes = [self._home.part("nodes", name) for name in self._home.names("nodes")]
+        found = self._living(keeper_directory(self._home), "spawner")
+        return found + [i for node in nodes for i in self._living(node, "spawner", "container_manager")]
+
+    def holders(self) -> list[Identity]:
+        """Who holds the lock of a spawner here, with a record or without."""
+        found = lock_holders(str(keeper_directory(self._home))) | lock_holders(str(self._home.root / "nodes"))
+        return sorted(found, key=lambda identity: identity.pid)
+
+    def homes_of_spawners(self) -> list[Path]:
+        """The directories in which a spawner may run, or may be on its way: those of nodes that never ran are not."""
+        nodes = (self._home.part("nodes", name) for name in self._home.names("nodes"))
+        found = [keeper_directory(self._home), *(node for node in nodes if has_lock(str(node)))]
+        return [directory for directory in found if directory.is_dir()]
+
+    def controllers(self) -> list[Identity]:
+        """The controllers."""
+        return self._program("controllers", "controller")
+
+    def brokers(self) -> list[Identity]:
+        """The brokers."""
+        return self._program("brokers", "broker")
+
+    def monitors(self) -> list[Identity]:
+        """The node monitors."""
+        return self._program("nodes", "node_monitor")
+
+    def agents(self) -> list[Identity]:
+        """The deployment agents."""
+        records = [container / "run" / "deployment_agent.json" for container in self.containers()]
+        records += [container / PROCESS for container in self.containers()]
+        return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
+
+    def instances(self) -> list[Identity]:
+        """The programs that agents started, alive or with children that are."""
+        found = []
+        for container in self.containers():
+            path = container / RECORD
+            record = load_record(path.read_bytes() if path.exists() else None)
+            root = None if record is None else root_of(record.driver, record.process)
+            if root is not None:
+                found.append(root)
+        return found
+
+    def all(self) -> list[Identity]:
+        """Everybody."""
+        living_instances = [identity for identity in self.instances() if is_alive(identity)]
+        return [
+            *self.restarters(),
+            *self.controllers(),
+            *self.monitors(),
+            *self.agents(),
+            *living_instances,
+            *self.brokers(),
+        ]
+
+    def _program(self, kind: str, program: str) -> list[Identity]:
+        directories = [self._home.part(kind, name) for name in self._home.names(kind)]
+        return [identity for directory in directories for identity in self._living(directory, program)]
+
+    @staticmethod
+    def _living(directory: Path, *programs: str) -> list[Identity]:
+        found = (living(record_path(str(directory), program)) for program in programs)
+        return [identity for identity in found if identity is not None]
+
+    def containers(self) -> Iterable[Path]:
+        """The directories of all containers."""
+        for name in self._home.names("nodes"):
+            yield from sorted((self._home.part("nodes", name) / "containers").glob("*/*/*"))

@@ -1,0 +1,67 @@
+"""Asking: what clients ask a spawner, and which of those that it keeps has ceased to ask, and hangs (rule C15).
+
+Rule 1: only who has asked once is expected to ask again: who watches its spawner does so each 10 s.
+Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, by the spawner's running time: both may have stood still.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.ports.processes import Identity
+
+SILENT_S: Final = 60.0
+AGAIN_S: Final = 10.0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A client's message. `start` and `keep` have program and directory (record too), `status` pid and started.
+
+    `ping` has those of who asks.
+    """
+
+    op: str
+    program: str = ""
+    directory: str = ""
+    record: str = ""
+    pid: int = 0
+    started: int = 0
+
+
+class Pings:
+    """Who was heard, until when each may be silent, and whether that was put off. Times are boot-time seconds."""
+
+    def __init__(self, silent_s: float = SILENT_S, again_s: float = AGAIN_S) -> None:
+        self._silent_s, self._again_s = silent_s, again_s
+        self._until: dict[Identity, tuple[float, bool]] = {}
+
+    @property
+    def due(self) -> float | None:
+        """When `hung` has something to say."""
+        return min((until for until, _ in self._until.values()), default=None)
+
+    def heard(self, who: Identity, now: float) -> None:
+        """Somebody asks."""
+        self._until[who] = now + self._silent_s, False
+
+    def gone(self, who: Identity) -> None:
+        """Somebody has ended."""
+        self._until.pop(who, None)
+
+    def hung(self, now: float) -> list[Identity]:
+        """Who hangs now; each is told once (rule 2)."""
+        found = []
+        for who, (until, again) in list(self._until.items()):
+            if until <= now and again:
+                found.append(who)
+                self.gone(who)
+            elif until <= now:
+                self._until[who] = now + self._again_s, True
+        return found
+
+
+def as_json(identity: Identity) -> dict[str, Any]:
+    """An identity as the answer to a client."""
+    return {"pid": identity.pid, "started": identity.started, "boot": identity.boot}

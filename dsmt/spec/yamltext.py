@@ -1,0 +1,38 @@
+"""A spec as the text of a service file: `parse(to_yaml(spec))` gives the same spec again."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
+
+from dsmt.spec.records import ServiceSpec
+from dsmt.spec.tree import BLANK
+from dsmt.spec.writing import document
+
+
+class _Representer(SafeRepresenter):
+    """Quotes texts with characters that only look like spaces."""
+
+
+def _text(representer: _Representer, text: str) -> Any:
+    style = '"' if re.search(BLANK, text) else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _text)
+
+
+def to_yaml(spec: ServiceSpec) -> str:
+    """Return a service file in block style that `parse` reads back as the same spec."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stub knows only None
+    yaml.width = 4096
+    yaml.Representer = _Representer
+    out = io.StringIO()
+    yaml.dump(document(spec), out)
+    return out.getvalue()

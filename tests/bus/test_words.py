@@ -1,0 +1,44 @@
+"""A broker's own words."""
+
+from __future__ import annotations
+
+from dsmt.bus.broker.words import NOTICES_WAITING, Words
+from dsmt.event.kinds.broker import BrokerNotice
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+
+NOW_S = 1_800_000_000
+BROKER = root_issued("broker/b1", SecretKey(bytes(32)), key=SecretKey(b"1" * 32), now_s=NOW_S, serial=bytes(16))
+
+
+def words(now_s: int) -> Words:
+    return Words(BROKER, 1, lambda: now_s * 1000)
+
+
+def notice(number: int) -> BrokerNotice:
+    return BrokerNotice(kind="gap", source="node/n1", topic=None, first=number, last=number, message="")
+
+
+def test_each_notice_is_said_and_of_all_else_the_newest() -> None:
+    told = words(NOW_S + 1)
+    for number in (1, 2):
+        told.notice(notice(number))
+        told.say("broker/b1/stats", notice(number))
+    said = [(one.signed.event.topic, one.signed.event.data["first"]) for one in told.sign()]
+    assert said == [("broker/b1/notice", 1), ("broker/b1/notice", 2), ("broker/b1/stats", 2)]
+    assert told.sign() == []
+
+
+def test_notices_that_find_no_room_are_counted() -> None:
+    told = words(NOW_S + 1)
+    for number in range(NOTICES_WAITING + 3):
+        told.notice(notice(number))
+    assert (len(told.sign()), told.dropped) == (NOTICES_WAITING + 1, 2)
+
+
+def test_whose_certificate_has_ended_says_nothing_and_numbers_nothing() -> None:
+    """Nobody would believe it, and no history that holds it would verify (J3)."""
+    told = words(BROKER.certificate.not_after + 1)
+    told.notice(notice(1))
+    assert told.sign() == []
+    assert told.chain.sequence == 0
