@@ -3,7 +3,7 @@
 Rule 1: of a fact, a heartbeat and its stats only the newest waits; notices and trim records all do, and of notices no more
     than `NOTICES_WAITING`.
 Rule 2: what was signed once is not signed again: who stores it keeps it until it is stored (`ingest`).
-Rule 3: a broker whose certificate has ended says nothing: nobody would believe it, and no history that holds it would verify.
+Rule 3: a broker whose certificate has ended says nothing: nobody would believe it, and no history with it would verify.
 """
 
 from __future__ import annotations

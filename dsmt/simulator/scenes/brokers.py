@@ -25,7 +25,7 @@ LATE_S: Final = 1.0
 async def survivors(play: Play) -> None:
     """One or two of three brokers die at any instant and never come back; with one of them a node's machine (12.7).
 
-    Some are cut off from the other brokers, and not from their clients, in the moments before.
+    Some are cut off from other brokers, and not from their clients, in the moments before.
     """
     fleet = play.fleet
     victims = play.stream.shuffled(fleet.brokers)[: 1 + play.stream.below(2)]
@@ -34,8 +34,10 @@ async def survivors(play: Play) -> None:
     for victim in victims:
         await asyncio.sleep(play.between(0.0, 6.0))
         if play.stream.chance(0.5):
-            victim.host.severed.update(other.host.name for other in fleet.brokers if other is not victim)
-            play.faults.note(f"{victim.name} is cut off from the other brokers")
+            others = play.stream.shuffled([other for other in fleet.brokers if other is not victim])
+            cut = others[: 1 + play.stream.below(len(others))]
+            victim.host.severed.update(other.host.name for other in cut)
+            play.faults.note(f"{victim.name} is cut off from {', '.join(other.name for other in cut)}")
         for kind in play.stream.shuffled([scale, update, scale]):
             play.faults.inflict(kind)
             await asyncio.sleep(play.between(0.0, 0.7))
