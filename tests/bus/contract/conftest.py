@@ -2,9 +2,9 @@
 
 import pytest
 
-from .engines import ENGINES
+from .engines import ENGINES, REAL
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.real) if "zeromq" in kind else kind for kind in ENGINES])
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.real) if kind in REAL else kind for kind in ENGINES])
 def engine_kind(request):
     return request.param
