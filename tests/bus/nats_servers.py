@@ -19,6 +19,7 @@ from typing import Any
 
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.adapters.nats_streams import make_streams
+from dsmt.bus.adapters.nats_tls import issue_servers
 from dsmt.bus.rules.nats_config import Server, Tls, server_config
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError
@@ -44,8 +45,9 @@ def _ends_with_us() -> None:
 class NatsServers:
     """`count` servers; the users that they know are given by `know`, none means that everybody may do everything."""
 
-    def __init__(self, count: int, *, tls: tuple[list[Tls], str] | None = None, synced: bool = False) -> None:
+    def __init__(self, count: int, *, tls: bool = False, synced: bool = False) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dsmt-nats-"))
+        self._authority, certificates = self._issued(count) if tls else ("", [])
         ports = free_ports(2 * count)
         self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
         routes = tuple(f"127.0.0.1:{port}" for port in ports[count:])
@@ -57,14 +59,22 @@ class NatsServers:
                 cluster=routes[n] if count > 1 else "",
                 routes=routes,
                 synced=synced,
-                tls=tls[0][n] if tls else None,
+                tls=certificates[n] if tls else None,
             )
             for n in range(count)
         ]
-        self._authority = tls[1] if tls else ""
         self._users: list[dict[str, Any]] | None = None
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         atexit.register(self.close)
+
+    def _issued(self, count: int) -> tuple[str, list[Tls]]:
+        authority, issued = issue_servers("test", ["127.0.0.1"] * count, now_s=int(time.time()))
+        (self.directory / "ca.pem").write_text(authority)
+        for n, one in enumerate(issued):
+            (self.directory / f"s{n}.pem").write_text(one.certificate)
+            (self.directory / f"s{n}.key").write_text(one.key)
+        at = str(self.directory)
+        return authority, [Tls(f"{at}/s{n}.pem", f"{at}/s{n}.key", f"{at}/ca.pem") for n in range(count)]
 
     def realm(self, *, addresses: list[str] | None = None) -> NatsRealm:
         replicas = 3 if len(self._servers) >= 3 else 1

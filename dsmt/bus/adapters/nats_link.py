@@ -28,6 +28,7 @@ from dsmt.trust.keys import Key
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
+_UNKNOWN: Final = "authorization violation"
 _DENIED: Final = "permissions violation for publish to "
 
 
@@ -102,13 +103,12 @@ class NatsLink:
             )
             link._inbox = link._client.new_inbox()
             await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
-        except nats.errors.AuthorizationError as error:
-            await link.close()
-            said = f"the NATS server at {server} does not know {name}"
-            raise RefusedError("trust.denied", said, next="put its certificate into the server's configuration") from error
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await link.close()
-            raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
+            if _UNKNOWN not in str(error).lower():
+                raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
+            said = f"the NATS server at {server} does not know {name}"
+            raise RefusedError("trust.denied", said, next="put its certificate into the server's configuration") from error
         return link
 
     async def close(self) -> None:
