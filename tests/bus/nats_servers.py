@@ -106,6 +106,11 @@ class NatsServers:
         for n in which or list(self.processes):
             self.processes.pop(n).wait(20)
 
+    def forget(self) -> None:
+        """The disks are gone."""
+        for n in range(len(self._servers)):
+            shutil.rmtree(self.directory / f"s{n}", ignore_errors=True)
+
     def close(self) -> None:
         for process in self.processes.values():
             process.kill()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -21,7 +21,7 @@ from dsmt.trust.identity import Identity
 from tests.bus.nats_servers import KEEPER, NatsServers
 from tests.bus.realm import Pen, TestClock, TestEntropy, TestRealm, memory_network, reading, realm, until
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 NAMES = ("operator/alice", "operator/bob", "node/n1")
 
 
@@ -184,10 +184,8 @@ async def test_a_consumer_cannot_be_made_to_write_over_the_facts_of_another(k: K
     for stream in (k.subjects.facts, k.subjects.history):
         name = os.urandom(4).hex()
         config = {"name": name, "deliver_subject": own, "ack_policy": "none", "mem_storage": True, "deliver_policy": "all"}
-        try:
+        with suppress(ApiError):
             await node.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": "create"})
-        except ApiError as error:
-            assert "cycle" in error.said
     for n in range(20):
         await alice.publish(Draft("user/t", {"n": n}))
     assert await last_on(keeper, k.subjects.history, own) == before

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.nats_servers import NatsServers
 from tests.bus.realm import Facts, TestClock, TestEntropy, TestRealm, memory_network, reading, realm
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats")]
 ROUNDS = int(os.environ.get("DSMT_NATS_ROUNDS", "1"))
 BOUND_S = 25.0
 """An election takes up to nine seconds, by constants of the server; two cores are shared with everybody."""
@@ -131,10 +132,7 @@ def test_no_acknowledged_event_is_lost_when_a_server_of_three_is_killed(tmp_path
             async with reading(carol, "user/") as held:
                 assert held.of("user/f") == [{"n": saying.facts}]
             with capsys.disabled():
-                print(
-                    f"\n{killed} killed: {saying.silence:.2f} s without an acknowledgement, {len(saying.signals)} kept",
-                    end="",
-                )
+                sys.stdout.write(f"\n{killed} killed: {saying.silence:.2f} s without an acknowledgement, nothing lost ")
 
     asyncio.run(within())
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from dsmt.bus.adapters import nats_depot, nats_fetch
 from dsmt.bus.adapters.nats_door import NatsDoor
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_offers import NatsOffers
@@ -46,12 +47,13 @@ ATTACH_S: Final = 15.0
 """In which a cluster may choose a leader."""
 ROUND_TRIPS: Final = 3
 MEASURE_S: Final = 60.0
+_ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
 
 
 def can_of(realm: NatsRealm) -> Capabilities:
     """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
     level = Level.SAFE if realm.replicas > 1 else Level.STORED
-    return Capabilities(level, frozenset({Ability.HISTORY, Ability.MARKS}))
+    return Capabilities(level, _ABILITIES)
 
 
 class NatsEmission(Underway):
@@ -322,12 +324,36 @@ class NatsBus:
         """Call this after each attachment."""
         self._on_attached.append(call)
 
-    # --- what it cannot do ---------------------------------------------------------------------------------------
-
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Raises `RefusedError`: no stream is indexed by the ids of events."""
-        self.can.check(Ability.FETCH)
-        raise AssertionError(ids)
+        """Events of the history by id."""
+        while True:
+            link = await self._held()
+            try:
+                return await nats_fetch.fetch(link, self._subjects, self._opener, ids)
+            except TransportError:
+                if not link.lost.done():
+                    raise
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
+        """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
+        await nats_depot.put(await self._held(), self._subjects, self.source, chunks, digest)
+
+    async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
+        """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
+        begun = False
+        while True:
+            link = await self._held()
+            try:
+                async for piece in nats_depot.get(link, self._subjects, digest):
+                    begun = True
+                    yield piece
+            except TransportError:
+                if begun or not link.lost.done():
+                    raise
+            else:
+                return
+
+    # --- what it cannot do ---------------------------------------------------------------------------------------
 
     async def history(self, after: int) -> HistoryPage:
         """Raises `RefusedError`: nobody signs what a stream holds."""
@@ -338,13 +364,3 @@ class NatsBus:
         """Raises `RefusedError`: no server has a key of the realm."""
         self.can.check(Ability.EXPORT)
         raise AssertionError
-
-    async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
-        """Raises `RefusedError`."""
-        self.can.check(Ability.BLOBS)
-        raise AssertionError(chunks, digest)
-
-    async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
-        """Raises `RefusedError`."""
-        self.can.check(Ability.BLOBS)
-        yield digest

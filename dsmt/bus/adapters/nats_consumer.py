@@ -42,8 +42,8 @@ class PullConsumer:
         self._open = self._delivered = 0
         self._heard = asyncio.get_running_loop().time()
 
-    async def begin(self, *, after: int = 0, since_ms: int | None = None) -> None:
-        """Have it made. Raises `TransportError`."""
+    async def begin(self, *, after: int = 0, since_ms: int | None = None) -> int:
+        """Have it made; how much there is for it. Raises `TransportError`."""
         start: dict[str, Any] = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
         if since_ms is not None:
             at = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat()
@@ -60,9 +60,10 @@ class PullConsumer:
         body = {"stream_name": self._stream, "config": config, "action": "create"}
         try:
             self._inbox, self._queue = await self._link.listen()
-            await self._link.api(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+            told = await self._link.api(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
         except ApiError as error:
             raise TransportError("nats.consumer", f"stream {self._stream} gives no consumer: {error}") from error
+        return int(told["num_pending"])
 
     async def end(self) -> None:
         """Let the server forget it."""

@@ -78,7 +78,8 @@ async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, his
     }
     source = {"name": subjects.history, "subject_transforms": [{"src": one, "dest": one} for one in subjects.retained()]}
     facts = {"name": subjects.facts, "sources": [source], "max_msgs_per_subject": 1, **common}
-    for stream in (history, facts):
+    blobs = {"name": subjects.blobs, "subjects": [subjects.pieces], "max_msgs_per_subject": 1, **common}
+    for stream in (history, facts, blobs):
         try:
             await link.api(f"STREAM.INFO.{stream['name']}")
         except ApiError as error:

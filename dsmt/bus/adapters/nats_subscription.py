@@ -142,7 +142,8 @@ class NatsSubscription:
         else:
             if self._interest.start is Start.FACTS:
                 self._snapshot(await self._page(link))
-            self._after = self._least = self._began
+            self._after = self._began
+        self._least = self._least if self._store else self._after
         self._store = at.store
         if self._interest.start is not Start.HISTORY:
             self._complete(again=anew)
@@ -190,7 +191,6 @@ class NatsSubscription:
             for row, signed in facts:
                 if self._after < row < at.first and self._takes(signed.event.topic):
                     self._deliveries.event(Arrived(signed, row, live=False), self._now())
-        self._least = self._after
 
     # --- what comes behind it ------------------------------------------------------------------------------------
 

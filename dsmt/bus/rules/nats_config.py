@@ -53,7 +53,7 @@ class Server:
 
 def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     """What a source may publish and subscribe to."""
-    streams = (subjects.history, subjects.facts)
+    streams = (subjects.history, subjects.facts, subjects.blobs)
     asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in (*_ASKED, *_CONSUMERS)]
     return {
         "publish": {"allow": [*subjects.grants(certificate.subject, certificate.publish), *asked]},

@@ -62,6 +62,10 @@ class Subjects:
         self.facts = f"F-{token(realm)}"
         """The stream of what is retained."""
         self.everything = f"{self._prefix}.>"
+        self._depot = f"b.{token(realm)}"
+        self.blobs = f"B-{token(realm)}"
+        """The stream of the depot."""
+        self.pieces = f"{self._depot}.>"
 
     def retained(self) -> list[str]:
         """What stream F takes from stream H."""
@@ -107,6 +111,22 @@ class Subjects:
         """What a source says itself: its facts, its signals."""
         return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.s.{token(source)}.>"
 
+    def retained_of(self, source: str) -> tuple[str, str]:
+        """What is retained of a source's facts, and what others have re-offered of them."""
+        return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.o.*.{token(source)}.>"
+
+    def piece(self, sayer: str, digest: bytes, name: str) -> str:
+        """A piece of a blob; the one called `count` says how many there are."""
+        return f"{self._depot}.{token(sayer)}.{digest.hex()}.{name}"
+
+    def counts(self, digest: bytes) -> str:
+        """Who has put a blob, and in how many pieces."""
+        return f"{self._depot}.*.{digest.hex()}.count"
+
+    def putter(self, subject: str) -> str:
+        """Who has put a piece."""
+        return unquote(subject.split(".")[2])
+
     def taken_by(self, patterns: Iterable[str], *, signals: bool) -> list[str]:
         """The filters of a subscription to these patterns."""
         kept = smallest(patterns)
@@ -117,7 +137,7 @@ class Subjects:
         """The subjects on which a source of these grants may publish: its own, and what it re-offers."""
         own = token(name)
         said = [f"{self._prefix}.{kind}.{own}.{_tokens(one)}" for one in smallest(patterns) for kind in "fs"]
-        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oicmt")]
+        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oicmt"), f"{self._depot}.{own}.>"]
 
     def said(self, subject: str) -> Said:
         """Read a subject. Raises `UnusableEventError` for one that is none."""

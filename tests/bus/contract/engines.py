@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -154,7 +155,7 @@ class NatsEngine:
     async def end(self) -> None:
         """The streams of the realm go, and the servers stay."""
         link = await self._servers.keeper()
-        for stream in (self._subjects.facts, self._subjects.history):
+        for stream in (self._subjects.facts, self._subjects.history, self._subjects.blobs):
             await link.api(f"STREAM.DELETE.{stream}")
         await link.close()
 
@@ -185,6 +186,20 @@ class NatsEngine:
 
     async def trim(self) -> None:
         await self._asked(("PURGE", {}))
+
+    def hold(self, bus: NatsBus) -> None:
+        """One bus loses its link, and gets no other until `let`."""
+        bus._realm = replace(bus._realm, servers=("127.0.0.1:1",))
+        asyncio.get_running_loop().create_task(bus._link.close())
+
+    def let(self, bus: NatsBus) -> None:
+        bus._realm = self._realm
+
+    async def lose_everything(self) -> None:
+        """The servers' disks are gone, and the streams are made anew."""
+        self._servers.forget()
+        self._servers.start()
+        self._subjects = await self._servers.make(self._made.name)
 
     async def _asked(self, *asked: tuple[str, dict[str, Any]]) -> None:
         link = await self._servers.keeper()
