@@ -10,7 +10,7 @@ import pytest
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_door import Verdict
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
-from dsmt.errors import RefusedError, TransportError
+from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine, engine
 from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
@@ -70,6 +70,34 @@ def test_what_was_stored_and_not_acknowledged_is_stored_once(tmp_path, monkeypat
             assert got.types() == []
             rows = {one.signed.id: one.row for one in got.arrived}
             assert rows[said[-1].id] == (await said[-1].acknowledged()).cursor.row
+
+    on_nats(within)(tmp_path)
+
+
+def test_a_shared_fact_is_given_up_with_its_link_and_all_else_is_said_again(tmp_path, monkeypatch) -> None:
+    lost = LosingAcks(monkeypatch)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        async with reading(bob, "user/", start=Start.LIVE) as got:
+            lost.left = 10**6
+            signal = alice.emit(Draft("user/t", {"n": 1}))
+            fact = alice.emit(Draft("user/f", {"n": 2}, version=1))
+            await got.until(lambda g: len(g.arrived) == 2)
+            e.hold(alice)
+            with pytest.raises(FailedError, match="may be stored or not") as told:
+                await fact.acknowledged()
+            assert told.value.code == "unanswered"
+            lost.left = 0
+            e.let(alice)
+            await signal.acknowledged()
+            with pytest.raises(RefusedError, match="changed user/f") as stale:
+                await alice.publish(Draft("user/f", {"n": 3}, version=1))
+            assert stale.value.code == "stale"
+            await alice.publish(Draft("user/f", {"n": 4}, replaces=fact))
+            await got.until(lambda g: numbers(g, "user/f")[-1:] == [4])
+            assert numbers(got, "user/f") == [2, 4]
+            assert numbers(got) == [1]
 
     on_nats(within)(tmp_path)
 
@@ -187,6 +215,17 @@ async def test_a_retained_fact_is_fetched_after_its_history_was_trimmed(e: NatsE
     await signal.acknowledged()
     await e.trim()
     assert [one.id for one in await bob.fetch([signal.id, fact.id])] == [fact.id]
+
+
+@on_nats
+async def test_an_event_with_more_copies_than_a_server_stores_at_once_is_refused_at_once(e: NatsEngine) -> None:
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    many = tuple(f"node/n{n}" for n in range(499))
+    with pytest.raises(RefusedError, match="addressed to 500"):
+        alice.emit(Draft("user/t", {"n": 1}, to=(*many, "operator/bob")))
+    async with reading(bob, "config/", inbox=True) as got:
+        await alice.publish(Draft("user/t", {"n": 2}, to=(*many[1:], "operator/bob")))
+        await got.until(lambda g: g.of("user/t") == [{"n": 2}])
 
 
 @on_nats

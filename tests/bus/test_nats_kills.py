@@ -1,6 +1,6 @@
 """Three real servers, of which one is killed under a source that publishes: nothing that was acknowledged is lost.
 
-`DSMT_NATS_ROUNDS` kills each kind of server so many times (`make nats`: 5).
+`make nats` kills every kind of server, `DSMT_NATS_ROUNDS` times; else the leader is killed once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import pytest
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, FailedError
 from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.nats_servers import NatsServers
-from tests.bus.realm import Facts, TestClock, TestEntropy, TestRealm, memory_network, reading, realm
+from tests.bus.realm import TestClock, TestEntropy, TestRealm, memory_network, reading, realm
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats")]
-ROUNDS = int(os.environ.get("DSMT_NATS_ROUNDS", "1"))
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.xdist_group("nats-kills")]
+ROUNDS = int(os.environ.get("DSMT_NATS_ROUNDS", "0"))
+LEADER = ("the leader", "to it")
+KILLS = [LEADER, ("the leader", "to another"), ("a follower", "to it")] if ROUNDS else [LEADER]
 BOUND_S = 25.0
 """An election takes up to nine seconds, by constants of the server; two cores are shared with everybody."""
 
@@ -39,13 +41,25 @@ async def cluster(tmp_path) -> AsyncIterator[tuple[NatsServers, TestRealm, Subje
             servers.close()
 
 
-async def bus(made: TestRealm, servers: NatsServers, name: str, *, only: list[str] | None = None) -> NatsBus:
+class First(TestEntropy):
+    """Chooses the same server each time; while that one is gone the next is taken."""
+
+    def __init__(self, server: int | None) -> None:
+        self._server = server
+
+    def uniform(self, low: float, high: float) -> float:
+        return super().uniform(low, high) if self._server is None or high < 3 else self._server
+
+
+async def bus(
+    made: TestRealm, servers: NatsServers, name: str, *, only: list[str] | None = None, first: int | None = None
+) -> NatsBus:
     one = NatsBus(
         identity=made.identity(name),
         trust=made.trust(),
         realm=servers.realm(addresses=only),
         clock=TestClock(),
-        entropy=TestEntropy(),
+        entropy=First(first),
     )
     made.tasks[one] = asyncio.create_task(one.run())
     await asyncio.wait_for(one.wait_attached(), 30)
@@ -76,9 +90,11 @@ class Publishing:
     """A source that never stops saying signals and facts, and notes what was acknowledged."""
 
     def __init__(self, one: NatsBus) -> None:
-        self._bus, self._facts = one, Facts(one)
+        self._bus = one
         self.signals: list[int] = []
-        self.facts = 0
+        self.facts: set[str] = set()
+        self.unknown: set[str] = set()
+        """Facts of which it was told that nobody knows: they may be there or not."""
         self.silence = 0.0
         """The longest time without an acknowledgement."""
         self.last = time.monotonic()
@@ -87,25 +103,36 @@ class Publishing:
     async def run(self) -> None:
         n = 0
         while not self.stopping:
-            emissions = [self._bus.emit(Draft("user/t", {"n": n + i})) for i in range(20)]
-            fact = self._facts.emit("user/f", {"n": self.facts + 1}, version=self.facts + 1)
-            for one in (*emissions, fact):
+            signals = [self._bus.emit(Draft("user/t", {"n": n + i})) for i in range(20)]
+            fact = self._bus.emit(Draft(f"user/f/{n}", {"n": n}, version=1))
+            for one in signals:
                 await one.acknowledged()
+            try:
+                await fact.acknowledged()
+            except FailedError:
+                self.unknown.add(f"user/f/{n}")
+            else:
+                self.facts.add(f"user/f/{n}")
             now = time.monotonic()
             self.silence, self.last = max(self.silence, now - self.last), now
             self.signals += range(n, n + 20)
-            self.facts += 1
             n += 20
 
 
-@pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize("killed", ["the leader", "a follower"])
-def test_no_acknowledged_event_is_lost_when_a_server_of_three_is_killed(tmp_path, killed: str, round_: int, capsys) -> None:
+def facts_of(got) -> set[str]:
+    return {one.signed.event.topic for one in got.arrived if one.signed.event.topic.startswith("user/f/")}
+
+
+@pytest.mark.parametrize("round_", range(max(1, ROUNDS)))
+@pytest.mark.parametrize(("killed", "link"), KILLS)
+def test_no_acknowledged_event_is_lost_when_a_server_of_three_is_killed(
+    tmp_path, killed: str, link: str, round_: int, capsys
+) -> None:
     async def within() -> None:
         async with asyncio.timeout(150), cluster(tmp_path) as (servers, made, subjects):
             first = await leader(servers, subjects.history)
             victim = first if killed == "the leader" else (first + 1) % 3
-            alice = await bus(made, servers, "operator/alice")
+            alice = await bus(made, servers, "operator/alice", first=victim if link == "to it" else (victim + 1) % 3)
             bob = await bus(made, servers, "operator/bob", only=[a for n, a in enumerate(servers.addresses) if n != victim])
             assert alice.can.level is Level.SAFE
             saying = Publishing(alice)
@@ -122,7 +149,7 @@ def test_no_acknowledged_event_is_lost_when_a_server_of_three_is_killed(tmp_path
                 await task
                 await got.until(lambda g: g.of("user/t")[-1:] == [{"n": saying.signals[-1]}], seconds=BOUND_S)
                 assert [data["n"] for data in got.of("user/t")] == saying.signals
-                assert [data["n"] for data in got.of("user/f")] == list(range(1, saying.facts + 1))
+                assert saying.facts <= facts_of(got) <= saying.facts | saying.unknown
                 assert got.types() == []
             servers.start(victim)
             await leader(servers, subjects.history)
@@ -130,13 +157,17 @@ def test_no_acknowledged_event_is_lost_when_a_server_of_three_is_killed(tmp_path
             async with reading(carol, "user/", start=Start.HISTORY) as whole:
                 assert [data["n"] for data in whole.of("user/t")] == saying.signals
             async with reading(carol, "user/") as held:
-                assert held.of("user/f") == [{"n": saying.facts}]
+                assert saying.facts <= facts_of(held) <= saying.facts | saying.unknown
             with capsys.disabled():
-                sys.stdout.write(f"\n{killed} killed: {saying.silence:.2f} s without an acknowledgement, nothing lost ")
+                said = (
+                    f"{killed} killed, with a link {link}: {saying.silence:.2f} s without an acknowledgement, nothing lost"
+                )
+                sys.stdout.write(f"\n{said} ")
 
     asyncio.run(within())
 
 
+@pytest.mark.skipif(not ROUNDS, reason="takes half a minute: make nats")
 def test_with_one_server_of_three_left_nothing_is_acknowledged_and_nothing_lost(tmp_path) -> None:
     async def within() -> None:
         async with asyncio.timeout(120), cluster(tmp_path) as (servers, made, subjects):
@@ -145,9 +176,11 @@ def test_with_one_server_of_three_left_nothing_is_acknowledged_and_nothing_lost(
             await alice.publish(Draft("user/t", {"n": 0}))
             gone = [n for n in range(3) if n != stays]
             servers.stop(*gone, hard=True)
-            waiting = alice.emit(Draft("user/t", {"n": 1}))
+            waiting, fact = alice.emit(Draft("user/t", {"n": 1})), alice.emit(Draft("user/f", {"n": 1}, version=1))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(waiting.acknowledged(), 3.0)
+            with pytest.raises(FailedError, match="may be stored or not"):
+                await asyncio.wait_for(fact.acknowledged(), 30)
             servers.start(*gone)
             await asyncio.wait_for(waiting.acknowledged(), 40)
             bob = await bus(made, servers, "operator/bob")

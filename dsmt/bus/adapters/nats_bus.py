@@ -22,7 +22,7 @@ from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_offers import NatsOffers
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import read_page, set_mark
-from dsmt.bus.adapters.nats_sender import NatsSender
+from dsmt.bus.adapters.nats_sender import BATCH, NatsSender
 from dsmt.bus.adapters.nats_streams import head, last_on
 from dsmt.bus.adapters.nats_subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
@@ -152,6 +152,8 @@ class NatsBus:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            self.flush()
+            self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
         await self._measure(link)
@@ -231,6 +233,9 @@ class NatsBus:
         if self._reads:
             raise RefusedError("bus.reads", f"{self.source} only reads, and says nothing on {draft.topic}")
         self.can.check_level(level)
+        if len(draft.to) >= BATCH:
+            said = f"{draft.topic} is addressed to {len(draft.to)}: NATS stores {BATCH - 1} copies at most with an event"
+            raise RefusedError("bus.unable", said, next="address fewer")
         emission = NatsEmission(pending_of(self._signer, draft))
         self._signer.say(emission.pending, self.now_ms(), declares=self._outbox.declare(draft.topic))
         if emission.id is None:
@@ -256,9 +261,9 @@ class NatsBus:
         """`emit`, then wait for the acknowledgement."""
         return await self.emit(draft, level=level).acknowledged()
 
-    def _settled(self, identity: EventId, row: int, error: RefusedError | None) -> None:
+    def _settled(self, identity: EventId, row: int, error: RefusedError | FailedError | None) -> None:
         if error is not None:
-            self._log.warning("event refused", refused=str(identity), code=error.code, reason=error.message)
+            self._log.warning("event not stored", event_id=str(identity), code=error.code, reason=error.message)
             self._settle(identity, None, error)
             return
         cursor = Cursor(self._store, row, self.now_ms())

@@ -58,9 +58,10 @@ class NatsDoor:
         self._validator = EventValidator(trust)
         self._looks: dict[str, _Look] = {}
 
-    async def judge(self, link: NatsLink, signed: SignedEvent, now_ms: int) -> Verdict:
-        """Whether it may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
-        event = self._trust.open(signed.raw).event
+    async def judge(self, link: NatsLink, raw: bytes, now_ms: int) -> Verdict:
+        """Whether an event may be published. Raises `UnusableEventError` that says why not, `TransportError`."""
+        signed = self._trust.open(raw)
+        event = signed.event
         match, fact = self._validator.check(signed, session=event.source, granted=event.incarnation, now_ms=now_ms)
         if event.topic.startswith("app/"):
             _, _, service, component, index = event.source.split("/")

@@ -3,8 +3,8 @@
 Rule 1: one publish at a time is on its way, of one event or of many as an atomic batch: so nothing overtakes anything,
     whatever fails, and a source's events stand in the stream as they were numbered.
 Rule 2: each event is judged first (`nats_door`). What is refused nobody sees; the next one on its topic declares it.
-Rule 3: what was not acknowledged is published again under its id. A server drops it that knows the id; a shared fact goes
-    under the same condition again, so an old decision is never stored after a newer one.
+Rule 3: what was not acknowledged is published again under its id, and a server drops it that knows the id. But a shared fact
+    is given up when its link is lost, or after `GIVE_UP_S`: the decision is old, and who made it decides anew (A3).
 Rule 4: a copy for each addressee goes in the same batch: with the event, or not at all.
 """
 
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from dsmt.bus.adapters.nats_door import NatsDoor, Verdict
 from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import RefusedError, TransportError, UnusableEventError
+from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
+from dsmt.event.burst import raws_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.registry import is_fact
 
@@ -27,23 +28,33 @@ BATCH: Final = 500
 BATCH_BYTES: Final = 512 * 1024
 """Of a batch: a server takes a thousand messages at most."""
 RETRY_S: Final = (0.02, 0.5)
+GIVE_UP_S: Final = 12.0
+"""How long a shared fact waits for a majority: an election takes up to nine seconds."""
 _COMPARED: Final = frozenset({10071, 10164})
 """The last row on the topic is another one; or it will be, for a publish of somebody else is on its way."""
 _DUPLICATE: Final = 10201
 _ROW: Final = "Nats-Expected-Last-Subject-Sequence"
 
-Settle = Callable[[EventId, int, RefusedError | None], None]
+Settle = Callable[[EventId, int, RefusedError | FailedError | None], None]
 
 
-def entries_of(subjects: Subjects, signed: SignedEvent, verdict: Verdict) -> list[Entry]:
+class Due(NamedTuple):
+    """An event that is to be published, and its bytes: alone, as anybody can verify it."""
+
+    signed: SignedEvent
+    raw: bytes
+
+
+def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Entry]:
     """What is published of an event: the event, and a copy for each addressee."""
+    signed, raw = due
     event = signed.event
     headers = {"Nats-Msg-Id": str(signed.id)}
     if verdict.expected is not None:
         headers |= {_ROW: str(verdict.expected), f"{_ROW}-Subject": subjects.on(event.topic)}
-    own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), signed.raw, headers)
+    own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, headers)
     copies = [
-        Entry(subjects.copy(event.source, one, event.topic), signed.raw, {"Nats-Msg-Id": f"{signed.id} {one}"})
+        Entry(subjects.copy(event.source, one, event.topic), raw, {"Nats-Msg-Id": f"{signed.id} {one}"})
         for one in dict.fromkeys(event.to)
     ]
     return [own, *copies]
@@ -74,9 +85,16 @@ class NatsSender:
                 self._work.clear()
                 await self._work.wait()
 
-    async def _publish(self, link: NatsLink, batch: list[SignedEvent]) -> None:
+    def give_up(self, identities: Iterable[EventId]) -> None:
+        """Let go of shared facts of which nobody knows whether they were stored, or will be (rule 3)."""
+        for identity in identities:
+            said = f"{identity} was not acknowledged in time: it may be stored or not"
+            self._outbox.refused(identity)
+            self._settle(identity, 0, FailedError("unanswered", said, next="see what it says now, and try again"))
+
+    async def _publish(self, link: NatsLink, batch: list[Due]) -> None:
         """Publish a batch, however often that takes."""
-        delay = RETRY_S[0]
+        delay, began = RETRY_S[0], asyncio.get_running_loop().time()
         while batch:
             try:
                 if await self._together(link, batch):
@@ -89,8 +107,11 @@ class NatsSender:
                     raise
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_S[1])
+                if asyncio.get_running_loop().time() > began + GIVE_UP_S:
+                    self.give_up(one.signed.id for one in batch if one.signed.event.version is not None)
+                    batch[:] = [one for one in batch if one.signed.event.version is None]
 
-    async def _together(self, link: NatsLink, batch: list[SignedEvent]) -> bool:
+    async def _together(self, link: NatsLink, batch: list[Due]) -> bool:
         """Publish it as one; False when each is to be looked at alone. What is refused leaves the batch."""
         verdicts = await asyncio.gather(*(self._judged(link, one) for one in batch))
         good = [(one, verdict) for one, verdict in zip(batch, verdicts, strict=True) if verdict is not None]
@@ -106,19 +127,20 @@ class NatsSender:
             return False
         row = told["seq"] - sum(map(len, groups)) + 1
         for (one, _), group in zip(good, groups, strict=True):
-            self._stored(one, row)
+            self._stored(one.signed, row)
             row += len(group)
         return True
 
-    async def _alone(self, link: NatsLink, signed: SignedEvent) -> None:
+    async def _alone(self, link: NatsLink, due: Due) -> None:
+        signed = due.signed
         while True:
-            verdict = await self._judged(link, signed)
+            verdict = await self._judged(link, due)
             if verdict is None:
                 return
             if verdict.stored is not None:
                 self._stored(signed, verdict.stored)
                 return
-            entries = entries_of(self._subjects, signed, verdict)
+            entries = entries_of(self._subjects, due, verdict)
             try:
                 row = (await link.publish(*entries))["seq"] - len(entries) + 1
             except RefusedError as error:
@@ -134,12 +156,12 @@ class NatsSender:
             self._stored(signed, row)
             return
 
-    async def _judged(self, link: NatsLink, signed: SignedEvent) -> Verdict | None:
+    async def _judged(self, link: NatsLink, due: Due) -> Verdict | None:
         """None: it is refused."""
         try:
-            return await self._door.judge(link, signed, self._now_ms())
+            return await self._door.judge(link, due.raw, self._now_ms())
         except UnusableEventError as error:
-            self._refuse(signed, RefusedError(error.code, error.message, next=error.next))
+            self._refuse(due.signed, RefusedError(error.code, error.message, next=error.next))
             return None
 
     def _refuse(self, signed: SignedEvent, error: RefusedError) -> None:
@@ -152,7 +174,7 @@ class NatsSender:
         self._settle(signed.id, row, None)
 
 
-def _batch(waiting: deque[SignedEvent]) -> list[SignedEvent]:
+def _batch(waiting: deque[SignedEvent]) -> list[Due]:
     """What is published as one: of the shared facts of a topic only the first, which those after it are compared with."""
     found: list[SignedEvent] = []
     size, messages, compared = 0, 0, set[str]()
@@ -165,4 +187,4 @@ def _batch(waiting: deque[SignedEvent]) -> list[SignedEvent]:
         if event.version is not None:
             compared.add(event.topic)
         found.append(waiting.popleft())
-    return found
+    return [Due(signed, raw) for signed, raw in zip(found, raws_of(one.sealed for one in found), strict=True)]

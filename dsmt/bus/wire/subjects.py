@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -33,6 +34,7 @@ class Said(NamedTuple):
     topic: str
 
 
+@lru_cache(maxsize=65536)
 def token(text: str) -> str:
     """A name, or a level of a topic, as one token of a subject."""
     return _PLAIN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text) or "%"
