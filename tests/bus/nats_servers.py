@@ -25,8 +25,8 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError
 from dsmt.trust.keys import SecretKey
 
-BINARY = Path(sys.executable).parent / "nats-server"
-KEEPER = SecretKey(os.urandom(32))
+BINARY = os.environ.get("DSMT_NATS_SERVER") or str(Path(sys.executable).parent / "nats-server")
+ADMINISTRATOR = SecretKey(os.urandom(32))
 
 
 def free_ports(count: int) -> list[int]:
@@ -123,13 +123,13 @@ class NatsServers:
     def log(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.directory.glob("*.log")))
 
-    async def keeper(self, seconds: float = 20.0) -> NatsLink:
+    async def administrator(self, seconds: float = 20.0) -> NatsLink:
         """A link that may do everything, when a server is there."""
         deadline = time.monotonic() + seconds
         while True:
             with suppress(DsmtError):
                 for address in self.addresses:
-                    return await NatsLink.connect(address, self.realm(), key=KEEPER, name="keeper")
+                    return await NatsLink.connect(address, self.realm(), key=ADMINISTRATOR, name="administrator")
             assert time.monotonic() < deadline, f"no server came up: {self.log()[-2000:]}"
             await asyncio.sleep(0.02)
 
@@ -137,7 +137,7 @@ class NatsServers:
         """The streams of a new realm."""
         subjects, deadline = Subjects(realm), time.monotonic() + seconds
         while True:
-            link = await self.keeper()
+            link = await self.administrator()
             try:
                 await make_streams(link, subjects, replicas=self.realm().replicas)
             except (ApiError, DsmtError):

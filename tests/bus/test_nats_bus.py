@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from dsmt.bus.adapters import nats_link, nats_sender
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_door import Verdict
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
+from dsmt.bus.adapters.nats_streams import last_on
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine, engine
@@ -32,6 +34,13 @@ def on_nats(test: Callable[[NatsEngine], Awaitable[None]]):
 
 def numbers(got, topic="user/t"):
     return [data["n"] for data in got.of(topic)]
+
+
+async def true_at_last(asked: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again."""
+    if not await asked():
+        await asyncio.sleep(0.02)
+        await true_at_last(asked)
 
 
 class LosingAcks:
@@ -137,6 +146,39 @@ def test_a_reader_that_was_overtaken_by_the_trimming_ends_with_what_is_retained(
     on_nats(within)(tmp_path)
 
 
+def test_signals_go_before_the_rest_and_a_reader_is_told_that_they_were_trimmed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(nats_sender, "SIGNALS_S", 1)
+
+    async def within(e: NatsEngine) -> None:
+        node, bob = await e.bus("node/n1"), await e.bus("operator/bob")
+        link, beats = await e._servers.administrator(), "node/n1/heartbeat"
+        subject = e._subjects.event("node/n1", beats, fact=False)
+        fact = e._subjects.event("operator/bob", "user/f", fact=True)
+        await Facts(bob).publish("user/f", {"n": 1}, version=1)
+
+        async def gone() -> bool:
+            return await last_on(link, e._subjects.history, subject) is None
+
+        async with reading(bob, "node/") as got:
+            node.heartbeat(beats, 1.0)
+            await got.until(lambda g: g.of(beats))
+            e.hold(bob)
+            await until(lambda: not bob.attached)
+            for _ in range(3):
+                node.heartbeat(beats, 2.0)
+            await asyncio.wait_for(true_at_last(gone), 20)
+            node.heartbeat(beats, 3.0)
+            e.let(bob)
+            await got.until(lambda g: "trimmed" in g.types())
+            assert [beat["emit_rate_s"] for beat in got.of(beats)] == [1.0, 3.0]
+            assert got.types() == ["gap", "trimmed"]
+        for stream in (e._subjects.history, e._subjects.facts):
+            assert await last_on(link, stream, fact) is not None, "a fact has no end in any stream"
+        await link.close()
+
+    on_nats(within)(tmp_path)
+
+
 @on_nats
 async def test_streams_that_are_made_anew_get_back_what_somebody_holds(e: NatsEngine) -> None:
     """And with it the certificates of who said it, who is gone."""
@@ -169,6 +211,16 @@ async def test_where_no_streams_are_nobody_attaches(e: NatsEngine) -> None:
     await e.begin()
     await asyncio.wait_for(alice.wait_attached(), 20)
     assert alice.refusal is None
+
+
+@on_nats
+async def test_a_server_that_is_too_old_is_refused_with_the_version_that_would_do(e: NatsEngine) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nats_link, "OLDEST", (99, 0, 0))
+        alice = await e.bus("operator/alice", wait=False)
+        await until(lambda: alice.refusal)
+        assert alice.refusal is not None
+        assert "99.0.0 is the oldest" in alice.refusal.message
 
 
 @on_nats
@@ -252,7 +304,7 @@ async def test_who_only_reads_says_nothing(e: NatsEngine) -> None:
 @on_nats
 async def test_a_subscription_that_is_left_leaves_nothing_at_the_server(e: NatsEngine) -> None:
     bob = await e.bus("operator/bob")
-    link = await e._servers.keeper()
+    link = await e._servers.administrator()
 
     async def consumers(wanted: Callable[[int], bool]) -> int:
         """How many there are, once there are as many as wanted."""

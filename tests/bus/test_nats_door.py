@@ -18,7 +18,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity
-from tests.bus.nats_servers import KEEPER, NatsServers
+from tests.bus.nats_servers import ADMINISTRATOR, NatsServers
 from tests.bus.realm import Pen, TestClock, TestEntropy, TestRealm, memory_network, reading, realm, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -36,7 +36,7 @@ class Kept:
 
     async def start(self) -> None:
         certificates = [one.certificate for one in self.identities.values()]
-        self.servers.know(users(certificates, self.subjects, keeper=KEEPER.public))
+        self.servers.know(users(certificates, self.subjects, administrator=ADMINISTRATOR.public))
         self.servers.start()
         await self.servers.make(self.made.name)
 
@@ -101,7 +101,7 @@ async def test_a_link_without_tls_and_one_to_another_authority_are_not_made(k: K
         for wrong in (other.realm().authority, ""):
             apart = type(known)(known.servers, 1, authority=wrong, users=True)
             with pytest.raises((TransportError, RefusedError)):
-                await NatsLink.connect(address, apart, key=KEEPER, name="keeper")
+                await NatsLink.connect(address, apart, key=ADMINISTRATOR, name="administrator")
     finally:
         other.close()
     assert ssl.HAS_TLSv1_3
@@ -134,13 +134,13 @@ async def test_nobody_publishes_under_another_name_nor_beyond_its_grant(k: Kept)
         with pytest.raises(RefusedError, match="does not let node/n1 publish") as refused:
             await node.publish(Entry(subject, b"x", {}))
         assert refused.value.code == "trust.denied"
-    stored = await last_on(await k.servers.keeper(), k.subjects.facts, own)
+    stored = await last_on(await k.servers.administrator(), k.subjects.facts, own)
     assert stored is not None
     assert stored.raw != b"x"
 
 
 @pytest.mark.parametrize("asked", ["STREAM.PURGE.{}", "STREAM.DELETE.{}", "STREAM.UPDATE.{}", "STREAM.MSG.DELETE.{}"])
-def test_nobody_but_the_keeper_changes_a_stream(tmp_path, asked: str) -> None:
+def test_nobody_but_the_administrator_changes_a_stream(tmp_path, asked: str) -> None:
     async def within(k: Kept) -> None:
         node = await k.link("node/n1")
         for stream in (k.subjects.history, k.subjects.facts):
@@ -179,8 +179,8 @@ async def test_a_consumer_cannot_be_made_to_write_over_the_facts_of_another(k: K
     alice = await k.bus(k.identities["operator/alice"])
     await alice.publish(Draft("user/f", {"n": 1}, version=1))
     own = k.subjects.event("operator/alice", "user/f", fact=True)
-    node, keeper = await k.link("node/n1"), await k.servers.keeper()
-    before = await last_on(keeper, k.subjects.history, own)
+    node, administrator = await k.link("node/n1"), await k.servers.administrator()
+    before = await last_on(administrator, k.subjects.history, own)
     for stream in (k.subjects.facts, k.subjects.history):
         name = os.urandom(4).hex()
         config = {"name": name, "deliver_subject": own, "ack_policy": "none", "mem_storage": True, "deliver_policy": "all"}
@@ -188,4 +188,4 @@ async def test_a_consumer_cannot_be_made_to_write_over_the_facts_of_another(k: K
             await node.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": "create"})
     for n in range(20):
         await alice.publish(Draft("user/t", {"n": n}))
-    assert await last_on(keeper, k.subjects.history, own) == before
+    assert await last_on(administrator, k.subjects.history, own) == before

@@ -71,7 +71,7 @@ async def leader(servers: NatsServers, stream: str) -> int:
     deadline = time.monotonic() + BOUND_S
     while True:
         try:
-            link = await servers.keeper()
+            link = await servers.administrator()
             try:
                 told = await link.api(f"STREAM.INFO.{stream}")
             finally:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dsmt.bus.rules.follower import ChainFollower
+from dsmt.bus.rules.follower import ChainFollower, Wanted
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Delivery
 
@@ -42,7 +42,7 @@ class Deliveries:
         self._found: list[Delivery] = []
         self._size = self._bytes = 0
         self._marks: list[Complete | Bookmark] = []
-        self._missing: deque[tuple[float, _Closing]] = deque()
+        self._missing: deque[tuple[float, Wanted]] = deque()
         self._mail: OrderedDict[EventId, None] = OrderedDict()
         self._changed = asyncio.Event()
         self._ended = False
@@ -58,7 +58,7 @@ class Deliveries:
             return
         self._found += self._follower.arrived(one, now)
         for wanted in self._follower.wanted():
-            self._missing.append((now + LATE_S, _Closing(wanted.source, wanted.topic, wanted.before, "")))
+            self._missing.append((now + LATE_S, wanted))
 
     def mail(self, one: Arrived) -> None:
         """Take in what is addressed to this source."""
@@ -92,18 +92,20 @@ class Deliveries:
             deadlines.append(self._follower.deadline)
         return max(0.0, min(deadlines) - now) if deadlines else float("inf")
 
-    def closes(self, now: float) -> bool:
-        """Whether something that is missing is to be closed at the next `tick`."""
-        return bool(self._missing) and self._missing[0][0] <= now
+    def tick(self, now: float) -> None:
+        """Let go of what was held back long enough."""
+        if self._follower is not None:
+            self._found += self._follower.timer(now)
 
-    def tick(self, now: float, word: str) -> None:
-        """Let go of what was held back long enough; close what is missing as `trimmed` or `lost`."""
-        if self._follower is None:
-            return
-        self._found += self._follower.timer(now)
-        while self.closes(now):
-            _, one = self._missing.popleft()
-            self._found += self._follower.repaired(_Closing(one.source, one.topic, one.before, word), (), now)
+    def overdue(self, now: float) -> Wanted | None:
+        """What has been missing for long enough: it is to be closed."""
+        return self._missing.popleft()[1] if self._missing and self._missing[0][0] <= now else None
+
+    def close(self, missing: Wanted, word: str, now: float) -> None:
+        """Close what is missing, as `trimmed` or `lost`."""
+        if self._follower is not None:
+            answer = _Closing(missing.source, missing.topic, missing.before, word)
+            self._found += self._follower.repaired(answer, (), now)
 
     def _holds_back(self) -> bool:
         return self._follower is not None and self._follower.deadline is not None

@@ -4,7 +4,7 @@ Rule 1: a blob is called by its sha256, and its pieces stand under the name of w
     The piece that says how many there are comes last.
 Rule 2: it is checked as it is read. Where several have put it, the first whole one is looked for before anything is
     handed out.
-Rule 3: nobody sweeps: what no service needs any more the keeper removes.
+Rule 3: nobody sweeps: what no service needs any more the administrator removes.
 """
 
 from __future__ import annotations

@@ -37,6 +37,16 @@ async def fetch(link: NatsLink, subjects: Subjects, opener: NatsOpener, ids: Seq
     return [found[one] for one in dict.fromkeys(ids) if one in found]
 
 
+async def is_there(link: NatsLink, subjects: Subjects, identity: EventId) -> bool:
+    """Whether the history still holds an event. Raises `TransportError`."""
+    for subject in subjects.of(identity.source):
+        after = await _before(link, subjects.history, subject, identity)
+        stored = await next_on(link, subjects.history, subject, after + 1)
+        if stored is not None and _id(stored) == identity:
+            return True
+    return False
+
+
 async def _before(link: NatsLink, stream: str, subject: str, first: EventId) -> int:
     """The row behind which everything stands on a subject that is not before an event."""
     at = await head(link, stream)

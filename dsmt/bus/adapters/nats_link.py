@@ -25,6 +25,8 @@ from dsmt.bus.wire.nkeys import user_nkey, user_seed
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
 
+OLDEST: Final = (2, 12, 3)
+"""Those before it store a batch twice whose acknowledgement was lost, or know no batches."""
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
@@ -109,6 +111,11 @@ class NatsLink:
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
             said = f"the NATS server at {server} does not know {name}"
             raise RefusedError("trust.denied", said, next="put its certificate into the server's configuration") from error
+        version = link._client.connected_server_version
+        if (version.major, version.minor, version.patch) < OLDEST:
+            await link.close()
+            said = f"the NATS server at {server} is {version}, and {'.'.join(map(str, OLDEST))} is the oldest that will do"
+            raise RefusedError("nats.version", said, next="take a newer one")
         return link
 
     async def close(self) -> None:

@@ -21,8 +21,8 @@ from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.burst import raws_of
-from dsmt.event.envelope import EventId, SignedEvent
-from dsmt.event.registry import is_fact
+from dsmt.event.envelope import Event, EventId, SignedEvent
+from dsmt.event.registry import is_fact, row_of
 
 BATCH: Final = 500
 BATCH_BYTES: Final = 512 * 1024
@@ -30,6 +30,7 @@ BATCH_BYTES: Final = 512 * 1024
 RETRY_S: Final = (0.02, 0.5)
 GIVE_UP_S: Final = 12.0
 """How long a shared fact waits for a majority: an election takes up to nine seconds."""
+SIGNALS_S: Final = 3600
 _COMPARED: Final = frozenset({10071, 10164})
 """The last row on the topic is another one; or it will be, for a publish of somebody else is on its way."""
 _DUPLICATE: Final = 10201
@@ -50,14 +51,22 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Entry]:
     signed, raw = due
     event = signed.event
     headers = {"Nats-Msg-Id": str(signed.id)}
+    ages = lifetime(event)
     if verdict.expected is not None:
         headers |= {_ROW: str(verdict.expected), f"{_ROW}-Subject": subjects.on(event.topic)}
-    own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, headers)
+    own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, {**headers, **ages})
     copies = [
-        Entry(subjects.copy(event.source, one, event.topic), raw, {"Nats-Msg-Id": f"{signed.id} {one}"})
+        Entry(subjects.copy(event.source, one, event.topic), raw, {"Nats-Msg-Id": f"{signed.id} {one}", **ages})
         for one in dict.fromkeys(event.to)
     ]
     return [own, *copies]
+
+
+def lifetime(event: Event) -> dict[str, str]:
+    """How long the stream keeps what a broker keeps in the class of signals (B6); all else for as long as the history."""
+    row = row_of(event.topic)
+    short = row is not None and row.budget == "signal" and not row.takes_as_fact(event.version)
+    return {"Nats-TTL": f"{SIGNALS_S}s"} if short else {}
 
 
 class NatsSender:
@@ -152,7 +161,8 @@ class NatsSender:
                     continue
                 if error.code != _DUPLICATE:
                     raise TransportError("nats.stream", f"{signed.id} was not stored: {error}") from error
-                row = (await link.publish(entries[0]._replace(headers={"Nats-Msg-Id": str(signed.id)})))["seq"]
+                headers = {name: value for name, value in entries[0].headers.items() if not name.startswith(_ROW)}
+                row = (await link.publish(entries[0]._replace(headers=headers)))["seq"]
             self._stored(signed, row)
             return
 

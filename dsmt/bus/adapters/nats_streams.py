@@ -27,7 +27,7 @@ NO_STREAM: Final = 10059
 NO_MESSAGE: Final = 10037
 DUPLICATES_S: Final = 120
 """How long a server knows the ids of what was published; what is said again later, readers drop by its chain."""
-HISTORY_S: Final = 30 * 24 * 3600
+HISTORY_S: Final = 7 * 24 * 3600
 MARK_S: Final = 60
 _NS: Final = 1_000_000_000
 _SOURCE: Final = "Nats-Stream-Source"

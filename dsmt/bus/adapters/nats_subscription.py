@@ -17,13 +17,15 @@ from typing import Final
 
 from dsmt.bus.adapters.nats_consumer import PullConsumer
 from dsmt.bus.adapters.nats_deliveries import Deliveries
+from dsmt.bus.adapters.nats_fetch import is_there
 from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import Page, read_page, set_mark
 from dsmt.bus.adapters.nats_streams import Head, Stored, head
+from dsmt.bus.rules.follower import Wanted
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, UnusableEventError
-from dsmt.event.envelope import TOMBSTONE
+from dsmt.event.envelope import TOMBSTONE, EventId
 from dsmt.event.fold import Fold
 from dsmt.event.topic import matches
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Cursor, Delivery, Interest, Notice, Reattached, Start
@@ -61,7 +63,7 @@ class NatsSubscription:
         self._deliveries = Deliveries(conflate=interest.conflate)
         self._number = os.urandom(9).hex()
         self._store = ""
-        self._began = self._after = self._covered = self._least = 0
+        self._began = self._after = self._covered = 0
         self._since_ms: int | None = None
         self._completed = False
         self._token = self._echoed = 0
@@ -143,7 +145,6 @@ class NatsSubscription:
             if self._interest.start is Start.FACTS:
                 self._snapshot(await self._page(link))
             self._after = self._began
-        self._least = self._least if self._store else self._after
         self._store = at.store
         if self._interest.start is not Start.HISTORY:
             self._complete(again=anew)
@@ -227,15 +228,20 @@ class NatsSubscription:
             await self._one(link, stored)
         if batch:
             self._after, self._since_ms = batch[-1].row, None
-        now, word = self._now(), ""
-        if self._deliveries.closes(now):
-            word = "trimmed" if (await head(link, self._subjects.history)).first > self._least + 1 else "lost"
-        self._deliveries.tick(now, word)
+        now = self._now()
+        self._deliveries.tick(now)
+        while (missing := self._deliveries.overdue(now)) is not None:
+            self._deliveries.close(missing, await self._fate(link, missing), now)
         handed = self._deliveries.hand_on()
         if self._interest.bookmarks and self._completed and (handed or now - self._bookmarked >= BOOKMARK_S):
             self._bookmarked = now
             self._deliveries.mark(Bookmark(self._cursor(self._after), whole=True))
             self._deliveries.hand_on()
+
+    async def _fate(self, link: NatsLink, missing: Wanted) -> str:
+        """What became of it: where the event before it is there, it was not trimmed, for what goes first is what is old."""
+        before = EventId(missing.source, missing.incarnation, missing.after)
+        return "lost" if await is_there(link, self._subjects, before) else "trimmed"
 
     async def _one(self, link: NatsLink, stored: Stored) -> None:
         kind = stored.subject.split(".", 3)[2]

@@ -3,7 +3,7 @@
 Rule 1: a user is a source, known by its own key. It may publish what its certificate grants, under its own name and no
     other: so nobody can write over a retained fact of another source, not even with something that no reader believes.
 Rule 2: of JetStream it may read, and make consumers that it is asked for; streams are made, changed and emptied by the
-    keeper alone.
+    administrator alone.
 Rule 3: everybody may read everything that the realm says: what a certificate lets its holder read, NATS does not hold.
 """
 
@@ -61,9 +61,9 @@ def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     }
 
 
-def users(certificates: Iterable[Certificate], subjects: Subjects, *, keeper: bytes) -> list[dict[str, Any]]:
-    """The users of a realm's account; the keeper's key makes streams."""
-    found: dict[str, dict[str, Any]] = {user_nkey(keeper): {"nkey": user_nkey(keeper)}}
+def users(certificates: Iterable[Certificate], subjects: Subjects, *, administrator: bytes) -> list[dict[str, Any]]:
+    """The users of a realm's account; the key of the administrator makes streams."""
+    found: dict[str, dict[str, Any]] = {user_nkey(administrator): {"nkey": user_nkey(administrator)}}
     for one in certificates:
         nkey = user_nkey(one.public)
         found.setdefault(nkey, {"nkey": nkey, "permissions": permissions(one, subjects)})

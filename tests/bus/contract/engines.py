@@ -154,7 +154,7 @@ class NatsEngine:
 
     async def end(self) -> None:
         """The streams of the realm go, and the servers stay."""
-        link = await self._servers.keeper()
+        link = await self._servers.administrator()
         for stream in (self._subjects.facts, self._subjects.history, self._subjects.blobs):
             await link.api(f"STREAM.DELETE.{stream}")
         await link.close()
@@ -202,7 +202,7 @@ class NatsEngine:
         self._subjects = await self._servers.make(self._made.name)
 
     async def _asked(self, *asked: tuple[str, dict[str, Any]]) -> None:
-        link = await self._servers.keeper()
+        link = await self._servers.administrator()
         for what, body in asked:
             await link.api(f"STREAM.{what}.{self._subjects.history}", body)
         await link.close()
