@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dsmt.bus.adapters import nats_link, nats_sender
+from dsmt.bus.adapters import nats_consumer, nats_door, nats_link, nats_sender
 from dsmt.bus.adapters.nats_bus import NatsBus
+from dsmt.bus.adapters.nats_consumer import PullConsumer
 from dsmt.bus.adapters.nats_door import Verdict
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
 from dsmt.bus.adapters.nats_streams import last_on
@@ -107,6 +108,71 @@ def test_a_shared_fact_is_given_up_with_its_link_and_all_else_is_said_again(tmp_
             await got.until(lambda g: numbers(g, "user/f")[-1:] == [4])
             assert numbers(got, "user/f") == [2, 4]
             assert numbers(got) == [1]
+
+    on_nats(within)(tmp_path)
+
+
+class Meanwhile:
+    """Once a reader has the first message of the page of retained facts, something else happens; pages are short."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.then: Callable[[], Awaitable[None]] | None = None
+        real = PullConsumer.next
+
+        async def following(consumer, within_s):
+            found = await real(consumer, within_s)
+            if found and self.then is not None and consumer._stream.startswith("F-"):
+                then, self.then = self.then, None
+                await then()
+            return found
+
+        monkeypatch.setattr(PullConsumer, "next", following)
+        monkeypatch.setattr(nats_consumer, "PAGE", 1)
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_its_newest(
+    tmp_path, monkeypatch, follow: bool
+) -> None:
+    meanwhile = Meanwhile(monkeypatch)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        facts = Facts(alice)
+        for topic in ("user/a", "user/b"):
+            await facts.publish(topic, {"n": 1}, version=1)
+
+        async def replace() -> None:
+            for n in (2, 3):
+                await facts.publish("user/b", {"n": n}, version=n)
+
+        meanwhile.then = replace
+        async with reading(bob, "user/", conflate=True, follow=follow) as got:
+            assert numbers(got, "user/a") == [1]
+            assert numbers(got, "user/b") == [3]
+            if follow:
+                await facts.publish("user/b", {"n": 4}, version=4)
+                await got.until(lambda g: numbers(g, "user/b")[-1:] == [4])
+                assert numbers(got, "user/b") == [3, 4]
+
+    on_nats(within)(tmp_path)
+
+
+def test_who_judges_itself_waits_until_what_is_retained_is_as_new_as_the_history(tmp_path, monkeypatch) -> None:
+    real, behind = nats_door.last_of_each, 3
+
+    async def late(link, stream, subjects):
+        nonlocal behind
+        behind -= 1
+        return [] if behind >= 0 else await real(link, stream, subjects)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        await alice.publish(Draft("user/f", {"n": 1}, version=1))
+        monkeypatch.setattr(nats_door, "last_of_each", late)
+        with pytest.raises(RefusedError, match="operator/alice changed user/f"):
+            await bob.publish(Draft("user/f", {"n": 2}, version=1))
+        assert behind < 0
 
     on_nats(within)(tmp_path)
 
