@@ -14,7 +14,7 @@ from dsmt.bus.adapters.nats_door import Verdict
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
 from dsmt.bus.adapters.nats_streams import last_on
 from dsmt.errors import FailedError, RefusedError, TransportError
-from dsmt.ports.bus import Draft, Interest, Start
+from dsmt.ports.bus import Cursor, Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine, engine
 from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
 
@@ -265,6 +265,18 @@ async def test_streams_that_are_made_anew_get_back_what_somebody_holds(e: NatsEn
         await again.until(lambda g: g.of("user/f"))
         assert again.types() == []
         assert again.arrived[0].signed.id == held.id
+
+
+@on_nats
+async def test_a_cursor_of_other_streams_is_read_from_a_minute_before_it(e: NatsEngine) -> None:
+    alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+    for n in range(3):
+        ack = await alice.publish(Draft("user/t", {"n": n}))
+    early, late = ack.cursor.time_ms, ack.cursor.time_ms + 3600_000
+    begun = Cursor(ack.cursor.store, 0, early + 3600_000)
+    for since, found in ((begun, [0, 1, 2]), (Cursor("H-x.1", 99, early), [0, 1, 2]), (Cursor("H-x.1", 99, late), [])):
+        async with reading(bob, "user/", start=Start.HISTORY, since=since) as got:
+            assert numbers(got) == found
 
 
 @on_nats

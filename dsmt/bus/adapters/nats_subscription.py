@@ -180,9 +180,10 @@ class NatsSubscription:
         since, self._since_ms = self._interest.since, None
         if self._store:
             since = Cursor(self._store, self._after, self._now_ms())
-        self._after = since.row if isinstance(since, Cursor) and since.store == at.store and since.row <= at.last else 0
-        if since is not None and not self._after:
-            self._since_ms = since.time_ms - OVERLAP_MS if isinstance(since, Cursor) else since
+        known = since is None or (isinstance(since, Cursor) and since.store == at.store and since.row <= at.last)
+        self._after = since.row if known and isinstance(since, Cursor) else 0
+        if since is not None and not known:
+            self._since_ms = max(0, since.time_ms - OVERLAP_MS) if isinstance(since, Cursor) else since
         elif self._after + 1 < at.first:
             fields = {"from": self._after + 1, "to": at.first - 1}
             said = f"the history before row {at.first} is not whole any more: parts of it were trimmed"
@@ -226,8 +227,7 @@ class NatsSubscription:
             await self._mark(link)
         for stored in _conflated(batch) if self._interest.conflate else batch:
             await self._one(link, stored)
-        if batch:
-            self._after, self._since_ms = batch[-1].row, None
+            self._after, self._since_ms = stored.row, None
         now = self._now()
         self._deliveries.tick(now)
         while (missing := self._deliveries.overdue(now)) is not None:
