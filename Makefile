@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint operate soak bench mutants docs sim sim-long profile day wheel clean environment tools
+.PHONY: demo test lint nats operate soak bench mutants docs sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -44,6 +44,10 @@ profile: tools
 
 day: tools
 	$(BIN)/python -m dsmt.simulator.day $(DAY)
+
+nats: tools
+	DSMT_NATS_ROUNDS=$(or $(ROUNDS),5) $(BIN)/pytest -s tests/bus/test_nats_kills.py tests/bus/test_nats_door.py tests/bus/test_nats_bus.py
+	$(BIN)/pytest -k nats tests/bus/contract
 
 operate: tools
 	./scripts/test-needs operate

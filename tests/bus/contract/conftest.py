@@ -2,9 +2,15 @@
 
 import pytest
 
-from .engines import ENGINES
+from .engines import ENGINES, REAL
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.real) if "zeromq" in kind else kind for kind in ENGINES])
+def _marks(kind: str) -> list[pytest.MarkDecorator]:
+    """Those that share servers are run by one worker, one after the other."""
+    shared = [pytest.mark.xdist_group("nats")] if kind.startswith("nats") else []
+    return [pytest.mark.real, *shared] if kind in REAL else shared
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=_marks(kind)) for kind in ENGINES])
 def engine_kind(request):
     return request.param

@@ -6,20 +6,24 @@ An adapter to another engine passes when it is added to `ENGINES` and the suite 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from dsmt.bus.adapters.memory_bus import MemoryBus
 from dsmt.bus.adapters.memory_realm import MemoryRealm
+from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Bus
 from dsmt.ports.network import Network
 from dsmt.trust.identity import Identity
-from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.bus.nats_servers import Gate, NatsServers
+from tests.bus.realm import TestClock, TestEntropy, TestRealm, memory_network, realm
 
 HOURS_MS = 2 * 3600 * 1000
 
@@ -63,6 +67,9 @@ class BrokerEngine:
         """Run the broker."""
         self._broker = await self._made.broker()
 
+    async def end(self) -> None:
+        """It ends with its realm."""
+
     async def bus(self, name: str, *, wait: bool = True) -> BusClient:
         identity = _identity(self._made, self._identities, name)
         return await self._made.client(name, identity=identity, wait=wait)
@@ -97,6 +104,9 @@ class MemoryEngine:
     async def begin(self) -> None:
         """There is nothing to run."""
 
+    async def end(self) -> None:
+        """There is nothing to end."""
+
     async def bus(self, name: str, *, wait: bool = True) -> MemoryBus:
         bus = MemoryBus(_identity(self._made, self._identities, name), self._realm)
         self._made.tasks[bus] = asyncio.create_task(bus.run())
@@ -122,6 +132,104 @@ class MemoryEngine:
         self._realm.trim()
 
 
+class NatsEngine:
+    """One NATS server that all tests share: a realm has its own streams. Lost connections are a server that stops."""
+
+    count = 1
+    _running: ClassVar[dict[int, NatsServers]] = {}
+
+    def __init__(self, made: TestRealm) -> None:
+        made.name = f"t{os.urandom(6).hex()}"
+        self._made = made
+        self._identities: dict[str, Identity] = {}
+
+    async def begin(self) -> None:
+        """Run what does not run yet, and make the realm's streams."""
+        if self.count not in self._running:
+            self._running[self.count] = NatsServers(self.count)
+            self._running[self.count].start()
+        self._servers = self._running[self.count]
+        self._subjects = await self._servers.make(self._made.name)
+        self._realm = self._servers.realm()
+
+    async def end(self) -> None:
+        """The streams of the realm go, and the servers stay."""
+        link = await self._servers.administrator()
+        for stream in (self._subjects.facts, self._subjects.history, self._subjects.blobs):
+            await link.api(f"STREAM.DELETE.{stream}")
+        await link.close()
+
+    async def bus(self, name: str, *, wait: bool = True) -> NatsBus:
+        bus = NatsBus(
+            identity=_identity(self._made, self._identities, name),
+            trust=self._made.trust(),
+            realm=self._realm,
+            clock=TestClock(),
+            entropy=TestEntropy(),
+        )
+        self._made.tasks[bus] = asyncio.create_task(bus.run())
+        if wait:
+            await asyncio.wait_for(bus.wait_attached(), 20)
+        return bus
+
+    async def leave(self, bus: Bus) -> None:
+        await self._made.stop(bus)
+
+    async def interrupt(self) -> None:
+        self._servers.stop()
+
+    async def resume(self) -> None:
+        self._servers.start()
+
+    async def lose(self, rows: list[int]) -> None:
+        await self._asked(*(("MSG.DELETE", {"seq": row, "no_erase": True}) for row in rows))
+
+    async def trim(self) -> None:
+        await self._asked(("PURGE", {}))
+
+    def hold(self, bus: NatsBus) -> None:
+        """One bus loses its link, and gets no other until `let`."""
+        bus._realm = replace(bus._realm, servers=("127.0.0.1:1",))
+        asyncio.get_running_loop().create_task(bus._link.close())
+
+    def let(self, bus: NatsBus) -> None:
+        bus._realm = self._realm
+
+    async def lose_everything(self) -> None:
+        """The servers' disks are gone, and the streams are made anew."""
+        self._servers.forget()
+        self._servers.start()
+        self._subjects = await self._servers.make(self._made.name)
+
+    async def _asked(self, *asked: tuple[str, dict[str, Any]]) -> None:
+        link = await self._servers.administrator()
+        for what, body in asked:
+            await link.api(f"STREAM.{what}.{self._subjects.history}", body)
+        await link.close()
+
+
+class NatsClusterEngine(NatsEngine):
+    """Three NATS servers, each of which holds everything. Lost connections are a gate in front of them that is shut."""
+
+    count = 3
+
+    async def begin(self) -> None:
+        await super().begin()
+        self._gate = Gate(self._servers.addresses)
+        await self._gate.open()
+        self._realm = self._servers.realm(addresses=self._gate.addresses)
+
+    async def end(self) -> None:
+        await self._gate.shut()
+        await super().end()
+
+    async def interrupt(self) -> None:
+        await self._gate.shut()
+
+    async def resume(self) -> None:
+        await self._gate.open()
+
+
 def _identity(made: TestRealm, known: dict[str, Identity], name: str) -> Identity:
     """The one identity of a name; an agent's is its node's to give."""
     role, _, rest = name.partition("/")
@@ -136,7 +244,11 @@ ENGINES: dict[str, tuple[Callable[[], Network], Made]] = {
     "memory": (memory_network, MemoryEngine),
     "broker": (memory_network, BrokerEngine),
     "broker over zeromq": (ZmqNetwork, BrokerEngine),
+    "nats": (memory_network, NatsEngine),
+    "nats, three servers": (memory_network, NatsClusterEngine),
 }
+REAL = frozenset({"broker over zeromq", "nats", "nats, three servers"})
+"""Those that run real processes or sockets."""
 
 
 @asynccontextmanager
@@ -148,7 +260,10 @@ async def engine(kind: str, directory: Path) -> AsyncIterator[Engine]:
         async with realm(made, directory) as r:
             one = make(r)
             await one.begin()
-            yield one
+            try:
+                yield one
+            finally:
+                await one.end()
     finally:
         if isinstance(made, ZmqNetwork):
             made.close()

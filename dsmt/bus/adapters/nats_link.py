@@ -1,0 +1,255 @@
+"""One connection to a NATS server: requests, publishes that are acknowledged, and what a consumer delivers.
+
+Rule 1: it is not mended: when it is lost everything that waits on it fails, and its owner makes another one.
+Rule 2: what a server refuses for want of a permission it tells beside the request; here the request is what fails.
+Rule 3: foreign errors end here: a lost or silent connection is a `TransportError`, what JetStream answers an `ApiError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from dsmt.bus.wire.nkeys import user_nkey, user_seed
+from dsmt.errors import RefusedError, TransportError
+from dsmt.trust.keys import Key
+
+OLDEST: Final = (2, 12, 3)
+"""Those before it store a batch twice whose acknowledgement was lost, or know no batches."""
+ANSWER_S: Final = 2.0
+CONNECT_S: Final = 2.0
+PING_S: Final = 2.0
+_UNKNOWN: Final = "authorization violation"
+_DENIED: Final = "permissions violation for publish to "
+
+
+class ApiError(Exception):
+    """JetStream said no. `code` is its `err_code`."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"{said} ({code})")
+        self.code, self.said = code, said
+
+
+class Entry(NamedTuple):
+    """One message to publish."""
+
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NatsRealm:
+    """Where a realm's NATS servers are, and what was promised of them: none of it can be asked of a server.
+
+    `replicas` is how many servers hold each stream, `synced` whether each commits to its disk before it answers
+    (`sync_interval: always`), `authority` the certificate in PEM that has signed those of the servers; without it links
+    are not encrypted. `users`: the servers know each source by its key.
+    """
+
+    servers: tuple[str, ...]
+    replicas: int = 1
+    synced: bool = False
+    authority: str = ""
+    users: bool = False
+
+
+class NatsLink:
+    """One connection. `lost` is done when it has ended."""
+
+    def __init__(self, name: str) -> None:
+        self._client = Client()
+        self._name, self._numbers = name, count(1)
+        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
+        self._inbox = ""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def connect(cls, server: str, realm: NatsRealm, *, key: Key, name: str) -> NatsLink:
+        """A new connection of a source to a server, `host:port`. Raises `TransportError`, `RefusedError`."""
+        link = cls(name)
+        context = ssl.create_default_context(cadata=realm.authority) if realm.authority else None
+        prefix = f"_INBOX_{user_nkey(key.public)}"
+        try:
+            await _apart(
+                link._client.connect(
+                    servers=[f"{'tls' if context else 'nats'}://{server}"],
+                    name=name,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=2,
+                    ping_interval=int(PING_S),
+                    max_outstanding_pings=2,
+                    inbox_prefix=prefix,
+                    tls=context,
+                    tls_hostname=server.rpartition(":")[0] if context else None,
+                    nkeys_seed_str=user_seed(key.seed) if realm.users else None,
+                    error_cb=link._erred,
+                    disconnected_cb=link._ended,
+                    closed_cb=link._ended,
+                )
+            )
+            link._inbox = link._client.new_inbox()
+            await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            await link.close()
+            if _UNKNOWN not in str(error).lower():
+                raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
+            said = f"the NATS server at {server} does not know {name}"
+            raise RefusedError("trust.denied", said, next="put its certificate into the server's configuration") from error
+        version = link._client.connected_server_version
+        if (version.major, version.minor, version.patch) < OLDEST:
+            await link.close()
+            said = f"the NATS server at {server} is {version}, and {'.'.join(map(str, OLDEST))} is the oldest that will do"
+            raise RefusedError("nats.version", said, next="take a newer one")
+        return link
+
+    async def close(self) -> None:
+        """End it."""
+        await self._ended()
+        with suppress(OSError, TimeoutError, nats.errors.Error):
+            await _apart(self._client.close())
+
+    async def _ended(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        for _, future in self._waiting.values():
+            if not future.done():
+                future.set_exception(TransportError("link.lost", f"{self._name} lost its NATS server"))
+        for _, queue in self._inboxes.values():
+            queue.put_nowait(Msg(self._client))  # wakes who waits; it looks at `lost`
+
+    async def _erred(self, error: Exception) -> None:
+        said = str(error).lower()
+        _, found, subject = said.partition(_DENIED)
+        for asked, future in list(self._waiting.values()) if found else ():
+            if subject.startswith(f'"{asked.lower()}"') and not future.done():
+                future.set_exception(RefusedError("trust.denied", f"NATS does not let {self._name} publish {asked}"))
+
+    async def _came(self, message: Msg) -> None:
+        waits = self._waiting.get(message.subject.rpartition(".")[2])
+        if waits is not None and not waits[1].done():
+            waits[1].set_result(message)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    async def request(self, *entries: Entry, within_s: float = ANSWER_S) -> Msg:
+        """Send messages, the last one of which is answered. Raises `TransportError`, `RefusedError`."""
+        number, future = str(next(self._numbers)), asyncio.get_running_loop().create_future()
+        self._waiting[number] = entries[-1].subject, future
+        try:
+            for entry in entries:
+                reply = f"{self._inbox}.{number}" if entry is entries[-1] else ""
+                await self.send(entry, reply)
+            async with asyncio.timeout(within_s):
+                answer: Msg = await future
+        except TimeoutError as error:
+            raise TransportError("link.silent", f"NATS did not answer {entries[-1].subject}") from error
+        finally:
+            del self._waiting[number]
+            future.cancel()
+        if answer.headers and answer.headers.get("Status") == "503":
+            raise TransportError("link.nobody", f"no NATS server leads {entries[-1].subject} at the moment")
+        return answer
+
+    async def send(self, entry: Entry, reply: str = "") -> None:
+        """Send a message that need not be answered. Raises `TransportError`."""
+        if self.lost.done():
+            raise TransportError("link.lost", f"{self._name} lost its NATS server")
+        try:
+            await self._client.publish(entry.subject, entry.payload, reply=reply, headers=dict(entry.headers) or None)
+        except (OSError, nats.errors.Error) as error:
+            raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
+
+    async def api(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask JetStream. Raises `ApiError`, `TransportError`, `RefusedError`."""
+        payload = b"" if body is None else json.dumps(body).encode()
+        return answered(await self.request(Entry(f"$JS.API.{name}", payload, {})))
+
+    async def publish(self, *entries: Entry) -> dict[str, Any]:
+        """Publish messages, all or none of them, in this order; the acknowledgement of the last.
+
+        Raises `ApiError`, `TransportError`, `RefusedError`.
+        """
+        if len(entries) == 1:
+            return answered(await self.request(*entries))
+        about = {"Nats-Batch-Id": f"{self._inbox[-22:]}-{next(self._numbers)}"}
+        marked = [
+            one._replace(headers={**one.headers, **about, "Nats-Batch-Sequence": str(n)}) for n, one in enumerate(entries, 1)
+        ]
+        marked[-1] = marked[-1]._replace(headers={**marked[-1].headers, "Nats-Batch-Commit": "1"})
+        return answered(await self.request(*marked))
+
+    # --- what comes by itself ------------------------------------------------------------------------------------
+
+    async def listen(self) -> tuple[str, asyncio.Queue[Msg]]:
+        """An inbox of its own, and where its messages go until `deaf`. Raises `TransportError`."""
+        inbox, queue = self._client.new_inbox(), asyncio.Queue[Msg]()
+        try:
+            self._inboxes[inbox] = await self._client.subscribe(inbox, cb=queue.put), queue
+        except (OSError, nats.errors.Error) as error:
+            raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
+        return inbox, queue
+
+    async def deaf(self, inbox: str) -> None:
+        """Nobody listens there any more."""
+        subscription, _ = self._inboxes.pop(inbox)
+        with suppress(OSError, nats.errors.Error):
+            await subscription.unsubscribe()
+
+    async def next_of(self, queue: asyncio.Queue[Msg], within_s: float = ANSWER_S) -> Msg:
+        """What comes next to an inbox. Raises `TransportError` when the link is lost, or nothing comes in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                message = await queue.get()
+        except TimeoutError as error:
+            raise TransportError("link.silent", f"{self._name} heard nothing for {within_s:.1f} s") from error
+        if self.lost.done():
+            raise TransportError("link.lost", f"{self._name} lost its NATS server")
+        return message
+
+
+async def _apart(work: Coroutine[Any, Any, None]) -> None:
+    """Do something in a task of its own: the client swallows it when who waits is cancelled. Raises `TimeoutError`."""
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=CONNECT_S)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not done:
+        raise TimeoutError
+    await task
+
+
+def answered(message: Msg) -> dict[str, Any]:
+    """What JetStream has answered. Raises `ApiError`."""
+    told: dict[str, Any] = json.loads(message.data)
+    if "error" in told:
+        raise ApiError(told["error"].get("err_code", 0), told["error"].get("description", ""))
+    return told
+
+
+async def any_server(servers: Sequence[str], chosen: int, realm: NatsRealm, *, key: Key, name: str) -> NatsLink:
+    """A connection to one of the servers, the chosen one first. Raises `TransportError`, `RefusedError`."""
+    failed: TransportError | None = None
+    for n in range(len(servers)):
+        try:
+            return await NatsLink.connect(servers[(chosen + n) % len(servers)], realm, key=key, name=name)
+        except TransportError as error:
+            failed = error
+    raise failed or TransportError("link.lost", f"{name} knows no NATS server", next="name one")

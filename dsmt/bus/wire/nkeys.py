@@ -1,0 +1,29 @@
+"""NKeys: Ed25519 keys as NATS writes them: base32 of a prefix, the key and a checksum (nats-io/nkeys).
+
+Rule 1: a source's nkey is its own key, so that NATS knows it by what everybody knows it by. What a server has it sign is
+    text, and nothing that dsmt believes begins like text: a signed statement is CBOR, whose first byte begins no UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+_USER: Final = 20 << 3
+_SEED: Final = 18 << 3
+
+
+def _written(raw: bytes) -> str:
+    checked = raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+    return base64.b32encode(checked).decode().rstrip("=")
+
+
+def user_nkey(public: bytes) -> str:
+    """A public key, as the users of a server's configuration are named: `U...`."""
+    return _written(bytes([_USER]) + public)
+
+
+def user_seed(seed: bytes) -> str:
+    """A private key, as a client is given it: `SU...`."""
+    return _written(bytes([_SEED | _USER >> 5, (_USER & 31) << 3]) + seed)

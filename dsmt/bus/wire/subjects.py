@@ -1,0 +1,152 @@
+"""Subjects: what topics and sources are called on NATS, and which stream holds what; pure, and exact both ways.
+
+Rule 1: a subject is `d.<realm>.<kind>.<sayer>...`, in which a source's name is one token: who may publish what is said by
+    the subject alone, and no source can write over another's retained fact.
+Rule 2: a level of a topic is a token. What NATS gives a meaning to, and whatever is not plain ASCII, is percent-encoded.
+Rule 3: `f` facts, `s` signals, `o` facts that somebody re-offers, `i` copies for an addressee, `c` certificates, `m`
+    marks at which a subscription begins, `t` tokens of a reader. Stream H takes them all, stream F the last of each
+    subject of those that are retained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from dsmt.errors import UnusableEventError
+from dsmt.event.topic import covers
+
+_PLAIN: Final = re.compile(r"[^A-Za-z0-9_\-]")
+RETAINED: Final = "focm"
+"""The kinds that stream F is sourced with: of each subject the last one is what a late reader needs."""
+_FILTERED: Final = ("f.*", "s.*", "o.*.*")
+
+
+class Said(NamedTuple):
+    """What a subject says of its message: its kind, who sent it, whose word it is and on which topic, if it is an event."""
+
+    kind: str
+    sayer: str
+    author: str
+    topic: str
+
+
+@lru_cache(maxsize=65536)
+def token(text: str) -> str:
+    """A name, or a level of a topic, as one token of a subject."""
+    return _PLAIN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text) or "%"
+
+
+def _tokens(pattern: str) -> str:
+    """A topic, or a pattern of topics, as the end of a subject."""
+    if pattern == "/":
+        return ">"
+    levels = ["*" if level == "+" else token(level) for level in pattern.removesuffix("/").split("/")]
+    return ".".join([*levels, ">"] if pattern.endswith("/") else levels)
+
+
+def smallest(patterns: Iterable[str]) -> list[str]:
+    """The patterns without those that another one covers: NATS refuses a consumer whose filters contain each other."""
+    known = list(dict.fromkeys(patterns))
+    return [one for one in known if not any(other != one and covers(other, one) for other in known)]
+
+
+class Subjects:
+    """The subjects and streams of one realm."""
+
+    def __init__(self, realm: str) -> None:
+        self._prefix = f"d.{token(realm)}"
+        self.history = f"H-{token(realm)}"
+        """The stream of everything that is said."""
+        self.facts = f"F-{token(realm)}"
+        """The stream of what is retained."""
+        self.everything = f"{self._prefix}.>"
+        self._depot = f"b.{token(realm)}"
+        self.blobs = f"B-{token(realm)}"
+        """The stream of the depot."""
+        self.pieces = f"{self._depot}.>"
+
+    def retained(self) -> list[str]:
+        """What stream F takes from stream H."""
+        return [f"{self._prefix}.{kind}.>" for kind in RETAINED]
+
+    def event(self, author: str, topic: str, *, fact: bool) -> str:
+        """What a source says itself."""
+        return f"{self._prefix}.{'f' if fact else 's'}.{token(author)}.{_tokens(topic)}"
+
+    def offered(self, sayer: str, author: str, topic: str) -> str:
+        """A fact of anybody that a source re-offers."""
+        return f"{self._prefix}.o.{token(sayer)}.{token(author)}.{_tokens(topic)}"
+
+    def copy(self, sayer: str, addressee: str, topic: str) -> str:
+        """A copy for an addressee, of what stands on its topic too."""
+        return f"{self._prefix}.i.{token(sayer)}.{token(addressee)}.{_tokens(topic)}"
+
+    def certificate(self, sayer: str, source: str, key_id: bytes) -> str:
+        """The certificates of one key of a source, brought by itself or by who re-offers its word."""
+        return f"{self._prefix}.c.{token(sayer)}.{token(source)}.{key_id.hex()}"
+
+    def certificates(self, source: str, key_id: bytes) -> str:
+        """The same, whoever has brought them."""
+        return f"{self._prefix}.c.*.{token(source)}.{key_id.hex()}"
+
+    def mark(self, sayer: str, number: str, *, begins: bool) -> str:
+        """A mark of one subscription: where it begins, or a token of its reader."""
+        return f"{self._prefix}.{'m' if begins else 't'}.{token(sayer)}.{number}"
+
+    def mailbox(self, addressee: str) -> str:
+        """All copies for one addressee."""
+        return f"{self._prefix}.i.*.{token(addressee)}.>"
+
+    def on(self, topic: str) -> str:
+        """The facts that all sources say themselves on one topic: what a shared fact is compared with."""
+        return f"{self._prefix}.f.*.{_tokens(topic)}"
+
+    def offered_on(self, topic: str) -> str:
+        """The facts that were re-offered on one topic."""
+        return f"{self._prefix}.o.*.*.{_tokens(topic)}"
+
+    def of(self, source: str) -> tuple[str, str]:
+        """What a source says itself: its facts, its signals."""
+        return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.s.{token(source)}.>"
+
+    def retained_of(self, source: str) -> tuple[str, str]:
+        """What is retained of a source's facts, and what others have re-offered of them."""
+        return f"{self._prefix}.f.{token(source)}.>", f"{self._prefix}.o.*.{token(source)}.>"
+
+    def piece(self, sayer: str, digest: bytes, name: str) -> str:
+        """A piece of a blob; the one called `count` says how many there are."""
+        return f"{self._depot}.{token(sayer)}.{digest.hex()}.{name}"
+
+    def counts(self, digest: bytes) -> str:
+        """Who has put a blob, and in how many pieces."""
+        return f"{self._depot}.*.{digest.hex()}.count"
+
+    def putter(self, subject: str) -> str:
+        """Who has put a piece."""
+        return unquote(subject.split(".")[2])
+
+    def taken_by(self, patterns: Iterable[str], *, signals: bool) -> list[str]:
+        """The filters of a subscription to these patterns."""
+        kept = smallest(patterns)
+        kinds = [kind for kind in _FILTERED if signals or kind != "s.*"]
+        return [f"{self._prefix}.{kind}.{_tokens(one)}" for one in kept for kind in kinds]
+
+    def grants(self, name: str, patterns: Iterable[str]) -> list[str]:
+        """The subjects on which a source of these grants may publish: its own, and what it re-offers."""
+        own = token(name)
+        said = [f"{self._prefix}.{kind}.{own}.{_tokens(one)}" for one in smallest(patterns) for kind in "fs"]
+        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oicmt"), f"{self._depot}.{own}.>"]
+
+    def said(self, subject: str) -> Said:
+        """Read a subject. Raises `UnusableEventError` for one that is none."""
+        tokens = subject.split(".")
+        kind = tokens[2] if len(tokens) > 3 and subject.startswith(f"{self._prefix}.") else ""
+        names = {"f": 1, "s": 1, "o": 2, "i": 2, "c": 2, "m": 1, "t": 1}.get(kind)
+        if names is None or len(tokens) <= 3 + names:
+            raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
+        first, second = unquote(tokens[3]), unquote(tokens[2 + names])
+        return Said(kind, first, first if kind == "i" else second, "/".join(map(unquote, tokens[3 + names :])))

@@ -1,0 +1,196 @@
+"""Real NATS servers for tests: one, or a cluster, on free ports; they end with who started them, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
+from dsmt.bus.adapters.nats_streams import make_streams
+from dsmt.bus.adapters.nats_tls import issue_servers
+from dsmt.bus.rules.nats_config import Server, Tls, server_config
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import DsmtError
+from dsmt.trust.keys import SecretKey
+
+BINARY = os.environ.get("DSMT_NATS_SERVER") or str(Path(sys.executable).parent / "nats-server")
+ADMINISTRATOR = SecretKey(os.urandom(32))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _ends_with_us() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class NatsServers:
+    """`count` servers; the users that they know are given by `know`, none means that everybody may do everything."""
+
+    def __init__(self, count: int, *, tls: bool = False, synced: bool = False) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="dsmt-nats-"))
+        self._authority, certificates = self._issued(count) if tls else ("", [])
+        ports = free_ports(2 * count)
+        self.addresses = [f"127.0.0.1:{port}" for port in ports[:count]]
+        routes = tuple(f"127.0.0.1:{port}" for port in ports[count:])
+        self._servers = [
+            Server(
+                name=f"s{n}",
+                listen=self.addresses[n],
+                directory=str(self.directory / f"s{n}"),
+                cluster=routes[n] if count > 1 else "",
+                routes=routes,
+                synced=synced,
+                tls=certificates[n] if tls else None,
+            )
+            for n in range(count)
+        ]
+        self._users: list[dict[str, Any]] | None = None
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        atexit.register(self.close)
+
+    def _issued(self, count: int) -> tuple[str, list[Tls]]:
+        authority, issued = issue_servers("test", ["127.0.0.1"] * count, now_s=int(time.time()))
+        (self.directory / "ca.pem").write_text(authority)
+        for n, one in enumerate(issued):
+            (self.directory / f"s{n}.pem").write_text(one.certificate)
+            (self.directory / f"s{n}.key").write_text(one.key)
+        at = str(self.directory)
+        return authority, [Tls(f"{at}/s{n}.pem", f"{at}/s{n}.key", f"{at}/ca.pem") for n in range(count)]
+
+    def realm(self, *, addresses: list[str] | None = None) -> NatsRealm:
+        replicas = 3 if len(self._servers) >= 3 else 1
+        addresses = addresses or self.addresses
+        return NatsRealm(tuple(addresses), replicas, authority=self._authority, users=self._users is not None)
+
+    def know(self, users: list[dict[str, Any]]) -> None:
+        """The users from now on; servers that run take them in."""
+        self._users = users
+        for n in range(len(self._servers)):
+            self._write(n)
+        for process in self.processes.values():
+            process.send_signal(signal.SIGHUP)
+
+    def _write(self, n: int) -> Path:
+        path = self.directory / f"s{n}.conf"
+        path.write_text(server_config(self._servers[n], self._users))
+        return path
+
+    def start(self, *which: int) -> None:
+        for n in which or range(len(self._servers)):
+            with (self.directory / f"s{n}.log").open("ab") as log:
+                command = [BINARY, "-c", self._write(n)]
+                self.processes[n] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_ends_with_us)  # noqa: PLW1509
+
+    def stop(self, *which: int, hard: bool = False) -> None:
+        for n in which or list(self.processes):
+            self.processes[n].send_signal(signal.SIGKILL if hard else signal.SIGTERM)
+        for n in which or list(self.processes):
+            self.processes.pop(n).wait(20)
+
+    def forget(self) -> None:
+        """The disks are gone."""
+        for n in range(len(self._servers)):
+            shutil.rmtree(self.directory / f"s{n}", ignore_errors=True)
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait(20)
+        self.processes.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def log(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.directory.glob("*.log")))
+
+    async def administrator(self, seconds: float = 20.0) -> NatsLink:
+        """A link that may do everything, when a server is there."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with suppress(DsmtError):
+                for address in self.addresses:
+                    return await NatsLink.connect(address, self.realm(), key=ADMINISTRATOR, name="administrator")
+            assert time.monotonic() < deadline, f"no server came up: {self.log()[-2000:]}"
+            await asyncio.sleep(0.02)
+
+    async def make(self, realm: str, seconds: float = 30.0) -> Subjects:
+        """The streams of a new realm."""
+        subjects, deadline = Subjects(realm), time.monotonic() + seconds
+        while True:
+            link = await self.administrator()
+            try:
+                await make_streams(link, subjects, replicas=self.realm().replicas)
+            except (ApiError, DsmtError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return subjects
+            finally:
+                await link.close()
+
+
+class Gate:
+    """A way to the servers that can be shut: every connection over it is lost, and none is made."""
+
+    def __init__(self, targets: list[str]) -> None:
+        self._targets = targets
+        self._ports = free_ports(len(targets))
+        self._servers: list[asyncio.Server] = []
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.addresses = [f"127.0.0.1:{port}" for port in self._ports]
+
+    async def open(self) -> None:
+        for port, target in zip(self._ports, self._targets, strict=True):
+            self._servers.append(await asyncio.start_server(self._through(target), "127.0.0.1", port))
+
+    async def shut(self) -> None:
+        for server in self._servers:
+            server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        self._servers = []
+
+    def _through(self, target: str):
+        host, _, port = target.rpartition(":")
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                while data := await reader.read(65536):
+                    writer.write(data)
+                    await writer.drain()
+            writer.transport.abort()
+
+        async def opened(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            except OSError:
+                writer.transport.abort()
+                return
+            self._writers |= {writer, far_writer}
+            try:
+                await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            finally:
+                self._writers -= {writer, far_writer}
+
+        return opened

@@ -1,0 +1,97 @@
+"""Subjects: exact both ways, one writer to each, and no filter that NATS would refuse."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsmt.bus.wire.nkeys import user_nkey, user_seed
+from dsmt.bus.wire.subjects import Subjects, smallest, token
+from dsmt.errors import UnusableEventError
+from dsmt.event.codec import sig_structure
+from dsmt.event.topic import covers, matches
+from dsmt.trust.grants import publish_patterns
+from dsmt.trust.keys import SecretKey
+
+LEVEL = st.from_regex(r"(?!\.{1,2}\Z)[a-z0-9._-]{1,12}", fullmatch=True)
+TOPIC = st.lists(LEVEL, min_size=1, max_size=6).map("/".join)
+PATTERN = st.tuples(st.lists(LEVEL | st.just("+"), min_size=1, max_size=4), st.booleans()).map(
+    lambda made: "/".join(made[0]) + "/" * made[1]
+)
+SUBJECTS = Subjects("a.b")
+
+
+def takes(wanted: str, subject: str) -> bool:
+    """Whether NATS gives a subject to a filter: `*` takes one token, `>` one or more."""
+    want, have = wanted.split("."), subject.split(".")
+    if want[-1] == ">":
+        return len(have) >= len(want) and all(w in ("*", h) for w, h in zip(want[:-1], have, strict=False))
+    return len(want) == len(have) and all(w in ("*", h) for w, h in zip(want, have, strict=True))
+
+
+@given(st.text(min_size=0, max_size=40))
+def test_a_token_holds_nothing_that_nats_reads(text: str) -> None:
+    made = token(text)
+    assert made
+    assert made.isascii()
+    assert not set(made) & set(".*> \t\r\n\0")
+
+
+@given(author=TOPIC, sayer=TOPIC, topic=TOPIC)
+def test_a_subject_says_who_said_what_and_where(author: str, sayer: str, topic: str) -> None:
+    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=True)) == ("f", author, author, topic)
+    assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=False)) == ("s", author, author, topic)
+    assert SUBJECTS.said(SUBJECTS.offered(sayer, author, topic)) == ("o", sayer, author, topic)
+    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic)) == ("i", author, author, topic)
+
+
+@pytest.mark.parametrize("subject", ["", "d", "d.a%2Eb.f", "d.a%2Eb.f.x", "d.other.f.x.y", "d.a%2Eb.q.x.y", "d.a%2Eb.o.x.y"])
+def test_what_is_no_subject_of_the_realm_is_refused(subject: str) -> None:
+    with pytest.raises(UnusableEventError, match="no subject of this realm"):
+        SUBJECTS.said(subject)
+
+
+@given(pattern=PATTERN, author=TOPIC, topic=TOPIC)
+def test_a_filter_takes_what_its_pattern_takes(pattern: str, author: str, topic: str) -> None:
+    for fact in (True, False):
+        subject = SUBJECTS.event(author, topic, fact=fact)
+        taken = any(takes(one, subject) for one in SUBJECTS.taken_by([pattern], signals=True))
+        assert taken == matches(pattern, topic)
+    assert not any(takes(one, subject) for one in SUBJECTS.taken_by([pattern], signals=False))
+
+
+@given(st.lists(PATTERN, min_size=1, max_size=6))
+def test_no_filter_contains_another_and_none_is_lost(patterns: list[str]) -> None:
+    kept = smallest(patterns)
+    assert not any(a != b and covers(a, b) for a in kept for b in kept)
+    assert all(any(covers(a, one) for a in kept) for one in patterns)
+
+
+def test_a_grant_lets_a_source_speak_under_its_own_name_only() -> None:
+    grants = SUBJECTS.grants("node/n1", publish_patterns("node/n1"))
+
+    def allowed(subject: str) -> bool:
+        return any(takes(one, subject) for one in grants)
+
+    assert allowed(SUBJECTS.event("node/n1", "node/n1/heartbeat", fact=False))
+    assert not allowed(SUBJECTS.event("node/n1", "config/colour", fact=True))
+    assert not allowed(SUBJECTS.event("node/n2", "node/n2/heartbeat", fact=False))
+    assert allowed(SUBJECTS.offered("node/n1", "operator/alice", "config/colour"))
+    assert not allowed(SUBJECTS.offered("node/n2", "operator/alice", "config/colour"))
+    assert not allowed(SUBJECTS.certificate("node/n2", "node/n2", b"k" * 16))
+
+
+def test_an_nkey_is_what_the_nkeys_package_makes_of_the_same_key() -> None:
+    nkeys = pytest.importorskip("nkeys")
+    key = SecretKey(os.urandom(32))
+    pair = nkeys.from_seed(bytearray(user_seed(key.seed).encode()))
+    assert pair.public_key.decode() == user_nkey(key.public)
+    assert pair.sign(b"nonce") == key.sign(b"nonce")
+
+
+def test_what_a_server_has_a_client_sign_begins_no_signed_statement() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        sig_structure(b"\xa0", b"content")[:1].decode()
