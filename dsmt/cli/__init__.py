@@ -112,6 +112,15 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
             "revoke": Entry("dsmt.cli.cert:revoke", "revoke a key for good, and keep or drop what it has signed"),
         },
     ),
+    "token": Group(
+        "tokens, with which machines join",
+        {
+            "create": Entry("dsmt.cli.joining:create", "make a token with which one machine joins"),
+            "list": Entry("dsmt.cli.joining:list_all", "every token: open, used, expired or revoked"),
+            "revoke": Entry("dsmt.cli.joining:revoke", "end a token that nobody has used"),
+        },
+    ),
+    "join": Entry("dsmt.cli.joining:join", "make this machine a node of a realm, by a token"),
     "trust": Group(
         "let others verify this realm",
         {"export": Entry("dsmt.cli.trust:export", "write what is needed to verify this realm offline")},

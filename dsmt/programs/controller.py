@@ -1,4 +1,4 @@
-"""The controller's process: `python -m dsmt.programs.controller DIRECTORY`."""
+"""The controller's process: `python -m dsmt.programs.controller DIRECTORY`; and an issuer, if it has its key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
+from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import ControllerFile, read_config, read_identity
+from dsmt.programs.configuration import ISSUER, ControllerFile, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -48,7 +49,19 @@ async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())
         group.create_task(runner.run())
+        if (directory / ISSUER).exists():
+            group.create_task(_issue(directory))
         group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
+
+
+async def _issue(directory: Path) -> None:
+    """Be an issuer: a source of its own, with another key and another connection."""
+    realm = read_config(directory / "controller.cbor", ControllerFile).realm
+    trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
+    with the_bus(identity, trust, realm.addresses) as bus:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run())
+            group.create_task(Issuer(bus, identity, trust).run())
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from pathlib import Path
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import Home, check_name, ensure_controller, ensure_node, ensure_operator, init
+from dsmt.operations.local.home import Home, check_name, ensure_controller, ensure_node, ensure_operator, init, lacks_issuer
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.operations.local.wanted import Wanted, check_counts, check_running, check_same, names_of
 from dsmt.ports.processes import Identity
@@ -86,6 +86,8 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
 
 async def _up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
+    if not made and home.only_nodes:
+        return await _up_nodes(home, wanted)
     if not made:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -99,6 +101,7 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
     parts = [home.part("controllers", name) for name in controllers] + [home.part("nodes", name) for name in nodes]
     there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
+    there = there and not any(lacks_issuer(home, name) for name in controllers)
     now_s = None if made or there else (await dated(home.realm().addresses)).now_s
     ensure_operator(home, now_s=now_s)
     for name in controllers:
@@ -117,6 +120,17 @@ async def _up(home: Home, wanted: Wanted) -> Started:
         tuple(nodes),
         made,
     )
+
+
+async def _up_nodes(home: Home, wanted: Wanted) -> Started:
+    """Start what a machine has that joined a realm: its nodes alone. Raises `InputError` where more is wanted."""
+    realm, nodes = home.realm(), home.names("nodes")
+    if wanted != Wanted():
+        said = f"{home.root} has joined realm {realm.name}, and holds only {', '.join(nodes)} of it"
+        raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
+    await _start_keeper(home)
+    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    return Started(realm.name, tuple(address for address, _ in realm.brokers), (), tuple(nodes), made=False)
 
 
 def check_broker(home: Home, name: str) -> None:
