@@ -53,14 +53,15 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}
     ),
     "node": Group(
-        "one node: show, drain, exclude, include, remove, run",
+        "one node: add, show, drain, exclude, include, remove, run",
         {
             "run": Entry("dsmt.cli.machine:node_run", "run a node in the foreground"),
+            "add": Entry("dsmt.cli.hosts:add", "make other machines nodes, over SSH"),
             "show": Entry("dsmt.cli.node:show", "one node and every dsmt process on it"),
             "drain": Entry("dsmt.cli.node:drain", "move everything off a node and keep it empty"),
             "exclude": Entry("dsmt.cli.node:exclude", "place nothing more on a node"),
             "include": Entry("dsmt.cli.node:include", "use a node again"),
-            "remove": Entry("dsmt.cli.node:remove", "forget a node that is gone for good"),
+            "remove": Entry("dsmt.cli.node:remove", "forget a node, and clear the machine that it was added on"),
         },
     ),
     "apply": Entry("dsmt.cli.spec:apply", "create or change services as their files say"),

@@ -18,6 +18,7 @@ import msgspec
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, Token
+from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.order import newer
 from dsmt.event.records import from_data, to_data
@@ -30,7 +31,9 @@ from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
 
-INTEREST: Final = Interest((TOKENS, "joining/+/request", "node/+/renewal", "node/+/attributes"), conflate=True)
+INTEREST: Final = Interest(
+    (TOKENS, "joining/+/request", "node/+/renewal", "node/+/attributes", "node/+/verdict"), conflate=True
+)
 """With the attributes of nodes come their certificates: so it knows who has which name."""
 ANSWER_S: Final = 10.0
 _STALE: Final = ("stale", "unanswered")
@@ -43,6 +46,9 @@ class Issuer:
         self._bus, self._identity, self._trust = bus, identity, trust
         self._facts: dict[str, SignedEvent] = {}
         self._tokens: dict[str, Token] = {}
+        self._heard: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        """By node: when its attributes were said last, and when an operator has removed it."""
         self._log = Logger(source=identity.name)
 
     async def run(self) -> None:
@@ -65,7 +71,11 @@ class Issuer:
                         await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
                     case "dsmt.node.renewal":
                         await self._renew(signed)
+                    case "dsmt.node.verdict":
+                        if from_data(NodeVerdict, event.data).state == "left":
+                            self._left[event.topic.split("/")[1]] = event.time_ms
                     case _:
+                        self._heard[event.topic.split("/")[1]] = event.time_ms
                         await self._end(doubles(self._above(signed), self._tokens))
         except TimeoutError:
             self._log.warning("not answered in time", topic=event.topic)
@@ -85,7 +95,10 @@ class Issuer:
         return [one.certificate for one in self._trust.chain(signed.key_id, signed.event.source)]
 
     def _holders(self, name: str) -> list[bytes]:
-        """The ids of the keys of a name that stand, as far as this has been shown any."""
+        """The ids of the keys of a name that stand, as far as this has been shown any; none for a node that was removed."""
+        node = name.partition("/")[2]
+        if self._left.get(node, 0) > self._heard.get(node, 0):
+            return []
         now_s = self._bus.now_ms() // 1000
         known = {one.key_id for one in self._trust.certificates() if one.subject == name and one.not_after > now_s}
         return [key_id for key_id in known if not self._trust.is_revoked(key_id, name)]

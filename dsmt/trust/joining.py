@@ -6,13 +6,13 @@ Rule 2: the fact is also the answer: who has used the token, and the certificate
     one broker refuses the later; of two brokers' the winner in fact order stays, and what the other use was given ends.
 Rule 3: the id of a node's certificate is that of its token, also when it is renewed: so each issuer sees by the facts, and
     with no memory of its own, which of its certificates have lost (`doubles`).
-Rule 4: nobody joins under a name that somebody has whose certificate stands. An issuer certifies nodes only (`may_name`).
+Rule 4: nobody joins under a name that somebody has whose certificate stands, unless an operator has removed that node.
+    An issuer certifies nodes only (`may_name`).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -77,7 +77,7 @@ def read_token(line: str) -> Token:
             raise InputError("token.form", "the token is cut off", next=_WHOLE)
         token = msgspec.convert(told, Token, builtin_types=(bytes,))
         matching = bool(token.chain) and token.identity.certificate.public == token.identity.key.public
-    except (binascii.Error, zlib.error, cbor2.CBORDecodeError, msgspec.ValidationError, UnusableEventError) as error:
+    except (ValueError, zlib.error, cbor2.CBORDecodeError, msgspec.ValidationError, UnusableEventError) as error:
         raise InputError("token.form", "the token is damaged", next=_WHOLE) from error
     if not matching or not token.id or not token.brokers or not token.roots:
         raise InputError("token.form", "the token is damaged: it holds no key that may join", next=_WHOLE)
@@ -142,7 +142,7 @@ def check_request(
         raise RefusedError(
             "token.taken",
             said,
-            next=f"choose another with --name; if {asked.name} is gone: dsmt cert revoke node/{asked.name}",
+            next=f"choose another with --name; if {asked.name} is gone for good: dsmt node remove {asked.name}",
         )
 
 

@@ -28,6 +28,10 @@ from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestRealm, memory_network, reading, realm
 
 OPERATOR = "operator/alice"
+ATTRIBUTES = {
+    "cpus": 1, "memory_bytes": 1, "memory_free_bytes": 1, "disk_bytes": 1, "disk_free_bytes": 1, "load": 0.1,
+    "address": "10.0.0.2", "version": "test", "boot_id": "b",
+}  # fmt: skip
 
 
 class Joining:
@@ -135,11 +139,26 @@ async def test_a_name_that_somebody_has_is_not_given_again_until_its_key_has_end
     used = await j.ask(first, "web-1", key)
     thief = await j.ask(await j.token(), "web-1", new_key())
     assert thief["code"] == "token.taken"
-    assert thief["next"].endswith("dsmt cert revoke node/web-1")
+    assert thief["next"].endswith("dsmt node remove web-1")
     root = await j.realm.client("root", identity=j.realm.identity("root"))
     revoked = {"by": "alice", "name": "node/web-1", "reason": ""}
     await root.publish(Draft(f"trust/revoked/{used['key']}/root", revoked))
     assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+
+
+@scenario
+async def test_the_name_of_a_node_that_was_removed_is_free_until_that_node_is_heard_again(j: Joining) -> None:
+    await j.begin()
+    token, key, trust = await j.token(), new_key(), j.realm.trust()
+    certificate = trust.add((await j.ask(token, "web-1", key, trust))["certificate"])
+    node = Identity(key, tuple(trust.chain(certificate.key_id, "node/web-1")))
+    left = {"state": "left", "road": "operator", "attachments": {}, "evidence": [], "message": "x", "since_ms": 1}
+    await j.bus.publish(Draft("node/web-1/verdict", left))
+    second = new_key()
+    assert (await j.ask(await j.token(), "web-1", second))["key"] == second.key_id.hex()
+    monitor = await j.realm.client("monitor/web-1", identity=j.realm.identity("monitor/web-1", parent=node))
+    await monitor.publish(Draft("node/web-1/attributes", ATTRIBUTES))
+    assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken"
 
 
 @scenario
@@ -171,11 +190,7 @@ async def test_what_an_issuer_gave_for_a_token_of_which_another_use_stands_it_re
         monitor = j.realm.identity("monitor/web-2", parent=second)
         await j.realm.client("monitor/web-2", identity=monitor)
         said = await j.realm.client("monitor/web-2", identity=monitor)
-        attributes = {
-            "cpus": 1, "memory_bytes": 1, "memory_free_bytes": 1, "disk_bytes": 1, "disk_free_bytes": 1, "load": 0.1,
-            "address": "10.0.0.2", "version": "test", "boot_id": "b",
-        }  # fmt: skip
-        said.emit(Draft("node/web-2/attributes", attributes))
+        said.emit(Draft("node/web-2/attributes", ATTRIBUTES))
         topic = f"trust/revoked/{lost.key_id.hex()}/issuer/i1"
         await got.until(lambda r: r.of(topic))
         assert got.of(topic)[0]["name"] == "node/web-2"
@@ -193,7 +208,7 @@ async def test_a_node_is_given_the_next_certificate_for_its_key_from_half_of_its
     assert following.key is old.key
     assert following.certificate.not_after > old.certificate.not_after
     assert following.certificate.serial == old.certificate.serial
-    assert [one.certificate.subject for one in following.chain][0] == "node/n1"
+    assert following.name == "node/n1"
     assert following.chain[1].certificate.role == "issuer"
     await j.realm.stop(node)
     assert (await j.realm.client("node/n1", identity=following)).attached

@@ -28,7 +28,8 @@ class RealmForTests:
         self.realm = Realm(name=name, roots=(self.root.public,))
         self.identities = {}
         for one in (
-            "operator/alice", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1", "controller/c2", "node/n1", "node/n2",
+            "operator/alice", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1", "controller/c2",
+            "node/n1", "node/n2",
         ):  # fmt: skip
             self.identities[one] = self.by_root(one)
         for parent, one in (

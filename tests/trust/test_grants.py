@@ -14,8 +14,9 @@ from dsmt.trust.grants import may, may_write, publish_patterns, read_patterns, s
 DAY = 86_400_000
 AGENT, OTHER_AGENT = "agent/n1/web/app/0", "agent/n1/web/app/1"
 NAMES = (
-    "operator/alice", "operator/alice.x7", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1", "controller/c2",
-    "joining/a1", "joining/a2", "node/n1", "node/n2", "monitor/n1", "monitor/n2", AGENT, OTHER_AGENT, "agent/n2/db/app/0", "root",
+    "operator/alice", "operator/alice.x7", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1",
+    "controller/c2", "joining/a1", "joining/a2", "node/n1", "node/n2", "monitor/n1", "monitor/n2", AGENT, OTHER_AGENT,
+    "agent/n2/db/app/0", "root",
 )  # fmt: skip
 OPERATORS, CONTROLLERS = ("operator/alice", "operator/alice.x7"), ("controller/c1", "controller/c2")
 ISSUERS = ("issuer/i1", "issuer/i2")
