@@ -20,8 +20,6 @@ from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.write import tokens
 from dsmt.operations.write.tokens import Created, Listed
 
-_LOOPBACK = re.compile(r"(127\.|localhost:|\[::1\])")
-
 label_option = click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of the node; may be repeated.")
 
 
@@ -53,7 +51,7 @@ def create(ctx: CliContext, name: str, ttl: str, labels: tuple[str, ...], reason
         return await tokens.create(connection, operator, name=name, labels=given, ttl_s=lives_s, reason=reason)
 
     made = ctx.act(work)
-    if all(map(_LOOPBACK.match, made.brokers)):
+    if tokens.is_loopback(ctx.home().realm()):
         at = ", ".join(made.brokers)
         warn([f"the realm's only broker listens at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
     if ctx.json:

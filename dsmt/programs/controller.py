@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
@@ -20,6 +21,9 @@ from dsmt.system.clock import LinuxClock
 from dsmt.system.processes import PAUSE_S
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
+
+LOOK_S: Final = 5.0
+"""How often a controller without an issuer's key looks for one: `up` may bring it while it runs."""
 
 
 def main(directory: str) -> int:
@@ -49,13 +53,14 @@ async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())
         group.create_task(runner.run())
-        if (directory / ISSUER).exists():
-            group.create_task(_issue(directory))
+        group.create_task(_issue(directory))
         group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
 
 
 async def _issue(directory: Path) -> None:
-    """Be an issuer: a source of its own, with another key and another connection."""
+    """Be an issuer, as soon as there is a key for that: a source of its own, with another key and another connection."""
+    while not (directory / ISSUER).exists():  # noqa: ASYNC110 - a file tells nobody that it has come
+        await asyncio.sleep(LOOK_S)
     realm = read_config(directory / "controller.cbor", ControllerFile).realm
     trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
     with the_bus(identity, trust, realm.addresses) as bus:

@@ -36,6 +36,11 @@ OPS = (
     "cp /etc/passwd /run/lab/passwd; echo 'ops:x:1517:1517::/home/ops:/bin/sh' >> /run/lab/passwd; "
     "mount --bind /run/lab/passwd /etc/passwd; mkdir /home/ops; chown 1517:1517 /home/ops"
 )
+SUDO = (
+    "cp /etc/shadow /run/lab/shadow; echo 'ops:*:19000::::::' >> /run/lab/shadow; mount --bind /run/lab/shadow /etc/shadow; "
+    "mkdir /run/lab/sudoers; echo 'ops ALL=(ALL) NOPASSWD: ALL' > /run/lab/sudoers/ops; chmod 440 /run/lab/sudoers/ops; "
+    "mount --bind /run/lab/sudoers /etc/sudoers.d"
+)
 SYSTEMCTL = """\
 #!/bin/sh
 # What systemctl does with the unit of a node, and which words it was given.
@@ -249,6 +254,17 @@ def test_without_root_a_node_lives_in_its_users_home(operator: Operator) -> None
     assert "shared" in operator.alive()
     operator.run("node", "remove", "ops@shared")
     assert machine.files() == before
+    assert machine.programs() == []
+
+
+def test_who_may_use_sudo_makes_a_node_of_the_whole_machine(operator: Operator) -> None:
+    machine = operator.lab.machine("ruled", before=f"{OPS}; {SUDO}")
+    before = machine.files()
+    operator.run("node", "add", "ops@ruled")
+    assert machine.run("stat -c %u /var/lib/dsmt/nodes/ruled").strip() == "0"
+    assert "ruled" in operator.alive()
+    operator.run("node", "remove", "ruled")
+    assert machine.files() - {"/var/lib/sudo", "/var/lib/sudo/lectured"} == before
     assert machine.programs() == []
 
 

@@ -60,6 +60,7 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
             made = await dsmt(home, "token", "create", "--name", "web-*", "--label", "zone=a", "--reason", "rack 4")
             assert made.out.count("\n") == 1
             assert "no other machine reaches it" in made.err
+            assert (await dsmt(home, "node", "add", "web-9", "--json", code=2)).error["code"] == "node.loopback"
             first = await dsmt(there, "join", "-", "--name", "web-1", "--label", "disk=ssd", "--json", stdin=made.out)
             assert first.json["node"] == "web-1"
             assert (first.json["made"], first.json["started"]) == (True, True)
@@ -89,6 +90,27 @@ def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path
 
 async def _gone(home: Path, node: str) -> bool:
     return node not in await alive(home)
+
+
+def test_a_node_whose_certificate_has_ended_joins_again_with_its_key_and_another_token(tmp_path: Path) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1", "--no-start")
+            file = Home(there).part("nodes", "web-1") / "identity"
+            held, now = Home(there).identity(file), int(time.time())
+            ended = root_issued(
+                "node/web-1", Home(home).root_key(), key=held.key, now_s=now - 900, serial=os.urandom(16), lifetime_s=600
+            )
+            write_secret(file, dump(ended))
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            assert (await dsmt(there, "join", fresh, "--json")).json["made"]
+            after = Home(there).identity(file)
+            assert (after.key.key_id, after.certificate.subject) == (held.key.key_id, "node/web-1")
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
 
 
 def test_what_does_not_join_says_why_and_leaves_no_realm(tmp_path: Path) -> None:

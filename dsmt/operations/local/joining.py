@@ -3,7 +3,8 @@
 Rule 1: the node's key is made here and never leaves; it is kept before it is shown to anybody, so who is interrupted goes on
     with the same key, for which the token is good again.
 Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
-Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed.
+Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If its certificate
+    has ended, because nobody could renew it, it is given another for the key that it has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
 from dsmt.operations.local.connection import Connection, attached
+from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
@@ -28,7 +30,7 @@ from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
-from dsmt.trust.keys import SecretKey
+from dsmt.trust.keys import Key, SecretKey
 
 KEY_FILE: Final = "joining.key"
 ANSWER_S: Final = 20.0
@@ -64,11 +66,13 @@ async def join(
         check_part("node", name)
     async with alone(home, waits):
         known = _node_here(home, realm, name)
-        if known is not None:
+        held = None if known is None else home.identity(home.part("nodes", known) / "identity")
+        now = await dated(realm.addresses)
+        if known is not None and held is not None and held.certificate.not_after > now.now_s:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
-        key = _key(home)
+        key = _key(home) if held is None else held.key
         async with _asking(token, realm) as connection:
-            told, identity = await _certified(connection, token, key, name)
+            told, identity = await _certified(connection, token, key, known or name)
         node = identity.name.partition("/")[2]
         directory = home.part("nodes", node)
         where = address or _own_address(realm.brokers[0][0])
@@ -78,7 +82,7 @@ async def join(
         if not home.exists:
             write_config(home.root / REALM_FILE, realm)
         let_users_pass(home, directory)
-        (home.root / KEY_FILE).unlink()
+        (home.root / KEY_FILE).unlink(missing_ok=True)
     return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
 
 
@@ -94,7 +98,7 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
     return here[0] if home.only_nodes and here else None
 
 
-def _key(home: Home) -> SecretKey:
+def _key(home: Home) -> Key:
     """The key of the node that is to be (rule 1)."""
     path = home.root / KEY_FILE
     if not path.exists():
@@ -121,7 +125,7 @@ async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]
         raise TransportError("bus.unreachable", said, next=f"{advice} (dsmt init --listen HOST:PORT)") from error
 
 
-async def _certified(connection: Connection, token: Token, key: SecretKey, name: str | None) -> tuple[kinds.Token, Identity]:
+async def _certified(connection: Connection, token: Token, key: Key, name: str | None) -> tuple[kinds.Token, Identity]:
     """Ask until an issuer has answered: what the token is good for, and who the node is. Raises `RefusedError`, ..."""
     topic = f"{TOKENS}{token.id}"
     try:
@@ -161,7 +165,7 @@ async def _told(batches: Subscription) -> AsyncIterator[kinds.Token | kinds.Join
                     yield from_data(kinds.JoinRefused, event.data)
 
 
-async def _ask(connection: Connection, token: Token, key: SecretKey, name: str) -> None:
+async def _ask(connection: Connection, token: Token, key: Key, name: str) -> None:
     """Ask again and again: an issuer may have been away."""
     asked = to_data(kinds.JoinRequest(name=name, public=key.public))
     while True:
@@ -169,12 +173,12 @@ async def _ask(connection: Connection, token: Token, key: SecretKey, name: str) 
         await asyncio.sleep(ASK_AGAIN_S)
 
 
-def _check_refused(told: kinds.JoinRefused, key: SecretKey) -> None:
+def _check_refused(told: kinds.JoinRefused, key: Key) -> None:
     if told.key == key.key_id.hex():
         raise RefusedError(told.code, told.message, next=told.next)
 
 
-def _identity(connection: Connection, told: kinds.Token, key: SecretKey) -> Identity:
+def _identity(connection: Connection, told: kinds.Token, key: Key) -> Identity:
     """Who the node is, by the certificate that has come; it stands below its issuer's, which came with the fact."""
     certificate = connection.trust.add(told.certificate)
     return Identity(key, tuple(connection.trust.chain(certificate.key_id, certificate.subject)))

@@ -104,7 +104,14 @@ class Adding:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def add(self, hosts: Sequence[Address], done: Callable[[Outcome], object]) -> list[Outcome]:
-        """Make each host a node; `done` hears of each as it ends. What became of all, in the order that was typed."""
+        """Make each host a node; `done` hears of each as it ends. What became of all, in the order that was typed.
+
+        Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
+        """
+        realm = self._connection.realm
+        if tokens.is_loopback(realm):
+            said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
+            raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
 
         async def one(address: Address) -> tuple[Outcome, DsmtError | None]:
             began, error = time.monotonic(), None

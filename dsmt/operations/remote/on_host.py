@@ -5,7 +5,7 @@ is a JSON object: what was found or done, or an `error` with its code, sentence 
 
 Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
 Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
-Rule 3: what is made stands in two directories and, with systemd, one unit file; `remove` leaves nothing of it.
+Rule 3: what is made stands in two directories and, with systemd, one unit file; `remove` leaves nothing of it (C17).
 """
 
 from __future__ import annotations
