@@ -48,7 +48,7 @@ class Issuer:
         self._tokens: dict[str, Token] = {}
         self._heard: dict[str, int] = {}
         self._left: dict[str, int] = {}
-        """By node: when its attributes were said last, and when an operator has removed it."""
+        """By node: when it has joined or said its attributes last, and when an operator has removed it."""
         self._log = Logger(source=identity.name)
 
     async def run(self) -> None:
@@ -75,7 +75,7 @@ class Issuer:
                         if from_data(NodeVerdict, event.data).state == "left":
                             self._left[event.topic.split("/")[1]] = event.time_ms
                     case _:
-                        self._heard[event.topic.split("/")[1]] = event.time_ms
+                        self._hear(event.topic.split("/")[1], signed)
                         await self._end(doubles(self._above(signed), self._tokens))
         except TimeoutError:
             self._log.warning("not answered in time", topic=event.topic)
@@ -87,9 +87,13 @@ class Issuer:
         if held is None or newer(signed.event, held.event):
             said = from_data(Token, signed.event.data)
             self._facts[token], self._tokens[token] = signed, said
-            if said.certificate:
+            if said.key:
+                self._hear(said.member, signed)
                 with suppress(UnusableEventError):  # who is certified has a name, before anybody hears them
                     self._trust.add(said.certificate)
+
+    def _hear(self, node: str, signed: SignedEvent) -> None:
+        self._heard[node] = max(self._heard.get(node, 0), signed.event.time_ms)
 
     def _above(self, signed: SignedEvent) -> Sequence[Certificate]:
         return [one.certificate for one in self._trust.chain(signed.key_id, signed.event.source)]

@@ -101,7 +101,8 @@ async def _serve(directory: Path) -> int:
 async def _renew(bus: Bus, identity: Identity, realm: Realm, directory: Path, running: asyncio.Future[None]) -> None:
     """Keep the node's certificate valid: the next one takes the place of this process."""
     await bus.wait_attached()
-    if not is_below(DiskFiles(str(directory)).read(MONITOR_IDENTITY), identity):
+    monitor = DiskFiles(str(directory)).read(MONITOR_IDENTITY)
+    if monitor is not None and not is_below(monitor, identity):
         _end(living(record_path(str(directory), "node_monitor")))
     while not running.cancelled():
         following = await renewed(bus, identity, realm)

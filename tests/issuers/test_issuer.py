@@ -153,12 +153,14 @@ async def test_the_name_of_a_node_that_was_removed_is_free_until_that_node_is_he
     certificate = trust.add((await j.ask(token, "web-1", key, trust))["certificate"])
     node = Identity(key, tuple(trust.chain(certificate.key_id, "node/web-1")))
     left = {"state": "left", "road": "operator", "attachments": {}, "evidence": [], "message": "x", "since_ms": 1}
-    await j.bus.publish(Draft("node/web-1/verdict", left))
-    second = new_key()
-    assert (await j.ask(await j.token(), "web-1", second))["key"] == second.key_id.hex()
+    removed = j.bus.emit(Draft("node/web-1/verdict", left))
+    await removed.acknowledged()
     monitor = await j.realm.client("monitor/web-1", identity=j.realm.identity("monitor/web-1", parent=node))
     await monitor.publish(Draft("node/web-1/attributes", ATTRIBUTES))
     assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken"
+    await j.bus.publish(Draft("node/web-1/verdict", left, replaces=removed))
+    assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+    assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken", "who has just joined has it"
 
 
 @scenario

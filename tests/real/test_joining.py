@@ -92,7 +92,9 @@ async def _gone(home: Path, node: str) -> bool:
     return node not in await alive(home)
 
 
-def test_a_node_whose_certificate_has_ended_joins_again_with_its_key_and_another_token(tmp_path: Path) -> None:
+def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_was_revoked_with_another(
+    tmp_path: Path,
+) -> None:
     async def play() -> None:
         there = tmp_path / "there"
         async with realm(tmp_path, there) as home:
@@ -108,6 +110,13 @@ def test_a_node_whose_certificate_has_ended_joins_again_with_its_key_and_another
             assert (await dsmt(there, "join", fresh, "--json")).json["made"]
             after = Home(there).identity(file)
             assert (after.key.key_id, after.certificate.subject) == (held.key.key_id, "node/web-1")
+            assert await alive(home) == {"n1", "web-1"}
+
+            await dsmt(there, "down")
+            await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep")
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            assert (await dsmt(there, "join", fresh, "--json")).json["node"] == "web-1"
+            assert Home(there).identity(file).key.key_id != after.key.key_id
             assert await alive(home) == {"n1", "web-1"}
 
     asyncio.run(play())

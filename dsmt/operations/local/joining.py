@@ -3,8 +3,8 @@
 Rule 1: the node's key is made here and never leaves; it is kept before it is shown to anybody, so who is interrupted goes on
     with the same key, for which the token is good again.
 Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
-Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If its certificate
-    has ended, because nobody could renew it, it is given another for the key that it has.
+Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If the
+    realm does not let it in any more, it joins anew under its name: with its key, where only its certificate has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +21,7 @@ from dsmt.errors import InputError, RefusedError, TransportError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import from_data, to_data
 from dsmt.event.topic import is_level
-from dsmt.operations.local.connection import Connection, attached
-from dsmt.operations.local.dating import dated
+from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
@@ -33,6 +32,7 @@ from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
 from dsmt.trust.keys import Key, SecretKey
 
 KEY_FILE: Final = "joining.key"
+EXPIRED: Final = "trust.expired"
 ANSWER_S: Final = 20.0
 ASK_AGAIN_S: Final = 2.0
 
@@ -67,10 +67,10 @@ async def join(
     async with alone(home, waits):
         known = _node_here(home, realm, name)
         held = None if known is None else home.identity(home.part("nodes", known) / "identity")
-        now = await dated(realm.addresses)
-        if known is not None and held is not None and held.certificate.not_after > now.now_s:
+        ended = "" if held is None else await _ended(held, home.realm())
+        if known is not None and not ended:
             return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
-        key = _key(home) if held is None else held.key
+        key = held.key if held is not None and ended == EXPIRED else _key(home)
         async with _asking(token, realm) as connection:
             told, identity = await _certified(connection, token, key, known or name)
         node = identity.name.partition("/")[2]
@@ -98,6 +98,17 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
     return here[0] if home.only_nodes and here else None
 
 
+async def _ended(node: Identity, realm: RealmConfig) -> str:
+    """How a node's identity has ended, by the word of a broker; empty where it has not, or nobody answers."""
+    with suppress(TransportError):
+        try:
+            async with reading(node, realm):
+                return ""
+        except RefusedError as error:
+            return error.code if error.code in (EXPIRED, "trust.revoked") else ""
+    return ""
+
+
 def _key(home: Home) -> Key:
     """The key of the node that is to be (rule 1)."""
     path = home.root / KEY_FILE
@@ -114,7 +125,7 @@ async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]
         async with attached(token.identity, realm) as connection:
             yield connection
     except RefusedError as error:
-        if error.code != "trust.expired":
+        if error.code != EXPIRED:
             raise
         raise RefusedError("token.expired", "the token has expired", next="ask for another: dsmt token create") from error
     except TransportError as error:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, InputError, RefusedError, TransportError
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, TransportError
 from dsmt.event.topic import is_level
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
@@ -113,23 +113,29 @@ class Adding:
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
             raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
 
-        async def one(address: Address) -> tuple[Outcome, DsmtError | None]:
-            began, error = time.monotonic(), None
-            try:
-                async with self._at_once:
-                    outcome = await self._add(address)
-            except DsmtError as failed:
-                error = failed
-                told = {"code": failed.code, "message": failed.message, "next": failed.next, "exit": failed.exit}
-                outcome = Outcome(host=address.typed, error=told)
-            outcome = msgspec.structs.replace(outcome, took_s=round(time.monotonic() - began, 1))
-            done(outcome)
-            return outcome, error
-
-        ended = await asyncio.gather(*map(one, hosts))
+        ended = await asyncio.gather(*(self._tried(address, done) for address in hosts))
         if len(ended) == 1 and ended[0][1] is not None:
             raise ended[0][1]
         return [outcome for outcome, _ in ended]
+
+    async def _tried(self, address: Address, done: Callable[[Outcome], object]) -> tuple[Outcome, DsmtError | None]:
+        """What became of one host, and what was wrong with it."""
+        began = time.monotonic()
+        error: DsmtError | None = None
+        try:
+            async with self._at_once:
+                outcome = await self._add(address)
+        except DsmtError as failed:
+            error = failed
+        except OSError as failed:  # of this machine: what the other one says is put in words where it is heard
+            said = f"{address}: {failed.filename or 'this machine'}: {(failed.strerror or str(failed)).lower()}"
+            error = FailedError("machine.failed", said, next="see what is wrong on this machine, and try again")
+        if error is not None:
+            told = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
+            outcome = Outcome(host=address.typed, error=told)
+        outcome = msgspec.structs.replace(outcome, took_s=round(time.monotonic() - began, 1))
+        done(outcome)
+        return outcome, error
 
     async def _add(self, address: Address) -> Outcome:
         place = Place(host=address.typed, user=self._user)

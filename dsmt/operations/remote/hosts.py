@@ -131,11 +131,13 @@ async def reached(address: Address, *, for_user: bool) -> AsyncIterator[Host]:
                 yield host
             finally:
                 await asyncio.shield(host.clean())
-        except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded) as error:
-            raise _full(address) from error
-        except asyncssh.SFTPFailure as error:  # OpenSSH has no word for a full disk
-            raise _full(address) from error
-        except (asyncssh.Error, OSError) as error:
+        except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded, asyncssh.SFTPFailure) as error:
+            said = f"{address}: what is brought cannot be written there: the disk is full"  # OpenSSH's word is "failure"
+            raise FailedError("host.full", said, next="free 200 MB there, and try again") from error
+        except asyncssh.SFTPError as error:
+            said = f"{address}: what is brought cannot be written there: {_reason(error)}"
+            raise FailedError("host.write", said, next="see who may write to TMPDIR there, or /tmp") from error
+        except (asyncssh.Error, ConnectionError) as error:
             said = f"{address}: the connection was lost: {_reason(error)}"
             raise TransportError("ssh.lost", said, next="try again: what is done there is not done twice") from error
 
@@ -181,10 +183,6 @@ def _no_python(address: Address, pythons: list[Any]) -> NotFoundError:
     newest = ".".join(map(str, max(one[1] for one in pythons)))
     said = f"{address} has Python {newest}, which is too old"
     return NotFoundError("host.python", said, next=f"install {wanted} there beside it, and try again")
-
-
-def _full(address: Address) -> FailedError:
-    return FailedError("host.full", f"{address}: the disk is full", next="free 200 MB there, and try again")
 
 
 def _not_reached(address: Address, error: Exception) -> DsmtError:

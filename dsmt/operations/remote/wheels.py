@@ -14,9 +14,11 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
@@ -128,7 +130,7 @@ async def collected(platform: Platform, given: Path | None = None) -> Wheels:
     mine = cache_directory() / sha256(own).hexdigest()[:16] / OWN
     mine.parent.mkdir(parents=True, exist_ok=True)
     mine.write_bytes(own)
-    if given is None and not (directory / "complete").exists():
+    if given is None and not directory.exists():
         await _download(platform, mine, directory)
     found = sorted(path for path in directory.glob("*.whl") if path.name != OWN)
     if not any(path.name.startswith("pip-") for path in found):
@@ -140,34 +142,32 @@ async def collected(platform: Platform, given: Path | None = None) -> Wheels:
 
 
 async def _download(platform: Platform, mine: Path, directory: Path) -> None:
-    """Have pip collect what dsmt needs (rule 2)."""
+    """Have pip collect what dsmt needs (rule 2); the directory is there when all of it is in it."""
     major, minor = platform.version
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
-    argv += [
-        "--only-binary",
-        ":all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        f"{major}.{minor}",
-        "--dest",
-        str(directory),
-    ]
+    argv += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", f"{major}.{minor}"]
     for tag in platform.tags:
         argv += ["--platform", tag]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, str(mine), "pip", stdout=pipe, stderr=pipe)
-    _, said = await process.communicate()
-    if process.returncode != 0:
-        lines = said.decode(errors="replace").strip().splitlines()
-        away = any("Retrying" in line for line in lines)
-        why = (
-            "the package index is not reached"
-            if away
-            else next(
-                (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip has failed"
-            )
-        )
-        advice = "see that this machine reaches its package index; or bring them with --wheels DIR"
-        raise FailedError("wheels.collect", f"no wheels for {platform}: {why.removeprefix('ERROR: ')}", next=advice)
-    (directory / "complete").touch()
+    with TemporaryDirectory(dir=mine.parents[1], prefix=".") as beside:
+        fresh, pipe = Path(beside) / "wheels", asyncio.subprocess.PIPE
+        argv += ["--dest", str(fresh), str(mine), "pip"]
+        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+        try:
+            _, said = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if process.returncode != 0:
+            raise _not_collected(platform, said.decode(errors="replace"))
+        with suppress(OSError):  # somebody else has collected the same meanwhile
+            fresh.rename(directory)
+
+
+def _not_collected(platform: Platform, said: str) -> FailedError:
+    lines = said.strip().splitlines()
+    if any("Retrying" in line for line in lines):
+        why = "the package index is not reached"
+    else:
+        why = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip has failed")
+    advice = "see that this machine reaches its package index; or bring them with --wheels DIR"
+    return FailedError("wheels.collect", f"no wheels for {platform}: {why.removeprefix('ERROR: ')}", next=advice)
