@@ -122,6 +122,33 @@ def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_
     asyncio.run(play())
 
 
+def test_a_realm_without_issuers_says_so_and_has_them_as_soon_as_the_root_key_is_there(tmp_path: Path) -> None:
+    async def play() -> None:
+        there, aside = tmp_path / "there", tmp_path / "root.key"
+        async with realm(tmp_path, there) as home:
+            await dsmt(home, "down")
+            (home / "root.key").rename(aside)
+            for file in home.glob("controllers/*/issuer"):
+                file.unlink()
+            await dsmt(home, "up", "--detach")
+            token = (await dsmt(home, "token", "create")).out.strip()
+            alone = await dsmt(there, "join", token, "--name", "web-1", "--json", code=7)
+            assert alone.error["code"] == "token.unanswered"
+            aside.rename(home / "root.key")
+            await dsmt(home, "up", "--detach")
+            assert (await dsmt(there, "join", token, "--name", "web-1", "--json")).json["made"], "the token is good still"
+
+            issuer = (await dsmt(home, "cert", "show", "node/web-1", "--json")).json[0]["issuer"]
+            refused = await dsmt(home, "cert", "revoke", issuer, "--json", code=2)
+            assert refused.error["code"] == "confirm"
+            assert "node/web-1" in refused.error["message"]
+            await dsmt(home, "cert", "revoke", issuer, "--yes", "--keep")
+            await until(lambda: _gone(home, "web-1"))
+            assert "n1" in await alive(home)
+
+    asyncio.run(play())
+
+
 def test_what_does_not_join_says_why_and_leaves_no_realm(tmp_path: Path) -> None:
     async def play() -> None:
         there, lone = tmp_path / "there", tmp_path / "lone"

@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from dsmt.errors import FailedError, InputError
+from dsmt.system.files import write_atomically
 from dsmt.version import __version__
 
 OWN: Final = f"dsmt-{__version__}-py3-none-any.whl"
@@ -127,9 +128,9 @@ async def collected(platform: Platform, given: Path | None = None) -> Wheels:
     directory = (
         given or cache_directory() / f"{platform.version[0]}.{platform.version[1]}-{platform.machine}-{key}"
     ).absolute()
-    mine = cache_directory() / sha256(own).hexdigest()[:16] / OWN
+    mine = cache_directory() / OWN  # another dsmt may put its own there; then the sums are not right, and it is tried again
     mine.parent.mkdir(parents=True, exist_ok=True)
-    mine.write_bytes(own)
+    write_atomically(str(mine), own, durable=False)
     if given is None and not directory.exists():
         await _download(platform, mine, directory)
     found = sorted(path for path in directory.glob("*.whl") if path.name != OWN)
@@ -148,7 +149,7 @@ async def _download(platform: Platform, mine: Path, directory: Path) -> None:
     argv += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", f"{major}.{minor}"]
     for tag in platform.tags:
         argv += ["--platform", tag]
-    with TemporaryDirectory(dir=mine.parents[1], prefix=".") as beside:
+    with TemporaryDirectory(dir=mine.parent, prefix=".") as beside:
         fresh, pipe = Path(beside) / "wheels", asyncio.subprocess.PIPE
         argv += ["--dest", str(fresh), str(mine), "pip"]
         process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
