@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,8 +65,8 @@ class Operator:
     def __init__(self, made: Lab) -> None:
         self.lab, self.home = made, made.directory / "home"
 
-    def run(self, *arguments: str, code: int = 0) -> Said:
-        env = {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1])}
+    def run(self, *arguments: str, code: int = 0, **more: str) -> Said:
+        env = {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1]), **more}
         return asyncio.run(dsmt(self.home, *arguments, code=code, env=env, within=self.lab.within))
 
     def error(self, *arguments: str, code: int) -> dict[str, Any]:
@@ -175,6 +176,25 @@ def test_who_takes_none_of_the_operators_keys_is_told_as_such(operator: Operator
     operator.lab.machine("locked", before=": > /run/lab/authorized_keys")
     error = operator.error("node", "add", "locked", code=4)
     assert (error["code"], error["message"]) == ("ssh.denied", "locked takes none of your keys")
+
+
+def test_a_key_that_only_the_operators_agent_has_opens_a_host(operator: Operator) -> None:
+    machine = operator.lab.machine("asked")
+    before, key = machine.files(), operator.lab.home / ".ssh/id_ed25519"
+    aside, socket = operator.lab.directory / "aside", str(operator.lab.directory / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            operator.until(Path(socket).exists, "the agent")
+            subprocess.run(["ssh-add", "-q", str(key)], env={**os.environ, "SSH_AUTH_SOCK": socket}, check=True, timeout=20)
+            key.rename(aside)
+            assert operator.error("node", "add", "asked", code=4)["code"] == "ssh.denied"
+            operator.run("node", "add", "asked", SSH_AUTH_SOCK=socket)
+            assert "asked" in operator.alive()
+            operator.run("node", "remove", "asked", SSH_AUTH_SOCK=socket)
+            assert machine.files() == before
+        finally:
+            aside.rename(key)
+            agent.kill()
 
 
 def test_who_is_not_there_is_told_as_such(operator: Operator) -> None:

@@ -113,7 +113,9 @@ class Home:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""
         path = self.root / "root.key"
         if not path.exists():
-            raise NotFoundError("trust.root", f"the root key is not in {path}", next="bring it there to issue certificates")
+            joins = "dsmt join TOKEN gives this machine's node another certificate, if it needs one"
+            advice = joins if self.only_nodes else "bring it there to issue certificates"
+            raise NotFoundError("trust.root", f"the root key is not in {path}", next=advice)
         seed = path.read_bytes()
         if len(seed) != SEED_BYTES:
             said = f"{path} is damaged: a root key has {SEED_BYTES} bytes, and this has {len(seed)}"
