@@ -19,10 +19,10 @@ from dsmt.operations.local.home import check_part
 from dsmt.operations.write.node_control import Controlled
 
 if TYPE_CHECKING:
-    from dsmt.operations.remote.adding import Outcome
+    from dsmt.operations.remote.adding import HostOutcome
 
 
-class Progress:
+class HostLines:
     """A line for each host: what is done there, and what came of it. On a terminal it stays one line."""
 
     def __init__(self, hosts: Sequence[str], *, silent: bool) -> None:
@@ -81,15 +81,15 @@ def add(
         if len(typed) > 1:
             raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
     home = ctx.home()
-    progress = Progress([one.typed for one in typed], silent=ctx.json)
+    progress = HostLines([one.typed for one in typed], silent=ctx.json)
 
-    async def work(connection: Connection) -> list[Outcome]:
+    async def work(connection: Connection) -> list[HostOutcome]:
         adding = Adding(
             connection, home.operator(), home, labels=given, name=name, user=user, wheels=wheels, tell=progress.tell
         )
         return await adding.add(typed, ended)
 
-    def ended(one: Outcome) -> None:
+    def ended(one: HostOutcome) -> None:
         if one.error is None or len(typed) > 1:  # the error of the only one is that of the command
             progress.done(one.host, _outcome(one))
 
@@ -104,7 +104,7 @@ def add(
         )
 
 
-def _outcome(one: Outcome) -> str:
+def _outcome(one: HostOutcome) -> str:
     if one.error is not None:
         said = one.error["message"].removeprefix(f"{one.host}: ").removeprefix(f"{one.host} ")
         return f"failed: {said}. Next: {one.error['next']}"
@@ -128,7 +128,7 @@ def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
     if known is None:
         raise InputError("node.host", f"{what} was not added from {home.root}", next="dsmt nodes shows what there is")
     node, place = known
-    progress = Progress([place.host], silent=ctx.json)
+    progress = HostLines([place.host], silent=ctx.json)
 
     async def work(connection: Connection) -> Controlled:
         return await remove(connection, home, node, place, reason=reason, sure=yes, tell=progress.tell)

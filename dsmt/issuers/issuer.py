@@ -17,7 +17,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
-from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, Token
+from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, TokenFact
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.kinds.realm import Revoked
 from dsmt.event.order import newer
@@ -45,7 +45,7 @@ class Issuer:
     def __init__(self, bus: Bus, identity: Identity, trust: TrustStore) -> None:
         self._bus, self._identity, self._trust = bus, identity, trust
         self._facts: dict[str, SignedEvent] = {}
-        self._tokens: dict[str, Token] = {}
+        self._tokens: dict[str, TokenFact] = {}
         self._heard: dict[str, int] = {}
         self._left: dict[str, int] = {}
         """By node: when it has joined or said its attributes last, and when an operator has removed it."""
@@ -85,7 +85,7 @@ class Issuer:
     def _learn(self, token: str, signed: SignedEvent) -> None:
         held = self._facts.get(token)
         if held is None or newer(signed.event, held.event):
-            said = from_data(Token, signed.event.data)
+            said = from_data(TokenFact, signed.event.data)
             self._facts[token], self._tokens[token] = signed, said
             if said.key:
                 self._hear(said.member, signed)

@@ -122,7 +122,7 @@ def node_certificate(
 
 
 def check_request(
-    asked: kinds.JoinRequest, token: kinds.Token | None, *, now_ms: int, holders: Callable[[str], Iterable[bytes]]
+    asked: kinds.JoinRequest, token: kinds.TokenFact | None, *, now_ms: int, holders: Callable[[str], Iterable[bytes]]
 ) -> None:
     """Check that a request is to be answered; `holders`: the keys that stand for a name. Raises `RefusedError`."""
     if token is None:
@@ -146,14 +146,14 @@ def check_request(
         )
 
 
-def check_unused(token: kinds.Token, key_id: bytes) -> None:
+def check_unused(token: kinds.TokenFact, key_id: bytes) -> None:
     """Check that nobody but the holder of a key has used a token. Raises `RefusedError`."""
     if token.key and token.key != key_id.hex():
         said = f"the token was used already, by {token.member}"
         raise RefusedError("token.used", said, next="each machine needs its own: dsmt token create")
 
 
-def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.Token]) -> list[Certificate]:
+def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.TokenFact]) -> list[Certificate]:
     """Those that were given for a token of which another use stands (rule 3)."""
     found = []
     for one in certificates:

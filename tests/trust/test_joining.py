@@ -36,7 +36,7 @@ def token_of(realm, operator="operator/alice", lifetime_s=3600):
 
 def fact(**more):
     told = {"role": "node", "name": "web-*", "labels": {}, "expires_ms": 2_000_000, "by": "alice"}
-    return kinds.Token(**{**told, **more})
+    return kinds.TokenFact(**{**told, **more})
 
 
 def test_a_token_is_one_printable_line_that_comes_back_as_it_was(realm):

@@ -12,7 +12,7 @@ from dsmt.event.kinds.row import Row, fact, signal
 from dsmt.event.phrases import person, quoted
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True):
+class TokenFact(msgspec.Struct, frozen=True, kw_only=True):
     """A token for one machine. `name` is a pattern for its name, `key` the id of the key that has used it: empty before.
 
     `certificate` is the answer to that use, signed by the source of the fact.
@@ -58,7 +58,7 @@ class Renewed(msgspec.Struct, frozen=True, kw_only=True):
     certificate: bytes
 
 
-def _token(_: Event, said: Token) -> str:
+def _token(_: Event, said: TokenFact) -> str:
     if said.revoked:
         return f"is revoked by {person(said.by)}{quoted(said.reason)}"
     if said.key:
@@ -84,7 +84,7 @@ def _renewed(_: Event, __: Renewed) -> str:
 
 
 ROWS: Final[tuple[Row, ...]] = (
-    fact("trust/token/<token>", "dsmt.trust.token", ("operator", "issuer"), Token, _token),
+    fact("trust/token/<token>", "dsmt.trust.token", ("operator", "issuer"), TokenFact, _token),
     signal("joining/<token>/request", "dsmt.joining.request", "joining/<token>", JoinRequest, _request, budget="evidence"),
     signal("joining/<token>/refused", "dsmt.joining.refused", ("issuer",), JoinRefused, _refused, budget="evidence"),
     signal("node/<node>/renewal", "dsmt.node.renewal", "node/<node>", RenewalRequest, _renewal),

@@ -136,7 +136,7 @@ async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]
         raise TransportError("bus.unreachable", said, next=f"{advice} (dsmt init --listen HOST:PORT)") from error
 
 
-async def _certified(connection: Connection, token: Token, key: Key, name: str | None) -> tuple[kinds.Token, Identity]:
+async def _certified(connection: Connection, token: Token, key: Key, name: str | None) -> tuple[kinds.TokenFact, Identity]:
     """Ask until an issuer has answered: what the token is good for, and who the node is. Raises `RefusedError`, ..."""
     topic = f"{TOKENS}{token.id}"
     try:
@@ -165,13 +165,13 @@ async def _certified(connection: Connection, token: Token, key: Key, name: str |
     raise TransportError("bus.ended", "the connection ended before an issuer had answered", next="try again")
 
 
-async def _told(batches: Subscription) -> AsyncIterator[kinds.Token | kinds.JoinRefused]:
+async def _told(batches: Subscription) -> AsyncIterator[kinds.TokenFact | kinds.JoinRefused]:
     async for batch in batches:
         for one in batch:
             if isinstance(one, Arrived):
                 event = one.signed.event
                 if event.topic.startswith(TOKENS):
-                    yield from_data(kinds.Token, event.data)
+                    yield from_data(kinds.TokenFact, event.data)
                 else:
                     yield from_data(kinds.JoinRefused, event.data)
 
@@ -189,13 +189,13 @@ def _check_refused(told: kinds.JoinRefused, key: Key) -> None:
         raise RefusedError(told.code, told.message, next=told.next)
 
 
-def _identity(connection: Connection, told: kinds.Token, key: Key) -> Identity:
+def _identity(connection: Connection, told: kinds.TokenFact, key: Key) -> Identity:
     """Who the node is, by the certificate that has come; it stands below its issuer's, which came with the fact."""
     certificate = connection.trust.add(told.certificate)
     return Identity(key, tuple(connection.trust.chain(certificate.key_id, certificate.subject)))
 
 
-def _name(told: kinds.Token, name: str | None) -> str:
+def _name(told: kinds.TokenFact, name: str | None) -> str:
     """The name to ask for: the one that was typed, or the only one of the token, or the machine's. Raises `InputError`."""
     if name is not None:
         return name

@@ -23,7 +23,7 @@ from dsmt.operations.local.home import Home, write_secret
 from dsmt.operations.read.holding import left_on
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
-from dsmt.operations.remote.hosts import Address, Host, address_of, reached
+from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
 from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_text
 from dsmt.operations.write import node_control, tokens
 from dsmt.operations.write.node_control import Controlled
@@ -38,7 +38,7 @@ Tell = Callable[[str, str], object]
 """Is told of a host, as it was typed, what is done there."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where a node is: the host as it was typed, and whether for its user alone."""
 
     host: str
@@ -52,7 +52,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return {"prefix": "/opt/dsmt", "home": "/var/lib/dsmt"}
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one host: its node, how that is kept there, or why it is none."""
 
     host: str
@@ -63,20 +63,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, Any] | None = None
 
 
-def places(home: Home) -> dict[str, Place]:
+def places(home: Home) -> dict[str, NodePlace]:
     """Where the nodes are that were added from this home, by name."""
     file = home.root / HOSTS_FILE
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, Place]) if file.exists() else {}
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, NodePlace]) if file.exists() else {}
 
 
-def place_of(home: Home, what: str) -> tuple[str, Place] | None:
+def place_of(home: Home, what: str) -> tuple[str, NodePlace] | None:
     """The node of this name, or of this host, that was added from this home."""
     known = places(home)
     found = [name for name, place in known.items() if what in (name, place.host)]
     return (found[0], known[found[0]]) if found else None
 
 
-def _keep(home: Home, node: str, place: Place | None) -> None:
+def _keep(home: Home, node: str, place: NodePlace | None) -> None:
     known = places(home)
     known.pop(node, None)
     write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known if place is None else {**known, node: place}))
@@ -103,7 +103,7 @@ class Adding:
         self._wheels: dict[Platform, asyncio.Task[Wheels]] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def add(self, hosts: Sequence[Address], done: Callable[[Outcome], object]) -> list[Outcome]:
+    async def add(self, hosts: Sequence[HostAddress], done: Callable[[HostOutcome], object]) -> list[HostOutcome]:
         """Make each host a node; `done` hears of each as it ends. What became of all, in the order that was typed.
 
         Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
@@ -118,7 +118,9 @@ class Adding:
             raise ended[0][1]
         return [outcome for outcome, _ in ended]
 
-    async def _tried(self, address: Address, done: Callable[[Outcome], object]) -> tuple[Outcome, DsmtError | None]:
+    async def _tried(
+        self, address: HostAddress, done: Callable[[HostOutcome], object]
+    ) -> tuple[HostOutcome, DsmtError | None]:
         """What became of one host, and what was wrong with it."""
         began = time.monotonic()
         error: DsmtError | None = None
@@ -132,13 +134,13 @@ class Adding:
             error = FailedError("machine.failed", said, next="see what is wrong on this machine, and try again")
         if error is not None:
             told = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
-            outcome = Outcome(host=address.typed, error=told)
+            outcome = HostOutcome(host=address.typed, error=told)
         outcome = msgspec.structs.replace(outcome, took_s=round(time.monotonic() - began, 1))
         done(outcome)
         return outcome, error
 
-    async def _add(self, address: Address) -> Outcome:
-        place = Place(host=address.typed, user=self._user)
+    async def _add(self, address: HostAddress) -> HostOutcome:
+        place = NodePlace(host=address.typed, user=self._user)
         self._tell(address.typed, "connects")
         async with reached(address, for_user=self._user) as host:
             wheels = await self._collected(host.platform)
@@ -155,7 +157,7 @@ class Adding:
             self._tell(address.typed, f"starts {node}")
             kept = (await host.do("start", told))["kept"]
         await _alive(self._connection, node)
-        return Outcome(host=address.typed, node=node, kept=kept, already=bool(found["nodes"]))
+        return HostOutcome(host=address.typed, node=node, kept=kept, already=bool(found["nodes"]))
 
     async def _collected(self, platform: Platform) -> Wheels:
         """The wheels for a platform, which are collected once."""
@@ -163,7 +165,7 @@ class Adding:
             self._wheels[platform] = asyncio.create_task(collected(platform, self._given))
         return await asyncio.shield(self._wheels[platform])
 
-    def _told(self, place: Place, wheels: Wheels) -> dict[str, Any]:
+    def _told(self, place: NodePlace, wheels: Wheels) -> dict[str, Any]:
         """What the host is told; the first root key tells the realm."""
         return {
             **place.paths,
@@ -175,7 +177,7 @@ class Adding:
             "labels": self._labels,
         }
 
-    async def _join(self, address: Address, host: Host, told: dict[str, Any], hostname: str) -> str:
+    async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], hostname: str) -> str:
         """Have the host join with a token of its own; its node's name."""
         name = self._name or _name_of(address, hostname)
         self._tell(address.typed, f"joins as {name}")
@@ -185,7 +187,7 @@ class Adding:
         return node
 
 
-def _check(address: Address, realm: str, found: dict[str, Any]) -> None:
+def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:
     """Raise `RefusedError` for a host that is something else already."""
     if not found["ours"]:
         said = f"{address} belongs to another realm than {realm}"
@@ -195,7 +197,7 @@ def _check(address: Address, realm: str, found: dict[str, Any]) -> None:
         raise RefusedError("host.taken", said, next="start that with dsmt up, there")
 
 
-def _name_of(address: Address, hostname: str) -> str:
+def _name_of(address: HostAddress, hostname: str) -> str:
     """The name of a node: the host's, as it was typed, or as it calls itself. Raises `InputError`."""
     host = hostname if address.is_number else address.host
     name = re.sub(r"[^a-z0-9_-]", "-", host.split(".", 1)[0].lower()).strip("-")[:63]
@@ -213,7 +215,7 @@ async def _alive(connection: Connection, node: str) -> None:
     await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{node} is not alive", look="dsmt nodes")
 
 
-async def _clear(connection: Connection, node: str, place: Place, tell: Tell) -> None:
+async def _clear(connection: Connection, node: str, place: NodePlace, tell: Tell) -> None:
     """End what runs on a node's host, and remove all that was made there."""
     async with reached(address_of(place.host), for_user=place.user) as host:
         tell(place.host, f"removes {node}")
@@ -224,7 +226,7 @@ async def _clear(connection: Connection, node: str, place: Place, tell: Tell) ->
 
 
 async def remove(
-    connection: Connection, home: Home, node: str, place: Place, *, reason: str, sure: bool, tell: Tell
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: Tell
 ) -> Controlled:
     """Remove a node and all that was made on its host, then forget it.
 

@@ -43,7 +43,7 @@ _BY_CODE: Final[Mapping[str, type[DsmtError]]] = {
 }  # fmt: skip
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
     """[USER@]HOST[:PORT], as it was typed; what is not there is of the operator's SSH config."""
 
     typed: str
@@ -60,19 +60,19 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return ":" in self.host or re.fullmatch(r"[0-9.]+", self.host) is not None
 
 
-def address_of(typed: str) -> Address:
+def address_of(typed: str) -> HostAddress:
     """What was typed, taken apart. Raises `InputError`."""
     found = _ADDRESS.fullmatch(typed)
     if found is None:
         raise InputError("ssh.address", f"{typed!r} is not the address of a host", next="write [USER@]HOST[:PORT]")
     user, host, port = found.groups()
-    return Address(typed=typed, user=user, host=host.strip("[]"), port=int(port) if port else None)
+    return HostAddress(typed=typed, user=user, host=host.strip("[]"), port=int(port) if port else None)
 
 
-class Host:
+class ReachedHost:
     """A host that is reached: its Python, who we are there, and a directory for what is brought."""
 
-    def __init__(self, address: Address, connection: asyncssh.SSHClientConnection, *, stage: str) -> None:
+    def __init__(self, address: HostAddress, connection: asyncssh.SSHClientConnection, *, stage: str) -> None:
         self.address = address
         self._connection, self._stage = connection, stage
         self.python = ""
@@ -111,7 +111,7 @@ class Host:
 
 
 @asynccontextmanager
-async def reached(address: Address, *, for_user: bool) -> AsyncIterator[Host]:
+async def reached(address: HostAddress, *, for_user: bool) -> AsyncIterator[ReachedHost]:
     """A host for the length of a block. Raises `DsmtError` that names it, also for what its connection does in the block."""
     try:
         async with asyncio.timeout(CONNECT_S):
@@ -142,7 +142,7 @@ async def reached(address: Address, *, for_user: bool) -> AsyncIterator[Host]:
             raise TransportError("ssh.lost", said, next="try again: what is done there is not done twice") from error
 
 
-async def _probed(address: Address, connection: asyncssh.SSHClientConnection, *, for_user: bool) -> Host:
+async def _probed(address: HostAddress, connection: asyncssh.SSHClientConnection, *, for_user: bool) -> ReachedHost:
     """What the host has. Raises `NotFoundError`, `RefusedError`."""
     done = await connection.run("sh -s", input=_PROBE, check=False)
     lines = str(done.stdout or "").splitlines()
@@ -151,7 +151,7 @@ async def _probed(address: Address, connection: asyncssh.SSHClientConnection, *,
     if not stage:
         said = f"{address}: no directory can be made there: {str(done.stderr or '').strip()[-200:]}"
         raise FailedError("host.full", said, next="see that its disk has room and TMPDIR is writable, and try again")
-    host = Host(address, connection, stage=stage)
+    host = ReachedHost(address, connection, stage=stage)
     try:
         _choose(host, words, lines, for_user=for_user)
     except BaseException:
@@ -160,7 +160,7 @@ async def _probed(address: Address, connection: asyncssh.SSHClientConnection, *,
     return host
 
 
-def _choose(host: Host, words: Mapping[str, str], lines: list[str], *, for_user: bool) -> None:
+def _choose(host: ReachedHost, words: Mapping[str, str], lines: list[str], *, for_user: bool) -> None:
     """Choose by which Python, and as whom, things are done there. Raises `NotFoundError`, `RefusedError`."""
     pythons = [msgspec.json.decode(line.partition(" ")[2]) for line in lines if line.startswith("PYTHON ")]
     fitting = [one for one in pythons if tuple(one[1]) >= OLDEST]
@@ -176,7 +176,7 @@ def _choose(host: Host, words: Mapping[str, str], lines: list[str], *, for_user:
     host.root = "sudo -n"
 
 
-def _no_python(address: Address, pythons: list[Any]) -> NotFoundError:
+def _no_python(address: HostAddress, pythons: list[Any]) -> NotFoundError:
     wanted = f"Python {OLDEST[0]}.{OLDEST[1]} or later"
     if not pythons:
         return NotFoundError("host.python", f"{address} has no Python", next=f"install {wanted} there, and try again")
@@ -185,7 +185,7 @@ def _no_python(address: Address, pythons: list[Any]) -> NotFoundError:
     return NotFoundError("host.python", said, next=f"install {wanted} there beside it, and try again")
 
 
-def _not_reached(address: Address, error: Exception) -> DsmtError:
+def _not_reached(address: HostAddress, error: Exception) -> DsmtError:
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         said = f"{address}: its host key is not in known_hosts, or is another one there"
         return RefusedError(

@@ -26,7 +26,7 @@ UNIT: Final = Path("/etc/systemd/system/dsmt-node@.service")
 LAST_LINES: Final = 3
 
 
-class Host:
+class Installation:
     """A machine, as the parameters have it: `prefix` holds the program, `home` the node, `unit` is the unit's text."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
@@ -180,12 +180,12 @@ def _full(where: str) -> HostError:
     return HostError("host.full", f"the disk is full: {where}", "free 200 MB there, and try again")
 
 
-VERBS: Final[Mapping[str, Callable[[Host], dict[str, Any]]]] = {
-    "state": Host.state,
-    "install": Host.install,
-    "join": Host.join,
-    "start": Host.start,
-    "remove": Host.remove,
+VERBS: Final[Mapping[str, Callable[[Installation], dict[str, Any]]]] = {
+    "state": Installation.state,
+    "install": Installation.install,
+    "join": Installation.join,
+    "start": Installation.start,
+    "remove": Installation.remove,
 }
 
 
@@ -194,7 +194,7 @@ def main(verb: str, parameters: str) -> int:
     os.umask(0o022)
     told: dict[str, Any]
     try:
-        told = VERBS[verb](Host(json.loads(parameters)))
+        told = VERBS[verb](Installation(json.loads(parameters)))
     except HostError as error:
         told = {"error": error.told}
     except OSError as error:

@@ -80,7 +80,7 @@ async def create(
     token_id, key = entropy.bytes(ID_BYTES), SecretKey(entropy.bytes(32))
     identity = joining_identity(operator, key=key, token_id=token_id, now_s=now_ms // 1000, lifetime_s=round(ttl_s))
     expires_ms = now_ms + round(ttl_s * 1000)
-    fact = kinds.Token(
+    fact = kinds.TokenFact(
         role="node", name=name, labels=dict(labels or {}), expires_ms=expires_ms, by=connection.by, reason=reason
     )
     kept_ms = round((ttl_s + KEPT_S) * 1000)
@@ -115,11 +115,11 @@ async def _facts(bus: BusReader) -> dict[str, SignedEvent]:
 
 async def listing(bus: BusReader) -> list[Listed]:
     """Every token that is known, the one that expires next first."""
-    told = {name: from_data(kinds.Token, signed.event.data) for name, signed in (await _facts(bus)).items()}
+    told = {name: from_data(kinds.TokenFact, signed.event.data) for name, signed in (await _facts(bus)).items()}
     return [_listed(name, one, bus.now_ms()) for name, one in sorted(told.items(), key=lambda one: one[1].expires_ms)]
 
 
-def _listed(name: str, one: kinds.Token, now_ms: int) -> Listed:
+def _listed(name: str, one: kinds.TokenFact, now_ms: int) -> Listed:
     state: State = "used" if one.key else "revoked" if one.revoked else "expired" if one.expires_ms < now_ms else "open"
     return Listed(
         token=name,
@@ -146,7 +146,7 @@ async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
     if len(found) > 1:
         raise InputError("token.ambiguous", f"{which} begins {len(found)} tokens", next="write more of it")
     name, now_ms = found[0], connection.bus.now_ms()
-    said = from_data(kinds.Token, facts[name].event.data)
+    said = from_data(kinds.TokenFact, facts[name].event.data)
     if said.key:
         why = f"token {which} was used, by node {said.member}"
         raise RefusedError("token.used", why, next=f"dsmt cert revoke node/{said.member} ends what was given for it")

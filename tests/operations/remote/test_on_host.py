@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsmt.operations.remote import on_host
-from dsmt.operations.remote.on_host import Host, HostError
+from dsmt.operations.remote.on_host import HostError, Installation
 
 ROOT = bytes(range(32))
 
@@ -28,8 +28,8 @@ def parameters(directory: Path, **more: Any) -> dict[str, Any]:
     return {**told, "root": ROOT.hex(), **more}
 
 
-def host(directory: Path, **more: Any) -> Host:
-    return Host(parameters(directory, **more))
+def host(directory: Path, **more: Any) -> Installation:
+    return Installation(parameters(directory, **more))
 
 
 def test_it_is_run_by_any_python_alone_and_says_what_is_there_in_one_line(tmp_path: Path) -> None:

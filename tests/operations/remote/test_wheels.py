@@ -14,7 +14,7 @@ import pytest
 import dsmt
 from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
-from dsmt.operations.remote.adding import Place, _keep, _name_of, place_of, places
+from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
 from dsmt.operations.remote.hosts import address_of
 from dsmt.operations.remote.wheels import OWN, Platform, collected, own_wheel, unit_text
 
@@ -102,9 +102,9 @@ def test_a_node_is_called_as_its_host_was_typed_or_as_the_host_calls_itself() ->
 def test_where_a_node_was_added_is_known_by_its_name_and_by_its_host_until_it_is_removed(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert places(home) == {}
-    _keep(home, "web-1", Place(host="ops@web-1", user=True))
-    _keep(home, "web-2", Place(host="web-2"))
-    assert place_of(home, "web-1") == place_of(home, "ops@web-1") == ("web-1", Place(host="ops@web-1", user=True))
+    _keep(home, "web-1", NodePlace(host="ops@web-1", user=True))
+    _keep(home, "web-2", NodePlace(host="web-2"))
+    assert place_of(home, "web-1") == place_of(home, "ops@web-1") == ("web-1", NodePlace(host="ops@web-1", user=True))
     assert place_of(home, "web-3") is None
     _keep(home, "web-1", None)
     assert list(places(home)) == ["web-2"]
