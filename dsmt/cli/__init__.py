@@ -60,14 +60,15 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
         "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}
     ),
     "node": Group(
-        "one node: show, drain, exclude, include, remove, run",
+        "one node: add, show, drain, exclude, include, remove, run",
         {
             "run": Entry("dsmt.cli.machine:node_run", "run a node in the foreground"),
+            "add": Entry("dsmt.cli.hosts:add", "make other machines nodes, over SSH"),
             "show": Entry("dsmt.cli.node:show", "one node and every dsmt process on it"),
             "drain": Entry("dsmt.cli.node:drain", "move everything off a node and keep it empty"),
             "exclude": Entry("dsmt.cli.node:exclude", "place nothing more on a node"),
             "include": Entry("dsmt.cli.node:include", "use a node again"),
-            "remove": Entry("dsmt.cli.node:remove", "forget a node that is gone for good"),
+            "remove": Entry("dsmt.cli.node:remove", "forget a node, and clear the machine that it was added on"),
         },
     ),
     "apply": Entry("dsmt.cli.spec:apply", "create or change services as their files say"),
@@ -119,6 +120,15 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
             "revoke": Entry("dsmt.cli.cert:revoke", "revoke a key for good, and keep or drop what it has signed"),
         },
     ),
+    "token": Group(
+        "tokens, with which machines join",
+        {
+            "create": Entry("dsmt.cli.joining:create", "make a token with which one machine joins"),
+            "list": Entry("dsmt.cli.joining:list_all", "every token: open, used, expired or revoked"),
+            "revoke": Entry("dsmt.cli.joining:revoke", "end a token that nobody has used"),
+        },
+    ),
+    "join": Entry("dsmt.cli.joining:join", "make this machine a node of a realm, by a token"),
     "trust": Group(
         "let others verify this realm",
         {"export": Entry("dsmt.cli.trust:export", "write what is needed to verify this realm offline")},

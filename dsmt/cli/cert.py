@@ -106,6 +106,8 @@ def revoke(ctx: CliContext, what: str, *, keep: bool, drop: tuple[str, ...], yes
     found = ctx.ask(look)
     if found.only_broker and not yes:
         _confirm_only_broker(ctx, found)
+    if found.below and not yes:
+        _confirm_nodes(ctx, found)
     _confirm(ctx, found, keep=keep, drop=drop)
 
     async def work(connection: Connection) -> Ended:
@@ -128,6 +130,18 @@ def _confirm_only_broker(ctx: CliContext, found: Claim) -> None:
         raise InputError("confirm", f"{said}; nobody said yes", next=advice)
     print(f"{said}.\nthe way back is a new realm: {revoking.WAY_BACK}")
     if not click.confirm(f"realm {ctx.home().realm().name}: revoke {name}?"):
+        raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
+
+
+def _confirm_nodes(ctx: CliContext, found: Claim) -> None:
+    """Ask on a terminal whether nodes may end with their issuer; refuse without one. Raises `InputError`, `FailedError`."""
+    name, nodes = found.name or found.key, ", ".join(found.below[:_SHOWN])
+    said = f"{name} has certified {nodes}, which end with it"
+    advice = "each joins again with a token of its own: dsmt token create, dsmt join"
+    if ctx.json or not sys.stdin.isatty():
+        raise InputError("confirm", f"{said}; nobody said yes", next=f"dsmt cert revoke {name} --yes; then {advice}")
+    print(f"{said}; {advice}")
+    if not click.confirm(f"revoke {name}?"):
         raise FailedError("confirm.no", f"{name} is not revoked: the answer was no")
 
 

@@ -108,7 +108,7 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
-    await _attached(home, started)
+    await attached(home, started)
     known = of_home(home)
     if len(known) > 1:
         async with connect(home.operator(), home.realm()) as connection:
@@ -122,14 +122,17 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         parts = f"{brokers} {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
         print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
         print(f"home {home.root}")
-        print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
+        if home.only_nodes:
+            print("next: dsmt status, where the realm was made", flush=True)
+        else:
+            print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def _attached(home: Home, started: Started) -> None:
+async def attached(home: Home, started: Started) -> None:
     """Wait until all nodes are attached and alive. Raises `TimedOutError`, and `FailedError` where a key has ended."""
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
 
-    def attached(sight: Sight) -> bool | None:
+    def all_alive(sight: Sight) -> bool | None:
         if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
             said = f"the key of the only broker was revoked: {NO_BROKER}"
             raise FailedError("broker.revoked", said, next=WAY_BACK)
@@ -147,9 +150,10 @@ async def _attached(home: Home, started: Started) -> None:
             raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
         return None
 
-    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
+    reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.only_nodes else home.operator()
+    async with reading(reader, home.realm(), patience_s=PATIENCE_S) as connection:
         unmet = f"{', '.join(started.nodes)} are not all attached and alive"
-        await until(connection.bus, attached, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
+        await until(connection.bus, all_alive, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
 
 
 @command()
@@ -270,11 +274,14 @@ def controller_run(ctx: CliContext, name: str) -> int:
 
 
 @command("run")
-@click.argument("name", default="n1")
-def node_run(ctx: CliContext, name: str) -> int:
-    """Run a node of this home in the foreground; its end leaves its services running."""
+@click.argument("name", required=False)
+def node_run(ctx: CliContext, name: str | None) -> int:
+    """Run a node of this home in the foreground, its only one or n1; its end leaves its services running."""
     from dsmt.operations.local.home import ensure_node  # noqa: PLC0415 - lazily, for quick help
     from dsmt.programs import spawner  # noqa: PLC0415 - the same
 
+    if name is None:
+        here = ctx.home().names("nodes")
+        name = here[0] if len(here) == 1 else "n1"
     _made(ctx, ctx.home(), "nodes", name, ensure_node)
     return spawner.main(_directory(ctx.home(), "nodes", name))

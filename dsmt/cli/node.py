@@ -6,6 +6,7 @@ import click
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
+from dsmt.cli.hosts import added, clear
 from dsmt.cli.listing import seen
 from dsmt.cli.names import NODE
 from dsmt.cli.printing import counted, document, one_line
@@ -104,11 +105,18 @@ def _set(ctx: CliContext, node: str, mode: Mode, reason: str) -> Controlled:
 
 
 @command()
-@click.argument("node", type=NODE)
+@click.argument("node", type=NODE, metavar="NODE|HOST")
+@click.option("--forget", is_flag=True, help="Only forget it: the machine that it was added on is gone.")
 @yes_option
 @reason_option
-def remove(ctx: CliContext, node: str, *, yes: bool, reason: str) -> None:
-    """Forget NODE, which is gone for good; one that is alive is refused. It comes back when it attaches again."""
+def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) -> None:
+    """Forget NODE, which is gone for good; one that is alive is refused. It comes back when it attaches again.
+
+    A node that was added from here with `node add` is ended first, and nothing of dsmt is left on its host.
+    """
+    if not forget and added(ctx, node):
+        clear(ctx, node, yes=yes, reason=reason)
+        return
 
     async def work(connection: Connection) -> Controlled:
         return await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=yes)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.kinds import broker, controller, instance, node, realm, service, slot, source
+from dsmt.event.kinds import broker, controller, instance, joining, node, realm, service, slot, source
 from dsmt.event.kinds.row import Row
 from dsmt.event.records import from_data
 from dsmt.event.topic import MAX_LEVELS, matches
@@ -28,6 +28,7 @@ TOPICS: Final[tuple[Row, ...]] = (
     *service.ROWS,
     *slot.ROWS,
     *instance.ROWS,
+    *joining.ROWS,
     *realm.ROWS,
 )
 

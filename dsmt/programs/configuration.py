@@ -3,7 +3,7 @@
 | program | directory holds |
 |---|---|
 | broker | `broker.cbor`, `identity`, `birth` (the realm was born in this store: signed by its root), `store.db` |
-| controller | `controller.cbor`, `identity` |
+| controller | `controller.cbor`, `identity`, `issuer` (with which it certifies nodes: `dsmt.issuers`) |
 | node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` with its `KEY` |
 """
 
@@ -66,6 +66,7 @@ class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+ISSUER = "issuer"
 RESTORE = "restore it from a backup, or choose another home: --home DIR"
 
 

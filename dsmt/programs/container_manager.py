@@ -1,6 +1,7 @@
 """The container manager's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
 
-It restarts a dead spawner, as the spawner restarts it.
+It restarts a dead spawner, as the spawner restarts it. When the node's certificate was renewed it ends, to be started with
+the new one; a monitor that stands below another one it ends after that, when it is attached again itself.
 
 SIGTERM and SIGINT: exit, and leave all agents running. SIGUSR1: end the node: stop every instance, then the spawner (and
 with it the monitor), then exit.
@@ -19,15 +20,24 @@ from typing import Never
 from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
+from dsmt.agents.node.delegation import is_below
+from dsmt.agents.node.renewing import LOOK_S, renewed
 from dsmt.agents.rules.container import NodeConfig
 from dsmt.agents.shared.dependencies import NodeSurroundings
+from dsmt.errors import FailedError
+from dsmt.logs import Logger
+from dsmt.ports.bus import Bus
+from dsmt.ports.processes import Identity as Process
 from dsmt.programs.keeper import keeper_teller, on_the_bus
-from dsmt.programs.node_process import client, data_root, outside, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, watch_spawner
 from dsmt.system.procfs import boot, children, identity_of, open_pidfd
+from dsmt.system.records import living, record_path
+from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm
 
 
 def main(directory: str) -> int:
@@ -69,6 +79,7 @@ async def _serve(directory: Path) -> int:
         manager = ContainerManager(config, surroundings)
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
+        renewing = asyncio.ensure_future(_renew(bus, identity, realm.realm, directory, running))
         ending: list[asyncio.Task[None]] = []
         asking: list[asyncio.Task[Never]] = []
 
@@ -81,6 +92,7 @@ async def _serve(directory: Path) -> int:
         on_signals({signal.SIGTERM: running.cancel, signal.SIGINT: running.cancel, signal.SIGUSR1: end_the_node})
         await asyncio.wait((running,))
         watching.cancel()
+        renewing.cancel()
         if not running.cancelled():
             running.result()
         for one in ending:
@@ -90,16 +102,38 @@ async def _serve(directory: Path) -> int:
     return 0
 
 
+async def _renew(bus: Bus, identity: Identity, realm: Realm, directory: Path, running: asyncio.Future[None]) -> None:
+    """Keep the node's certificate valid: the next one takes the place of this process."""
+    await bus.wait_attached()
+    monitor = DiskFiles(str(directory)).read(MONITOR_IDENTITY)
+    if monitor is not None and not is_below(monitor, identity):
+        _end(living(record_path(str(directory), "node_monitor")))
+    while not running.cancelled():
+        following = await renewed(bus, identity, realm)
+        try:
+            DiskFiles(str(directory)).write("identity", dump(following))
+        except FailedError as error:
+            Logger(node=identity.name).warning("the renewed certificate is not kept", reason=error.message)
+            await asyncio.sleep(LOOK_S)  # then it is asked for again
+        else:
+            running.cancel()
+
+
 def _end_spawner(directory: str) -> None:
     """End the node's spawner, and one that is only just starting: this process has no other children."""
     known = spawner_of(directory)
     starting = [identity_of(pid) for pid in children(os.getpid())]
     for identity in (known, *starting):
-        descriptor = None if identity is None else open_pidfd(identity)
-        if descriptor is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-            os.close(descriptor)
+        _end(identity)
+
+
+def _end(identity: Process | None) -> None:
+    """Ask a process to end, if there is one."""
+    descriptor = None if identity is None else open_pidfd(identity)
+    if descriptor is not None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

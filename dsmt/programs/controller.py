@@ -1,4 +1,4 @@
-"""The controller's process: `python -m dsmt.programs.controller DIRECTORY`."""
+"""The controller's process: `python -m dsmt.programs.controller DIRECTORY`; and an issuer, if it has its key."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from dsmt.controllers.resaying import Resaying
 from dsmt.controllers.runner import ControllerRunner
+from dsmt.issuers.issuer import Issuer
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.programs.bus import the_bus
-from dsmt.programs.configuration import ControllerFile, read_config, read_identity
+from dsmt.programs.configuration import ISSUER, ControllerFile, read_config, read_identity
 from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -20,6 +22,9 @@ from dsmt.system.garbage import collect_seldom
 from dsmt.system.processes import PAUSE_S
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
+
+LOOK_S: Final = 5.0
+"""How often a controller without an issuer's key looks for one: `up` may bring it while it runs."""
 
 
 def main(directory: str) -> int:
@@ -50,7 +55,20 @@ async def _control(bus: Bus, trust: TrustStore, directory: Path) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())
         group.create_task(runner.run())
+        group.create_task(_issue(directory))
         group.create_task(keep_keeper("controller", directory, pause_s=PAUSE_S, replaced=tell))
+
+
+async def _issue(directory: Path) -> None:
+    """Be an issuer, as soon as there is a key for that: a source of its own, with another key and another connection."""
+    while not (directory / ISSUER).exists():  # noqa: ASYNC110 - a file tells nobody that it has come
+        await asyncio.sleep(LOOK_S)
+    realm = read_config(directory / "controller.cbor", ControllerFile).realm
+    trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
+    with the_bus(identity, trust, realm.addresses) as bus:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bus.run())
+            group.create_task(Issuer(bus, identity, trust).run())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Final
 
 from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.data_key import data_key
@@ -16,7 +15,7 @@ from dsmt.agents.node.delegation import delegated
 from dsmt.event.kinds.node import DriverAttributes
 from dsmt.logs import Logger
 from dsmt.monitors.node import MonitorConfig, MonitorSurroundings, NodeMonitor
-from dsmt.programs.node_process import client, data_root, outside, read_node
+from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outside, read_node
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.datagrams import UdpDatagrams
 from dsmt.system.files import DiskFiles
@@ -25,8 +24,6 @@ from dsmt.system.watch import nobody
 from dsmt.trust.identity import load
 from dsmt.trust.keys import SecretKey
 from dsmt.version import __version__
-
-IDENTITY: Final = "monitor.identity"
 
 
 def main(directory: str) -> int:
@@ -39,15 +36,15 @@ async def _serve(directory: Path) -> None:
     deps = outside()
     files = DiskFiles(str(directory))
     raw = delegated(
-        files.read(IDENTITY),
+        files.read(MONITOR_IDENTITY),
         f"monitor/{told.node}",
         node,
         now_s=deps.clock.wall_ms() // 1000,
         make_key=SecretKey,
         entropy=deps.entropy,
     )
-    files.write(IDENTITY, raw)
-    identity = load(raw, where=str(directory / IDENTITY))
+    files.write(MONITOR_IDENTITY, raw)
+    identity = load(raw, where=str(directory / MONITOR_IDENTITY))
     realm = told.realm
     async with client(
         identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "monitor"), address=told.address

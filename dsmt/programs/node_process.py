@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
@@ -17,6 +18,8 @@ from dsmt.system.entropy import SystemEntropy
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import Realm, TrustStore
+
+MONITOR_IDENTITY: Final = "monitor.identity"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Grants: which topics a name may publish and read, derived from the registry of topics.
 
 Rule 1: a source may publish the owned topics that name it, and the shared ones that name its role.
-Rule 2: a grant also holds what may be delegated: a node's its monitor's and its agents' topics, an operator's its programs'.
+Rule 2: a grant also holds what may be delegated: a node's its monitor's and its agents' topics, an operator's its programs'
+    and its tokens'.
 Rule 3: a grant is a list of patterns; a delegated one must be covered by its parent's (`subset`).
 Rule 4: a grant alone lets nobody write: `may_write` asks the topic's row, so what a node, an issuer or an operator
     holds only to delegate it, it cannot publish itself.
@@ -22,7 +23,7 @@ from dsmt.trust.certificate import Certificate
 
 DEPTHS: Final = {"root": 3, "issuer": 2, "node": 1, "operator": 1}
 """How many further delegations a role's certificate allows."""
-QUOTAS: Final = {"agent": 64, "monitor": 1_000, "node": 100_000}
+QUOTAS: Final = {"joining": 8, "agent": 64, "monitor": 1_000, "node": 100_000}
 """Live facts a certificate may hold; any other role: `DEFAULT_QUOTA`."""
 DEFAULT_QUOTA: Final = 1_000_000
 NAME_LEVELS: Final = {
@@ -31,6 +32,7 @@ NAME_LEVELS: Final = {
     "operator": 2,
     "broker": 2,
     "controller": 2,
+    "joining": 2,
     "node": 2,
     "monitor": 2,
     "agent": 5,
@@ -51,7 +53,7 @@ def publish_patterns(name: str) -> tuple[str, ...]:
         if role in row.roles:
             patterns.add(as_pattern(row.template, _agent(name)))
     if role == "operator":
-        patterns |= _own("operator/+")
+        patterns |= _own("operator/+") | _own("joining/+")
     if role == "node":
         node = name.split("/", 1)[1]
         patterns |= {*_own(f"monitor/{node}"), *publish_patterns(f"agent/{node}/+/+/+")}
@@ -61,7 +63,7 @@ def publish_patterns(name: str) -> tuple[str, ...]:
 
 
 def read_patterns(name: str) -> tuple[str, ...]:
-    """What a name may read: agents and monitors what concerns them, all others everything in the realm."""
+    """What a name may read: agents, monitors and tokens what concerns them, all others everything in the realm."""
     role, _, rest = name.partition("/")
     if role == "agent":
         service = rest.split("/")[1]
@@ -69,17 +71,19 @@ def read_patterns(name: str) -> tuple[str, ...]:
         return ("broker/", "config/", f"node/{node}/", *below)
     if role == "monitor":
         return ("broker/", "config/", "node/")
+    if role == "joining":
+        return (f"joining/{rest}/", f"trust/token/{rest}")
     return ("/",)
 
 
 def may_name(issuer: str, subject: str) -> bool:
     """Whether the holder of a certificate may give one to somebody of this name.
 
-    An operator names its own programs (`operator/alice.x7`), a node its monitor and its agents.
+    An operator names its own programs (`operator/alice.x7`) and tokens, a node its monitor and its agents, an issuer nodes.
     """
     role, _, rest = issuer.partition("/")
     if role == "operator":
-        return subject.startswith(f"{issuer}.")
+        return subject.startswith((f"{issuer}.", "joining/"))
     if role == "node":
         return subject == f"monitor/{rest}" or subject.startswith(f"agent/{rest}/")
     return role == "issuer" and subject.split("/", 1)[0] == "node"

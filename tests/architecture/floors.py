@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.agents.node": (6, "shell"),
     "dsmt.agents.fetch": (6, "adapter"),
     "dsmt.agents.drivers": (6, "adapter"),
+    "dsmt.issuers": (6, "shell"),
     "dsmt.monitors": (6, "shell"),
     "dsmt.monitors.checks": (6, "adapter"),
     "dsmt.system": (6, "adapter"),

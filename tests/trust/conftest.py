@@ -28,7 +28,8 @@ class RealmForTests:
         self.realm = Realm(name=name, roots=(self.root.public,))
         self.identities = {}
         for one in (
-            "operator/alice", "issuer/i1", "broker/b1", "broker/b2", "controller/c1", "controller/c2", "node/n1", "node/n2",
+            "operator/alice", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1", "controller/c2",
+            "node/n1", "node/n2",
         ):  # fmt: skip
             self.identities[one] = self.by_root(one)
         for parent, one in (
@@ -38,6 +39,8 @@ class RealmForTests:
             ("node/n1", "agent/n1/web/app/1"),
             ("node/n2", "agent/n2/db/app/0"),
             ("operator/alice", "operator/alice.x7"),
+            ("operator/alice", "joining/a1"),
+            ("operator/alice", "joining/a2"),
             ("issuer/i1", "node/n9"),
             ("node/n9", "agent/n9/web/app/0"),
         ):

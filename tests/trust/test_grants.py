@@ -14,10 +14,12 @@ from dsmt.trust.grants import may, may_write, publish_patterns, read_patterns, s
 DAY = 86_400_000
 AGENT, OTHER_AGENT = "agent/n1/web/app/0", "agent/n1/web/app/1"
 NAMES = (
-    "operator/alice", "operator/alice.x7", "issuer/i1", "broker/b1", "broker/b2", "controller/c1", "controller/c2",
-    "node/n1", "node/n2", "monitor/n1", "monitor/n2", AGENT, OTHER_AGENT, "agent/n2/db/app/0", "root",
+    "operator/alice", "operator/alice.x7", "issuer/i1", "issuer/i2", "broker/b1", "broker/b2", "controller/c1",
+    "controller/c2", "joining/a1", "joining/a2", "node/n1", "node/n2", "monitor/n1", "monitor/n2", AGENT, OTHER_AGENT,
+    "agent/n2/db/app/0", "root",
 )  # fmt: skip
 OPERATORS, CONTROLLERS = ("operator/alice", "operator/alice.x7"), ("controller/c1", "controller/c2")
+ISSUERS = ("issuer/i1", "issuer/i2")
 
 
 class Expected(NamedTuple):
@@ -66,13 +68,18 @@ TABLE = [
     Expected("controller/c1/decision", "s", ("controller/c1",)),
     Expected(f"trust/revoked/{'0f' * 16}/node/n1", "F o", ("node/n1",)),
     Expected(f"trust/revoked/{'0f' * 16}/root", "F o", ("root",)),
-    Expected("trust/certificate/abc", "F S", ("root", "issuer/i1", *OPERATORS)),
+    Expected("trust/certificate/abc", "F S", ("root", *ISSUERS, *OPERATORS)),
     Expected("config/lease-voters", "F S", OPERATORS),
     Expected("config/brake", "F S", OPERATORS),
     Expected("reaction/f00", "F S", OPERATORS, DAY),
     Expected("verdict/f00", "F S", OPERATORS, DAY),
     Expected("app/web/some/thing", "F S, s", (AGENT, OTHER_AGENT), None, "signal"),
     Expected("user/some/thing", "F S, s", OPERATORS, None, "signal"),
+    Expected("trust/token/a1", "F S", (*ISSUERS, *OPERATORS)),
+    Expected("joining/a1/request", "s", ("joining/a1",)),
+    Expected("joining/a1/refused", "s", ISSUERS),
+    Expected("node/n1/renewal", "s", ("node/n1",), None, "signal"),
+    Expected("node/n1/certificate", "s", ISSUERS),
     # beside the table of topics: what the rules ask for
     Expected("broker/b1/notice", "s", ("broker/b1",)),
     Expected("broker/b1/trimmed", "s", ("broker/b1",)),
@@ -150,7 +157,7 @@ def test_facts_are_ordered_as_their_topic_is(realm, row):
 
 LEVELS = {
     "node": "n1", "observer": "n2", "broker": "b1", "controller": "c1", "service": "web", "component": "app", "index": "0",
-    "key": "0f" * 16, "source/": "node/n1", "name/": "some/thing",
+    "token": "a1", "key": "0f" * 16, "source/": "node/n1", "name/": "some/thing",
 }  # fmt: skip
 
 
@@ -193,6 +200,7 @@ def test_a_name_of_the_same_kind_may_not_write_the_owned_topics_of_another(name)
         ("issuer/i1", "node/n7"),
         ("issuer/i1", "node/n1"),
         ("operator/alice", "operator/alice.x7"),
+        ("operator/alice", "joining/a1"),
     ],
 )
 def test_what_a_delegate_needs_is_within_its_parent_s_grant(parent, name):
@@ -212,6 +220,9 @@ def test_what_a_delegate_needs_is_within_its_parent_s_grant(parent, name):
         ("issuer/i1", "controller/c1"),
         ("issuer/i1", "broker/b1"),
         ("issuer/i1", "operator/alice"),
+        ("issuer/i1", "joining/a1"),
+        ("joining/a1", "node/n1"),
+        ("joining/a1", "joining/a2"),
     ],
 )
 def test_what_somebody_else_needs_is_not(parent, name):

@@ -132,7 +132,7 @@ def test_a_fresh_store_knows_the_same_certificates_and_no_revocation(realm):
 def test_only_keys_that_the_root_has_not_certified_and_that_certified_nobody_may_be_let_go(realm, key_id):
     store = realm.store()
     leaves = {"monitor/n1", "monitor/n2", AGENT, "agent/n1/web/app/1", "agent/n2/db/app/0", "operator/alice.x7",
-              "agent/n9/web/app/0"}  # fmt: skip
+              "agent/n9/web/app/0", "joining/a1", "joining/a2"}  # fmt: skip
     assert set(store.delegates()) == {(key_id(name), name) for name in leaves}
     assert set(store.delegated()) == {key_id(name) for name in leaves}
 

@@ -4,7 +4,8 @@ Rule 1: a certificate is told as `renew` from half of its life on; one that has 
     attached any more, and what it runs goes on.
 Rule 2: a new certificate stands beside the old one until that ends or is revoked. A running process uses it from its next
     start on; the newer of two of one name wins at a broker (A11). Times are realm time as far as it can be asked (`dating`).
-Rule 3: a rotation makes a new key, but for a broker: every member of the realm knows a broker by its key.
+Rule 3: a rotation makes a new key, but for a broker, which every member of the realm knows by its key, and for an issuer,
+    by whose key all stand that it has certified.
 Rule 4: one that has not begun was issued by a wrong clock: it stands in nobody's place, and a rotation gets out of it.
 """
 
@@ -20,6 +21,7 @@ from dsmt.errors import NotFoundError, UnusableEventError
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, issue, write_secret
 from dsmt.operations.words.times import rfc3339
+from dsmt.programs.configuration import ISSUER
 from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
@@ -100,6 +102,8 @@ def here(home: Home) -> dict[str, Path]:
     for role, directory in _DIRECTORIES.items():
         for name in home.names(directory):
             found[f"{role}/{name}"] = home.part(directory, name) / "identity"
+    for name in home.names("controllers"):
+        found[f"issuer/{name}"] = home.part("controllers", name) / ISSUER
     own = home.operator_file
     if own.exists():
         found[home.operator().name] = own
@@ -170,7 +174,7 @@ def rotate(home: Home, name: str, now: Dated) -> Rotated:
         )
     before = home.identity(path)
     root = home.root_key()
-    same_key = before.certificate.role == "broker"
+    same_key = before.certificate.role in ("broker", "issuer")
     made = issue(root, name, now_s=now.now_s, key=before.key if same_key else None)
     write_secret(path, dump(made))
     return Rotated(

@@ -24,6 +24,7 @@ import msgspec
 from dsmt.errors import FailedError, InputError, NotFoundError, RefusedError
 from dsmt.event.topic import is_level
 from dsmt.programs.configuration import (
+    ISSUER,
     RESTORE,
     BrokerFile,
     ControllerFile,
@@ -90,8 +91,15 @@ class Home:
             rooted = (self.root / "root.key").exists()
             advice = "dsmt up makes a new one" if rooted else f"restore it; or bring root.key to {self.root}, then dsmt up"
             said = f"{path} is missing: the operator's key, which commands need to talk to the realm"
+            if not rooted and self.only_nodes:
+                advice = "type it where the realm was made; on this machine there is only a node of it"
             raise NotFoundError("home.operator", said, next=advice)
         return read_identity(path)
+
+    @property
+    def only_nodes(self) -> bool:
+        """Whether this machine has joined a realm that was made elsewhere: there is no operator here, and no broker."""
+        return bool(self.names("nodes")) and not self.names("brokers") and not self.operator_file.exists()
 
     @property
     def operator_file(self) -> Path:
@@ -107,7 +115,9 @@ class Home:
         """The realm's root key. Raises `NotFoundError` when it was moved away."""
         path = self.root / "root.key"
         if not path.exists():
-            raise NotFoundError("trust.root", f"the root key is not in {path}", next="bring it there to issue certificates")
+            joins = "dsmt join TOKEN gives this machine's node another certificate, if it needs one"
+            advice = joins if self.only_nodes else "bring it there to issue certificates"
+            raise NotFoundError("trust.root", f"the root key is not in {path}", next=advice)
         seed = path.read_bytes()
         if len(seed) != SEED_BYTES:
             said = f"{path} is damaged: a root key has {SEED_BYTES} bytes, and this has {len(seed)}"
@@ -246,7 +256,14 @@ def ensure_controller(home: Home, name: str, *, now_s: int | None = None) -> Pat
     if not (directory / "identity").exists():
         write_config(directory / "controller.cbor", ControllerFile(realm=home.realm()))
         write_secret(directory / "identity", dump(issue(home.root_key(), f"controller/{name}", now_s=now_s)))
+    if lacks_issuer(home, name):
+        write_secret(directory / ISSUER, dump(issue(home.root_key(), f"issuer/{name}", now_s=now_s)))
     return directory
+
+
+def lacks_issuer(home: Home, controller: str) -> bool:
+    """Whether a controller is to be given the key with which it certifies nodes, and can be: the root key is here."""
+    return not (home.part("controllers", controller) / ISSUER).exists() and (home.root / "root.key").exists()
 
 
 def ensure_node(
@@ -264,10 +281,15 @@ def ensure_node(
         config = NodeFile(node=name, realm=home.realm(), address=address, labels=labels or {})
         write_config(directory / "node.cbor", config)
         write_secret(directory / "identity", dump(issue(home.root_key(), f"node/{name}", now_s=now_s)))
-    if os.geteuid() == 0:  # users of services may pass, and look at nothing (`dsmt.system.giving`)
+    let_users_pass(home, directory)
+    return directory
+
+
+def let_users_pass(home: Home, directory: Path) -> None:
+    """Let users of services pass to a node's directory, and look at nothing (`dsmt.system.giving`)."""
+    if os.geteuid() == 0:
         for place in (home.root, directory.parent, directory):
             place.chmod(0o711)
-    return directory
 
 
 def issue(root: SecretKey, name: str, *, now_s: int | None = None, key: Key | None = None) -> Identity:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, InputError
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import (
     Home,
@@ -34,6 +34,7 @@ from dsmt.operations.local.home import (
     ensure_node,
     ensure_operator,
     init,
+    lacks_issuer,
 )
 from dsmt.operations.local.keeping import START_S, is_up, keep, start_keeper, write_kept
 from dsmt.operations.local.lock import Waits, alone, silent
@@ -90,6 +91,8 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
 async def _up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
     check_abandoned(home)
+    if not made and home.only_nodes:
+        return await _up_nodes(home, wanted)
     if not made:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -105,6 +108,7 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     held = (("brokers", brokers), ("controllers", controllers), ("nodes", nodes))
     parts = [home.part(kind, name) for kind, names in held for name in names]
     there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
+    there = there and not any(lacks_issuer(home, name) for name in controllers)
     now_s = None if made or there else (await dated(home.realm().addresses)).now_s
     ensure_operator(home, now_s=now_s)
     for name in brokers:
@@ -134,6 +138,17 @@ def check_abandoned(home: Home) -> None:
     if left:
         said = f"the realm that was removed from {home.root} still runs: pid {', '.join(str(one.pid) for one in left)}"
         raise FailedError("start.running", said, next="dsmt down ends it")
+
+
+async def _up_nodes(home: Home, wanted: Wanted) -> Started:
+    """Start what a machine has that joined a realm: its nodes alone. Raises `InputError` where more is wanted."""
+    realm, nodes = home.realm(), home.names("nodes")
+    if wanted != Wanted():
+        said = f"{home.root} has joined realm {realm.name}, and holds only {', '.join(nodes)} of it"
+        raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
+    await start_keeper(home)
+    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    return Started(realm.name, tuple(address for address, _ in realm.brokers), (), tuple(nodes), made=False)
 
 
 def check_broker(home: Home, name: str) -> None:

@@ -32,6 +32,7 @@ from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.trust.grants import may_write
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.revocations import topic_of
+from dsmt.trust.store import TrustStore
 from dsmt.view import ServiceEntry, View
 
 Reverted = dict[str, dict[str, SignedEvent]]
@@ -55,6 +56,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What the controllers say again."""
     only_broker: bool = False
     """No broker of the realm would be left."""
+    below: list[str] = []
+    """The nodes that an issuer has certified, and that end with it."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +127,14 @@ async def claim(connection: Reading, what: str) -> Claim:
         ours=[topic for topic in topics if may_write(own, topic)],
         theirs=[topic for topic in topics if not may_write(own, topic)],
         only_broker=key_id in brokers and all(map(after.is_revoked, brokers)),
+        below=[] if name.startswith("node/") else _nodes_ended(connection.trust, after),
     )
+
+
+def _nodes_ended(before: TrustStore, after: TrustStore) -> list[str]:
+    """The nodes that one store believes, and another does not."""
+    nodes = {(one.key_id, one.subject) for one in before.certificates() if one.role == "node"}
+    return sorted(name for key_id, name in nodes if after.is_revoked(key_id, name) and not before.is_revoked(key_id, name))
 
 
 async def sign_anew(connection: Connection, claim: Claim, *, drop: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,139 @@
+"""`node add`, and the half of `node remove` that clears a machine: nodes on other machines, over SSH."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dsmt.cli.command import CliContext, command
+from dsmt.cli.joining import label_option, labels_of
+from dsmt.cli.printing import columns, counted, document, fitted, one_line, send
+from dsmt.errors import FailedError, InputError
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.home import check_part
+from dsmt.operations.write.node_control import Controlled
+
+if TYPE_CHECKING:
+    from dsmt.operations.remote.adding import HostOutcome
+
+
+class HostLines:
+    """A line for each host: what is done there, and what came of it. On a terminal it stays one line."""
+
+    def __init__(self, hosts: Sequence[str], *, silent: bool) -> None:
+        self._lines = dict.fromkeys(hosts, "")
+        self._width = max(map(len, hosts))
+        self._silent, self._live = silent, sys.stderr.isatty() and not silent
+        self._drawn = 0
+        self._began = time.monotonic()
+
+    def tell(self, host: str, step: str) -> None:
+        """Something is done there."""
+        if self._live:
+            self._lines[host] = f"{step} ..."
+            self._draw()
+
+    def done(self, host: str, said: str) -> None:
+        """It has ended there."""
+        self._lines[host] = said
+        if self._live:
+            self._draw()
+        elif not self._silent:
+            print(f"{host:<{self._width}}  {one_line(said)}", flush=True)
+
+    def _draw(self) -> None:
+        room = columns(sys.stderr)
+        width = None if room is None else room - 1
+        lines = [fitted(one_line(f"{host:<{self._width}}  {said}"), width) for host, said in self._lines.items()]
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        send(sys.stderr, up + "".join(f"\r\x1b[K{line}\n" for line in lines))
+        self._drawn = len(lines)
+
+
+@command()
+@click.argument("hosts", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]...")
+@label_option
+@click.option("--name", default=None, metavar="NAME", help="The node's name, for one host; by default the host's.")
+@click.option("--user", is_flag=True, help="In the home of the user there, without root.")
+@click.option(
+    "--wheels", default=None, metavar="DIR", type=click.Path(path_type=Path), help="The wheels to bring, without a network."
+)
+@click.option("--roles", default="node", type=click.Choice(["node"]), expose_value=False, help="What runs there.")
+def add(
+    ctx: CliContext, hosts: tuple[str, ...], labels: tuple[str, ...], name: str | None, wheels: Path | None, *, user: bool
+) -> None:
+    """Make each HOST a node of this realm, over SSH: dsmt is brought there, nothing is fetched, and it may be repeated.
+
+    Your SSH configuration, agent, keys, known hosts and jump hosts are used. A host needs Python 3.11 or later. As root,
+    or with sudo, the node is for the whole machine, and systemd keeps it where that runs.
+    """
+    from dsmt.operations.remote.adding import Adding  # noqa: PLC0415 - lazily, for quick help
+    from dsmt.operations.remote.hosts import address_of  # noqa: PLC0415 - the same
+
+    given, typed = labels_of(labels), [address_of(host) for host in dict.fromkeys(hosts)]
+    if name is not None:
+        check_part("node", name)
+        if len(typed) > 1:
+            raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
+    home = ctx.home()
+    progress = HostLines([one.typed for one in typed], silent=ctx.json)
+
+    async def work(connection: Connection) -> list[HostOutcome]:
+        adding = Adding(
+            connection, home.operator(), home, labels=given, name=name, user=user, wheels=wheels, tell=progress.tell
+        )
+        return await adding.add(typed, ended)
+
+    def ended(one: HostOutcome) -> None:
+        if one.error is None or len(typed) > 1:  # the error of the only one is that of the command
+            progress.done(one.host, _outcome(one))
+
+    found = ctx.act(work)
+    if ctx.json:
+        document(found)
+    failed = [one for one in found if one.error is not None]
+    if failed:
+        said = f"{len(failed)} of {counted(len(found), 'host')} could not be added: {', '.join(one.host for one in failed)}"
+        raise FailedError(
+            "node.add", said, next="see the reason of each above, and type it again: what is done is not done twice"
+        )
+
+
+def _outcome(one: HostOutcome) -> str:
+    if one.error is not None:
+        said = one.error["message"].removeprefix(f"{one.host}: ").removeprefix(f"{one.host} ")
+        return f"failed: {said}. Next: {one.error['next']}"
+    kept = "systemd keeps it" if one.kept == "systemd" else "without systemd: after a reboot of it, add it again"
+    return f"{one.node} is {'a node already and ' if one.already else ''}alive; {kept}  ({one.took_s:.1f} s)"
+
+
+def added(ctx: CliContext, what: str) -> bool:
+    """Whether a node, by its name or its host's, was added from this home."""
+    from dsmt.operations.remote.adding import place_of  # noqa: PLC0415 - lazily, for quick help
+
+    return place_of(ctx.home(), what) is not None
+
+
+def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
+    """Remove a node that was added from here, with all that was made on its host."""
+    from dsmt.operations.remote.adding import place_of, remove  # noqa: PLC0415 - lazily, for quick help
+
+    home = ctx.home()
+    known = place_of(home, what)
+    if known is None:
+        raise InputError("node.host", f"{what} was not added from {home.root}", next="dsmt nodes shows what there is")
+    node, place = known
+    progress = HostLines([place.host], silent=ctx.json)
+
+    async def work(connection: Connection) -> Controlled:
+        return await remove(connection, home, node, place, reason=reason, sure=yes, tell=progress.tell)
+
+    done = ctx.act(work)
+    progress.done(place.host, f"{node} is removed; nothing of dsmt is left there")
+    if ctx.json:
+        document(done)

@@ -1,0 +1,134 @@
+"""`token create`, `token list`, `token revoke`, and `join`: how machines join a realm."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterable
+
+import click
+
+from dsmt.cli.command import CliContext, command, reason_option, seconds
+from dsmt.cli.machine import attached
+from dsmt.cli.printing import document, show, table, warn
+from dsmt.errors import InputError
+from dsmt.operations.local import joining, machine
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.joining import Joined
+from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.write import tokens
+from dsmt.operations.write.tokens import Created, Listed
+
+label_option = click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of the node; may be repeated.")
+
+
+def labels_of(given: Iterable[str]) -> dict[str, str]:
+    """The labels that were typed. Raises `InputError`."""
+    from dsmt.spec.shapes import KEY_PATTERNS  # noqa: PLC0415 - only where one was given
+
+    found = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not re.fullmatch(KEY_PATTERNS["label"], key):
+            raise InputError("label.form", f"{one!r} is not a label", next="write --label KEY=VALUE")
+        found[key] = value
+    return found
+
+
+@command()
+@click.option("--role", default="node", type=click.Choice(["node"]), expose_value=False, help="What joins with it.")
+@click.option("--name", default="*", metavar="PATTERN", help="Which names it may take, as web-*; by default any.")
+@click.option("--ttl", default="1h", metavar="DUR", help="How long it is good for; 1h by default.")
+@label_option
+@reason_option
+def create(ctx: CliContext, name: str, ttl: str, labels: tuple[str, ...], reason: str) -> None:
+    """Make a token with which one machine joins this realm: its one line is shown once, and good for one use."""
+    given, lives_s = labels_of(labels), seconds(ttl) or 0.0
+
+    async def work(connection: Connection) -> Created:
+        operator = ctx.home().operator()
+        return await tokens.create(connection, operator, name=name, labels=given, ttl_s=lives_s, reason=reason)
+
+    made = ctx.act(work)
+    if tokens.is_loopback(ctx.home().realm()):
+        at = ", ".join(made.brokers)
+        warn([f"the realm's only broker listens at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
+    if ctx.json:
+        document(made)
+        return
+    print(made.line)
+    sys.stdout.flush()
+    print(
+        f"token {made.token[:8]}, for one machine until {made.expires}; next, there: dsmt join TOKEN",
+        file=sys.stderr,
+    )
+
+
+@command("list")
+def list_all(ctx: CliContext) -> None:
+    """Every token that is known: open, used, expired or revoked."""
+    found = ctx.ask(lambda connection: tokens.listing(connection.bus))
+    if ctx.json:
+        document(found)
+    elif found:
+        show(listed(found))
+    else:
+        print("no token; next: dsmt token create")
+
+
+def listed(found: list[Listed]) -> str:
+    """Every token in a line."""
+    rows = []
+    for one in found:
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(one.labels.items()))
+        cells = (one.token[:8], one.state, one.role, one.member or one.name, labels, one.expires or "", one.by, one.reason)
+        rows.append((cells, ()))
+    return table(("TOKEN", "STATE", "ROLE", "NAME", "LABELS", "EXPIRES", "BY", "REASON"), rows)
+
+
+@command()
+@click.argument("token")
+@reason_option
+def revoke(ctx: CliContext, token: str, reason: str) -> None:
+    """End TOKEN, by the beginning of its id: nobody joins with it any more."""
+    done = ctx.act(lambda connection: tokens.revoke(connection, token, reason=reason))
+    if ctx.json:
+        document(done)
+    else:
+        print(f"token {done.token[:8]} is revoked: nobody joins with it")
+
+
+@command()
+@click.argument("token")
+@click.option("--name", default=None, metavar="NAME", help="The node's name; by default the token's, or this machine's.")
+@click.option(
+    "--address", default=None, metavar="ADDR", help="Where its services are reached; by default the way to the broker."
+)
+@click.option("--no-start", is_flag=True, help="Do not start the node: dsmt node run does, or an init system.")
+@label_option
+def join(
+    ctx: CliContext, token: str, name: str | None, address: str | None, labels: tuple[str, ...], *, no_start: bool
+) -> None:
+    """Make this machine a node of the realm that made TOKEN, and start it; `-` reads the token from standard input."""
+    home, given = ctx.home(), labels_of(labels)
+    line = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the sign for standard input
+
+    async def work() -> Joined:
+        done = await joining.join(home, line, name=name, labels=given, address=address, waits=ctx.waits)
+        if not no_start:
+            ctx.asked = f"what was started in {home.root}", "dsmt down ends it"
+            await attached(home, await machine.up(home, Wanted(), waits=ctx.waits))
+        return done
+
+    done = asyncio.run(work())
+    if ctx.json:
+        document(
+            {"node": done.node, "realm": done.realm, "home": str(home.root), "made": done.made, "started": not no_start}
+        )
+        return
+    print(f"{done.node} is a node of realm {done.realm}{'' if done.made else ' already'}; home {home.root}")
+    if no_start:
+        print(f"next: dsmt node run {done.node}")
+    else:
+        print("it runs, and is attached; dsmt down ends it, dsmt up starts it again")

@@ -1,0 +1,158 @@
+"""The issuer: answers who holds a token, and nodes whose certificate is to be renewed; a shell over the bus (rules J1, J2).
+
+Rule 1: it keeps nothing: what tokens are good for and who has used them are facts. What it says first is the use, which the
+    broker compares with what stands; so any number of issuers answer side by side, and one of them is heard.
+Rule 2: what it has certified for a token of which another use stands it revokes, whenever it sees both.
+Rule 3: a request that it does not answer in time is asked again; none makes it fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, RefusedError, TransportError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.joining import JoinRefused, JoinRequest, Renewed, TokenFact
+from dsmt.event.kinds.node import NodeVerdict
+from dsmt.event.kinds.realm import Revoked
+from dsmt.event.order import newer
+from dsmt.event.records import from_data, to_data
+from dsmt.logs import Logger
+from dsmt.ports.bus import Arrived, Bus, Draft, Interest
+from dsmt.trust.certificate import Certificate
+from dsmt.trust.identity import Identity
+from dsmt.trust.joining import TOKENS, check_request, doubles, is_due, node_certificate
+from dsmt.trust.keys import key_id_of
+from dsmt.trust.revocations import topic_of
+from dsmt.trust.store import TrustStore
+
+INTEREST: Final = Interest(
+    (TOKENS, "joining/+/request", "node/+/renewal", "node/+/attributes", "node/+/verdict"), conflate=True
+)
+"""With the attributes of nodes come their certificates: so it knows who has which name."""
+ANSWER_S: Final = 10.0
+_STALE: Final = ("stale", "unanswered")
+
+
+class Issuer:
+    """Answers as the source of a bus; `trust` is what that bus has been shown."""
+
+    def __init__(self, bus: Bus, identity: Identity, trust: TrustStore) -> None:
+        self._bus, self._identity, self._trust = bus, identity, trust
+        self._facts: dict[str, SignedEvent] = {}
+        self._tokens: dict[str, TokenFact] = {}
+        self._heard: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        """By node: when it has joined or said its attributes last, and when an operator has removed it."""
+        self._log = Logger(source=identity.name)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        async with self._bus.subscribe(INTEREST) as batches:
+            async for batch in batches:
+                for one in batch:
+                    if isinstance(one, Arrived):
+                        await self._take(one.signed)
+
+    async def _take(self, signed: SignedEvent) -> None:
+        event = signed.event
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                match event.type:
+                    case "dsmt.trust.token":
+                        self._learn(event.topic.removeprefix(TOKENS), signed)
+                        await self._end(doubles(self._trust.certificates(), self._tokens))
+                    case "dsmt.joining.request":
+                        await self._answer(event.topic.split("/")[1], from_data(JoinRequest, event.data), signed)
+                    case "dsmt.node.renewal":
+                        await self._renew(signed)
+                    case "dsmt.node.verdict":
+                        if from_data(NodeVerdict, event.data).state == "left":
+                            self._left[event.topic.split("/")[1]] = event.time_ms
+                    case _:
+                        self._hear(event.topic.split("/")[1], signed)
+                        await self._end(doubles(self._above(signed), self._tokens))
+        except TimeoutError:
+            self._log.warning("not answered in time", topic=event.topic)
+        except DsmtError as error:
+            self._log.warning("not answered", topic=event.topic, code=error.code, reason=error.message)
+
+    def _learn(self, token: str, signed: SignedEvent) -> None:
+        held = self._facts.get(token)
+        if held is None or newer(signed.event, held.event):
+            said = from_data(TokenFact, signed.event.data)
+            self._facts[token], self._tokens[token] = signed, said
+            if said.key:
+                self._hear(said.member, signed)
+                with suppress(UnusableEventError):  # who is certified has a name, before anybody hears them
+                    self._trust.add(said.certificate)
+
+    def _hear(self, node: str, signed: SignedEvent) -> None:
+        self._heard[node] = max(self._heard.get(node, 0), signed.event.time_ms)
+
+    def _above(self, signed: SignedEvent) -> Sequence[Certificate]:
+        return [one.certificate for one in self._trust.chain(signed.key_id, signed.event.source)]
+
+    def _holders(self, name: str) -> list[bytes]:
+        """The ids of the keys of a name that stand, as far as this has been shown any; none for a node that was removed."""
+        node = name.partition("/")[2]
+        if self._left.get(node, 0) > self._heard.get(node, 0):
+            return []
+        now_s = self._bus.now_ms() // 1000
+        known = {one.key_id for one in self._trust.certificates() if one.subject == name and one.not_after > now_s}
+        return [key_id for key_id in known if not self._trust.is_revoked(key_id, name)]
+
+    async def _answer(self, token: str, asked: JoinRequest, request: SignedEvent) -> None:
+        key, topic = key_id_of(asked.public), f"joining/{token}/refused"
+        held = self._tokens.get(token)
+        try:
+            check_request(asked, held, now_ms=self._bus.now_ms(), holders=self._holders)
+        except RefusedError as error:
+            said = JoinRefused(key=key.hex(), code=error.code, message=error.message, next=error.next)
+            self._bus.emit(Draft(topic, to_data(said), subject=f"joining/{token}", cause=(request.id,)))
+            return
+        if held is None or held.key:
+            return  # it has its answer, which it reads
+        now_s = self._bus.now_ms() // 1000
+        made = node_certificate(self._identity, asked.name, asked.public, now_s=now_s, serial=bytes.fromhex(token))
+        used = msgspec.structs.replace(held, key=key.hex(), member=asked.name, certificate=made.raw)
+        draft = Draft(
+            f"{TOKENS}{token}", to_data(used), subject=f"node/{asked.name}", cause=(request.id,), replaces=self._facts[token]
+        )
+        try:
+            await self._bus.publish(draft)
+        except DsmtError as error:
+            if error.code not in _STALE:
+                raise  # else another issuer was first, or nobody knows: who asks asks again
+
+    async def _renew(self, request: SignedEvent) -> None:
+        """Give a node its next certificate, if it has one whose time for that has come."""
+        source, now_s = request.event.source, self._bus.now_ms() // 1000
+        held = self._trust.certificate(request.key_id, source)
+        if held is None or not is_due(held.certificate, now_s) or self._trust.is_revoked(request.key_id, source):
+            return
+        name, old = source.partition("/")[2], held.certificate
+        made = node_certificate(self._identity, name, old.public, now_s=now_s, serial=old.serial)
+        said = Renewed(certificate=made.raw)
+        await self._bus.publish(Draft(f"node/{name}/certificate", to_data(said), subject=source, cause=(request.id,)))
+
+    async def _end(self, lost: Sequence[Certificate]) -> None:
+        """Revoke what this issuer has certified for a token of which another use stands (rule 2)."""
+        own = self._identity.certificate
+        for one in lost:
+            if one.issuer != own.subject or self._trust.is_revoked(one.key_id, one.subject):
+                continue
+            if not self._trust.may_revoke(own.key_id, one.key_id):
+                continue
+            kept = self._tokens[one.serial.hex()].member
+            why = f"its token was used twice, and {kept} was first"
+            said = Revoked(by=self._identity.name, name=one.subject, reason=why)
+            self._log.warning("a token was used twice", kept=kept, revoked=one.subject, key=one.key_id.hex())
+            with suppress(TransportError):
+                draft = Draft(topic_of(one.key_id, self._identity.name), to_data(said), subject=one.subject)
+                await self._bus.publish(draft)

@@ -1,0 +1,219 @@
+"""Joining: this machine becomes a node of a realm that was made elsewhere, by a token (rules J1 and J2).
+
+Rule 1: the node's key is made here and never leaves; it is kept before it is shown to anybody, so who is interrupted goes on
+    with the same key, for which the token is good again.
+Rule 2: nothing stands in the home before the certificate has come; the realm's file is written last.
+Rule 3: a home that has a node of this realm needs no token any more: it is told, and nothing is changed. If the
+    realm does not let it in any more, it joins anew under its name: with its key, where only its certificate has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from dsmt.errors import InputError, RefusedError, TransportError
+from dsmt.event.kinds import joining as kinds
+from dsmt.event.records import from_data, to_data
+from dsmt.event.topic import is_level
+from dsmt.operations.local.connection import Connection, attached, reading
+from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
+from dsmt.operations.local.lock import Waits, alone, silent
+from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
+from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import Identity, dump
+from dsmt.trust.joining import TOKENS, Token, check_unused, read_token
+from dsmt.trust.keys import Key, SecretKey
+
+KEY_FILE: Final = "joining.key"
+EXPIRED: Final = "trust.expired"
+ANSWER_S: Final = 20.0
+ASK_AGAIN_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What `join` did; `made` is False where the home had a node of this realm already."""
+
+    node: str
+    realm: str
+    brokers: tuple[str, ...]
+    made: bool
+
+
+async def join(
+    home: Home,
+    line: str,
+    *,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    address: str | None = None,
+    waits: Waits = silent,
+) -> Joined:
+    """Make this machine a node of the token's realm; the node is not started yet.
+
+    Raises `InputError`, `RefusedError` that says why not, `TransportError`.
+    """
+    token = read_token(line)
+    realm = RealmConfig(name=token.realm, roots=token.roots, brokers=token.brokers)
+    if name is not None:
+        check_part("node", name)
+    async with alone(home, waits):
+        known = _node_here(home, realm, name)
+        held = None if known is None else home.identity(home.part("nodes", known) / "identity")
+        ended = "" if held is None else await _ended(held, home.realm())
+        if known is not None and not ended:
+            return Joined(known, realm.name, tuple(at for at, _ in home.realm().brokers), made=False)
+        key = held.key if held is not None and ended == EXPIRED else _key(home)
+        async with _asking(token, realm) as connection:
+            told, identity = await _certified(connection, token, key, known or name)
+        node = identity.name.partition("/")[2]
+        directory = home.part("nodes", node)
+        where = address or _own_address(realm.brokers[0][0])
+        own = NodeFile(node=node, realm=realm, address=where, labels={**told.labels, **(labels or {})})
+        write_config(directory / "node.cbor", own)
+        write_secret(directory / "identity", dump(identity))
+        if not home.exists:
+            write_config(home.root / REALM_FILE, realm)
+        let_users_pass(home, directory)
+        (home.root / KEY_FILE).unlink(missing_ok=True)
+    return Joined(node, realm.name, tuple(at for at, _ in realm.brokers), made=True)
+
+
+def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
+    """The node of the realm that this home has already (rule 3). Raises `RefusedError` for a home of another realm."""
+    if not home.exists:
+        return None
+    held = home.realm()
+    if (held.name, held.roots) != (realm.name, realm.roots):
+        said = f"{home.root} belongs to another realm, {held.name}"
+        raise RefusedError("home.taken", said, next="join from another home: --home DIR")
+    here = [node for node in home.names("nodes") if name in (None, node)]
+    return here[0] if home.only_nodes and here else None
+
+
+async def _ended(node: Identity, realm: RealmConfig) -> str:
+    """How a node's identity has ended, by the word of a broker; empty where it has not, or nobody answers."""
+    with suppress(TransportError):
+        try:
+            async with reading(node, realm):
+                return ""
+        except RefusedError as error:
+            return error.code if error.code in (EXPIRED, "trust.revoked") else ""
+    return ""
+
+
+def _key(home: Home) -> Key:
+    """The key of the node that is to be (rule 1)."""
+    path = home.root / KEY_FILE
+    if not path.exists():
+        write_secret(path, SystemEntropy().bytes(32))
+    return SecretKey(path.read_bytes())
+
+
+@asynccontextmanager
+async def _asking(token: Token, realm: RealmConfig) -> AsyncIterator[Connection]:
+    """The holder of a token, attached. Raises `RefusedError`, `TransportError`."""
+    reached = ", ".join(address for address, _ in realm.brokers)
+    try:
+        async with attached(token.identity, realm) as connection:
+            yield connection
+    except RefusedError as error:
+        if error.code != EXPIRED:
+            raise
+        raise RefusedError("token.expired", "the token has expired", next="ask for another: dsmt token create") from error
+    except TransportError as error:
+        if error.code != "bus.unreachable":
+            raise
+        said = f"no broker of realm {realm.name} answers at {reached}"
+        advice = "see that it runs and that this machine reaches it; one at 127.0.0.1 is reached by its own machine only"
+        raise TransportError("bus.unreachable", said, next=f"{advice} (dsmt init --listen HOST:PORT)") from error
+
+
+async def _certified(connection: Connection, token: Token, key: Key, name: str | None) -> tuple[kinds.TokenFact, Identity]:
+    """Ask until an issuer has answered: what the token is good for, and who the node is. Raises `RefusedError`, ..."""
+    topic = f"{TOKENS}{token.id}"
+    try:
+        async with (
+            asyncio.timeout(ANSWER_S),
+            connection.bus.subscribe(Interest((topic, f"joining/{token.id}/refused"))) as batches,
+        ):
+            asking: asyncio.Task[None] | None = None
+            try:
+                async for told in _told(batches):
+                    if isinstance(told, kinds.JoinRefused):
+                        _check_refused(told, key)
+                        continue
+                    check_unused(told, key.key_id)
+                    if told.key:
+                        return told, _identity(connection, told, key)
+                    asking = asking or asyncio.create_task(_ask(connection, token, key, _name(told, name)))
+            finally:
+                if asking is not None:
+                    asking.cancel()
+                    await asyncio.wait({asking})
+    except TimeoutError as error:
+        said = f"no issuer of realm {connection.realm.name} has answered within {ANSWER_S:.0f} s"
+        advice = "dsmt controllers, where the realm was made: one must be alive; dsmt up there gives them an issuer's key"
+        raise TransportError("token.unanswered", said, next=advice) from error
+    raise TransportError("bus.ended", "the connection ended before an issuer had answered", next="try again")
+
+
+async def _told(batches: Subscription) -> AsyncIterator[kinds.TokenFact | kinds.JoinRefused]:
+    async for batch in batches:
+        for one in batch:
+            if isinstance(one, Arrived):
+                event = one.signed.event
+                if event.topic.startswith(TOKENS):
+                    yield from_data(kinds.TokenFact, event.data)
+                else:
+                    yield from_data(kinds.JoinRefused, event.data)
+
+
+async def _ask(connection: Connection, token: Token, key: Key, name: str) -> None:
+    """Ask again and again: an issuer may have been away."""
+    asked = to_data(kinds.JoinRequest(name=name, public=key.public))
+    while True:
+        connection.bus.emit(Draft(f"joining/{token.id}/request", asked, subject=f"node/{name}"))
+        await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _check_refused(told: kinds.JoinRefused, key: Key) -> None:
+    if told.key == key.key_id.hex():
+        raise RefusedError(told.code, told.message, next=told.next)
+
+
+def _identity(connection: Connection, told: kinds.TokenFact, key: Key) -> Identity:
+    """Who the node is, by the certificate that has come; it stands below its issuer's, which came with the fact."""
+    certificate = connection.trust.add(told.certificate)
+    return Identity(key, tuple(connection.trust.chain(certificate.key_id, certificate.subject)))
+
+
+def _name(told: kinds.TokenFact, name: str | None) -> str:
+    """The name to ask for: the one that was typed, or the only one of the token, or the machine's. Raises `InputError`."""
+    if name is not None:
+        return name
+    if is_level(told.name):
+        return told.name
+    host = re.sub(r"[^a-z0-9_-]", "-", socket.gethostname().lower().split(".", 1)[0])[:63].strip("-")
+    if not is_level(host):
+        raise InputError("token.name", "this machine's name is no name for a node", next="dsmt join TOKEN --name NAME")
+    return host
+
+
+def _own_address(broker: str) -> str:
+    """The address of this machine on the way to a broker: where its services are reached."""
+    host, _, port = broker.rpartition(":")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(where)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

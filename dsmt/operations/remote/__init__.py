@@ -1,0 +1,1 @@
+"""Operations on other machines, over SSH."""

@@ -1,0 +1,254 @@
+"""Adding and removing nodes over SSH: many hosts side by side, each to its end, whatever becomes of the others.
+
+Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token.
+Rule 2: a host is done when its node is alive in the realm, and not when it says so.
+Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, TransportError
+from dsmt.event.topic import is_level
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.read.holding import left_on
+from dsmt.operations.read.sight import Sight, look
+from dsmt.operations.read.waiting import until
+from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
+from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_text
+from dsmt.operations.write import node_control, tokens
+from dsmt.operations.write.node_control import Controlled
+from dsmt.trust.identity import Identity
+from dsmt.version import __version__
+
+AT_ONCE: Final = 20
+ALIVE_S: Final = 60.0
+HOSTS_FILE: Final = "hosts.json"
+TOKEN_S: Final = 900.0
+Tell = Callable[[str, str], object]
+"""Is told of a host, as it was typed, what is done there."""
+
+
+class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node is: the host as it was typed, and whether for its user alone."""
+
+    host: str
+    user: bool = False
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where the program and the node are there."""
+        if self.user:
+            return {"prefix": "~/.local/lib/dsmt", "home": "~/.local/state/dsmt"}
+        return {"prefix": "/opt/dsmt", "home": "/var/lib/dsmt"}
+
+
+class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one host: its node, how that is kept there, or why it is none."""
+
+    host: str
+    node: str | None = None
+    kept: str | None = None
+    already: bool = False
+    took_s: float = 0.0
+    error: dict[str, Any] | None = None
+
+
+def places(home: Home) -> dict[str, NodePlace]:
+    """Where the nodes are that were added from this home, by name."""
+    file = home.root / HOSTS_FILE
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, NodePlace]) if file.exists() else {}
+
+
+def place_of(home: Home, what: str) -> tuple[str, NodePlace] | None:
+    """The node of this name, or of this host, that was added from this home."""
+    known = places(home)
+    found = [name for name, place in known.items() if what in (name, place.host)]
+    return (found[0], known[found[0]]) if found else None
+
+
+def _keep(home: Home, node: str, place: NodePlace | None) -> None:
+    known = places(home)
+    known.pop(node, None)
+    write_secret(home.root / HOSTS_FILE, msgspec.json.encode(known if place is None else {**known, node: place}))
+
+
+class Adding:
+    """Adds hosts to a realm; what all of them need is made once."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        operator: Identity,
+        home: Home,
+        *,
+        labels: Mapping[str, str],
+        name: str | None = None,
+        user: bool = False,
+        wheels: Path | None = None,
+        tell: Tell,
+    ) -> None:
+        self._connection, self._operator, self._home = connection, operator, home
+        self._labels, self._name, self._user, self._tell = dict(labels), name, user, tell
+        self._given = wheels
+        self._wheels: dict[Platform, asyncio.Task[Wheels]] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def add(self, hosts: Sequence[HostAddress], done: Callable[[HostOutcome], object]) -> list[HostOutcome]:
+        """Make each host a node; `done` hears of each as it ends. What became of all, in the order that was typed.
+
+        Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
+        """
+        realm = self._connection.realm
+        if tokens.is_loopback(realm):
+            said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
+            raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
+
+        ended = await asyncio.gather(*(self._tried(address, done) for address in hosts))
+        if len(ended) == 1 and ended[0][1] is not None:
+            raise ended[0][1]
+        return [outcome for outcome, _ in ended]
+
+    async def _tried(
+        self, address: HostAddress, done: Callable[[HostOutcome], object]
+    ) -> tuple[HostOutcome, DsmtError | None]:
+        """What became of one host, and what was wrong with it."""
+        began = time.monotonic()
+        error: DsmtError | None = None
+        try:
+            async with self._at_once:
+                outcome = await self._add(address)
+        except DsmtError as failed:
+            error = failed
+        except OSError as failed:  # of this machine: what the other one says is put in words where it is heard
+            said = f"{address}: {failed.filename or 'this machine'}: {(failed.strerror or str(failed)).lower()}"
+            error = FailedError("machine.failed", said, next="see what is wrong on this machine, and try again")
+        if error is not None:
+            told = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
+            outcome = HostOutcome(host=address.typed, error=told)
+        outcome = msgspec.structs.replace(outcome, took_s=round(time.monotonic() - began, 1))
+        done(outcome)
+        return outcome, error
+
+    async def _add(self, address: HostAddress) -> HostOutcome:
+        place = NodePlace(host=address.typed, user=self._user)
+        self._tell(address.typed, "connects")
+        async with reached(address, for_user=self._user) as host:
+            wheels = await self._collected(host.platform)
+            told = self._told(place, wheels)
+            found = await host.do("state", told)
+            _check(address, self._connection.realm.name, found)
+            if not found["installed"]:
+                self._tell(address.typed, f"installs dsmt {__version__}, {len(wheels.files)} wheels")
+                await host.bring(list(wheels.files), below="wheels")
+                await host.do("install", told)
+            nodes = found["nodes"] or [await self._join(address, host, told, found["hostname"])]
+            node: str = nodes[0]
+            _keep(self._home, node, place)
+            self._tell(address.typed, f"starts {node}")
+            kept = (await host.do("start", told))["kept"]
+        await _alive(self._connection, node)
+        return HostOutcome(host=address.typed, node=node, kept=kept, already=bool(found["nodes"]))
+
+    async def _collected(self, platform: Platform) -> Wheels:
+        """The wheels for a platform, which are collected once."""
+        if platform not in self._wheels:
+            self._wheels[platform] = asyncio.create_task(collected(platform, self._given))
+        return await asyncio.shield(self._wheels[platform])
+
+    def _told(self, place: NodePlace, wheels: Wheels) -> dict[str, Any]:
+        """What the host is told; the first root key tells the realm."""
+        return {
+            **place.paths,
+            "build": wheels.build,
+            "sums": wheels.sums,
+            "requirement": f"dsmt=={__version__}",
+            "root": self._connection.realm.roots[0].hex(),
+            "unit": "" if place.user else unit_text(),
+            "labels": self._labels,
+        }
+
+    async def _join(self, address: HostAddress, host: ReachedHost, told: dict[str, Any], hostname: str) -> str:
+        """Have the host join with a token of its own; its node's name."""
+        name = self._name or _name_of(address, hostname)
+        self._tell(address.typed, f"joins as {name}")
+        why = f"node add {address}"
+        token = await tokens.create(self._connection, self._operator, name=name, ttl_s=TOKEN_S, reason=why)
+        node: str = (await host.do("join", {**told, "name": name}, given=f"{token.line}\n"))["node"]
+        return node
+
+
+def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:
+    """Raise `RefusedError` for a host that is something else already."""
+    if not found["ours"]:
+        said = f"{address} belongs to another realm than {realm}"
+        raise RefusedError("host.taken", said, next="remove it there first: dsmt node remove, in that realm's home")
+    if found["more"]:
+        said = f"{address} has a home of realm {realm} with more than a node in it"
+        raise RefusedError("host.taken", said, next="start that with dsmt up, there")
+
+
+def _name_of(address: HostAddress, hostname: str) -> str:
+    """The name of a node: the host's, as it was typed, or as it calls itself. Raises `InputError`."""
+    host = hostname if address.is_number else address.host
+    name = re.sub(r"[^a-z0-9_-]", "-", host.split(".", 1)[0].lower()).strip("-")[:63]
+    if not is_level(name):
+        raise InputError("node.name", f"{address}: {host!r} is no name for a node", next="name it: --name NAME")
+    return name
+
+
+async def _alive(connection: Connection, node: str) -> None:
+    """Wait until a node is alive in the realm. Raises `TimedOutError`."""
+
+    def seen(sight: Sight) -> bool | None:
+        return sight.fleet.state(node) == "alive" or None
+
+    await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{node} is not alive", look="dsmt nodes")
+
+
+async def _clear(connection: Connection, node: str, place: NodePlace, tell: Tell) -> None:
+    """End what runs on a node's host, and remove all that was made there."""
+    async with reached(address_of(place.host), for_user=place.user) as host:
+        tell(place.host, f"removes {node}")
+        unit, root = "" if place.user else unit_text(), connection.realm.roots[0].hex()
+        told = {**place.paths, "build": "", "unit": unit, "root": root}
+        _check(host.address, connection.realm.name, await host.do("state", told))
+        await host.do("remove", told)
+
+
+async def remove(
+    connection: Connection, home: Home, node: str, place: NodePlace, *, reason: str, sure: bool, tell: Tell
+) -> Controlled:
+    """Remove a node and all that was made on its host, then forget it.
+
+    Raises `InputError` where instances are on it, unless who asks is `sure`, and what reaching the host may raise.
+    """
+    left = left_on(await look(connection.bus), node)
+    if left and not sure:
+        said = f"{left[0].instance}{f' and {len(left) - 1} more' if len(left) > 1 else ''} run on {node}; nothing was done"
+        raise InputError("node.busy", said, next=f"dsmt node drain {node} first; or --yes, which ends them there")
+    tell(place.host, "connects")
+    try:
+        await _clear(connection, node, place, tell)
+    except TransportError as error:
+        advice = f"{error.next}; if the machine is gone: dsmt node remove {node} --forget"
+        raise TransportError(error.code, error.message, next=advice) from error
+    await until(
+        connection.bus,
+        lambda sight: sight.fleet.state(node) not in ("alive", "suspect") or None,
+        limit_s=ALIVE_S,
+        unmet=f"{node} is still heard",
+        look="dsmt nodes",
+    )
+    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=True)
+    _keep(home, node, None)
+    return done

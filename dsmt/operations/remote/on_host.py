@@ -1,0 +1,210 @@
+"""What is run on a machine that becomes a node, or is one no more, by its own Python and the standard library.
+
+`python3 on_host.py VERB PARAMETERS`, with PARAMETERS in JSON; a token comes on standard input. The last line of its output
+is a JSON object: what was found or done, or an `error` with its code, sentence and advice.
+
+Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
+Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
+Rule 3: what is made stands in two directories and, with systemd, one unit file; `remove` leaves nothing of it (C17).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+UNIT: Final = Path("/etc/systemd/system/dsmt-node@.service")
+LAST_LINES: Final = 3
+
+
+class Installation:
+    """A machine, as the parameters have it: `prefix` holds the program, `home` the node, `unit` is the unit's text."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.told = told
+        self.prefix, self.home = (Path(told[name]).expanduser() for name in ("prefix", "home"))
+        self.program = self.prefix / told["build"]
+        self.dsmt = self.program / "bin/dsmt"
+        self.systemd = bool(told["unit"]) and os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that are here."""
+        return sorted(path.parent.name for path in self.home.glob("nodes/*/identity"))
+
+    def state(self) -> dict[str, Any]:
+        """What is here: is the program, which nodes, and is the home, if there is one, of the realm with this root key."""
+        file = self.home / "realm.cbor"
+        held = file.read_bytes() if file.exists() else None
+        return {
+            "installed": (self.program / "complete").exists(),
+            "nodes": self.nodes,
+            "ours": held is None or bytes.fromhex(self.told["root"]) in held,
+            "more": any((self.home / name).exists() for name in ("brokers", "root.key")),
+            "hostname": os.uname().nodename,
+            "systemd": self.systemd,
+        }
+
+    def install(self) -> dict[str, Any]:
+        """Make an environment with what was brought, of which the sums are right; what runs in an older one stays there."""
+        wheels = Path(__file__).parent / "wheels"
+        for name, digest in self.told["sums"].items():
+            if sha256((wheels / name).read_bytes()).hexdigest() != digest:
+                raise HostError("host.wheel", f"{name} did not arrive as it was sent", "try again")
+        above = {*self.prefix.parents, *self.home.parents}
+        made = sorted((str(path) for path in above if not path.exists()), key=len, reverse=True)
+        try:
+            self.prefix.mkdir(parents=True, exist_ok=True)
+            if made:
+                (self.prefix / "made.json").write_text(json.dumps(made + self._made()))
+            self._environment(wheels)
+        except BaseException:
+            self._discard(self.program)
+            self._forget_prefix()
+            raise
+        (self.program / "complete").touch()
+        return {}
+
+    def _environment(self, wheels: Path) -> None:
+        self._discard(self.program)
+        run([sys.executable, "-m", "venv", "--without-pip", str(self.program)])
+        pip = next(wheels.glob("pip-*.whl"))
+        install = [
+            "install",
+            "--no-index",
+            "--no-cache-dir",
+            "--quiet",
+            "--find-links",
+            str(wheels),
+            self.told["requirement"],
+        ]
+        run([str(self.program / "bin/python"), f"{pip}/pip", "--isolated", "--disable-pip-version-check", *install])
+
+    def join(self) -> dict[str, Any]:
+        """Make this machine a node, by the token on standard input."""
+        argv = [str(self.dsmt), "--home", str(self.home), "join", "-", "--no-start", "--json", "--name", self.told["name"]]
+        for key, value in self.told["labels"].items():
+            argv += ["--label", f"{key}={value}"]
+        told: dict[str, Any] = json.loads(run(argv, given=sys.stdin.readline()))
+        return told
+
+    def start(self) -> dict[str, Any]:
+        """Have the nodes that are here run: by systemd, or as `dsmt up --detach` does."""
+        if not self.systemd:
+            run([str(self.dsmt), "--home", str(self.home), "up", "--detach"])
+            return {"kept": "up"}
+        text = self.told["unit"].replace("/usr/bin/env dsmt", str(self.dsmt)).replace("/var/lib/dsmt", str(self.home))
+        verb = "start"
+        if not UNIT.exists() or UNIT.read_text() != text:
+            UNIT.write_text(text)
+            run(["systemctl", "daemon-reload"])
+            verb = "restart"
+        for node in self.nodes:
+            run(["systemctl", "enable", "--quiet", f"dsmt-node@{node}"])
+            run(["systemctl", verb, f"dsmt-node@{node}"])
+        return {"kept": "systemd"}
+
+    def remove(self) -> dict[str, Any]:
+        """End what runs here, with its services, and remove all that was made."""
+        nodes = self.nodes
+        if self.systemd and UNIT.exists():
+            for node in nodes:
+                run(["systemctl", "disable", "--now", "--quiet", f"dsmt-node@{node}"])
+            UNIT.unlink()
+            run(["systemctl", "daemon-reload"])
+        if (self.home / "realm.cbor").exists():
+            programs = sorted(self.prefix.glob("*/bin/dsmt"))
+            if not programs:
+                raise HostError("host.program", f"{self.prefix} holds no dsmt to stop what runs", "end it, then try again")
+            run([str(programs[-1]), "--home", str(self.home), "down"])
+        self._discard(self.home)
+        self._forget_prefix(all_of_it=True)
+        return {"nodes": nodes}
+
+    def _made(self) -> list[str]:
+        """The directories above what is here that were made for it, the deepest first."""
+        file = self.prefix / "made.json"
+        told: list[str] = json.loads(file.read_text()) if file.exists() else []
+        return told
+
+    def _forget_prefix(self, *, all_of_it: bool = False) -> None:
+        """Remove the program's directory, when nothing is left in it or all of it is to go, and what was made for it."""
+        made = self._made()
+        empty = self.prefix.exists() and {path.name for path in self.prefix.iterdir()} <= {"made.json"}
+        if empty or all_of_it:
+            self._discard(self.prefix)
+        for path in made if not self.prefix.exists() else ():
+            with suppress(OSError):
+                Path(path).rmdir()
+
+    @staticmethod
+    def _discard(directory: Path) -> None:
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+class HostError(Exception):
+    """What went wrong here."""
+
+    def __init__(self, code: str, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.told = {"code": code, "message": message, "next": advice}
+
+
+def run(argv: list[str], *, given: str = "") -> str:
+    """Run a command to its end; what it printed. Raises `HostError` with what it said last."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "DSMT_"))}
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=clean)
+    if done.returncode == 0:
+        return done.stdout
+    text = (done.stderr or done.stdout).strip()
+    if "No space left on device" in text or "Errno 28" in text:
+        raise _full(argv[0])
+    with suppress(ValueError, KeyError, TypeError):
+        error = json.loads(text.splitlines()[-1])["error"]
+        raise HostError(error["code"], error["message"], error["next"])
+    said = " / ".join(text.splitlines()[-LAST_LINES:]) or f"it ended with {done.returncode}"
+    raise HostError("host.command", f"{Path(argv[0]).name} has failed: {said}", "see what is wrong there, and try again")
+
+
+def _full(where: str) -> HostError:
+    return HostError("host.full", f"the disk is full: {where}", "free 200 MB there, and try again")
+
+
+VERBS: Final[Mapping[str, Callable[[Installation], dict[str, Any]]]] = {
+    "state": Installation.state,
+    "install": Installation.install,
+    "join": Installation.join,
+    "start": Installation.start,
+    "remove": Installation.remove,
+}
+
+
+def main(verb: str, parameters: str) -> int:
+    """Do what a verb says, and tell it."""
+    os.umask(0o022)
+    told: dict[str, Any]
+    try:
+        told = VERBS[verb](Installation(json.loads(parameters)))
+    except HostError as error:
+        told = {"error": error.told}
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = str(error.filename or "")
+        said = HostError("host.failed", f"{where}: {error.strerror}".lower(), "see what is wrong there, and try again")
+        told = {"error": (_full(where) if full else said).told}
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 1 if "error" in told else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))

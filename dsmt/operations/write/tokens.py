@@ -1,0 +1,158 @@
+"""Tokens: how an operator lets machines join: one token for each, shown once, good for a while and for one use (rule J2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds import joining as kinds
+from dsmt.event.phrases import person
+from dsmt.event.records import from_data, to_data
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.read.sight import patience
+from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.writing import say
+from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
+from dsmt.programs.configuration import RealmConfig
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import Identity
+from dsmt.trust.joining import ID_BYTES, TOKENS, Token, joining_identity
+from dsmt.trust.keys import SecretKey
+
+LEAST_S: Final = 60
+MOST_S: Final = 30 * 24 * 3600
+KEPT_S: Final = 7 * 24 * 3600
+"""How long a token is still listed that nobody has used."""
+State = Literal["open", "used", "expired", "revoked"]
+_LOOPBACK: Final = re.compile(r"127\.|localhost:|\[::1\]")
+_PATTERN: Final = re.compile(r"[a-z0-9._*?\[\]-]{1,63}")
+
+
+def is_loopback(realm: RealmConfig) -> bool:
+    """Whether only its own machine reaches a realm's brokers."""
+    return all(_LOOPBACK.match(address) for address, _ in realm.brokers)
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A token as it is listed: without its key, which nobody has but who was given it. `member`: who has joined by it."""
+
+    token: str
+    state: State
+    role: str
+    name: str
+    labels: dict[str, str]
+    expires: str | None
+    by: str
+    member: str | None
+    reason: str
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    """A new token; `line` is what `dsmt join` takes."""
+
+    token: str
+    line: str
+    expires: str | None
+    brokers: list[str]
+
+
+async def create(
+    connection: Connection,
+    operator: Identity,
+    *,
+    name: str = "*",
+    labels: Mapping[str, str] | None = None,
+    ttl_s: float = 3600,
+    reason: str = "",
+) -> Created:
+    """Make a token for one machine, whose name fits a pattern. Raises `InputError`, `RefusedError`, `TransportError`."""
+    if not _PATTERN.fullmatch(name):
+        said = f"{name!r} is no pattern for the name of a node: a-z, 0-9, `.`, `_`, `-`, and `*` for any of them"
+        raise InputError("token.name", said, next="one looks like web-*")
+    if not LEAST_S <= ttl_s <= MOST_S:
+        raise InputError("token.ttl", "a token lives from one minute to 30 days", next="dsmt token create --ttl 1h")
+    entropy, now_ms = SystemEntropy(), connection.bus.now_ms()
+    token_id, key = entropy.bytes(ID_BYTES), SecretKey(entropy.bytes(32))
+    identity = joining_identity(operator, key=key, token_id=token_id, now_s=now_ms // 1000, lifetime_s=round(ttl_s))
+    expires_ms = now_ms + round(ttl_s * 1000)
+    fact = kinds.TokenFact(
+        role="node", name=name, labels=dict(labels or {}), expires_ms=expires_ms, by=connection.by, reason=reason
+    )
+    kept_ms = round((ttl_s + KEPT_S) * 1000)
+    topic = f"{TOKENS}{token_id.hex()}"
+    await say(connection.bus, [Draft(topic, to_data(fact), subject=identity.name, ttl_ms=kept_ms)])
+    realm = connection.realm
+    token = Token(
+        realm=realm.name,
+        roots=realm.roots,
+        brokers=realm.brokers,
+        seed=key.seed,
+        chain=tuple(signed.raw for signed in identity.chain),
+    )
+    return Created(
+        token=token_id.hex(),
+        line=token.line(),
+        expires=rfc3339(expires_ms),
+        brokers=[address for address, _ in realm.brokers],
+    )
+
+
+async def _facts(bus: BusReader) -> dict[str, SignedEvent]:
+    """Every token's fact, by its id."""
+    found: dict[str, SignedEvent] = {}
+    async with patience("the tokens"), bus.subscribe(Interest((TOKENS,), conflate=True, follow=False)) as batches:
+        async for batch in batches:
+            for one in batch:
+                if isinstance(one, Arrived):
+                    found[one.signed.event.topic.removeprefix(TOKENS)] = one.signed
+    return found
+
+
+async def listing(bus: BusReader) -> list[Listed]:
+    """Every token that is known, the one that expires next first."""
+    told = {name: from_data(kinds.TokenFact, signed.event.data) for name, signed in (await _facts(bus)).items()}
+    return [_listed(name, one, bus.now_ms()) for name, one in sorted(told.items(), key=lambda one: one[1].expires_ms)]
+
+
+def _listed(name: str, one: kinds.TokenFact, now_ms: int) -> Listed:
+    state: State = "used" if one.key else "revoked" if one.revoked else "expired" if one.expires_ms < now_ms else "open"
+    return Listed(
+        token=name,
+        state=state,
+        role=one.role,
+        name=one.name,
+        labels=one.labels,
+        expires=rfc3339(one.expires_ms),
+        by=person(one.by),
+        member=one.member or None,
+        reason=one.reason,
+    )
+
+
+async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
+    """End a token that nobody has used, by its id or the beginning of that.
+
+    Raises `NotFoundError`, `InputError`, and `RefusedError` for one that was used.
+    """
+    facts = await _facts(connection.bus)
+    found = [name for name in facts if len(which) >= 4 and name.startswith(which)]
+    if not found:
+        raise NotFoundError("token.unknown", f"no token {which or repr(which)} is known", next="dsmt token list shows them")
+    if len(found) > 1:
+        raise InputError("token.ambiguous", f"{which} begins {len(found)} tokens", next="write more of it")
+    name, now_ms = found[0], connection.bus.now_ms()
+    said = from_data(kinds.TokenFact, facts[name].event.data)
+    if said.key:
+        why = f"token {which} was used, by node {said.member}"
+        raise RefusedError("token.used", why, next=f"dsmt cert revoke node/{said.member} ends what was given for it")
+    if not said.revoked:
+        said = msgspec.structs.replace(said, revoked=True, by=connection.by, reason=reason)
+        topic, kept_ms = f"{TOKENS}{name}", max(said.expires_ms - now_ms, 0) + KEPT_S * 1000
+        draft = Draft(topic, to_data(said), subject=f"joining/{name}", replaces=facts[name], ttl_ms=kept_ms)
+        await say(connection.bus, [draft])
+    return _listed(name, said, now_ms)

@@ -1,0 +1,168 @@
+"""Joining: tokens, and which certificate an issuer gives to whom (rules J1 and J2).
+
+Rule 1: a token is one printable line: the realm's name, root keys and brokers, and a short-lived key that is certified as
+    `joining/<id>`, which may do nothing but ask. What it is good for stands in the fact `trust/token/<id>`, which ends it.
+Rule 2: the fact is also the answer: who has used the token, and the certificate. It follows the operator's, so of two uses
+    one broker refuses the later; of two brokers' the winner in fact order stays, and what the other use was given ends.
+Rule 3: the id of a node's certificate is that of its token, also when it is renewed: so each issuer sees by the facts, and
+    with no memory of its own, which of its certificates have lost (`doubles`).
+Rule 4: nobody joins under a name that somebody has whose certificate stands, unless an operator has removed that node.
+    An issuer certifies nodes only (`may_name`).
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import cbor2
+import msgspec
+
+from dsmt.errors import InputError, RefusedError, UnusableEventError
+from dsmt.event.kinds import joining as kinds
+from dsmt.event.payload import canonical
+from dsmt.event.topic import is_level
+from dsmt.trust.certificate import Certificate, SignedCertificate, read
+from dsmt.trust.grants import widens
+from dsmt.trust.identity import SKEW_S, Identity, certify
+from dsmt.trust.keys import Key, SecretKey, key_id_of
+
+TOKENS: Final = "trust/token/"
+PREFIX: Final = "dsmt-join-"
+NODE_S: Final = 30 * 24 * 3600
+"""How long a node's certificate is valid that an issuer gives; it is renewed when half of that has passed."""
+ID_BYTES: Final = 16
+_MOST: Final = 64 * 1024
+_WHOLE: Final = "copy the whole line that dsmt token create printed"
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token holds. `brokers` are (address, public key); `chain` certifies the key of `seed`."""
+
+    realm: str
+    roots: tuple[bytes, ...]
+    brokers: tuple[tuple[str, bytes], ...]
+    seed: bytes
+    chain: tuple[bytes, ...]
+
+    @property
+    def identity(self) -> Identity:
+        """As whom its holder asks."""
+        return Identity(SecretKey(self.seed), tuple(read(raw)[0] for raw in self.chain))
+
+    @property
+    def id(self) -> str:
+        """Its id, in hex."""
+        return self.identity.name.partition("/")[2]
+
+    def line(self) -> str:
+        """The token as it is copied."""
+        packed = zlib.compress(canonical(msgspec.to_builtins(self, builtin_types=(bytes,))), 9)
+        return PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def read_token(line: str) -> Token:
+    """A token from its line. Raises `InputError`."""
+    text = "".join(line.split())
+    if not text.startswith(PREFIX):
+        raise InputError("token.form", f"this is not a token: one begins with {PREFIX}", next=_WHOLE)
+    body = text.removeprefix(PREFIX)
+    try:
+        unpacking = zlib.decompressobj()
+        told: Any = cbor2.loads(unpacking.decompress(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), _MOST))
+        if not unpacking.eof:
+            raise InputError("token.form", "the token is cut off", next=_WHOLE)
+        token = msgspec.convert(told, Token, builtin_types=(bytes,))
+        matching = bool(token.chain) and token.identity.certificate.public == token.identity.key.public
+    except (ValueError, zlib.error, cbor2.CBORDecodeError, msgspec.ValidationError, UnusableEventError) as error:
+        raise InputError("token.form", "the token is damaged", next=_WHOLE) from error
+    if not matching or not token.id or not token.brokers or not token.roots:
+        raise InputError("token.form", "the token is damaged: it holds no key that may join", next=_WHOLE)
+    return token
+
+
+def joining_identity(operator: Identity, *, key: Key, token_id: bytes, now_s: int, lifetime_s: int) -> Identity:
+    """The identity that a token holds, below an operator's. Raises `RefusedError` where the operator may not give it."""
+    above = operator.certificate
+    signed = certify(
+        f"joining/{token_id.hex()}",
+        key.public,
+        issuer=above.subject,
+        signer=operator.key,
+        now_s=now_s,
+        lifetime_s=min(lifetime_s, above.not_after - now_s),
+        serial=token_id,
+        not_before=max(now_s - SKEW_S, above.not_before),
+        most_depth=0,
+    )
+    if why := widens(above, signed.certificate):  # it was issued by a dsmt that knew no tokens, or has ended
+        raise RefusedError("token.operator", why, next=f"dsmt cert rotate {above.subject}, then try again")
+    return Identity(key, (signed, *operator.chain))
+
+
+def node_certificate(
+    issuer: Identity, name: str, public: bytes, *, now_s: int, serial: bytes, lifetime_s: int = NODE_S
+) -> SignedCertificate:
+    """A node's certificate by an issuer, which it does not outlive."""
+    above = issuer.certificate
+    return certify(
+        f"node/{name}",
+        public,
+        issuer=above.subject,
+        signer=issuer.key,
+        now_s=now_s,
+        lifetime_s=min(lifetime_s, above.not_after - now_s),
+        serial=serial,
+        not_before=max(now_s - SKEW_S, above.not_before),
+        most_depth=above.depth - 1,
+    )
+
+
+def check_request(
+    asked: kinds.JoinRequest, token: kinds.TokenFact | None, *, now_ms: int, holders: Callable[[str], Iterable[bytes]]
+) -> None:
+    """Check that a request is to be answered; `holders`: the keys that stand for a name. Raises `RefusedError`."""
+    if token is None:
+        raise RefusedError("token.unknown", "no operator has made this token", next="dsmt token create makes one")
+    if token.revoked:
+        raise RefusedError("token.revoked", "the token was revoked", next="ask for another: dsmt token create")
+    check_unused(token, key_id_of(asked.public))
+    if now_ms > token.expires_ms:
+        raise RefusedError("token.expired", "the token has expired", next="ask for another: dsmt token create")
+    if len(asked.public) != 32 or not is_level(asked.name):
+        raise RefusedError("token.name", f"{asked.name!r} is not a name for a node", next="dsmt join TOKEN --name NAME")
+    if not fnmatchcase(asked.name, token.name):
+        said = f"the token is for the name {token.name}, and not for {asked.name}"
+        raise RefusedError("token.name", said, next="dsmt join TOKEN --name NAME")
+    if any(key_id != key_id_of(asked.public) for key_id in holders(f"node/{asked.name}")):
+        said = f"there is a node {asked.name} already, with another key"
+        raise RefusedError(
+            "token.taken",
+            said,
+            next=f"choose another with --name; if {asked.name} is gone for good: dsmt node remove {asked.name}",
+        )
+
+
+def check_unused(token: kinds.TokenFact, key_id: bytes) -> None:
+    """Check that nobody but the holder of a key has used a token. Raises `RefusedError`."""
+    if token.key and token.key != key_id.hex():
+        said = f"the token was used already, by {token.member}"
+        raise RefusedError("token.used", said, next="each machine needs its own: dsmt token create")
+
+
+def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.TokenFact]) -> list[Certificate]:
+    """Those that were given for a token of which another use stands (rule 3)."""
+    found = []
+    for one in certificates:
+        token = tokens.get(one.serial.hex())
+        if one.role == "node" and token is not None and token.key and token.key != one.key_id.hex():
+            found.append(one)
+    return found
+
+
+def is_due(certificate: Certificate, now_s: int) -> bool:
+    """Whether half of a certificate's life has passed, and it is to be renewed."""
+    return now_s >= (certificate.issued + certificate.not_after) // 2

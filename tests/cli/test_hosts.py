@@ -1,0 +1,44 @@
+"""A line for each host: on a terminal it is drawn again in its place, elsewhere it is written once, at the end."""
+
+import io
+import sys
+
+import pytest
+
+from dsmt.cli.hosts import HostLines
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_each_host_keeps_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    progress = HostLines(["web-1", "db"], silent=False)
+    progress.tell("db", "connects")
+    assert screen.getvalue() == "\r\x1b[Kweb-1  \n\r\x1b[Kdb     connects ...\n"
+    screen.truncate(0)
+    screen.seek(0)
+    progress.done("web-1", "web-1 is alive")
+    assert screen.getvalue() == "\x1b[2A\r\x1b[Kweb-1  web-1 is alive\n\r\x1b[Kdb     connects ...\n"
+
+
+def test_what_a_host_says_steers_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    HostLines(["web-1"], silent=False).tell("web-1", "failed: \x1b]0;owned\x07\nand more")
+    assert "\x1b]" not in screen.getvalue()
+    assert screen.getvalue().count("\n") == 1
+
+
+def test_elsewhere_a_line_comes_when_a_host_is_done_and_with_json_none(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = HostLines(["web-1", "db"], silent=False)
+    progress.tell("db", "connects")
+    progress.done("db", "db is alive")
+    assert capsys.readouterr() == ("db     db is alive\n", "")
+    silent = HostLines(["db"], silent=True)
+    silent.tell("db", "connects")
+    silent.done("db", "db is alive")
+    assert capsys.readouterr() == ("", "")

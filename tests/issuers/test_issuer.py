@@ -1,0 +1,239 @@
+"""Issuers at a real broker: one answer for one token, renewals, and what becomes of a second use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.agents.node.renewing import renewed
+from dsmt.bus.client.client import BusClient
+from dsmt.errors import RefusedError
+from dsmt.event.kinds import joining as kinds
+from dsmt.event.records import to_data
+from dsmt.issuers.issuer import Issuer
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.write import tokens
+from dsmt.ports.bus import Draft
+from dsmt.programs.configuration import RealmConfig
+from dsmt.trust.identity import Identity, root_issued
+from dsmt.trust.joining import TOKENS, Token, node_certificate, read_token
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
+from tests.bus.realm import TestRealm, memory_network, reading, realm
+
+OPERATOR = "operator/alice"
+ATTRIBUTES = {
+    "cpus": 1, "memory_bytes": 1, "memory_free_bytes": 1, "disk_bytes": 1, "disk_free_bytes": 1, "load": 0.1,
+    "address": "10.0.0.2", "version": "test", "boot_id": "b",
+}  # fmt: skip
+
+
+class Joining:
+    """A realm with an operator and issuers, and who holds a token."""
+
+    def __init__(self, made: TestRealm) -> None:
+        self.realm = made
+        self.operator = made.identity(OPERATOR)
+
+    async def begin(self, issuers: int = 1) -> None:
+        await self.realm.broker()
+        self.bus = await self.realm.client(OPERATOR, identity=self.operator)
+        self.issuers = [await self.issuer(f"i{n}") for n in range(1, issuers + 1)]
+
+    async def issuer(self, name: str) -> tuple[BusClient, Identity]:
+        identity = self.realm.identity(f"issuer/{name}")
+        client = await self.realm.client(f"issuer/{name}", identity=identity)
+        self.realm.tasks[name] = asyncio.get_running_loop().create_task(Issuer(client, identity, client._trust).run())
+        return client, identity
+
+    def connection(self) -> Connection:
+        brokers = tuple((one.address, one.public) for one in self.realm.brokers)
+        config = RealmConfig(name=self.realm.name, roots=(self.realm.root.public,), brokers=brokers)
+        return Connection(self.bus, self.operator, self.realm.trust(), config, "alice", self.realm.brokers)
+
+    async def token(self, **about: Any) -> Token:
+        return read_token((await tokens.create(self.connection(), self.operator, **about)).line)
+
+    async def ask(self, token: Token, name: str, key: SecretKey, trust: TrustStore | None = None) -> Any:
+        """What one request brings: the token as it was used, or why not."""
+        client = await self.realm.client(token.identity.name, identity=token.identity)
+        try:
+            async with reading(client, f"joining/{token.id}/", f"{TOKENS}{token.id}") as got:
+                asked = to_data(kinds.JoinRequest(name=name, public=key.public))
+                client.emit(Draft(f"joining/{token.id}/request", asked))
+                refused = f"joining/{token.id}/refused"
+                mine = key.key_id.hex()
+                await got.until(lambda r: r.of(refused) or any(one["key"] == mine for one in r.of(f"{TOKENS}{token.id}")))
+                if trust is not None:
+                    trust.merge(client._trust.export())
+                return (got.of(refused) or got.of(f"{TOKENS}{token.id}"))[-1]
+        finally:
+            await self.realm.stop(client)
+
+
+def scenario(test: Callable[[Joining], Awaitable[None]]) -> Callable[..., None]:
+    def run(tmp_path: Path) -> None:
+        async def within() -> None:
+            async with asyncio.timeout(45), realm(memory_network(), tmp_path) as made:
+                await test(Joining(made))
+
+        asyncio.run(within())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def new_key() -> SecretKey:
+    return SecretKey(os.urandom(32))
+
+
+@scenario
+async def test_who_holds_a_token_is_certified_once_and_then_attaches_as_that_node(j: Joining) -> None:
+    await j.begin()
+    token, key, trust = await j.token(name="web-*", labels={"zone": "a"}), new_key(), j.realm.trust()
+    used = await j.ask(token, "web-1", key, trust)
+    assert (used["member"], used["key"], used["labels"]) == ("web-1", key.key_id.hex(), {"zone": "a"})
+    certificate = trust.add(used["certificate"])
+    chain = tuple(trust.chain(certificate.key_id, "node/web-1"))
+    assert [one.certificate.subject for one in chain] == ["node/web-1", "issuer/i1"]
+    node = await j.realm.client("node/web-1", identity=Identity(key, chain))
+    assert node.attached
+    again = await j.ask(token, "web-1", key)
+    assert again["certificate"] == used["certificate"], "who asks again with its key has its answer"
+    other = await j.ask(token, "web-2", new_key())
+    assert other["code"] == "token.used"
+
+
+@scenario
+async def test_of_many_issuers_one_is_heard_and_of_many_who_ask_at_once_one_joins(j: Joining) -> None:
+    await j.begin(issuers=3)
+    token = await j.token()
+    client = await j.realm.client(token.identity.name, identity=token.identity)
+    topic = f"{TOKENS}{token.id}"
+    async with reading(client, topic, f"joining/{token.id}/") as got:
+        keys = [new_key() for _ in range(5)]
+        for _ in range(2):  # who has no answer asks again
+            for n, key in enumerate(keys):
+                asked = to_data(kinds.JoinRequest(name=f"n{n}", public=key.public))
+                client.emit(Draft(f"joining/{token.id}/request", asked))
+            await got.until(lambda r: any(one["key"] for one in r.of(topic)))
+        refused = f"joining/{token.id}/refused"
+        losers = {key.key_id.hex() for key in keys}
+        await got.until(lambda r: len({one["key"] for one in r.of(refused)}) >= 4)
+        uses = [one for one in got.of(topic) if one["key"]]
+        assert len(uses) == 1
+        assert {one["key"] for one in got.of(refused)} == losers - {uses[0]["key"]}
+        assert {one["code"] for one in got.of(refused)} == {"token.used"}
+
+
+@scenario
+async def test_a_name_that_somebody_has_is_not_given_again_until_its_key_has_ended(j: Joining) -> None:
+    await j.begin()
+    first, key = await j.token(), new_key()
+    used = await j.ask(first, "web-1", key)
+    thief = await j.ask(await j.token(), "web-1", new_key())
+    assert thief["code"] == "token.taken"
+    assert thief["next"].endswith("dsmt node remove web-1")
+    root = await j.realm.client("root", identity=j.realm.identity("root"))
+    revoked = {"by": "alice", "name": "node/web-1", "reason": ""}
+    await root.publish(Draft(f"trust/revoked/{used['key']}/root", revoked))
+    assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+
+
+@scenario
+async def test_the_name_of_a_node_that_was_removed_is_free_until_that_node_is_heard_again(j: Joining) -> None:
+    await j.begin()
+    token, key, trust = await j.token(), new_key(), j.realm.trust()
+    certificate = trust.add((await j.ask(token, "web-1", key, trust))["certificate"])
+    node = Identity(key, tuple(trust.chain(certificate.key_id, "node/web-1")))
+    left = {"state": "left", "road": "operator", "attachments": {}, "evidence": [], "message": "x", "since_ms": 1}
+    removed = j.bus.emit(Draft("node/web-1/verdict", left))
+    await removed.acknowledged()
+    monitor = await j.realm.client("monitor/web-1", identity=j.realm.identity("monitor/web-1", parent=node))
+    await monitor.publish(Draft("node/web-1/attributes", ATTRIBUTES))
+    assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken"
+    await j.bus.publish(Draft("node/web-1/verdict", left, replaces=removed))
+    assert (await j.ask(await j.token(), "web-1", new_key()))["member"] == "web-1"
+    assert (await j.ask(await j.token(), "web-1", new_key()))["code"] == "token.taken", "who has just joined has it"
+
+
+@scenario
+async def test_a_token_is_listed_and_revoked_and_then_good_for_nobody(j: Joining) -> None:
+    await j.begin()
+    token, other = await j.token(name="web-9", reason="rack 4"), await j.token()
+    await j.ask(other, "web-1", new_key())
+    listed = {one.token: one for one in await tokens.listing(j.bus)}
+    assert (listed[token.id].state, listed[token.id].reason, listed[token.id].by) == ("open", "rack 4", "alice")
+    assert (listed[other.id].state, listed[other.id].member) == ("used", "web-1")
+    done = await tokens.revoke(j.connection(), token.id[:8], reason="lost")
+    assert done.state == "revoked"
+    assert (await j.ask(token, "web-9", new_key()))["code"] == "token.revoked"
+    with pytest.raises(RefusedError) as caught:
+        await tokens.revoke(j.connection(), other.id, reason="")
+    assert caught.value.next == "dsmt cert revoke node/web-1 ends what was given for it"
+
+
+@scenario
+async def test_what_an_issuer_gave_for_a_token_of_which_another_use_stands_it_revokes_with_a_notice(j: Joining) -> None:
+    await j.begin()
+    token, kept, lost = await j.token(), new_key(), new_key()
+    await j.ask(token, "web-1", kept)
+    identity = j.issuers[0][1]
+    made = node_certificate(identity, "web-2", lost.public, now_s=int(time.time()), serial=bytes.fromhex(token.id))
+    second = Identity(lost, (made, *identity.chain))
+    async with reading(j.bus, "trust/revoked/") as got:
+        node = await j.realm.client("node/web-2", identity=second)  # as another broker would have let it in
+        monitor = j.realm.identity("monitor/web-2", parent=second)
+        await j.realm.client("monitor/web-2", identity=monitor)
+        said = await j.realm.client("monitor/web-2", identity=monitor)
+        said.emit(Draft("node/web-2/attributes", ATTRIBUTES))
+        topic = f"trust/revoked/{lost.key_id.hex()}/issuer/i1"
+        await got.until(lambda r: r.of(topic))
+        assert got.of(topic)[0]["name"] == "node/web-2"
+        assert got.of(topic)[0]["reason"] == "its token was used twice, and web-1 was first"
+    assert node is not None
+
+
+@scenario
+async def test_a_node_is_given_the_next_certificate_for_its_key_from_half_of_its_life_on(j: Joining) -> None:
+    await j.begin(issuers=2)
+    now = int(time.time())
+    old = root_issued("node/n1", j.realm.root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=190)
+    node = await j.realm.client("node/n1", identity=old)
+    following = await renewed(node, old, j.realm.trust().realm, look_s=0.2)
+    assert following.key is old.key
+    assert following.certificate.not_after > old.certificate.not_after
+    assert following.certificate.serial == old.certificate.serial
+    assert following.name == "node/n1"
+    assert following.chain[1].certificate.role == "issuer"
+    await j.realm.stop(node)
+    assert (await j.realm.client("node/n1", identity=following)).attached
+
+
+@scenario
+async def test_a_node_whose_time_has_not_come_is_given_nothing_whatever_it_asks(j: Joining) -> None:
+    await j.begin()
+    node = await j.realm.client("node/n1")
+    async with reading(node, "node/n1/certificate") as got:
+        node.emit(Draft("node/n1/renewal", to_data(kinds.RenewalRequest(expires_ms=1))))
+        token, key = await j.token(), new_key()
+        await j.ask(token, "web-1", key)  # asked for later, and answered
+        assert got.of("node/n1/certificate") == []
+
+
+@scenario
+async def test_an_issuer_that_comes_later_or_again_knows_all_that_the_first_one_did(j: Joining) -> None:
+    await j.begin()
+    used, unused = await j.token(), await j.token()
+    await j.ask(used, "web-1", new_key())
+    await j.realm.stop("i1")
+    await j.realm.stop(j.issuers[0][0])
+    await j.issuer("i2")
+    assert (await j.ask(used, "web-2", new_key()))["code"] == "token.used"
+    assert (await j.ask(unused, "web-1", new_key()))["code"] == "token.taken"

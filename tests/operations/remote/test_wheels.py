@@ -1,0 +1,110 @@
+"""What is brought to hosts: dsmt's own wheel, made of what runs, and for which platforms others are collected."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import dsmt
+from dsmt.errors import InputError
+from dsmt.operations.local.home import Home
+from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
+from dsmt.operations.remote.hosts import address_of
+from dsmt.operations.remote.wheels import OWN, Platform, collected, own_wheel, unit_text
+
+HERE = Platform(version=(3, 11), machine="x86_64", libc="glibc", libc_version="2.36")
+
+
+def test_dsmts_own_wheel_holds_the_code_that_runs_and_is_the_same_each_time(tmp_path: Path) -> None:
+    wheel = own_wheel()
+    assert wheel == own_wheel()
+    names = set(zipfile.ZipFile(io.BytesIO(wheel)).namelist())
+    package = Path(dsmt.__file__).parent
+    assert {f"dsmt/{path.relative_to(package)}" for path in package.rglob("*.py")} <= names
+    assert "dsmt/deploy/systemd/dsmt-node@.service" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_pip_installs_that_wheel_and_its_command_runs(tmp_path: Path) -> None:
+    path = tmp_path / OWN
+    path.write_bytes(own_wheel())
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
+    subprocess.run([*pip, str(path)], check=True, timeout=60)
+    code = "import dsmt, sys; from dsmt.__main__ import main; print(dsmt.__file__)"
+    env = {"PYTHONPATH": f"{target}:{':'.join(p for p in sys.path if 'site-packages' in p)}", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(str(target))
+    assert (target / "bin/dsmt").exists()
+
+
+def test_the_unit_that_is_brought_is_the_one_of_deploy() -> None:
+    assert unit_text() == (Path(dsmt.__file__).parents[1] / "deploy/systemd/dsmt-node@.service").read_text()
+
+
+def test_wheels_are_taken_that_a_platform_runs_and_none_that_are_newer() -> None:
+    assert HERE.tags[0] == "manylinux_2_36_x86_64"
+    assert HERE.tags[-1] == "manylinux2014_x86_64"
+    assert not any("2_37" in tag for tag in HERE.tags)
+    alpine = Platform(version=(3, 12), machine="aarch64", libc="", libc_version="")
+    assert alpine.tags == ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64", "musllinux_1_0_aarch64"]
+    assert str(HERE) == "Python 3.11 on x86_64 with glibc 2.36"
+
+
+def test_a_directory_without_wheels_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(InputError) as caught:
+        asyncio.run(collected(HERE, tmp_path))
+    assert caught.value.code == "wheels.missing"
+    (tmp_path / "pip-1.whl").write_bytes(b"pip")
+    found = asyncio.run(collected(HERE, tmp_path))
+    assert sorted(found.sums) == [OWN, "pip-1.whl"]
+    (tmp_path / "pip-1.whl").write_bytes(b"another")
+    assert asyncio.run(collected(HERE, tmp_path)).build != found.build
+
+
+@pytest.mark.parametrize(
+    ("typed", "user", "host", "port"),
+    [
+        ("web-1", None, "web-1", None),
+        ("root@web-1.example.com:2222", "root", "web-1.example.com", 2222),
+        ("[2001:db8::1]:22", None, "2001:db8::1", 22),
+        ("ops@10.0.0.7", "ops", "10.0.0.7", None),
+    ],
+)
+def test_an_address_is_taken_apart_as_ssh_does(typed: str, user: str | None, host: str, port: int | None) -> None:
+    found = address_of(typed)
+    assert (found.user, found.host, found.port, str(found)) == (user, host, port, typed)
+
+
+@pytest.mark.parametrize("typed", ["", "a b", "@web", "web:port", "web:22:22", "user@"])
+def test_what_is_no_address_is_refused(typed: str) -> None:
+    with pytest.raises(InputError):
+        address_of(typed)
+
+
+def test_a_node_is_called_as_its_host_was_typed_or_as_the_host_calls_itself() -> None:
+    assert _name_of(address_of("root@Web-1.example.com"), "ip-10-0-0-1") == "web-1"
+    assert _name_of(address_of("root@10.0.0.1"), "ip-10-0-0-1.local") == "ip-10-0-0-1"
+    with pytest.raises(InputError) as caught:
+        _name_of(address_of("root@10.0.0.1"), "")
+    assert "--name" in caught.value.next
+
+
+def test_where_a_node_was_added_is_known_by_its_name_and_by_its_host_until_it_is_removed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert places(home) == {}
+    _keep(home, "web-1", NodePlace(host="ops@web-1", user=True))
+    _keep(home, "web-2", NodePlace(host="web-2"))
+    assert place_of(home, "web-1") == place_of(home, "ops@web-1") == ("web-1", NodePlace(host="ops@web-1", user=True))
+    assert place_of(home, "web-3") is None
+    _keep(home, "web-1", None)
+    assert list(places(home)) == ["web-2"]

@@ -1,0 +1,178 @@
+"""Machines for tests: each has its own network, mounts, processes and name, and a real sshd; root is needed.
+
+A machine is one process tree in namespaces of its own: who ends its first process ends all of it, whatever a test did there.
+What a node may write there is new, empty and in memory; there is no way to any network but that of the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NETWORK = "10.213.77"
+OWN = ("/opt", "/var/lib", "/root", "/home", "/etc/systemd/system", "/tmp")
+SSHD = "/usr/sbin/sshd"
+CONFIG = """\
+HostKey /run/lab/host_key
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+AuthorizedKeysFile /run/lab/authorized_keys
+Subsystem sftp internal-sftp
+LogLevel ERROR
+"""
+PATIENCE_S = 20.0
+
+
+def missing() -> str:
+    """What keeps machines from being made here; empty when nothing does."""
+    if os.geteuid() != 0:
+        return "namespaces need root"
+    gone = [tool for tool in ("ip", "unshare", "nsenter", "ssh-keygen") if shutil.which(tool) is None]
+    return "" if not gone and Path(SSHD).exists() else f"{', '.join(gone) or SSHD} is not there: scripts/test-needs"
+
+
+def sh(script: str, *within: str) -> str:
+    """What a script prints."""
+    done = subprocess.run([*within, "sh", "-ec", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (script, done.stdout, done.stderr)
+    return done.stdout
+
+
+def until(met: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not met():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that runs. `pid` is its first process, seen from outside."""
+
+    name: str
+    address: str
+    directory: Path
+    pid: int
+
+    def run(self, script: str) -> str:
+        """What a script prints there."""
+        return sh(script, "nsenter", "-t", str(self.pid), "--net", "--mount", "--uts", "--pid", "--")
+
+    def files(self) -> set[str]:
+        """Every file and directory of those places that a node may write to."""
+        return set(self.run(f"find {' '.join(OWN)} -mindepth 1").split("\n"))
+
+    def programs(self) -> list[str]:
+        """The command lines of what dsmt runs there."""
+        found = self.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | tr '\\n' ' '; true")
+        return [word for word in found.split() if "dsmt" in word]
+
+
+@dataclass
+class Lab:
+    """A network with an operator on it, who has the files from outside, and machines to log in to."""
+
+    directory: Path
+    name: str
+    machines: list[Machine] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    address = f"{NETWORK}.1"
+
+    @property
+    def home(self) -> Path:
+        """The operator's home directory, with what SSH needs."""
+        return self.directory / "operator"
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """What goes before a command of the operator."""
+        return ("ip", "netns", "exec", self.name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the operator's commands see."""
+        return {"HOME": str(self.home), "SSH_AUTH_SOCK": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def begin(self) -> None:
+        """Make the network, and the operator's key."""
+        (self.home / ".ssh").mkdir(parents=True, mode=0o700)
+        sh(f"ssh-keygen -q -t ed25519 -N '' -f {self.home}/.ssh/id_ed25519; touch {self.home}/.ssh/known_hosts")
+        sh(f"ip netns add {self.name}")
+        sh(f"ip link add lab type bridge; ip addr add {self.address}/24 dev lab; ip link set lab up", *self.within)
+        sh("ip link set lo up", *self.within)
+
+    def machine(self, name: str, *, known: bool = True, more: str = "", before: str = "") -> Machine:
+        """A machine that runs its sshd; with `known` the operator knows its host key.
+
+        `more` is for its sshd_config, `before` is a script that is run there before sshd is.
+        """
+        directory = self.directory / name
+        directory.mkdir()
+        sh(f"ssh-keygen -q -t ed25519 -N '' -f {directory}/host_key")
+        shutil.copy(self.home / ".ssh/id_ed25519.pub", directory / "authorized_keys")
+        (directory / "sshd_config").write_text(CONFIG + more)
+        mounts = "; ".join(f"[ ! -d {place} ] || mount -t tmpfs -o mode=755 lab {place}" for place in OWN)
+        script = (
+            f"hostname {name}; mount -t tmpfs -o mode=755 lab /run; mkdir -p /run/sshd /run/lab; cp {directory}/* /run/lab; "
+            f"{mounts}; chmod 1777 /tmp; {before or ':'}; exec {SSHD} -D -e -f /run/lab/sshd_config"
+        )
+        spaces = ["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with (directory / "log").open("wb") as log:
+            argv = ["unshare", *spaces, "sh", "-ec", script]
+            started = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        self.processes.append(started)
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+        until(lambda: children.read_text().split(), f"the first process of {name}")
+        number = len(self.machines) + 2
+        made = Machine(name, f"{NETWORK}.{number}", directory, int(children.read_text().split()[0]))
+        sh(
+            f"ip link add v{number} type veth peer name eth0 netns {made.pid}; ip link set v{number} master lab up",
+            *self.within,
+        )
+        made.run(f"ip link set lo up; ip addr add {made.address}/24 dev eth0; ip link set eth0 up")
+        self.machines.append(made)
+        with (self.home / ".ssh/config").open("a") as config:
+            config.write(f"Host {name}\n  HostName {made.address}\n  User root\n")
+        if known:
+            self.know(made)
+        probe = f'import socket; socket.create_connection(("{made.address}", 22), 1)'
+        look = f"{sys.executable} -c '{probe}' 2>/dev/null && echo up; true"
+        until(lambda: "up" in sh(look, *self.within), f"sshd of {name}: {(directory / 'log').read_text()}")
+        return made
+
+    def know(self, machine: Machine) -> None:
+        """Have the operator know a machine's host key."""
+        key = " ".join((machine.directory / "host_key.pub").read_text().split()[:2])
+        with (self.home / ".ssh/known_hosts").open("a") as file:
+            file.write(f"{machine.name},{machine.address} {key}\n")
+
+    def end(self) -> None:
+        """End all machines, and the network."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+
+
+@contextmanager
+def lab(directory: Path) -> Iterator[Lab]:
+    """A lab for the length of a block; nothing is left of it, whatever happens in it."""
+    made = Lab(directory, f"lab-{os.getpid()}-{len(str(directory))}")
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.end()

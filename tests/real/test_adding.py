@@ -1,0 +1,312 @@
+"""Nodes are added over SSH to machines of their own, with a real sshd and no network but the lab's; and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.errors import FailedError
+from dsmt.operations.remote.wheels import Platform, cache_directory, collected
+from tests.real.machines import Lab, Machine, lab, missing
+from tests.real.seat import Said, dsmt
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group("machines"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+PORT = 4000
+SPEC = """\
+service: web
+components:
+  app:
+    instances: 1
+    run: sleep 1000
+    stop: {grace: 1s}
+"""
+OPS = (
+    "cp /etc/passwd /run/lab/passwd; echo 'ops:x:1517:1517::/home/ops:/bin/sh' >> /run/lab/passwd; "
+    "mount --bind /run/lab/passwd /etc/passwd; mkdir /home/ops; chown 1517:1517 /home/ops"
+)
+SUDO = (
+    "cp /etc/shadow /run/lab/shadow; echo 'ops:*:19000::::::' >> /run/lab/shadow; mount --bind /run/lab/shadow /etc/shadow; "
+    "mkdir /run/lab/sudoers; echo 'ops ALL=(ALL) NOPASSWD: ALL' > /run/lab/sudoers/ops; chmod 440 /run/lab/sudoers/ops; "
+    "mount --bind /run/lab/sudoers /etc/sudoers.d"
+)
+SYSTEMCTL = """\
+#!/bin/sh
+# What systemctl does with the unit of a node, and which words it was given.
+echo "$@" >> /run/lab/systemctl.log
+unit=/etc/systemd/system/dsmt-node@.service
+for node; do :; done
+node=${node#dsmt-node@}
+case $1 in
+start | restart)
+    program=$(sed -n 's/^ExecStart=//p' $unit | sed "s/%i/$node/")
+    export $(sed -n 's/^Environment=//p' $unit)
+    setsid $program > /dev/null 2>&1 < /dev/null & echo $! > /run/lab/node.pid ;;
+disable) kill $(cat /run/lab/node.pid) ;;
+esac
+"""
+
+
+class Operator:
+    """Somebody at a terminal of the lab, with a realm whose broker the machines reach."""
+
+    def __init__(self, made: Lab) -> None:
+        self.lab, self.home = made, made.directory / "home"
+
+    def run(self, *arguments: str, code: int = 0, **more: str) -> Said:
+        env = {**self.lab.environment, "XDG_CACHE_HOME": str(cache_directory().parents[1]), **more}
+        return asyncio.run(dsmt(self.home, *arguments, code=code, env=env, within=self.lab.within))
+
+    def error(self, *arguments: str, code: int) -> dict[str, Any]:
+        error = self.run(*arguments, "--json", code=code).error
+        assert error["next"]
+        return error
+
+    def alive(self) -> set[str]:
+        return {one["node"] for one in self.run("nodes", "--json").json if one["liveness"] == "alive"}
+
+    def until(self, met: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not met():
+            assert time.monotonic() < deadline, what
+
+
+@pytest.fixture(scope="module")
+def wheels() -> None:
+    """What hosts are brought is collected, out here where the package index is."""
+    told = "import json, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), *platform.libc_ver()]))"
+    version, machine, libc, libc_version = json.loads(subprocess.check_output(["/usr/bin/python3", "-c", told]))
+    if version < [3, 11]:
+        pytest.skip("the machines have this one's Python, which is too old")
+    platform = Platform(version=(version[0], version[1]), machine=machine, libc=libc, libc_version=libc_version)
+    try:
+        asyncio.run(collected(platform))
+    except FailedError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory, wheels: None) -> Iterator[Operator]:
+    with lab(tmp_path_factory.mktemp("lab")) as made:
+        one = Operator(made)
+        try:
+            one.run("init", "--listen", f"{made.address}:{PORT}")
+            one.run("up", "--detach", "--nodes", "0")
+            yield one
+        finally:
+            one.run("down")
+
+
+@pytest.fixture(scope="module")
+def web(operator: Operator) -> tuple[Machine, Machine]:
+    """Two machines, the second of which is reached by way of the first."""
+    first, second = operator.lab.machine("web-1"), operator.lab.machine("web-2")
+    config = operator.lab.home / ".ssh/config"
+    config.write_text(config.read_text().replace("Host web-2\n", "Host web-2\n  ProxyJump web-1\n"))
+    return first, second
+
+
+def test_two_machines_become_nodes_side_by_side_and_again_and_nothing_is_left_of_a_removed_one(
+    operator: Operator, web: tuple[Machine, Machine]
+) -> None:
+    before = [machine.files() for machine in web]
+    said = operator.run("node", "add", "web-1", "web-2", "--label", "zone=a")
+    assert sorted(line.split("  ")[0] for line in said.out.splitlines()) == ["web-1", "web-2"]
+    assert operator.alive() >= {"web-1", "web-2"}
+    shown = {one["node"]: one for one in operator.run("nodes", "--json").json}
+    assert shown["web-1"]["labels"] == {"zone": "a"}
+    assert shown["web-2"]["address"] == web[1].address
+    assert not web[0].run("ls -A /tmp").strip(), "what was brought is gone"
+
+    pids = {name: shown[name]["pid"] for name in ("web-1", "web-2")}
+    again = operator.run("node", "add", "web-1", "web-2", "--json").json
+    assert [(one["node"], one["already"], one["error"]) for one in again] == [("web-1", True, None), ("web-2", True, None)]
+    shown = {one["node"]: one for one in operator.run("nodes", "--json").json}
+    assert {name: shown[name]["pid"] for name in pids} == pids, "nothing was started anew"
+    states = [one["state"] for one in operator.run("token", "list", "--json").json]
+    assert states == ["used", "used"], "no token was made in vain"
+
+    (operator.lab.directory / "web.yaml").write_text(SPEC)
+    operator.run("apply", str(operator.lab.directory / "web.yaml"), "--wait=60s")
+    busy = operator.run("ps", "--json").json[0]["node"]
+    assert operator.error("node", "remove", busy, code=2)["code"] == "node.busy"
+    operator.run("node", "remove", busy, "--yes", "--reason", "sold")
+    at = ["web-1", "web-2"].index(busy)
+    assert web[at].files() == before[at]
+    assert web[at].programs() == []
+    assert busy not in operator.alive()
+    operator.until(
+        lambda: [(one["state"], one["node"] != busy) for one in operator.run("ps", "--json").json] == [("running", True)],
+        "the instance runs on the other one",
+    )
+    operator.run("node", "add", busy)
+    assert busy in operator.alive()
+    operator.run("remove", "web", "--yes")
+
+
+def test_of_two_hosts_the_one_that_fails_says_why_and_the_other_is_a_node(operator: Operator) -> None:
+    operator.lab.machine("good")
+    operator.lab.machine("strange", known=False)
+    said = operator.run("node", "add", "good", "strange", "--json", code=1)
+    told = {one["host"]: one for one in json.loads(said.out)}
+    assert (told["good"]["node"], told["good"]["error"]) == ("good", None)
+    assert (told["strange"]["node"], told["strange"]["error"]["code"]) == (None, "ssh.host_key")
+    assert said.error["code"] == "node.add"
+    lines = operator.run("node", "add", "good", "strange", code=1)
+    assert [line.count("host key") for line in lines.out.splitlines() if line.startswith("strange")] == [1]
+    assert operator.alive() >= {"good"}
+    alone = operator.error("node", "add", "strange", code=4)
+    assert alone["code"] == "ssh.host_key"
+    assert "known_hosts" in alone["message"]
+
+
+def test_who_takes_none_of_the_operators_keys_is_told_as_such(operator: Operator) -> None:
+    operator.lab.machine("locked", before=": > /run/lab/authorized_keys")
+    error = operator.error("node", "add", "locked", code=4)
+    assert (error["code"], error["message"]) == ("ssh.denied", "locked takes none of your keys")
+
+
+def test_a_key_that_only_the_operators_agent_has_opens_a_host(operator: Operator) -> None:
+    machine = operator.lab.machine("asked")
+    before, key = machine.files(), operator.lab.home / ".ssh/id_ed25519"
+    aside, socket = operator.lab.directory / "aside", str(operator.lab.directory / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            operator.until(Path(socket).exists, "the agent")
+            subprocess.run(["ssh-add", "-q", str(key)], env={**os.environ, "SSH_AUTH_SOCK": socket}, check=True, timeout=20)
+            key.rename(aside)
+            assert operator.error("node", "add", "asked", code=4)["code"] == "ssh.denied"
+            operator.run("node", "add", "asked", SSH_AUTH_SOCK=socket)
+            assert "asked" in operator.alive()
+            operator.run("node", "remove", "asked", SSH_AUTH_SOCK=socket)
+            assert machine.files() == before
+        finally:
+            aside.rename(key)
+            agent.kill()
+
+
+def test_who_is_not_there_is_told_as_such(operator: Operator) -> None:
+    error = operator.error("node", "add", "root@10.213.77.250", code=7)
+    assert error["code"] == "ssh.unreachable"
+    assert "10.213.77.250" in error["message"]
+    assert operator.error("node", "add", "root@nobody.invalid", code=7)["code"] in ("ssh.name", "ssh.unreachable")
+    assert operator.error("node", "add", "a b", code=2)["code"] == "ssh.address"
+    closed = operator.error("node", "add", f"{operator.lab.address}:{PORT + 1}", code=7)
+    assert "refused" in closed["message"]
+
+
+TOOLS = "mkdir /run/lab/bin; for tool in sh id mktemp rm cat; do ln -s $(command -v $tool) /run/lab/bin/; done"
+PATH = "SetEnv PATH=/run/lab/bin\n"
+OLD = """\
+#!/bin/sh
+echo 'PYTHON ["/usr/bin/python3", [3, 9], "x86_64", "glibc", "2.31"]'
+"""
+
+
+def test_a_host_without_python_or_with_one_that_is_too_old_is_told_and_left_as_it_was(operator: Operator) -> None:
+    none = operator.lab.machine("bare", more=PATH, before=TOOLS)
+    before = none.files()
+    error = operator.error("node", "add", "bare", code=5)
+    assert (error["code"], error["message"]) == ("host.python", "bare has no Python")
+    assert none.files() == before
+    old = operator.lab.machine("old", more=PATH, before=TOOLS)
+    old.run(f"cat > /run/lab/bin/python3 <<'END'\n{OLD}END\nchmod +x /run/lab/bin/python3")
+    error = operator.error("node", "add", "old", code=5)
+    assert (error["code"], error["message"]) == ("host.python", "old has Python 3.9, which is too old")
+    assert "3.11" in error["next"]
+
+
+@pytest.mark.parametrize(("name", "place", "size"), [("full-opt", "/opt", "30m"), ("full-tmp", "/tmp", "3m")])
+def test_a_disk_that_is_full_is_told_and_nothing_half_done_is_left(
+    operator: Operator, name: str, place: str, size: str
+) -> None:
+    small = operator.lab.machine(name, before=f"mount -t tmpfs -o size={size} small {place}")
+    before = small.files()
+    error = operator.error("node", "add", name, code=1)
+    assert error["code"] == "host.full", error
+    assert small.files() == before
+    small.run(f"umount {place}")
+    operator.run("node", "add", name)
+    assert name in operator.alive()
+
+
+def test_systemd_keeps_the_node_where_it_runs_and_is_left_as_it_was(operator: Operator) -> None:
+    path = f"SetEnv PATH=/run/lab:{os.defpath}:/usr/sbin:/sbin\n"
+    machine = operator.lab.machine("kept", more=path, before="mkdir -p /run/systemd/system")
+    machine.run(f"cat > /run/lab/systemctl <<'END'\n{SYSTEMCTL}END\nchmod +x /run/lab/systemctl")
+    before = machine.files()
+    added = operator.run("node", "add", "kept", "--json").json
+    assert added[0]["kept"] == "systemd"
+    unit = machine.run("cat /etc/systemd/system/dsmt-node@.service")
+    assert "ExecStart=/opt/dsmt/" in unit
+    assert machine.run("cat /run/lab/systemctl.log").splitlines() == [
+        "daemon-reload",
+        "enable --quiet dsmt-node@kept",
+        "restart dsmt-node@kept",
+    ]
+    operator.run("node", "remove", "kept")
+    assert machine.files() == before
+    assert machine.programs() == []
+
+
+def test_without_root_a_node_lives_in_its_users_home(operator: Operator) -> None:
+    machine = operator.lab.machine("shared", before=OPS)
+    before = machine.files()
+    error = operator.error("node", "add", "ops@shared", code=4)
+    assert error["code"] == "host.root"
+    assert "--user" in error["next"]
+    assert machine.files() == before
+    added = operator.run("node", "add", "ops@shared", "--user", "--json").json
+    assert (added[0]["node"], added[0]["kept"]) == ("shared", "up")
+    assert machine.run("stat -c %u /home/ops/.local/state/dsmt").strip() == "1517"
+    assert "shared" in operator.alive()
+    operator.run("node", "remove", "ops@shared")
+    assert machine.files() == before
+    assert machine.programs() == []
+
+
+def test_who_may_use_sudo_makes_a_node_of_the_whole_machine(operator: Operator) -> None:
+    machine = operator.lab.machine("ruled", before=f"{OPS}; {SUDO}")
+    before = machine.files()
+    operator.run("node", "add", "ops@ruled")
+    assert machine.run("stat -c %u /var/lib/dsmt/nodes/ruled").strip() == "0"
+    assert "ruled" in operator.alive()
+    operator.run("node", "remove", "ruled")
+    assert machine.files() - {"/var/lib/sudo", "/var/lib/sudo/lectured"} == before
+    assert machine.programs() == []
+
+
+def test_a_host_of_another_realm_is_left_as_it_is(operator: Operator) -> None:
+    machine = operator.lab.machine("theirs")
+    machine.run(
+        "mkdir -p /var/lib/dsmt/nodes/x; echo another > /var/lib/dsmt/realm.cbor; echo x > /var/lib/dsmt/nodes/x/identity"
+    )
+    before = machine.files()
+    assert operator.error("node", "add", "theirs", code=4)["code"] == "host.taken"
+    assert machine.files() == before
+
+
+def test_a_machine_that_is_gone_is_forgotten_by_its_name(operator: Operator) -> None:
+    machine = operator.lab.machine("lost")
+    operator.run("node", "add", "lost")
+    process = operator.lab.processes[operator.lab.machines.index(machine)]
+    process.kill()
+    process.wait()
+    error = operator.error("node", "remove", "lost", "--yes", code=7)
+    assert error["code"] == "ssh.unreachable"
+    assert "--forget" in error["next"]
+    operator.until(lambda: "lost" not in operator.alive(), "it is not alive any more")
+    operator.run("node", "remove", "lost", "--forget", "--yes")
+    assert "lost" not in {one["node"] for one in operator.run("nodes", "--json").json if one["liveness"] != "left"}

@@ -1,0 +1,223 @@
+"""A second machine joins a running realm: real processes, another home, one line in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.local.machine import down
+from dsmt.trust.identity import dump, root_issued
+from dsmt.trust.keys import SecretKey
+from tests.real.seat import dsmt
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+SPEC = """\
+service: web
+components:
+  app:
+    instances: 1
+    requires: {labels: {zone: a}}
+    run: sleep 1000
+"""
+
+
+@asynccontextmanager
+async def realm(directory: Path, *homes: Path, **more: Any) -> AsyncIterator[Path]:
+    """A realm of one node in a home, which ends with the block, and so do other homes."""
+    home = directory / "home"
+    try:
+        await dsmt(home, "up", "--detach", "--nodes", "1", "--controllers", "2", **more)
+        yield home
+    finally:
+        for one in (*homes, home):
+            await down(Home(one))
+
+
+async def until(look: Any, seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := await look()):
+        assert time.monotonic() < deadline, "what was waited for did not come"
+    return found
+
+
+async def alive(home: Path) -> set[str]:
+    return {one["node"] for one in (await dsmt(home, "nodes", "--json")).json if one["liveness"] == "alive"}
+
+
+def test_a_machine_joins_with_one_line_and_is_used_and_comes_back(tmp_path: Path) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            made = await dsmt(home, "token", "create", "--name", "web-*", "--label", "zone=a", "--reason", "rack 4")
+            assert made.out.count("\n") == 1
+            assert "no other machine reaches it" in made.err
+            assert (await dsmt(home, "node", "add", "web-9", "--json", code=2)).error["code"] == "node.loopback"
+            first = await dsmt(there, "join", "-", "--name", "web-1", "--label", "disk=ssd", "--json", stdin=made.out)
+            assert first.json["node"] == "web-1"
+            assert (first.json["made"], first.json["started"]) == (True, True)
+            shown = {one["node"]: one for one in (await dsmt(home, "nodes", "--json")).json}
+            assert shown["web-1"]["labels"] == {"zone": "a", "disk": "ssd"}
+            assert not any((there / name).exists() for name in ("root.key", "operator", "joining.key"))
+            secret = there / "nodes/web-1/identity"
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+            listed = (await dsmt(home, "token", "list", "--json")).json
+            assert [(one["state"], one["member"], one["reason"]) for one in listed] == [("used", "web-1", "rack 4")]
+
+            again = await dsmt(there, "join", made.out.strip(), "--json")
+            assert (again.json["node"], again.json["made"]) == ("web-1", False)
+            thief = await dsmt(tmp_path / "thief", "join", made.out.strip(), "--name", "web-2", "--json", code=4)
+            assert thief.error["code"] == "token.used"
+            assert not (tmp_path / "thief/realm.cbor").exists()
+
+            assert (await dsmt(there, "status", "--json", code=5)).error["code"] == "home.operator"
+            assert (await dsmt(there, "up", "--nodes", "3", "--json", code=2)).error["code"] == "up.joined"
+            assert "dsmt join TOKEN" in (await dsmt(there, "cert", "rotate", "node/web-1", "--json", code=5)).error["next"]
+            await dsmt(there, "down")
+            await until(lambda: _gone(home, "web-1"))
+            await dsmt(there, "up", "--detach")
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
+async def _gone(home: Path, node: str) -> bool:
+    return node not in await alive(home)
+
+
+def test_a_node_that_is_not_let_in_any_more_joins_again_with_its_key_or_if_that_was_revoked_with_another(
+    tmp_path: Path,
+) -> None:
+    async def play() -> None:
+        there = tmp_path / "there"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create")).out.strip()
+            await dsmt(there, "join", token, "--name", "web-1", "--no-start")
+            file = Home(there).part("nodes", "web-1") / "identity"
+            held, now = Home(there).identity(file), int(time.time())
+            ended = root_issued(
+                "node/web-1", Home(home).root_key(), key=held.key, now_s=now - 900, serial=os.urandom(16), lifetime_s=600
+            )
+            write_secret(file, dump(ended))
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            assert (await dsmt(there, "join", fresh, "--json")).json["made"]
+            after = Home(there).identity(file)
+            assert (after.key.key_id, after.certificate.subject) == (held.key.key_id, "node/web-1")
+            assert await alive(home) == {"n1", "web-1"}
+
+            await dsmt(there, "down")
+            await dsmt(home, "cert", "revoke", after.key.key_id.hex(), "--keep")
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            assert (await dsmt(there, "join", fresh, "--json")).json["node"] == "web-1"
+            assert Home(there).identity(file).key.key_id != after.key.key_id
+            assert await alive(home) == {"n1", "web-1"}
+
+    asyncio.run(play())
+
+
+def test_a_realm_without_issuers_says_so_and_has_them_as_soon_as_the_root_key_is_there(tmp_path: Path) -> None:
+    async def play() -> None:
+        there, aside = tmp_path / "there", tmp_path / "root.key"
+        async with realm(tmp_path, there) as home:
+            await dsmt(home, "down")
+            (home / "root.key").rename(aside)
+            for file in home.glob("controllers/*/issuer"):
+                file.unlink()
+            await dsmt(home, "up", "--detach")
+            token = (await dsmt(home, "token", "create")).out.strip()
+            alone = await dsmt(there, "join", token, "--name", "web-1", "--json", code=7)
+            assert alone.error["code"] == "token.unanswered"
+            aside.rename(home / "root.key")
+            await dsmt(home, "up", "--detach")
+            assert (await dsmt(there, "join", token, "--name", "web-1", "--json")).json["made"], "the token is good still"
+
+            issuer = (await dsmt(home, "cert", "show", "node/web-1", "--json")).json[0]["issuer"]
+            refused = await dsmt(home, "cert", "revoke", issuer, "--json", code=2)
+            assert refused.error["code"] == "confirm"
+            assert "node/web-1" in refused.error["message"]
+            await dsmt(home, "cert", "revoke", issuer, "--yes", "--keep")
+            await until(lambda: _gone(home, "web-1"))
+            assert "n1" in await alive(home)
+
+    asyncio.run(play())
+
+
+def test_what_does_not_join_says_why_and_leaves_no_realm(tmp_path: Path) -> None:
+    async def play() -> None:
+        there, lone = tmp_path / "there", tmp_path / "lone"
+        async with realm(tmp_path, there) as home:
+            token = (await dsmt(home, "token", "create", "--name", "web-*")).out.strip()
+            refused = await dsmt(there, "join", token, "--name", "db-1", "--json", code=4)
+            assert refused.error["code"] == "token.name"
+            assert (await dsmt(there, "join", token, "--name", "DB", "--json", code=2)).error["code"] == "home.part"
+            assert (await dsmt(there, "join", token[:-9], "--json", code=2)).error["code"] == "token.form"
+            assert (await dsmt(there, "join", "none", "--json", code=2)).error["code"] == "token.form"
+            listed = (await dsmt(home, "token", "list", "--json")).json[0]["token"]
+            await dsmt(home, "token", "revoke", listed[:8])
+            revoked = await dsmt(there, "join", token, "--name", "web-1", "--json", code=4)
+            assert revoked.error["code"] == "token.revoked"
+            assert (await dsmt(home, "token", "revoke", "ffffffff", "--json", code=5)).error["code"] == "token.unknown"
+            assert (await dsmt(home, "token", "create", "--ttl", "1s", "--json", code=2)).error["code"] == "token.ttl"
+
+            fresh = (await dsmt(home, "token", "create")).out.strip()
+            taken = await dsmt(there, "join", fresh, "--name", "n1", "--json", code=4)
+            assert taken.error["code"] == "token.taken"
+            assert not (there / "realm.cbor").exists()
+            await dsmt(home, "down")
+            away = await dsmt(there, "join", fresh, "--name", "web-1", "--json", code=7)
+            assert away.error["code"] == "bus.unreachable"
+            assert "127.0.0.1" in away.error["next"]
+            await dsmt(lone, "init")
+            other = await dsmt(lone, "join", fresh, "--name", "web-1", "--json", code=4)
+            assert other.error["code"] == "home.taken"
+
+    asyncio.run(play())
+
+
+def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_path: Path) -> None:
+    async def play() -> None:
+        (tmp_path / "web.yaml").write_text(SPEC.replace("    requires: {labels: {zone: a}}\n", ""))
+        async with realm(tmp_path) as path:
+            await dsmt(path, "apply", str(tmp_path / "web.yaml"), "--wait=60s")
+            home = Home(path)
+            file = home.part("nodes", "n1") / "identity"
+            await dsmt(path, "down")
+            now, key = int(time.time()), SecretKey(os.urandom(32))
+            old = root_issued(  # 100 s of 190 are over
+                "node/n1", home.root_key(), key=key, now_s=now - 100, serial=os.urandom(16), lifetime_s=190
+            )
+            write_secret(file, dump(old))
+            await dsmt(path, "up", "--detach")
+            await dsmt(path, "wait", "web", "--for", "running")
+            pid = (await dsmt(path, "ps", "--json")).json[0]["pid"]
+
+            async def renewed() -> bool:
+                return home.identity(file).certificate.issuer.startswith("issuer/")
+
+            await until(renewed)
+            following = home.identity(file)
+            assert following.key.key_id == old.key.key_id
+            assert following.certificate.not_after > now + 20 * 24 * 3600
+
+            async def below() -> bool:
+                monitor = home.identity(home.part("nodes", "n1") / "monitor.identity")
+                agents = [home.identity(one) for one in path.glob("nodes/n1/containers/*/*/*/identity")]
+                return all(one.chain[1:] == following.chain for one in (monitor, *agents)) and len(agents) == 1
+
+            await until(below)
+
+            async def well() -> bool:
+                rows = (await dsmt(path, "ps", "--json")).json
+                return await alive(path) == {"n1"} and rows[0]["state"] == "running" and rows[0]["pid"] == pid
+
+            await until(well)
+
+    asyncio.run(play())

@@ -1,0 +1,159 @@
+"""Tokens as a line, who may ask with one, and which certificate stands when a token was used twice."""
+
+import pytest
+
+from dsmt.errors import InputError, RefusedError, UnusableEventError
+from dsmt.event.kinds import joining as kinds
+from dsmt.trust.grants import read_patterns
+from dsmt.trust.identity import delegate
+from dsmt.trust.joining import (
+    NODE_S,
+    PREFIX,
+    Token,
+    check_request,
+    doubles,
+    is_due,
+    joining_identity,
+    node_certificate,
+    read_token,
+)
+
+ID = bytes(range(16))
+
+
+def token_of(realm, operator="operator/alice", lifetime_s=3600):
+    identity = joining_identity(
+        realm.identities[operator], key=realm.key("token"), token_id=ID, now_s=realm.now, lifetime_s=lifetime_s
+    )
+    return Token(
+        realm=realm.name,
+        roots=(realm.root.public,),
+        brokers=(("10.0.0.1:4000", realm.identities["broker/b1"].key.public),),
+        seed=identity.key.seed,
+        chain=tuple(one.raw for one in identity.chain),
+    )
+
+
+def fact(**more):
+    told = {"role": "node", "name": "web-*", "labels": {}, "expires_ms": 2_000_000, "by": "alice"}
+    return kinds.TokenFact(**{**told, **more})
+
+
+def test_a_token_is_one_printable_line_that_comes_back_as_it_was(realm):
+    token = token_of(realm)
+    line = token.line()
+    assert line.isascii()
+    assert line.isprintable()
+    assert " " not in line
+    assert len(line) < 4000, "a terminal takes no longer lines"
+    assert read_token(f"  {line[:60]}\n{line[60:]}\n") == token, "a line that was broken in the mail is the same"
+    assert token.identity.name == f"joining/{ID.hex()}"
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        lambda line: "",
+        lambda line: line.removeprefix(PREFIX),
+        lambda line: line[:-40],
+        lambda line: line[:100] + ("A" if line[100] != "A" else "B") + line[101:],
+        lambda line: PREFIX,
+        lambda line: f"{PREFIX}\u00e9",
+    ],
+)
+def test_a_line_that_is_no_whole_token_is_told_as_such(realm, spoiled):
+    with pytest.raises(InputError) as caught:
+        read_token(spoiled(token_of(realm).line()))
+    assert caught.value.code == "token.form"
+    assert caught.value.next
+
+
+def test_a_token_s_key_may_ask_and_nothing_else(realm):
+    token = token_of(realm)
+    store = realm.store()
+    store.add_all(token.chain)
+    own = f"joining/{ID.hex()}"
+    realm.identities[own] = token.identity
+    try:
+        assert store.open(realm.says(own, f"{own}/request")).event.source == own
+        for topic in ("joining/a1/request", f"{own}/refused", f"trust/token/{ID.hex()}", "node/n1/heartbeat", "user/x"):
+            with pytest.raises(UnusableEventError):
+                store.open(realm.says(own, topic))
+    finally:
+        del realm.identities[own]
+    assert read_patterns(own) == (f"{own}/", f"trust/token/{ID.hex()}")
+    made = delegate("node/n7", token.identity, key=realm.key("node/n7"), now_s=realm.now, serial=ID)
+    with pytest.raises(UnusableEventError):
+        store.add(made.chain[0].raw)
+
+
+def test_a_token_lives_no_longer_than_it_was_asked_for_nor_than_its_operator(realm):
+    assert token_of(realm, lifetime_s=600).identity.certificate.not_after == realm.now + 600
+    far = token_of(realm, lifetime_s=realm.day * 1000).identity.certificate
+    assert far.not_after == realm.identities["operator/alice"].certificate.not_after
+
+
+def test_who_may_not_give_a_token_hears_what_to_do(realm):
+    with pytest.raises(RefusedError) as caught:
+        token_of(realm, operator="operator/alice.x7")
+    assert caught.value.next == "dsmt cert rotate operator/alice.x7, then try again"
+
+
+@pytest.mark.parametrize(
+    ("token", "asked", "holders", "code"),
+    [
+        (None, "web-1", (), "token.unknown"),
+        (fact(revoked=True), "web-1", (), "token.revoked"),
+        (fact(expires_ms=1), "web-1", (), "token.expired"),
+        (fact(), "db-1", (), "token.name"),
+        (fact(), "web-1", (b"another key",), "token.taken"),
+        (fact(key="00" * 16, member="web-3"), "web-1", (), "token.used"),
+        (fact(name="*"), "../etc", (), "token.name"),
+        (fact(name="*"), "", (), "token.name"),
+    ],
+)
+def test_a_request_that_is_not_answered_is_told_why_and_what_to_do(realm, token, asked, holders, code):
+    request = kinds.JoinRequest(name=asked, public=realm.key("new").public)
+    with pytest.raises(RefusedError) as caught:
+        check_request(request, token, now_ms=1_000_000, holders=lambda _: holders)
+    assert caught.value.code == code
+    assert caught.value.next
+
+
+def test_a_request_that_fits_passes_also_when_its_own_key_has_used_the_token_before(realm):
+    key = realm.key("new")
+    request = kinds.JoinRequest(name="web-1", public=key.public)
+    check_request(request, fact(), now_ms=1_000_000, holders=lambda _: ())
+    again = fact(key=key.key_id.hex(), member="web-1")
+    check_request(request, again, now_ms=1_000_000, holders=lambda _: (key.key_id,))
+
+
+def test_what_an_issuer_certifies_is_a_node_within_its_own_life_and_its_agents_below(realm):
+    issuer = realm.identities["issuer/i1"]
+    made = node_certificate(issuer, "n7", realm.key("n7").public, now_s=realm.now + 99, serial=ID)
+    assert made.certificate.not_after == realm.now + 99 + NODE_S
+    late = issuer.certificate.not_after - 50
+    assert node_certificate(issuer, "n7", realm.key("n7").public, now_s=late, serial=ID).certificate.not_after == late + 50
+    store = realm.store()
+    store.add(made.raw)
+    assert [one.certificate.subject for one in store.chain(made.certificate.key_id, "node/n7")] == ["node/n7", "issuer/i1"]
+
+
+def test_of_two_uses_of_a_token_the_one_that_stands_ends_the_other(realm):
+    issuer = realm.identities["issuer/i1"]
+    first, second, other = (
+        node_certificate(issuer, name, realm.key(name).public, now_s=realm.now, serial=serial).certificate
+        for name, serial in (("n7", ID), ("n8", ID), ("n9", bytes(16)))
+    )
+    known = [first, second, other, issuer.certificate]
+    assert doubles(known, {ID.hex(): fact(key=first.key_id.hex(), member="n7")}) == [second]
+    assert doubles(known, {ID.hex(): fact(key=second.key_id.hex(), member="n8")}) == [first]
+    assert doubles(known, {ID.hex(): fact()}) == []
+    assert doubles(known, {}) == []
+
+
+def test_a_certificate_is_due_from_the_middle_of_its_life_on(realm):
+    issuer = realm.identities["issuer/i1"]
+    made = node_certificate(issuer, "n7", realm.key("n7").public, now_s=realm.now, serial=ID).certificate
+    assert not is_due(made, realm.now + NODE_S // 2 - 1)
+    assert is_due(made, realm.now + NODE_S // 2)
