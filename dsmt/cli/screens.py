@@ -250,6 +250,8 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"it has refused {counted(one.dropped, 'event')} since it started"] if one.dropped else []
+        if one.alive and one.whole is False:
+            below.append("it is not whole yet: it reads what others have, and no controller acts on what it says")
         if one.clock_ahead_s is not None and one.clock_is_far:
             off = f"its machine's clock is {off_by(one.clock_ahead_s)}, so it is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")

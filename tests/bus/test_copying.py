@@ -9,7 +9,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
-from dsmt.ports.bus import Draft, Level
+from dsmt.ports.bus import Draft, Level, Start
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.realm import Facts, TestRealm, reading, scenario, until
 
@@ -204,3 +204,19 @@ async def test_each_broker_says_of_the_others_whether_they_are_linked(r: TestRea
         await got.until(lambda g: [one["state"] for one in g.of("broker/b2/session/broker/b1")] == ["open"])
         await r.stop(b1)
         await got.until(lambda g: g.of("broker/b2/session/broker/b1")[-1]["state"] == "closed")
+
+
+@scenario
+async def test_a_broker_that_fills_says_when_it_is_whole(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts = Facts(operator)
+    for n in range(300):
+        facts.emit("config/x", {"n": n})
+    await facts.publish("config/y", {"n": 1})
+    b2 = await r.broker("b2", born=False, others=at(b1))
+    reader = await r.client("operator/b", brokers=at(b2))
+    async with reading(reader, "broker/b2/stats", start=Start.HISTORY) as got:
+        await got.until(lambda g: g.of("broker/b2/stats") and g.of("broker/b2/stats")[-1]["whole"])
+        assert got.of("broker/b2/stats")[0]["whole"] is False
+    assert held(b2) >= held(b1)

@@ -40,7 +40,8 @@ class Recorder:
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, _next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
-        self.reporter = BrokerReporter(Self(identity.name, config.pid, config.version), store, self.words, now)
+        about = Self(identity.name, config.pid, config.version)
+        self.reporter = BrokerReporter(about, store, self.words, now, whole=self.is_whole)
         self.sessions = SessionWords(identity.name, self.words, now)
 
     def is_whole(self) -> bool:

@@ -1,6 +1,6 @@
 """The reporter: what a broker says of its store and of its own life.
 
-Rule 1: a heartbeat goes out each second, the stats with the signed head each 30 s (J3).
+Rule 1: a heartbeat goes out each second, the stats with the signed head each 30 s (J3), and when it has become whole (A4).
 Rule 2: the head is that of the tree over all rows of the store (`event.rowtree`), at the moment when it is signed.
 Rule 3: who exports is given a head of now; of many who ask, all within `FRESH_S` get one and the same.
 Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
@@ -8,7 +8,7 @@ Rule 4: what was trimmed is said, exactly, in the turn in which it went (B6).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,8 +36,8 @@ class Self:
 class BrokerReporter:
     """What a broker says of itself. `now` is boot-time seconds."""
 
-    def __init__(self, about: Self, store: Kept, words: Words, now: float) -> None:
-        self._about, self._store, self._words = about, store, words
+    def __init__(self, about: Self, store: Kept, words: Words, now: float, *, whole: Callable[[], bool]) -> None:
+        self._about, self._store, self._words, self._whole, self._told_whole = about, store, words, whole, True
         self._stats_at = self._beat_at = now
         self._stats_topic, self._trimmed_topic = f"{about.name}/stats", f"{about.name}/trimmed"
         self._asked_at = now - FRESH_S
@@ -99,7 +99,7 @@ class BrokerReporter:
         early_s: float,
     ) -> None:
         """Say what is due."""
-        if now >= self._stats_at:
+        if now >= self._stats_at or self._whole() != self._told_whole:
             self._stats_at = now + STATS_S
             self.stats(
                 lag=lag,
@@ -134,7 +134,7 @@ class BrokerReporter:
         early_s: float = 0.0,
     ) -> None:
         """Say how the broker is, with the head of its store."""
-        counts = self._store.counts()
+        counts, self._told_whole = self._store.counts(), self._whole()
         self._words.say(
             self._stats_topic,
             BrokerStats(
@@ -153,5 +153,6 @@ class BrokerReporter:
                 address=address,
                 clock_ahead_s=round(clock_ahead_s, 3),
                 early_s=round(early_s, 3),
+                whole=self._told_whole,
             ),
         )

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 from dsmt.bus.wire import frames as f
-from dsmt.errors import FailedError, NotFoundError, TransportError
+from dsmt.errors import FailedError, NotFoundError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.ports.bus import HistoryPage
 
@@ -84,10 +84,12 @@ class Asking:
         return HistoryPage(store(), rows, told.nodes, told.lost)
 
     async def head(self) -> bytes:
-        """The broker's stats with the head of its store, signed now."""
+        """The broker's stats with the head of its store, signed now. Raises `UnusableEventError` where it can sign none."""
         _, parts = await self._ask(f.HeadIs, f.HeadAsked(id=self._number()))
         if len(parts) != 1:
             raise TransportError("bus.frame", "the broker sent no signed head")
+        if not parts[0]:
+            raise UnusableEventError("trust.expired", "it signs nothing, for its certificate has ended")
         return parts[0]
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:

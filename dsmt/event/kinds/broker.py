@@ -50,6 +50,8 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     """Its machine's clock minus realm time."""
     early_s: Offset = 0.0
     """By how much what was decided before, and is brought back to it, is ahead of realm time and refused for that."""
+    whole: bool = True
+    """Whether it has everything that the realm holds, as far as it knows (A4)."""
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int | None
     clock_ahead_s: float | None
     """Its machine's clock minus realm time."""
+    whole: bool | None
+    """Whether it has everything that the realm holds."""
 
     @property
     def clock_is_far(self) -> bool:
@@ -281,6 +283,7 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
                 disk_bytes=told.disk_bytes,
                 dropped=told.dropped,
                 clock_ahead_s=told.clock_ahead_s,
+                whole=told.whole,
             )
         )
     addresses = {broker.address for broker in found}
