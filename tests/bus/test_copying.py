@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from dsmt.bus.broker.broker import Broker
+from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
@@ -204,3 +207,77 @@ async def test_each_broker_says_of_the_others_whether_they_are_linked(r: TestRea
         await got.until(lambda g: [one["state"] for one in g.of("broker/b2/session/broker/b1")] == ["open"])
         await r.stop(b1)
         await got.until(lambda g: g.of("broker/b2/session/broker/b1")[-1]["state"] == "closed")
+
+
+def words(brokers: list[Broker]) -> dict[str, Any]:
+    """What operators say of brokers, by topic."""
+    told = {one: BrokerWord(address=one.address, public=one._identity.key.public, by="alice") for one in brokers}
+    return {f"config/{one._identity.name}": to_data(word) for one, word in told.items()}
+
+
+@scenario
+async def test_who_reads_a_broker_that_is_lost_reads_no_other_one_for_it(r: TestRealm) -> None:
+    """Nor itself: what only one holds would be called safe, for its own reading."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b2))
+    facts = Facts(operator)
+    for topic, word in words([b1, b2]).items():
+        await facts.publish(topic, word)
+    await until(lambda: held(b1) == held(b2))
+    await r.stop(b1)
+    await until(lambda: not b2._fan_out.copying)
+    loop = asyncio.get_running_loop()
+    tried, later = b2._network.connect, loop.time() + 10
+    addresses: list[str] = []
+
+    async def connect(address: str, *about: Any, **more: Any) -> Any:
+        addresses.append(address)
+        return await tried(address, *about, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(b2._network, "connect", connect)
+        await until(lambda: len(addresses) >= 3 or loop.time() > later)
+    assert set(addresses) == {b1.address}
+    assert (await facts.emit("config/x", {"n": 1}).acknowledged()).level is Level.STORED
+
+
+@scenario
+async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b1))
+    kept, tried = b2._store.meta, []
+
+    class Full:
+        get = kept.get
+
+        def put(self, name: str, _content: bytes) -> None:
+            tried.append(name)
+            raise FailedError("store.full", "the disk is full", next="make room")
+
+    b2._others.copying._meta = Full()
+    await until(lambda: tried or r.tasks[b2].done())
+    await operator.publish(Draft("config/x", {"n": 1}, version=1))
+    await until(lambda: held(b2) == held(b1) or r.tasks[b2].done())
+    assert not r.tasks[b2].done()
+
+
+@scenario
+async def test_who_was_down_when_a_broker_was_lost_gets_what_it_gave_to_another(r: TestRealm) -> None:
+    """b1 gives something to b3 and not to b2; both die, and b2 comes back with its disk."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    others = at(b1) + at(b2) + at(b3)
+    facts = Facts(await r.client("operator/a", brokers=at(b1)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    b2._ingest.brought = lambda broker, _: 100_000 if broker == b1._identity.name else 0  # the way from b1 hangs
+    await facts.publish("config/x", {"n": 1})
+    await until(lambda: held(b1) == held(b3))
+    place, key = b2._others.copying._meta.get, f"copied {b3._identity.key.public.hex()}"
+    before = place(key)
+    await until(lambda: place(key) not in (None, before))
+    identity, address = r.identities[b2], b2.address
+    await r.stop(b1)
+    await r.stop(b2)
+    b2._store.close()
+    again = await r.broker("b2", identity=identity, address=address, others=others)
+    await until(lambda: held(again) == held(b3))

@@ -2,7 +2,8 @@
 
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
     operator has removed is none.
-Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8).
+Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
+    not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
 """
@@ -92,7 +93,7 @@ class Others:
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are."""
         rows = list(self._words.values())
-        if rows and self._fan_out.introduce(session, rows):
+        if rows and not session.is_broker and self._fan_out.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
 
     def _note(self, rows: Iterable[Row]) -> bool:
