@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.rules.marks import ASK_MS
+from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from tests.bus.realm import Facts, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario, until
 
 
 async def mesh(r: TestRealm, *names: str) -> list[Broker]:
@@ -281,3 +283,47 @@ async def test_who_was_down_when_a_broker_was_lost_gets_what_it_gave_to_another(
     b2._store.close()
     again = await r.broker("b2", identity=identity, address=address, others=others)
     await until(lambda: held(again) == held(b3))
+
+
+@scenario
+async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: TestRealm) -> None:
+    """A source says something at b1 and goes on at b2, which hears of the first late."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    source = await r.client("operator/a", brokers=at(b1) + at(b2))
+    if source.broker != b1._identity.name:
+        b2._disconnect(b2._sessions.by_name[source.source].peer)
+        await until(lambda: source.attached and source.broker == b1._identity.name)
+    reader = await r.client("operator/b", brokers=at(b2))
+    brought = b2._ingest.brought
+    async with reading(reader, "user/") as got, reading(reader, "broker/b2/notice") as told:
+        await source.publish(Draft("user/x", {"n": 0}))
+        await got.until(lambda g: len(g.of("user/x")) == 1)
+        b2._ingest.brought = lambda *_: 100_000  # the way from b1 hangs
+        await source.publish(Draft("user/x", {"n": 1}))
+        b1._disconnect(b1._sessions.by_name[source.source].peer)
+        await until(lambda: source.attached and source.broker == b2._identity.name)
+        await source.publish(Draft("user/x", {"n": 2}))
+        await got.until(lambda g: "gap" in g.types())
+        since_ms = b2.now_ms()
+        await until(lambda: b2.now_ms() > since_ms + 3 * ASK_MS // 2)
+        b2._ingest.brought = brought
+        await got.until(lambda g: len(g.of("user/x")) == 3)
+        await until(lambda: not b2._requests._past._waiting)
+        await reader.fetch([])  # what b2 has said before has come
+        assert got.types() == ["gap", "filled"]
+        assert told.arrived == []
+
+
+@scenario
+async def test_what_no_broker_has_is_called_lost_when_all_were_read(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    identity = r.identity("operator/a")
+    pen = Pen(identity)
+    said = [pen.write("user/x", {"n": n}) for n in range(3)]
+    async with reading(await r.client("operator/c", brokers=at(b2)), "user/") as got:
+        raw = await r.raw(identity.name, identity=identity)
+        raw.send(f.Publish(), said[0].raw)
+        raw.send(f.Publish(), said[2].raw)
+        await got.until(lambda g: "lost" in g.types())
+        assert got.types() == ["gap", "lost"]
+        assert b2.now_ms() > said[2].event.time_ms + ASK_MS - 100

@@ -105,6 +105,11 @@ class Copying:
         return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
 
     @property
+    def held_ms(self) -> int | None:
+        """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
+        return min((other.place.time_ms if other.place else 0 for other in self._others.values()), default=None)
+
+    @property
     def names(self) -> list[str]:
         """The names of those that were linked once."""
         return [other.was for other in self._others.values() if other.was]
