@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.marks import ASK_MS
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
@@ -327,3 +328,14 @@ async def test_what_no_broker_has_is_called_lost_when_all_were_read(r: TestRealm
         await got.until(lambda g: "lost" in g.types())
         assert got.types() == ["gap", "lost"]
         assert b2.now_ms() > said[2].event.time_ms + ASK_MS - 100
+
+
+@scenario
+async def test_a_broker_that_hangs_keeps_nobody_from_the_others(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    b1._turn = lambda: None  # it is there, and looks at nothing
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    clients = await asyncio.gather(*[r.client(f"node/n{n}", brokers=at(b1) + at(b2)) for n in range(6)])
+    assert {client.broker for client in clients} == {b2._identity.name}
+    assert loop.time() - began < ATTACH_S - 1
