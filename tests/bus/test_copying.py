@@ -317,7 +317,7 @@ async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: Tes
 
 @scenario
 async def test_what_no_broker_has_is_called_lost_when_all_were_read(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
+    _, b2 = await mesh(r, "b1", "b2")
     identity = r.identity("operator/a")
     pen = Pen(identity)
     said = [pen.write("user/x", {"n": n}) for n in range(3)]

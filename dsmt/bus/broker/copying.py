@@ -240,7 +240,7 @@ class Copying:
             self._keep_place(other)
 
     def _keep_place(self, other: _Other) -> None:
-        """Have the store keep how far another was read; where the disk is full, that of before: it is read again from there."""
+        """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""
         if other.place is None:
             return
         other.kept_at = self._clock.boottime()

@@ -3,8 +3,8 @@
 Rule 1: those of its configuration are never forgotten, but for one that an operator has removed while another is known.
 Rule 2: the words on brokers are an operator's, checked as every event; they are kept on the disk, for the next process.
 Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
-Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that hangs
-    keeps nobody from the others, and under load all are given time.
+Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
+    hangs keeps nobody from the others, and under load all are given time.
 """
 
 from __future__ import annotations
