@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.rules.marks import ASK_MS
 from dsmt.bus.wire import frames as f
@@ -17,7 +18,7 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
 
 
 async def mesh(r: TestRealm, *names: str) -> list[Broker]:
@@ -339,3 +340,18 @@ async def test_a_broker_that_hangs_keeps_nobody_from_the_others(r: TestRealm) ->
     clients = await asyncio.gather(*[r.client(f"node/n{n}", brokers=at(b1) + at(b2)) for n in range(6)])
     assert {client.broker for client in clients} == {b2._identity.name}
     assert loop.time() - began < ATTACH_S - 1
+
+
+@scenario
+async def test_a_broker_whose_clock_is_ahead_keeps_no_other_from_being_whole(r: TestRealm) -> None:
+    """Or no controller would decide until the time has come that it says."""
+    identities = [r.identity(f"broker/{name}") for name in ("b1", "b2", "b3")]
+    addresses = [BrokerAddress(f"127.0.0.1:{free_port()}", one.key.public) for one in identities]
+    clocks = [TestClock(), TestClock(), TestClock(offset_s=3600)]
+    made = []
+    for identity, address, clock in zip(identities, addresses, clocks, strict=True):
+        name = identity.name.removeprefix("broker/")
+        about: dict[str, Any] = {"identity": identity, "address": address.address, "clock": clock, "others": addresses}
+        made.append(await r.broker(name, born=False, **about))
+    b1, b2, _ = made
+    await until(lambda: b1.whole and b2.whole, 2 * AFTER_S)

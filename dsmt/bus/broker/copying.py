@@ -51,6 +51,8 @@ class _Other:
     """Its name, once it was linked."""
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
+    early: bool = False
+    """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
     task: asyncio.Task[None] | None = None
     kept_at: float = 0.0
 
@@ -96,8 +98,8 @@ class Copying:
 
     @property
     def reads(self) -> bool:
-        """Whether another is being read that was not read to its end yet."""
-        return any(other.name and not other.complete for other in self._others.values())
+        """Whether another is being read that was not read to its end yet; one whose words wait for their time is not."""
+        return any(other.name and not other.complete and not other.early for other in self._others.values())
 
     @property
     def times_ms(self) -> list[int]:
@@ -219,15 +221,17 @@ class Copying:
             if isinstance(one, Arrived):
                 arrived.append(one)
             elif isinstance(one, Complete | Bookmark):
-                await self._store(bus, arrived)
+                await self._store(other, bus, arrived)
                 arrived = []
                 self._reached(other, one, deliveries)
-        await self._store(bus, arrived)
+        await self._store(other, bus, arrived)
 
-    async def _store(self, bus: BusReader, arrived: Sequence[Arrived]) -> None:
+    async def _store(self, other: _Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
         while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
+            other.early = ahead_ms > _WAIT_S * 1000
             self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
             await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+        other.early = False
 
     def _reached(self, other: _Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
         """Everything up to a row of another broker is here."""
