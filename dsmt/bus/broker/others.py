@@ -38,6 +38,8 @@ from dsmt.trust.store import Signer
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
+PROOFS: Final = 8192
+"""Of how many signers it is remembered which certificates were taken in."""
 MOST_MS: Final = 60_000
 LATE_MS: Final = 2_000
 """By how much the clocks of two brokers may differ."""
@@ -135,6 +137,8 @@ class Others:
             proof = bus.proof(one)
             if self._proofs.get(signer) != proof or not self._admission.knows(*signer):
                 self._admission.brought(proof)
+                if len(self._proofs) >= PROOFS:
+                    self._proofs.clear()  # they are taken in again
                 self._proofs[signer] = proof
         for each in arrived:
             ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each.signed))
