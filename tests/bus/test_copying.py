@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from dsmt.bus.broker import others as knowing
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.wholeness import AFTER_S
+from dsmt.bus.client.brokers import ATTACH_S
+from dsmt.bus.rules.marks import ASK_MS
+from dsmt.bus.wire import frames as f
+from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level, Start
 from dsmt.ports.realm import BrokerAddress
-from tests.bus.realm import Facts, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
 
 
 async def mesh(r: TestRealm, *names: str) -> list[Broker]:
@@ -220,3 +228,157 @@ async def test_a_broker_that_fills_says_when_it_is_whole(r: TestRealm) -> None:
         await got.until(lambda g: g.of("broker/b2/stats") and g.of("broker/b2/stats")[-1]["whole"])
         assert got.of("broker/b2/stats")[0]["whole"] is False
     assert held(b2) >= held(b1)
+def words(brokers: list[Broker]) -> dict[str, Any]:
+    """What operators say of brokers, by topic."""
+    told = {one: BrokerWord(address=one.address, public=one._identity.key.public, by="alice") for one in brokers}
+    return {f"config/{one._identity.name}": to_data(word) for one, word in told.items()}
+
+
+@scenario
+async def test_who_reads_a_broker_that_is_lost_reads_no_other_one_for_it(r: TestRealm) -> None:
+    """Nor itself: what only one holds would be called safe, for its own reading."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b2))
+    facts = Facts(operator)
+    for topic, word in words([b1, b2]).items():
+        await facts.publish(topic, word)
+    await until(lambda: held(b1) == held(b2))
+    await r.stop(b1)
+    await until(lambda: not b2._fan_out.copying)
+    loop = asyncio.get_running_loop()
+    tried, later = b2._network.connect, loop.time() + 10
+    addresses: list[str] = []
+
+    async def connect(address: str, *about: Any, **more: Any) -> Any:
+        addresses.append(address)
+        return await tried(address, *about, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(b2._network, "connect", connect)
+        await until(lambda: len(addresses) >= 3 or loop.time() > later)
+    assert set(addresses) == {b1.address}
+    assert (await facts.emit("config/x", {"n": 1}).acknowledged()).level is Level.STORED
+
+
+@scenario
+async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    operator = await r.client("operator/a", brokers=at(b1))
+    kept, tried = b2._store.meta, []
+
+    class Full:
+        get = kept.get
+
+        def put(self, name: str, _content: bytes) -> None:
+            tried.append(name)
+            raise FailedError("store.full", "the disk is full", next="make room")
+
+    b2._others.copying._meta = Full()
+    await until(lambda: tried or r.tasks[b2].done())
+    await operator.publish(Draft("config/x", {"n": 1}, version=1))
+    await until(lambda: held(b2) == held(b1) or r.tasks[b2].done())
+    assert not r.tasks[b2].done()
+
+
+@scenario
+async def test_who_was_down_when_a_broker_was_lost_gets_what_it_gave_to_another(r: TestRealm) -> None:
+    """b1 gives something to b3 and not to b2; both die, and b2 comes back with its disk."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    others = at(b1) + at(b2) + at(b3)
+    facts = Facts(await r.client("operator/a", brokers=at(b1)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    b2._ingest.brought = lambda broker, _: 100_000 if broker == b1._identity.name else 0  # the way from b1 hangs
+    await facts.publish("config/x", {"n": 1})
+    await until(lambda: held(b1) == held(b3))
+    place, key = b2._others.copying._meta.get, f"copied {b3._identity.key.public.hex()}"
+    before = place(key)
+    await until(lambda: place(key) not in (None, before))
+    identity, address = r.identities[b2], b2.address
+    await r.stop(b1)
+    await r.stop(b2)
+    b2._store.close()
+    again = await r.broker("b2", identity=identity, address=address, others=others)
+    await until(lambda: held(again) == held(b3))
+
+
+@scenario
+async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: TestRealm) -> None:
+    """A source says something at b1 and goes on at b2, which hears of the first late."""
+    b1, b2 = await mesh(r, "b1", "b2")
+    source = await r.client("operator/a", brokers=at(b1) + at(b2))
+    if source.broker != b1._identity.name:
+        b2._disconnect(b2._sessions.by_name[source.source].peer)
+        await until(lambda: source.attached and source.broker == b1._identity.name)
+    reader = await r.client("operator/b", brokers=at(b2))
+    brought = b2._ingest.brought
+    async with reading(reader, "user/") as got, reading(reader, "broker/b2/notice") as told:
+        await source.publish(Draft("user/x", {"n": 0}))
+        await got.until(lambda g: len(g.of("user/x")) == 1)
+        b2._ingest.brought = lambda *_: 100_000  # the way from b1 hangs
+        await source.publish(Draft("user/x", {"n": 1}))
+        b1._disconnect(b1._sessions.by_name[source.source].peer)
+        await until(lambda: source.attached and source.broker == b2._identity.name)
+        await source.publish(Draft("user/x", {"n": 2}))
+        await got.until(lambda g: "gap" in g.types())
+        since_ms = b2.now_ms()
+        await until(lambda: b2.now_ms() > since_ms + 3 * ASK_MS // 2)
+        b2._ingest.brought = brought
+        await got.until(lambda g: len(g.of("user/x")) == 3)
+        await until(lambda: not b2._requests._past._waiting)
+        await reader.fetch([])  # what b2 has said before has come
+        assert got.types() == ["gap", "filled"]
+        assert told.arrived == []
+
+
+@scenario
+async def test_what_no_broker_has_is_called_lost_when_all_were_read(r: TestRealm) -> None:
+    _, b2 = await mesh(r, "b1", "b2")
+    identity = r.identity("operator/a")
+    pen = Pen(identity)
+    said = [pen.write("user/x", {"n": n}) for n in range(3)]
+    async with reading(await r.client("operator/c", brokers=at(b2)), "user/") as got:
+        raw = await r.raw(identity.name, identity=identity)
+        raw.send(f.Publish(), said[0].raw)
+        raw.send(f.Publish(), said[2].raw)
+        await got.until(lambda g: "lost" in g.types())
+        assert got.types() == ["gap", "lost"]
+        assert b2.now_ms() > said[2].event.time_ms + ASK_MS - 100
+
+
+@scenario
+async def test_a_broker_that_hangs_keeps_nobody_from_the_others(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    b1._turn = lambda: None  # it is there, and looks at nothing
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    clients = await asyncio.gather(*[r.client(f"node/n{n}", brokers=at(b1) + at(b2)) for n in range(6)])
+    assert {client.broker for client in clients} == {b2._identity.name}
+    assert loop.time() - began < ATTACH_S - 1
+
+
+@scenario
+async def test_a_broker_whose_clock_is_ahead_keeps_no_other_from_being_whole(r: TestRealm) -> None:
+    """Or no controller would decide until the time has come that it says."""
+    identities = [r.identity(f"broker/{name}") for name in ("b1", "b2", "b3")]
+    addresses = [BrokerAddress(f"127.0.0.1:{free_port()}", one.key.public) for one in identities]
+    clocks = [TestClock(), TestClock(), TestClock(offset_s=3600)]
+    made = []
+    for identity, address, clock in zip(identities, addresses, clocks, strict=True):
+        name = identity.name.removeprefix("broker/")
+        about: dict[str, Any] = {"identity": identity, "address": address.address, "clock": clock, "others": addresses}
+        made.append(await r.broker(name, born=False, **about))
+    b1, b2, _ = made
+    await until(lambda: b1.whole and b2.whole, 2 * AFTER_S)
+
+
+@scenario
+async def test_of_no_more_signers_than_a_bound_it_is_remembered_what_others_brought(r: TestRealm) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knowing, "PROOFS", 3)
+        b1, b2 = await mesh(r, "b1", "b2")
+        for n in range(8):
+            operator = await r.client(f"operator/{n}", brokers=at(b1))
+            await operator.publish(Draft("user/x", {"n": n}))
+            await until(lambda: held(b2) == held(b1))
+            assert len(b2._others._proofs) <= 3

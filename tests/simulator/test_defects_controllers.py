@@ -204,7 +204,7 @@ def never_brake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def count_only_the_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake_module, "_falling", lambda _fleet: [])
+    monkeypatch.setattr(brake_module, "_falling", lambda _fleet, _replacing: [])
 
 
 @pytest.mark.parametrize("defect", [never_brake, count_only_the_judged])

@@ -127,6 +127,7 @@ class Broker:
             head=self._signed_head,
             pump=self._to_pump.set,
             step=self._to_step.set,
+            now_ms=self.now_ms,
         )
 
     @property
@@ -381,6 +382,7 @@ class Broker:
             self._upkeep.look(now, self._others.copying.times_ms)
             self._others.look(now)
             self._copied.look(now)
+            self._requests.look()
             self._dismissal.expire(self.now_ms())
             for session in self._sessions.strangers(now):
                 self._disconnect(session.peer)
@@ -392,9 +394,6 @@ class Broker:
                 self._log.error("cannot store", reason=str(error))
             self._commit()
             if self._recorder.stepped():
-                self._sessions.tell(_MEASURE)
+                self._sessions.tell(f.Measure())
             self._fan_out.bookmark_all()
             self._to_pump.set()
-
-
-_MEASURE: Final = f.Measure()

@@ -4,6 +4,7 @@ Rule 1: of each other broker it keeps a place: everything up to there is here. I
     restarts; a broker that was away, or whose disk is new, is whole again by that.
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
     lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
+    From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another.
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
 """
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from dsmt.errors import FailedError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bookmark, BusReader, Complete, Cursor, Delivery, Interest, Start, Subscription
 from dsmt.ports.clock import Clock
@@ -32,6 +34,8 @@ OVERLAP_MS: Final = 60_000
 KEEP_S: Final = 1.0
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
+_PARTS: Final = 4
+"""Of what is kept of a place: its store, its row, its time, and from when on it is to be read again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,12 +45,14 @@ class _Other:
     place: Cursor | None = None
     since: Cursor | int | None = None
     """Where the next subscription begins."""
-    copies: tuple[str, ...] = ()
-    """From whom, beside it, what is live comes directly."""
+    again_ms: int | None = None
+    """From when on it is to be read again to its end, as history, before it goes on (rule 2)."""
     was: str = ""
     """Its name, once it was linked."""
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
+    early: bool = False
+    """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
     task: asyncio.Task[None] | None = None
     kept_at: float = 0.0
 
@@ -92,13 +98,18 @@ class Copying:
 
     @property
     def reads(self) -> bool:
-        """Whether another is being read that was not read to its end yet."""
-        return any(other.name and not other.complete for other in self._others.values())
+        """Whether another is being read that was not read to its end yet; one whose words wait for their time is not."""
+        return any(other.name and not other.complete and not other.early for other in self._others.values())
 
     @property
     def times_ms(self) -> list[int]:
         """What realm time is by the others that are linked."""
         return [other.bus.now_ms() for other in self._others.values() if other.bus is not None and other.name]
+
+    @property
+    def held_ms(self) -> int | None:
+        """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
+        return min((other.place.time_ms if other.place else 0 for other in self._others.values()), default=None)
 
     @property
     def names(self) -> list[str]:
@@ -115,8 +126,8 @@ class Copying:
                     other.task.cancel()
         for public, address in wanted.items():
             if public not in self._others:
-                place = _read_place(self._meta.get(_key(public)))
-                self._others[public] = _Other(address, place=place, since=place)
+                place, again_ms = _read_place(self._meta.get(_key(public)))
+                self._others[public] = _Other(address, place=place, since=place, again_ms=again_ms)
 
     async def run(self) -> None:
         """Read all others until cancelled."""
@@ -135,12 +146,12 @@ class Copying:
         linked = tuple(sorted(other.name for other in self._others.values() if other.name))
         if linked == self._linked:
             return
-        lost = [other.place for other in self._others.values() if not other.name and other.place is not None]
-        since = min((place.time_ms for place in lost), default=None) if set(self._linked) - set(linked) else None
+        lost = set(self._linked) - set(linked)
+        places = [other.place for other in self._others.values() if other.was in lost and other.place is not None]
         self._linked = linked
-        for other in self._others.values():
-            if since is not None and other.place is not None:
-                other.since = min(since, other.place.time_ms) - OVERLAP_MS
+        for other in self._others.values() if places else ():
+            if other.place is not None:
+                other.again_ms = _again_ms(other.again_ms, [*places, other.place])
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -177,10 +188,12 @@ class Copying:
     async def _follow(self, other: _Other, bus: BusReader) -> None:
         """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
         copies = tuple(name for name in self._linked if name != other.name)
-        interest = Interest(("/",), Start.HISTORY, since=other.since, bookmarks=True, copies=copies)
+        again_ms = other.again_ms
+        since = other.since if again_ms is None else again_ms
+        interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=copies)
         async with bus.subscribe(interest) as deliveries:
             loop, waits = asyncio.get_running_loop(), other.complete
-            reading = loop.create_task(self._drain(other, bus, deliveries, endless=waits))
+            reading = loop.create_task(self._drain(other, bus, deliveries, again_ms, endless=waits))
             change = loop.create_task(self._changed.wait())
             try:
                 await asyncio.wait({reading, change} if waits else {reading}, return_when=asyncio.FIRST_COMPLETED)
@@ -191,9 +204,14 @@ class Copying:
             if not reading.cancelled():
                 reading.result()
 
-    async def _drain(self, other: _Other, bus: BusReader, deliveries: Subscription, *, endless: bool) -> None:
+    async def _drain(
+        self, other: _Other, bus: BusReader, deliveries: Subscription, again_ms: int | None, *, endless: bool
+    ) -> None:
         async for batch in deliveries:
             await self._taken(other, bus, batch, deliveries)
+            if any(isinstance(one, Complete) for one in batch) and other.again_ms == again_ms:
+                other.again_ms = None
+                self._keep_place(other)
             if other.complete and not endless:
                 return
 
@@ -203,15 +221,17 @@ class Copying:
             if isinstance(one, Arrived):
                 arrived.append(one)
             elif isinstance(one, Complete | Bookmark):
-                await self._store(bus, arrived)
+                await self._store(other, bus, arrived)
                 arrived = []
                 self._reached(other, one, deliveries)
-        await self._store(bus, arrived)
+        await self._store(other, bus, arrived)
 
-    async def _store(self, bus: BusReader, arrived: Sequence[Arrived]) -> None:
+    async def _store(self, other: _Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
         while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
+            other.early = ahead_ms > _WAIT_S * 1000
             self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
             await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
+        other.early = False
 
     def _reached(self, other: _Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
         """Everything up to a row of another broker is here."""
@@ -220,20 +240,38 @@ class Copying:
         other.complete = other.complete or isinstance(mark, Complete)
         if other.complete and mark.whole:
             self._whole()
-        now = self._clock.boottime()
-        if isinstance(mark, Complete) or now >= other.kept_at + KEEP_S:
-            other.kept_at = now
-            self._meta.put(
-                _key(other.address.public), f"{mark.cursor.store} {mark.cursor.row} {mark.cursor.time_ms}".encode()
-            )
+        if self._clock.boottime() >= other.kept_at + KEEP_S:
+            self._keep_place(other)
+
+    def _keep_place(self, other: _Other) -> None:
+        """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""
+        if other.place is None:
+            return
+        other.kept_at = self._clock.boottime()
+        linked = [one.place for one in self._others.values() if one.name and one.place is not None]
+        again_ms = _again_ms(other.again_ms, [*linked, other.place])
+        kept = f"{other.place.store} {other.place.row} {other.place.time_ms} {again_ms}"
+        try:
+            self._meta.put(_key(other.address.public), kept.encode())
+        except FailedError as error:
+            if error.code != "store.full":
+                raise
 
 
 def _key(public: bytes) -> str:
     return f"copied {public.hex()}"
 
 
-def _read_place(kept: bytes | None) -> Cursor | None:
-    if kept is None:
-        return None
-    store, row, time_ms = kept.decode().split()
-    return Cursor(store, int(row), int(time_ms))
+def _read_place(kept: bytes | None) -> tuple[Cursor | None, int | None]:
+    """How far another was read, and from when on it is to be read again."""
+    parts = [] if kept is None else kept.decode().split()
+    if len(parts) != _PARTS:
+        return None, None
+    store, row, time_ms, again_ms = parts
+    return Cursor(store, int(row), int(time_ms)), int(again_ms)
+
+
+def _again_ms(before: int | None, places: Sequence[Cursor]) -> int:
+    """From when on what is behind all these places is read again, and what was to be before."""
+    since_ms = max(0, min(place.time_ms for place in places) - OVERLAP_MS)
+    return since_ms if before is None else min(before, since_ms)

@@ -23,7 +23,7 @@ from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
 from dsmt.bus.rules.early import CODES
-from dsmt.bus.rules.marks import Hole, Marks
+from dsmt.bus.rules.marks import ASK_MS, Hole, Marks
 from dsmt.bus.rules.validator import NOWHERE, Admitted, EventValidator, Standing
 from dsmt.errors import FailedError, UnusableEventError
 from dsmt.event.codec import decode_part
@@ -72,8 +72,8 @@ class Ingest:
         """Sources of whom somebody else has brought events, so that their marks do not tell what is stored."""
         self._accounts = Accounts(identity.certificate, trust, store)
         self.dropped = 0
-        self.alone = True
-        """Whether no other broker is known."""
+        self.settled_ms: Callable[[], int | None] = lambda: None
+        """What was missed before comes from no other broker any more; None where there is no other."""
         self.full: FailedError | None = None
         """Why nothing can be stored, since the last attempt."""
 
@@ -263,12 +263,13 @@ class Ingest:
 
     def gone(self, source: str, incarnation: int, ranges: Iterable[tuple[int, int]]) -> None:
         """A source has what it was asked for no more; another broker may, until it is overdue."""
-        if self.alone:
+        if self.settled_ms() is None:
             self._tell_holes(self._marks.gone(source, incarnation, ranges))
 
     def overdue(self) -> None:
-        """Tell what was asked for and has not come."""
-        self._tell_holes(self._marks.overdue(self._now_ms()))
+        """Tell what was asked for and has not come, from its source nor from another broker."""
+        now_ms, settled_ms = self._now_ms(), self.settled_ms()
+        self._tell_holes(self._marks.overdue(now_ms if settled_ms is None else min(now_ms, settled_ms + ASK_MS)))
 
     def _equivocation(self, signed: SignedEvent) -> Refusal:
         event = signed.event

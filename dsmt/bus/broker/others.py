@@ -2,15 +2,19 @@
 
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
     operator has removed is none.
-Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8).
+Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
+    not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
+Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
+    `MOST_MS` where one cannot be (B1, B2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
@@ -34,6 +38,11 @@ from dsmt.trust.store import Signer
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
+PROOFS: Final = 8192
+"""Of how many signers it is remembered which certificates were taken in."""
+MOST_MS: Final = 60_000
+LATE_MS: Final = 2_000
+"""By how much the clocks of two brokers may differ."""
 
 
 class Others:
@@ -68,6 +77,7 @@ class Others:
             whole=self._whole,
             log=Logger(broker=identity.name),
         )
+        recorder.ingest.settled_ms = self.settled_ms
 
     # --- who they are --------------------------------------------------------------------------------------------
 
@@ -92,7 +102,7 @@ class Others:
     def greet(self, session: Session) -> None:
         """Tell who has attached which brokers there are."""
         rows = list(self._words.values())
-        if rows and self._fan_out.introduce(session, rows):
+        if rows and not session.is_broker and self._fan_out.introduce(session, rows):
             self._send(session, f.Brokers(), tuple(row.raw for row in rows))
 
     def _note(self, rows: Iterable[Row]) -> bool:
@@ -106,13 +116,17 @@ class Others:
 
     def _know(self) -> None:
         self.copying.know(known(self._seeds, self._said.values()))
-        self._recorder.ingest.alone = self.copying.alone
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
         names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names)
         rows = (self._store.winner(f"{name}/session/{source}") for name in names)
         return max((from_data(SessionFact, row.read().event.data).attachment for row in rows if row), default=0)
+
+    def settled_ms(self) -> int | None:
+        """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
+        held_ms, now_ms = self.copying.held_ms, self._recorder.time.now_ms()
+        return None if held_ms is None else max(min(held_ms, now_ms) - LATE_MS, now_ms - MOST_MS)
 
     # --- what they have ------------------------------------------------------------------------------------------
 
@@ -123,6 +137,8 @@ class Others:
             proof = bus.proof(one)
             if self._proofs.get(signer) != proof or not self._admission.knows(*signer):
                 self._admission.brought(proof)
+                if len(self._proofs) >= PROOFS:
+                    self._proofs.clear()  # they are taken in again
                 self._proofs[signer] = proof
         for each in arrived:
             ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each.signed))

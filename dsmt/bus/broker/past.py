@@ -1,8 +1,14 @@
-"""The past: what readers ask of a broker's history beside their subscriptions: parts of chains, and pages for an export."""
+"""The past: what readers ask of a broker's history beside their subscriptions: parts of chains, and pages for an export.
+
+Rule 1: who misses a part of a chain that is not here, and may still come from another broker, is answered when it cannot
+    any more: until then it is not lost. What comes meanwhile is sent as all that is new.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from dsmt.bus.broker.fan_out import MESSAGE_BYTES, PAGE_ROWS, TREES, FanOut, Send
 from dsmt.bus.broker.session import Session
@@ -15,16 +21,37 @@ from dsmt.event.topic import covers, matches
 from dsmt.ports.store import Kept, Lost, Row
 
 REPAIR_ROWS: Final = 512
+WAITING: Final = 4096
+"""How many answers wait; the oldest is given when there are more."""
+
+
+class _Waiting(NamedTuple):
+    session: Session
+    asked: Repair
+    since_ms: int
 
 
 class Past:
-    """Of one broker."""
+    """Of one broker. What was missed before `settled_ms` comes from no other one any more; None: there is no other."""
 
-    def __init__(self, store: Kept, fan_out: FanOut, send: Send) -> None:
+    def __init__(
+        self, store: Kept, fan_out: FanOut, send: Send, *, now_ms: Callable[[], int], settled_ms: Callable[[], int | None]
+    ) -> None:
         self._store, self._fan_out, self._send = store, fan_out, send
+        self._now_ms, self._settled_ms = now_ms, settled_ms
+        self._waiting: deque[_Waiting] = deque()
+
+    def look(self) -> None:
+        """Answer who has waited for what does not come any more (rule 1)."""
+        settled_ms = self._settled_ms()
+        while self._waiting and (settled_ms is None or self._waiting[0].since_ms < settled_ms):
+            self._repair(self._waiting[0].session, self._waiting.popleft().asked, waits=False)
 
     def repair(self, session: Session, asked: Repair) -> None:
         """Send what is stored of a part of a chain, to a subscription that takes the topic."""
+        self._repair(session, asked, waits=self._settled_ms() is not None)
+
+    def _repair(self, session: Session, asked: Repair, *, waits: bool) -> None:
         subscription = self._fan_out.of(session, asked.id)
         if subscription is None or not any(matches(p, asked.topic) for p in subscription.patterns):
             return
@@ -41,10 +68,21 @@ class Past:
             found.append(row)
         more = size > MESSAGE_BYTES or trees > TREES or len(found) == REPAIR_ROWS
         closing: Closing = "more" if more else self._closing(asked)
+        if closing == "lost" and waits:
+            if not found:
+                self._wait(session, asked)
+                return
+            closing = "more"  # it asks for the rest, if that is not all
         self._fan_out.introduce(session, found)
         numbers, source, topic = tuple(row.row for row in found), asked.source, asked.topic
         frame = Repaired(id=asked.id, source=source, topic=topic, before=asked.before, rows=numbers, closing=closing)
         self._send(session, frame, tuple(raws_of(row.sealed for row in found)))
+
+    def _wait(self, session: Session, asked: Repair) -> None:
+        self._waiting.append(_Waiting(session, asked, self._now_ms()))
+        if len(self._waiting) > WAITING:
+            oldest = self._waiting.popleft()
+            self._repair(oldest.session, oldest.asked, waits=False)
 
     def history(self, session: Session, asked: HistoryAsked) -> None:
         """Send a page of the store as it stands. Raises `RefusedError` for who may not read everything."""

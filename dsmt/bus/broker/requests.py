@@ -52,10 +52,12 @@ class Requests:
         head: Callable[[], bytes],
         pump: Callable[[], None],
         step: Callable[[], None],
+        now_ms: Callable[[], int],
     ) -> None:
         self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
-        self._past = Past(log, fan_out, send)
+        self._past = Past(log, fan_out, send, now_ms=now_ms, settled_ms=ingest.settled_ms)
+        self.look = self._past.look
         self._send, self._head, self._pump, self._step = send, head, pump, step
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame

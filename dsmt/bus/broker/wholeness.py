@@ -8,7 +8,8 @@ Rule 3: while the words of the root, of operators and of controllers are being b
     behind them it waits on, `EARLY_S` after each, without end: they come when the clock is there, or was set right. A
     node's own words hold nothing up: no node that is hostile keeps controllers from deciding.
 Rule 4: a broker that knows others may have missed what they have: it is whole when it has read one to the end that is whole,
-    or all of them if its own store was whole before; as long as it reads one it waits. Where none answers it is rule 2.
+    or all of them if its own store was whole before; as long as it reads one it waits. Where none answers, or what
+    it says is ahead of the time here, it is rule 2.
 Rule 5: that a store is whole is noted in it: one that was stopped while it was being refilled is not.
 """
 

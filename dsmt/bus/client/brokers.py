@@ -3,6 +3,8 @@
 Rule 1: those of its configuration are never forgotten, but for one that an operator has removed while another is known.
 Rule 2: the words on brokers are an operator's, checked as every event; they are kept on the disk, for the next process.
 Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
+Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
+    hangs keeps nobody from the others, and under load all are given time.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.trust.store import TrustStore
 
 FILE: Final = "brokers"
+ATTACH_S: Final = 5.0
+FIRST_S: Final = 1.5
 
 
 class KnownBrokers:
@@ -35,6 +39,8 @@ class KnownBrokers:
         self._seeds, self._trust, self._entropy, self._files, self._log = list(seeds), trust, entropy, files, log
         self._said: dict[str, SignedEvent] = {}
         self._last: bytes | None = None
+        self._tried: set[bytes] = set()
+        """Those that were tried since the last attachment."""
         kept = None if files is None else files.read(FILE)
         if kept is not None:
             self._restore(kept)
@@ -75,8 +81,18 @@ class KnownBrokers:
 
     def next(self) -> BrokerAddress:
         """The one to be tried now."""
-        brokers = self.all
-        others = [one for one in brokers if one.public != self._last] or brokers
-        chosen = others[int(self._entropy.uniform(0, len(others)))]
+        others = [one for one in self.all if one.public != self._last] or self.all
+        fresh = [one for one in others if one.public not in self._tried] or others
+        chosen = fresh[int(self._entropy.uniform(0, len(fresh)))]
         self._last = chosen.public
+        self._tried.add(chosen.public)
         return chosen
+
+    @property
+    def patience_s(self) -> float:
+        """How long the one that is tried now has to answer (rule 4)."""
+        return ATTACH_S if all(one.public in self._tried for one in self.all) else FIRST_S
+
+    def attached(self) -> None:
+        """The one that was tried last has answered."""
+        self._tried.clear()

@@ -55,7 +55,6 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore
 
-ATTACH_S: Final = 5.0
 MEASURE_S: Final = 60.0
 CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
 """One broker holds what it acknowledges: another copy of it there is not."""
@@ -227,9 +226,7 @@ class BusClient:
         while True:
             broker, delay = self.brokers.next(), 0.0
             try:
-                link = await self._network.connect(
-                    broker.address, self._identity.key.link_secret(), server_key=link_key(broker.public)
-                )
+                link = await self._connect(broker)
                 try:
                     await self._hold(link)
                 finally:
@@ -251,12 +248,24 @@ class BusClient:
         self._publisher.attached(None)
         self._asking.lost()
 
-    async def _hold(self, link: Link) -> None:
+    async def _connect(self, broker: BrokerAddress) -> Link:
+        async with self._patience():
+            secret, server_key = self._identity.key.link_secret(), link_key(broker.public)
+            return await self._network.connect(broker.address, secret, server_key=server_key)
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        patience_s = self.brokers.patience_s
         try:
-            async with asyncio.timeout(ATTACH_S):
-                await self._attach(link)
+            async with asyncio.timeout(patience_s):
+                yield
         except TimeoutError as error:
-            raise TransportError("link.silent", f"no broker answered within {ATTACH_S:.0f} s") from error
+            raise TransportError("link.silent", f"no broker answered within {patience_s:g} s") from error
+
+    async def _hold(self, link: Link) -> None:
+        async with self._patience():
+            await self._attach(link)
+        self.brokers.attached()
         queue = SendQueue(link, self._publisher.flush_soon)
         watch = self._watch = LinkWatch(self._clock.boottime(), delegate=self._delegate)
         self._begin_link(queue)

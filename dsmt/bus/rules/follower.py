@@ -187,7 +187,7 @@ class ChainFollower:
         gap = next((g for g in self._gaps.get(pair, ()) if g.wanted.before == before), None)
         if gap is None:
             return found
-        if closing == "more" and arrivals:
+        if closing == "more" and arrivals and self._open_parts(pair, gap):
             gap.wanted = gap.wanted._replace(after=arrivals[-1].signed.event.sequence)
             self._wanted.append(gap.wanted)
             return found
