@@ -14,6 +14,7 @@ const LOOK_MS = 1000;
 const QUIET_MS = 2000;
 const LOST_MS = 5000;
 const MEASURE_MS = 60_000;
+const WINDOW = 4096;
 
 /** What dsmt keeps in an `identity` file: a key, and its certificates up to the root's. */
 export function readIdentity(path) {
@@ -98,6 +99,7 @@ export class Client {
 
   /** Say something: `{topic, data, ...}`; resolves with the acknowledgement. All that is said in one turn is one burst. */
   publish(draft) {
+    if (this.#unanswered.size >= WINDOW) throw new Unusable("bus.window", `${WINDOW} events are not acknowledged yet: wait`);
     const sequence = this.#sayer.say(draft, this.nowMs());
     if (!this.#flushing) {
       this.#flushing = true;

@@ -195,9 +195,10 @@ function faultIn(told) {
   const unknown = Object.keys(told).find((key) => !(key in REQUIRED) && !(key in OPTIONAL));
   if (unknown) return `an unknown key ${unknown}`;
   const bad = Object.entries(REQUIRED).find(([key, is]) => !is(told[key]));
-  const odd = Object.entries(OPTIONAL).find(([key, is]) => (told[key] ?? null) !== null && !is(told[key]));
+  const left = (key) => told[key] === undefined || (told[key] === null && !["cause", "to"].includes(key));
+  const odd = Object.entries(OPTIONAL).find(([key, is]) => !left(key) && !is(told[key]));
   if (bad || odd) return `its ${(bad ?? odd)[0]}`;
-  if ((told.epoch === undefined) !== (told.version === undefined)) return "an epoch without a version, or the other way";
+  if (left("epoch") !== left("version")) return "an epoch without a version, or the other way";
   if (told.chain[0] === 1 && !told.chain[1].equals(NO_LEAF)) return "a first event that links to another";
   return "";
 }

@@ -7,7 +7,7 @@ import { decodePart, openEnvelope, rootOf, seal } from "./event.js";
 import { covers, matches, mayWrite } from "./grants.js";
 import { SecretKey, keyIdOf, linkKey, verify } from "./keys.js";
 import { Trust, readCertificate } from "./trust.js";
-import { pack, statement, unpack } from "./wire.js";
+import { PROTOCOL, pack, statement, unpack } from "./wire.js";
 
 /** A value of a vector: bytes stand as {"hex"}, large integers as {"int"}. */
 function told(value) {
@@ -102,6 +102,7 @@ test("frames, as maps and as messages", () => {
     assert.deepEqual(decode(one.map), one.frame);
     assert.deepEqual(unpack(pack(one.frame, ...one.parts)), { frame: one.frame, parts: one.parts });
   }
+  assert.equal(vectors("frames").find(({ frame }) => frame.t === "hello").frame.protocol, PROTOCOL);
   assert.throws(() => unpack(Buffer.from("00000009a1", "hex")), { code: "bus.frame" });
 });
 
