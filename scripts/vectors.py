@@ -106,7 +106,9 @@ def _refusal(what: str, part: bytes) -> dict[str, Any]:
 
 
 def _flipped(raw: bytes, at: int) -> bytes:
-    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+    changed = bytearray(raw)
+    changed[at] ^= 1
+    return bytes(changed)
 
 
 def _told(signed: SignedEvent) -> dict[str, Any]:
