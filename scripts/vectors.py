@@ -25,15 +25,15 @@ from dsmt.event.burst import assemble, parts_of, raws_of
 from dsmt.event.codec import prepare, protected_header, seal, sig_structure
 from dsmt.event.envelope import NO_LEAF, Event, EventId, Link, SignedEvent
 from dsmt.event.hlc import hlc
-from dsmt.event.merkle import root
+from dsmt.event.merkle import leaf_hash, root
 from dsmt.event.payload import payload
 from dsmt.event.registry import TOPICS
 from dsmt.event.topic import covers, matches
 from dsmt.trust.certificate import SignedCertificate, issue
 from dsmt.trust.grants import may_write, publish_patterns
-from dsmt.trust.identity import delegate, root_issued
+from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
-from dsmt.trust.store import Realm, TrustStore
+from dsmt.trust.store import REVOKED, Realm, TrustStore
 
 ROOT: Final = Path(__file__).parents[1]
 NOW_S: Final = 1_700_000_000
@@ -223,6 +223,7 @@ def bursts() -> Any:
         "a byte of one member is another": _flipped(run, run.index(b"hello 3") + 6),
         "two members have changed places": cbor2.dumps([protected, signature, [members[1], members[0], *members[2:]]]),
         "a member is missing": cbor2.dumps([protected, signature, members[1:]]),
+        "leaves of more than its one event is worth": cbor2.dumps([protected, signature, _leaves(header, members)]),
         "a run of one": cbor2.dumps([protected, signature, members[:1]]),
         "a sibling is missing from its path": _with_path(member, lambda i, n, s: [i, n, s[:-1]]),
         "a sibling more on its path": _with_path(member, lambda i, n, s: [i, n, [*s, s[0]]]),
@@ -232,10 +233,49 @@ def bursts() -> Any:
     return {"good": good, "refused": [_refusal(what, part) for what, part in cases.items()]}
 
 
+def _leaves(header: bytes, members: Sequence[bytes]) -> list[bytes]:
+    """The members of a run, of which only the first one travels."""
+    return [members[0], *(leaf_hash(header, one) for one in members[1:])]
+
+
 def _with_path(raw: bytes, change: Callable[[int, int, Sequence[bytes]], list[Any]]) -> bytes:
     protected, unprotected, body, signature = cbor2.loads(raw[1:])
     ((label, path),) = unprotected.items()
     return b"\xd2" + cbor2.dumps([protected, {label: change(*path)}, body, signature])
+
+
+def revocations() -> Any:
+    """Revocations of a key, and whether an event that it has signed is believed after them; empty: it is."""
+    said = seal([_event(1)], PROGRAM_KEY)[0].raw
+    bob = root_issued("operator/bob", ROOT_KEY, key=MALLORY_KEY, now_s=NOW_S, serial=bytes([2]) * 16)
+    itself = root_issued("root", ROOT_KEY, key=ROOT_KEY, now_s=NOW_S, serial=bytes([3]) * 16)
+    program, alice, root_id = PROGRAM_KEY.key_id, ALICE_KEY.key_id, ROOT_KEY.key_id
+    cases = {
+        "nobody has said anything": [],
+        "the root has ended its key": [(itself, program)],
+        "the root has ended the key above it": [(itself, alice)],
+        "its issuer has ended its key": [(ALICE, program)],
+        "it has ended its own key": [(PROGRAM, program)],
+        "it has ended the key above it": [(PROGRAM, alice)],
+        "somebody who is not above it has ended its key": [(bob, program)],
+        "the root has ended its own key": [(itself, root_id)],
+    }
+    told = []
+    for what, words in cases.items():
+        trust = _trust()
+        trust.add_all([bob.chain[0].raw, itself.chain[0].raw])
+        parts = [_revocation(by, key_id) for by, key_id in words]
+        for part in parts:
+            trust.revoke(trust.open(part))
+        (opened,) = trust.open_part(said)
+        told.append({"what": what, "revocations": parts, "code": opened.error.code if opened.error else ""})
+    return {"certificates": [bob.chain[0].raw, itself.chain[0].raw], "event": said, "cases": told}
+
+
+def _revocation(by: Identity, key_id: bytes) -> bytes:
+    topic = f"{REVOKED}{key_id.hex()}/{by.name}"
+    data = {"by": by.name, "name": "", "reason": ""}
+    return seal([_event(1, source=by.name, topic=topic, type="dsmt.trust.revoked", data=data)], by.key)[0].raw
 
 
 def attach() -> Any:
@@ -324,7 +364,10 @@ def registry() -> Any:
 
 FILES: Final[Mapping[str, Callable[[], Any]]] = {
     "clients/topics.json": registry,
-    **{f"tests/vectors/{make.__name__}.json": make for make in (keys, certificates, events, bursts, attach, frames, grants)},
+    **{
+        f"tests/vectors/{make.__name__}.json": make
+        for make in (keys, certificates, events, bursts, revocations, attach, frames, grants)
+    },
 }
 
 

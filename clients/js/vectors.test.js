@@ -91,6 +91,19 @@ test("bursts: alone with their paths, as runs whole and in part", () => {
   for (const one of BURSTS.refused) assert.equal(codeOf(one.part), one.code, one.what);
 });
 
+test("revocations: by whom a key ends, and by whom not", () => {
+  const { certificates, event, cases } = vectors("revocations");
+  for (const one of cases) {
+    const made = trust();
+    assert.deepEqual(made.addAll(certificates), []);
+    one.revocations.flatMap((part) => made.open(part)).forEach((revocation) => {
+      assert.equal(revocation.refused, null, one.what);
+      made.revoke(revocation);
+    });
+    assert.equal(made.open(event)[0].refused?.code ?? "", one.code, one.what);
+  }
+});
+
 test("the attach statement", () => {
   const one = vectors("attach");
   assert.deepEqual(statement(PROGRAM, one), one.statement);
