@@ -1,4 +1,4 @@
-"""The page of the protocol, from which clients in other languages are written, says what the code says."""
+"""The page of the protocol, for who writes a client in another language, says what the code says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client in another language, written from docs/reference/protocol.md alone, against a real broker."""
+"""A client in another language, which stands on no code of ours, against a real broker."""
 
 from __future__ import annotations
 
