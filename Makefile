@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint nats operate soak bench mutants docs sim sim-long profile day wheel clean environment tools
+.PHONY: demo test lint nats operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -66,6 +66,9 @@ mutants: tools
 
 docs: environment
 	$(BIN)/python -m scripts.reference
+
+vectors: environment
+	$(BIN)/python -m scripts.vectors
 
 wheel: tools
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -23,6 +23,7 @@ from dsmt.spec.drivers import DRIVERS
 from dsmt.spec.schema import reference as service_file
 from dsmt.spec.supported import SUPPORTED
 from dsmt.view.shown import WORDS
+from scripts.shapes import fields_of
 
 DIRECTORY: Final = Path(__file__).parents[1] / "docs" / "reference"
 PACKAGE: Final = Path(__file__).parents[1] / "dsmt"
@@ -178,9 +179,17 @@ def commands() -> str:
 def frames() -> str:
     """Every frame between a client and a broker."""
     about = (wire.__doc__ or "").partition("\n\n")[2].strip()
-    lines = ["# Frames\n", about + "\n", "| kind | who sends it, and what for | fields |", "|---|---|---|"]
+    lines = [
+        "# Frames\n",
+        "How they are used, and what stands in their parts: [the protocol](protocol.md). Types are written as in CDDL",
+        "(RFC 8610), but the size of a text is in characters. A `uint` is at most 2^62; a `float` may be written as an",
+        "integer. `?`: it may be left out, and is then what follows `=`.\n",
+        about + "\n",
+        "| kind | who sends it, and what for | fields |",
+        "|---|---|---|",
+    ]
     for kind, frame in KINDS.items():
-        fields = ", ".join(f"`{name}`" for name in frame.__struct_fields__) or "-"
+        fields = "<br>".join(f"`{field}`" for field in fields_of(frame)) or "-"
         said = " ".join((frame.__doc__ or "").split())
         lines.append(f"| `{kind}` | {said} | {fields} |")
     return "\n".join(lines) + "\n"
