@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,10 +15,11 @@ from dsmt.cli.joining import label_option, labels_of
 from dsmt.cli.printing import columns, counted, document, fitted, one_line, send
 from dsmt.errors import FailedError, InputError
 from dsmt.operations.local.connection import Connection
-from dsmt.operations.local.home import check_part
+from dsmt.operations.local.home import check_address, check_part
 from dsmt.operations.write.node_control import Controlled
 
 if TYPE_CHECKING:
+    from dsmt.operations.local.roles import Role
     from dsmt.operations.remote.adding import HostOutcome
 
 
@@ -63,29 +64,57 @@ class HostLines:
 @click.option(
     "--wheels", default=None, metavar="DIR", type=click.Path(path_type=Path), help="The wheels to bring, without a network."
 )
-@click.option("--roles", default="node", type=click.Choice(["node"]), expose_value=False, help="What runs there.")
+@click.option("--roles", default="node", metavar="R,R", help="What runs there: broker,controller,node; by default node.")
+@click.option(
+    "--listen",
+    default=None,
+    metavar="HOST:PORT",
+    help="Where its broker listens; by default where you reach it.",
+)
 def add(
-    ctx: CliContext, hosts: tuple[str, ...], labels: tuple[str, ...], name: str | None, wheels: Path | None, *, user: bool
+    ctx: CliContext,
+    hosts: tuple[str, ...],
+    *,
+    labels: tuple[str, ...],
+    name: str | None,
+    wheels: Path | None,
+    roles: str,
+    listen: str | None,
+    user: bool,
 ) -> None:
     """Make each HOST a node of this realm, over SSH: dsmt is brought there, nothing is fetched, and it may be repeated.
 
     Your SSH configuration, agent, keys, known hosts and jump hosts are used. A host needs Python 3.11 or later. As root,
-    or with sudo, the node is for the whole machine, and systemd keeps it where that runs.
+    or with sudo, the node is for the whole machine, and systemd keeps it where that runs. With --roles it gets a broker or a
+    controller, too, by the name of the node: their keys are made there, and certified with the root key, which stays here.
     """
     from dsmt.operations.remote.adding import Adding  # noqa: PLC0415 - lazily, for quick help
     from dsmt.operations.remote.hosts import address_of  # noqa: PLC0415 - the same
+    from dsmt.operations.remote.roles import Roles  # noqa: PLC0415 - the same
 
     given, typed = labels_of(labels), [address_of(host) for host in dict.fromkeys(hosts)]
     if name is not None:
         check_part("node", name)
         if len(typed) > 1:
             raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
-    home = ctx.home()
+    more, home = _besides_a_node(roles), ctx.home()
+    if listen is not None:
+        check_address(listen)
+        if len(typed) > 1 or "broker" not in more:
+            raise InputError("node.listen", f"--listen {listen}: it is for the broker of one host", next="leave it out")
     progress = HostLines([one.typed for one in typed], silent=ctx.json)
 
     async def work(connection: Connection) -> list[HostOutcome]:
         adding = Adding(
-            connection, home.operator(), home, labels=given, name=name, user=user, wheels=wheels, tell=progress.tell
+            connection,
+            home.operator(),
+            home,
+            labels=given,
+            roles=Roles(connection, home, more, listen=listen),
+            name=name,
+            user=user,
+            wheels=wheels,
+            tell=progress.tell,
         )
         return await adding.add(typed, ended)
 
@@ -104,12 +133,26 @@ def add(
         )
 
 
+BESIDES: Final[tuple[Role, ...]] = ("broker", "controller")
+
+
+def _besides_a_node(roles: str) -> list[Role]:
+    """What a host gets besides its node. Raises `InputError`."""
+    named = set(roles.split(","))
+    if "node" not in named or not named <= {"broker", "controller", "node"}:
+        said = f"--roles {roles}: a host gets a node, and with it a broker, a controller, or both"
+        raise InputError("node.roles", said, next="write --roles broker,controller,node, or fewer of them, or leave it out")
+    return [role for role in BESIDES if role in named]
+
+
 def _outcome(one: HostOutcome) -> str:
     if one.error is not None:
         said = one.error["message"].removeprefix(f"{one.host}: ").removeprefix(f"{one.host} ")
         return f"failed: {said}. Next: {one.error['next']}"
     kept = "systemd keeps it" if one.kept == "systemd" else "without systemd: after a reboot of it, add it again"
-    return f"{one.node} is {'a node already and ' if one.already else ''}alive; {kept}  ({one.took_s:.1f} s)"
+    more = [*([f"a broker at {one.broker}"] if one.broker else ()), *(["a controller"] if one.controller else ())]
+    beside = f", with {' and '.join(more)}" if more else ""
+    return f"{one.node} is {'a node already and ' if one.already else ''}alive{beside}; {kept}  ({one.took_s:.1f} s)"
 
 
 def added(ctx: CliContext, what: str) -> bool:
@@ -137,3 +180,11 @@ def clear(ctx: CliContext, what: str, *, yes: bool, reason: str) -> None:
     progress.done(place.host, f"{node} is removed; nothing of dsmt is left there")
     if ctx.json:
         document(done)
+
+
+def forgotten(ctx: CliContext, node: str, *, yes: bool, reason: str) -> Controlled:
+    """Forget a node that is gone, and the broker that was added with it."""
+    from dsmt.operations.remote.adding import forget  # noqa: PLC0415 - lazily, for quick help
+
+    home = ctx.home()
+    return ctx.act(lambda connection: forget(connection, home, node, reason=reason, sure=yes))

@@ -51,7 +51,7 @@ def create(ctx: CliContext, name: str, ttl: str, labels: tuple[str, ...], reason
         return await tokens.create(connection, operator, name=name, labels=given, ttl_s=lives_s, reason=reason)
 
     made = ctx.act(work)
-    if tokens.is_loopback(ctx.home().realm()):
+    if tokens.is_loopback(*(at for at, _ in ctx.home().realm().brokers)):
         at = ", ".join(made.brokers)
         warn([f"the realm's only broker listens at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
     if ctx.json:

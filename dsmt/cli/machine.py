@@ -122,7 +122,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
         parts = f"{brokers} {', '.join(started.brokers)}, {counted(len(started.controllers), 'controller')}"
         print(f"realm {started.realm}{made}: {parts}, {counted(len(started.nodes), 'node')}")
         print(f"home {home.root}")
-        if home.only_nodes:
+        if home.is_joined:
             print("next: dsmt status, where the realm was made", flush=True)
         else:
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
@@ -150,7 +150,7 @@ async def attached(home: Home, started: Started) -> None:
             raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
         return None
 
-    reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.only_nodes else home.operator()
+    reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
     async with reading(reader, home.realm(), patience_s=PATIENCE_S) as connection:
         unmet = f"{', '.join(started.nodes)} are not all attached and alive"
         await until(connection.bus, all_alive, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")

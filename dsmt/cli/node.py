@@ -6,7 +6,7 @@ import click
 
 from dsmt.cli import screens
 from dsmt.cli.command import CliContext, command, reason_option, seconds, yes_option
-from dsmt.cli.hosts import added, clear
+from dsmt.cli.hosts import added, clear, forgotten
 from dsmt.cli.listing import seen
 from dsmt.cli.names import NODE
 from dsmt.cli.printing import counted, document, one_line
@@ -14,7 +14,6 @@ from dsmt.cli.printing import show as put
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.members import node_shown
 from dsmt.operations.read.members import nodes as of_nodes
-from dsmt.operations.write import node_control
 from dsmt.operations.write.node_control import Controlled, Mode, drained, set_mode
 
 
@@ -118,10 +117,7 @@ def remove(ctx: CliContext, node: str, *, forget: bool, yes: bool, reason: str) 
         clear(ctx, node, yes=yes, reason=reason)
         return
 
-    async def work(connection: Connection) -> Controlled:
-        return await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=yes)
-
-    done = ctx.act(work)
+    done = forgotten(ctx, node, yes=yes, reason=reason)
     if ctx.json:
         document(done)
         return

@@ -38,11 +38,11 @@ class Scale:
     nodes: int = 100
     services: int = 10
     controllers: int = 3
-    brokers: int = 1
     instances: tuple[int, int] = (3, 7)
     skewed: float = 0.3
     heartbeat_s: float = 4.0
     habits: Habits = field(default_factory=Habits)
+    brokers: int = 1
 
 
 class Fleet:

@@ -153,6 +153,22 @@ class Lab:
         until(lambda: "up" in sh(look, *self.within), f"sshd of {name}: {(directory / 'log').read_text()}")
         return made
 
+    def shape(self, machine: Machine) -> None:
+        """Give a machine's link 10 Mbit/s each way, and 20 ms where the kernel has `netem`: `tbf` delays nothing."""
+        slow = "root tbf rate 10mbit burst 32k latency 400ms"
+        machine.run(f"tc qdisc add dev eth0 root netem delay 20ms rate 10mbit 2>/dev/null || tc qdisc add dev eth0 {slow}")
+        sh(f"tc qdisc add dev {self._link(machine)} {slow}", *self.within)
+
+    def cut(self, machine: Machine) -> None:
+        """Take a machine's link away and kill all that runs there, at once: nobody hears of its end."""
+        sh(f"ip link set {self._link(machine)} down", *self.within)
+        process = self.processes[self.machines.index(machine)]
+        process.kill()
+        process.wait()
+
+    def _link(self, machine: Machine) -> str:
+        return f"v{machine.address.rpartition('.')[2]}"
+
     def know(self, machine: Machine) -> None:
         """Have the operator know a machine's host key."""
         key = " ".join((machine.directory / "host_key.pub").read_text().split()[:2])

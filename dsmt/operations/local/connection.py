@@ -111,7 +111,7 @@ async def _attached(
     except UnusableEventError as error:  # no broker of the realm would think otherwise
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
-    with the_bus(identity, trust, reached, reads=reads) as bus:
+    with the_bus(identity, trust, await _answering(reached), reads=reads) as bus:
         running = asyncio.create_task(bus.run())
         try:
             await _wait_attached(bus, reached, realm, patience_s)
@@ -153,6 +153,23 @@ async def _unreachable(addresses: list[str], realm: RealmConfig) -> TransportErr
         return TransportError("bus.stranger", said, next=advice)
     advice = f"check --bus (DSMT_BUS): this home names {', '.join(sorted(own))}" if named else _UP_AGAIN
     return TransportError("bus.unreachable", f"no broker answers at {', '.join(addresses)}", next=advice)
+
+
+async def _answering(brokers: list[BrokerAddress]) -> list[BrokerAddress]:
+    """Of several brokers those that take a connection at once, or all if none does: the machine of one may be gone (R8).
+
+    A client would wait for the answer of such a one as long as a command has patience.
+    """
+    if len(brokers) == 1:
+        return brokers
+    asked = {asyncio.create_task(_listens(one.address)): one for one in brokers}
+    await asyncio.wait(asked, timeout=LOOK_S)
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    found = [one for task, one in asked.items() if task.done() and task.result()]
+    for task in asked:
+        task.cancel()
+    await asyncio.wait(asked)
+    return found or brokers
 
 
 async def _listens(address: str) -> bool:

@@ -91,15 +91,16 @@ class Home:
             rooted = (self.root / "root.key").exists()
             advice = "dsmt up makes a new one" if rooted else f"restore it; or bring root.key to {self.root}, then dsmt up"
             said = f"{path} is missing: the operator's key, which commands need to talk to the realm"
-            if not rooted and self.only_nodes:
-                advice = "type it where the realm was made; on this machine there is only a node of it"
+            if not rooted and self.is_joined:
+                advice = "type it where the realm was made; this machine has joined it"
             raise NotFoundError("home.operator", said, next=advice)
         return read_identity(path)
 
     @property
-    def only_nodes(self) -> bool:
-        """Whether this machine has joined a realm that was made elsewhere: there is no operator here, and no broker."""
-        return bool(self.names("nodes")) and not self.names("brokers") and not self.operator_file.exists()
+    def is_joined(self) -> bool:
+        """Whether this machine has joined a realm that was made elsewhere: no operator, root key or birth is here."""
+        made = [self.operator_file, self.root / "root.key", *self.root.glob("brokers/*/birth")]
+        return bool(self.names("nodes")) and not any(file.exists() for file in made)
 
     @property
     def operator_file(self) -> Path:
@@ -116,7 +117,7 @@ class Home:
         path = self.root / "root.key"
         if not path.exists():
             joins = "dsmt join TOKEN gives this machine's node another certificate, if it needs one"
-            advice = joins if self.only_nodes else "bring it there to issue certificates"
+            advice = joins if self.is_joined else "bring it there to issue certificates"
             raise NotFoundError("trust.root", f"the root key is not in {path}", next=advice)
         seed = path.read_bytes()
         if len(seed) != SEED_BYTES:

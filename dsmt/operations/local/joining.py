@@ -95,7 +95,7 @@ def _node_here(home: Home, realm: RealmConfig, name: str | None) -> str | None:
         said = f"{home.root} belongs to another realm, {held.name}"
         raise RefusedError("home.taken", said, next="join from another home: --home DIR")
     here = [node for node in home.names("nodes") if name in (None, node)]
-    return here[0] if home.only_nodes and here else None
+    return here[0] if home.is_joined and here else None
 
 
 async def _ended(node: Identity, realm: RealmConfig) -> str:

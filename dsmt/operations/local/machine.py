@@ -91,8 +91,8 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
 async def _up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
     check_abandoned(home)
-    if not made and home.only_nodes:
-        return await _up_nodes(home, wanted)
+    if not made and home.is_joined:
+        return await _up_joined(home, wanted)
     if not made:
         check_same(home, wanted)
         check_running(home, wanted)
@@ -118,10 +118,7 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     for name in nodes:
         ensure_node(home, name, now_s=now_s)
         await asyncio.sleep(0)  # who interrupts is heard
-    await start_keeper(home)
-    await keep(home, "broker", brokers)
-    await keep(home, "controller", controllers)
-    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    await _start(home, brokers, controllers, nodes)
     realm = home.realm()
     return Started(
         realm.name,
@@ -140,15 +137,25 @@ def check_abandoned(home: Home) -> None:
         raise FailedError("start.running", said, next="dsmt down ends it")
 
 
-async def _up_nodes(home: Home, wanted: Wanted) -> Started:
-    """Start what a machine has that joined a realm: its nodes alone. Raises `InputError` where more is wanted."""
+async def _up_joined(home: Home, wanted: Wanted) -> Started:
+    """Start what a machine has that joined a realm, and no more. Raises `InputError` where more is wanted."""
     realm, nodes = home.realm(), home.names("nodes")
+    brokers, controllers = home.names("brokers"), home.names("controllers")
     if wanted != Wanted():
-        said = f"{home.root} has joined realm {realm.name}, and holds only {', '.join(nodes)} of it"
+        here = ", ".join(dict.fromkeys([*brokers, *controllers, *nodes]))
+        said = f"{home.root} has joined realm {realm.name}, and holds only {here} of it"
         raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
+    for name in brokers:
+        check_broker(home, name)
+    await _start(home, brokers, controllers, nodes)
+    return Started(realm.name, tuple(address for address, _ in realm.brokers), tuple(controllers), tuple(nodes), made=False)
+
+
+async def _start(home: Home, brokers: list[str], controllers: list[str], nodes: list[str]) -> None:
     await start_keeper(home)
+    await keep(home, "broker", brokers)
+    await keep(home, "controller", controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
-    return Started(realm.name, tuple(address for address, _ in realm.brokers), (), tuple(nodes), made=False)
 
 
 def check_broker(home: Home, name: str) -> None:

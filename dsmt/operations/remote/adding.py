@@ -1,7 +1,7 @@
-"""Adding and removing nodes over SSH: many hosts side by side, each to its end, whatever becomes of the others.
+"""Adding and removing nodes, and what else hosts run, over SSH: side by side, each to its end, whatever becomes of others.
 
 Rule 1: it may be repeated: a host that is a node of this realm already is only started, and uses no token.
-Rule 2: a host is done when its node is alive in the realm, and not when it says so.
+Rule 2: a host is done when what it runs is alive in the realm, and not when it says so.
 Rule 3: which host a node was added on is kept in the operator's home (`hosts.json`), for its removal.
 """
 
@@ -11,20 +11,26 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from dsmt.errors import DsmtError, FailedError, InputError, RefusedError, TransportError
+from dsmt.errors import DsmtError, FailedError, InputError, NotFoundError, RefusedError, TransportError
 from dsmt.event.topic import is_level
+from dsmt.operations.local import brokers
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.local.home import Home, write_secret
+from dsmt.operations.local.lock import silent
+from dsmt.operations.local.roles import Role
 from dsmt.operations.read.holding import left_on
+from dsmt.operations.read.members import controllers as controllers_of
 from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import until
 from dsmt.operations.remote.hosts import HostAddress, ReachedHost, address_of, reached
-from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_text
+from dsmt.operations.remote.roles import Roles
+from dsmt.operations.remote.wheels import Platform, Wheels, collected, unit_texts
 from dsmt.operations.write import node_control, tokens
 from dsmt.operations.write.node_control import Controlled
 from dsmt.trust.identity import Identity
@@ -39,10 +45,11 @@ Tell = Callable[[str, str], object]
 
 
 class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a node is: the host as it was typed, and whether for its user alone."""
+    """Where a node is: the host as it was typed, whether for its user alone, and what else was added there."""
 
     host: str
     user: bool = False
+    roles: tuple[Role, ...] = ()
 
     @property
     def paths(self) -> dict[str, str]:
@@ -53,10 +60,13 @@ class NodePlace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one host: its node, how that is kept there, or why it is none."""
+    """What became of one host: its node, what else is there, how that is kept there, or why it is none."""
 
     host: str
     node: str | None = None
+    broker: str | None = None
+    """Where the broker there listens."""
+    controller: bool = False
     kept: str | None = None
     already: bool = False
     took_s: float = 0.0
@@ -92,6 +102,7 @@ class Adding:
         home: Home,
         *,
         labels: Mapping[str, str],
+        roles: Roles,
         name: str | None = None,
         user: bool = False,
         wheels: Path | None = None,
@@ -99,7 +110,7 @@ class Adding:
     ) -> None:
         self._connection, self._operator, self._home = connection, operator, home
         self._labels, self._name, self._user, self._tell = dict(labels), name, user, tell
-        self._given = wheels
+        self._given, self._roles = wheels, roles
         self._wheels: dict[Platform, asyncio.Task[Wheels]] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -109,7 +120,7 @@ class Adding:
         Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
         """
         realm = self._connection.realm
-        if tokens.is_loopback(realm):
+        if tokens.is_loopback(*(address for address, _ in realm.brokers)):
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
             raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
 
@@ -140,7 +151,7 @@ class Adding:
         return outcome, error
 
     async def _add(self, address: HostAddress) -> HostOutcome:
-        place = NodePlace(host=address.typed, user=self._user)
+        place = NodePlace(host=address.typed, user=self._user, roles=self._roles.all)
         self._tell(address.typed, "connects")
         async with reached(address, for_user=self._user) as host:
             wheels = await self._collected(host.platform)
@@ -153,11 +164,21 @@ class Adding:
                 await host.do("install", told)
             nodes = found["nodes"] or [await self._join(address, host, told, found["hostname"])]
             node: str = nodes[0]
-            _keep(self._home, node, place)
+            before = places(self._home).get(node)
+            roles = tuple(dict.fromkeys([*(before.roles if before is not None else ()), *place.roles]))
+            _keep(self._home, node, msgspec.structs.replace(place, roles=roles))
+            broker = await self._roles.give(host, told, node)
             self._tell(address.typed, f"starts {node}")
             kept = (await host.do("start", told))["kept"]
-        await _alive(self._connection, node)
-        return HostOutcome(host=address.typed, node=node, kept=kept, already=bool(found["nodes"]))
+        await _alive(self._connection, node, place.roles)
+        return HostOutcome(
+            host=address.typed,
+            node=node,
+            broker=broker,
+            controller="controller" in place.roles,
+            kept=kept,
+            already=bool(found["nodes"]),
+        )
 
     async def _collected(self, platform: Platform) -> Wheels:
         """The wheels for a platform, which are collected once."""
@@ -173,7 +194,7 @@ class Adding:
             "sums": wheels.sums,
             "requirement": f"dsmt=={__version__}",
             "root": self._connection.realm.roots[0].hex(),
-            "unit": "" if place.user else unit_text(),
+            "units": {} if place.user else unit_texts(),
             "labels": self._labels,
         }
 
@@ -193,7 +214,7 @@ def _check(address: HostAddress, realm: str, found: dict[str, Any]) -> None:
         said = f"{address} belongs to another realm than {realm}"
         raise RefusedError("host.taken", said, next="remove it there first: dsmt node remove, in that realm's home")
     if found["more"]:
-        said = f"{address} has a home of realm {realm} with more than a node in it"
+        said = f"{address} has a home of realm {realm} that was made there"
         raise RefusedError("host.taken", said, next="start that with dsmt up, there")
 
 
@@ -206,21 +227,25 @@ def _name_of(address: HostAddress, hostname: str) -> str:
     return name
 
 
-async def _alive(connection: Connection, node: str) -> None:
-    """Wait until a node is alive in the realm. Raises `TimedOutError`."""
+async def _alive(connection: Connection, node: str, roles: Sequence[Role]) -> None:
+    """Wait until a node is alive in the realm, and what else is there by its name. Raises `TimedOutError`."""
 
     def seen(sight: Sight) -> bool | None:
-        return sight.fleet.state(node) == "alive" or None
+        brokers = sight.view.sessions.brokers - sight.fleet.lost_brokers.keys()
+        controllers = {one.controller for one in controllers_of(sight) if one.alive} if "controller" in roles else set()
+        there = ("broker" not in roles or node in brokers) and ("controller" not in roles or node in controllers)
+        return (there and sight.fleet.state(node) == "alive") or None
 
-    await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{node} is not alive", look="dsmt nodes")
+    what = " or its ".join([node, *roles])
+    await until(connection.bus, seen, limit_s=ALIVE_S, unmet=f"{what} is not alive", look="dsmt nodes")
 
 
 async def _clear(connection: Connection, node: str, place: NodePlace, tell: Tell) -> None:
     """End what runs on a node's host, and remove all that was made there."""
     async with reached(address_of(place.host), for_user=place.user) as host:
         tell(place.host, f"removes {node}")
-        unit, root = "" if place.user else unit_text(), connection.realm.roots[0].hex()
-        told = {**place.paths, "build": "", "unit": unit, "root": root}
+        units, root = {} if place.user else unit_texts(), connection.realm.roots[0].hex()
+        told = {**place.paths, "build": "", "units": units, "root": root}
         _check(host.address, connection.realm.name, await host.do("state", told))
         await host.do("remove", told)
 
@@ -236,6 +261,7 @@ async def remove(
     if left and not sure:
         said = f"{left[0].instance}{f' and {len(left) - 1} more' if len(left) > 1 else ''} run on {node}; nothing was done"
         raise InputError("node.busy", said, next=f"dsmt node drain {node} first; or --yes, which ends them there")
+    await _forget_broker(connection, home, node, place, reason)
     tell(place.host, "connects")
     try:
         await _clear(connection, node, place, tell)
@@ -249,6 +275,21 @@ async def remove(
         unmet=f"{node} is still heard",
         look="dsmt nodes",
     )
-    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=True)
-    _keep(home, node, None)
+    return await forget(connection, home, node, reason=reason, sure=True)
+
+
+async def forget(connection: Connection, home: Home, node: str, *, reason: str, sure: bool) -> Controlled:
+    """Say that a node has left for good, and the broker beside it, and forget where they were."""
+    done = await node_control.remove(connection.bus, node, by=connection.by, reason=reason, sure=sure)
+    place = places(home).get(node)
+    if place is not None:
+        await _forget_broker(connection, home, node, place, reason)
+        _keep(home, node, None)
     return done
+
+
+async def _forget_broker(connection: Connection, home: Home, node: str, place: NodePlace, reason: str) -> None:
+    """Say that the broker of a node's host is none any more, unless that was said. Raises `RefusedError` for the last."""
+    if "broker" in place.roles:
+        with suppress(NotFoundError):
+            await brokers.remove(home, connection.bus, node, by=connection.by, reason=reason, waits=silent)

@@ -35,6 +35,7 @@ import json, os, platform, sys
 print("PYTHON " + json.dumps([sys.executable, list(sys.version_info[:2]), platform.machine(), *platform.libc_ver()]))'
 done
 echo "USER $(id -u)"
+echo "REACHED ${SSH_CONNECTION:-}"
 sudo -n true >/dev/null 2>&1 && echo SUDO
 echo "STAGE $(mktemp -d "${TMPDIR:-/tmp}/dsmt-XXXXXXXX")"
 """
@@ -77,6 +78,8 @@ class ReachedHost:
         self._connection, self._stage = connection, stage
         self.python = ""
         self.platform = Platform(version=OLDEST, machine="", libc="", libc_version="")
+        self.reached_at = ""
+        """Its own address, at which we have reached it."""
         self.root = ""
         """What stands before a command that root is to run; empty for root itself, and where nobody is to."""
 
@@ -168,6 +171,7 @@ def _choose(host: ReachedHost, words: Mapping[str, str], lines: list[str], *, fo
         raise _no_python(host.address, pythons)
     host.python, version, machine, libc, libc_version = fitting[0]
     host.platform = Platform(version=(version[0], version[1]), machine=machine, libc=libc, libc_version=libc_version)
+    host.reached_at = "".join(words.get("REACHED", "").split()[2:3])
     if words.get("USER") == "0" or for_user:
         return
     if "SUDO" not in words:

@@ -5,7 +5,7 @@ is a JSON object: what was found or done, or an `error` with its code, sentence 
 
 Rule 1: each verb may be repeated: what is there is left as it is, and what a failure has left half done is removed.
 Rule 2: nothing is fetched: what is installed was brought, and is what its sum says.
-Rule 3: what is made stands in two directories and, with systemd, one unit file; `remove` leaves nothing of it (C17).
+Rule 3: what is made stands in two directories and, with systemd, a unit file for each role; `remove` leaves none of it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,37 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-UNIT: Final = Path("/etc/systemd/system/dsmt-node@.service")
+UNITS: Final = Path("/etc/systemd/system")
 LAST_LINES: Final = 3
 
 
 class Installation:
-    """A machine, as the parameters have it: `prefix` holds the program, `home` the node, `unit` is the unit's text."""
+    """A machine, as the parameters have it: `prefix` holds the program, `home` the rest, `units` are the texts by role."""
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self.told = told
         self.prefix, self.home = (Path(told[name]).expanduser() for name in ("prefix", "home"))
         self.program = self.prefix / told["build"]
         self.dsmt = self.program / "bin/dsmt"
-        self.systemd = bool(told["unit"]) and os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
+        self.systemd = bool(told["units"]) and os.geteuid() == 0 and Path("/run/systemd/system").is_dir()
 
     @property
     def nodes(self) -> list[str]:
         """The nodes that are here."""
-        return sorted(path.parent.name for path in self.home.glob("nodes/*/identity"))
+        return self.names("node")
+
+    def names(self, role: str) -> list[str]:
+        """What is here of a role."""
+        return sorted(path.parent.name for path in self.home.glob(f"{role}s/*/identity"))
+
+    @property
+    def units(self) -> list[tuple[Path, str, list[str]]]:
+        """The unit file of each role, what it is to hold, and whom it runs here."""
+        texts = [(role, text.replace("/usr/bin/env dsmt", str(self.dsmt))) for role, text in self.told["units"].items()]
+        return [
+            (UNITS / f"dsmt-{role}@.service", text.replace("/var/lib/dsmt", str(self.home)), self.names(role))
+            for role, text in texts
+        ]
 
     def state(self) -> dict[str, Any]:
         """What is here: is the program, which nodes, and is the home, if there is one, of the realm with this root key."""
@@ -49,7 +62,7 @@ class Installation:
             "installed": (self.program / "complete").exists(),
             "nodes": self.nodes,
             "ours": held is None or bytes.fromhex(self.told["root"]) in held,
-            "more": any((self.home / name).exists() for name in ("brokers", "root.key")),
+            "more": any(any(self.home.glob(name)) for name in ("brokers/*/birth", "operator", "root.key")),
             "hostname": os.uname().nodename,
             "systemd": self.systemd,
         }
@@ -97,30 +110,44 @@ class Installation:
         told: dict[str, Any] = json.loads(run(argv, given=sys.stdin.readline()))
         return told
 
+    def request(self) -> dict[str, Any]:
+        """Make keys for what is to run here besides the node; their public halves."""
+        return self._roles("request")
+
+    def accept(self) -> dict[str, Any]:
+        """Take the certificates of these keys."""
+        return self._roles("accept")
+
+    def _roles(self, verb: str) -> dict[str, Any]:
+        argv = [str(self.program / "bin/python"), "-I", "-m", "dsmt.operations.local.roles", verb, str(self.home)]
+        told: dict[str, Any] = json.loads(run(argv, given=json.dumps(self.told["asks"])))
+        return told
+
     def start(self) -> dict[str, Any]:
-        """Have the nodes that are here run: by systemd, or as `dsmt up --detach` does."""
+        """Have what is here run: by systemd, or as `dsmt up --detach` does."""
         if not self.systemd:
             run([str(self.dsmt), "--home", str(self.home), "up", "--detach"])
             return {"kept": "up"}
-        text = self.told["unit"].replace("/usr/bin/env dsmt", str(self.dsmt)).replace("/var/lib/dsmt", str(self.home))
-        verb = "start"
-        if not UNIT.exists() or UNIT.read_text() != text:
-            UNIT.write_text(text)
-            run(["systemctl", "daemon-reload"])
-            verb = "restart"
-        for node in self.nodes:
-            run(["systemctl", "enable", "--quiet", f"dsmt-node@{node}"])
-            run(["systemctl", verb, f"dsmt-node@{node}"])
+        for unit, text, names in self.units:
+            verb = "start"
+            if names and (not unit.exists() or unit.read_text() != text):
+                unit.write_text(text)
+                run(["systemctl", "daemon-reload"])
+                verb = "restart"
+            for name in names:
+                run(["systemctl", "enable", "--quiet", unit.stem + name])
+                run(["systemctl", verb, unit.stem + name])
         return {"kept": "systemd"}
 
     def remove(self) -> dict[str, Any]:
         """End what runs here, with its services, and remove all that was made."""
         nodes = self.nodes
-        if self.systemd and UNIT.exists():
-            for node in nodes:
-                run(["systemctl", "disable", "--now", "--quiet", f"dsmt-node@{node}"])
-            UNIT.unlink()
-            run(["systemctl", "daemon-reload"])
+        for unit, _, names in self.units if self.systemd else ():
+            if unit.exists():
+                for name in names:
+                    run(["systemctl", "disable", "--now", "--quiet", unit.stem + name])
+                unit.unlink()
+                run(["systemctl", "daemon-reload"])
         if (self.home / "realm.cbor").exists():
             programs = sorted(self.prefix.glob("*/bin/dsmt"))
             if not programs:
@@ -184,6 +211,8 @@ VERBS: Final[Mapping[str, Callable[[Installation], dict[str, Any]]]] = {
     "state": Installation.state,
     "install": Installation.install,
     "join": Installation.join,
+    "request": Installation.request,
+    "accept": Installation.accept,
     "start": Installation.start,
     "remove": Installation.remove,
 }

@@ -30,6 +30,7 @@ from dsmt.version import __version__
 OWN: Final = f"dsmt-{__version__}-py3-none-any.whl"
 OLDEST_GLIBC: Final = 17
 """Of which wheels are taken: 2.17 and all after it, up to the host's."""
+UNITS: Final = ("broker", "controller", "node")
 _PACKAGE: Final = Path(__file__).parents[2]
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: dsmt\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _SCRIPTS: Final = "[console_scripts]\ndsmt = dsmt.__main__:main\n"
@@ -77,12 +78,12 @@ class Wheels(msgspec.Struct, frozen=True, kw_only=True):
         return f"{__version__}-{sha256(told.encode()).hexdigest()[:12]}"
 
 
-def unit_text() -> str:
-    """The systemd unit of a node: of this installation, or of the checkout that runs."""
+def unit_texts() -> dict[str, str]:
+    """The systemd units by what they run: of this installation, or of the checkout that runs."""
     for place in (_PACKAGE / "deploy", _PACKAGE.parent / "deploy"):
-        file = place / "systemd" / "dsmt-node@.service"
-        if file.exists():
-            return file.read_text()
+        files = {role: place / "systemd" / f"dsmt-{role}@.service" for role in UNITS}
+        if all(file.exists() for file in files.values()):
+            return {role: file.read_text() for role, file in files.items()}
     raise FailedError("wheels.unit", "this dsmt was installed without its units", next="install it again")
 
 
@@ -108,7 +109,8 @@ def _own_files() -> Iterator[tuple[str, bytes]]:
     for path in sorted(_PACKAGE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
             yield f"dsmt/{path.relative_to(_PACKAGE)}", path.read_bytes()
-    yield "dsmt/deploy/systemd/dsmt-node@.service", unit_text().encode()
+    for role, text in unit_texts().items():
+        yield f"dsmt/deploy/systemd/dsmt-{role}@.service", text.encode()
 
 
 def _sum(content: bytes) -> str:

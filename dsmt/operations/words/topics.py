@@ -17,7 +17,11 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     "services": ["dsmt services"],
     "nodes": ["dsmt nodes"],
     "node drain": ["dsmt node drain n2 --deadline 10m --reason 'new kernel'", "dsmt node include n2"],
-    "node add": ["dsmt node add root@web-1 root@web-2 --label zone=a", "dsmt node add ops@10.0.0.7 --user --name db-1"],
+    "node add": [
+        "dsmt node add root@web-1 root@web-2 --label zone=a",
+        "dsmt node add ops@10.0.0.7 --user --name db-1",
+        "dsmt node add web-3 --roles broker,controller,node",
+    ],
     "node remove": ["dsmt node remove n3 --reason 'sold'", "dsmt node remove root@web-1 --yes"],
     "node show": ["dsmt node show n2"],
     "token create": ["dsmt token create --ttl 10m", "dsmt token create --name 'web-*' --label zone=a --reason 'rack 4'"],

@@ -30,6 +30,12 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
     return [draft.topic.removeprefix(TOPIC) for draft in drafts]
 
 
+async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
+    """The brokers that were announced, and not removed since."""
+    said = await _said(bus)
+    return {name: BrokerAddress(word.address, word.public) for name, (_, word) in said.items() if not word.removed}
+
+
 async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str) -> BrokerAddress:
     """Say that a broker is one no more; where it was. Raises `NotFoundError`, and `RefusedError` for the last one."""
     said = await _said(bus)

@@ -18,7 +18,6 @@ from dsmt.operations.read.sight import patience
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
-from dsmt.programs.configuration import RealmConfig
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity
 from dsmt.trust.joining import ID_BYTES, TOKENS, Token, joining_identity
@@ -29,13 +28,13 @@ MOST_S: Final = 30 * 24 * 3600
 KEPT_S: Final = 7 * 24 * 3600
 """How long a token is still listed that nobody has used."""
 State = Literal["open", "used", "expired", "revoked"]
-_LOOPBACK: Final = re.compile(r"127\.|localhost:|\[::1\]")
+_LOOPBACK: Final = re.compile(r"127\.|localhost:|\[?::1\]?:")
 _PATTERN: Final = re.compile(r"[a-z0-9._*?\[\]-]{1,63}")
 
 
-def is_loopback(realm: RealmConfig) -> bool:
-    """Whether only its own machine reaches a realm's brokers."""
-    return all(_LOOPBACK.match(address) for address, _ in realm.brokers)
+def is_loopback(*addresses: str) -> bool:
+    """Whether only its own machine reaches brokers at these addresses."""
+    return all(map(_LOOPBACK.match, addresses))
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

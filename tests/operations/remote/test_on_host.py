@@ -22,7 +22,7 @@ def parameters(directory: Path, **more: Any) -> dict[str, Any]:
         "prefix": f"{directory}/opt/dsmt",
         "home": f"{directory}/state/dsmt",
         "build": "b1",
-        "unit": "",
+        "units": {},
         "root": ROOT.hex(),
     }
     return {**told, "root": ROOT.hex(), **more}

@@ -16,7 +16,7 @@ from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
 from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
 from dsmt.operations.remote.hosts import address_of
-from dsmt.operations.remote.wheels import OWN, Platform, collected, own_wheel, unit_text
+from dsmt.operations.remote.wheels import OWN, Platform, collected, own_wheel, unit_texts
 
 HERE = Platform(version=(3, 11), machine="x86_64", libc="glibc", libc_version="2.36")
 
@@ -47,7 +47,8 @@ def test_pip_installs_that_wheel_and_its_command_runs(tmp_path: Path) -> None:
 
 
 def test_the_unit_that_is_brought_is_the_one_of_deploy() -> None:
-    assert unit_text() == (Path(dsmt.__file__).parents[1] / "deploy/systemd/dsmt-node@.service").read_text()
+    units = Path(dsmt.__file__).parents[1] / "deploy/systemd"
+    assert unit_texts() == {role: (units / f"dsmt-{role}@.service").read_text() for role in ("broker", "controller", "node")}
 
 
 def test_wheels_are_taken_that_a_platform_runs_and_none_that_are_newer() -> None:

@@ -1,0 +1,152 @@
+"""Roles: what a machine that has joined runs besides its node: a broker, a controller with its issuer, by the node's name.
+
+`python -m dsmt.operations.local.roles VERB HOME`, by `node add` over SSH; what is told and what is answered is JSON.
+
+Rule 1: the keys are made here and never leave. `request` tells the public ones; `accept` takes the certificates for them.
+Rule 2: a key is kept before it is told, so who is interrupted goes on with the same one; what has its certificate stays.
+Rule 3: an `identity` is written last of its directory, and what has one can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from dsmt.errors import DsmtError, RefusedError
+from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.home import Home, check_address, free_port, reach_at, write_secret
+from dsmt.operations.local.lock import alone, silent
+from dsmt.operations.local.machine import check_free
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs.configuration import ISSUER, BrokerFile, ControllerFile, write_config
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.certificate import read
+from dsmt.trust.identity import Identity, dump, load
+from dsmt.trust.keys import SecretKey
+
+Role = Literal["broker", "controller"]
+ASKED: Final = "asked"
+"""The directory of keys that have no certificate yet."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine is to run, under which name; `reached`: the address at which it was reached."""
+
+    name: str
+    roles: tuple[Role, ...]
+    reached: str
+    listen: str | None = None
+    brokers: tuple[tuple[str, str], ...] = ()
+    """Those that are there already: address and public key."""
+    certificates: dict[str, str] = {}
+    """By the name of the source."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Public keys that need a certificate, by the name of the source; the broker of this machine when it has one."""
+
+    asked: dict[str, str] = {}
+    address: str | None = None
+    public: str | None = None
+
+
+def _identities(home: Home, told: Told) -> dict[str, Path]:
+    """Where the identity of each source stands that is to be here, by the source's name."""
+    found = {}
+    if "broker" in told.roles:
+        found[f"broker/{told.name}"] = home.part("brokers", told.name) / "identity"
+    if "controller" in told.roles:
+        directory = home.part("controllers", told.name)
+        found[f"issuer/{told.name}"] = directory / ISSUER
+        found[f"controller/{told.name}"] = directory / "identity"
+    return found
+
+
+def _key_file(home: Home, source: str) -> Path:
+    return home.root / ASKED / source.replace("/", "-")
+
+
+def request(home: Home, told: Told) -> Answer:
+    """Make the keys that are missing, and tell them. Raises `RefusedError` for a broker that listens elsewhere."""
+    here = of_home(home).get(told.name)
+    if here is not None and told.listen not in (None, here.address):
+        said = f"broker {told.name} listens at {here.address} already, not at {told.listen}"
+        raise RefusedError("home.address", said, next="leave --listen out; or dsmt node remove, and add it again")
+    asked = {}
+    for source, file in _identities(home, told).items():
+        if not file.exists():
+            key = _key_file(home, source)
+            if not key.exists():
+                write_secret(key, SystemEntropy().bytes(32))
+            asked[source] = SecretKey(key.read_bytes()).public.hex()
+    public = asked.get(f"broker/{told.name}") if here is None else here.public.hex()
+    return Answer(asked=asked, address=None if here is None else here.address, public=public)
+
+
+def accept(home: Home, told: Told) -> Answer:
+    """Take certificates for what `request` told, and have all that is here know all brokers. Raises `InputError`, ..."""
+    files = _identities(home, told)
+    identities = {source: _certified(home, source, raw) for source, raw in told.certificates.items() if source in files}
+    realm = home.realm()
+    brokers = dict.fromkeys([*realm.brokers, *((address, bytes.fromhex(public)) for address, public in told.brokers)])
+    address = None
+    if new := identities.get(f"broker/{told.name}"):
+        address = _address(told)
+        brokers[address, new.key.public] = None
+    realm = msgspec.structs.replace(realm, brokers=tuple(brokers))
+    if address is not None:
+        write_config(home.part("brokers", told.name) / "broker.cbor", BrokerFile(realm=realm, address=address))
+    if f"controller/{told.name}" in files:
+        write_config(home.part("controllers", told.name) / "controller.cbor", ControllerFile(realm=realm))
+    for source, identity in identities.items():
+        write_secret(files[source], dump(identity))
+        _key_file(home, source).unlink()
+    if (home.root / ASKED).exists():
+        (home.root / ASKED).rmdir()
+    reach_at(home, realm)
+    here: BrokerAddress | None = of_home(home).get(told.name)
+    return Answer() if here is None else Answer(address=here.address, public=here.public.hex())
+
+
+def _certified(home: Home, source: str, raw: str) -> Identity:
+    """The identity of a key that was told, with its certificate. Raises `InputError` where they do not belong together."""
+    key = SecretKey(_key_file(home, source).read_bytes())
+    return load(dump(Identity(key, (read(bytes.fromhex(raw))[0],))), where=f"the certificate of {source}")
+
+
+def _address(told: Told) -> str:
+    """Where the broker is to listen: where it was said, or at a free port. Raises `InputError`, `FailedError`."""
+    if told.listen is None:
+        host = f"[{told.reached}]" if ":" in told.reached else told.reached
+        return f"{host}:{free_port(told.reached)}"
+    check_address(told.listen)
+    check_free(told.listen, f"broker {told.name}", then="choose another with --listen")
+    return told.listen
+
+
+async def _alone(verb: str, home: Home, told: Told) -> Answer:
+    async with alone(home, silent):
+        return {"request": request, "accept": accept}[verb](home, told)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what a verb says, with what standard input tells; an error is told as the command line tells it."""
+    verb, directory = argv
+    try:
+        answer = asyncio.run(_alone(verb, Home(Path(directory)), msgspec.json.decode(sys.stdin.read(), type=Told)))
+    except DsmtError as error:
+        said = {"code": error.code, "message": error.message, "next": error.next, "exit": error.exit}
+        sys.stderr.write(json.dumps({"error": said}) + "\n")
+        return error.exit
+    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

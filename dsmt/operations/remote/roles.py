@@ -1,0 +1,94 @@
+"""A broker or a controller on a host that is a node: it asks, over the connection, and the root key here certifies its keys.
+
+Rule 1: the root key stays here, and the keys stay there (`dsmt.operations.local.roles`).
+Rule 2: no name is given twice: a broker or a controller of another machine keeps its own.
+Rule 3: it may be repeated: what is certified there is only announced, where that was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.local.brokers import of_home
+from dsmt.operations.local.connection import Connection
+from dsmt.operations.local.home import Home, reach_at
+from dsmt.operations.local.lock import alone, silent
+from dsmt.operations.local.roles import Answer, Role, Told
+from dsmt.operations.remote.hosts import ReachedHost
+from dsmt.operations.write import brokers
+from dsmt.operations.write.tokens import is_loopback
+from dsmt.ports.realm import BrokerAddress
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.identity import YEAR_S, certify
+from dsmt.trust.keys import SecretKey
+
+
+class Roles:
+    """What hosts are to run besides a node; the root key that this takes is read before any host is reached."""
+
+    def __init__(self, connection: Connection, home: Home, roles: Sequence[Role], *, listen: str | None = None) -> None:
+        self.all = tuple(roles)
+        self._connection, self._home, self._listen = connection, home, listen
+        self._root = home.root_key() if roles else None
+
+    async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> str | None:
+        """Have a host hold what it is to run, by its node's name; the address of its broker, if one is there now.
+
+        Raises `RefusedError` for a name that another one has, `InputError`, and what the host says.
+        """
+        root, now_s = self._root, self._connection.bus.now_ms() // 1000
+        if root is None:
+            return None
+        announced = await brokers.announced(self._connection.bus)
+        known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values())}
+        asks = Told(
+            name=name,
+            roles=self.all,
+            reached=host.reached_at,
+            listen=self._listen,
+            brokers=tuple((address, public.hex()) for address, public in sorted(known)),
+        )
+        asked = await self._said(host, "request", told, asks)
+        self._check(host, name, asked, announced)
+        names = {f"{role}/{name}" for role in (*self.all, *(("issuer",) if "controller" in self.all else ()))}
+        if strange := sorted(asked.asked.keys() - names):
+            said = f"{host.address} asks for a certificate of {strange[0]}, which it is not to be"
+            raise FailedError("host.asked", said, next="see what runs there: nothing was certified")
+        certificates = {source: _certificate(root, source, public, now_s) for source, public in asked.asked.items()}
+        done = await self._said(host, "accept", told, msgspec.structs.replace(asks, certificates=certificates))
+        if done.address is None or done.public is None:
+            return None
+        at = BrokerAddress(done.address, bytes.fromhex(done.public))
+        known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
+        await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why)
+        async with alone(self._home, silent):
+            realm = self._home.realm()
+            if (at.address, at.public) not in realm.brokers:
+                reach_at(self._home, msgspec.structs.replace(realm, brokers=(*realm.brokers, (at.address, at.public))))
+        return at.address
+
+    @staticmethod
+    async def _said(host: ReachedHost, verb: str, told: Mapping[str, Any], asks: Told) -> Answer:
+        return msgspec.convert(await host.do(verb, {**told, "asks": msgspec.to_builtins(asks)}), Answer)
+
+    def _check(self, host: ReachedHost, name: str, asked: Answer, announced: Mapping[str, BrokerAddress]) -> None:
+        """Raise `RefusedError` for a name that is another's, `InputError` for an address on the host alone."""
+        held = {**announced, **of_home(self._home)}.get(name)
+        taken = "broker" in self.all and held is not None and held.public.hex() != asked.public
+        if taken or ("controller" in self.all and name in self._home.names("controllers")):
+            said = f"{host.address}: there is a {'broker' if taken else 'controller'} {name} already, on another machine"
+            raise RefusedError("host.name", said, next="name it another way: --name NAME")
+        listen = self._listen or f"{host.reached_at}:0"
+        if "broker" in self.all and is_loopback(listen):
+            said = f"{host.address}: no other machine reaches a broker at {listen.rpartition(':')[0]}"
+            raise InputError("host.listen", said, next="say where it is to listen: --listen HOST:PORT")
+
+
+def _certificate(root: SecretKey, source: str, public: str, now_s: int) -> str:
+    """A certificate of a key that a host has made."""
+    serial, key = SystemEntropy().bytes(16), bytes.fromhex(public)
+    return certify(source, key, issuer="root", signer=root, now_s=now_s, lifetime_s=YEAR_S, serial=serial).raw.hex()
