@@ -228,6 +228,8 @@ async def test_a_broker_that_fills_says_when_it_is_whole(r: TestRealm) -> None:
         await got.until(lambda g: g.of("broker/b2/stats") and g.of("broker/b2/stats")[-1]["whole"])
         assert got.of("broker/b2/stats")[0]["whole"] is False
     assert held(b2) >= held(b1)
+
+
 def words(brokers: list[Broker]) -> dict[str, Any]:
     """What operators say of brokers, by topic."""
     told = {one: BrokerWord(address=one.address, public=one._identity.key.public, by="alice") for one in brokers}
