@@ -384,3 +384,18 @@ async def test_of_no_more_signers_than_a_bound_it_is_remembered_what_others_brou
             await operator.publish(Draft("user/x", {"n": n}))
             await until(lambda: held(b2) == held(b1))
             assert len(b2._others._proofs) <= 3
+
+
+@scenario
+async def test_an_older_word_on_a_broker_that_comes_later_changes_nothing(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    operator = await r.client("operator/a", brokers=at(b1))
+    facts, gone = Facts(operator), r.identity("broker/b9").key.public
+    word = to_data(BrokerWord(address="127.0.0.1:9", public=gone, by="alice"))
+    await facts.publish("config/broker/b9", word)
+    await until(lambda: not b1._others.copying.alone)
+    await facts.publish("config/broker/b9", {**word, "removed": True})
+    await until(lambda: b1._others.copying.alone)
+    older = next(row for row in b1._store.rows(0, 1000) if row.topic == "config/broker/b9")
+    b1._others.stored([older], b1._sessions.all())
+    assert b1._others.copying.alone

@@ -27,6 +27,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session as SessionFact
+from dsmt.event.order import newer
 from dsmt.event.records import from_data
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, BusReader
@@ -110,8 +111,9 @@ class Others:
         for row in rows:
             if row.fact and row.topic.startswith(TOPIC):
                 with suppress(UnusableEventError):
-                    self._said[row.topic], self._words[row.topic] = row.read(), row
-                    found = True
+                    word, held = row.read(), self._said.get(row.topic)
+                    if held is None or newer(word.event, held.event):  # an older one may come later, as history
+                        self._said[row.topic], self._words[row.topic], found = word, row, True
         return found
 
     def _know(self) -> None:
