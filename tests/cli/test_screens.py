@@ -265,6 +265,25 @@ def test_brokers_say_what_they_hold_and_whose_clock_is_off() -> None:
     check("brokers", screens.brokers(brokers(seen, []), seen))
 
 
+def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_all() -> None:
+    seen = sight(Realm("n1"))
+    stats = BrokerStats(
+        store="s", head=1, head_hash=b"", sessions=9, events=900, facts=40, disk_bytes=3 * 2**20,
+        history_from_ms=seen.now_ms - 3_600_000, dropped=0, lag_s=0.001, pid=7, version="0.1", address="127.0.0.1:4000",
+        whole=False,
+    )  # fmt: skip
+    for name in ("b1", "b2"):
+        seen.passing.stats[name] = (seen.now_ms, stats)
+        seen.passing.heard[f"broker/{name}"] = (
+            seen.now_ms,
+            Heartbeat(incarnation=1, sequence=1, lag_s=0.002, emit_rate_s=1.0),
+        )
+    seen.passing.removed.add("b2")
+    found = brokers(seen, [])
+    assert [one.broker for one in found] == ["b1"]
+    assert "it is not whole yet" in screens.brokers(found, seen)
+
+
 def test_a_difference_is_shown_without_a_plan() -> None:
     realm = running_one()
     spec = parse(web(2, component="env: {LOG: debug}"), file="web.yaml")[0]

@@ -267,6 +267,8 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     found = []
     lost = sight.fleet.lost_brokers
     for name, (_, told) in sorted(sight.passing.stats.items()):
+        if name in sight.passing.removed and name != sight.broker:
+            continue
         heard = sight.passing.heard.get(f"broker/{name}")
         found.append(
             Broker(

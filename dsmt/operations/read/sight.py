@@ -17,6 +17,7 @@ from typing import Final
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
+from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
@@ -49,7 +50,7 @@ async def patience(what: str, limit_s: float = PATIENCE_S) -> AsyncIterator[None
 
 @dataclass(slots=True)
 class Passing:
-    """What signals of the last minutes have said."""
+    """What signals of the last minutes have said, and which brokers were removed."""
 
     stats: dict[str, tuple[int, BrokerStats]] = field(default_factory=dict)
     """By broker: when, and what."""
@@ -58,6 +59,8 @@ class Passing:
     """By source: the last death of a keeper that it saw, and when."""
     heard: dict[str, tuple[int, Heartbeat]] = field(default_factory=dict)
     """By source: when it was heard last."""
+    removed: set[str] = field(default_factory=set)
+    """The brokers that an operator has removed."""
 
     def take(self, event: Event) -> None:
         """Take in one signal; what cannot be read says nothing."""
@@ -69,6 +72,9 @@ class Passing:
                 self.gaps += from_data(BrokerNotice, event.data).kind in ("gap", "equivocation")
             elif event.type == "dsmt.keeper":
                 self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
+            elif event.type == "dsmt.config.broker":
+                is_removed = from_data(BrokerWord, event.data).removed
+                (self.removed.add if is_removed else self.removed.discard)(levels[2])
             elif event.type == "dsmt.heartbeat":
                 self.heard[event.source] = (event.time_ms, from_data(Heartbeat, event.data))
         except UnusableEventError:
@@ -125,8 +131,11 @@ async def _passing(bus: BusReader, told: Passing) -> None:
         (("node/+/heartbeat", "broker/+/heartbeat"), HEARD_MS),
         (("controller/+/heartbeat",), CONTROLLER_MS),
     )
-    for patterns, window in windows:
-        interest = Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
+    asked = [
+        Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
+        for patterns, window in windows
+    ]
+    for interest in (*asked, Interest(("config/broker/+",), conflate=True, signals=False, follow=False)):
         async with bus.subscribe(interest) as batches:
             async for batch in batches:
                 for delivery in batch:
