@@ -1095,6 +1095,24 @@ def test_the_spec_that_the_slot_names_is_awaited_and_no_other_is_taken() -> None
     in_virtual_time(main)
 
 
+@pytest.mark.parametrize("topic", ["service/web/barrier/b/released", "service/other/spec"])
+def test_what_the_slot_names_and_is_no_spec_of_its_service_is_no_program(topic: str) -> None:
+    """A controller says where what an operator has signed runs, and no more than that."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        made = site.spec()
+        site.assign(Bus(site.realm, "controller/c1").emit(Draft(topic, made.event.data, version=1, epoch=1)).signed)
+        agent = site.start()
+        await site.until("requested")
+        await asyncio.sleep(60)
+        assert not site.machine.programs
+        assert site.realm.fetched > 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
 def test_after_a_reboot_it_starts_from_the_kept_facts_after_a_sync() -> None:
     async def main() -> None:
         site = Site(Realm())

@@ -121,8 +121,10 @@ class Facts:
         return False
 
     def take_spec(self, signed: SignedEvent) -> bool:
-        """Keep a spec if it is exactly the one that the slot names (A12)."""
+        """Keep a spec if it is exactly the one that the slot names, and a spec of this service (A12)."""
         if self._slot is None or str(signed.id) != self._slot.spec or self._has_spec():
+            return False
+        if signed.event.topic != self._config.slot.spec_topic:
             return False
         if self.owed().duty not in (Duty.RUN, Duty.STOP):
             return False
