@@ -197,7 +197,11 @@ async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
-    return [plan(sight, spec, by=by, warnings=_warnings(sight, one)) for spec, one in zip(specs, declared, strict=True)]
+    trial = sight.view.copy()
+    return [
+        plan(sight, spec, by=by, warnings=_warnings(sight, one), trial=trial)
+        for spec, one in zip(specs, declared, strict=True)
+    ]
 
 
 def _warnings(sight: Sight, declared: Declared) -> list[str]:
