@@ -250,8 +250,8 @@ class Chooser:
     def _walk(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
         """The same as `_best_of` all nodes, looking at few: levels of own instances rise only within one decision."""
         start = place_on_ring(str(key))
-        top = max(self.own.values(), default=0)
-        for level in range(0 if avoid else self._level, top + 1):
+        least = 0 if avoid else self._level
+        for level in sorted(level for level in {0, *self.own.values()} if level >= least):
             for node in self._in_order(start):
                 if self.own.get(node, 0) == level and self.misfit(node, avoid) is None:
                     return node

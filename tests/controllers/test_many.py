@@ -203,3 +203,25 @@ def test_more_than_one_decision_event_names_is_said_in_several_turns(monkeypatch
         assert max(said) <= 4
 
     simulate(scenario)
+
+
+def test_where_instances_of_a_dead_node_go_is_found_without_trying_every_number_of_instances(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    realm = Realm("n1", "n2", "n3")
+    realm.apply(web(600, component=SMALL))
+    realm.settle()
+    realm.close("n1")
+    realm.after(1)
+    realm.step()
+    looks: list[str] = []
+    in_order = Chooser._in_order
+
+    def counted(self, start):
+        for node in in_order(self, start):
+            looks.append(node)
+            yield node
+
+    monkeypatch.setattr(Chooser, "_in_order", counted)
+    assert len(realm.step()) == 200
+    assert len(looks) <= 200 * 2 * 2 * 3
