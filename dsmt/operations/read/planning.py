@@ -363,7 +363,9 @@ class _Rehearsal:
         """What is said of instances that have no turn before others have a place (D5)."""
         entry, told = self.view.services.get(self.spec.service), []
         for name, component in sorted(self.spec.components.items()):
-            known = () if entry is None else [at for at, slot in entry.slots.items() if at[0] == name and slot.fact is not None]
+            known = (
+                () if entry is None else [at for at, slot in entry.slots.items() if at[0] == name and slot.fact is not None]
+            )
             more = (component.instances or 0) - len(known)
             if entry is not None and self.steps and more > 0:
                 told.append(f"{name}: {more} more instances wait for those that have no place; add nodes, or ask for fewer")
