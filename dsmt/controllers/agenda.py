@@ -5,7 +5,9 @@ Rule 1: whatever it leaves out would give no intent (a property test and invaria
 Rule 2: a slot that changed is looked at by itself, unless its service needs a full pass; then the whole service is.
 Rule 3: a node that changed concerns the slots on it, what it reports with no slot fact, and every service that waits for
     nodes or follows their set.
-Rule 4: what concerns the realm (brokers, named sets, the brake) means everything.
+Rule 4: what concerns the realm (brokers, named sets, the brake) means everything. That is looked at in parts, in the order
+    of names: what comes after the part is not looked at before, whatever changes there, for what comes first takes its room
+    first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ class Agenda:
     """What is to be looked at."""
 
     def __init__(self) -> None:
+        self.rest: str | None = ""
+        """The first service that a look at everything has yet to come to; None where nothing is left of one."""
         self._everything = True
         self._wakes: dict[str, int] = {}
         self._needs_full_pass: set[str] = set()
@@ -34,7 +38,9 @@ class Agenda:
 
     @property
     def wake_ms(self) -> int | None:
-        """When something could change without a new fact."""
+        """When something could change without a new fact; at once, where a look at everything is to go on."""
+        if self.rest is not None and not self._everything:
+            return 0
         return min(self._wakes.values(), default=None)
 
     def due(self, now_ms: int) -> bool:
@@ -45,6 +51,7 @@ class Agenda:
     def scope(self, view: View, dirty: Dirty, now_ms: int) -> Scope | None:
         """What to look at, given what changed; None is everything."""
         if self._everything or dirty.realm:
+            self.rest = ""
             return None
         due = {service for service, at in self._wakes.items() if at <= now_ms}
         whole = {*dirty.services, *due, *self._asked} - {""}
@@ -60,6 +67,8 @@ class Agenda:
             some = scope.setdefault(key.service, set())
             if some is not None:
                 some.add((key.component, key.index))
+        if self.rest is not None:
+            scope |= dict.fromkeys(name for name in view.services if name >= (self.rest or ""))
         return scope
 
     def note(self, decided: Decided, scope: Scope | None) -> None:
@@ -69,7 +78,7 @@ class Agenda:
             self._needs_full_pass.clear()
             self._unschedulable.clear()
         else:
-            whole = {service for service, places in scope.items() if places is None}
+            whole = {service for service, places in scope.items() if places is None and decided.reached(service)}
             self._wakes = {service: at for service, at in self._wakes.items() if service and service not in whole}
             self._needs_full_pass -= whole
             self._unschedulable -= whole
@@ -77,5 +86,5 @@ class Agenda:
             self._wakes[service] = min(at, self._wakes.get(service, at))
         self._needs_full_pass |= decided.needs_full_pass
         self._unschedulable |= decided.unschedulable
-        self._everything, self.brake = False, decided.brake
+        self._everything, self.rest, self.brake = False, decided.left, decided.brake
         self._asked.clear()

@@ -131,20 +131,20 @@ class ComponentContext(Component):
 
     @cached_property
     def tried_until(self) -> list[int]:
-        """When (realm ms) it is over what slots may take to be ready with what stands."""
+        """When (realm ms) it is first over what a slot may take to be ready with what stands; none where none is tried."""
         found = [self.due(slot.fact) for slot in self._tried if slot.fact is not None]
-        return [due for due in found if due > self.now_ms]
+        return sorted(due for due in found if due > self.now_ms)[:1]
 
     @property
     def is_anew(self) -> bool:
         """Whether what stands was signed anew, for a key was revoked (J3): it names then what it says again."""
         return bool(self.spec.signed.event.cause)
 
-    @property
+    @cached_property
     def ripening(self) -> list[int]:
-        """When (realm ms) earlier revisions will have been ready for long enough in slots that still implement them."""
+        """When (realm ms) an earlier revision will first have been ready for long enough in a slot that implements it."""
         earlier = [slot for slot in self.slots if slot.fact is not None and slot.fact.record.revision < self.entry.since]
-        return [at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms]
+        return sorted(at for at in map(self.good_from, earlier) if at is not None and at > self.now_ms)[:1]
 
     @property
     def trials(self) -> list[int]:

@@ -3,7 +3,9 @@
 Rule 1: it reads facts, the time, and what a decision event records beside them (the attached broker, `may_accuse`);
     nothing else; and it changes nothing but its own plan.
 Rule 2: verdicts on nodes come first, and are facts before anything follows from them.
-Rule 3: `RULESET` is raised whenever the same inputs may give another decision; a test hashes golden ones (H4).
+Rule 3: where the whole realm is to be looked at, a decision does so for so many slots (`most`), in the order of the names
+    of services, and says which is the first that is left. What it says of those before that one is what a look at all says.
+Rule 4: `RULESET` is raised whenever the same inputs may give another decision; a test hashes golden ones (H4).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dsmt.trust.keys import verify
 from dsmt.trust.probing import Verify
 from dsmt.view import Fleet, SlotKey, View
 
-RULESET: Final = 8
+RULESET: Final = 9
 
 Scope = Mapping[str, Collection[tuple[str, int]] | None]
 """Services to look at: whole (None), or only these slots (component, index)."""
@@ -37,6 +39,8 @@ def decide(
     may_accuse: bool,
     broker: str = "",
     scope: Scope | None = None,
+    rest: str | None = None,
+    most: int | None = None,
     before: Brake = LOOSE,
     check: Verify = verify,
 ) -> Decided:
@@ -44,22 +48,29 @@ def decide(
 
     `may_accuse`: whether the reader has watched long enough to judge by silence (A4, iii). `broker`: the one that the
     reader is attached to (F1). `scope` None looks at every service; verdicts on nodes are always looked at, and every
-    service where the brake keeps back other nodes than it did `before`, at the last decision. `check` verifies the
-    signatures of those who answered probes (F4).
+    service where the brake keeps back other nodes than it did `before`, at the last decision. `rest` is the first service
+    of those in the scope that a look at all had left, `most` as rule 3 says. `check` verifies the signatures of those who
+    answered probes (F4).
     """
     fleet = Fleet(view, now_ms, broker)
     intents, wake = verdicts(fleet, may_accuse=may_accuse, check=check)
     held = brake(fleet)
     if not held.lets_go_as(before):
         scope = None
+    rest = "" if scope is None else rest
     realm = [at for at in (wake, held.wake_ms) if at is not None]
     wakes = {"": min(realm)} if realm else {}
     needs_full_pass, unschedulable = set(), set()
-    plan = Plan(view)
+    plan, left, looked = Plan(view), None, 0
     for name in sorted(view.services if scope is None else scope):
         entry = view.services.get(name)
         if entry is None:
             continue
+        if most is not None and rest is not None and name >= rest:
+            if looked >= most:
+                left = name
+                break
+            looked += 1 + len(entry.slots)
         outcome = decide_service(fleet, held, entry, plan, None if scope is None else scope[name])
         intents += outcome.intents
         if outcome.wakes:
@@ -68,7 +79,7 @@ def decide(
             needs_full_pass.add(name)
         if outcome.unschedulable:
             unschedulable.add(name)
-    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), held, scope is None)
+    return Decided(tuple(intents), wakes, frozenset(needs_full_pass), frozenset(unschedulable), held, scope is None, left)
 
 
 def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:

@@ -54,7 +54,8 @@ class Decided:
 
     `wakes` holds, by service (and `""` for the nodes), when something could change with no new fact. `needs_full_pass`
     are services of which any event needs a whole look, `unschedulable` those that wait for nodes to change. `brake` is how
-    it stood: when it keeps back other nodes all must be looked at. `everything`: whether all was looked at.
+    it stood: when it keeps back other nodes all must be looked at. `everything`: whether all was looked at; but for `left`,
+    the first service that was not, and all after it.
     """
 
     intents: tuple[Intent, ...]
@@ -63,6 +64,11 @@ class Decided:
     unschedulable: frozenset[str] = frozenset()
     brake: Brake = LOOSE
     everything: bool = True
+    left: str | None = None
+
+    def reached(self, service: str) -> bool:
+        """Whether the look came so far."""
+        return self.left is None or service < self.left
 
     @property
     def wake_ms(self) -> int | None:

@@ -21,12 +21,12 @@ from dsmt.event.status import State
 from dsmt.spec import nodeset
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet
-from dsmt.view.allocation import RING, AllocationLedger, NodeAllocation, SlotKey, need_of, place_on_ring
+from dsmt.view.allocation import MOST_ON_A_NODE, RING, AllocationLedger, NodeAllocation, SlotKey, need_of, place_on_ring
 
 CLAUSES: Final = (
     "data", "nodes", "left", "dead", "suspect", "mode", "accepts", "requires", "driver", "user", "fence", "limits", "avoid",
     "apart",
-    "ports", "cpu", "disk", "memory", "spread",
+    "number", "ports", "cpu", "disk", "memory", "spread",
 )  # fmt: skip
 """In the order in which they are tried. `avoid`: the instance is to leave that node, or is parked there;
 `data`: another node has its data (`pinning`)."""
@@ -54,6 +54,7 @@ class Chooser:
         self.need = need_of(component)
         self._level = 0
         self._full = False
+        self._known: tuple[int, dict[str, Misfit | None]] | None = None
 
     @property
     def own(self) -> dict[str, int]:
@@ -174,6 +175,8 @@ class Chooser:
             service, _, component = other.rpartition("/")
             if node in self.allocations.own(service or self.service, component):
                 yield Misfit("apart", f"{other} is on {node}")
+        if len(taken.slots) >= MOST_ON_A_NODE:
+            yield Misfit("number", f"{node} has {len(taken.slots)} instances, and {MOST_ON_A_NODE} are the most")
         for port in self.need.ports:
             if port in taken.ports:
                 yield Misfit("ports", f"port {port[1]} is taken on {node}")
@@ -247,8 +250,8 @@ class Chooser:
     def _walk(self, key: SlotKey, avoid: frozenset[str]) -> str | None:
         """The same as `_best_of` all nodes, looking at few: levels of own instances rise only within one decision."""
         start = place_on_ring(str(key))
-        top = max(self.own.values(), default=0)
-        for level in range(0 if avoid else self._level, top + 1):
+        least = 0 if avoid else self._level
+        for level in sorted(level for level in {0, *self.own.values()} if level >= least):
             for node in self._in_order(start):
                 if self.own.get(node, 0) == level and self.misfit(node, avoid) is None:
                     return node
@@ -262,9 +265,17 @@ class Chooser:
         """For each node of the realm the first clause it fails, or None where an instance would fit now."""
         return {node: self.misfit(node, avoid) for node in self.fleet.members}
 
+    def _why_not(self, avoid: frozenset[str]) -> dict[str, Misfit | None]:
+        """The same, found once for all slots that have no place while nothing is put anywhere."""
+        if avoid:
+            return self.why_not(avoid)
+        if self._known is None or self._known[0] != self.allocations.taken:
+            self._known = self.allocations.taken, self.why_not()
+        return self._known[1]
+
     def reason(self, key: SlotKey, avoid: Iterable[str] = ()) -> Reason:
         """Why there is no place for a slot, by the nodes that came nearest to fitting."""
-        faults = {node: fault for node, fault in self.why_not(avoid).items() if fault is not None}
+        faults = {node: fault for node, fault in self._why_not(frozenset(avoid)).items() if fault is not None}
         if not self.candidates():
             return reason("place.empty_set", set=self.component.nodes)
         worst = max((fault.clause for fault in faults.values()), key=CLAUSES.index, default="nodes")

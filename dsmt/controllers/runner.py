@@ -69,7 +69,9 @@ _NOWHERE: Final = (0, 0)
 _DECIDE_ANEW: Final = frozenset({"stale", "unanswered"})
 """Another fact was first, or nobody knows whether this one was stored: what is seen next decides (A3)."""
 PRODUCED_MOST: Final = 1_000
-"""Ids that one decision event names, so that it fits into an event; a larger batch has several."""
+"""Facts that are said in one turn, so that the decision event that names them fits into an event; the rest in the next."""
+LOOKED_MOST: Final = 4_000
+"""Slots that one turn looks at where everything is to be looked at: a fraction of `CURRENT_S` on a slow machine."""
 
 
 class ControllerRunner:
@@ -99,7 +101,7 @@ class ControllerRunner:
         self._version, self._pid, self._ruleset, self._complain = version, pid, ruleset, complain
         self._resaying = resaying or nobody()
         self._gate, self._timing = Completeness(clock.boottime()), Timing()
-        self._agenda, self._check = Agenda(), check
+        self._agenda, self._most, self._check = Agenda(), LOOKED_MOST, check
         self._following = ViewFollower()
         self._offering, self._named = Offering(bus.offer, complain), Named()
         self._subscription: Subscription | None = None
@@ -258,10 +260,18 @@ class ControllerRunner:
         scope = self._agenda.scope(self.view, dirty, now_ms)
         brake = self._agenda.brake
         decided = decide(
-            self.view, now_ms, may_accuse=may_accuse, broker=self._broker, scope=scope, before=brake, check=self._check
+            self.view,
+            now_ms,
+            may_accuse=may_accuse,
+            broker=self._broker,
+            scope=scope,
+            rest=self._agenda.rest,
+            most=self._most,
+            before=brake,
+            check=self._check,
         )
         if self._clock.boottime() - now > CURRENT_S:
-            self._agenda = Agenda()
+            self._agenda, self._most = Agenda(), max(1, self._most // 2)
             return
         self._agenda.note(decided, scope)
         scope = None if decided.everything else scope
@@ -278,7 +288,8 @@ class ControllerRunner:
         topics = {intent.topic for intent in decided.intents}
         for topic in [t for t in self._wanted if t not in topics]:
             kind, _, rest = topic.partition("/")
-            if scope is None or kind != "service" or scope.get(rest.split("/")[0], ()) is None:
+            name = rest.split("/")[0]
+            if kind != "service" or (decided.reached(name) and (scope is None or scope.get(name, ()) is None)):
                 del self._wanted[topic]
         due = []
         for intent in decided.intents:
@@ -288,7 +299,7 @@ class ControllerRunner:
             waits = now < since + RANK_S * rank(subject, self._name, peers)
             if not waits and not self._awaits_echo(intent, now):
                 due.append(intent)
-        return due
+        return due[:PRODUCED_MOST]
 
     def _miss_echoes(self, now: float) -> None:
         """What did not come back in time is looked at again: it may have been refused, or lost."""
@@ -343,9 +354,8 @@ class ControllerRunner:
             except InputError as error:
                 self._complain(f"{intent.because}, but that cannot be said on {intent.topic}: {error}")
         ids: list[EventId] = [emission.id for emission in emissions if emission.id is not None]
-        for first in range(0, len(ids), PRODUCED_MOST):
-            named = tuple(map(str, ids[first : first + PRODUCED_MOST]))
-            data = to_data(inputs) | {"produced": list(named)}
+        if ids:
+            data = to_data(inputs) | {"produced": [str(one) for one in ids]}
             self._bus.emit(Draft(f"controller/{self._name}/decision", data, subject=self._name))
         if not emissions:
             return

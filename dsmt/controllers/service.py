@@ -6,11 +6,15 @@ Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at on
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
     (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have.
 Rule 3: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
+Rule 4: whatever number is asked for, a decision looks at the slots that are somewhere, or have their data there, and at
+    so many that are nowhere (`AHEAD`), the first of each component. The others have their turn when those have a place (D5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import Final
 
 from dsmt.controllers.acting import act
 from dsmt.controllers.brake import Brake
@@ -18,7 +22,12 @@ from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.wants import ProposedAction, want
-from dsmt.view import Fleet, ServiceEntry, SlotKey
+from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
+
+AHEAD: Final = 250
+"""So many slots of a service that are nowhere are looked at, in equal parts for its components."""
+AHEAD_LEAST: Final = 25
+"""So many of each component at least."""
 
 
 def decide_service(
@@ -46,9 +55,13 @@ def decide_service(
     places = sorted(entry.slots if only is None else [place for place in only if place in entry.slots])
     extra = [place for place in places if place[0] not in contexts or place[1] not in wanted[place[0]]]
     outcomes = [end_slots(fleet, brake, plan, entry, extra, components=contexts)]
+    ahead = max(AHEAD_LEAST, AHEAD // max(1, len(contexts)))
+    somewhere = _somewhere(entry, [name for name, one in contexts.items() if (one.component.instances or 0) > ahead])
     for name, context in contexts.items():
-        indexes = wanted[name] if only is None else [i for c, i in sorted(only) if c == name and i in wanted[name]]
-        outcomes.append(_decide_component(context, indexes, wanted[name]))
+        looked = _looked(wanted[name], somewhere[name], ahead) if name in somewhere else wanted[name]
+        indexes = looked if only is None else [i for c, i in sorted(only) if c == name and i in looked]
+        outcomes.append(_decide_component(context, indexes, wanted[name], looked))
+        outcomes.append(Outcome(needs_full_pass=len(looked) < len(wanted[name])))
     tried = [context for context in contexts.values() if context.keeps_former_data]  # when that ends others may leave, too
     outcomes += [Outcome(wakes=tuple(context.trials), needs_full_pass=True) for context in tried]
     return Outcome.merged(outcomes)
@@ -82,7 +95,31 @@ def _wanted(context: ComponentContext, only: Places | None) -> Collection[int]:
     return sorted(i for i, fact in facts.items() if fact is not None and fact.record.desired != "gone")
 
 
-def _decide_component(context: ComponentContext, indexes: Iterable[int], wanted: Collection[int]) -> Outcome:
+def _somewhere(entry: ServiceEntry, components: Iterable[str]) -> dict[str, set[int]]:
+    """By component, the indexes of its slots that are somewhere, or stay with data."""
+    found: dict[str, set[int]] = {name: set() for name in components}
+    for (name, index), slot in entry.slots.items() if found else ():
+        if name in found and _is_somewhere(slot):
+            found[name].add(index)
+    return found
+
+
+def _is_somewhere(slot: SlotEntry) -> bool:
+    told = None if slot.fact is None else slot.fact.record
+    if told is None:
+        return slot.quarantined or bool(slot.holders)
+    return told.home is not None or (told.node is not None and told.desired != "gone")
+
+
+def _looked(wanted: Collection[int], somewhere: set[int], ahead: int) -> Collection[int]:
+    """Rule 4: the indexes of a component to look at, in order."""
+    nowhere = islice((index for index in wanted if index not in somewhere), ahead)
+    return dict.fromkeys(sorted({*nowhere, *(index for index in somewhere if index in wanted)}))
+
+
+def _decide_component(
+    context: ComponentContext, indexes: Iterable[int], wanted: Collection[int], looked: Collection[int]
+) -> Outcome:
     found = [want(context, context.key(index)) for index in indexes]
     wants = [w for w, _ in found if w is not None]
     later = [w.at_ms for w in wants if w.at_ms > context.now_ms]
@@ -93,20 +130,24 @@ def _decide_component(context: ComponentContext, indexes: Iterable[int], wanted:
     outcomes = [*(notes for _, notes in found), waits, *said.values()]
     if gated:
         done = {key: now[key] for key, outcome in said.items() if outcome.intents}
-        outcomes += _in_turn(context, gated, done, wanted)
+        outcomes += _in_turn(context, gated, done, looked, context.component.update.max_parallel.of(len(wanted)))
     return Outcome.merged(outcomes)
 
 
 def _in_turn(
-    context: ComponentContext, gated: list[ProposedAction], done: Mapping[SlotKey, ProposedAction], wanted: Collection[int]
+    context: ComponentContext,
+    gated: list[ProposedAction],
+    done: Mapping[SlotKey, ProposedAction],
+    looked: Collection[int],
+    most: int,
 ) -> list[Outcome]:
     """What would take working instances away: so much of it as may be done now, beside what is `done` at once."""
     waiting = {w.key for w in gated}
-    others = [key for key in map(context.key, wanted) if key not in waiting and key not in done]
+    others = [key for key in map(context.key, looked) if key not in waiting and key not in done]
     moving = [w for w in done.values() if w.kind not in ("hold", "keep")]
     pace = _Pace(context, others)
     outcomes = [Outcome(wakes=tuple(pace.wakes))]
-    room = context.component.update.max_parallel.of(len(wanted)) - len(moving) - len(pace.in_flight)
+    room = most - len(moving) - len(pace.in_flight)
     for w in sorted(gated, key=lambda w: _turn(context, w)) if room > 0 else ():
         if room <= 0:
             break

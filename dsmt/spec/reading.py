@@ -45,6 +45,10 @@ class _BadError(Exception):
     """The value here could not be read; the mistake is already noted."""
 
 
+_DEFAULTS: Final[dict[tuple[str, str], tuple[Key, Any]]] = {}
+"""By group and name, each key of the table whose default was read, and what it is: a file has most of them many times."""
+
+
 class Reader:
     """Reads one document; `mistakes`, `marks`, `names` and `bad` grow as it goes."""
 
@@ -111,8 +115,11 @@ class Reader:
         """Return the default of a key as if it stood in the file (None when it has none)."""
         if key.default is None:
             return None
-        node = _node_of(key.default)
-        return Reader(self.file)._value(node, key.shape, path)  # noqa: SLF001 - one of us, without our marks
+        read = _DEFAULTS.get((key.group, key.name))
+        if read is None or read[0] is not key:
+            value = Reader(self.file)._value(_node_of(key.default), key.shape, path)  # noqa: SLF001 - one of us, without our marks
+            read = _DEFAULTS[key.group, key.name] = key, value
+        return _apart(read[1])
 
     def _value(self, node: Node, shape: Shape, path: Path) -> Any:
         try:
@@ -297,3 +304,10 @@ def _node_of(value: Any) -> Node:
     if isinstance(value, str):
         return Leaf(value, False, 0, 0)
     return Leaf("true" if value is True else "false" if value is False else str(value), True, 0, 0)
+
+
+def _apart(value: Any) -> Any:
+    """The same value, which may be changed."""
+    if isinstance(value, dict):
+        return {name: _apart(each) for name, each in value.items()}
+    return [_apart(each) for each in value] if isinstance(value, list) else value

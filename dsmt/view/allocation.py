@@ -43,6 +43,8 @@ class Need(NamedTuple):
 
 
 NOTHING: Final = Need()
+MOST_ON_A_NODE: Final = 2_000
+"""Instances that one node takes: each has an agent with a certificate, two while it is replaced, and a broker takes 4096."""
 Order = tuple[int, int, int, str]
 
 
@@ -117,6 +119,8 @@ class AllocationLedger:
         self._nodes: dict[str, NodeAllocation] = {}
         self._where: dict[SlotKey, str | None] = {}
         self._own: dict[tuple[str, str], dict[str, int]] = {}
+        self.taken = 0
+        """How often something was put somewhere, or taken away."""
         self._order: list[Order] = [] if base is None else base._order  # noqa: SLF001 - of its own class
         self._is_shared = base is not None
 
@@ -160,6 +164,7 @@ class AllocationLedger:
             node = self._writable(name)
             self._unlist(node)
             node.take(key, need)
+            self.taken += 1
             self._list(node)
             self._where[key] = name
             own = self._writable_own(key)
@@ -174,6 +179,7 @@ class AllocationLedger:
         node = self._writable(name)
         self._unlist(node)
         need = node.leave(key)
+        self.taken += 1
         self._list(node)
         own = self._writable_own(key)
         own[name] -= 1

@@ -283,6 +283,10 @@ def fingerprint(seeds: range, steps: int = 60) -> str:
     for seed in seeds:
         for said in Life(seed).live(steps):
             digest.update(json.dumps(said).encode())
+    crowd = Realm("n1", "n2")
+    crowd.apply(web(1_000))
+    for _ in range(3):
+        digest.update(json.dumps(shown(crowd.step())).encode())
     return digest.hexdigest()
 
 

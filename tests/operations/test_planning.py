@@ -1,13 +1,21 @@
 """Plans: the very decisions of controllers, on a copy of the live view."""
 
+import asyncio
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from dsmt.controllers.service import AHEAD
 from dsmt.errors import FailedError
+from dsmt.event.envelope import SignedEvent
 from dsmt.operations.read.plan_words import HIDDEN
-from dsmt.operations.read.planning import check_plan, difference, plan, plan_id
+from dsmt.operations.read.planning import Plan, check_plan, difference, plan, plan_id
+from dsmt.operations.read.sight import Sight
+from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
 from dsmt.spec.records import ServiceSpec
+from dsmt.view import View
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -126,3 +134,54 @@ def test_a_step_says_in_the_future_tense_why_it_is_made_and_why_there() -> None:
     assert said["web/app/0"] == "env.LOG changes; the new one will start first"
     assert said["web/app/2"] == "1 of 3 that fit; it has no app yet"
     assert "app: if one is not ready within 300 s: back to r1" in found.promises
+
+
+def many(count: int) -> list[ServiceSpec]:
+    return parse("".join(f"---\n{web(1, service=f's{i}')}" for i in range(count)), file="services.yaml")
+
+
+def planned(realm: Realm, specs: list[ServiceSpec], monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    async def look(_bus: object) -> Sight:
+        return sight(realm)
+
+    monkeypatch.setattr(applying, "look", look)
+    declared = [applying.Declared(one, Path(), ()) for one in specs]
+    return asyncio.run(applying.plan_all(None, declared, by="alice"))  # type: ignore[arg-type]
+
+
+def test_a_plan_of_many_services_folds_what_stands_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[object] = []
+    apply = View.apply
+
+    def counted(self: View, event: SignedEvent) -> bool:
+        folded.append(event)
+        return apply(self, event)
+
+    found = []
+    for others in (5, 45):
+        realm = Realm("n1", "n2", "n3")
+        for i in range(others):
+            realm.apply(web(1, service=f"old{i}"))
+        with monkeypatch.context() as patch:
+            patch.setattr(View, "apply", counted)
+            folded.clear()
+            planned(realm, many(10), patch)
+            found.append(len(folded))
+    assert found[1] - found[0] == 45 - 5
+
+
+def test_services_of_one_file_are_planned_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    realm = Realm("n1")
+    specs = [spec(web(1, service=name, component="reserve: {memory: 5GiB}")) for name in ("first", "second")]
+    first, second = planned(realm, specs, monkeypatch)
+    assert [step.node for step in first.steps] == ["n1"]
+    assert [one.instance for one in second.unplaced] == ["second/app/0"]
+    assert "second" not in realm.view.services
+
+
+def test_a_plan_of_far_too_many_says_how_many_more_wait() -> None:
+    found = plan(sight(Realm("n1")), spec(web(100_000, component="reserve: {memory: 3GiB}")), by="alice", warnings=[])
+    assert len(found.steps) == 2
+    assert found.warnings == [
+        f"app: {100_000 - 2 - AHEAD} more instances wait for those that have no place; add nodes, or ask for fewer"
+    ]

@@ -144,3 +144,11 @@ def test_a_number_in_a_command_is_its_text():
     found, _ = read("run: [./x, 1.50, 0x10, '3']\nreload: [./r, 2]")
     assert found["run"] == ("./x", "1.50", "0x10", "3")
     assert found["reload"] == {"signal": None, "command": ("./r", "2")}
+
+
+def test_a_default_is_read_once_and_who_changes_it_changes_no_other(monkeypatch):
+    key = GROUPS["component"]["restart"]
+    first = Reader("").default(key, ())
+    first["escalate"] = "changed"
+    monkeypatch.setattr(Reader, "_value", None)
+    assert Reader("").default(key, ()) != first

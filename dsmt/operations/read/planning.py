@@ -5,6 +5,7 @@ Rule 1: a plan's id binds the service, the revision that it starts from and the 
 Rule 2: steps are found by deciding again and again, each decision being obeyed at once by nodes that do all well:
     a slot fact is followed by a status `running` and a health `ready`, and the time passes that the spec asks for.
 Rule 3: nothing of it leaves this process.
+Rule 4: the services of one command are planned one after the other on one copy: each finds what those before have taken.
 """
 
 from __future__ import annotations
@@ -125,12 +126,12 @@ def check_plan(view: View, spec: ServiceSpec, given: str) -> None:
     )
 
 
-def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Plan:
-    """Plan one service."""
+def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str], trial: View | None = None) -> Plan:
+    """Plan one service. `trial` is a copy of the view, on which others may be planned already (rule 4)."""
     live = _live(sight.view, spec.service)
     base = base_of(sight.view, spec.service)
     differs = changes(live, spec)
-    rehearsal = _Rehearsal(sight, spec, by=by, changes=differs)
+    rehearsal = _Rehearsal(sight, spec, sight.view.copy() if trial is None else trial, by=by, changes=differs)
     if differs or live is None:
         rehearsal.run()
     return Plan(
@@ -143,7 +144,7 @@ def plan(sight: Sight, spec: ServiceSpec, *, by: str, warnings: list[str]) -> Pl
         unplaced=rehearsal.unplaced(),
         min_ready=rehearsal.min_ready,
         estimate_s=round(rehearsal.took_ms / 1000, 1),
-        warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec)],
+        warnings=[*warnings, *_best_effort(spec), *_data(sight, live, spec), *rehearsal.behind()],
         promises=[
             said for _, one in sorted(spec.components.items()) for said in promises(one, _back(sight.view, spec.service))
         ],
@@ -194,9 +195,9 @@ class _Rehearsal:
     took_ms: int = 0
     _sequence: int = 0
 
-    def __init__(self, sight: Sight, spec: ServiceSpec, *, by: str, changes: list[Change]) -> None:
+    def __init__(self, sight: Sight, spec: ServiceSpec, view: View, *, by: str, changes: list[Change]) -> None:
         self.sight, self.spec, self.by, self.changes = sight, spec, by, changes
-        self.view, self.now_ms = sight.view.copy(), sight.now_ms
+        self.view, self.now_ms = view, sight.now_ms
         self.steps, self.took_ms, self._sequence = [], 0, 0
         self.min_ready = self._ready()
 
@@ -339,7 +340,7 @@ class _Rehearsal:
             version=version,
             replaces=before.id if version is not None and before is not None else None,
         )
-        leaf = sha256(b"%d" % self._sequence).digest()
+        leaf = sha256(f"{self.spec.service} {self._sequence}".encode()).digest()
         self.view.apply(SignedEvent(event, b"", leaf, b""))
 
     def _ready(self) -> int:
@@ -357,6 +358,18 @@ class _Rehearsal:
             if said is not None and said.record.state is State.RUNNING:
                 return instance.health is None or instance.health.record.health != "unready"
         return False
+
+    def behind(self) -> list[str]:
+        """What is said of instances that have no turn before others have a place (D5)."""
+        entry, told = self.view.services.get(self.spec.service), []
+        for name, component in sorted(self.spec.components.items()):
+            known = (
+                () if entry is None else [at for at, slot in entry.slots.items() if at[0] == name and slot.fact is not None]
+            )
+            more = (component.instances or 0) - len(known)
+            if entry is not None and self.steps and more > 0:
+                told.append(f"{name}: {more} more instances wait for those that have no place; add nodes, or ask for fewer")
+        return told
 
     def unplaced(self) -> list[Unplaced]:
         """The slots that the play has left without a node."""

@@ -28,7 +28,7 @@ from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.nodesets import unknown_names
 from dsmt.operations.write.writing import anew, bury, follow, say
-from dsmt.ports.bus import Bus, BusReader
+from dsmt.ports.bus import Bus, BusReader, Draft
 from dsmt.spec.mistakes import Mistake, SpecErrors
 from dsmt.spec.parsing import Places, read
 from dsmt.spec.plain import to_plain
@@ -40,6 +40,8 @@ MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
 MOST_BYTES: Final = MAX_BODY_BYTES - 2048
 """How large a spec may be: one event says it, with who applied it and why, and what slots may go back to (A10)."""
+SAID_AT_ONCE: Final = 256
+"""Specs that are said before the answers to them are awaited."""
 STDIN: Final = "-"
 
 
@@ -197,7 +199,11 @@ async def plan_all(bus: BusReader, declared: list[Declared], *, by: str) -> list
     """The plan of each service."""
     specs = [await stage(one, None) for one in declared]
     sight = await look(bus)
-    return [plan(sight, spec, by=by, warnings=_warnings(sight, one)) for spec, one in zip(specs, declared, strict=True)]
+    trial = sight.view.copy()
+    return [
+        plan(sight, spec, by=by, warnings=_warnings(sight, one), trial=trial)
+        for spec, one in zip(specs, declared, strict=True)
+    ]
 
 
 def _warnings(sight: Sight, declared: Declared) -> list[str]:
@@ -224,15 +230,18 @@ async def apply(bus: Bus, declared: list[Declared], *, by: str, reason: str, pla
         for spec in dry:
             own = plan_id(spec.service, base_of(sight.view, spec.service), spec)
             check_plan(sight.view, spec, own if own in plans else plans[0])
-    done = []
+    done, drafts = [], []
     for one in declared:
-        spec = await stage(one, bus)
-        said = await _say_spec(bus, sight, spec, by=by, reason=reason, planned=bool(plans))
+        said, own_drafts = _to_say(sight, await stage(one, bus), by=by, reason=reason, planned=bool(plans))
         done.append(msgspec.structs.replace(said, warnings=_warnings(sight, one)))
+        drafts += own_drafts
+    for first in range(0, len(drafts), SAID_AT_ONCE):
+        await say(bus, drafts[first : first + SAID_AT_ONCE])
     return done
 
 
-async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> Applied:
+def _to_say(sight: Sight, spec: ServiceSpec, *, by: str, reason: str, planned: bool) -> tuple[Applied, list[Draft]]:
+    """What is to be told of a spec that is applied, and what says it; nothing where it stands already."""
     base = base_of(sight.view, spec.service)
     identity = plan_id(spec.service, base, spec) if planned else None
     entry = sight.view.services.get(spec.service)
@@ -240,9 +249,9 @@ async def _say_spec(bus: Bus, sight: Sight, spec: ServiceSpec, *, by: str, reaso
     if entry is not None and entry.spec is not None and not entry.spec.record.removed:
         before = entry.spec.record
         if before.spec == fact.spec and refused(entry) is None:  # what was refused is tried again
-            return unchanged(sight, spec.service, base, plan=identity)
-    revision = await say_spec(bus, sight, fact, spec.service)
-    return said_now(spec, revision, plan=identity)
+            return unchanged(sight, spec.service, base, plan=identity), []
+    revision, drafts = _drafts_of(sight, fact, spec.service)
+    return said_now(spec, revision, plan=identity), drafts
 
 
 def said_now(spec: ServiceSpec, revision: int, *, plan: str | None = None) -> Applied:
@@ -259,7 +268,14 @@ def unchanged(sight: Sight, service: str, revision: int, *, plan: str | None = N
 
 
 async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
-    """Say a spec after the one that stands; its revision. Raises `FailedError` when another was first.
+    """Say a spec after the one that stands; its revision. Raises `FailedError` when another was first."""
+    revision, drafts = _drafts_of(sight, fact, service)
+    await say(bus, drafts)
+    return revision
+
+
+def _drafts_of(sight: Sight, fact: SpecFact, service: str) -> tuple[int, list[Draft]]:
+    """What says a spec after the one that stands, and its revision.
 
     A service that was removed is made anew, in the next epoch: what is left of the removal must not end it (rule A6).
     """
@@ -268,10 +284,9 @@ async def say_spec(bus: Bus, sight: Sight, fact: SpecFact, service: str) -> int:
     before = None if entry is None else entry.spec
     if before is not None and before.record.removed and not fact.removed:
         grave = bury(sight.view, f"service/{service}", by=before.record.by, reason=before.record.reason)
-        await say(bus, [grave, anew(sight.view, topic, fact, subject=service)])
-        return 1
-    await say(bus, [follow(sight.view, topic, following(entry, fact), subject=service)])
-    return 1 + (0 if before is None else before.version)
+        return 1, [grave, anew(sight.view, topic, fact, subject=service)]
+    draft = follow(sight.view, topic, following(entry, fact), subject=service)
+    return 1 + (0 if before is None else before.version), [draft]
 
 
 def current(sight: Sight, service: str) -> tuple[ServiceSpec, SpecFact]:
