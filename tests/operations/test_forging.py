@@ -14,6 +14,7 @@ import pytest
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, TrimRecord
+from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.records import from_data, to_data
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree, row_hash
@@ -304,13 +305,17 @@ def test_a_store_that_took_a_new_id_after_a_power_cut_is_still_whole(tmp_path: P
     assert found.history.heads > len(named) - named.count(before)
 
 
+@pytest.mark.parametrize("recorded", [False, True], ids=["exported", "recorded whole"])
 @pytest.mark.parametrize("who", ["node/n1", "operator/mallory"])
-def test_a_gap_is_explained_by_a_broker_s_notice_and_by_nobody_else_s(scene: Scene, who: str) -> None:
+def test_a_gap_is_explained_by_a_broker_s_notice_and_by_nobody_else_s(scene: Scene, who: str, recorded: bool) -> None:
     run, forger = scene.before, scene.keys[who]
     trust = run.trust()
     trust.add_all([raw for (raw,) in parts(run, "C")])
     trust.add_all([one.raw for key in scene.keys.values() for one in key.chain])
     cut = [row.signed.raw for row in rows(run) if row.signed not in of(run, "user/alice/fact")[2:3]]
+    if recorded:  # heartbeats, too: then sequences are followed as well as chains
+        beat = Heartbeat(incarnation=1, sequence=1, lag_s=0.0, emit_rate_s=30.0)
+        cut.append(Pen(scene.keys["broker/b1"]).write("broker/b1/heartbeat", to_data(beat), type="dsmt.heartbeat").raw)
     assert [(gap.topic, gap.first, gap.last) for gap in verify(b"".join(cut), trust).gaps] == [("user/alice/fact", 3, 3)]
     notice = BrokerNotice(
         kind="trimmed", source="operator/alice", topic="user/alice/fact", first=3, last=3, message="", unit="number"

@@ -183,15 +183,15 @@ class Followed:
         """Whether everything was recorded, heartbeats too."""
         return any(source.startswith("broker/") and by == _HEARTBEAT for (source, _), (_, _, by) in self._vouched.items())
 
-    def sequences(self, chains: Iterable[Gap]) -> Iterator[Gap]:
-        """The gaps of all sequences (rule 2), but for what the chains have shown to be missing or declared."""
+    def sequences(self) -> Iterator[Gap]:
+        """The gaps of all sequences (rule 2), but for what the chains show to be missing, explained or not."""
         shown: dict[str, int] = defaultdict(int)
-        for gap in chains:
-            shown[gap.source] += gap.last - gap.first + 1
         there: dict[tuple[str, int], list[int]] = defaultdict(list)
         for (source, _, incarnation), chain in self._chains.items():
             there[source, incarnation] += [seen.sequence for seen in chain.values()]
-            shown[source] += sum(one.declares[1] - one.declares[0] + 1 for one in chain.values() if one.declares)
+            first = min(chain)
+            declared = chain[first].declares
+            shown[source] += max(chain) - first + 1 - len(chain) + (declared[1] - declared[0] + 1 if declared else 0)
         told: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for one in self._told("sequence", _EXPLAINED):
             if one.topic is None:

@@ -154,7 +154,7 @@ def verify_stream(raw: bytes, trust: TrustStore) -> Verified:
     followed.forget(revoked)
     chains = [missing.gap for missing in followed.chains()]
     whole = followed.has_brokers_heartbeats()
-    sequences = followed.sequences(chains) if whole else ()
+    sequences = followed.sequences() if whole else ()
     return verified(followed, faults, sorted({*chains, *sequences}, key=_place), _worth(whole=whole))
 
 
