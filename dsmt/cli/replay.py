@@ -44,6 +44,9 @@ def _show(file: str, done: Replayed) -> None:
         (done.other_ruleset, "by another ruleset"),
     ]
     print(", ".join(f"{number} {what}" for number, what in counts if number) or "nothing was decided")
+    if done.stale:
+        was = "was" if done.stale == 1 else "were"
+        print(f"{counted(done.stale, 'fact')} of these {was} refused as stale: another controller's was first")
 
 
 _WORDS = {"different": "DIFFERENT", "inputs incomplete": "INCOMPLETE", "other ruleset": "OTHER RULES"}

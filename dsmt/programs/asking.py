@@ -1,7 +1,8 @@
 """Asking: what clients ask a spawner, and which of those that it keeps has ceased to ask, and hangs (rule C15).
 
-Rule 1: only who has asked once is expected to ask again: who watches its spawner does so each 10 s.
-Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, by the spawner's running time: both may have stood still.
+Rule 1: only who has asked once is expected to ask again, each 10 s: one that is still starting is never said to hang.
+Rule 2: who has not for `SILENT_S` is given `AGAIN_S` more, in which the spawner runs: both may have stood still. A spawner
+    that looks `LATE_S` after that has stood still itself, and gives as much once more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dsmt.ports.processes import Identity
 
 SILENT_S: Final = 60.0
 AGAIN_S: Final = 10.0
+LATE_S: Final = 1.0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Pings:
         """Who hangs now; each is told once (rule 2)."""
         found = []
         for who, (until, again) in list(self._until.items()):
-            if until <= now and again:
+            if until <= now < until + LATE_S and again:
                 found.append(who)
                 self.gone(who)
             elif until <= now:

@@ -1,10 +1,12 @@
 """The node monitor's process: `main(DIRECTORY)` in a warm fork of the spawner; DIRECTORY is the node's.
 
-Its identity is delegated by the node's, and kept in `monitor.identity`. SIGTERM and SIGINT: exit.
+Its identity is delegated by the node's, and kept in `monitor.identity`. It asks its spawner from the loop in which it does
+all of its work (C15). SIGTERM and SIGINT: exit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from dsmt.programs.running import run_until_signalled
 from dsmt.system.datagrams import UdpDatagrams
 from dsmt.system.files import DiskFiles
 from dsmt.system.machine import LinuxMachine
+from dsmt.system.processes import keep_asking
 from dsmt.system.watch import nobody
 from dsmt.trust.identity import load
 from dsmt.trust.keys import SecretKey
@@ -68,7 +71,9 @@ async def _serve(directory: Path) -> None:
                 entropy=deps.entropy,
             ),
         )
-        await monitor.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_asking(str(directory)))
+            await monitor.run()
 
 
 def _drivers() -> dict[str, DriverAttributes]:

@@ -7,7 +7,7 @@ Rule 3: when a kept program is started, started again and ended `dsmt.agents.rul
 Rule 4: one spawner for a directory (`spawner.lock`); a second one exits with code 0.
 Rule 5: SIGTERM or SIGINT ends the kept programs (SIGKILL after 3 s), then it; agents and services run on.
 Rule 6: `start` is idempotent: while the process of the record lives, it is the answer.
-Rule 7: a node's manager that asked, and has ceased to, hangs: it is killed, and so started again (`asking`).
+Rule 7: a kept program that asked, and has ceased to, hangs: it is killed, and so started again (`asking`).
 """
 
 from __future__ import annotations
@@ -275,8 +275,8 @@ class Spawner:
         return {}
 
     def _heard(self, identity: Identity) -> dict[str, Any]:
-        """Somebody watches over us; a manager that ceases to hangs (rule 7)."""
-        if any((kept.program, kept.identity) == ("container_manager", identity) for kept in self._kept):
+        """Somebody watches over us; who is kept and ceases to hangs (rule 7)."""
+        if any(kept.identity == identity for kept in self._kept):
             self._pings.heard(identity, self._clock.boottime())
         return {}
 

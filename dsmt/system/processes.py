@@ -258,7 +258,7 @@ async def watch_spawner(
 
 
 async def keep_asking(directory: str, *, ask_s: float = ASK_S) -> Never:
-    """Let a spawner know that we are there until cancelled, and do nothing else for it: for who ends a node."""
+    """Let a spawner know that we are there until cancelled, and do nothing else: for a monitor, and who ends a node."""
     asking = SpawnedProcesses(directory)
     while True:
         await asking.is_silent()

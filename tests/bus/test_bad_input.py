@@ -16,7 +16,7 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
-from dsmt.errors import FailedError, TransportError
+from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.event.burst import assemble
 from dsmt.event.codec import protected_header, sig_structure
 from dsmt.event.payload import canonical, payload
@@ -562,6 +562,42 @@ async def test_a_full_store_acknowledges_nothing_it_has_not_and_loses_nothing(r:
         await got.until(lambda g: len(g.arrived) == 101)
         assert [d["n"] for d in got.of("user/t")] == list(range(101))
         assert got.types() == []
+
+
+@scenario
+async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that_it_is_full(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    store = broker._store
+    await alice.publish(Draft("config/x", {"n": 0}, version=1))
+
+    def full(_batch):
+        raise FailedError("store.full", "the disk is full", next="make room")
+
+    store.append = full
+    emission = alice.emit(Draft("user/t", {"n": 1}))
+    await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+    stored = store.head
+
+    reader = await r.client("operator/bob", reads=True)
+    async with reading(reader, "config/", "user/", start=Start.HISTORY, follow=False) as got:
+        assert got.of("config/x") == [{"n": 0}]
+    await r.stop(reader)
+    with pytest.raises(RefusedError) as caught:
+        await r.raw("operator/carol")
+    assert caught.value.code == "store.full"
+    other = r.identity("broker/b9")
+    raw = await r.raw(other.name, identity=other, reads=True)
+    await until(lambda: broker._session_words.presence.attachment_of("broker/b9") > 0)
+    raw.send(f.Publish(), Pen(other).write("broker/b9/stats", {}).raw)
+    assert (await raw.next(f.Refused))[0].code == "bus.reads"
+    assert store.head == stored
+    assert store.winner("broker/b1/session/broker/b9") is None
+
+    del store.append
+    await emission.acknowledged()
+    await until(lambda: store.winner("broker/b1/session/broker/b9") is not None)
+    assert store.winner("broker/b1/session/operator/bob") is None
 
 
 @pytest.fixture

@@ -94,6 +94,69 @@ def test_a_product_that_is_not_there_is_incomplete() -> None:
     assert last in finding.details[0]
 
 
+def raced(*lost: str) -> tuple[Realm, SignedEvent]:
+    """A realm in which a controller's facts on these topics were stale, and its decision."""
+    life = Life(0)
+    realm = life.realm = Realm("n1", "n2")
+    realm.apply(web(3))
+    life.decide(realm.decide())
+    realm.rows = [(row, e if e.event.topic not in lost else by_another(e)) for row, e in realm.rows]
+    (decision,) = life.decisions
+    return realm, decision
+
+
+def by_another(one: SignedEvent) -> SignedEvent:
+    """The same fact, by another controller that was first."""
+    event = one.event
+    return signed(
+        "controller/first", event.topic, event.data, sequence=event.sequence, time_ms=event.time_ms - 1,
+        version=event.version, epoch=event.epoch, cause=event.cause, ttl=event.ttl, to=event.to,
+    )  # fmt: skip
+
+
+SLOTS = [f"service/web/slot/app/{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("lost", [SLOTS[:1], SLOTS[1:], SLOTS])
+def test_what_was_refused_as_stale_is_counted_and_all_else_compared(lost: list[str]) -> None:
+    realm, decision = raced(*lost)
+    (finding,) = replay(realm.rows, [decision]).findings
+    assert (finding.outcome, finding.details, finding.stale) == ("same", (), len(lost))
+
+
+def test_a_product_that_differs_is_told_beside_one_that_was_stale() -> None:
+    realm, decision = raced(SLOTS[0])
+    rows = [(row, changed(e, node="n9") if e.event.topic == SLOTS[1] else e) for row, e in realm.rows]
+    (finding,) = replay(rows, [decision]).findings
+    assert finding.outcome == "different"
+
+
+def test_a_product_that_is_missing_beside_one_that_was_stale_is_named() -> None:
+    realm, decision = raced(SLOTS[0])
+    rows = [(row, e) for row, e in realm.rows if e.event.topic != SLOTS[1]]
+    (finding,) = replay(rows, [decision]).findings
+    (gone,) = [str(e.id) for _, e in realm.rows if e.event.topic == SLOTS[1]]
+    assert finding.outcome == "inputs incomplete"
+    assert gone in finding.details[0]
+
+
+def test_what_another_said_only_after_the_decision_was_stored_explains_no_missing_product() -> None:
+    realm, decision = raced(SLOTS[0])
+    (stale,) = [(row, e) for row, e in realm.rows if e.event.topic == SLOTS[0]]
+    rows = [each for each in realm.rows if each != stale]
+    last = rows[-1][0]
+    (finding,) = replay([*rows, (last + 1, decision), (last + 2, stale[1])], [decision]).findings
+    assert finding.outcome == "inputs incomplete"
+
+
+def test_how_many_of_the_rows_of_a_view_are_missing_is_said_and_which_the_first() -> None:
+    life = lived(3)
+    spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))
+    rows = [each for each in life.realm.rows if each[0] not in (spec_row, spec_row + 1)]
+    lacking = [f for f in replay(rows, life.decisions).findings if f.outcome == "inputs incomplete"]
+    assert lacking[-1].details[0].endswith(f": 2 of them not in the file, row {spec_row} the first")
+
+
 def test_another_store_and_another_ruleset_are_not_compared() -> None:
     life = lived(5)
     assert {f.outcome for f in replayed(life, store="s2").findings} == {"inputs incomplete"}

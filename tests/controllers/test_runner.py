@@ -147,6 +147,27 @@ def test_what_was_applied_runs_and_every_decision_replays() -> None:
     simulate(scenario)
 
 
+def test_of_two_controllers_that_decide_at_once_the_seconds_decisions_replay_the_same_with_what_was_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dsmt.controllers.runner.RANK_S", 0.0)
+
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.up(4)
+        fleet.nodes[0].host.power_off()
+        await fleet.until(lambda: "n1" not in fleet.nodes_of() and fleet.running() == 4, 30)
+        rows = Rows(fleet.broker)
+        decisions = rows.on("/decision")
+        there = {str(event.id) for _, event in rows.all}
+        named = [name for d in decisions for name in from_data(Decision, d.event.data).produced]
+        report = replay(rows.all, decisions, store=fleet.broker.store.identity)
+        assert report.count("same") == len(decisions)
+        assert report.stale == len([name for name in named if name not in there]) >= 4
+        assert {finding.stale for finding in report.findings} == {0, 1, 4}
+
+    simulate(scenario)
+
+
 async def joined(realm: TestRealm, name: str) -> tuple[BusClient, BusClient]:
     """A node's manager and monitor, as far as a controller sees them."""
     parent = realm.identity(f"node/{name}")

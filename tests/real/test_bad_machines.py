@@ -175,6 +175,26 @@ def test_a_brokers_full_disk_acknowledges_nothing_that_it_cannot_keep_and_everyt
     asyncio.run(main())
 
 
+def test_an_operator_sees_all_that_there_is_while_a_brokers_disk_is_full(tmp_path):
+    async def main() -> None:
+        home = Home(tmp_path / "home")
+        broker = home.part("brokers", "b1")
+        async with small_disk(broker, "8m") as small, fleet_on(home, small) as made:
+            small.fill()
+            emissions = [made.connection.bus.emit(Draft("user/test/waits", {"n": n})) for n in range(200)]
+            error = (await dsmt(home.root, "publish", "user/test/refused", "1", "--json", code=4)).error
+            assert error["code"] == "store.full"
+            assert [row["service"] for row in (await dsmt(home.root, "ps", "--json")).json] == ["bystander"]
+            for command in (["status"], ["why", "bystander"], ["get", "bystander"], ["nodes"], ["history", "bystander"]):
+                await dsmt(home.root, *command)
+            told = await dsmt(home.root, "tail", "--since", "1h", "--no-follow")
+            assert "bystander" in told.out
+            small.free()
+            await asyncio.wait_for(asyncio.gather(*(emission.acknowledged() for emission in emissions)), 60)
+
+    asyncio.run(main())
+
+
 # --- clocks -------------------------------------------------------------------------------------------------------------
 
 CLOCKS = {"n2": 3600, "n3": -3 * 86400}

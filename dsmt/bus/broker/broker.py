@@ -4,8 +4,8 @@ Rule 1: a session is `hello`, `welcome`, `attach`; only then may it publish or r
 Rule 2: sessions take turns (`inbox`); everything of one turn is stored in one commit before any of it is acknowledged.
 Rule 3: a session that does what the protocol forbids is refused and closed; the others do not notice.
 Rule 4: while the store is not whole (`wholeness`) readers are told so with each bookmark (rule A4).
-Rule 5: while the disk is full who publishes is closed and who attaches refused, with `store.full`; nothing is lost, for
-    sources keep what is not acknowledged. Readers stay.
+Rule 5: while the disk is full who publishes is closed and a source that attaches refused, with `store.full`; nothing is
+    lost, for sources keep what is not acknowledged. Who only reads stays, and comes: it needs nothing to be stored.
 Rule 6: who only reads is no source: nobody is told of it, and whatever it publishes is refused (D2).
 """
 
@@ -270,7 +270,7 @@ class Broker:
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
-        if self._ingest.full is not None:
+        if self._ingest.full is not None and not hello.reads:
             raise full(self._identity.name)
         welcome = self._admission.welcome(
             session,

@@ -18,12 +18,13 @@ from dsmt.trust.store import TrustStore
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision, decided again. `details` are sentences."""
+    """One decision, decided again. `details` are sentences; `stale`: how many of its facts were refused as such."""
 
     decision: str
     row: int
     outcome: str
     details: list[str]
+    stale: int
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     different: int
     incomplete: int
     other_ruleset: int
+    stale: int
     decisions: list[Replay]
 
 
@@ -57,9 +59,16 @@ def replay(raw: bytes, trust: TrustStore) -> Replayed:
         different=report.count("different"),
         incomplete=report.count("inputs incomplete"),
         other_ruleset=report.count("other ruleset"),
+        stale=report.stale,
         decisions=[_replay(one, places[one.decision.id]) for one in report.findings],
     )
 
 
 def _replay(finding: Finding, row: int) -> Replay:
-    return Replay(decision=str(finding.decision.id), row=row, outcome=finding.outcome, details=list(finding.details))
+    return Replay(
+        decision=str(finding.decision.id),
+        row=row,
+        outcome=finding.outcome,
+        details=list(finding.details),
+        stale=finding.stale,
+    )
