@@ -18,6 +18,8 @@ SAME_S: Final = 5.0
 """How long after a partition all brokers may differ."""
 OFFERED_S: Final = 15.0
 """Until then all who were attached to a lost broker have offered what they hold."""
+NOTICED_S: Final = 10.0
+"""Until then a broker that was cut off and died is known to be lost, and what it had given to one other is with all."""
 LATE_S: Final = 1.0
 """What was published so long ago is with all."""
 
@@ -31,9 +33,11 @@ async def survivors(play: Play) -> None:
     victims = play.stream.shuffled(fleet.brokers)[: 1 + play.stream.below(2)]
     fleet.broker = next(one for one in fleet.brokers if one not in victims)
     dead: list[SimNode] = []
+    again_s = 0.0
     for victim in victims:
-        await asyncio.sleep(play.between(0.0, 6.0))
+        await asyncio.sleep(again_s + play.between(0.0, 6.0))
         if play.stream.chance(0.5):
+            again_s = NOTICED_S
             others = play.stream.shuffled([other for other in fleet.brokers if other is not victim])
             cut = others[: 1 + play.stream.below(len(others))]
             victim.host.severed.update(other.host.name for other in cut)
