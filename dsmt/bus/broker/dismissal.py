@@ -1,7 +1,8 @@
 """Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment; or by time.
 
 Rule 1: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
-    who attaches hears of all before anything else (J3).
+    who attaches hears of all before anything else (J3). Another broker is given the revocation before it is sent away: so it
+    knows that it is one no more, and whoever is attached to it hears of it.
 Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
 Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
     and it must not count as alive (J3).
@@ -21,6 +22,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import out_of_time
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.ports.store import Row
+from dsmt.trust.store import revoked_by
 
 REVOCATIONS: Final = 256
 """How many revocations one message holds."""
@@ -52,9 +54,13 @@ class Dismissal:
         for session in self._sessions.all() if found else ():
             if session.attached:
                 self._tell(session, found)
-            if self._admission.is_revoked(session):
-                said = f"{session.name} was revoked"
-                self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
+            if not session.is_broker:
+                self._end(session)
+
+    def _end(self, session: Session) -> None:
+        if self._admission.is_revoked(session):
+            said = f"{session.name} was revoked"
+            self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
 
     def expire(self, now_ms: int) -> None:
         """Send away whose certificate has ended (rule 3)."""
@@ -63,13 +69,24 @@ class Dismissal:
             if error is not None:
                 self._refuse(session, error)
 
+    def leave(self, refusal: RefusedError | None) -> None:
+        """Send all but other brokers away, if there is a reason why nobody may be attached here."""
+        if refusal is None:
+            return
+        for session in self._sessions.all():
+            if session.attached and not session.is_broker:
+                self._refuse(session, refusal)
+
     def _tell(self, session: Session, rows: Sequence[Row]) -> None:
         self._fan_out.introduce(session, rows)
         for first in range(0, len(rows), REVOCATIONS):
             self._send(session, f.Revocations(), tuple(row.raw for row in rows[first : first + REVOCATIONS]))
 
     def judge(self, rows: Sequence[Row]) -> None:
-        """Obey the verdicts among rows that are stored now (rule 2)."""
+        """Obey the verdicts among rows that were stored and routed now (rule 2), and end other brokers that were revoked."""
+        for session in self._sessions.all() if any(revoked_by(row.topic) for row in rows) else ():
+            if session.is_broker:
+                self._end(session)
         for node, verdict in judged(rows):
             said = f"{node} was judged dead by this attachment"
             error = RefusedError("bus.judged", said, next="attach anew: who lives is alive again by a greater attachment")

@@ -1,7 +1,8 @@
 """Others: the other brokers of a realm, as one of them knows them: where they are, and what becomes of what they have.
 
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
-    operator has removed is none.
+    operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
+    itself, and knows another one, sends all away to it: nobody would have what is said here.
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
@@ -24,7 +25,7 @@ from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.brokers import TOPIC, known
 from dsmt.bus.wire import frames as f
-from dsmt.errors import UnusableEventError
+from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.order import newer
@@ -35,7 +36,7 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Signer
+from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
@@ -57,6 +58,7 @@ class Others:
         clock: Clock,
         reach: Reach,
         *,
+        trust: TrustStore,
         recorder: Recorder,
         admission: Admission,
         fan_out: FanOut,
@@ -64,7 +66,9 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
-        self._store = store
+        self._store, self._trust, self._own = store, trust, identity
+        self._left = False
+        """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
@@ -74,6 +78,7 @@ class Others:
             reach,
             meta=store.meta,
             clock=clock,
+            now_ms=recorder.time.now_ms,
             take=self._take,
             whole=self._whole,
             log=Logger(broker=identity.name),
@@ -94,7 +99,8 @@ class Others:
 
     def stored(self, rows: Sequence[Row], sessions: Iterable[Session]) -> None:
         """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
-        if self._note(rows):
+        ended = any(revoked_by(row.topic) for row in rows)
+        if self._note(rows) or ended:
             self._know()
             for session in sessions:
                 if session.attached and not session.refused:
@@ -117,7 +123,28 @@ class Others:
         return found
 
     def _know(self) -> None:
-        self.copying.know(known(self._seeds, self._said.values()))
+        own = BrokerAddress("", self._own.key.public)
+        every = known([own, *self._seeds], self._said.values(), self._trust)
+        self.copying.know(every)
+        self._left = not self.copying.alone and all(one.public != own.public for one in every)
+
+    @property
+    def refusal(self) -> RefusedError | None:
+        """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
+        if not self._left:
+            return None
+        others = ", ".join(one.address for one in self.copying.known)
+        return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
+
+    def check_here(self, name: str) -> None:
+        """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
+        if self.refusal is not None and not name.startswith("broker/"):
+            raise self.refusal
+
+    def copies(self, sessions: Iterable[Session]) -> list[Session]:
+        """Those of some sessions that are of other brokers of the realm."""
+        known = {one.public for one in self.copying.known}
+        return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
