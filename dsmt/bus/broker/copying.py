@@ -9,17 +9,21 @@ Rule 2: what is live it takes from the broker where it was published, as long as
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
     for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole.
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
+Rule 5: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
+    what it must have (`withheld`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dsmt.bus.broker.withheld import MOST, Withholding
 from dsmt.errors import FailedError
+from dsmt.event.envelope import EventId
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bookmark, BusReader, Complete, Cursor, Delivery, Interest, Start, Subscription
@@ -36,6 +40,12 @@ OVERLAP_MS: Final = 60_000
 """How far before the place of a broker that was lost the others are read again: their clocks may differ."""
 KEEP_S: Final = 1.0
 STILL_S: Final = 5.0
+ASK_S: Final = 60.0
+ANSWER_S: Final = 20.0
+SETTLE_S: Final = 3.0
+"""After how long it is asked again for what it did not give."""
+LAST_MS: Final = 15_000
+"""How much of its history it is asked for."""
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 _PARTS: Final = 4
@@ -81,10 +91,12 @@ class Copying:
         now_ms: Callable[[], int],
         take: Take,
         whole: Callable[[], None],
+        withholding: Withholding,
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
+        self._withholding = withholding
         self._others: dict[bytes, _Other] = {}
         self._linked: tuple[str, ...] = ()
         self._changed = asyncio.Event()
@@ -127,6 +139,10 @@ class Copying:
     def names(self) -> list[str]:
         """The names of those that were linked once."""
         return [other.was for other in self._others.values() if other.was]
+
+    def gave_ms(self, broker: str) -> int:
+        """Up to when (realm ms) a linked one has given everything; 0 for none."""
+        return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
 
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
@@ -178,6 +194,7 @@ class Copying:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())
                     group.create_task(self._read(other, bus))
+                    group.create_task(self._examine(other, bus))
             finally:
                 other.bus = None
 
@@ -261,6 +278,40 @@ class Copying:
             self._whole()
         if self._clock.boottime() >= other.kept_at + KEEP_S:
             self._keep_place(other)
+
+    # --- whether it gives all ------------------------------------------------------------------------------------
+
+    async def _examine(self, other: _Other, bus: BusReader) -> None:
+        """Ask now and then for what it must have (rule 5)."""
+        while True:
+            await asyncio.sleep(ASK_S * max(1, len(self._others)))
+            if other.name and other.complete and not self._rests(other):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ANSWER_S):
+                        await self._compare(bus)
+
+    async def _compare(self, bus: BusReader) -> None:
+        owed = self._withholding.owed(bus.broker)
+        lacks, missed = await self._last(bus, owed)
+        if lacks or missed:
+            await asyncio.sleep(SETTLE_S)
+            lacks = (await self._last(bus, lacks))[0] if lacks else lacks
+            found = self._withholding.found(bus.broker, missed)
+            if found:
+                self._take(bus.broker, found, bus)
+        if owed:
+            self._withholding.judged(bus.broker, lacks)
+
+    async def _last(self, bus: BusReader, owed: Sequence[EventId]) -> tuple[list[EventId], list[Arrived]]:
+        """Read the last moments of its history, whoever brought what it has of them: what it lacks, and what is not here."""
+        had, missed = set[EventId](), list[Arrived]()
+        since = bus.now_ms() - LAST_MS
+        async with bus.subscribe(Interest(("/",), Start.HISTORY, since=since, follow=False, copies=())) as batches:
+            async for batch in batches:
+                arrived = [one for one in batch if isinstance(one, Arrived)]
+                had.update({one.signed.id for one in arrived}.intersection(owed))
+                missed += self._withholding.missed(arrived)[: MOST - len(missed)]
+        return [one for one in owed if one not in had], missed
 
     def _keep_place(self, other: _Other) -> None:
         """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""

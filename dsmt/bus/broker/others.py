@@ -9,6 +9,7 @@ Rule 3: what another brings is stored with its signer's certificates, in one com
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
+Rule 6: one that does not give what it has said to hold is named (`withheld`, E4).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dsmt.bus.broker.copying import Copying, Reach
 from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import TOPIC, known
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
@@ -73,6 +75,14 @@ class Others:
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
         self._proofs: dict[Signer, tuple[bytes, ...]] = {}
+        self._withholding = Withholding(
+            identity.name,
+            store,
+            recorder.words,
+            now_ms=recorder.time.now_ms,
+            stored=self._stored_by,
+            gave=self._gave,
+        )
         self.copying = Copying(
             BrokerAddress(config.address, identity.key.public),
             reach,
@@ -81,15 +91,17 @@ class Others:
             now_ms=recorder.time.now_ms,
             take=self._take,
             whole=self._whole,
+            withholding=self._withholding,
             log=Logger(broker=identity.name),
         )
         recorder.ingest.settled_ms = self.settled_ms
 
     # --- who they are --------------------------------------------------------------------------------------------
 
-    def begin(self, rows: Iterable[Row]) -> None:
+    def begin(self, rows: Sequence[Row]) -> None:
         """These are retained facts at the start."""
         self._note(rows)
+        self._withholding.restore(rows)
 
     def started(self) -> None:
         """All retained facts were seen: whoever is known is read from now on."""
@@ -99,6 +111,7 @@ class Others:
 
     def stored(self, rows: Sequence[Row], sessions: Iterable[Session]) -> None:
         """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
+        self._withholding.published(rows)
         ended = any(revoked_by(row.topic) for row in rows)
         if self._note(rows) or ended:
             self._know()
@@ -148,9 +161,24 @@ class Others:
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
-        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names)
-        rows = (self._store.winner(f"{name}/session/{source}") for name in names)
-        return max((from_data(SessionFact, row.read().event.data).attachment for row in rows if row), default=0)
+        return max((one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name), default=0)
+
+    def _sessions_of(self, source: str) -> dict[str, SessionFact]:
+        """What all brokers have said of a source."""
+        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own.name})
+        rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
+        return {name: from_data(SessionFact, row.read().event.data) for name, row in rows if row}
+
+    def _stored_by(self, broker: str) -> int | None:
+        """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
+        return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
+
+    def _gave(self, source: str, at_ms: int) -> tuple[str, int]:
+        """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
+        sessions = self._sessions_of(source)
+        holder = max(sessions, key=lambda name: sessions[name].attachment, default="")
+        held = bool(holder) and sessions[holder].state == "open" and sessions[holder].since_ms < at_ms
+        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
 
     def settled_ms(self) -> int | None:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
