@@ -157,6 +157,12 @@ class Copying:
                 place, again_ms = _read_place(self._meta.get(_key(public)))
                 self._others[public] = _Other(address, place=place, since=place, again_ms=again_ms)
 
+    def again(self) -> None:
+        """Much was said meanwhile: all others are read to their ends anew, before this broker has everything."""
+        for other in self._others.values():
+            other.complete, other.moved_at = False, self._clock.boottime()
+        self._change()
+
     async def run(self) -> None:
         """Read all others until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -180,6 +186,9 @@ class Copying:
         for other in self._others.values() if places else ():
             if other.place is not None:
                 other.again_ms = _again_ms(other.again_ms, [*places, other.place])
+        self._change()
+
+    def _change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

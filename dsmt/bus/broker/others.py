@@ -7,6 +7,7 @@ Rule 2: clients are told these words, with what proves them, when they attach an
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
+    So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
 Rule 6: one that does not give what it has said to hold is named (`withheld`, E4).
@@ -45,6 +46,8 @@ AGAIN_MS = 1000
 PROOFS: Final = 8192
 """Of how many signers it is remembered which certificates were taken in."""
 MOST_MS: Final = 60_000
+STOOD_S: Final = 3.0
+"""After standing still for so long a broker is one that was away."""
 LATE_MS: Final = 2_000
 """By how much the clocks of two brokers may differ."""
 
@@ -69,6 +72,7 @@ class Others:
     ) -> None:
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
         self._store, self._trust, self._own = store, trust, identity
+        self._looked = clock.boottime()
         self._left = False
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
@@ -208,7 +212,10 @@ class Others:
 
     def look(self, now: float) -> None:
         """Look at how far they were read (rule 4). `now` is boot-time seconds."""
-        wholeness = self._recorder.wholeness
+        wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
+        if stood_s > STOOD_S and not self.copying.alone:
+            wholeness.awaits_others(now)
+            self.copying.again()
         if self.copying.reads:
             wholeness.reading(now)
         elif self.copying.complete:
