@@ -11,7 +11,7 @@ from dsmt.event.phrases import quoted
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Hold, Row, is_problem
-from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock
+from dsmt.operations.read.members import Broker, Controller, Node, NodeShown, clock, withholding
 from dsmt.operations.read.revisions import in_words, refused, running
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.summaries import Service, Status
@@ -245,13 +245,15 @@ def node_shown(node: NodeShown, sight: Sight) -> str:
 def brokers(found: Sequence[Broker], sight: Sight) -> str:
     """The screen of `dsmt brokers`."""
     header = ("BROKER", "ALIVE", "ADDRESS", "PID", "SESS", "FACTS", "DISK", "LAG", "SINCE", "VERSION")
-    laid = []
+    laid, withheld = [], withholding(sight)
     for one in found:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"it has refused {counted(one.dropped, 'event')} since it started"] if one.dropped else []
         if one.alive and one.whole is False:
             below.append("it is not whole yet: it reads what others have, and no controller acts on what it says")
+        if one.broker in withheld:
+            below.append(f"it does not give {', '.join(withheld[one.broker])} what it has said to hold: dsmt status")
         if one.clock_ahead_s is not None and one.clock_is_far:
             off = f"its machine's clock is {off_by(one.clock_ahead_s)}, so it is not followed"
             below.append(f"{off}: set it, or dsmt clock accept {one.broker}")

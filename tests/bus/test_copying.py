@@ -164,7 +164,7 @@ async def test_acknowledgements_wait_for_another_broker_and_not_for_ever(r: Test
     waited = await asyncio.wait_for(facts.emit("config/x", {"n": 1}).acknowledged(), 5)
     assert (waited.level, waited.copies) == (Level.STORED, 1)
     b2._others._recorder.ingest.brought = real
-    await until(lambda: held(b2) == held(b1))
+    await until(lambda: held(b2) == held(b1) and b1._copied._hopes())
     assert (await facts.emit("config/x", {"n": 2}).acknowledged()).level is Level.SAFE
     await r.stop(b2)
     assert (await facts.emit("config/x", {"n": 3}).acknowledged()).level is Level.STORED

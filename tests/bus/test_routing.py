@@ -81,7 +81,7 @@ class Wire:
 
     def __init__(self):
         self.shelf, self.room, self.got, self.marks, self.echoes, self.places = Shelf(), 10**9, [], [], [], []
-        self.deliveries = FanOut(self.shelf, Nobody(), send=self.send, now_ms=lambda: 1, whole=lambda: True)
+        self.deliveries = FanOut(self.shelf, Nobody(), send=self.send, now_ms=lambda: 200_000, whole=lambda: True)
         self.session = Session(Peer(b"p"), b"k")
         self.session.certificate = Certified()
         self.unread = 0

@@ -88,13 +88,14 @@ class Broker:
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
-        self._copied = Copied(self._send, lambda: self._fan_out.copying)
+        self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying))
         self._others = Others(
             config,
             identity,
             store,
             clock,
             reach,
+            trust=trust,
             recorder=self._recorder,
             admission=self._admission,
             fan_out=self._fan_out,
@@ -272,6 +273,7 @@ class Broker:
     def _welcome(self, session: Session, hello: f.Hello, parts: tuple[bytes, ...]) -> None:
         if self._ingest.full is not None and not hello.reads:
             raise full(self._identity.name)
+        self._others.check_here(hello.name)
         welcome = self._admission.welcome(
             session,
             hello,
@@ -346,9 +348,7 @@ class Broker:
     # --- outward -------------------------------------------------------------------------------------------------
 
     def _send(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...] = ()) -> bool:
-        if session.gone:
-            return False
-        return self._outgoing.send(session.peer, frame, parts)
+        return not session.gone and self._outgoing.send(session.peer, frame, parts)
 
     def _writable(self, peer: Peer) -> None:
         self._outgoing.writable(peer)
@@ -383,6 +383,7 @@ class Broker:
             self._others.look(now)
             self._copied.look(now)
             self._requests.look()
+            self._dismissal.leave(None if self._copied.waits else self._others.refusal)  # once all were answered
             self._dismissal.expire(self.now_ms())
             for session in self._sessions.strangers(now):
                 self._disconnect(session.peer)

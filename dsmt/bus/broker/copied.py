@@ -2,7 +2,7 @@
 
 Rule 1: what is acknowledged is held by another broker too, where one is linked that has had all that was here: `safe`.
 Rule 2: nobody waits longer than `SAFE_S` for another broker: then, or when none is linked any more, it is acknowledged as
-    what it is, `stored` by this one.
+    what it is, `stored` by this one. Who has kept others waiting for so long is not waited for again until it has caught up.
 Rule 3: acknowledgements leave in the order in which their events were stored.
 """
 
@@ -32,13 +32,20 @@ class Copied:
     def __init__(self, send: Callable[[Session, Acked], object], copying: Callable[[], Sequence[Session]]) -> None:
         self._send, self._copying = send, copying
         self._waiting: deque[_Waiting] = deque()
+        self._missed = 0
+        """The last row for which was waited in vain."""
 
     def acknowledge(self, session: Session, frame: Acked, now: float) -> None:
         """Acknowledge what has just been stored, at once or when another broker holds it. `now` is boot-time seconds."""
-        if self._waiting or self._copying():
+        if self._waiting or self._hopes():
             self._waiting.append(_Waiting(session, frame, now + SAFE_S))
         else:
             self._send(session, frame)
+
+    @property
+    def waits(self) -> bool:
+        """Whether an acknowledgement waits for another broker."""
+        return bool(self._waiting)
 
     def stored(self, broker: Session, row: int) -> None:
         """A broker says that it holds everything up to a row."""
@@ -48,9 +55,14 @@ class Copied:
 
     def look(self, now: float) -> None:
         """Acknowledge what waits for nobody any more, or has waited long enough."""
-        waits = bool(self._copying())
-        while self._waiting and (not waits or now >= self._waiting[0].until):
+        if self._waiting and now >= self._waiting[0].until:
+            self._missed = max(self._missed, self._waiting[0].frame.row)
+        while self._waiting and not self._hopes():
             self._release(self._waiting.popleft())
+
+    def _hopes(self) -> bool:
+        """Whether a broker is linked that keeps up (rule 2)."""
+        return any(broker.stored >= self._missed for broker in self._copying())
 
     def _release(self, one: _Waiting) -> None:
         copies = 1 + sum(broker.stored >= one.frame.row for broker in self._copying())

@@ -5,19 +5,26 @@ Rule 1: of each other broker it keeps a place: everything up to there is here. I
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
     lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
     From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
-Rule 3: without any place, on a new disk, it reads one broker whole before it reads another.
+    A place is at no time that has not come yet, whatever its broker says.
+Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
+    for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole.
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
+Rule 5: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
+    what it must have (`withheld`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
+from dsmt.bus.broker.withheld import MOST, Withholding
 from dsmt.errors import FailedError
+from dsmt.event.envelope import EventId
+from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
 from dsmt.ports.bus import Arrived, Bookmark, BusReader, Complete, Cursor, Delivery, Interest, Start, Subscription
 from dsmt.ports.clock import Clock
@@ -32,6 +39,13 @@ Take = Callable[[str, Sequence[Arrived], BusReader], int]
 OVERLAP_MS: Final = 60_000
 """How far before the place of a broker that was lost the others are read again: their clocks may differ."""
 KEEP_S: Final = 1.0
+STILL_S: Final = 5.0
+ASK_S: Final = 60.0
+ANSWER_S: Final = 20.0
+SETTLE_S: Final = 3.0
+"""After how long it is asked again for what it did not give."""
+LAST_MS: Final = 15_000
+"""How much of its history it is asked for."""
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 _PARTS: Final = 4
@@ -53,6 +67,8 @@ class _Other:
     """Since this broker's start everything was read that it had then."""
     early: bool = False
     """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
+    moved_at: float = 0.0
+    """When it last gave something, while it is read, or was linked."""
     task: asyncio.Task[None] | None = None
     kept_at: float = 0.0
 
@@ -72,12 +88,15 @@ class Copying:
         *,
         meta: Meta,
         clock: Clock,
+        now_ms: Callable[[], int],
         take: Take,
         whole: Callable[[], None],
+        withholding: Withholding,
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
-        self._take, self._whole, self._log = take, whole, log
+        self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
+        self._withholding = withholding
         self._others: dict[bytes, _Other] = {}
         self._linked: tuple[str, ...] = ()
         self._changed = asyncio.Event()
@@ -92,14 +111,19 @@ class Copying:
         return not self._others
 
     @property
+    def known(self) -> list[BrokerAddress]:
+        """All others."""
+        return [other.address for other in self._others.values()]
+
+    @property
     def complete(self) -> bool:
         """Whether all others that are known were read to their end since the start."""
         return all(other.complete for other in self._others.values())
 
     @property
     def reads(self) -> bool:
-        """Whether another is being read that was not read to its end yet; one whose words wait for their time is not."""
-        return any(other.name and not other.complete and not other.early for other in self._others.values())
+        """Whether another is being read that was not read to its end yet."""
+        return any(other.name and not other.complete and not self._rests(other) for other in self._others.values())
 
     @property
     def times_ms(self) -> list[int]:
@@ -116,6 +140,10 @@ class Copying:
         """The names of those that were linked once."""
         return [other.was for other in self._others.values() if other.was]
 
+    def gave_ms(self, broker: str) -> int:
+        """Up to when (realm ms) a linked one has given everything; 0 for none."""
+        return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
+
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
         wanted = {one.public: one for one in brokers if one.public != self._own.public}
@@ -128,6 +156,12 @@ class Copying:
             if public not in self._others:
                 place, again_ms = _read_place(self._meta.get(_key(public)))
                 self._others[public] = _Other(address, place=place, since=place, again_ms=again_ms)
+
+    def again(self) -> None:
+        """Much was said meanwhile: all others are read to their ends anew, before this broker has everything."""
+        for other in self._others.values():
+            other.complete, other.moved_at = False, self._clock.boottime()
+        self._change()
 
     async def run(self) -> None:
         """Read all others until cancelled."""
@@ -152,6 +186,9 @@ class Copying:
         for other in self._others.values() if places else ():
             if other.place is not None:
                 other.again_ms = _again_ms(other.again_ms, [*places, other.place])
+        self._change()
+
+    def _change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -166,11 +203,13 @@ class Copying:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())
                     group.create_task(self._read(other, bus))
+                    group.create_task(self._examine(other, bus))
             finally:
                 other.bus = None
 
     async def _read(self, other: _Other, bus: BusReader) -> None:
         await bus.wait_attached()
+        other.moved_at = self._clock.boottime()
         while True:
             if other.since is None and not self._may_begin(other):  # rule 3
                 await asyncio.sleep(_LOOK_S)
@@ -181,9 +220,13 @@ class Copying:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
         read = [one.place.time_ms for one in self._others.values() if one.complete and one.place is not None]
         other.since = min(read) - OVERLAP_MS if read else None
-        if self._first is None or not self._first.name:
-            self._first = other
+        if self._first is None or not self._first.name or self._rests(self._first):
+            self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other
+
+    def _rests(self, other: _Other) -> bool:
+        """Whether what a linked one has does not come (rule 3)."""
+        return other.early or self._clock.boottime() > other.moved_at + STILL_S
 
     async def _follow(self, other: _Other, bus: BusReader) -> None:
         """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
@@ -208,6 +251,7 @@ class Copying:
         self, other: _Other, bus: BusReader, deliveries: Subscription, again_ms: int | None, *, endless: bool
     ) -> None:
         async for batch in deliveries:
+            other.moved_at = self._clock.boottime()
             await self._taken(other, bus, batch, deliveries)
             if any(isinstance(one, Complete) for one in batch) and other.again_ms == again_ms:
                 other.again_ms = None
@@ -229,19 +273,54 @@ class Copying:
     async def _store(self, other: _Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
         while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
             other.early = ahead_ms > _WAIT_S * 1000
+            other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
             self._log.warning("what another broker has waits", broker=bus.broker, ahead_ms=ahead_ms)
             await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
         other.early = False
 
     def _reached(self, other: _Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
         """Everything up to a row of another broker is here."""
-        other.place = other.since = mark.cursor
+        other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
         deliveries.stored(mark.cursor.row)
         other.complete = other.complete or isinstance(mark, Complete)
         if other.complete and mark.whole:
             self._whole()
         if self._clock.boottime() >= other.kept_at + KEEP_S:
             self._keep_place(other)
+
+    # --- whether it gives all ------------------------------------------------------------------------------------
+
+    async def _examine(self, other: _Other, bus: BusReader) -> None:
+        """Ask now and then for what it must have (rule 5)."""
+        while True:
+            await asyncio.sleep(ASK_S * max(1, len(self._others)))
+            if other.name and other.complete and not self._rests(other):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ANSWER_S):
+                        await self._compare(bus)
+
+    async def _compare(self, bus: BusReader) -> None:
+        owed = self._withholding.owed(bus.broker)
+        lacks, missed = await self._last(bus, owed)
+        if lacks or missed:
+            await asyncio.sleep(SETTLE_S)
+            lacks = (await self._last(bus, lacks))[0] if lacks else lacks
+            found = self._withholding.found(bus.broker, missed)
+            if found:
+                self._take(bus.broker, found, bus)
+        if owed:
+            self._withholding.judged(bus.broker, lacks)
+
+    async def _last(self, bus: BusReader, owed: Sequence[EventId]) -> tuple[list[EventId], list[Arrived]]:
+        """Read the last moments of its history, whoever brought what it has of them: what it lacks, and what is not here."""
+        had, missed = set[EventId](), list[Arrived]()
+        since = bus.now_ms() - LAST_MS
+        async with bus.subscribe(Interest(("/",), Start.HISTORY, since=since, follow=False, copies=())) as batches:
+            async for batch in batches:
+                arrived = [one for one in batch if isinstance(one, Arrived)]
+                had.update({one.signed.id for one in arrived}.intersection(owed))
+                missed += self._withholding.missed(arrived)[: MOST - len(missed)]
+        return [one for one in owed if one not in had], missed
 
     def _keep_place(self, other: _Other) -> None:
         """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""

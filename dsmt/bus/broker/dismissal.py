@@ -1,7 +1,8 @@
 """Dismissal: whose sessions end by what was stored: a revocation of their key, or a verdict on their attachment; or by time.
 
 Rule 1: a revocation ends a key here, at once and for good; everybody is told it before anything that is stored with it, and
-    who attaches hears of all before anything else (J3).
+    who attaches hears of all before anything else (J3). Another broker is sent away when it has stored the revocation, or
+    `MOST_MS` later: so it knows that it is one no more, and whoever is attached to it hears of it.
 Rule 2: who is judged dead and speaks all the same is asked to attach anew (`judged`, F4).
 Rule 3: who is attached with a certificate that ends is sent away then, by realm time: what it says is believed no more,
     and it must not count as alive (J3).
@@ -22,6 +23,7 @@ from dsmt.bus.wire.handshake import out_of_time
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.ports.store import Row
 
+MOST_MS: Final = 2_000
 REVOCATIONS: Final = 256
 """How many revocations one message holds."""
 
@@ -40,6 +42,10 @@ class Dismissal:
     ) -> None:
         self._admission, self._sessions, self._fan_out = admission, sessions, fan_out
         self._send, self._refuse = send, refuse
+        self._revoked = 0
+        """The row of the newest revocation."""
+        self._until_ms: int | None = None
+        """Until when (realm ms) other brokers have to store it; None before the first look."""
 
     def greet(self, session: Session) -> None:
         """Tell who has attached all that was revoked; the last message says that this was all."""
@@ -49,19 +55,37 @@ class Dismissal:
     def revoke(self, rows: Sequence[Row]) -> None:
         """Obey the revocations among rows that are stored now (rule 1)."""
         found = self._admission.revoked(rows)
+        if found:
+            self._revoked, self._until_ms = found[-1].row, None
         for session in self._sessions.all() if found else ():
             if session.attached:
                 self._tell(session, found)
-            if self._admission.is_revoked(session):
-                said = f"{session.name} was revoked"
-                self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
+            if not session.is_broker:
+                self._end(session)
+
+    def _end(self, session: Session) -> None:
+        if self._admission.is_revoked(session):
+            said = f"{session.name} was revoked"
+            self._refuse(session, RefusedError("trust.revoked", said, next=f"dsmt cert rotate {session.name}"))
 
     def expire(self, now_ms: int) -> None:
-        """Send away whose certificate has ended (rule 3)."""
+        """Send away whose certificate has ended (rule 3), and other brokers that were revoked (rule 1)."""
+        if self._until_ms is None:
+            self._until_ms = now_ms + MOST_MS
         for session in self._sessions.all():
+            if session.is_broker and (session.stored >= self._revoked or now_ms >= self._until_ms):
+                self._end(session)
             error = None if session.certificate is None else out_of_time(session.certificate, now_ms)
             if error is not None:
                 self._refuse(session, error)
+
+    def leave(self, refusal: RefusedError | None) -> None:
+        """Send all but other brokers away, if there is a reason why nobody may be attached here."""
+        if refusal is None:
+            return
+        for session in self._sessions.all():
+            if session.attached and not session.is_broker:
+                self._refuse(session, refusal)
 
     def _tell(self, session: Session, rows: Sequence[Row]) -> None:
         self._fan_out.introduce(session, rows)

@@ -108,7 +108,7 @@ class FanOut:
             return asked.row
         if asked.time_ms is None:
             return 0
-        return self._store.row_at(asked.time_ms - (OVERLAP_MS if asked.row is not None else 0))
+        return self._store.row_at(min(asked.time_ms, self._now_ms()) - (OVERLAP_MS if asked.row is not None else 0))
 
     def _had(self, row: int, time_ms: int | None, head: int) -> bool:
         """Whether a reader can have had a row of this store, and not of a copy of it that went further.
@@ -140,6 +140,13 @@ class FanOut:
             subscription.token = token
             if subscription.live:
                 self._mark(subscription)
+
+    def given(self, session: Session, number: int) -> int:
+        """Up to which row a subscription was sent what it takes; 0 when there is none of that number."""
+        subscription = self._router.get(session, number)
+        if subscription is None:
+            return 0
+        return self._store.head if subscription.live else subscription.after
 
     def of(self, session: Session, number: int) -> Sub | None:
         """One subscription of a session."""

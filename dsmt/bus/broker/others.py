@@ -1,13 +1,16 @@
 """Others: the other brokers of a realm, as one of them knows them: where they are, and what becomes of what they have.
 
 Rule 1: who they are is an operator's word (`config/broker/<broker>`), and what this broker was given at its start. Whom an
-    operator has removed is none.
+    operator has removed, or whose key was revoked, is none: it is not read, and what it holds is no second copy. Who is none
+    itself, and knows another one, sends all away to it: nobody would have what is said here.
 Rule 2: clients are told these words, with what proves them, when they attach and when they change (R8). Another broker is
     not: who reads one broker goes to no other one for it.
 Rule 3: what another brings is stored with its signer's certificates, in one commit for what came at once (E1).
 Rule 4: a broker that knows others is whole when it has read one that is whole, or all of them, to the end (A4).
+    So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
+Rule 6: one that does not give what it has said to hold is named (`withheld`, E4).
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from dsmt.bus.broker.copying import Copying, Reach
 from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import TOPIC, known
 from dsmt.bus.wire import frames as f
-from dsmt.errors import UnusableEventError
+from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.order import newer
@@ -35,13 +39,15 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import Signer
+from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
 PROOFS: Final = 8192
 """Of how many signers it is remembered which certificates were taken in."""
 MOST_MS: Final = 60_000
+STOOD_S: Final = 3.0
+"""After standing still for so long a broker is one that was away."""
 LATE_MS: Final = 2_000
 """By how much the clocks of two brokers may differ."""
 
@@ -57,6 +63,7 @@ class Others:
         clock: Clock,
         reach: Reach,
         *,
+        trust: TrustStore,
         recorder: Recorder,
         admission: Admission,
         fan_out: FanOut,
@@ -64,27 +71,41 @@ class Others:
         commit: Callable[[], bool],
     ) -> None:
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
-        self._store = store
+        self._store, self._trust, self._own = store, trust, identity
+        self._looked = clock.boottime()
+        self._left = False
+        """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
         self._said: dict[str, SignedEvent] = {}
         self._proofs: dict[Signer, tuple[bytes, ...]] = {}
+        self._withholding = Withholding(
+            identity.name,
+            store,
+            recorder.words,
+            now_ms=recorder.time.now_ms,
+            stored=self._stored_by,
+            gave=self._gave,
+        )
         self.copying = Copying(
             BrokerAddress(config.address, identity.key.public),
             reach,
             meta=store.meta,
             clock=clock,
+            now_ms=recorder.time.now_ms,
             take=self._take,
             whole=self._whole,
+            withholding=self._withholding,
             log=Logger(broker=identity.name),
         )
         recorder.ingest.settled_ms = self.settled_ms
 
     # --- who they are --------------------------------------------------------------------------------------------
 
-    def begin(self, rows: Iterable[Row]) -> None:
+    def begin(self, rows: Sequence[Row]) -> None:
         """These are retained facts at the start."""
         self._note(rows)
+        self._withholding.restore(rows)
 
     def started(self) -> None:
         """All retained facts were seen: whoever is known is read from now on."""
@@ -94,7 +115,9 @@ class Others:
 
     def stored(self, rows: Sequence[Row], sessions: Iterable[Session]) -> None:
         """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
-        if self._note(rows):
+        self._withholding.published(rows)
+        ended = any(revoked_by(row.topic) for row in rows)
+        if self._note(rows) or ended:
             self._know()
             for session in sessions:
                 if session.attached and not session.refused:
@@ -117,13 +140,49 @@ class Others:
         return found
 
     def _know(self) -> None:
-        self.copying.know(known(self._seeds, self._said.values()))
+        own = BrokerAddress("", self._own.key.public)
+        every = known([own, *self._seeds], self._said.values(), self._trust)
+        self.copying.know(every)
+        self._left = not self.copying.alone and all(one.public != own.public for one in every)
+
+    @property
+    def refusal(self) -> RefusedError | None:
+        """Why nobody may be attached here any more (rule 1); None while this is a broker of the realm."""
+        if not self._left:
+            return None
+        others = ", ".join(one.address for one in self.copying.known)
+        return RefusedError("broker.left", f"{self._own.name} is a broker of this realm no more", next=f"use {others}")
+
+    def check_here(self, name: str) -> None:
+        """Check that a name may attach here: where this is a broker no more others may read it. Raises `RefusedError`."""
+        if self.refusal is not None and not name.startswith("broker/"):
+            raise self.refusal
+
+    def copies(self, sessions: Iterable[Session]) -> list[Session]:
+        """Those of some sessions that are of other brokers of the realm."""
+        known = {one.public for one in self.copying.known}
+        return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
-        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names)
-        rows = (self._store.winner(f"{name}/session/{source}") for name in names)
-        return max((from_data(SessionFact, row.read().event.data).attachment for row in rows if row), default=0)
+        return max((one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name), default=0)
+
+    def _sessions_of(self, source: str) -> dict[str, SessionFact]:
+        """What all brokers have said of a source."""
+        names = {f"broker/{topic.removeprefix(TOPIC)}" for topic in self._words}.union(self.copying.names, {self._own.name})
+        rows = ((name, self._store.winner(f"{name}/session/{source}")) for name in sorted(names))
+        return {name: from_data(SessionFact, row.read().event.data) for name, row in rows if row}
+
+    def _stored_by(self, broker: str) -> int | None:
+        """Up to which row another broker has said to hold all that is here; None where it keeps no copy now."""
+        return next((one.stored for one in self.copies(self._fan_out.copying) if one.name == broker), None)
+
+    def _gave(self, source: str, at_ms: int) -> tuple[str, int]:
+        """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
+        sessions = self._sessions_of(source)
+        holder = max(sessions, key=lambda name: sessions[name].attachment, default="")
+        held = bool(holder) and sessions[holder].state == "open" and sessions[holder].since_ms < at_ms
+        return (holder, self.copying.gave_ms(holder)) if held else ("", 0)
 
     def settled_ms(self) -> int | None:
         """What was missed before (realm ms) comes from no other broker any more (rule 5); None where there is no other."""
@@ -153,7 +212,10 @@ class Others:
 
     def look(self, now: float) -> None:
         """Look at how far they were read (rule 4). `now` is boot-time seconds."""
-        wholeness = self._recorder.wholeness
+        wholeness, stood_s, self._looked = self._recorder.wholeness, now - self._looked, now
+        if stood_s > STOOD_S and not self.copying.alone:
+            wholeness.awaits_others(now)
+            self.copying.again()
         if self.copying.reads:
             wholeness.reading(now)
         elif self.copying.complete:

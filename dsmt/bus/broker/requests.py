@@ -75,8 +75,8 @@ class Requests:
                 self._spend(session, SUBSCRIBE_COST)
                 self._fan_out.subscribe(session, frame)
                 self._pump()
-            case f.Stored(row=row) if session.is_broker:
-                self._copied.stored(session, row)
+            case f.Stored(id=number, row=row) if session.is_broker:
+                self._copied.stored(session, min(row, self._fan_out.given(session, number)))
             case f.Unsubscribe(id=number):
                 self._fan_out.unsubscribe(session, number)
             case f.Gone(incarnation=incarnation, ranges=ranges):

@@ -1,6 +1,7 @@
 """The brokers that a client knows: those it was configured with, and those that operators have named since (rule R8).
 
-Rule 1: those of its configuration are never forgotten, but for one that an operator has removed while another is known.
+Rule 1: those of its configuration are never forgotten, but for one that an operator has removed, or whose key was revoked,
+    while another is known.
 Rule 2: the words on brokers are an operator's, checked as every event; they are kept on the disk, for the next process.
 Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
 Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
@@ -57,7 +58,7 @@ class KnownBrokers:
     @property
     def all(self) -> tuple[BrokerAddress, ...]:
         """Every one that may be tried."""
-        return known(self._seeds, self._said.values()) or tuple(self._seeds)
+        return known(self._seeds, self._said.values(), self._trust) or tuple(self._seeds)
 
     def told(self, raws: Sequence[bytes]) -> None:
         """A broker tells what operators have said."""

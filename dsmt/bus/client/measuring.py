@@ -36,8 +36,8 @@ class MeasuredTime:
         return self._asked
 
     def answered(self, sent: float, realm_ms: float) -> None:
-        """One round trip that began then has come back."""
-        if sent < self._asked:
+        """One round trip that began then has come back; what was not asked is no answer."""
+        if sent != self._asked:
             return
         self._samples.append(Sample(sent, self._clock.boottime(), realm_ms))
         if len(self._samples) >= ROUND_TRIPS:

@@ -192,7 +192,7 @@ class Router(Generic[Owner]):
 
     def copying(self) -> list[Owner]:
         """Who keeps a copy, and is live."""
-        return [one.owner for one in self._all.values() if one.copies is not None and one.live]
+        return list(dict.fromkeys(one.owner for one in self._all.values() if one.copies is not None and one.live))
 
     def of(self, owner: Owner) -> list[Subscription[Owner]]:
         """All subscriptions of an owner, oldest first."""

@@ -5,7 +5,8 @@ Rule 1: a message is one CBOR map with the key `t` that names its kind, followed
 Rule 2: a message that cannot be read closes its connection; nothing of it is used.
 Rule 3: a message has at most `MAX_PARTS` parts beside a map of at most `MAX_HEAD` bytes without tags (`framing`); what has
     more is refused before anything of it is looked at (D2).
-Rule 4: a client speaks `hello` and `attach` first; before that only `time` is answered.
+Rule 4: a number with which is reckoned is finite and in its range: who sends another one harms itself only (D2).
+Rule 5: a client speaks `hello` and `attach` first; before that only `time` is answered.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from dsmt.event.kinds.numbers import Count
+from dsmt.event.hlc import LAST_MS
+from dsmt.event.kinds.numbers import Count, Ms
 
 PROTOCOL: Final = 3
 MAX_CERTIFICATES: Final = 64
@@ -30,6 +32,9 @@ Said = Annotated[str, Meta(max_length=4096)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Token = Annotated[bytes, Meta(max_length=16)]
 Patterns = Annotated[tuple[Name, ...], Meta(max_length=256)]
+RealmMs = Annotated[float, Meta(ge=0, le=LAST_MS)]
+Sent = Annotated[float, Meta(ge=0, le=LAST_MS)]
+"""A client's own seconds, of which a broker knows nothing."""
 Level = Literal["stored", "safe"]
 Closing = Literal["lost", "trimmed", "more"]
 """What becomes of what a repair did not bring; `more`: ask again from the last one it brought."""
@@ -62,7 +67,7 @@ class Welcome(_Frame, frozen=True):
     incarnation: Count
     attachment: Count
     nonce: bytes
-    realm_ms: float
+    realm_ms: RealmMs
     store: Name
 
 
@@ -83,14 +88,14 @@ class Refused(_Frame, frozen=True):
 class Time(_Frame, frozen=True):
     """Client: what is realm time? `sent` comes back unchanged."""
 
-    sent: float
+    sent: Sent
 
 
 class TimeIs(_Frame, frozen=True):
     """Broker: the answer to `time`."""
 
-    sent: float
-    realm_ms: float
+    sent: Sent
+    realm_ms: RealmMs
 
 
 class Measure(_Frame, frozen=True):
@@ -138,7 +143,7 @@ class Acked(_Frame, frozen=True):
     synced: bool
     store: Name
     row: Count
-    time_ms: Count
+    time_ms: Ms
 
 
 class Nacked(_Frame, frozen=True):
@@ -150,7 +155,7 @@ class Nacked(_Frame, frozen=True):
     code: Name
     message: Said
     next: Said
-    realm_ms: Count
+    realm_ms: Ms
     restart: bool = False
 
 
@@ -162,7 +167,7 @@ class Subscribe(_Frame, frozen=True):
     start: Literal["facts", "live", "history"]
     store: Name | None = None
     row: Count | None = None
-    time_ms: Count | None = None
+    time_ms: Ms | None = None
     inbox: bool = False
     conflate: bool = False
     signals: bool = True
@@ -239,7 +244,7 @@ class CompleteFrame(_Frame, tag="complete", frozen=True):
     id: Count
     store: Name
     row: Count
-    time_ms: Count
+    time_ms: Ms
     whole: bool
 
 
@@ -249,7 +254,7 @@ class BookmarkFrame(_Frame, tag="bookmark", frozen=True):
     id: Count
     store: Name
     row: Count
-    time_ms: Count
+    time_ms: Ms
     whole: bool
     token: Count | None = None
 

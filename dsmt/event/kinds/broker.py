@@ -69,6 +69,18 @@ class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
     unit: Literal["sequence", "number", "row"] = "sequence"
 
 
+class Withheld(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker's word on another one that does not give what it has said to hold (E4); `count` 0: it gives it again.
+
+    `source`, `incarnation` and `sequence` are of the first of these events.
+    """
+
+    count: Count
+    source: str
+    incarnation: int
+    sequence: int
+
+
 class TrimRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a store its broker let go (B6): `count` rows of one class between two, as the bytes of a `RowSet`.
 
@@ -104,6 +116,13 @@ def _notice(_: Event, said: BrokerNotice) -> str:
     return f"reports {said.kind}: {said.message}"
 
 
+def _withheld(event: Event, said: Withheld) -> str:
+    by = event.topic.split("/")[1]
+    if not said.count:
+        return f"gives {by} all that it has said to hold"
+    return f"does not give {by} what it has said to hold: {said.source} #{said.sequence}"
+
+
 def _trimmed(_: Event, said: TrimRecord) -> str:
     return f"drops {said.count} old rows of {said.budget}, from #{said.first} to #{said.last}"
 
@@ -116,6 +135,9 @@ ROWS: Final[tuple[Row, ...]] = (
     signal(
         "broker/<broker>/stats", "dsmt.broker.stats", "broker/<broker>", BrokerStats, _stats,
         budget="evidence", routine=True,
+    ),
+    fact(
+        "broker/<broker>/withheld/<other>", "dsmt.broker.withheld", "broker/<broker>", Withheld, _withheld, ttl_ms=DAY_MS,
     ),
     signal("broker/<broker>/trimmed", "dsmt.trimmed", "broker/<broker>", TrimRecord, _trimmed, budget="evidence"),
     signal("broker/<broker>/notice", "dsmt.notice", "broker/<broker>", BrokerNotice, _notice, budget="evidence"),

@@ -11,7 +11,7 @@ from dsmt.event.hlc import FAR_MS
 from dsmt.event.kinds.source import keeper_died
 from dsmt.operations.local.certificates import RESTART, ended_brokers
 from dsmt.operations.read.instances import instances
-from dsmt.operations.read.members import Controller, Node, clock, revoked
+from dsmt.operations.read.members import Controller, Node, clock, revoked, withholding
 from dsmt.operations.read.revisions import Refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.targets import Target
@@ -100,7 +100,7 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
 
 
 def _of_brokers(sight: Sight) -> list[Alert]:
-    """Brokers whose machine's clock is not followed, and those that refuse for that what was decided before."""
+    """Brokers whose machine's clock is not followed, who refuses for that what was decided before, and who withholds."""
     said = sorted(sight.passing.stats.items())
     off = [
         Alert(
@@ -112,6 +112,16 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         )
         for name, (_, told) in said
         if abs(told.clock_ahead_s) * 1000 > FAR_MS
+    ]
+    off += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.withholds",
+            message=f"it does not give {', '.join(sorted(by))} what it has said to hold",
+            next=f"dsmt tail broker/+/withheld/{name} -n 5 --no-follow; then dsmt broker remove {name}, or who says so",
+            who="you",
+        )
+        for name, by in withholding(sight).items()
     ]
     return off + [
         Alert(

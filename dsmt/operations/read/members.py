@@ -262,6 +262,13 @@ def clock(found: Node) -> Reason | None:
     return reason("node.clock", node=found.node, offset=f"{sign}{span(round(abs(offset_s)) * 1000)}")
 
 
+def withholding(sight: Sight) -> dict[str, list[str]]:
+    """The brokers that do not give what they have said to hold, by name, and to which others (E4)."""
+    gone = sight.passing.removed
+    found = {name: sorted(set(by) - gone) for name, by in sorted(sight.passing.withheld.items()) if name not in gone}
+    return {name: by for name, by in found.items() if by}
+
+
 def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
     """The realm's brokers, by name; those that have said nothing lately by their address alone."""
     found = []

@@ -16,7 +16,7 @@ from typing import Final
 
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import Event
-from dsmt.event.kinds.broker import BrokerNotice, BrokerStats
+from dsmt.event.kinds.broker import BrokerNotice, BrokerStats, Withheld
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.kinds.source import Heartbeat, KeeperReplaced
 from dsmt.event.records import from_data
@@ -50,7 +50,7 @@ async def patience(what: str, limit_s: float = PATIENCE_S) -> AsyncIterator[None
 
 @dataclass(slots=True)
 class Passing:
-    """What signals of the last minutes have said, and which brokers were removed."""
+    """What signals of the last minutes have said, and what of brokers themselves: which were removed, and which withhold."""
 
     stats: dict[str, tuple[int, BrokerStats]] = field(default_factory=dict)
     """By broker: when, and what."""
@@ -61,6 +61,8 @@ class Passing:
     """By source: when it was heard last."""
     removed: set[str] = field(default_factory=set)
     """The brokers that an operator has removed."""
+    withheld: dict[str, dict[str, Withheld]] = field(default_factory=dict)
+    """By broker that withholds something, who says so and of what (E4)."""
 
     def take(self, event: Event) -> None:
         """Take in one signal; what cannot be read says nothing."""
@@ -75,10 +77,17 @@ class Passing:
             elif event.type == "dsmt.config.broker":
                 is_removed = from_data(BrokerWord, event.data).removed
                 (self.removed.add if is_removed else self.removed.discard)(levels[2])
+            elif event.type == "dsmt.broker.withheld":
+                self._withheld(levels[3], levels[1], from_data(Withheld, event.data))
             elif event.type == "dsmt.heartbeat":
                 self.heard[event.source] = (event.time_ms, from_data(Heartbeat, event.data))
         except UnusableEventError:
             return
+
+    def _withheld(self, broker: str, by: str, told: Withheld) -> None:
+        self.withheld.setdefault(broker, {})[by] = told
+        if not told.count:
+            del self.withheld[broker][by]
 
 
 @dataclass
@@ -135,7 +144,10 @@ async def _passing(bus: BusReader, told: Passing) -> None:
         Interest(patterns, start=Start.HISTORY, since=now_ms - window, conflate=True, follow=False)
         for patterns, window in windows
     ]
-    for interest in (*asked, Interest(("config/broker/+",), conflate=True, signals=False, follow=False)):
+    for interest in (
+        *asked,
+        Interest(("config/broker/+", "broker/+/withheld/+"), conflate=True, signals=False, follow=False),
+    ):
         async with bus.subscribe(interest) as batches:
             async for batch in batches:
                 for delivery in batch:

@@ -1,0 +1,123 @@
+"""Brokers that are some no more: removed, revoked, or made anew under a new key (rule R8)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dsmt.bus.broker.broker import Broker
+from dsmt.errors import RefusedError
+from dsmt.ports.bus import Draft, Level
+from tests.bus.realm import Facts, TestClock, TestRealm, scenario, until
+from tests.bus.test_copying import at, held, linked, mesh, words
+
+
+async def announced(r: TestRealm, *brokers: Broker) -> Facts:
+    """Each is announced by an operator, who is attached to the first."""
+    facts = Facts(await r.client("operator/a", brokers=at(brokers[0])))
+    for topic, word in words(list(brokers)).items():
+        await facts.publish(topic, word)
+    await until(lambda: all(held(one) == held(brokers[0]) for one in brokers))
+    return facts
+
+
+async def remove(facts: Facts, broker: Broker) -> None:
+    ((topic, word),) = words([broker]).items()
+    await facts.publish(topic, {**word, "removed": True})
+
+
+async def revoke(r: TestRealm, broker: Broker, at_one: Broker) -> None:
+    root = await r.client("root", identity=r.identity("root"), brokers=at(at_one))
+    topic = f"trust/revoked/{broker._identity.key.key_id.hex()}/root"
+    await root.publish(Draft(topic, {"by": "root", "name": broker._identity.name}))
+
+
+@scenario
+async def test_who_was_removed_while_it_was_down_sends_all_to_the_others_when_it_is_back(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = await announced(r, b1, b2, b3)
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b3], b3.address
+    await r.stop(b3)
+    b3._store.close()
+    await remove(facts, b3)
+    again = await r.broker("b3", identity=identity, address=address, others=others, born=False)
+    client = await r.client("operator/b", brokers=others)
+    await until(lambda: again._others.refusal is not None)
+    await until(lambda: client.attached and client.broker != "broker/b3" and not again._sessions.by_name)
+    await client.publish(Draft("user/x", {"n": 1}))
+    await until(lambda: held(b1) == held(b2))
+    assert any(one.source == "operator/b" for one in held(b1))
+    with pytest.raises(RefusedError, match="no more"):
+        again._others.check_here("operator/c")
+    assert b1._others.copies(b1._fan_out.copying) == [one for one in b1._fan_out.copying if one.name == "broker/b2"]
+
+
+@scenario
+async def test_who_removes_the_broker_to_which_it_is_attached_is_answered_and_goes_to_another(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = await announced(r, b3, b1, b2)
+    await remove(facts, b3)
+    await until(lambda: not b3._sessions.by_name and linked(b3) != 0, 3)
+    await facts.publish("config/x", {"n": 1})
+    await until(lambda: held(b1) == held(b2))
+    assert {b1._ingest._held("config/x").event.data["n"]} == {1}
+
+
+@scenario
+async def test_who_is_attached_to_a_broker_whose_key_is_revoked_goes_to_another_at_once(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    others = at(b1) + at(b2) + at(b3)
+    client = await r.client("operator/b", brokers=at(b3))
+    client.brokers._seeds += others[:2]
+    await revoke(r, b3, b1)
+    await until(lambda: client.attached and client.broker != "broker/b3", 5)
+    assert {one.public for one in client.brokers.all} == {one.public for one in others[:2]}
+    await until(lambda: linked(b1) == linked(b2) == 1 and linked(b3) == 0)
+    ack = await asyncio.wait_for(client.publish(Draft("user/x", {"n": 1})), 5)
+    assert (ack.level, ack.copies) == (Level.SAFE, 2)
+
+
+@scenario
+async def test_a_name_that_has_a_new_key_is_not_looked_for_by_its_old_one(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    facts = await announced(r, b1, b2)
+    client = await r.client("node/n1", brokers=at(b1) + at(b2))
+    await r.stop(b2)
+    await until(lambda: client.broker == "broker/b1")
+    await remove(facts, b2)
+    await until(lambda: b1._others.copying.alone)
+    new = await r.broker("b2", identity=r.identity("broker/b2"), store=":memory:", others=at(b1), born=False)
+    await facts.publish("config/broker/b2", words([new])["config/broker/b2"])
+    await until(lambda: linked(b1) == 1 and b1._others.copying.complete)
+    assert [one.address for one in b1._others.copying.known] == [new.address]
+    await until(lambda: held(new) == held(b1))
+
+
+class JumpingClock(TestClock):
+    """A clock that goes on while its process stands still."""
+
+    stood_s = 0.0
+
+    def boottime(self) -> float:
+        return super().boottime() + self.stood_s
+
+
+@scenario
+async def test_a_broker_that_stood_still_is_not_whole_before_it_has_read_what_it_missed(r: TestRealm) -> None:
+    clock = JumpingClock()
+    b1 = await r.broker("b1")
+    b2 = await r.broker("b2", born=False, others=at(b1), clock=clock)
+    facts = Facts(await r.client("operator/a", brokers=at(b1)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: b2.whole and held(b2) == held(b1))
+    take, tried = b2._others.copying._take, []
+    b2._others.copying._take = lambda *what: tried.append(what) or 1  # it stands still
+    await facts.publish("config/x", {"n": 1})
+    await until(lambda: tried)
+    clock.stood_s += 60.0
+    await until(lambda: not b2.whole, 2)
+    assert held(b2) != held(b1)
+    b2._others.copying._take = take
+    await until(lambda: b2.whole)
+    assert held(b2) == held(b1)
