@@ -23,14 +23,8 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.errors import FailedError
-from dsmt.operations.local.home import free_port
-from dsmt.operations.offline import history
-from dsmt.operations.offline.proving import verify
 from dsmt.ports.bus import Draft, Level, Start
-from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.birth import birth_record, open_store
-from dsmt.programs.configuration import BrokerFile, RealmConfig, write_config
-from dsmt.trust.identity import Identity, dump
+from tests.bus.processes import KilledBroker, is_whole, killed_brokers
 from tests.bus.realm import TestRealm, reading, realm, until
 
 PUBLISHERS = 3
@@ -39,46 +33,6 @@ LARGE = 16 * 1024 * 1024
 """A store of so many bytes is looked at in each twentieth round."""
 
 pytestmark = pytest.mark.real
-
-
-class KilledBroker:
-    """A broker's process that is killed and started again on its directory."""
-
-    def __init__(self, r: TestRealm, name: str, config: RealmConfig, address: str, identity: Identity) -> None:
-        self.directory: Path = r.directory / name
-        self.address = BrokerAddress(address, identity.key.public)
-        write_config(self.directory / "broker.cbor", BrokerFile(realm=config, address=address))
-        (self.directory / "identity").write_bytes(dump(identity))
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def born(self, r: TestRealm, name: str) -> None:
-        """The realm is born in its store."""
-        store = open_store(self.directory)
-        store.close()
-        (self.directory / "birth").write_bytes(birth_record(r.name, f"broker/{name}", store.identity, r.root))
-
-    def start(self) -> None:
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dsmt.programs.broker", str(self.directory)], stderr=log, stdout=log
-            )
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-
-def killed_brokers(r: TestRealm, *names: str) -> list[KilledBroker]:
-    """Brokers that know each other; the realm is born in the first."""
-    identities = {name: r.identity(f"broker/{name}") for name in names}
-    addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
-    known = tuple((addresses[name], one.key.public) for name, one in identities.items())
-    config = RealmConfig(name=r.name, roots=(r.root.public,), brokers=known)
-    made = [KilledBroker(r, name, config, addresses[name], identities[name]) for name in names]
-    made[0].born(r, names[0])
-    r.brokers = [one.address for one in made]
-    return made
 
 
 def run(tmp_path, scene, *names: str) -> None:
@@ -103,8 +57,8 @@ def run(tmp_path, scene, *names: str) -> None:
 class Publishers:
     """Clients that publish without pause: signals, and facts of which each follows the one that is known to be stored."""
 
-    def __init__(self) -> None:
-        self.emissions = [[] for _ in range(PUBLISHERS)]
+    def __init__(self, topics: int = 7) -> None:
+        self.emissions, self.topics = [[] for _ in range(PUBLISHERS)], topics
         self.stopped = asyncio.Event()
 
     async def publish(self, client, number: int) -> None:
@@ -126,7 +80,7 @@ class Publishers:
         version = 0
         while not self.stopped.is_set():
             version += 1
-            topic = f"user/p{number}/f{version % 7}"
+            topic = f"user/p{number}/f{version % self.topics}"
             emission = client.emit(Draft(topic, {"n": version}, version=version, replaces=last.get(topic)))
             try:
                 await emission.acknowledged()
@@ -170,16 +124,6 @@ class Rows:
         self.leaves = leaves
         there = {tuple(identity): leaf for _, leaf, *identity in found}
         assert [e.id for e in acknowledged if there.get(tuple(e.id)) != e.signed.leaf] == []
-
-
-async def is_whole(r: TestRealm, broker: KilledBroker) -> None:
-    """An export of a broker verifies, and says that nothing is missing."""
-    file = bytearray()
-    reader = await r.client("operator/reader", reads=True, brokers=[broker.address])
-    await history.export(reader, reader._trust, file.extend)
-    await r.stop(reader)
-    verdict = await asyncio.to_thread(verify, bytes(file), r.trust())
-    assert verdict.ok, verdict
 
 
 async def _killed_while_publishing(r: TestRealm, broker: KilledBroker, kills: int) -> None:
@@ -236,7 +180,8 @@ def test_a_broker_killed_while_three_publish_loses_nothing_and_nobody_sees_a_gap
 
 async def _one_of_two_is_killed(r: TestRealm, *brokers: KilledBroker) -> None:
     clients = [await r.client(f"operator/p{n}") for n in range(PUBLISHERS)]
-    publishers, rows = Publishers(), {broker: Rows(broker) for broker in brokers}
+    # each fact on a topic of its own: who could not know whether it was stored is second, where it says another one (E2)
+    publishers, rows = Publishers(topics=10**9), {broker: Rows(broker) for broker in brokers}
 
     def safe() -> list[ClientEmission]:
         return [e for e in publishers.all if e.acked is not None and e.acked.level is Level.SAFE]

@@ -14,6 +14,8 @@ from typing import Any, Final
 from dsmt.bus.adapters.sums import damaged, of_event, sum_of
 from dsmt.errors import FailedError
 
+_RAISED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What is raised for a statement; the second where a damaged page is put into words."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES: Final = "tables"
 """The small value that is the sum of the tables as they were made: a store in which one has another name is damaged."""
@@ -30,13 +32,14 @@ class Database:
             self.connection = connect(path)
             self.connection.create_function("sum_of", -1, sum_of, deterministic=True)
             self.connection.create_function("sum_of_event", -1, lambda *values: of_event(values), deterministic=True)
-        except sqlite3.Error as error:
+        except _RAISED as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> FailedError:
+    def _translated(self, error: Exception) -> FailedError:
         extended = getattr(error, "sqlite_errorcode", 0)
         code = extended & 0xFF
-        if code in _DAMAGED or extended in _UNREADABLE or str(error).startswith(_NO_TEXT):
+        is_no_text = isinstance(error, UnicodeDecodeError) or str(error).startswith(_NO_TEXT)
+        if code in _DAMAGED or extended in _UNREADABLE or is_no_text:
             return damaged(self.path, str(error))
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return FailedError(
@@ -56,7 +59,7 @@ class Database:
         """Run a statement; what it found. Raises `FailedError`."""
         try:
             return self.connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except _RAISED as error:
             raise self._translated(error) from error
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -68,7 +71,7 @@ class Database:
         """Run a statement; how many rows it changed."""
         try:
             return self.connection.execute(statement, values).rowcount
-        except sqlite3.Error as error:
+        except _RAISED as error:
             raise self._translated(error) from error
 
     @contextmanager
@@ -80,7 +83,7 @@ class Database:
             yield self.connection
             if begin:
                 self.connection.execute("COMMIT")
-        except (sqlite3.Error, FailedError) as error:
+        except (*_RAISED, FailedError) as error:
             with suppress(sqlite3.Error):
                 self.connection.execute("ROLLBACK")
             if isinstance(error, FailedError):

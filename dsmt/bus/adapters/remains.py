@@ -12,7 +12,6 @@ from contextlib import closing, suppress
 from typing import Any, Final
 
 from dsmt.bus.adapters.database import Database
-from dsmt.bus.adapters.sqlite import SCHEMA_VERSION
 from dsmt.bus.adapters.sums import sum_of
 from dsmt.bus.adapters.tables import BURST, ROW, row_of
 from dsmt.errors import FailedError
@@ -20,7 +19,7 @@ from dsmt.event.burst import Burst, parts_of
 from dsmt.ports.store import Row
 
 _ROWS: Final = 200
-_MISSED: Final = 10_000
+_MISSED: Final = 100_000
 """After so many rows that cannot be read one behind the other there are no more."""
 
 
@@ -33,16 +32,16 @@ class StoreRemains:
     def certificates(self) -> list[bytes]:
         """The certificates that can be read."""
         with closing(self._opened()) as db:
-            return [bytes(raw) for table in ("certificates", "shelf") for (raw,) in _each(db, f"SELECT raw FROM {table}")]
+            kept, shelved = (list(_each(db, asked)) for asked in ("SELECT raw FROM certificates", "SELECT raw FROM shelf"))
+        return [raw for (raw,) in (*kept, *shelved) if isinstance(raw, bytes)]
 
     def parts(self) -> Iterator[list[bytes]]:
-        """The events that are what was written, some at a time, as parts of a message."""
+        """The events that are what was written, some at a time or none, as parts of a message."""
         with closing(self._opened()) as db:
             after, missed = 0, 0
             while missed < _MISSED:
                 rows, last, ended = self._rows(db, after)
-                if rows:
-                    yield parts_of(row.sealed for row in rows)
+                yield parts_of(row.sealed for row in rows)
                 if ended:
                     return
                 missed = 0 if last > after else missed + 1
@@ -69,7 +68,7 @@ class StoreRemains:
         return Burst(*row[2:5])
 
     def chunks(self) -> Iterator[tuple[bytes, str, int, bytes]]:
-        """The chunks of blobs that were whole, and can be read: digest, payer, number, chunk; those of each in their order."""
+        """The chunks of whole blobs that can be read: digest, payer, number, chunk; those of each in their order."""
         with closing(self._opened()) as db:
             for digest, payer, count in _each(db, "SELECT digest, payer, chunks FROM blobs WHERE whole = 1"):
                 for number in range(count):
@@ -82,9 +81,6 @@ class StoreRemains:
             db.execute("PRAGMA query_only=1")
             db.execute("PRAGMA cell_size_check=1")
         return db
-
-    def __repr__(self) -> str:
-        return f"StoreRemains({self._path!r}, form {SCHEMA_VERSION})"
 
 
 def _each(db: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:

@@ -7,7 +7,7 @@ Rule 2: what does not have its sum is given to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -29,6 +29,14 @@ def of_event(values: Iterable[Any]) -> int:
     """The sum of an event's row: its columns, blobs first."""
     key_id, leaf, body, *about = values
     return crc32(body, crc32(leaf, crc32(key_id, crc32("\0".join(map(str, about)).encode()))))
+
+
+def is_event(found: Sequence[Any]) -> bool:
+    """Whether an event's row has the sum that stands behind it."""
+    try:
+        return bool(of_event(found[:-1]) == found[-1])
+    except TypeError:  # a blob is none any more
+        return False
 
 
 def damaged(path: str, what: str) -> FailedError:

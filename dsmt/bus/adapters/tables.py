@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from dsmt.bus.adapters.sums import damaged, of_event
+from dsmt.bus.adapters.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
 from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
@@ -146,7 +146,7 @@ def _ended(number: int, one: Append, winning: Mapping[str, int]) -> int | None:
 
 def checked(found: Sequence[Any], path: str) -> Sequence[Any]:
     """What `ROW` selected, without its sum. Raises `FailedError` where it is not what was written."""
-    if of_event(found[:-1]) != found[-1]:
+    if not is_event(found):
         raise damaged(path, f"row {found[3]} is not what was written")
     return found[:-1]
 

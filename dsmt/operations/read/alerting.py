@@ -113,6 +113,17 @@ def _of_brokers(sight: Sight) -> list[Alert]:
         for name, (_, told) in said
         if abs(told.clock_ahead_s) * 1000 > FAR_MS
     ]
+    off += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.damaged",
+            message=f"its store was damaged and is set aside as {told.damaged}; what was sound in it was taken over",
+            next="look after its disk, and remove that file; where no other broker has what is lost, say it again",
+            who="you",
+        )
+        for name, (_, told) in said
+        if told.damaged
+    ]
     return off + [
         Alert(
             target=f"broker/{name}",
