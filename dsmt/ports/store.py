@@ -5,7 +5,7 @@ Contract:
 2. `append` is all or nothing for its batch, and what it returned survives a crash of the process.
 3. The winner of a topic (rule A1) is marked by the caller's decision and is never trimmed; neither is its winner as of
    the horizon of trimming (rule H3), nor a spec that the fact of a slot names (rule A12).
-4. What is not what was written is given to nobody: `FailedError` with code `store.damaged` (rule B10).
+4. What is not what was written is given to nobody: `FailedError` with code `store.damaged` (rule B11).
 5. Each row stands under the head (`event.rowtree`), also after it was trimmed.
 """
 
@@ -339,7 +339,7 @@ class Meta(Protocol):
 
 
 class Remains(Protocol):
-    """What is sound in a store that was damaged and set aside; nothing in it is trusted (rule B10)."""
+    """What is sound in a store that was damaged and set aside; nothing in it is trusted (rule B11)."""
 
     @property
     def said(self) -> str:

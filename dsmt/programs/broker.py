@@ -39,7 +39,7 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
-    """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B10)."""
+    """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B11)."""
     config = read_config(directory / "broker.cbor", BrokerFile)
     while True:
         store = open_sound(directory, synced=config.synced)

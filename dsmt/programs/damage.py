@@ -1,4 +1,4 @@
-"""Damage: a broker's store that is damaged is set aside, and the broker goes on with a new one (rule B10).
+"""Damage: a broker's store that is damaged is set aside, and the broker goes on with a new one (rule B11).
 
 Rule 1: it stays beside the new one under a name that tells when and why, `store.damaged-DATE-WHY.db`. That ends in `.new`
     before all that is sound in it was taken over, so that a broker that dies meanwhile goes on with it.

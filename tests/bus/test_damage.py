@@ -1,4 +1,4 @@
-"""A store's files under attack: what was not written so is given to nobody (rule B10)."""
+"""A store's files under attack: what was not written so is given to nobody (rule B11)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The high-water mark: how far a store has come, in a small file beside it: one that lost its last rows knows it by that.
 
 SQLite takes the end of a log that is cut, or of which a byte was flipped, for one that was never written: it is the same to
-it as a process that died in a commit (rule B10).
+it as a process that died in a commit (rule B11).
 
 Rule 1: it is written after each commit of rows, so it is never ahead of what was stored; it is not waited for on the disk.
 Rule 2: it is of one store, by its id: where the id is new, or the file is not there, nothing is known.

@@ -1,4 +1,4 @@
-"""Remains: what is sound in a damaged store on SQLite that was set aside (rule B10).
+"""Remains: what is sound in a damaged store on SQLite that was set aside (rule B11).
 
 Rule 1: it is read row by row; what cannot be read, or is not what was written, is passed over.
 Rule 2: nothing in it is trusted: who takes events over checks their signatures, and of blobs the digest.

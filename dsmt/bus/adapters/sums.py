@@ -1,4 +1,4 @@
-"""Sums: by which a store on SQLite knows what it wrote from what its disk gives back (rule B10).
+"""Sums: by which a store on SQLite knows what it wrote from what its disk gives back (rule B11).
 
 Rule 1: each row of events, of bursts and of small values has the CRC-32 of all that never changes in it. What changes, and
     what stands in an index, SQLite's own check finds.

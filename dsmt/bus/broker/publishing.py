@@ -29,7 +29,7 @@ def full(broker: str) -> RefusedError:
 
 
 def but_damage(error: DsmtError) -> DsmtError:
-    """What is said to a session. Raises what is none of its business: the store is damaged, and the broker ends (B10)."""
+    """What is said to a session. Raises what is none of its business: the store is damaged, and the broker ends (B11)."""
     if error.code == "store.damaged":
         raise error
     return error

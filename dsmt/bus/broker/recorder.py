@@ -26,7 +26,7 @@ from dsmt.trust.store import TrustStore
 
 TRIM_ROWS: Final = 1500
 CHECK_ROWS: Final = 2000
-"""How many rows are looked at with each trimming: all of a large store in some hours (B10)."""
+"""How many rows are looked at with each trimming: all of a large store in some hours (B11)."""
 
 
 class Recorder:

@@ -1,4 +1,4 @@
-"""Salvage: what is sound in a damaged store of this broker is taken over, as what another broker has (rules B10, E1).
+"""Salvage: what is sound in a damaged store of this broker is taken over, as what another broker has (rules B11, E1).
 
 Rule 1: an event is taken over when it is what was written and its signature is good; a blob when it has its digest.
 Rule 2: it is said, signed, that a store was damaged; and until all of it was looked at this broker is not whole.

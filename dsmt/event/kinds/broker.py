@@ -53,7 +53,7 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = True
     """Whether it has everything that the realm holds, as far as it knows (A4)."""
     damaged: str | msgspec.UnsetType = msgspec.UNSET
-    """Where a store of it lies that was damaged, and why (B10); not said where there is none."""
+    """Where a store of it lies that was damaged, and why (B11); not said where there is none."""
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):

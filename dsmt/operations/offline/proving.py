@@ -251,7 +251,7 @@ class _Proof:
         heads = [
             head
             for at, head in enumerate(said_all)
-            if at <= begun or head.store == store or head.id[1:] >= said_all[begun].id[1:]
+            if at <= begun or head.store == store or head.id.incarnation >= said_all[begun].id.incarnation
         ]
         self._heads += sum(head.right for head in heads)
         for head in heads:
