@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -150,3 +150,22 @@ def _hexes(value: Any) -> Iterator[bytes]:
     elif isinstance(value, list):
         for one in value:
             yield from _hexes(one)
+
+
+WAYS: Final = ("flip", "set", "cut", "copy")
+
+
+def edited(data: bytes, changes: Iterable[tuple[str, int, int]]) -> bytes:
+    """Bytes with a few small changes."""
+    content = bytearray(data)
+    for how, place, value in changes:
+        at = place % (len(content) or 1)
+        if how == "flip" and content:
+            content[at] ^= 1 << value % 8
+        elif how == "set" and content:
+            content[at] = value
+        elif how == "cut":
+            del content[at : at + value % 8 + 1]
+        elif how == "copy":
+            content[at:at] = content[at : at + value]
+    return bytes(content)

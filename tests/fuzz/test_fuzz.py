@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS, seeds
+from tests.fuzz.targets import TARGETS, edited, seeds
 
 EXAMPLES = {"codec": 150, "frames": 150, "certificates": 150, "store": 40}
 
@@ -25,22 +25,6 @@ def test_what_was_found_once_is_taken_or_refused_as_it_must_be(target):
 edits = st.lists(
     st.tuples(st.sampled_from(["flip", "set", "cut", "copy"]), st.integers(0, 2**16), st.integers(0, 255)), max_size=6
 )
-
-
-def edited(data: bytes, changes: list[tuple[str, int, int]]) -> bytes:
-    """Bytes with a few small changes."""
-    content = bytearray(data)
-    for how, place, value in changes:
-        at = place % (len(content) or 1)
-        if how == "flip" and content:
-            content[at] ^= 1 << value % 8
-        elif how == "set" and content:
-            content[at] = value
-        elif how == "cut":
-            del content[at : at + value % 8 + 1]
-        elif how == "copy":
-            content[at:at] = content[at : at + value]
-    return bytes(content)
 
 
 @pytest.mark.parametrize("target", TARGETS)

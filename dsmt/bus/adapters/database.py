@@ -20,7 +20,7 @@ _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES: Final = "tables"
 """The small value that is the sum of the tables as they were made: a store in which one has another name is damaged."""
 _UNREADABLE: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
-_NO_TEXT: Final = "Could not decode to UTF-8"
+_NO_TEXT: Final = ("Could not decode to UTF-8", "unsupported file format")
 
 
 class Database:
