@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint nats operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
+.PHONY: demo test lint nats fuzz kills operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -48,6 +48,13 @@ day: tools
 nats: tools
 	DSMT_NATS_ROUNDS=$(or $(ROUNDS),5) $(BIN)/pytest -s tests/bus/test_nats_kills.py tests/bus/test_nats_door.py tests/bus/test_nats_bus.py
 	$(BIN)/pytest -k nats tests/bus/contract
+
+fuzz: tools
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	for target in $(or $(ONLY),codec frames certificates store); do $(BIN)/python -m tests.fuzz $$target $(or $(SECONDS),60) || exit 1; done
+
+kills: tools
+	DSMT_KILL_ROUNDS=$(or $(ROUNDS),200) $(BIN)/pytest --durations=2 tests/bus/test_kills.py
 
 operate: tools
 	./scripts/test-needs operate

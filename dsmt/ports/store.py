@@ -5,12 +5,13 @@ Contract:
 2. `append` is all or nothing for its batch, and what it returned survives a crash of the process.
 3. The winner of a topic (rule A1) is marked by the caller's decision and is never trimmed; neither is its winner as of
    the horizon of trimming (rule H3), nor a spec that the fact of a slot names (rule A12).
-4. Each row stands under the head (`event.rowtree`), also after it was trimmed.
+4. What is not what was written is given to nobody: `FailedError` with code `store.damaged` (rule B11).
+5. Each row stands under the head (`event.rowtree`), also after it was trimmed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -166,6 +167,10 @@ class Log(Protocol):
 
     def high_mark(self, source: str) -> tuple[int, int] | None:
         """The greatest (incarnation, sequence) stored of a source."""
+        ...
+
+    def check(self, limit: int) -> None:
+        """Look at the next rows, whether they are what was written. Raises `FailedError` (`store.damaged`)."""
         ...
 
     def counts(self) -> dict[str, int]:
@@ -330,6 +335,31 @@ class Meta(Protocol):
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a small named value, durably."""
+        ...
+
+
+class Remains(Protocol):
+    """What is sound in a store that was damaged and set aside; nothing in it is trusted (rule B11)."""
+
+    @property
+    def said(self) -> str:
+        """What became of it, in a sentence."""
+        ...
+
+    def certificates(self) -> list[bytes]:
+        """The certificates that can be read."""
+        ...
+
+    def parts(self) -> Iterator[list[bytes]]:
+        """The events that are what was written, some at a time or none, as parts of a message."""
+        ...
+
+    def chunks(self) -> Iterator[tuple[bytes, str, int, bytes]]:
+        """The chunks of blobs that were whole: digest, payer, number, chunk; those of each in their order."""
+        ...
+
+    def taken(self) -> None:
+        """All that is sound was taken over."""
         ...
 
 

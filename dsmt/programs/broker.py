@@ -9,13 +9,16 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
+from dsmt.errors import DsmtError
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.birth import is_birth_record, open_store
+from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
+from dsmt.programs.damage import damage_in, open_sound, remains, set_aside, told
 from dsmt.programs.keeper import keep_keeper, keeper_teller
 from dsmt.programs.running import run_until_signalled
 from dsmt.system.clock import LinuxClock
@@ -36,12 +39,28 @@ def main(directory: str) -> int:
 
 
 async def _serve(directory: Path) -> None:
+    """Serve until cancelled; whenever the store is found damaged, anew with what is sound in it (rule B11)."""
     config = read_config(directory / "broker.cbor", BrokerFile)
+    while True:
+        store = open_sound(directory, synced=config.synced)
+        try:
+            await _serve_from(store, directory, config)
+        except (DsmtError, BaseExceptionGroup) as error:
+            damage = damage_in(error)
+            if damage is None:
+                raise
+        else:
+            return
+        finally:
+            store.close()
+        set_aside(directory, damage)
+
+
+async def _serve_from(store: SqliteStore, directory: Path, config: BrokerFile) -> None:
     identity = read_identity(directory / "identity")
     trust = TrustStore(config.realm.realm)
     others = [one for one in config.realm.addresses if one.public != identity.key.public]
     birth = directory / "birth"
-    store = open_store(directory, synced=config.synced)
     born = birth.exists() and is_birth_record(birth.read_bytes(), identity.name, store.identity, trust)
     broker = Broker(
         BrokerConfig(
@@ -52,6 +71,8 @@ async def _serve(directory: Path) -> None:
             boot=boot(),
             brokers=tuple(config.realm.addresses),
             told_ms=await _told_ms(others),
+            remains=remains(directory),
+            damaged=lambda: told(directory),
         ),
         identity=identity,
         trust=trust,
@@ -67,7 +88,6 @@ async def _serve(directory: Path) -> None:
         await broker.run()
     finally:
         keeping.cancel()
-        store.close()
 
 
 async def _told_ms(others: list[BrokerAddress]) -> int | None:

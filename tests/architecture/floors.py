@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.bus.broker.broker": (6, "shell"),
     "dsmt.bus.broker.copying": (6, "shell"),
     "dsmt.bus.broker.others": (6, "shell"),
+    "dsmt.bus.broker.salvage": (6, "shell"),
     "dsmt.bus.client": (6, "shell"),
     "dsmt.bus.adapters": (6, "adapter"),
     "dsmt.agents.shared": (6, "shell"),
@@ -82,6 +83,7 @@ BEHIND_A_PORT = {
         "dsmt.programs.bus": "gives every program and operator its bus",
         "dsmt.programs.broker": "runs a broker",
         "dsmt.programs.birth": "makes a broker's store",
+        "dsmt.programs.damage": "sets a broker's store aside",
         "dsmt.simulator": "runs brokers and clients on its own network, clocks and disks",
     },
 }

@@ -641,7 +641,7 @@ def test_a_file_that_is_no_store_is_called_damaged(tmp_path):
         _store(path)
     assert damaged.value.code == "store.damaged"
     assert str(path) in damaged.value.message
-    assert "move it away" in damaged.value.next
+    assert "sets the store aside" in damaged.value.next
 
 
 @scenario

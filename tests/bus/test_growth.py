@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import CHECKPOINT_PAGES, SqliteStore
 from dsmt.bus.broker.fan_out import PAGE_ROWS
 from tests.bus.test_routing import Wire
 from tests.bus.test_sqlite import append
@@ -64,4 +64,30 @@ def test_who_takes_more_than_evidence_of_exact_topics_reads_the_log(patterns):
     made.subscribe(patterns=patterns, start="history")
     made.pump()
     assert (len(made.got), store.read) == (3, 13)
+    store.close()
+
+
+def test_the_file_of_a_store_that_is_trimmed_while_it_is_read_grows_no_more(tmp_path):
+    limit, path, sizes, number = 500_000, tmp_path / "s.db", [], 0
+    store = SqliteStore(str(path), identity="a" * 16, limit_bytes=limit)
+    after, read = 0, 0
+    for turn in range(40):
+        batch = [
+            append(number + n, budget=("evidence", "signal", "log")[n % 3], arrived=turn, size=300) for n in range(1, 101)
+        ]
+        number += 100
+        store.append(batch)
+        more = True
+        while more:
+            more = store.trim(turn, 200)
+            for row in store.rows(after, 20):
+                after, read = row.row, read + 1
+        for trim in store.untold():
+            store.told(trim.number, store.head)
+        sizes.append(path.stat().st_size)
+        assert (tmp_path / "s.db-wal").stat().st_size < 3 * CHECKPOINT_PAGES * 4096
+    assert read > 100
+    assert sizes[-1] < 1.5 * limit
+    assert sizes[-1] < 1.1 * sizes[20], "what was trimmed is filled again"
+    assert store._db.do("PRAGMA integrity_check") == [("ok",)]
     store.close()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import sqlite3
 import time
 from contextlib import suppress
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
 from dsmt.bus.adapters.database import Database
-from dsmt.bus.adapters.sqlite import SqliteStore
-from dsmt.bus.adapters.tables import BUDGETS
+from dsmt.bus.adapters.sqlite import SCHEMA_VERSION, SqliteStore
+from dsmt.bus.adapters.tables import BUDGETS, STEPS
 from dsmt.bus.adapters.trimming import RECORDS
 from dsmt.errors import FailedError
 from dsmt.event.burst import Burst, Member, parts_of
@@ -25,6 +27,8 @@ from dsmt.event.kinds.slot import Good, Slot
 from dsmt.event.rowset import RowSet
 from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm, TrustStore
 from tests.controllers.build import signed
 
 
@@ -139,39 +143,56 @@ def test_a_store_that_found_no_room_when_it_was_made_is_made_when_there_is_room(
     assert pages > 20, "a store needs more room than this"
 
 
-FORM_BEFORE = (
-    "DROP TABLE bursts",
-    "ALTER TABLE events DROP COLUMN burst",
-    "ALTER TABLE events DROP COLUMN place",
-    "ALTER TABLE events RENAME COLUMN body TO raw",
-    """CREATE TRIGGER account_in AFTER INSERT ON events BEGIN
-    INSERT INTO accounts VALUES (new.payer, new.class, 1, new.size, new.winner, new.winner * new.size)
-    ON CONFLICT DO UPDATE SET events = events + 1; END""",
-    """CREATE TRIGGER signer_in AFTER INSERT ON events BEGIN
-    INSERT INTO signers VALUES (new.key_id, new.source, 1) ON CONFLICT DO UPDATE SET events = events + 1; END""",
-)
-"""What makes a store of version 6 one of version 5, in which each event stood alone and was counted by triggers."""
+STORES = Path(__file__).parent / "stores"
+"""Stores of earlier forms, made by the code of then from the same twelve events, of which the fourth was trimmed."""
+HEAD = "22ba97ef2f43e61ab267f885361aa70c97ca673ad4cb52bb6551fc0367eb33d2"
 
 
-def test_a_store_of_the_form_before_is_taken_over_and_knows_whose_events_it_has(tmp_path):
-    path = str(tmp_path / "old.db")
-    store = SqliteStore(path, identity="a" * 16)
-    store.append([append(1), append(2), append(1, source="operator/b")])
-    store.certificates.put(b"k" * 16, b"raw")
-    before = [row.raw for row in store.rows(0, 10)]
-    for one in (*FORM_BEFORE, "PRAGMA user_version=5"):
-        store._db.do(one)
-    store.close()
-    store = SqliteStore(path, identity="b" * 16)
-    assert (store.identity, store.head, list(store.certificates.all())) == ("a" * 16, 3, [(b"k" * 16, b"raw")])
-    assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "abc"] == [True, True, False]
+@pytest.mark.parametrize("form", sorted(STEPS))
+def test_a_store_of_an_earlier_form_is_taken_over_with_all_that_it_holds(tmp_path, form):
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((STORES / f"form{form}.db.gz").read_bytes()))
+    store = SqliteStore(str(path), identity="b" * 16)
+    assert (store.identity, store.head, store.head_hash.hex()) == ("a" * 16, 12, HEAD)
+    rows = store.rows(0, 100)
+    assert [row.row for row in rows] == [1, 2, 3, *range(5, 13)]
+    assert [row.read().event.data["n"] for row in rows] == [1, 2, 3, 100, 101, 102, 103, 110, 111, 112, 113]
+    assert [row.row for row in store.rows(0, 100, winners_only=True)] == [1, 2, 3]
+    ((key_id, raw),) = store.certificates.all()
+    trust = TrustStore(Realm(name="test", roots=(SecretKey(bytes(range(32))).public,)))
+    trust.add(raw)
+    assert [trust.open(row.raw).id for row in rows] == [row.read().id for row in rows]
+    assert [store.certificates.has_signed(key_id, f"operator/{one}") for one in "ab"] == [True, False]
+    assert store.meta.get("incarnation") == b"1700000000000"
+    assert store.blobs.so_far(b"d" * 32, 0) == b"chunk"
+    assert [(trim.first, trim.last) for trim in store.untold()] == [(4, 4)]
     together = burst(4)
     store.append(together)
-    assert [row.raw for row in store.rows(0, 10)] == [*before, *(one.signed.raw for one in together)]
-    assert store.counts()["events"] == 6
-    store._db.do("DELETE FROM events WHERE source = 'operator/a'")
-    assert [store.certificates.has_signed(b"k" * 16, f"operator/{one}") for one in "ab"] == [False, True]
     store.close()
+    again = SqliteStore(str(path), identity="b" * 16)
+    assert [row.raw for row in again.rows(12, 10)] == [one.signed.raw for one in together]
+    assert again.counts()["events"] == 14
+    again._db.do("DELETE FROM events WHERE key_id <> ?", (b"k" * 16,))
+    assert not again.certificates.has_signed(key_id, "operator/a")
+    again.close()
+
+
+def test_there_is_a_store_of_each_form_that_can_be_taken_over_up_to_the_one_before():
+    assert sorted(STEPS) == [int(path.name[4:-6]) for path in sorted(STORES.glob("form*.db.gz"))]
+    assert max(STEPS) == SCHEMA_VERSION - 1
+
+
+def test_a_store_of_a_later_version_is_refused_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "later.db"
+    store = SqliteStore(str(path), identity="a" * 16)
+    store._db.do(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    store.close()
+    before = path.read_bytes()
+    with pytest.raises(FailedError, match=f"by a later version of dsmt: form {SCHEMA_VERSION + 1}, not") as told:
+        SqliteStore(str(path), identity="b" * 16)
+    assert told.value.code == "store.version"
+    assert told.value.next.startswith("start that version")
+    assert path.read_bytes() == before
 
 
 def test_a_part_of_a_chain_is_found_by_its_neighbours(store):

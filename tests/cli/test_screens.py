@@ -37,6 +37,7 @@ from dsmt.event.reason import reason
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.local.certificates import Held
+from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.endpoints import endpoints
 from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
@@ -282,6 +283,20 @@ def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_al
     found = brokers(seen, [])
     assert [one.broker for one in found] == ["b1"]
     assert "it is not whole yet" in screens.brokers(found, seen)
+
+
+def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_there() -> None:
+    seen = sight(Realm("n1"))
+    about = {"sessions": 9, "events": 900, "facts": 40, "disk_bytes": 1, "history_from_ms": 1, "dropped": 0, "lag_s": 0.1}
+    stats = BrokerStats(store="s", head=1, head_hash=b"", pid=7, version="0.1", address="", **about)
+    assert "damaged" not in to_data(stats)
+    seen.passing.stats["b1"] = (seen.now_ms, stats)
+    assert [one for one in alerts(seen, [], [], []) if one.code == "broker.damaged"] == []
+    seen.passing.stats["b1"] = (seen.now_ms, msgspec.structs.replace(stats, damaged="/h/store.damaged-1-row-40.db"))
+    (told,) = [one for one in alerts(seen, [], [], []) if one.code == "broker.damaged"]
+    assert (told.target, told.who) == ("broker/b1", "you")
+    assert "is set aside as /h/store.damaged-1-row-40.db" in told.message
+    assert "remove that file" in told.next
 
 
 def test_a_difference_is_shown_without_a_plan() -> None:

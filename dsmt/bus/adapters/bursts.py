@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Final
 
 from dsmt.bus.adapters.database import Database
+from dsmt.bus.adapters.sums import damaged, sum_of
 from dsmt.bus.adapters.tables import BURST, DROP_BURSTS
-from dsmt.errors import FailedError
 from dsmt.event.burst import RUN_EVENTS, Burst, burst_of
 from dsmt.ports.store import Append
 
@@ -32,13 +32,9 @@ class SqliteBursts:
         found = self._remembered.get(first)
         if found is None:
             row = self._db.one(BURST, (first,))
-            if row is None:
-                raise FailedError(
-                    "store.damaged",
-                    f"the store {self._db.path} lacks what proves row {first}",
-                    next="move it away; sources send again what they hold",
-                )
-            found = Burst(*map(bytes, row))
+            if row is None or sum_of(*row[:-1]) != row[-1]:
+                raise damaged(self._db.path, f"it lacks what proves row {first}")
+            found = Burst(*row[2:5])
             self._remember(first, found)
         return found
 

@@ -9,9 +9,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
+from dsmt.bus.adapters.sums import damaged, of_event, sum_of
 from dsmt.errors import FailedError
+
+_RAISED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What is raised for a statement; the second where a damaged page is put into words."""
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TABLES: Final = "tables"
+"""The small value that is the sum of the tables as they were made: a store in which one has another name is damaged."""
+_UNREADABLE: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+_NO_TEXT: Final = ("Could not decode to UTF-8", "unsupported file format")
 
 
 class Database:
@@ -21,17 +30,17 @@ class Database:
         self.path = path
         try:
             self.connection = connect(path)
-        except sqlite3.Error as error:
+            self.connection.create_function("sum_of", -1, sum_of, deterministic=True)
+            self.connection.create_function("sum_of_event", -1, lambda *values: of_event(values), deterministic=True)
+        except _RAISED as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> FailedError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return FailedError(
-                "store.damaged",
-                f"the store {self.path} is damaged: {error}",
-                next="move it away; sources send again what they hold",
-            )
+    def _translated(self, error: Exception) -> FailedError:
+        extended = getattr(error, "sqlite_errorcode", 0)
+        code = extended & 0xFF
+        is_no_text = isinstance(error, UnicodeDecodeError) or str(error).startswith(_NO_TEXT)
+        if code in _DAMAGED or extended in _UNREADABLE or is_no_text:
+            return damaged(self.path, str(error))
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return FailedError(
                 "store.locked", f"the store {self.path} is in use by another process", next="stop that one first"
@@ -50,7 +59,7 @@ class Database:
         """Run a statement; what it found. Raises `FailedError`."""
         try:
             return self.connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except _RAISED as error:
             raise self._translated(error) from error
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -62,7 +71,7 @@ class Database:
         """Run a statement; how many rows it changed."""
         try:
             return self.connection.execute(statement, values).rowcount
-        except sqlite3.Error as error:
+        except _RAISED as error:
             raise self._translated(error) from error
 
     @contextmanager
@@ -74,7 +83,7 @@ class Database:
             yield self.connection
             if begin:
                 self.connection.execute("COMMIT")
-        except (sqlite3.Error, FailedError) as error:
+        except (*_RAISED, FailedError) as error:
             with suppress(sqlite3.Error):
                 self.connection.execute("ROLLBACK")
             if isinstance(error, FailedError):
@@ -87,9 +96,37 @@ class Database:
 
     def get(self, key: str) -> bytes | None:
         """A small named value."""
-        found = self.one("SELECT value FROM meta WHERE name = ?", (key,))
+        found = self.one("SELECT value, sum FROM meta WHERE name = ?", (key,))
+        if found is not None and sum_of(key, found[0]) != found[1]:
+            raise damaged(self.path, f"its {key!r} is not what was written")
         return None if found is None else bytes(found[0])
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a small named value."""
-        self.do("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self.do("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, sum_of(key, value)))
+
+    def check_pages(self) -> None:
+        """See that its pages and indexes fit together. Raises `FailedError` where they do not."""
+        (found,) = self.do("PRAGMA integrity_check(1)")
+        if found[0] != "ok":
+            raise damaged(self.path, found[0].replace("\n", " "))
+
+    def check_values(self) -> None:
+        """See that its tables and its small values are what was written. Raises `FailedError` where they are not."""
+        try:
+            for (name,) in self.do("SELECT name FROM meta"):
+                self.get(name)
+            as_made = self.get(_TABLES) == self._tables()
+        except FailedError as error:
+            raise (damaged(self.path, error.message) if error.code == "store.failed" else error) from error
+        if not as_made:
+            raise damaged(self.path, "its tables are not those that were made")
+
+    def made(self, form: int) -> None:
+        """Its tables are made, in a form."""
+        self.put(_TABLES, self._tables())
+        self.do(f"PRAGMA user_version={form}")
+
+    def _tables(self) -> bytes:
+        made = self.do("SELECT sql FROM sqlite_master WHERE sql <> '' ORDER BY name")
+        return str(sum_of(*(one for (one,) in made))).encode()

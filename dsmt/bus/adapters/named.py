@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from dsmt.errors import FailedError, InputError, UnusableEventError
+from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import from_data
@@ -36,8 +36,8 @@ class Named:
             return False
         try:
             wanted = str(self._find("row = ?", (row,))[0].read().id)
-        except (UnusableEventError, FailedError):
-            return False  # damaged: nobody can go back to it
+        except UnusableEventError:
+            return False  # of another version: nobody here can go back to it
         slots = f"service/{spec[1]}/slot"
         condition = "winner = 1 AND topic > ? AND topic < ? AND instr(body, ?)"
         return any(wanted in _names(one) for one in self._find(condition, (f"{slots}/", f"{slots}0", wanted.encode())))

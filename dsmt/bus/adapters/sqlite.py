@@ -26,7 +26,9 @@ from dsmt.bus.adapters.blobs import BLOB_TABLES, SqliteBlobs
 from dsmt.bus.adapters.bursts import SqliteBursts, bursts_of
 from dsmt.bus.adapters.certificates import SqliteCertificates
 from dsmt.bus.adapters.database import Database
+from dsmt.bus.adapters.high_water import HighWater
 from dsmt.bus.adapters.named import Named
+from dsmt.bus.adapters.sums import sum_of
 from dsmt.bus.adapters.tables import (
     ACCOUNTS,
     CLASSES,
@@ -37,7 +39,8 @@ from dsmt.bus.adapters.tables import (
     ROW,
     SCHEMA,
     SIGNERS,
-    TAKE_OVER,
+    STEPS,
+    checked,
     row_of,
     values_of,
 )
@@ -54,8 +57,8 @@ CHECKPOINT_PAGES: Final = 500
 """The log is brought into the file, which waits for the disk, each 2 MiB, and everybody for that: 2 to 4 ms. Each 16 MiB it
 takes 16 to 35 ms; what is written again costs once, so a tenth more is stored in a second."""
 
-SCHEMA_VERSION: Final = 6
-"""The form of the tables; 1 had no number. The one before, in which each event stands alone, is taken over."""
+SCHEMA_VERSION: Final = 7
+"""The form of the tables; 1 had no number. Those from which there are `STEPS` are brought into this one."""
 
 
 class SqliteStore:
@@ -65,13 +68,18 @@ class SqliteStore:
     """
 
     def __init__(self, path: str, *, identity: str, synced: bool = False, boot: str = "", limit_bytes: int = GIB) -> None:
-        self.limit_bytes, self._boot, self.synced = limit_bytes, boot, synced
+        self.limit_bytes, self._boot, self.synced, self._checked = limit_bytes, boot, synced, 0
         self._db = Database(path, self._open)
         self.meta: Meta = self._db
         try:
-            self._prepare()
+            is_new = self._prepare() == 0
             self._unsynced = self._db.get("unsynced")
             self.identity = self._identified(identity)
+            self._tree = self._restored_tree()
+            self.head = self._tree.rows
+            self._high_water = HighWater(path, self.identity)
+            if not is_new:
+                self._high_water.check(self.head)
         except FailedError:
             self._db.connection.close()  # or it would keep others from the file
             raise
@@ -79,8 +87,6 @@ class SqliteStore:
         self._bursts, named = SqliteBursts(self._db), Named(self._rows)
         self.blobs = SqliteBlobs(self._db, named)
         self._trimmings = Trimmings(self._db.do, tuple(CLASSES))
-        self._tree = self._restored_tree()
-        self.head = self._tree.rows
         self._trimmer = Trimmer(
             self._db,
             self._trimmings,
@@ -109,12 +115,19 @@ class SqliteStore:
                 tree.add(arrived, bytes(leaf))
         return tree
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> int:
+        """Make it ready; the form that it had, 0 when it is new."""
         self._db.do("PRAGMA locking_mode=EXCLUSIVE")
         self._db.do("PRAGMA journal_mode=WAL")
         self._db.sync(always=self.synced)
         self._db.do(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        self._make_tables()
+        self._db.check_pages()
+        version = self._version()
+        if version == SCHEMA_VERSION:
+            self._db.check_values()
+        else:
+            self._make_tables(version)
+        return version
 
     def _open(self, path: str) -> sqlite3.Connection:
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -128,53 +141,57 @@ class SqliteStore:
             identity = kept.decode()
         else:
             self._db.do("UPDATE trims SET record = NULL")  # a trim record names the store: all are said again
-            self._surely("INSERT OR REPLACE INTO meta VALUES ('identity', ?)", (identity.encode(),))
+            self._surely("identity", identity.encode())
         if self._unsynced is not None and (self.synced or self._unsynced != boot):
             self._all_synced()
         return identity
 
-    def _surely(self, statement: str, values: Sequence[Any] = ()) -> None:
-        """A commit that is on the disk when this returns, with all before it."""
+    def _surely(self, name: str, value: bytes | None) -> None:
+        """Keep a small value, or none, in a commit that is on the disk when this returns, with all before it."""
         self._db.sync(always=True)
         try:
-            self._db.do(statement, values)
+            if value is None:
+                self._db.do("DELETE FROM meta WHERE name = ?", (name,))
+            else:
+                self._db.put(name, value)
         finally:
             self._db.sync(always=self.synced)
 
     def _not_synced(self) -> None:
         """Rows are about to be stored that may not be on the disk for a while."""
-        self._surely("INSERT OR REPLACE INTO meta VALUES ('unsynced', ?)", (self._boot.encode(),))
+        self._surely("unsynced", self._boot.encode())
         self._unsynced = self._boot.encode()
 
     def _all_synced(self) -> None:
-        self._surely("DELETE FROM meta WHERE name = 'unsynced'")
+        self._surely("unsynced", None)
         self._unsynced = None
 
-    def _make_tables(self) -> None:
-        """Make what is missing, and bring the content of a store of the form before this one into this form.
+    def _make_tables(self, version: int) -> None:
+        """Make what is missing, and bring the content of a store of an earlier form into this form, step by step.
 
         All of it is one commit, with the number that says that it is done: a disk that gets full leaves none half made.
         """
-        version = self._version()
         with self._db.transaction():
+            for form in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
+                for statement in STEPS[form]:
+                    self._db.do(statement)
             for statement in (*(SCHEMA + trimming.SCHEMA).split(";"), *ACCOUNTS, *SIGNERS, *BLOB_TABLES):
                 self._db.do(statement)
-            for statement in TAKE_OVER if version == SCHEMA_VERSION - 1 else ():
-                self._db.do(statement)
-            if version != SCHEMA_VERSION:
-                self._db.do(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._db.made(SCHEMA_VERSION)
 
     def _version(self) -> int:
-        """The form of the tables that are there. Raises `FailedError` for one that is not known."""
+        """The form of the tables that are there, 0 where there are none. Raises `FailedError` for one that is not known."""
         version = int(self._db.one("PRAGMA user_version")[0])
-        known = version in (SCHEMA_VERSION, SCHEMA_VERSION - 1)
-        if not known and self._db.one("SELECT 1 FROM sqlite_master LIMIT 1") is not None:
-            raise FailedError(
-                "store.version",
-                f"the store {self._db.path} was made by another version of dsmt: form {version}, not {SCHEMA_VERSION}",
-                next="start that version, or move the file away: nodes and controllers say again what they hold",
-            )
-        return version
+        if version == SCHEMA_VERSION or version in STEPS:
+            return version
+        if self._db.one("SELECT 1 FROM sqlite_master LIMIT 1") is None:
+            return 0
+        which = "a later" if version > SCHEMA_VERSION else "another"
+        raise FailedError(
+            "store.version",
+            f"the store {self._db.path} was made by {which} version of dsmt: form {version}, not {SCHEMA_VERSION}",
+            next="start that version, or move the file away: nodes and controllers say again what they hold",
+        )
 
     # --- events --------------------------------------------------------------------------------------------------
 
@@ -195,13 +212,14 @@ class SqliteStore:
                     "UPDATE events SET winner = 0, ended = ? WHERE topic = ? AND winner = 1",
                     [(number, topic) for topic, number in winning.items()],
                 )
-            db.executemany(INSERT_BURST, [(first, last, *_shared(burst)) for first, last, burst in bursts])
+            db.executemany(INSERT_BURST, [_burst(*one) for one in bursts])
             db.executemany(INSERT, values)
             _count(db, values)
             for one in batch:
                 if one.winner and one.signed.event.ends:
                     self._hide(db, one.signed.event.ends, one.signed.event.epoch or 0)
         self.head += len(batch)
+        self._high_water.reached(self.head)
         self._bursts.stored(bursts)
         self._tree.add_all((one.arrived_ms, one.signed.leaf) for one in batch)
         return numbers
@@ -215,11 +233,8 @@ class SqliteStore:
 
     def leaf(self, source: str, incarnation: int, sequence: int) -> bytes | None:
         """The leaf hash of a stored event, or None."""
-        found = self._db.one(
-            "SELECT leaf FROM events WHERE source = ? AND incarnation = ? AND sequence = ?",
-            (source, incarnation, sequence),
-        )
-        return None if found is None else bytes(found[0])
+        found = self._db.one(f"{ROW} WHERE source = ? AND incarnation = ? AND sequence = ?", (source, incarnation, sequence))
+        return None if found is None else bytes(checked(found, self._db.path)[1])
 
     def event(self, source: str, incarnation: int, sequence: int) -> Row | None:
         """One stored event by its id."""
@@ -262,7 +277,7 @@ class SqliteStore:
         return sorted([*alone, *shared], key=lambda row: row.row)[:limit]
 
     def _rows(self, where: str, values: Sequence[Any]) -> list[Row]:
-        return [row_of(one, self._bursts.get) for one in self._db.do(f"{ROW} WHERE {where}", values)]
+        return [row_of(one, self._bursts.get, self._db.path) for one in self._db.do(f"{ROW} WHERE {where}", values)]
 
     def row_at(self, arrived_ms: int) -> int:
         """The last row that arrived before a time."""
@@ -327,6 +342,11 @@ class SqliteStore:
         rows, nodes = self.rows(after, limit), self._trimmings.nodes(after, limit)
         return trimming.seamless(rows, nodes, after=after, limit=limit, head=self.head)
 
+    def check(self, limit: int) -> None:
+        """Look at the next rows, whether each is what was written."""
+        rows = self.rows(self._checked, limit)
+        self._checked = rows[-1].row if rows else 0
+
     def counts(self) -> dict[str, int]:
         """Events, facts, bytes on disk, first row and when it arrived."""
         events, facts = self._db.one("SELECT coalesce(sum(events), 0), coalesce(sum(live_facts), 0) FROM accounts")
@@ -345,11 +365,14 @@ class SqliteStore:
         if self._unsynced is not None:
             with suppress(FailedError):  # on a full disk it is left as after a kill
                 self._all_synced()
+        self._high_water.close()
         self._db.connection.close()
 
 
-def _shared(burst: Burst) -> tuple[bytes, bytes, bytes]:
-    return burst.protected, burst.signature, burst.leaves
+def _burst(first: int, last: int, burst: Burst) -> tuple[Any, ...]:
+    """What is inserted for a burst."""
+    values = (first, last, burst.protected, burst.signature, burst.leaves)
+    return (*values, sum_of(*values))
 
 
 def _count(db: sqlite3.Connection, values: Sequence[tuple[Any, ...]]) -> None:

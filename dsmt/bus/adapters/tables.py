@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from dsmt.bus.adapters.sums import damaged, is_event, of_event
 from dsmt.event.burst import Burst, Member, raw_of
 from dsmt.event.kinds.row import Budget
 from dsmt.ports.store import ROW_BYTES, Append, Row
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS events (
     topic TEXT NOT NULL, epoch INTEGER, arrived INTEGER NOT NULL, class INTEGER NOT NULL, size INTEGER NOT NULL,
     addressed TEXT NOT NULL, fact INTEGER NOT NULL, winner INTEGER NOT NULL, expires INTEGER,
     key_id BLOB NOT NULL, leaf BLOB NOT NULL, body BLOB NOT NULL, ended INTEGER, payer TEXT NOT NULL,
-    burst INTEGER, place INTEGER);
+    burst INTEGER, place INTEGER, sum INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS events_id ON events (source, incarnation, sequence);
 CREATE UNIQUE INDEX IF NOT EXISTS winners ON events (topic) WHERE winner = 1;
 CREATE INDEX IF NOT EXISTS winner_rows ON events (row) WHERE winner = 1;
@@ -37,7 +38,7 @@ CREATE INDEX IF NOT EXISTS soft ON events (expires) WHERE winner = 1 AND expires
 CREATE INDEX IF NOT EXISTS signals ON events (topic) WHERE fact = 0 AND class = 0;
 CREATE TABLE IF NOT EXISTS bursts (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL, signature BLOB NOT NULL,
-    leaves BLOB NOT NULL);
+    leaves BLOB NOT NULL, sum INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS certificates (raw BLOB PRIMARY KEY, key_id BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS shelf (
     number INTEGER PRIMARY KEY, key_id BLOB NOT NULL, name TEXT NOT NULL, issuer BLOB NOT NULL, size INTEGER NOT NULL,
@@ -46,7 +47,7 @@ CREATE INDEX IF NOT EXISTS shelf_keys ON shelf (key_id);
 CREATE INDEX IF NOT EXISTS shelf_issuers ON shelf (issuer);
 CREATE TABLE IF NOT EXISTS signers (
     key_id BLOB, source TEXT, events INTEGER NOT NULL, PRIMARY KEY (key_id, source)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS accounts (
     payer TEXT, class INTEGER, events INTEGER NOT NULL, bytes INTEGER NOT NULL, live_facts INTEGER NOT NULL,
     live_bytes INTEGER NOT NULL, PRIMARY KEY (payer, class)) WITHOUT ROWID;
@@ -78,18 +79,35 @@ SIGNERS: Final = (
     UPDATE accounts SET bytes = bytes - old.size WHERE payer = old.payer AND class = 3; END""",
 )
 """How many events are stored of each key under each name; with the last of them go its certificates on the shelf."""
-TAKE_OVER: Final = (
-    "DROP TRIGGER IF EXISTS account_in",
-    "DROP TRIGGER IF EXISTS signer_in",
-    "ALTER TABLE events RENAME COLUMN raw TO body",
-    "ALTER TABLE events ADD COLUMN burst INTEGER",
-    "ALTER TABLE events ADD COLUMN place INTEGER",
+_SUMMED: Final = (
+    "key_id, leaf, body, row, source, incarnation, sequence, topic, epoch, arrived, class, size, addressed, fact, expires,"
+    " payer, burst, place"
 )
-"""For a store of the form before this one, in which each event stands alone: `body` is its COSE_Sign1 then, `burst` null."""
-ROW: Final = "SELECT row, arrived, topic, addressed, fact, key_id, body, burst, place FROM events"
-INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-INSERT_BURST: Final = "INSERT INTO bursts VALUES (?,?,?,?,?)"
-BURST: Final = "SELECT protected, signature, leaves FROM bursts WHERE first = ?"
+"""What an event's sum is of, in the order of `sums.of_event`: `winner` and `ended` change."""
+STEPS: Final[dict[int, tuple[str, ...]]] = {
+    5: (
+        "DROP TRIGGER IF EXISTS account_in",
+        "DROP TRIGGER IF EXISTS signer_in",
+        "ALTER TABLE events RENAME COLUMN raw TO body",
+        "ALTER TABLE events ADD COLUMN burst INTEGER",
+        "ALTER TABLE events ADD COLUMN place INTEGER",
+        """CREATE TABLE bursts (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, protected BLOB NOT NULL,
+        signature BLOB NOT NULL, leaves BLOB NOT NULL)""",
+    ),
+    6: (
+        "ALTER TABLE events ADD COLUMN sum INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE bursts ADD COLUMN sum INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE meta ADD COLUMN sum INTEGER NOT NULL DEFAULT 0",
+        f"UPDATE events SET sum = sum_of_event({_SUMMED})",  # noqa: S608 - names of columns
+        "UPDATE bursts SET sum = sum_of(first, last, protected, signature, leaves)",
+        "UPDATE meta SET sum = sum_of(name, value)",
+    ),
+}
+"""What makes of a store of each form one of the next. In form 5 each event stood alone; form 6 had no sums."""
+ROW: Final = f"SELECT {_SUMMED}, sum FROM events"  # noqa: S608 - the same
+INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_BURST: Final = "INSERT INTO bursts VALUES (?,?,?,?,?,?)"
+BURST: Final = "SELECT first, last, protected, signature, leaves, sum FROM bursts WHERE first = ?"
 DROP_BURSTS: Final = """
 DELETE FROM bursts WHERE first BETWEEN ? AND ?
 AND NOT EXISTS (SELECT 1 FROM events WHERE row BETWEEN bursts.first AND bursts.last)"""
@@ -103,27 +121,20 @@ def values_of(number: int, one: Append, winning: Mapping[str, int], shared: tupl
     signed, event, sealed = one.signed, one.signed.event, one.signed.sealed
     member = sealed if shared is not None and isinstance(sealed, Member) else None
     body, (burst, share) = (raw_of(sealed) if member is None else member.body), shared or (None, 0)
+    said = (number, event.source, event.incarnation, event.sequence, event.topic, event.epoch)
+    kept = (one.arrived_ms, CLASSES[one.budget], len(body) + share + ROW_BYTES, "\n".join(event.to), int(one.fact))
+    blobs = (signed.key_id, signed.leaf, body)
+    place = (burst, None if member is None else member.index)
     return (
-        number,
-        event.source,
-        event.incarnation,
-        event.sequence,
-        event.topic,
-        event.epoch,
-        one.arrived_ms,
-        CLASSES[one.budget],
-        len(body) + share + ROW_BYTES,
-        "\n".join(event.to),
-        one.fact,
+        *said,
+        *kept,
         one.winner and winning[event.topic] == number,
         one.expires_ms,
-        signed.key_id,
-        signed.leaf,
-        body,
+        *blobs,
         _ended(number, one, winning),
         one.payer,
-        burst,
-        None if member is None else member.index,
+        *place,
+        of_event((*blobs, *said, *kept, one.expires_ms, one.payer, *place)),
     )
 
 
@@ -133,13 +144,17 @@ def _ended(number: int, one: Append, winning: Mapping[str, int]) -> int | None:
     return None if one.winner and winner == number else winner
 
 
-Found = tuple[int, int, str, str, int, bytes, bytes, int | None, int]
-"""What `ROW` selects."""
+def checked(found: Sequence[Any], path: str) -> Sequence[Any]:
+    """What `ROW` selected, without its sum. Raises `FailedError` where it is not what was written."""
+    if not is_event(found):
+        raise damaged(path, f"row {found[3]} is not what was written")
+    return found[:-1]
 
 
-def row_of(found: Found, burst_of: Callable[[int], Burst]) -> Row:
-    """What was selected, as a row; `burst_of` gives a burst by its first row."""
-    row, arrived, topic, addressed, fact, key_id, body, burst, place = found
+def row_of(found: Sequence[Any], burst_of: Callable[[int], Burst], path: str) -> Row:
+    """What `ROW` selected, as a row; `burst_of` gives a burst by its first row. Raises `FailedError` where it is damaged."""
+    values = checked(found, path)
+    key_id, _, body, row, _, _, _, topic, _, arrived, _, _, addressed, fact, _, _, burst, place = values
     to = tuple(addressed.split("\n")) if addressed else ()
     sealed = body if burst is None else Member(burst_of(burst), place, body)
     return Row(row, arrived, topic, to, bool(fact), key_id, sealed)

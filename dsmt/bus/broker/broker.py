@@ -27,7 +27,7 @@ from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.inbox import TOKEN_BYTES, Inbox
 from dsmt.bus.broker.others import Others
 from dsmt.bus.broker.outgoing import Outgoing
-from dsmt.bus.broker.publishing import Published, Publishing, full
+from dsmt.bus.broker.publishing import Published, Publishing, but_damage, full
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.requests import Requests
 from dsmt.bus.broker.session import Session
@@ -160,7 +160,7 @@ class Broker:
                 group.create_task(self._pump())
                 group.create_task(self._step())
                 group.create_task(self._tick())
-                group.create_task(self._others.copying.run())
+                group.create_task(self._others.run())
         finally:
             self._outgoing.listener = None
             await listener.close()
@@ -244,7 +244,7 @@ class Broker:
             else:
                 self._handle(session, frame, parts)
         except DsmtError as error:
-            self._refuse(session, error)
+            self._refuse(session, but_damage(error))
 
     def _handle(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:
         match frame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.store import Remains
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +24,7 @@ class BrokerConfig:
     """The brokers of the realm that are known at the start, this one among them or not."""
     told_ms: int | None = None
     """Realm time as other brokers have just told it; None when none did."""
+    remains: tuple[Remains, ...] = ()
+    """What is left of stores that were damaged, and is to be taken over."""
+    damaged: Callable[[], str] = str
+    """Says where a store lies that was damaged; empty where none does."""

@@ -15,6 +15,7 @@ Rule 6: one that does not give what it has said to hold is named (`withheld`, E4
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -24,6 +25,7 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.copying import Copying, Reach
 from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.recorder import Recorder
+from dsmt.bus.broker.salvage import Salvage
 from dsmt.bus.broker.session import Session
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import TOPIC, known
@@ -99,6 +101,16 @@ class Others:
             log=Logger(broker=identity.name),
         )
         recorder.ingest.settled_ms = self.settled_ms
+        words, now_ms = recorder.words, recorder.time.now_ms
+        self._salvage = Salvage(
+            config.remains, identity.name, trust, store.blobs, words=words, take=self.take, now_ms=now_ms
+        )
+
+    async def run(self) -> None:
+        """Take over what is left of damaged stores, and read all others, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._salvage.run())
+            group.create_task(self.copying.run())
 
     # --- who they are --------------------------------------------------------------------------------------------
 
@@ -193,16 +205,20 @@ class Others:
 
     def _take(self, broker: str, arrived: Sequence[Arrived], bus: BusReader) -> int:
         """Store what another broker has; in how many ms it is to be tried again, 0 when it is stored (rule 3)."""
+        return self.take(broker, [each.signed for each in arrived], bus.proof)
+
+    def take(self, broker: str, events: Sequence[SignedEvent], proofs: Callable[[SignedEvent], tuple[bytes, ...]]) -> int:
+        """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
         ahead_ms = 0
-        for signer, one in {(each.signed.key_id, each.signed.event.source): each.signed for each in arrived}.items():
-            proof = bus.proof(one)
+        for signer, one in {(each.key_id, each.event.source): each for each in events}.items():
+            proof = proofs(one)
             if self._proofs.get(signer) != proof or not self._admission.knows(*signer):
                 self._admission.brought(proof)
                 if len(self._proofs) >= PROOFS:
                     self._proofs.clear()  # they are taken in again
                 self._proofs[signer] = proof
-        for each in arrived:
-            ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each.signed))
+        for each in events:
+            ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each))
         if not self._commit():
             return AGAIN_MS
         return ahead_ms
@@ -216,7 +232,7 @@ class Others:
         if stood_s > STOOD_S and not self.copying.alone:
             wholeness.awaits_others(now)
             self.copying.again()
-        if self.copying.reads:
+        if self.copying.reads or self._salvage.reads:
             wholeness.reading(now)
         elif self.copying.complete:
             wholeness.all_read()

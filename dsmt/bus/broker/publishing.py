@@ -28,6 +28,13 @@ def full(broker: str) -> RefusedError:
     return RefusedError("store.full", f"the store of {broker} is full", next="free space on its disk")
 
 
+def but_damage(error: DsmtError) -> DsmtError:
+    """What is said to a session. Raises what is none of its business: the store is damaged, and the broker ends (B11)."""
+    if error.code == "store.damaged":
+        raise error
+    return error
+
+
 class Publishing:
     """Of the broker of this name. `commit` stores what is pending, and says whether that could be."""
 

@@ -25,6 +25,8 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
 TRIM_ROWS: Final = 1500
+CHECK_ROWS: Final = 2000
+"""How many rows are looked at with each trimming: all of a large store in some hours (B11)."""
 
 
 class Recorder:
@@ -40,7 +42,7 @@ class Recorder:
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
         self.words = Words(identity, _next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
-        about = Self(identity.name, config.pid, config.version)
+        about = Self(identity.name, config.pid, config.version, config.damaged)
         self.reporter = BrokerReporter(about, store, self.words, now, whole=self.is_whole)
         self.sessions = SessionWords(identity.name, self.words, now)
 
@@ -69,6 +71,7 @@ class Recorder:
 
     def trim(self) -> bool:
         """Trim a part of what is due, and say what went (B6); whether there is more."""
+        self._store.check(CHECK_ROWS)
         more = self._store.trim(self.time.now_ms(), TRIM_ROWS)
         self.reporter.trimmed()
         return more

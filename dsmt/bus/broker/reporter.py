@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from dsmt.bus.broker.words import Words
 from dsmt.event.kinds.broker import BrokerStats, TrimRecord
 from dsmt.event.kinds.source import Heartbeat, Started
@@ -31,6 +33,8 @@ class Self:
     name: str
     pid: int | None
     version: str
+    damaged: Callable[[], str] = str
+    """Says where a store of it lies that was damaged; empty where none does."""
 
 
 class BrokerReporter:
@@ -154,5 +158,6 @@ class BrokerReporter:
                 clock_ahead_s=round(clock_ahead_s, 3),
                 early_s=round(early_s, 3),
                 whole=self._told_whole,
+                damaged=self._about.damaged() or msgspec.UNSET,
             ),
         )

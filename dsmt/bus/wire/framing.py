@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Final, get_args
 
 import cbor2
@@ -32,6 +33,8 @@ def unpack(message: Message) -> tuple[f.Frame, tuple[bytes, ...]]:
         raise UnusableEventError("bus.frame", said)
     try:
         told = load_plain(message[0], text_keys=True)
+        if any(type(value) is float and not isfinite(value) for value in told.values()):
+            raise ValueError("a number that is none")  # noqa: TRY301 - said as all else
         frame = msgspec.convert(told, KINDS[told["t"]], builtin_types=(bytes,))
     except Exception as error:
         raise UnusableEventError("bus.frame", f"not a frame of this protocol: {str(error)[:200]}") from error

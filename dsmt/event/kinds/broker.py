@@ -52,10 +52,12 @@ class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):
     """By how much what was decided before, and is brought back to it, is ahead of realm time and refused for that."""
     whole: bool = True
     """Whether it has everything that the realm holds, as far as it knows (A4)."""
+    damaged: str | msgspec.UnsetType = msgspec.UNSET
+    """Where a store of it lies that was damaged, and why (B11); not said where there is none."""
 
 
 class BrokerNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `trimmed`, `declared`, `dropped`, `clock`.
+    """A broker's signed word on a fault of the stream: `gap`, `equivocation`, `clock`, `clone`, `damaged`.
 
     `first` and `last` are in one `unit`: sequences of the source, numbers of the topic's chain, or rows of the store.
     """

@@ -245,8 +245,14 @@ class _Proof:
             self._heads += 1
 
     def _judge_heads(self, broker: str, store: str) -> None:
-        """Rules 2 and 7."""
-        heads = self._said.get(broker, [])
+        """Rules 2 and 7. What it signed over a store that it has no more, and others brought back, is of other rows (E1)."""
+        said_all = self._said.get(broker, [])
+        begun = next((at for at, head in enumerate(said_all) if head.store == store), 0)
+        heads = [
+            head
+            for at, head in enumerate(said_all)
+            if at <= begun or head.store == store or head.id.incarnation >= said_all[begun].id.incarnation
+        ]
         self._heads += sum(head.right for head in heads)
         for head in heads:
             if head.wrong:

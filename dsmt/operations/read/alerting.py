@@ -100,7 +100,7 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
 
 
 def _of_brokers(sight: Sight) -> list[Alert]:
-    """Brokers whose machine's clock is not followed, who refuses for that what was decided before, and who withholds."""
+    """Brokers whose clock is not followed, who refuse for that what was decided before, who withhold, and whose disk is bad."""
     said = sorted(sight.passing.stats.items())
     off = [
         Alert(
@@ -122,6 +122,17 @@ def _of_brokers(sight: Sight) -> list[Alert]:
             who="you",
         )
         for name, by in withholding(sight).items()
+    ]
+    off += [
+        Alert(
+            target=f"broker/{name}",
+            code="broker.damaged",
+            message=f"its store was damaged and is set aside as {told.damaged}; what was sound in it was taken over",
+            next="look after its disk, and remove that file; where no other broker has what is lost, say it again",
+            who="you",
+        )
+        for name, (_, told) in said
+        if told.damaged
     ]
     return off + [
         Alert(

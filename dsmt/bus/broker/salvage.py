@@ -1,0 +1,105 @@
+"""Salvage: what is sound in a damaged store of this broker is taken over, as what another broker has (rules B11, E1).
+
+Rule 1: an event is taken over when it is what was written and its signature is good; a blob when it has its digest.
+Rule 2: it is said, signed, that a store was damaged; and until all of it was looked at this broker is not whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from itertools import groupby
+from typing import Final
+
+from dsmt.bus.broker.words import Words
+from dsmt.errors import FailedError, UnusableEventError
+from dsmt.event.envelope import SignedEvent
+from dsmt.logs import Logger
+from dsmt.ports.store import Blobs, Remains
+from dsmt.trust.store import TrustStore
+
+Proofs = Callable[[SignedEvent], tuple[bytes, ...]]
+_AGAIN_S: Final = 1.0
+
+
+class Salvage:
+    """Of the broker of this name. `take` stores events with their proofs; in how many ms to try again, 0 when it has."""
+
+    def __init__(
+        self,
+        all_remains: Sequence[Remains],
+        broker: str,
+        trust: TrustStore,
+        blobs: Blobs,
+        *,
+        words: Words,
+        take: Callable[[str, Sequence[SignedEvent], Proofs], int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._remains, self._name, self._trust, self._blobs = all_remains, broker, trust, blobs
+        self._words, self._take, self._now_ms, self._log = words, take, now_ms, Logger(broker=broker)
+        self.reads = bool(all_remains)
+        """Whether there is more to take over."""
+
+    async def run(self) -> None:
+        """Take over what is sound in all that is left."""
+        for remains in self._remains:
+            self._words.fault("damaged", self._name, remains.said)
+            self._log.error("a store was damaged", reason=remains.said)
+            events = await self._events(remains)
+            blobs = await self._chunks(remains)
+            remains.taken()
+            self._log.info("what was sound in it is taken over", events=events, blobs=blobs)
+        self.reads = False
+
+    async def _events(self, remains: Remains) -> int:
+        known, count = self._trust.fresh(), 0
+        with suppress(UnusableEventError):  # those without an issuer
+            known.add_all(remains.certificates())
+        for parts in remains.parts():
+            events = [one for part in parts for one in _good(known, part)]
+            while ahead_ms := self._take("", events, lambda one: known.proof(one.key_id, one.event.source)):
+                self._log.warning("what was in a damaged store waits", ahead_ms=ahead_ms)
+                await asyncio.sleep(_AGAIN_S)
+            count += len(events)
+            await asyncio.sleep(0)
+        return count
+
+    async def _chunks(self, remains: Remains) -> int:
+        count = 0
+        for digest, some in groupby(remains.chunks(), key=lambda one: one[0]):
+            hashed, chunks, put = sha256(), 0, self._blobs.get(digest) is None
+            for _, payer, number, chunk in some:
+                if put and number == chunks:
+                    while not self._put(digest, number, chunk, payer):
+                        self._log.warning("a blob of a damaged store waits for room", digest=digest.hex())
+                        await asyncio.sleep(_AGAIN_S)
+                    hashed.update(chunk)
+                    chunks += 1
+                    await asyncio.sleep(0)
+            if put and hashed.digest() == digest:
+                self._blobs.keep(digest, chunks, now_ms=self._now_ms())
+                count += 1
+            elif put:
+                self._blobs.forget(digest)
+        return count
+
+    def _put(self, digest: bytes, number: int, chunk: bytes, payer: str) -> bool:
+        """Keep a chunk; False while the disk is full."""
+        try:
+            self._blobs.put_chunk(digest, number, chunk, payer=payer, now_ms=self._now_ms())
+        except FailedError as error:
+            if error.code != "store.full":
+                raise
+            return False
+        return True
+
+
+def _good(known: TrustStore, part: bytes) -> list[SignedEvent]:
+    """The events of a part that are by whom they say."""
+    try:
+        return [signed for signed, denied in known.open_part(part) if denied is None]
+    except UnusableEventError:
+        return []

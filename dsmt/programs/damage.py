@@ -1,0 +1,99 @@
+"""Damage: a broker's store that is damaged is set aside, and the broker goes on with a new one (rule B11).
+
+Rule 1: it stays beside the new one under a name that tells when and why, `store.damaged-DATE-WHY.db`. That ends in `.new`
+    before all that is sound in it was taken over, so that a broker that dies meanwhile goes on with it.
+Rule 2: of those the newest `KEPT` stay: damage that comes again and again does not fill the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dsmt.bus.adapters.remains import StoreRemains
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.errors import DsmtError, FailedError
+from dsmt.programs.birth import open_store
+
+KEPT: Final = 3
+_NEW: Final = ".new"
+_FILES: Final = ("-wal", "")
+"""What belongs to a store; the log goes first, for without it the rest is known to be damaged."""
+
+
+class SetAside:
+    """A store that was set aside; fulfils `ports.store.Remains`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._inside = path, StoreRemains(str(path))
+        self.certificates, self.parts, self.chunks = self._inside.certificates, self._inside.parts, self._inside.chunks
+
+    @property
+    def said(self) -> str:
+        """What became of it."""
+        lies = self._path.with_name(self._path.name.removesuffix(_NEW))
+        return f"the store was damaged, and is set aside as {lies}; what is sound in it is taken over into a new one"
+
+    def taken(self) -> None:
+        """All that is sound was taken over."""
+        _rename(self._path, self._path.with_name(self._path.name.removesuffix(_NEW)))
+
+
+def open_sound(directory: Path, *, synced: bool) -> SqliteStore:
+    """The store in a broker's directory; one that is damaged is set aside, and a new one made. Raises `FailedError`."""
+    try:
+        return open_store(directory, synced=synced)
+    except FailedError as error:
+        if error.code != "store.damaged":
+            raise
+        set_aside(directory, error)
+    return open_store(directory, synced=synced)
+
+
+def set_aside(directory: Path, error: DsmtError) -> None:
+    """Set the store aside that an error calls damaged."""
+    why = re.sub(r"[^a-z0-9]+", "-", error.message.partition(" is damaged: ")[2].lower()).strip("-")[:60]
+    date = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    _rename(directory / "store.db", directory / f"store.damaged-{date}-{why}.db{_NEW}")
+    for old in _lie(directory)[:-KEPT]:
+        for end in _FILES:
+            old.with_name(old.name + end).unlink(missing_ok=True)
+
+
+def remains(directory: Path) -> tuple[SetAside, ...]:
+    """What is still to be taken over."""
+    return tuple(SetAside(path) for path in _lie(directory) if path.name.endswith(_NEW))
+
+
+def told(directory: Path) -> str:
+    """Where the last one lies; empty where none does."""
+    lie = _lie(directory)
+    return str(lie[-1].with_name(lie[-1].name.removesuffix(_NEW))) if lie else ""
+
+
+def damage_in(error: BaseException) -> DsmtError | None:
+    """That the store is damaged, if that is what ended a broker."""
+    return next((one for one in _leaves(error) if isinstance(one, DsmtError) and one.code == "store.damaged"), None)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _lie(directory: Path) -> list[Path]:
+    """The stores that were set aside, by age."""
+    return sorted(path for path in directory.glob("store.damaged-*") if path.name.endswith((".db", f".db{_NEW}")))
+
+
+def _rename(store: Path, to: Path) -> None:
+    for end in _FILES:
+        with suppress(FileNotFoundError):
+            store.with_name(store.name + end).rename(to.with_name(to.name + end))

@@ -1,0 +1,321 @@
+"""A store's files under attack: what was not written so is given to nobody (rule B11)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.bus.adapters.high_water import SUFFIX
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.zeromq import ZmqNetwork
+from dsmt.errors import FailedError
+from dsmt.event.chain import SourceChain
+from dsmt.event.codec import prepare, protected_header, sign_burst
+from dsmt.event.envelope import Event, EventId
+from dsmt.event.hlc import hlc
+from dsmt.ports.bus import Draft, Start
+from dsmt.ports.store import Append, Row
+from dsmt.trust.keys import SecretKey
+from tests.bus.processes import KilledBroker, is_whole, killed_brokers
+from tests.bus.realm import TestRealm, reading, realm, until
+
+KEY = SecretKey(bytes(range(32)))
+PAGE = 4096
+TOPICS = [f"user/t{n}" for n in range(8)]
+
+
+def filled(path: Path, rng: random.Random) -> SqliteStore:
+    """A store with a little of everything, the last of it in the log."""
+    store = SqliteStore(str(path), identity="a" * 16, boot="boot")
+    chain, protected = SourceChain(1_700_000_000_000), protected_header(KEY.algorithm, KEY.key_id)
+    for turn in range(12):
+        prepared = []
+        for n in range(rng.randrange(1, 5)):
+            topic = TOPICS[rng.randrange(len(TOPICS))]
+            sequence, link = chain.next(topic)
+            event = Event(
+                source="operator/a",
+                incarnation=chain.incarnation,
+                sequence=sequence,
+                chain=link,
+                type="dsmt.user",
+                topic=topic,
+                subject=topic,
+                time=hlc(1_700_000_000_000 + turn),
+                data={"n": n, "pad": "x" * rng.randrange(600)},
+                to=("node/n1",) if n == 1 else (),
+            )
+            one = prepare(event, protected)
+            chain.signed(event, one.leaf)
+            prepared.append(one)
+        budget, fact = "signal" if turn == 1 else "evidence", turn % 3 == 0
+        store.append([Append(one, 1000 + turn, budget, fact, fact, None, "operator/a") for one in sign_burst(prepared, KEY)])
+        if turn == 6:
+            store.meta.put("incarnation", b"17")
+            store.trim(1005 + 3600 * 1000)
+            store._db.do("PRAGMA wal_checkpoint(TRUNCATE)")
+    return store
+
+
+def asked(store: SqliteStore) -> list[tuple[str, Callable[[], Any]]]:
+    """Everything that a broker asks of a store's history, by name."""
+    rows = [(f"row {n}", lambda n=n: store.rows(n - 1, 1)) for n in range(1, 40)]
+    ids = [(f"event {n}", lambda n=n: store.event("operator/a", 1_700_000_000_000, n)) for n in range(1, 40)]
+    leaves = [(f"leaf {n}", lambda n=n: store.leaf("operator/a", 1_700_000_000_000, n)) for n in range(1, 40)]
+    winners = [(f"winner {topic}", lambda topic=topic: store.winner(topic)) for topic in TOPICS]
+    return [
+        *rows,
+        *ids,
+        *leaves,
+        *winners,
+        ("facts", lambda: store.facts("user/", "user0", 100)),
+        ("mail", lambda: store.mail("node/n1", 0, 100)),
+        ("winners", lambda: store.rows(0, 100, winners_only=True)),
+        ("mark", lambda: store.high_mark("operator/a")),
+        ("identity", lambda: store.identity),
+        ("head", lambda: (store.head, store.head_hash)),
+        ("incarnation", lambda: store.meta.get("incarnation")),
+    ]
+
+
+def told(found: Any) -> Any:
+    """What was found, without what is made anew each time it is read."""
+    if isinstance(found, list):
+        return [told(one) for one in found]
+    if isinstance(found, Row):
+        return (found.row, found.arrived_ms, found.topic, found.to, found.fact, found.key_id, found.raw)
+    return found
+
+
+def flip(content: bytearray, rng: random.Random) -> None:
+    for _ in range(rng.choice([1, 1, 1, 8])):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+
+
+def flip_in_the_first_page(content: bytearray, rng: random.Random) -> None:
+    content[rng.randrange(PAGE)] ^= 1 << rng.randrange(8)
+
+
+def garble(content: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(content))
+    content[at : at + 200] = rng.randbytes(min(200, len(content) - at))
+
+
+def empty_a_page(content: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(content) // PAGE) * PAGE
+    content[at : at + PAGE] = bytes(PAGE)
+
+
+def one_page_for_another(content: bytearray, rng: random.Random) -> None:
+    one, other = (rng.randrange(len(content) // PAGE) * PAGE for _ in range(2))
+    content[one : one + PAGE] = content[other : other + PAGE]
+
+
+def cut(content: bytearray, rng: random.Random) -> None:
+    del content[rng.randrange(1, len(content)) :]
+
+
+def cut_at_a_page(content: bytearray, rng: random.Random) -> None:
+    del content[rng.randrange(1, len(content) // PAGE) * PAGE :]
+
+
+WAYS = [flip, flip_in_the_first_page, garble, empty_a_page, one_page_for_another, cut, cut_at_a_page]
+SEEDS = 12
+"""Of each way, in the file and in its log: 168 in all."""
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A store's files as a process has left them that was stopped, or killed; and what it answers."""
+    path = tmp_path_factory.mktemp("sound") / "s.db"
+    store = filled(path, random.Random(0))
+    answers = {name: told(ask()) for name, ask in asked(store)}
+    killed, stopped = path.parent / "killed", path.parent / "stopped"
+    killed.mkdir()
+    for one in path.parent.glob("s.db*"):
+        shutil.copy(one, killed)
+    store.close()
+    stopped.mkdir()
+    for one in path.parent.glob("s.db*"):
+        shutil.copy(one, stopped)
+    assert (killed / "s.db-wal").stat().st_size > 10 * PAGE
+    return {"s.db": stopped, "s.db-wal": killed}, answers
+
+
+def opened(directory: Path) -> SqliteStore:
+    return SqliteStore(str(directory / "s.db"), identity="b" * 16, boot="boot")
+
+
+@pytest.mark.parametrize("file", ["s.db", "s.db-wal"])
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_becomes_of_its_files_a_store_gives_what_was_written_or_says_that_it_is_damaged(sound, tmp_path, way, file):
+    left, answers = sound
+    found = 0
+    for seed in range(SEEDS):
+        directory = tmp_path / str(seed)
+        shutil.copytree(left[file], directory)
+        content = bytearray((directory / file).read_bytes())
+        way(content, random.Random(f"{way.__name__} {file} {seed}"))
+        (directory / file).write_bytes(content)
+        store = answer(lambda at=directory: opened(at))
+        if isinstance(store, str):
+            assert store in ("store.damaged", "store.version"), seed
+            found += 1
+            continue
+        for name, ask in asked(store):
+            given = answer(ask)
+            assert given in (answers[name], "store.damaged"), (seed, name)
+            found += given == "store.damaged"
+        store.close()
+    assert found > 0
+
+
+def answer(ask: Callable[[], Any]) -> Any:
+    """What is found, or the code of the error."""
+    try:
+        return told(ask())
+    except FailedError as error:
+        return error.code
+
+
+# --- a broker's process --------------------------------------------------------------------------------------------
+
+
+async def _said(r: TestRealm, broker: KilledBroker) -> list[str]:
+    """What a broker says of damage: by notice, and in its stats."""
+    reader = await r.client("operator/looks", reads=True, brokers=[broker.address])
+    topics = (f"{broker.name}/notice", f"{broker.name}/stats")
+    async with reading(reader, *topics, start=Start.HISTORY) as got:
+        await got.until(lambda g: any(one.get("kind") == "damaged" for one in g.of(topics[0])))
+        notices = [one["message"] for one in got.of(topics[0]) if one["kind"] == "damaged"]
+        await got.until(lambda g: any("damaged" in one for one in g.of(topics[1])))
+    await r.stop(reader)
+    return notices
+
+
+async def _filled(r: TestRealm, broker: KilledBroker, count: int = 150) -> list[EventId]:
+    alice = await r.client("operator/alice", brokers=[broker.address])
+    facts = [alice.emit(Draft(f"user/f{n}", {"n": n, "pad": "x" * 300}, version=1)) for n in range(count)]
+    signals = [alice.emit(Draft("user/s", {"n": n})) for n in range(count)]
+    for emission in (*facts, *signals):
+        await emission.acknowledged()
+    await r.stop(alice)
+    return [emission.id for emission in (*facts, *signals)]
+
+
+async def _holds(r: TestRealm, broker: KilledBroker, wanted: set[EventId]) -> None:
+    """Wait until a broker has all these, for a reader who looks again and again while it is filled."""
+    reader = await r.client("operator/reads", reads=True, brokers=[broker.address])
+    async with reading(reader, "user/", wait=False, start=Start.HISTORY) as got:
+        await got.until(lambda g: wanted <= {one.signed.id for one in g.arrived}, 30)
+    await r.stop(reader)
+
+
+def _processes(tmp_path, scene, *names: str) -> None:
+    async def within() -> None:
+        network = ZmqNetwork()
+        try:
+            async with asyncio.timeout(50), realm(network, tmp_path) as r:
+                brokers = killed_brokers(r, *names)
+                try:
+                    for broker in brokers:
+                        broker.start()
+                    await scene(r, *brokers)
+                finally:
+                    for broker in brokers:
+                        broker.kill()
+        finally:
+            network.close()
+
+    asyncio.run(within())
+
+
+def _aside(broker: KilledBroker) -> list[str]:
+    return [path.name for path in broker.directory.glob("store.damaged-*.db*")]
+
+
+@pytest.mark.real
+def test_a_broker_that_meets_a_wrong_byte_gives_it_to_nobody_and_is_filled_by_another(tmp_path):
+    async def scene(r: TestRealm, b1: KilledBroker, b2: KilledBroker) -> None:
+        wanted = set(await _filled(r, b1))
+        await _holds(r, b2, wanted)
+        b1.kill()
+        with closing(sqlite3.connect(b1.directory / "store.db")) as db:
+            for row in (40, 90, 200):
+                db.execute(
+                    "UPDATE events SET body = CAST(replace(body, x'78787878', x'78797878') AS BLOB) WHERE row = ?", (row,)
+                )
+            db.commit()
+        b1.start()
+        await _holds(r, b1, wanted)
+        (said,) = await _said(r, b1)
+        (name,) = _aside(b1)
+        assert name.endswith("-row-40-is-not-what-was-written.db"), "it was looked through to its end"
+        assert str(b1.directory / name) in said
+        assert b1.process.poll() is None
+        await is_whole(r, b1)
+
+    _processes(tmp_path, scene, "b1", "b2")
+
+
+@pytest.mark.real
+def test_a_broker_alone_goes_on_with_what_is_sound_when_pages_are_lost(tmp_path):
+    async def scene(r: TestRealm, b1: KilledBroker) -> None:
+        wanted = set(await _filled(r, b1))
+        b1.kill()
+        path = b1.directory / "store.db"
+        with closing(sqlite3.connect(path)) as db:
+            held = db.execute("SELECT count(*) FROM events WHERE source = 'operator/alice'").fetchone()[0]
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert held == len(wanted) + 1, "and that it has begun"
+        content = bytearray(path.read_bytes())
+        lost = next(
+            at for at in range(20 * PAGE, len(content), PAGE) if content[at] == 13 and b"user/f" in content[at : at + PAGE]
+        )
+        content[lost : lost + PAGE] = bytes(PAGE)
+        path.write_bytes(content)
+        b1.start()
+        (said,) = await _said(r, b1)
+        await until(lambda: not any(name.endswith(".new") for name in _aside(b1)))
+        reader = await r.client("operator/reads", reads=True, brokers=[b1.address])
+        async with reading(reader, "user/", start=Start.HISTORY) as got:
+            left = {one.signed.id for one in got.arrived}
+        assert left < wanted
+        assert len(left) >= len(wanted) - 15, "a page holds no more"
+        assert "taken over" in said
+        await is_whole(r, b1)
+
+    _processes(tmp_path, scene, "b1")
+
+
+def test_a_log_that_was_cut_is_noticed_though_sqlite_takes_it_for_whole(sound, tmp_path):
+    left, _ = sound
+    shutil.copytree(left["s.db-wal"], tmp_path / "s")
+    log = tmp_path / "s" / "s.db-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    with pytest.raises(FailedError, match=r"is damaged: its rows \d+ to \d+ are lost") as error:
+        opened(tmp_path / "s")
+    assert error.value.code == "store.damaged"
+    (tmp_path / "s" / f"s.db{SUFFIX}").unlink()
+    opened(tmp_path / "s").close()  # nothing else could have told
+
+
+def test_a_row_is_looked_at_in_its_turn_though_nobody_reads_it(sound, tmp_path):
+    left, _ = sound
+    shutil.copytree(left["s.db-wal"], tmp_path / "s")
+    with closing(sqlite3.connect(tmp_path / "s" / "s.db")) as db:
+        db.execute("UPDATE events SET arrived = arrived + 1 WHERE row = 20")
+        db.commit()
+    store = opened(tmp_path / "s")
+    store.check(10)
+    with pytest.raises(FailedError, match="row 20 is not what was written"):
+        store.check(10)
+    store.close()
