@@ -100,7 +100,7 @@ def _of_nodes(sight: Sight, of_nodes: list[Node]) -> list[Alert]:
 
 
 def _of_brokers(sight: Sight) -> list[Alert]:
-    """Brokers whose clock is not followed, who refuse for that what was decided before, who withhold, and whose disk is bad."""
+    """Brokers whose clock is not followed, or too far behind, who withhold, or whose store was damaged."""
     said = sorted(sight.passing.stats.items())
     off = [
         Alert(
