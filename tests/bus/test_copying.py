@@ -11,6 +11,7 @@ from dsmt.bus.broker import others as knowing
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.bus.client.brokers import ATTACH_S
+from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.marks import ASK_MS
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
@@ -39,6 +40,13 @@ def linked(broker: Broker) -> int:
 
 def at(broker: Broker) -> list[BrokerAddress]:
     return [BrokerAddress(broker.address, broker._identity.key.public)]
+
+
+async def move(source: BusClient, there: Broker, to: Broker) -> None:
+    """Have a source lose its link to one of two brokers, and go to the other one."""
+    await until(lambda: source.source in there._sessions.by_name)
+    there._disconnect(there._sessions.by_name[source.source].peer)
+    await until(lambda: source.attached and source.broker == to._identity.name)
 
 
 def held(broker: Broker) -> set[Any]:
@@ -310,8 +318,7 @@ async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: Tes
     b1, b2 = await mesh(r, "b1", "b2")
     source = await r.client("operator/a", brokers=at(b1) + at(b2))
     if source.broker != b1._identity.name:
-        b2._disconnect(b2._sessions.by_name[source.source].peer)
-        await until(lambda: source.attached and source.broker == b1._identity.name)
+        await move(source, b2, b1)
     reader = await r.client("operator/b", brokers=at(b2))
     brought = b2._ingest.brought
     async with reading(reader, "user/") as got, reading(reader, "broker/b2/notice") as told:
@@ -319,8 +326,7 @@ async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: Tes
         await got.until(lambda g: len(g.of("user/x")) == 1)
         b2._ingest.brought = lambda *_: 100_000  # the way from b1 hangs
         await source.publish(Draft("user/x", {"n": 1}))
-        b1._disconnect(b1._sessions.by_name[source.source].peer)
-        await until(lambda: source.attached and source.broker == b2._identity.name)
+        await move(source, b1, b2)
         await source.publish(Draft("user/x", {"n": 2}))
         await got.until(lambda g: "gap" in g.types())
         since_ms = b2.now_ms()
