@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About, measure
+from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.realm_time import offset_of
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity

@@ -12,13 +12,15 @@ Rule 4: what NATS cannot do stands in `can_of`; what else it lacks, in docs/nats
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final
+
+from nats.aio.msg import Msg
 
 from dsmt.bus.adapters import nats_depot, nats_fetch
 from dsmt.bus.adapters.nats_door import NatsDoor
-from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
+from dsmt.bus.adapters.nats_link import Entry, NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_offers import NatsOffers
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import read_page, set_mark
@@ -31,6 +33,8 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
+from dsmt.bus.wire.frames import PROTOCOL, Hello
+from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
@@ -38,7 +42,10 @@ from dsmt.logs import Logger
 from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
+from dsmt.ports.realm import About
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import REVOKED, TrustStore
 from dsmt.version import __version__
 
@@ -53,7 +60,7 @@ _ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ab
 def can_of(realm: NatsRealm) -> Capabilities:
     """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
     level = Level.SAFE if realm.replicas > 1 else Level.STORED
-    return Capabilities(level, _ABILITIES)
+    return Capabilities(level, _ABILITIES | ({Ability.PRESENCE} if realm.gated else set()))
 
 
 class NatsEmission(Underway):
@@ -80,12 +87,21 @@ class NatsBus:
     """One source's connection to a realm on NATS."""
 
     def __init__(
-        self, *, identity: Identity, trust: TrustStore, realm: NatsRealm, clock: Clock, entropy: Entropy, reads: bool = False
+        self,
+        *,
+        identity: Identity,
+        trust: TrustStore,
+        realm: NatsRealm,
+        clock: Clock,
+        entropy: Entropy,
+        about: About | None = None,
+        reads: bool = False,
     ) -> None:
         self.can, self.source, self.attachment, self.broker = can_of(realm), identity.name, 0, ""
         self.refusal: RefusedError | None = None
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
-        self._reads, self._subjects = reads, Subjects(trust.realm.name)
+        self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
+        self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         door = NatsDoor(trust, self._subjects, self._opener, clock.boottime)
@@ -117,11 +133,11 @@ class NatsBus:
         """Attach, and attach again, until cancelled."""
         backoff = AttachBackoff()
         while True:
-            servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
+            number = max(self.attachment + 1, self.now_ms())
             try:
-                link = await any_server(servers, chosen, self._realm, key=self._identity.key, name=self.source)
+                link = await self.connect(number)
                 try:
-                    await self._hold(link, backoff)
+                    await self._hold(link, backoff, number)
                 finally:
                     self._link = None
                     self._attached.clear()
@@ -133,14 +149,34 @@ class NatsBus:
                 delay = backoff.failed(error)
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 
-    async def _hold(self, link: NatsLink, backoff: AttachBackoff) -> None:
+    async def connect(self, number: int = 0) -> NatsLink:
+        """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
+        servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
+        if self._realm.own in servers:
+            chosen = servers.index(self._realm.own)
+        hello = Hello(
+            protocol=PROTOCOL,
+            realm=self._trust.realm.name,
+            name=self.source,
+            incarnation=self._signer.incarnation if self._signer.chain is not None else 0,
+            firm=False,
+            attachment=number,
+            pid=self._about.pid,
+            version=self._about.version,
+            address=self._about.address,
+            reads=self._reads or not number,
+        )
+        key, shows = self._identity.key, self._shows if self._realm.gated else ""
+        return await any_server(servers, chosen, self._realm, key=key, name=connection_name(hello), shows=shows)
+
+    async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
         """Attach over a link, and keep it until it is lost: then with `TransportError`."""
         try:
             async with asyncio.timeout(ATTACH_S):
                 await self._attach(link)
         except TimeoutError as error:
             raise TransportError("link.silent", f"no NATS server let {self.source} attach in {ATTACH_S:.0f} s") from error
-        self._begin_link(link)
+        self._begin_link(link, number)
         backoff.attached()
         tasks = {asyncio.create_task(one) for one in (self._sender.run(link), self._offers.run(link), self._keep_time(link))}
         try:
@@ -156,6 +192,8 @@ class NatsBus:
             self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
+        if self._realm.gated:
+            await self._answers(link)
         await self._measure(link)
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
@@ -187,15 +225,41 @@ class NatsBus:
         self._emissions.update((one.id, one) for one in self._unsigned if one.id is not None)
         self._unsigned.clear()
 
-    def _begin_link(self, link: NatsLink) -> None:
+    async def _answers(self, link: NatsLink) -> None:
+        """Say that this source is there, whenever its gate asks."""
+
+        async def here(_: Msg) -> None:
+            with suppress(TransportError):
+                await link.send(Entry(self._subjects.answer(self.source), b"", {}))
+
+        await link.hear(self._subjects.asked(self.source), here)
+
+    def _begin_link(self, link: NatsLink, number: int) -> None:
         again, self._link = self.attachment > 0, link
-        self.attachment, self.broker, self.refusal = max(self.attachment + 1, self.now_ms()), BROKER, None
+        broker = f"broker/{link.server}" if self._realm.gated else BROKER
+        self.attachment, self.broker, self.refusal = number, broker, None
         self._attached.set()
         for subscription in self._subscriptions if again else ():
-            subscription.tell(Reattached(BROKER, self._store))
+            subscription.tell(Reattached(broker, self._store))
         for call in self._on_attached:
             call()
         self.flush()
+
+    async def learn(self, source: str, public: bytes) -> Certificate | None:
+        """The certificate of a source's key, asked for where it is not known; None when nobody has brought it."""
+        key_id = key_id_of(public)
+        if self._trust.certificate(key_id, source) is None:
+            await self._opener.learn(await self._held(), source, key_id)
+        found = self._trust.certificate(key_id, source)
+        return None if found is None else found.certificate
+
+    async def hear(self, subject: str, call: Callable[[Msg], Awaitable[None]]) -> None:
+        """Have each message on a subject handled for as long as this link lasts. Raises `TransportError`."""
+        await (await self._held()).hear(subject, call)
+
+    async def send(self, entry: Entry) -> None:
+        """Send what no stream takes. Raises `TransportError`."""
+        await (await self._held()).send(entry)
 
     async def _held(self) -> NatsLink:
         while self._link is None or self._link.lost.done():

@@ -64,10 +64,29 @@ class Subjects:
         self.facts = f"F-{token(realm)}"
         """The stream of what is retained."""
         self.everything = f"{self._prefix}.>"
+        self.signals = f"{self._prefix}.s.>"
+        self._asked, self._answered = f"a.{token(realm)}", f"k.{token(realm)}"
+        self.asked_all = f"{self._asked}.*"
+        """Where who is quiet is asked."""
+        self.answers = f"{self._answered}.*"
+        """Who was quiet and was asked says that it is there; no stream has it."""
         self._depot = f"b.{token(realm)}"
         self.blobs = f"B-{token(realm)}"
         """The stream of the depot."""
         self.pieces = f"{self._depot}.>"
+
+    def asked(self, source: str) -> str:
+        """Where a source that is quiet is asked whether it is there."""
+        return f"{self._asked}.{token(source)}"
+
+    def answer(self, source: str) -> str:
+        """Where it says so."""
+        return f"{self._answered}.{token(source)}"
+
+    def speaker(self, subject: str) -> str:
+        """Who has sent something on a subject of this realm: an answer, or anything of its streams."""
+        tokens = subject.split(".")
+        return unquote(tokens[2 if subject.startswith(f"{self._answered}.") else 3])
 
     def retained(self) -> list[str]:
         """What stream F takes from stream H."""
