@@ -28,9 +28,7 @@ class NatsTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Of a realm whose brokers are NATS servers: what can be asked of no server.
 
     `authority` is the certificate, in PEM, by which the servers are known; `replicas` how many of them hold each stream.
-    `routes` is where they listen for each other, in the order of the brokers.
     """
 
     authority: str
     replicas: int
-    routes: tuple[str, ...] = ()

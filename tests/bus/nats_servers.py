@@ -23,7 +23,6 @@ from dsmt.bus.adapters.nats_streams import make_streams
 from dsmt.bus.adapters.nats_tls import issue_servers
 from dsmt.bus.rules import nats_config as config
 from dsmt.bus.rules.nats_config import Server, Tls, server_config
-from dsmt.bus.wire.frames import Hello
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, TransportError
@@ -180,9 +179,8 @@ class NatsServers:
 
     async def link(self, identity: Identity) -> NatsLink:
         """A bare link of a source that minds no rule."""
-        hello = Hello(1, "", identity.name, 0, False, 0, None, "test", "", True)
         shows = certificates_token([one.raw for one in identity.chain])
-        name, realm = connection_name(hello), self.realm()
+        name, realm = connection_name(identity.name, About(None, "test"), 0, reads=True), self.realm()
         return await NatsLink.connect(self.addresses[0], realm, key=identity.key, name=name, shows=shows)
 
     async def make(self, realm: str, seconds: float = 30.0) -> Subjects:

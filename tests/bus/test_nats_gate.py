@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.adapters import nats_bus
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.rules import presence
@@ -17,6 +16,7 @@ from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_connection_name
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import topic_of
 from tests.bus.realm import Reading, reading, until
@@ -35,10 +35,11 @@ def states(got: Reading, name: str) -> list[str]:
 
 
 async def connect(k: Kept, identity: Identity, *, name: str = "", shows: Identity | None = None) -> NatsLink:
-    hello = Hello(PROTOCOL, "", name or identity.name, 0, False, 1, None, "test", "", False)
     token = certificates_token([one.raw for one in (shows or identity).chain])
     address, realm = k.servers.addresses[0], k.servers.realm()
-    return await NatsLink.connect(address, realm, key=identity.key, name=connection_name(hello), shows=token)
+    return await NatsLink.connect(
+        address, realm, key=identity.key, name=connection_name(name or identity.name, About(None, "test"), 1), shows=token
+    )
 
 
 @on_nats
@@ -119,13 +120,13 @@ async def test_who_only_reads_is_not_told(k: Kept) -> None:
 async def test_who_is_asked_and_does_not_answer_is_silent_and_one_that_answers_is_not(k: Kept) -> None:
     bob = await k.bus(k.identities["operator/bob"])
 
-    async def deaf(_self: NatsBus, _link: NatsLink) -> None: ...
+    async def deaf(_self: NatsLink, _asked: str, _answer: str) -> None: ...
 
-    real, nats_bus.NatsBus._answers = nats_bus.NatsBus._answers, deaf
+    real, NatsLink.answer = NatsLink.answer, deaf
     try:
         node = await k.bus(k.identities["node/n1"])
     finally:
-        nats_bus.NatsBus._answers = real
+        NatsLink.answer = real
     async with reading(bob, "broker/s0/session/") as got:
         await got.until(lambda g: states(g, "node/n1") == ["open", "silent"])
         assert states(got, "operator/bob") == ["open"]
@@ -173,7 +174,8 @@ def test_a_close_is_evidence_only_where_the_peer_did_it(reason: str, how: str) -
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_connection_is_called_what_its_hello_says(address: str, reads: bool) -> None:
     hello = Hello(PROTOCOL, "lab", "agent/n1/web/app/0", 17, False, 4711, 99, "0.1.0+x y", address, reads)
-    assert read_connection_name(connection_name(hello), "lab") == hello
+    name = connection_name(hello.name, About(99, hello.version, address), 4711, 17, reads=reads)
+    assert read_connection_name(name, "lab") == hello
 
 
 @pytest.mark.parametrize("name", ["", "operator/alice", "a 1 2 3 v a", "a -1 2 3 v a says", "a 1 2 ³ v a says", "x" * 99])

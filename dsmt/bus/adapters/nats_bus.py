@@ -12,15 +12,13 @@ Rule 4: what NATS cannot do stands in `can_of`; what else it lacks, in docs/nats
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
-
-from nats.aio.msg import Msg
 
 from dsmt.bus.adapters import nats_depot, nats_fetch
 from dsmt.bus.adapters.nats_door import NatsDoor
-from dsmt.bus.adapters.nats_link import Entry, NatsLink, NatsRealm, any_server
+from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_offers import NatsOffers
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import read_page, set_mark
@@ -33,19 +31,16 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
-from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached
+from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.realm import About
-from dsmt.trust.certificate import Certificate
 from dsmt.trust.identity import Identity
-from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import REVOKED, TrustStore
 from dsmt.version import __version__
 
@@ -154,20 +149,10 @@ class NatsBus:
         servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
         if self._realm.own in servers:
             chosen = servers.index(self._realm.own)
-        hello = Hello(
-            protocol=PROTOCOL,
-            realm=self._trust.realm.name,
-            name=self.source,
-            incarnation=self._signer.incarnation if self._signer.chain is not None else 0,
-            firm=False,
-            attachment=number,
-            pid=self._about.pid,
-            version=self._about.version,
-            address=self._about.address,
-            reads=self._reads or not number,
-        )
+        incarnation = self._signer.incarnation if self._signer.chain is not None else 0
+        name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
         key, shows = self._identity.key, self._shows if self._realm.gated else ""
-        return await any_server(servers, chosen, self._realm, key=key, name=connection_name(hello), shows=shows)
+        return await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
 
     async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
         """Attach over a link, and keep it until it is lost: then with `TransportError`."""
@@ -193,7 +178,7 @@ class NatsBus:
 
     async def _attach(self, link: NatsLink) -> None:
         if self._realm.gated:
-            await self._answers(link)
+            await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
         await self._measure(link)
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
@@ -225,15 +210,6 @@ class NatsBus:
         self._emissions.update((one.id, one) for one in self._unsigned if one.id is not None)
         self._unsigned.clear()
 
-    async def _answers(self, link: NatsLink) -> None:
-        """Say that this source is there, whenever its gate asks."""
-
-        async def here(_: Msg) -> None:
-            with suppress(TransportError):
-                await link.send(Entry(self._subjects.answer(self.source), b"", {}))
-
-        await link.hear(self._subjects.asked(self.source), here)
-
     def _begin_link(self, link: NatsLink, number: int) -> None:
         again, self._link = self.attachment > 0, link
         broker = f"broker/{link.server}" if self._realm.gated else BROKER
@@ -245,23 +221,8 @@ class NatsBus:
             call()
         self.flush()
 
-    async def learn(self, source: str, public: bytes) -> Certificate | None:
-        """The certificate of a source's key, asked for where it is not known; None when nobody has brought it."""
-        key_id = key_id_of(public)
-        if self._trust.certificate(key_id, source) is None:
-            await self._opener.learn(await self._held(), source, key_id)
-        found = self._trust.certificate(key_id, source)
-        return None if found is None else found.certificate
-
-    async def hear(self, subject: str, call: Callable[[Msg], Awaitable[None]]) -> None:
-        """Have each message on a subject handled for as long as this link lasts. Raises `TransportError`."""
-        await (await self._held()).hear(subject, call)
-
-    async def send(self, entry: Entry) -> None:
-        """Send what no stream takes. Raises `TransportError`."""
-        await (await self._held()).send(entry)
-
-    async def _held(self) -> NatsLink:
+    async def held(self) -> NatsLink:
+        """The link over which it is attached, when it is."""
         while self._link is None or self._link.lost.done():
             await self._attached.wait()
             if self._link is not None and self._link.lost.done():
@@ -367,7 +328,7 @@ class NatsBus:
     # --- reading -------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def subscribe(self, interest: Interest) -> AsyncIterator[NatsSubscription]:
+    async def subscribe(self, interest: Interest) -> AsyncIterator[Subscription]:
         """Deliveries in batches (see the port), over reconnections, until the block is left."""
         self.can.check_interest(interest)
         check_reads(self.source, self._identity.certificate.read, interest.patterns)
@@ -376,7 +337,7 @@ class NatsBus:
             interest,
             subjects=self._subjects,
             opener=self._opener,
-            held=self._held,
+            held=self.held,
             now=self._clock.boottime,
             now_ms=self.now_ms,
         )
@@ -396,7 +357,7 @@ class NatsBus:
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
         while True:
-            link = await self._held()
+            link = await self.held()
             try:
                 return await nats_fetch.fetch(link, self._subjects, self._opener, ids)
             except TransportError:
@@ -405,13 +366,13 @@ class NatsBus:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
-        await nats_depot.put(await self._held(), self._subjects, self.source, chunks, digest)
+        await nats_depot.put(await self.held(), self._subjects, self.source, chunks, digest)
 
     async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
         begun = False
         while True:
-            link = await self._held()
+            link = await self.held()
             try:
                 async for piece in nats_depot.get(link, self._subjects, digest):
                     begun = True

@@ -69,7 +69,7 @@ class NatsGate:
         self._identity, self._trust, self._realm, self._keys, self._clock = identity, trust, realm, keys, clock
         self._made, self._subjects = made, Subjects(trust.realm.name)
         self.bus = NatsBus(identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about)
-        self._presence = NatsPresence(self.bus, trust, clock)
+        self._presence = NatsPresence(self.bus, trust, clock, about)
         self._answering: set[asyncio.Task[None]] = set()
         self._log = Logger(gate=identity.name)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -88,6 +89,7 @@ class NatsLink:
         Raises `TransportError`, `RefusedError`.
         """
         link = cls(name.split(" ", maxsplit=1)[0])
+        logging.getLogger("asyncio").addFilter(_is_told)
         context = ssl.create_default_context(cadata=realm.authority) if realm.authority else None
         prefix, began = f"_INBOX_{user_nkey(key.public)}", asyncio.get_running_loop().time()
         try:
@@ -236,6 +238,15 @@ class NatsLink:
         except (OSError, nats.errors.Error) as error:
             raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
+    async def answer(self, asked: str, answer: str) -> None:
+        """Send something on one subject whenever something comes on another. Raises `TransportError`."""
+
+        async def here(_: Msg) -> None:
+            with suppress(TransportError):
+                await self.send(Entry(answer, b"", {}))
+
+        await self.hear(asked, here)
+
     async def deaf(self, inbox: str) -> None:
         """Nobody listens there any more."""
         subscription, _ = self._inboxes.pop(inbox)
@@ -252,6 +263,11 @@ class NatsLink:
         if self.lost.done():
             raise TransportError("link.lost", f"{self._name} lost its NATS server")
         return message
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether what asyncio complains of is to be told: not that the client ends a TLS connection as it does any other."""
+    return "eof_received" not in str(record.msg)
 
 
 async def _apart(work: Coroutine[Any, Any, None]) -> None:

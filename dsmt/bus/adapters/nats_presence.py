@@ -17,6 +17,8 @@ from nats.aio.msg import Msg
 
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import Entry, NatsLink
+from dsmt.bus.adapters.nats_opener import NatsOpener
+from dsmt.bus.adapters.nats_streams import head
 from dsmt.bus.rules.nats_config import ACCOUNT
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.quota import charged
@@ -26,10 +28,12 @@ from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
+from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import to_data
 from dsmt.event.registry import is_fact
 from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.ports.clock import Clock
+from dsmt.ports.realm import About
 from dsmt.ports.store import Row
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import REVOKED, TrustStore
@@ -37,6 +41,7 @@ from dsmt.trust.store import REVOKED, TrustStore
 TICK_S: Final = 0.25
 LOOK_S: Final = 5.0
 HEARTBEAT_S: Final = 1.0
+STATS_S: Final = 30.0
 MOST: Final = 65_536
 _ADVISORY: Final = f"$SYS.ACCOUNT.{ACCOUNT}"
 
@@ -73,10 +78,12 @@ class BusWords:
 class NatsPresence:
     """That of the server at which a gate listens. `ready` is set when the past was read."""
 
-    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock) -> None:
-        self._bus, self._trust, self._clock, self._subjects = bus, trust, clock, Subjects(trust.realm.name)
+    def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About) -> None:
+        self._bus, self._trust, self._clock, self._about = bus, trust, clock, about
+        self._subjects = Subjects(trust.realm.name)
         self._words = SessionWords(bus.source, BusWords(bus), clock.boottime())
         self._sessions = NatsSessions(bus.source, self._words)
+        self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._told: asyncio.Queue[Msg] = asyncio.Queue()
         self._inbox = ""
         self.ready = asyncio.Event()
@@ -97,6 +104,7 @@ class NatsPresence:
             group.create_task(self._look(link))
             group.create_task(self._hear())
             group.create_task(self._tick())
+            group.create_task(self._count())
         raise AssertionError
 
     # --- what others say -----------------------------------------------------------------------------------------
@@ -156,13 +164,16 @@ class NatsPresence:
             return  # no source of dsmt: who has administered the server by hand
         if not own and not hello.name.startswith("broker/"):
             return
-        certificate = await self._bus.learn(hello.name, public)
-        payer = charged(self._trust.chain(key_id_of(public), hello.name))
+        key_id = key_id_of(public)
+        if self._trust.certificate(key_id, hello.name) is None:
+            await self._opener.learn(await self._bus.held(), hello.name, key_id)
+        certificate = self._trust.certificate(key_id, hello.name)
+        payer = charged(self._trust.chain(key_id, hello.name))
         session = NatsSession(
             at=at,
             name=hello.name,
             public=public,
-            certificate=certificate,
+            certificate=None if certificate is None else certificate.certificate,
             incarnation=hello.incarnation,
             attachment=hello.attachment,
             pid=hello.pid,
@@ -199,7 +210,7 @@ class NatsPresence:
         self._bus.on_attached(attached.set)
         while True:
             for subject in (self._subjects.signals, self._subjects.answers):
-                await self._bus.hear(subject, self._heard)
+                await (await self._bus.held()).hear(subject, self._heard)
             await attached.wait()
             attached.clear()
 
@@ -213,10 +224,33 @@ class NatsPresence:
             now = self._clock.boottime()
             self._words.tick(now, self._bus.now_ms(), TICK_S)
             for name in self._sessions.ask(now):
-                await self._bus.send(Entry(self._subjects.asked(name), b"", {}))
+                await (await self._bus.held()).send(Entry(self._subjects.asked(name), b"", {}))
             if now >= beat:
                 beat = now + HEARTBEAT_S
                 self._bus.heartbeat(f"{self._bus.source}/heartbeat", HEARTBEAT_S)
+
+    async def _count(self) -> Never:
+        """Say how the server is; there is no head that would prove what it holds (`EXPORT`)."""
+        while True:
+            told = {one: await head(await self._bus.held(), one) for one in (self._subjects.history, self._subjects.facts)}
+            history, facts = told[self._subjects.history], told[self._subjects.facts]
+            stats = BrokerStats(
+                store=history.store,
+                head=history.last,
+                head_hash=b"",
+                sessions=len(self._sessions.at),
+                events=history.messages,
+                facts=facts.messages,
+                disk_bytes=history.size + facts.size,
+                history_from_ms=history.first_ms,
+                dropped=0,
+                lag_s=0.0,
+                pid=self._about.pid,
+                version=self._about.version,
+                address=self._about.address,
+            )
+            self._bus.emit(Draft(f"{self._bus.source}/stats", to_data(stats), subject=self._bus.source))
+            await asyncio.sleep(STATS_S)
 
 
 def _row(signed: SignedEvent) -> Row:

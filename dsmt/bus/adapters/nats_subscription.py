@@ -77,6 +77,10 @@ class NatsSubscription:
         self._token = token
         self._asked.set()
 
+    def stored(self, row: int) -> None:
+        """Nobody asks it: no broker keeps a copy of what NATS holds (`COPY` is not declared)."""
+        raise AssertionError(row)
+
     def tell(self, told: Reattached) -> None:
         """There is a new attachment: what was asked over the last one may be lost."""
         self._deliveries.tell(told)

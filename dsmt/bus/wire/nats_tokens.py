@@ -21,6 +21,7 @@ from dsmt.bus.wire.frames import PROTOCOL, Hello
 from dsmt.bus.wire.nkeys import account_nkey
 from dsmt.errors import UnusableEventError
 from dsmt.event.payload import canonical
+from dsmt.ports.realm import About
 from dsmt.trust.keys import Key
 
 _WORDS: Final = 7
@@ -29,10 +30,10 @@ _SAYS: Final = "says"
 _PLAIN: Final = "/:.,+[]"
 
 
-def connection_name(hello: Hello) -> str:
+def connection_name(source: str, about: About, attachment: int, incarnation: int = 0, *, reads: bool = False) -> str:
     """What a connection is called (rule 1)."""
-    numbers = (hello.attachment, hello.incarnation, hello.pid or 0)
-    words = (hello.name, *map(str, numbers), hello.version, hello.address or "-", _READS if hello.reads else _SAYS)
+    numbers = (attachment, incarnation, about.pid or 0)
+    words = (source, *map(str, numbers), about.version, about.address or "-", _READS if reads else _SAYS)
     return " ".join(quote(one, safe=_PLAIN) for one in words)
 
 
