@@ -190,11 +190,13 @@ async def end(home: Home) -> None:
 
 
 @asynccontextmanager
-async def fleet(directory: Path, *, nodes: int = 3, controllers: int = 2) -> AsyncIterator[Fleet]:
+async def fleet(
+    directory: Path, *, nodes: int = 3, controllers: int = 2, brokers: int | None = None, engine: str | None = None
+) -> AsyncIterator[Fleet]:
     """A realm with nodes that are attached; after the block nothing of it is left, or the test fails."""
     home = Home(directory / "home")
     try:
-        await up(home, Wanted(nodes=nodes, controllers=controllers, name="test"))
+        await up(home, Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name="test", engine=engine))
         async with attached(home, nodes=nodes) as made:
             yield made
     finally:
