@@ -139,7 +139,7 @@ async def test_nobody_publishes_under_another_name_nor_beyond_its_grant(k: Kept)
         k.subjects.event("node/n2", "node/n2/heartbeat", fact=False),
         k.subjects.offered("operator/alice", "operator/alice", "user/f"),
         k.subjects.certificate("operator/alice", "operator/alice", k.identities["operator/alice"].key.key_id),
-        k.subjects.copy("operator/alice", "operator/bob", "user/f"),
+        k.subjects.copy("operator/alice", "operator/bob", "user/f", fact=True),
         k.subjects.asked("operator/alice"),
         k.subjects.answer("operator/alice"),
         "$SYS.REQ.SERVER.PING.CONNZ",

@@ -86,6 +86,8 @@ class NatsPresence:
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         self._told: asyncio.Queue[Msg] = asyncio.Queue()
         self._inbox = ""
+        self._missed: set[Connection] = set()
+        """Those that the last listing of their server did not have."""
         self.ready = asyncio.Event()
 
     async def listen(self, link: NatsLink) -> None:
@@ -188,13 +190,19 @@ class NatsPresence:
 
     def _ended(self, at: Connection, reason: str) -> None:
         session = self._sessions.ended(at, reason, self._clock.boottime(), self._bus.now_ms())
-        if session is not None and session.name.startswith("operator/"):  # one for each command: they would add up
+        delegate = session is not None and session.name.startswith("operator/") and session.payer not in ("", session.name)
+        if session is not None and delegate:  # one for each command: they would add up
             self._trust.forget(key_id_of(session.public), session.name)
 
     def _missing(self, server: str, numbers: set[int]) -> None:
-        """End those of a server that it has no more, though it has not told so."""
-        for at in [at for at in self._sessions.at if at.server == server and at.number not in numbers]:
+        """End those of a server that it has no more, though it has not told so.
+
+        One that came while it counted is missing once: so twice it must be.
+        """
+        missing = {at for at in self._sessions.at if at.server == server and at.number not in numbers}
+        for at in missing & self._missed:
             self._ended(at, "")
+        self._missed = {at for at in self._missed if at.server != server} | missing
 
     async def _look(self, link: NatsLink) -> Never:
         asked = json.dumps({"auth": True, "acc": ACCOUNT, "limit": MOST}).encode()
