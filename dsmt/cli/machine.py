@@ -227,7 +227,7 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
 
     async def making() -> None:
         async with alone(home, ctx.waits):
-            make(home, name, now_s=(await dated(home.realm())).now_s)
+            make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
 
     check_part(kind.removesuffix("s"), name)
     if home.exists and not (home.part(kind, name) / "identity").exists():
@@ -250,7 +250,7 @@ def _directory(home: Home, kind: str, name: str) -> str:
 def _now_s(home: Home, kind: str, name: str) -> int | None:
     """The time of a certificate that is to be made; None where there is one. Raises `NotFoundError` without a realm."""
     made = (home.part(kind, name) / "identity").exists()
-    return None if made else asyncio.run(dated(home.realm())).now_s
+    return None if made else asyncio.run(dated(home.realm().clocks)).now_s
 
 
 @command("run")

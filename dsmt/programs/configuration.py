@@ -49,6 +49,11 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             raise RefusedError("bus.unable", said, next="use a realm that has brokers of dsmt")
 
     @property
+    def clocks(self) -> list[BrokerAddress]:
+        """The brokers that tell realm time to anybody who asks: a NATS server tells nobody without a certificate."""
+        return self.addresses if self.nats is None else []
+
+    @property
     def addresses(self) -> list[BrokerAddress]:
         """What a client needs."""
         return [BrokerAddress(address, public) for address, public in self.brokers]

@@ -67,9 +67,11 @@ def make_servers(directories: Sequence[Path], realm: RealmConfig, routes: tuple[
     Raises `FailedError` where what they need is not installed.
     """
     try:
+        import nats  # noqa: F401, PLC0415 - is it there?
+
         from dsmt.bus.adapters.nats_tls import issue_servers  # noqa: PLC0415 - only where it is installed
     except ImportError as error:
-        raise nats_missing("what makes its certificates") from error
+        raise nats_missing("its client") from error
     program()
     addresses = [address for address, _ in realm.brokers]
     hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from nats.errors import StaleConnectionError
 
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import NatsLink
@@ -95,6 +96,23 @@ async def test_who_ends_is_closed_by_its_peer_and_who_comes_again_has_a_greater_
         again = await k.bus(k.identities["node/n1"])
         await got.until(lambda g: states(g, "node/n1")[-1] == "open")
         assert got.of("broker/s0/session/node/n1")[-1]["attachment"] == again.attachment > first
+
+
+@on_nats
+async def test_a_link_that_was_given_up_is_lost_at_once_though_nobody_answers_the_end_of_its_tls(k: Kept) -> None:
+    """Of a process that stood still the server has ended the connection, and does not answer any more."""
+    link = await connect(k, k.identities["operator/alice"])
+
+    async def unanswered() -> None:
+        await asyncio.sleep(30.0)
+
+    link._client._transport.wait_closed = unanswered
+    giving_up = asyncio.create_task(link._client._process_op_err(StaleConnectionError()))
+    try:
+        await asyncio.wait_for(link.lost, 2.0)
+    finally:
+        giving_up.cancel()
+        await link.close()
 
 
 @on_nats

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from dsmt.demo import Line, demo
-from dsmt.errors import FailedError, RefusedError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.connection import attached as attached_as
 from dsmt.operations.local.connection import connect
-from dsmt.operations.local.home import Home, issue
+from dsmt.operations.local.home import Home, init, issue
 from dsmt.operations.local.machine import down, up
-from dsmt.operations.local.wanted import Wanted
+from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Identity
 from dsmt.programs import nats_server
@@ -138,6 +138,27 @@ async def test_of_three_servers_one_may_die_with_its_gate(made: Fleet) -> None:
     assert await made.missing() == []
     fleet = made.watch.sight().fleet
     assert {node: fleet.state(node) for node in ("n1", "n2")} == {"n1": "alive", "n2": "alive"}
+
+
+def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(InputError, match="a realm has 1, 3 or 5 of them"):
+        asyncio.run(up(home, Wanted(engine="nats", brokers=2)))
+    realm = init(home, name="test", nats=True, brokers=3)
+    assert realm.nats is not None
+    assert realm.nats.replicas == 3
+    for wanted, said in (
+        (Wanted(engine="dsmt"), "is carried by nats, and cannot be moved"),
+        (Wanted(brokers=5), "has 3 NATS servers, for good"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_same(home, wanted)
+    check_same(home, Wanted(engine="nats", brokers=3))
+    with pytest.raises(RefusedError, match="adding a broker is not built for realm test, which is carried by NATS"):
+        realm.check_own("adding a broker")
+    for name in ("b1", "b2", "b3"):
+        for file in ("gate.cbor", "server.key", "identity"):
+            assert (home.part("brokers", name) / file).stat().st_mode & 0o077 == 0
 
 
 def test_where_nothing_of_nats_is_installed_that_is_said_and_no_home_is_left(tmp_path: Path, monkeypatch) -> None:

@@ -32,6 +32,7 @@ OLDEST: Final = (2, 12, 3)
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
+WATCH_S: Final = 0.5
 _UNKNOWN: Final = "authorization violation"
 _DENIED: Final = "permissions violation for publish to "
 
@@ -80,6 +81,7 @@ class NatsLink:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
         self._inbox = ""
+        self._watching: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -125,6 +127,7 @@ class NatsLink:
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
             said = f"the gate of the NATS server at {server} does not let {link._name} in: the server's log says why"
             raise RefusedError("trust.denied", said, next="see its certificate: dsmt cert list") from error
+        link._watching = asyncio.create_task(link._watch())
         version = link._client.connected_server_version
         if (version.major, version.minor, version.patch) < OLDEST:
             await link.close()
@@ -137,8 +140,16 @@ class NatsLink:
         """What the server is called."""
         return str(self._client._server_info.get("server_name", ""))  # noqa: SLF001 - the client tells nobody
 
+    async def _watch(self) -> None:
+        """See that the client has given up: over TLS it tells so only when its shutdown was answered, or after 30 s."""
+        while self._client.is_connected:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(WATCH_S)
+        await self._ended()
+
     async def close(self) -> None:
         """End it."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._ended()
         with suppress(OSError, TimeoutError, nats.errors.Error):
             await _apart(self._client.close())

@@ -1,8 +1,7 @@
 """Dating: by whose clock a certificate is dated, and is judged from this home (rule J4).
 
 Rule 1: by realm time, which a broker tells anybody who asks: it judges by that, and who asks may have no certificate that is
-    valid. Where no broker answers by this machine's clock, which nobody vouches for: who dates by it says so. A NATS server
-    tells nobody who has no certificate.
+    valid. Where no broker answers by this machine's clock, which nobody vouches for: who dates by it says so.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Final, Literal, NamedTuple
 from dsmt.errors import DsmtError
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.bus import realm_ms
-from dsmt.programs.configuration import RealmConfig
 
 ANSWER_S: Final = 2.0
 """How long one broker is waited for."""
@@ -29,10 +27,9 @@ class Dated(NamedTuple):
     clock: Literal["realm", "machine"]
 
 
-async def dated(realm: RealmConfig, brokers: Iterable[BrokerAddress] | None = None) -> Dated:
-    """What time it is now, by these brokers, or by those that the realm's configuration names."""
-    known = realm.addresses if brokers is None else brokers
-    for broker in known if realm.nats is None else ():
+async def dated(brokers: Iterable[BrokerAddress]) -> Dated:
+    """What time it is now."""
+    for broker in brokers:
         with suppress(DsmtError, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 return Dated(await realm_ms(broker) // 1000, "realm")

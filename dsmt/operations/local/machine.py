@@ -110,7 +110,7 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     parts = [home.part(kind, name) for kind, names in held for name in names]
     there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
     there = there and not any(lacks_issuer(home, name) for name in controllers)
-    now_s = None if made or there else (await dated(home.realm())).now_s
+    now_s = None if made or there else (await dated(home.realm().clocks)).now_s
     ensure_operator(home, now_s=now_s)
     for name in brokers:
         ensure_broker(home, name, now_s=now_s)
