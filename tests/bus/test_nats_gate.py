@@ -85,6 +85,18 @@ async def test_a_revoked_key_is_out_within_a_second_and_does_not_come_back(k: Ke
 
 
 @on_nats
+async def test_who_was_revoked_while_the_gate_was_away_is_out_when_it_is_back(k: Kept) -> None:
+    root, alice = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/alice"])
+    await k.gates.close(0)
+    await root.publish(Draft(topic_of(k.identities["operator/alice"].key.key_id, "root"), {"by": "root"}))
+    assert alice.attached
+    k.gates.open(0)
+    await until(lambda: alice.refusal)
+    assert not alice.attached
+    assert root.attached
+
+
+@on_nats
 async def test_who_ends_is_closed_by_its_peer_and_who_comes_again_has_a_greater_attachment(k: Kept) -> None:
     bob, node = await k.bus(k.identities["operator/bob"]), await k.bus(k.identities["node/n1"])
     async with reading(bob, "broker/s0/session/") as got:

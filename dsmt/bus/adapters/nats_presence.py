@@ -3,7 +3,8 @@
 Rule 1: the server tells of each connection that is made or ends; what did not come is made up for, each `LOOK_S` it is asked
     for all that it has. Who is quiet is asked (`rules.nats_sessions`).
 Rule 2: nothing is told before what was said in an earlier life was read.
-Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes.
+Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes, or when the gate
+    comes back.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class NatsPresence:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read(link))
             await self.ready.wait()
-            group.create_task(self._follow())
+            group.create_task(self._follow(link))
             group.create_task(self._look(link))
             group.create_task(self._hear())
             group.create_task(self._tick())
@@ -135,7 +136,7 @@ class NatsPresence:
 
     # --- what the servers tell -----------------------------------------------------------------------------------
 
-    async def _follow(self) -> Never:
+    async def _follow(self, link: NatsLink) -> Never:
         while True:
             message = await self._told.get()
             told = json.loads(message.data)
@@ -145,6 +146,7 @@ class NatsPresence:
                 for one in listed:
                     await self._opened(told["server"]["id"], own, one["cid"], one["authorized_user"], one["name"])
                 self._missing(told["server"]["id"], {one["cid"] for one in listed})
+                await self._expel(link)
                 continue
             client = told["client"]
             if message.subject.endswith(".DISCONNECT"):
