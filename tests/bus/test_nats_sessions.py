@@ -62,11 +62,41 @@ def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_
     assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([7, 8], [7, 8]),
+        ([8, 7], [8, 9]),
+        ([NOW_MS, 2**62], [NOW_MS, NOW_MS + 10_000]),
+        ([2**62, 2**62], [NOW_MS + 10_000, NOW_MS + 10_001]),
+    ],
+    ids=["later", "of a clock that went back", "far ahead", "far ahead again"],
+)
+def test_a_number_that_is_told_is_bounded_and_above_those_before(numbers: list[int], told: list[int]) -> None:
+    gate, found = Gate(), []
+    for place, number in enumerate(numbers):
+        gate.open("node/n1", place, float(place), attachment=number)
+        record = gate.sessions._words.presence.record_of("node/n1")
+        assert record is not None
+        found.append(record.attachment)
+        gate.sessions.ended(Connection("S1", place), "Client Closed", place + 0.5, NOW_MS)
+    assert found == told
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed"] * len(numbers)
+
+
 def test_a_connection_that_is_listed_again_is_told_once() -> None:
     gate = Gate()
     for now in (1.0, 2.0):
         gate.open("node/n1", 1, now)
     assert gate.said.all == [("node/n1", "open", None)]
+
+
+def test_a_connection_that_has_ended_does_not_come_back_with_a_list_that_was_written_before() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0)
+    gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
+    gate.open("node/n1", 1, 1.2)
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
 
 
 def test_the_gate_tells_nothing_of_itself_and_of_who_only_reads() -> None:

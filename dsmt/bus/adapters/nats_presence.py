@@ -40,7 +40,7 @@ from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import REVOKED, TrustStore
 
 TICK_S: Final = 0.25
-LOOK_S: Final = 5.0
+LOOK_S: Final = 30.0
 HEARTBEAT_S: Final = 1.0
 STATS_S: Final = 30.0
 MOST: Final = 65_536
@@ -140,19 +140,19 @@ class NatsPresence:
         while True:
             message = await self._told.get()
             told = json.loads(message.data)
-            own = told["server"]["name"] == self._name
-            if message.subject == self._inbox:
+            server, own = told["server"]["id"], told["server"]["name"] == self._name
+            if message.subject != self._inbox:
+                client = told["client"]
+                if message.subject.endswith(".DISCONNECT"):
+                    self._ended(Connection(server, client["id"]), told["reason"])
+                else:
+                    await self._opened(server, own, client["id"], client.get("user", ""), client.get("name", ""))
+            elif "data" in told:  # else it says why it cannot tell
                 listed = told["data"]["connections"]
                 for one in listed:
-                    await self._opened(told["server"]["id"], own, one["cid"], one["authorized_user"], one["name"])
-                self._missing(told["server"]["id"], {one["cid"] for one in listed})
+                    await self._opened(server, own, one["cid"], one.get("authorized_user", ""), one.get("name", ""))
+                self._missing(server, {one["cid"] for one in listed})
                 await self._expel(link)
-                continue
-            client = told["client"]
-            if message.subject.endswith(".DISCONNECT"):
-                self._ended(Connection(told["server"]["id"], client["id"]), told["reason"])
-            else:
-                await self._opened(told["server"]["id"], own, client["id"], client["user"], client["name"])
 
     @property
     def _name(self) -> str:

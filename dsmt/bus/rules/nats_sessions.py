@@ -7,6 +7,8 @@ Rule 2: of its own server the gate tells of everybody, of other servers' of brok
 Rule 3: a connection that ended because its client ended it was closed by its peer; one that the server gave up, for its
     client did not answer or did not read, has timed out (F2).
 Rule 4: what was connected before the gate came, and is known with this attachment, goes on.
+Rule 5: who connects numbers its attachment itself, before it knows realm time. What is told is bounded as a broker bounds it
+    (A11), and above what is known of the name.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from typing import Final, NamedTuple
 from dsmt.bus.rules.presence import How
 from dsmt.bus.rules.quiet import DOUBT_S, is_to_ask, quiet_s
 from dsmt.bus.rules.session_words import SessionWords
+from dsmt.event.hlc import BOUND_MS
 from dsmt.trust.certificate import Certificate
 
+GONE_KNOWN: Final = 4096
 _BY_PEER: Final = frozenset({"Client Closed", "Read Error"})
 _BY_SERVER: Final = frozenset({"Server Shutdown", "Kicked", "Authentication Expired"})
 
@@ -64,11 +68,13 @@ class NatsSessions:
         self._name, self._words = name, words
         self.at: dict[Connection, NatsSession] = {}
         self._by_name: dict[str, NatsSession] = {}
+        self._gone: dict[Connection, None] = {}
+        """Those that have ended last: a list that was written before may have them still. No server gives a number twice."""
 
     def opened(self, session: NatsSession, now: float, now_ms: int) -> None:
         """A connection was made."""
         name = session.name
-        if session.at in self.at or name == self._name:
+        if session.at in self.at or session.at in self._gone or name == self._name:
             return
         self.at[session.at] = session
         if session.reads:
@@ -77,12 +83,18 @@ class NatsSessions:
         known = self._words.presence.record_of(name)
         if known is not None and known.state != "closed" and known.attachment == session.attachment:
             self._words.heard(session, now, now_ms)  # rule 4
-        else:
-            self._words.opened(session, now, now_ms)
+            return
+        least = 0 if known is None else known.attachment + 1
+        session.attachment = max(least, min(session.attachment, now_ms + BOUND_MS))
+        session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
+        self._words.opened(session, now, now_ms)
 
     def ended(self, at: Connection, reason: str, now: float, now_ms: int) -> NatsSession | None:
         """A connection has ended; who it was, when that is known."""
         session = self.at.pop(at, None)
+        self._gone[at] = None
+        if len(self._gone) > GONE_KNOWN:
+            del self._gone[next(iter(self._gone))]
         if session is not None and not session.reads:
             if self._by_name.get(session.name) is session:
                 del self._by_name[session.name]
