@@ -41,7 +41,7 @@ def _known(ctx: CliContext) -> list[Held]:
 
 def _dated(ctx: CliContext) -> Dated:
     realm = ctx.home().realm()
-    return asyncio.run(dated(realm.addresses if ctx.bus is None else addresses(ctx.bus, realm)))
+    return asyncio.run(dated(realm.clocks if ctx.bus is None or realm.nats else addresses(ctx.bus, realm)))
 
 
 @command("list")

@@ -113,18 +113,21 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
     from dsmt.ports.realm import BrokerAddress  # noqa: PLC0415 - only where a realm is asked
 
     scheme, _, rest = text.partition("://")
-    if scheme != "dsmt" or not rest:
-        said = "the NATS engine is not built yet" if scheme == "nats" else f"{text!r} is not a list of brokers"
-        raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
+    engine = "dsmt" if realm.nats is None else "nats"
+    if scheme != engine or not rest:
+        said = f"{text!r} is not a list of brokers of realm {realm.name}"
+        raise InputError("bus.address", said, next=f"write {engine}://HOST:PORT,...")
     known = dict(realm.brokers)
     found = []
     for address in rest.rstrip("/").split(","):
         host, _, port = address.rpartition(":")
         if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit():
-            raise InputError("bus.address", f"{address!r} is not the address of a broker", next="write dsmt://HOST:PORT,...")
+            raise InputError(
+                "bus.address", f"{address!r} is not the address of a broker", next=f"write {engine}://HOST:PORT,..."
+            )
         if not 1 <= int(port[:6]) <= LAST_PORT:
             said = f"{address!r} is not the address of a broker: a port is a number from 1 to {LAST_PORT}"
-            raise InputError("bus.address", said, next="write dsmt://HOST:PORT,...")
+            raise InputError("bus.address", said, next=f"write {engine}://HOST:PORT,...")
         keys = [known[address]] if address in known else list(dict.fromkeys(known.values()))
         found += [BrokerAddress(address, key) for key in keys]
     return found

@@ -44,6 +44,9 @@ PATIENCE_S = 30.0
 )
 @click.option("--port", default=None, type=Count(1, 65535), metavar="P", help="The first broker's port.")
 @click.option("--name", default=None, help="The name of a new realm; `local` by default.")
+@click.option(
+    "--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="What carries a new realm; `dsmt` by default."
+)
 @click.option("--detach", is_flag=True, help="Return once everything is attached; `dsmt down` ends it.")
 def up(
     ctx: CliContext,
@@ -53,12 +56,13 @@ def up(
     brokers: int | None,
     port: int | None,
     name: str | None,
+    engine: str | None,
     detach: bool,
 ) -> None:
     """Run a realm on this machine: brokers, controllers and nodes, each its own process. Ctrl-C is `down`."""
     home = ctx.home()
     listen = None if port is None else f"127.0.0.1:{port}"
-    wanted = Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name=name, listen=listen)
+    wanted = Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name=name, listen=listen, engine=engine)
     asyncio.run((_detached if detach else _foreground)(ctx, home, wanted))
 
 
@@ -181,7 +185,8 @@ async def _down(ctx: CliContext, home: Home) -> None:
 
 @command()
 @click.option("--hold", is_flag=True, help="Wait for Enter before the clean-up.")
-def demo(ctx: CliContext, *, hold: bool) -> int:
+@click.option("--engine", default=None, type=click.Choice(["dsmt", "nats"]), help="What carries it; `dsmt` by default.")
+def demo(ctx: CliContext, *, hold: bool, engine: str | None) -> int:
     """A realm in a temporary home, a real service, two real deaths and their repair, shown with their times."""
     from dsmt.demo import Line  # noqa: PLC0415 - lazily, for quick help
     from dsmt.demo import demo as play  # noqa: PLC0415 - the same
@@ -198,7 +203,7 @@ def demo(ctx: CliContext, *, hold: bool) -> int:
 
     if not ctx.json:
         print("dsmt demo   a realm of 3 nodes in a temporary home   (about 15 s)\n")
-    result = asyncio.run(play(show, hold=held if hold else None))
+    result = asyncio.run(play(show, engine=engine, hold=held if hold else None))
     if ctx.json:
         document(
             {
@@ -222,7 +227,7 @@ def _made(ctx: CliContext, home: Home, kind: str, name: str, make: Callable[...,
 
     async def making() -> None:
         async with alone(home, ctx.waits):
-            make(home, name, now_s=(await dated(home.realm().addresses)).now_s)
+            make(home, name, now_s=(await dated(home.realm().clocks)).now_s)
 
     check_part(kind.removesuffix("s"), name)
     if home.exists and not (home.part(kind, name) / "identity").exists():
@@ -245,7 +250,7 @@ def _directory(home: Home, kind: str, name: str) -> str:
 def _now_s(home: Home, kind: str, name: str) -> int | None:
     """The time of a certificate that is to be made; None where there is one. Raises `NotFoundError` without a realm."""
     made = (home.part(kind, name) / "identity").exists()
-    return None if made else asyncio.run(dated(home.realm().addresses)).now_s
+    return None if made else asyncio.run(dated(home.realm().clocks)).now_s
 
 
 @command("run")

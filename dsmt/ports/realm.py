@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
@@ -11,3 +13,22 @@ class BrokerAddress:
 
     address: str
     public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a session says of its process, beside its name."""
+
+    pid: int | None
+    version: str
+    address: str = ""
+
+
+class NatsTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a realm whose brokers are NATS servers: what can be asked of no server.
+
+    `authority` is the certificate, in PEM, by which the servers are known; `replicas` how many of them hold each stream.
+    """
+
+    authority: str
+    replicas: int

@@ -15,6 +15,7 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.errors import DsmtError
 from dsmt.ports.realm import BrokerAddress
+from dsmt.programs import nats_gate
 from dsmt.programs.birth import is_birth_record
 from dsmt.programs.bus import realm_ms, the_bus
 from dsmt.programs.configuration import BrokerFile, read_config, read_identity
@@ -34,7 +35,9 @@ KEEPER_PAUSE_S: Final = 1.0
 
 
 def main(directory: str) -> int:
-    """Serve the realm from a broker's directory until a signal; the exit code."""
+    """Serve the realm from a broker's directory until a signal, or be the gate of its NATS server; the exit code."""
+    if read_config(Path(directory) / "broker.cbor", BrokerFile).realm.nats is not None:
+        return nats_gate.main(directory)
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About, measure
+from dsmt.bus.client.attaching import measure
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.rules.realm_time import offset_of
+from dsmt.errors import FailedError
 from dsmt.ports.bus import Bus
 from dsmt.ports.files import Files
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress, NatsTerms
 from dsmt.system.clock import LinuxClock
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore
 from dsmt.version import __version__
+
+NATS_EXTRA: Final = "pip install 'dsmt[nats]' brings it"
 
 
 @contextmanager
@@ -30,11 +34,17 @@ def the_bus(
     address: str = "",
     kept: Files | None = None,
     reads: bool = False,
+    nats: NatsTerms | None = None,
 ) -> Iterator[Bus]:
     """A source's bus for the length of a block, in which its `run` is to be run.
 
-    `address` is where this process serves, `kept` keeps its incarnation; with `reads` nothing can be said.
+    `address` is where this process serves, `kept` keeps its incarnation; with `reads` nothing can be said. With `nats` the
+    brokers are NATS servers. Raises `FailedError` where their client is not installed.
     """
+    about = About(os.getpid(), __version__, address)
+    if nats is not None:
+        yield _on_nats(identity, trust, brokers, nats, about, reads=reads)
+        return
     network = ZmqNetwork()
     try:
         yield BusClient(
@@ -44,12 +54,31 @@ def the_bus(
             network=network,
             clock=LinuxClock(),
             entropy=SystemEntropy(),
-            about=About(os.getpid(), __version__, address),
+            about=about,
             kept=kept,
             reads=reads,
         )
     finally:
         network.close()
+
+
+def _on_nats(
+    identity: Identity, trust: TrustStore, brokers: Sequence[BrokerAddress], nats: NatsTerms, about: About, *, reads: bool
+) -> Bus:
+    try:
+        from dsmt.bus.adapters.nats_bus import NatsBus  # noqa: PLC0415 - only where it is installed
+        from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
+    except ImportError as error:
+        raise nats_missing("its client") from error
+    servers = tuple(dict.fromkeys(one.address for one in brokers))
+    realm = NatsRealm(servers, nats.replicas, authority=nats.authority, gated=True)
+    clock, entropy = LinuxClock(), SystemEntropy()
+    return NatsBus(identity=identity, trust=trust, realm=realm, clock=clock, entropy=entropy, about=about, reads=reads)
+
+
+def nats_missing(what: str) -> FailedError:
+    """What is needed for a realm on NATS is not installed."""
+    return FailedError("nats.missing", f"this realm is carried by NATS, and {what} is not installed here", next=NATS_EXTRA)
 
 
 async def realm_ms(broker: BrokerAddress) -> int:

@@ -3,6 +3,7 @@
 | program | directory holds |
 |---|---|
 | broker | `broker.cbor`, `identity`, `birth` (the realm was born in this store: signed by its root), `store.db` |
+| gate, NATS server | `broker.cbor`, `identity`, `birth` (till the streams are made), `gate.cbor`, `server.*`, `jetstream/` |
 | controller | `controller.cbor`, `identity`, `issuer` (with which it certifies nodes: `dsmt.issuers`) |
 | node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` with its `KEY` |
 """
@@ -15,9 +16,9 @@ from typing import Any, TypeVar
 import cbor2
 import msgspec
 
-from dsmt.errors import InputError
+from dsmt.errors import InputError, RefusedError
 from dsmt.event.payload import canonical
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.system.files import write_atomically
 from dsmt.trust.identity import Identity, load
 from dsmt.trust.store import Realm
@@ -25,17 +26,32 @@ from dsmt.trust.store import Realm
 Config = TypeVar("Config", bound=msgspec.Struct)
 
 
-class RealmConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A realm as its members know it: name, root public keys, brokers as (address, public key)."""
+class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A realm as its members know it: name, root public keys, brokers as (address, public key).
+
+    With `nats` the brokers are NATS servers, and the keys those of their gates.
+    """
 
     name: str
     roots: tuple[bytes, ...]
     brokers: tuple[tuple[str, bytes], ...]
+    nats: NatsTerms | None = None
 
     @property
     def realm(self) -> Realm:
         """What a trust store needs."""
         return Realm(name=self.name, roots=self.roots)
+
+    def check_own(self, what: str) -> None:
+        """Raise `RefusedError` for what only a realm with brokers of dsmt can do."""
+        if self.nats is not None:
+            said = f"{what} is not built for realm {self.name}, which is carried by NATS"
+            raise RefusedError("bus.unable", said, next="use a realm that has brokers of dsmt")
+
+    @property
+    def clocks(self) -> list[BrokerAddress]:
+        """The brokers that tell realm time to anybody who asks: a NATS server tells nobody without a certificate."""
+        return self.addresses if self.nats is None else []
 
     @property
     def addresses(self) -> list[BrokerAddress]:
@@ -49,6 +65,17 @@ class BrokerFile(msgspec.Struct, frozen=True, kw_only=True):
     realm: RealmConfig
     address: str
     synced: bool = False
+
+
+class GateFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`gate.cbor`: the seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
+
+    `routes` is where the servers listen for each other, in the order of the realm's brokers; one alone has none.
+    """
+
+    system: bytes
+    issuer: bytes
+    routes: tuple[str, ...] = ()
 
 
 class ControllerFile(msgspec.Struct, frozen=True, kw_only=True):

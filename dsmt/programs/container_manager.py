@@ -55,6 +55,7 @@ async def _serve(directory: Path) -> int:
         realm=realm.name,
         roots=realm.roots,
         brokers=realm.brokers,
+        nats=realm.nats,
         address=told.address,
         directory=str(directory),
         data_root=data_root(directory),
@@ -62,7 +63,12 @@ async def _serve(directory: Path) -> int:
         labels=told.labels,
     )
     async with client(
-        identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "manager"), address=told.address
+        identity,
+        realm.realm,
+        realm.brokers,
+        nats=realm.nats,
+        directory=str(directory / "bus" / "manager"),
+        address=told.address,
     ) as bus:
         surroundings = NodeSurroundings(
             bus=bus,

@@ -37,7 +37,7 @@ async def _serve(directory: Path) -> None:
     config = read_config(directory / "controller.cbor", ControllerFile)
     trust = TrustStore(config.realm.realm)
     identity = read_identity(directory / "identity")
-    with the_bus(identity, trust, config.realm.addresses) as bus:
+    with the_bus(identity, trust, config.realm.addresses, nats=config.realm.nats) as bus:
         await _control(bus, trust, directory)
 
 
@@ -65,7 +65,7 @@ async def _issue(directory: Path) -> None:
         await asyncio.sleep(LOOK_S)
     realm = read_config(directory / "controller.cbor", ControllerFile).realm
     trust, identity = TrustStore(realm.realm), read_identity(directory / ISSUER)
-    with the_bus(identity, trust, realm.addresses) as bus:
+    with the_bus(identity, trust, realm.addresses, nats=realm.nats) as bus:
         async with asyncio.TaskGroup() as group:
             group.create_task(bus.run())
             group.create_task(Issuer(bus, identity, trust).run())

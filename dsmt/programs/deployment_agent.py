@@ -39,7 +39,9 @@ async def _serve(directory: str) -> int:
     deps = outside()
     spawner = SpawnedProcesses(config.node_directory)
     realm = Realm(name=config.realm, roots=config.roots)
-    async with client(identity, realm, config.brokers, directory=f"{directory}/bus", address=config.address) as bus:
+    async with client(
+        identity, realm, config.brokers, nats=config.nats, directory=f"{directory}/bus", address=config.address
+    ) as bus:
         agent = DeploymentAgent(
             config,
             Dependencies(

@@ -50,7 +50,12 @@ async def _serve(directory: Path) -> None:
     identity = load(raw, where=str(directory / MONITOR_IDENTITY))
     realm = told.realm
     async with client(
-        identity, realm.realm, realm.brokers, directory=str(directory / "bus" / "monitor"), address=told.address
+        identity,
+        realm.realm,
+        realm.brokers,
+        nats=realm.nats,
+        directory=str(directory / "bus" / "monitor"),
+        address=told.address,
     ) as bus:
         monitor = NodeMonitor(
             MonitorConfig(

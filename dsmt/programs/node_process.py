@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dsmt.ports.bus import Bus
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import BrokerAddress, NatsTerms
 from dsmt.programs.bus import the_bus
 from dsmt.programs.configuration import NodeFile, read_config, read_identity
 from dsmt.system.clock import LinuxClock
@@ -51,13 +51,14 @@ async def client(
     realm: Realm,
     brokers: tuple[tuple[str, bytes], ...],
     *,
+    nats: NatsTerms | None,
     directory: str,
     address: str,
 ) -> AsyncIterator[Bus]:
     """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation."""
     reached = [BrokerAddress(where, public) for where, public in brokers]
     kept = DiskFiles(directory, durable=False)
-    with the_bus(identity, TrustStore(realm), reached, address=address, kept=kept) as bus:
+    with the_bus(identity, TrustStore(realm), reached, address=address, kept=kept, nats=nats) as bus:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(bus.run())
             yield bus

@@ -11,13 +11,12 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from dsmt.bus.client.attaching import About
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.event.codec import decode_part, read
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.files import Files
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.simulator.clocks import EPOCH_MS
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.keys import SimKey, verify

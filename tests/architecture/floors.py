@@ -84,6 +84,8 @@ BEHIND_A_PORT = {
         "dsmt.programs.broker": "runs a broker",
         "dsmt.programs.birth": "makes a broker's store",
         "dsmt.programs.damage": "sets a broker's store aside",
+        "dsmt.programs.nats_server": "makes and configures NATS servers",
+        "dsmt.programs.nats_gate": "runs the gate of one",
         "dsmt.simulator": "runs brokers and clients on its own network, clocks and disks",
     },
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 import cbor2
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import DsmtError
@@ -26,6 +26,7 @@ from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event
 from dsmt.event.hlc import hlc
 from dsmt.ports.network import Link, Message
+from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity, delegate, load
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore

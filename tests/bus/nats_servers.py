@@ -14,19 +14,24 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from dsmt.bus.adapters.nats_gate import GateKeys, NatsGate
 from dsmt.bus.adapters.nats_link import ApiError, NatsLink, NatsRealm
 from dsmt.bus.adapters.nats_streams import make_streams
 from dsmt.bus.adapters.nats_tls import issue_servers
+from dsmt.bus.rules import nats_config as config
 from dsmt.bus.rules.nats_config import Server, Tls, server_config
+from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import DsmtError
+from dsmt.errors import DsmtError, TransportError
+from dsmt.ports.realm import About
+from dsmt.trust.identity import Identity
 from dsmt.trust.keys import SecretKey
+from tests.bus.realm import TestClock, TestEntropy, TestRealm
 
 BINARY = os.environ.get("DSMT_NATS_SERVER") or str(Path(sys.executable).parent / "nats-server")
-ADMINISTRATOR = SecretKey(os.urandom(32))
 
 
 def free_ports(count: int) -> list[int]:
@@ -42,8 +47,50 @@ def _ends_with_us() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+class Gates:
+    """The gates of servers, kept as a keeper would keep them; each is a broker of a realm, named as its server is."""
+
+    def __init__(self, made: TestRealm, servers: NatsServers) -> None:
+        self._made, self._servers = made, servers
+        system, issuer = (SecretKey(os.urandom(32)) for _ in range(2))
+        self.keys = GateKeys(system, issuer)
+        self.public = config.Gate(system.public, issuer.public)
+        self.administrator = made.identity("broker/administrator")
+        self.identities = [made.identity(f"broker/{name}") for name in servers.names]
+        self.born = asyncio.Event()
+        self.running: dict[int, NatsGate] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def open(self, *which: int) -> None:
+        for n in which or range(len(self.identities)):
+            self._tasks[n] = asyncio.create_task(self._keep(n))
+
+    async def close(self, *which: int) -> None:
+        for n in which or list(self._tasks):
+            task = self._tasks.pop(n)
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _keep(self, n: int) -> None:
+        while True:
+            gate = self.running[n] = NatsGate(
+                identity=self.identities[n],
+                trust=self._made.trust(),
+                realm=replace(self._servers.realm(), own=self._servers.addresses[n]),
+                keys=self.keys,
+                clock=TestClock(),
+                entropy=TestEntropy(),
+                about=About(os.getpid(), "test"),
+                made=self.born.set if n == 0 and not self.born.is_set() else None,
+            )
+            try:
+                await gate.run()
+            except* TransportError:
+                await asyncio.sleep(0.05)
+
+
 class NatsServers:
-    """`count` servers; the users that they know are given by `know`, none means that everybody may do everything."""
+    """`count` servers; where no `gates` stand beside them everybody may do everything."""
 
     def __init__(self, count: int, *, tls: bool = False, synced: bool = False) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dsmt-nats-"))
@@ -63,7 +110,8 @@ class NatsServers:
             )
             for n in range(count)
         ]
-        self._users: list[dict[str, Any]] | None = None
+        self.names = [one.name for one in self._servers]
+        self.gates: Gates | None = None
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         atexit.register(self.close)
 
@@ -79,19 +127,11 @@ class NatsServers:
     def realm(self, *, addresses: list[str] | None = None) -> NatsRealm:
         replicas = 3 if len(self._servers) >= 3 else 1
         addresses = addresses or self.addresses
-        return NatsRealm(tuple(addresses), replicas, authority=self._authority, users=self._users is not None)
-
-    def know(self, users: list[dict[str, Any]]) -> None:
-        """The users from now on; servers that run take them in."""
-        self._users = users
-        for n in range(len(self._servers)):
-            self._write(n)
-        for process in self.processes.values():
-            process.send_signal(signal.SIGHUP)
+        return NatsRealm(tuple(addresses), replicas, authority=self._authority, gated=self.gates is not None)
 
     def _write(self, n: int) -> Path:
         path = self.directory / f"s{n}.conf"
-        path.write_text(server_config(self._servers[n], self._users))
+        path.write_text(server_config(self._servers[n], self.gates and self.gates.public))
         return path
 
     def start(self, *which: int) -> None:
@@ -128,10 +168,20 @@ class NatsServers:
         deadline = time.monotonic() + seconds
         while True:
             with suppress(DsmtError):
-                for address in self.addresses:
-                    return await NatsLink.connect(address, self.realm(), key=ADMINISTRATOR, name="administrator")
+                return await self._link()
             assert time.monotonic() < deadline, f"no server came up: {self.log()[-2000:]}"
             await asyncio.sleep(0.02)
+
+    async def _link(self) -> NatsLink:
+        if self.gates is None:
+            return await NatsLink.connect(self.addresses[0], self.realm(), key=SecretKey(os.urandom(32)), name="tests")
+        return await self.link(self.gates.administrator)
+
+    async def link(self, identity: Identity) -> NatsLink:
+        """A bare link of a source that minds no rule."""
+        shows = certificates_token([one.raw for one in identity.chain])
+        name, realm = connection_name(identity.name, About(None, "test"), 0, reads=True), self.realm()
+        return await NatsLink.connect(self.addresses[0], realm, key=identity.key, name=name, shows=shows)
 
     async def make(self, realm: str, seconds: float = 30.0) -> Subjects:
         """The streams of a new realm."""
@@ -150,7 +200,7 @@ class NatsServers:
                 await link.close()
 
 
-class Gate:
+class Way:
     """A way to the servers that can be shut: every connection over it is lost, and none is made."""
 
     def __init__(self, targets: list[str]) -> None:

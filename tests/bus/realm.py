@@ -19,7 +19,7 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
-from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
 from dsmt.bus.wire import frames as f
@@ -36,7 +36,7 @@ from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Arrived, Bookmark, Complete, Draft, Interest, Notice, Reattached
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore

@@ -1,10 +1,11 @@
-"""What keeps whom out on NATS: TLS, users by key, subjects that a source may publish, and readers that believe nobody."""
+"""What keeps whom out on NATS: TLS, the gate, subjects that a source may publish, and readers that believe nobody."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -13,12 +14,13 @@ import pytest
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
 from dsmt.bus.adapters.nats_streams import last_on
-from dsmt.bus.rules.nats_config import users
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
-from dsmt.trust.identity import Identity
-from tests.bus.nats_servers import ADMINISTRATOR, NatsServers
+from dsmt.trust.identity import Identity, root_issued
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm, TrustStore
+from tests.bus.nats_servers import Gates, NatsServers
 from tests.bus.realm import Pen, TestClock, TestEntropy, TestRealm, memory_network, reading, realm, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
@@ -26,7 +28,7 @@ NAMES = ("operator/alice", "operator/bob", "node/n1")
 
 
 class Kept:
-    """A realm on one server with TLS, which knows `NAMES` and nobody else."""
+    """A realm on one server with TLS, and a gate beside it."""
 
     def __init__(self, made: TestRealm) -> None:
         self.made = made
@@ -35,10 +37,10 @@ class Kept:
         self.subjects = Subjects(made.name)
 
     async def start(self) -> None:
-        certificates = [one.certificate for one in self.identities.values()]
-        self.servers.know(users(certificates, self.subjects, administrator=ADMINISTRATOR.public))
+        self.gates = self.servers.gates = Gates(self.made, self.servers)
         self.servers.start()
-        await self.servers.make(self.made.name)
+        self.gates.open()
+        await self.gates.born.wait()
 
     async def bus(self, identity: Identity, *, wait: bool = True) -> NatsBus:
         bus = NatsBus(
@@ -55,8 +57,7 @@ class Kept:
 
     async def link(self, name: str) -> NatsLink:
         """A bare link of a source that minds no rule."""
-        identity = self.identities[name]
-        return await NatsLink.connect(self.servers.addresses[0], self.servers.realm(), key=identity.key, name=name)
+        return await self.servers.link(self.identities[name])
 
 
 @asynccontextmanager
@@ -67,6 +68,7 @@ async def kept(tmp_path) -> AsyncIterator[Kept]:
             await one.start()
             yield one
         finally:
+            await one.gates.close()
             one.servers.close()
 
 
@@ -99,21 +101,30 @@ async def test_a_link_without_tls_and_one_to_another_authority_are_not_made(k: K
     other = NatsServers(1, tls=True)
     try:
         for wrong in (other.realm().authority, ""):
-            apart = type(known)(known.servers, 1, authority=wrong, users=True)
+            apart = type(known)(known.servers, 1, authority=wrong, gated=True)
             with pytest.raises((TransportError, RefusedError)):
-                await NatsLink.connect(address, apart, key=ADMINISTRATOR, name="administrator")
+                await NatsLink.connect(address, apart, key=k.gates.keys.system, name="gate")
     finally:
         other.close()
     assert ssl.HAS_TLSv1_3
 
 
 @on_nats
-async def test_a_key_that_the_server_does_not_know_is_refused_and_told_so(k: Kept) -> None:
-    stranger = await k.bus(k.made.identity("operator/eve"), wait=False)
-    await until(lambda: stranger.refusal)
-    assert stranger.refusal is not None
-    assert "does not know operator/eve" in stranger.refusal.message
-    assert not stranger.attached
+async def test_a_key_that_no_root_of_the_realm_has_certified_is_not_let_in_and_told_so(k: Kept) -> None:
+    root = SecretKey(os.urandom(32))
+    eve = root_issued("operator/eve", root, key=SecretKey(os.urandom(32)), now_s=int(time.time()), serial=os.urandom(16))
+    made = NatsBus(
+        identity=eve,
+        trust=TrustStore(Realm(name=k.made.name, roots=(root.public,))),
+        realm=k.servers.realm(),
+        clock=TestClock(),
+        entropy=TestEntropy(),
+    )
+    k.made.tasks[made] = asyncio.create_task(made.run())
+    await until(lambda: made.refusal)
+    assert "does not let operator/eve in" in made.refusal.message
+    assert "an issuer that is unknown" in k.servers.log()
+    assert not made.attached
 
 
 @on_nats
@@ -128,7 +139,10 @@ async def test_nobody_publishes_under_another_name_nor_beyond_its_grant(k: Kept)
         k.subjects.event("node/n2", "node/n2/heartbeat", fact=False),
         k.subjects.offered("operator/alice", "operator/alice", "user/f"),
         k.subjects.certificate("operator/alice", "operator/alice", k.identities["operator/alice"].key.key_id),
-        k.subjects.copy("operator/alice", "operator/bob", "user/f"),
+        k.subjects.copy("operator/alice", "operator/bob", "user/f", fact=True),
+        k.subjects.asked("operator/alice"),
+        k.subjects.answer("operator/alice"),
+        "$SYS.REQ.SERVER.PING.CONNZ",
     ]
     for subject in wrong:
         with pytest.raises(RefusedError, match="does not let node/n1 publish") as refused:

@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, TransportError
 from dsmt.ports.bus import Draft
+from dsmt.ports.realm import About
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of

@@ -266,7 +266,7 @@ async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm)
 _CLIENT = """
 import asyncio, sys
 from pathlib import Path
-from dsmt.bus.client.attaching import About
+from dsmt.ports.realm import About
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.ports.bus import Draft

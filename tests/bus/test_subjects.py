@@ -45,7 +45,8 @@ def test_a_subject_says_who_said_what_and_where(author: str, sayer: str, topic: 
     assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=True)) == ("f", author, author, topic)
     assert SUBJECTS.said(SUBJECTS.event(author, topic, fact=False)) == ("s", author, author, topic)
     assert SUBJECTS.said(SUBJECTS.offered(sayer, author, topic)) == ("o", sayer, author, topic)
-    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic)) == ("i", author, author, topic)
+    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=False)) == ("i", author, author, topic)
+    assert SUBJECTS.said(SUBJECTS.copy(author, sayer, topic, fact=True)) == ("n", author, author, topic)
 
 
 @pytest.mark.parametrize("subject", ["", "d", "d.a%2Eb.f", "d.a%2Eb.f.x", "d.other.f.x.y", "d.a%2Eb.q.x.y", "d.a%2Eb.o.x.y"])

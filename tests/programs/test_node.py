@@ -18,7 +18,6 @@ import pytest
 
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About
 from dsmt.bus.client.client import BusClient
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.service import SpecFact
@@ -26,7 +25,7 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import Home, ensure_node, init
 from dsmt.ports.bus import Arrived, Draft, Emission, Interest
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.system.clock import LinuxClock

@@ -33,6 +33,8 @@ from dsmt.system.records import living, record_path
 from dsmt.view.entries import Instance
 
 PATIENCE_S = 60.0
+ENGINE = os.environ.get("DSMT_ENGINE")
+"""What carries the realms of tests that do not say it themselves: with `nats` the table of deaths is run on NATS."""
 
 REDIS = """\
 service: {name}
@@ -190,11 +192,13 @@ async def end(home: Home) -> None:
 
 
 @asynccontextmanager
-async def fleet(directory: Path, *, nodes: int = 3, controllers: int = 2) -> AsyncIterator[Fleet]:
+async def fleet(
+    directory: Path, *, nodes: int = 3, controllers: int = 2, brokers: int | None = None, engine: str | None = ENGINE
+) -> AsyncIterator[Fleet]:
     """A realm with nodes that are attached; after the block nothing of it is left, or the test fails."""
     home = Home(directory / "home")
     try:
-        await up(home, Wanted(nodes=nodes, controllers=controllers, name="test"))
+        await up(home, Wanted(nodes=nodes, controllers=controllers, brokers=brokers, name="test", engine=engine))
         async with attached(home, nodes=nodes) as made:
             yield made
     finally:

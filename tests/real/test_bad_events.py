@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dsmt.bus.adapters.zeromq import ZmqNetwork
-from dsmt.bus.client.attaching import About, greet, sign_attachment
+from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack
 from dsmt.errors import TransportError
@@ -23,7 +23,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.network import Link
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import to_plain
 from dsmt.trust.identity import Identity, delegate

@@ -24,9 +24,10 @@ from dsmt.operations.write.node_control import set_mode
 from dsmt.ports.bus import Bus
 from dsmt.system.procfs import identity_of, is_alive
 from dsmt.view import View
-from tests.real.fleet import Fleet, eventually, fleet, processes_of, redis_spec
+from tests.real.fleet import ENGINE, Fleet, eventually, fleet, processes_of, redis_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+of_a_broker = pytest.mark.skipif(ENGINE == "nats", reason="a broker's store is lost: NATS has none")
 
 
 def run(directory: Path, scenario, *, nodes: int = 3) -> None:
@@ -185,6 +186,7 @@ async def command(made: Fleet) -> AsyncIterator[Bus]:
         yield one.bus
 
 
+@of_a_broker
 def test_what_operators_decided_outlives_the_brokers_store(tmp_path):
     """The store alone is lost: the birth record is still there, and names another one."""
 
@@ -224,6 +226,7 @@ def decided(view: View) -> dict[str, EventId]:
     return {signed.event.topic: signed.id for signed in view.winners() if signed.event.expires_ms is None}
 
 
+@of_a_broker
 def test_a_broker_that_comes_up_empty_stops_nothing_and_learns_everything_from_the_nodes(tmp_path):
     async def main() -> None:
         async with fleet(tmp_path) as made:

@@ -11,7 +11,7 @@ import pytest
 
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.copying import Copying
-from dsmt.bus.broker.session_words import SessionWords
+from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.scenarios import play
 
 SCENARIOS = ("survivors", "parted", "returned")

@@ -32,6 +32,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.payload import canonical
 from dsmt.event.status import Layer, State
 from dsmt.ports.driver import Handle
+from dsmt.ports.realm import NatsTerms
 
 EXIT_GONE: Final = 0
 """The agent has stopped, uninstalled and said so: its container can go."""
@@ -127,6 +128,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     node_directory: str = ""
     data_root: str = ""
+    nats: NatsTerms | None = None
+    """With it the brokers are NATS servers."""
 
     @property
     def slot(self) -> SlotName:
@@ -149,6 +152,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_root: str
     data_key: str
     labels: dict[str, str] = {}
+    nats: NatsTerms | None = None
     heartbeat_s: float = 1.0
     """Seconds from one of the node's heartbeats to the next."""
 
@@ -162,6 +166,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
             realm=self.realm,
             roots=self.roots,
             brokers=self.brokers,
+            nats=self.nats,
             address=self.address,
             labels=self.labels,
             node_directory=self.directory,

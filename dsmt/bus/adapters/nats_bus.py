@@ -31,13 +31,15 @@ from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
+from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, FailedError, RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.logs import Logger
-from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached
+from dsmt.ports.bus import Ability, Ack, Capabilities, Cursor, Draft, HistoryPage, Interest, Level, Reattached, Subscription
 from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
+from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import REVOKED, TrustStore
 from dsmt.version import __version__
@@ -53,7 +55,7 @@ _ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ab
 def can_of(realm: NatsRealm) -> Capabilities:
     """What a bus to these servers can do: with three replicas an acknowledgement is a majority's."""
     level = Level.SAFE if realm.replicas > 1 else Level.STORED
-    return Capabilities(level, _ABILITIES)
+    return Capabilities(level, _ABILITIES | ({Ability.PRESENCE} if realm.gated else set()))
 
 
 class NatsEmission(Underway):
@@ -80,12 +82,21 @@ class NatsBus:
     """One source's connection to a realm on NATS."""
 
     def __init__(
-        self, *, identity: Identity, trust: TrustStore, realm: NatsRealm, clock: Clock, entropy: Entropy, reads: bool = False
+        self,
+        *,
+        identity: Identity,
+        trust: TrustStore,
+        realm: NatsRealm,
+        clock: Clock,
+        entropy: Entropy,
+        about: About | None = None,
+        reads: bool = False,
     ) -> None:
         self.can, self.source, self.attachment, self.broker = can_of(realm), identity.name, 0, ""
         self.refusal: RefusedError | None = None
         self._identity, self._trust, self._realm, self._clock, self._entropy = identity, trust, realm, clock, entropy
-        self._reads, self._subjects = reads, Subjects(trust.realm.name)
+        self._reads, self._subjects, self._about = reads, Subjects(trust.realm.name), about or About(None, __version__, "")
+        self._shows = certificates_token([one.raw for one in identity.chain])
         self._time = RealmTime(clock.wall_ms() - clock.boottime() * 1000)
         self._opener = NatsOpener(trust, self._subjects, clock.boottime)
         door = NatsDoor(trust, self._subjects, self._opener, clock.boottime)
@@ -117,11 +128,11 @@ class NatsBus:
         """Attach, and attach again, until cancelled."""
         backoff = AttachBackoff()
         while True:
-            servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
+            number = max(self.attachment + 1, self.now_ms())
             try:
-                link = await any_server(servers, chosen, self._realm, key=self._identity.key, name=self.source)
+                link = await self.connect(number)
                 try:
-                    await self._hold(link, backoff)
+                    await self._hold(link, backoff, number)
                 finally:
                     self._link = None
                     self._attached.clear()
@@ -133,14 +144,24 @@ class NatsBus:
                 delay = backoff.failed(error)
             await asyncio.sleep(delay * self._entropy.uniform(0.5, 1.0))
 
-    async def _hold(self, link: NatsLink, backoff: AttachBackoff) -> None:
+    async def connect(self, number: int = 0) -> NatsLink:
+        """A link to one of the servers, for the attachment of this number; or for none. Raises as `any_server`."""
+        servers, chosen = self._realm.servers, int(self._entropy.uniform(0, len(self._realm.servers)))
+        if self._realm.own in servers:
+            chosen = servers.index(self._realm.own)
+        incarnation = self._signer.incarnation if self._signer.chain is not None else 0
+        name = connection_name(self.source, self._about, number, incarnation, reads=self._reads or not number)
+        key, shows = self._identity.key, self._shows if self._realm.gated else ""
+        return await any_server(servers, chosen, self._realm, key=key, name=name, shows=shows)
+
+    async def _hold(self, link: NatsLink, backoff: AttachBackoff, number: int) -> None:
         """Attach over a link, and keep it until it is lost: then with `TransportError`."""
         try:
             async with asyncio.timeout(ATTACH_S):
                 await self._attach(link)
         except TimeoutError as error:
             raise TransportError("link.silent", f"no NATS server let {self.source} attach in {ATTACH_S:.0f} s") from error
-        self._begin_link(link)
+        self._begin_link(link, number)
         backoff.attached()
         tasks = {asyncio.create_task(one) for one in (self._sender.run(link), self._offers.run(link), self._keep_time(link))}
         try:
@@ -156,6 +177,8 @@ class NatsBus:
             self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
+        if self._realm.gated:
+            await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
         await self._measure(link)
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
@@ -187,17 +210,19 @@ class NatsBus:
         self._emissions.update((one.id, one) for one in self._unsigned if one.id is not None)
         self._unsigned.clear()
 
-    def _begin_link(self, link: NatsLink) -> None:
+    def _begin_link(self, link: NatsLink, number: int) -> None:
         again, self._link = self.attachment > 0, link
-        self.attachment, self.broker, self.refusal = max(self.attachment + 1, self.now_ms()), BROKER, None
+        broker = f"broker/{link.server}" if self._realm.gated else BROKER
+        self.attachment, self.broker, self.refusal = number, broker, None
         self._attached.set()
         for subscription in self._subscriptions if again else ():
-            subscription.tell(Reattached(BROKER, self._store))
+            subscription.tell(Reattached(broker, self._store))
         for call in self._on_attached:
             call()
         self.flush()
 
-    async def _held(self) -> NatsLink:
+    async def held(self) -> NatsLink:
+        """The link over which it is attached, when it is."""
         while self._link is None or self._link.lost.done():
             await self._attached.wait()
             if self._link is not None and self._link.lost.done():
@@ -303,7 +328,7 @@ class NatsBus:
     # --- reading -------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def subscribe(self, interest: Interest) -> AsyncIterator[NatsSubscription]:
+    async def subscribe(self, interest: Interest) -> AsyncIterator[Subscription]:
         """Deliveries in batches (see the port), over reconnections, until the block is left."""
         self.can.check_interest(interest)
         check_reads(self.source, self._identity.certificate.read, interest.patterns)
@@ -312,7 +337,7 @@ class NatsBus:
             interest,
             subjects=self._subjects,
             opener=self._opener,
-            held=self._held,
+            held=self.held,
             now=self._clock.boottime,
             now_ms=self.now_ms,
         )
@@ -332,7 +357,7 @@ class NatsBus:
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
         """Events of the history by id."""
         while True:
-            link = await self._held()
+            link = await self.held()
             try:
                 return await nats_fetch.fetch(link, self._subjects, self._opener, ids)
             except TransportError:
@@ -341,13 +366,13 @@ class NatsBus:
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
-        await nats_depot.put(await self._held(), self._subjects, self.source, chunks, digest)
+        await nats_depot.put(await self.held(), self._subjects, self.source, chunks, digest)
 
     async def get_blob(self, digest: bytes) -> AsyncIterator[bytes]:
         """The blob's bytes in pieces, checked at the end. Raises `NotFoundError`."""
         begun = False
         while True:
-            link = await self._held()
+            link = await self.held()
             try:
                 async for piece in nats_depot.get(link, self._subjects, digest):
                     begun = True

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -21,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from dsmt.bus.rules.nats_config import CALLOUT_S
 from dsmt.bus.wire.nkeys import user_nkey, user_seed
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
@@ -30,6 +32,7 @@ OLDEST: Final = (2, 12, 3)
 ANSWER_S: Final = 2.0
 CONNECT_S: Final = 2.0
 PING_S: Final = 2.0
+WATCH_S: Final = 0.5
 _UNKNOWN: Final = "authorization violation"
 _DENIED: Final = "permissions violation for publish to "
 
@@ -56,14 +59,17 @@ class NatsRealm:
 
     `replicas` is how many servers hold each stream, `synced` whether each commits to its disk before it answers
     (`sync_interval: always`), `authority` the certificate in PEM that has signed those of the servers; without it links
-    are not encrypted. `users`: the servers know each source by its key.
+    are not encrypted. `gated`: each server has a gate beside it, which lets in who shows its certificates, and tells who
+    is attached.
     """
 
     servers: tuple[str, ...]
     replicas: int = 1
     synced: bool = False
     authority: str = ""
-    users: bool = False
+    gated: bool = False
+    own: str = ""
+    """The server that is tried first: of a gate that beside which it stands."""
 
 
 class NatsLink:
@@ -75,14 +81,19 @@ class NatsLink:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
         self._inbox = ""
+        self._watching: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, server: str, realm: NatsRealm, *, key: Key, name: str) -> NatsLink:
-        """A new connection of a source to a server, `host:port`. Raises `TransportError`, `RefusedError`."""
-        link = cls(name)
+    async def connect(cls, server: str, realm: NatsRealm, *, key: Key, name: str, shows: str = "") -> NatsLink:
+        """A new connection of a source to a server, `host:port`; `shows` are its certificates, as a token.
+
+        Raises `TransportError`, `RefusedError`.
+        """
+        link = cls(name.split(" ", maxsplit=1)[0])
+        logging.getLogger("asyncio").addFilter(_is_told)
         context = ssl.create_default_context(cadata=realm.authority) if realm.authority else None
-        prefix = f"_INBOX_{user_nkey(key.public)}"
+        prefix, began = f"_INBOX_{user_nkey(key.public)}", asyncio.get_running_loop().time()
         try:
             await _apart(
                 link._client.connect(
@@ -97,7 +108,8 @@ class NatsLink:
                     inbox_prefix=prefix,
                     tls=context,
                     tls_hostname=server.rpartition(":")[0] if context else None,
-                    nkeys_seed_str=user_seed(key.seed) if realm.users else None,
+                    nkeys_seed_str=user_seed(key.seed) if realm.gated else None,
+                    token=shows or None,
                     error_cb=link._erred,
                     disconnected_cb=link._ended,
                     closed_cb=link._ended,
@@ -107,10 +119,15 @@ class NatsLink:
             await link._client.subscribe(f"{link._inbox}.*", cb=link._came)
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await link.close()
+            late = asyncio.get_running_loop().time() > began + CALLOUT_S
+            if late and _UNKNOWN in str(error).lower():
+                said = f"the gate of the NATS server at {server} does not answer"
+                raise TransportError("link.nobody", said, next="it is started again by itself") from error
             if _UNKNOWN not in str(error).lower():
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
-            said = f"the NATS server at {server} does not know {name}"
-            raise RefusedError("trust.denied", said, next="put its certificate into the server's configuration") from error
+            said = f"the gate of the NATS server at {server} does not let {link._name} in: the server's log says why"
+            raise RefusedError("trust.denied", said, next="see its certificate: dsmt cert list") from error
+        link._watching = asyncio.create_task(link._watch())
         version = link._client.connected_server_version
         if (version.major, version.minor, version.patch) < OLDEST:
             await link.close()
@@ -118,8 +135,21 @@ class NatsLink:
             raise RefusedError("nats.version", said, next="take a newer one")
         return link
 
+    @property
+    def server(self) -> str:
+        """What the server is called."""
+        return str(self._client._server_info.get("server_name", ""))  # noqa: SLF001 - the client tells nobody
+
+    async def _watch(self) -> None:
+        """See that the client has given up: over TLS it tells so only when its shutdown was answered, or after 30 s."""
+        while self._client.is_connected:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(WATCH_S)
+        await self._ended()
+
     async def close(self) -> None:
         """End it."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._ended()
         with suppress(OSError, TimeoutError, nats.errors.Error):
             await _apart(self._client.close())
@@ -205,6 +235,29 @@ class NatsLink:
             raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
         return inbox, queue
 
+    def inbox(self, name: str) -> str:
+        """An inbox of this link's own."""
+        return f"{self._inbox}-{name}"
+
+    async def hear(self, subject: str, call: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
+        """Have each message on a subject handled, for as long as the link lasts; in a queue by one of those who hear it.
+
+        Raises `TransportError`.
+        """
+        try:
+            await self._client.subscribe(subject, queue=queue, cb=call)
+        except (OSError, nats.errors.Error) as error:
+            raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
+
+    async def answer(self, asked: str, answer: str) -> None:
+        """Send something on one subject whenever something comes on another. Raises `TransportError`."""
+
+        async def here(_: Msg) -> None:
+            with suppress(TransportError):
+                await self.send(Entry(answer, b"", {}))
+
+        await self.hear(asked, here)
+
     async def deaf(self, inbox: str) -> None:
         """Nobody listens there any more."""
         subscription, _ = self._inboxes.pop(inbox)
@@ -221,6 +274,11 @@ class NatsLink:
         if self.lost.done():
             raise TransportError("link.lost", f"{self._name} lost its NATS server")
         return message
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether what asyncio complains of is to be told: not that the client ends a TLS connection as it does any other."""
+    return "eof_received" not in str(record.msg)
 
 
 async def _apart(work: Coroutine[Any, Any, None]) -> None:
@@ -244,12 +302,14 @@ def answered(message: Msg) -> dict[str, Any]:
     return told
 
 
-async def any_server(servers: Sequence[str], chosen: int, realm: NatsRealm, *, key: Key, name: str) -> NatsLink:
+async def any_server(
+    servers: Sequence[str], chosen: int, realm: NatsRealm, *, key: Key, name: str, shows: str = ""
+) -> NatsLink:
     """A connection to one of the servers, the chosen one first. Raises `TransportError`, `RefusedError`."""
     failed: TransportError | None = None
     for n in range(len(servers)):
         try:
-            return await NatsLink.connect(servers[(chosen + n) % len(servers)], realm, key=key, name=name)
+            return await NatsLink.connect(servers[(chosen + n) % len(servers)], realm, key=key, name=name, shows=shows)
         except TransportError as error:
             failed = error
     raise failed or TransportError("link.lost", f"{name} knows no NATS server", next="name one")

@@ -52,7 +52,7 @@ class NatsOpener:
             signed, match = opened(self._trust, stored.raw)
         event = signed.event
         fact = match.row.takes_as_fact(event.version)
-        if (event.source, event.topic) != said[2:] or said.kind not in ("i", *("fo" if fact else "s")):
+        if (event.source, event.topic) != said[2:] or said.kind not in ("fon" if fact else "si"):
             where = f"{event.source} on {event.topic} stands on the subject {stored.subject}"
             raise UnusableEventError("event.subject", where)
         ahead_ms = max(event.time_ms, event.incarnation) - stored.stored_ms

@@ -40,10 +40,21 @@ async def set_mark(link: NatsLink, subject: str, text: str) -> int:
 
 
 async def read_page(
-    link: NatsLink, subjects: Subjects, opener: NatsOpener, patterns: Sequence[str], *, mark: str, text: str
+    link: NatsLink,
+    subjects: Subjects,
+    opener: NatsOpener,
+    patterns: Sequence[str],
+    *,
+    mark: str,
+    text: str,
+    addressee: str = "",
 ) -> Page:
-    """The retained facts on these patterns, with a mark of this text. Raises `TransportError`."""
-    consumer = PullConsumer(link, subjects.facts, [*subjects.taken_by(patterns, signals=False), mark])
+    """The retained facts on these patterns, and copies of them for an addressee, with a mark of this text.
+
+    Raises `TransportError`.
+    """
+    copies = [subjects.noted(addressee)] if addressee else []
+    consumer = PullConsumer(link, subjects.facts, [*subjects.taken_by(patterns, signals=False), *copies, mark])
     page, waited, marked, left = Page([], [], 0), 0.0, False, 0
     covered = 0
     try:

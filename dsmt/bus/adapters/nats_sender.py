@@ -56,7 +56,11 @@ def entries_of(subjects: Subjects, due: Due, verdict: Verdict) -> list[Entry]:
         headers |= {_ROW: str(verdict.expected), f"{_ROW}-Subject": subjects.on(event.topic)}
     own = Entry(subjects.event(event.source, event.topic, fact=is_fact(event)), raw, {**headers, **ages})
     copies = [
-        Entry(subjects.copy(event.source, one, event.topic), raw, {"Nats-Msg-Id": f"{signed.id} {one}", **ages})
+        Entry(
+            subjects.copy(event.source, one, event.topic, fact=is_fact(event)),
+            raw,
+            {"Nats-Msg-Id": f"{signed.id} {one}", **ages},
+        )
         for one in dict.fromkeys(event.to)
     ]
     return [own, *copies]

@@ -34,13 +34,16 @@ _SOURCE: Final = "Nats-Stream-Source"
 
 
 class Head(NamedTuple):
-    """What a stream says of itself: the store's name, the rows that it has, and the server's time in ms."""
+    """What a stream says of itself: the store's name, its rows, the server's time; then how many they are and since when."""
 
     store: str
     first: int
     last: int
     replicas: int
     now_ms: int
+    messages: int
+    size: int
+    first_ms: int
 
 
 class Stored(NamedTuple):
@@ -98,7 +101,14 @@ async def head(link: NatsLink, stream: str) -> Head:
         raise RefusedError("nats.stream", f"NATS has no stream {stream}", next="make the realm's streams first") from error
     state, made = told["state"], time_ms(told["created"])
     return Head(
-        f"{stream}.{made}", state["first_seq"], state["last_seq"], told["config"]["num_replicas"], time_ms(told["ts"])
+        f"{stream}.{made}",
+        state["first_seq"],
+        state["last_seq"],
+        told["config"]["num_replicas"],
+        time_ms(told["ts"]),
+        state["messages"],
+        state["bytes"],
+        max(0, time_ms(state["first_ts"])),
     )
 
 

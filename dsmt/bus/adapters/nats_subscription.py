@@ -77,6 +77,10 @@ class NatsSubscription:
         self._token = token
         self._asked.set()
 
+    def stored(self, row: int) -> None:
+        """Nobody asks it: no broker keeps a copy of what NATS holds (`COPY` is not declared)."""
+        raise AssertionError(row)
+
     def tell(self, told: Reattached) -> None:
         """There is a new attachment: what was asked over the last one may be lost."""
         self._deliveries.tell(told)
@@ -159,20 +163,34 @@ class NatsSubscription:
     async def _page(self, link: NatsLink) -> Page:
         mark = self._subjects.mark(self._source, self._number, begins=True)
         patterns = [*self._interest.patterns, TOMBSTONE, REVOKED]
-        page = await read_page(link, self._subjects, self._opener, patterns, mark=mark, text=self._number)
+        addressee = self._source if self._interest.inbox else ""
+        page = await read_page(
+            link, self._subjects, self._opener, patterns, mark=mark, text=self._number, addressee=addressee
+        )
         for row, error in page.refused:
             self._refused(row, error)
-        return page
+        noted = {one.event.topic for _, one in page.facts if not any(matches(p, one.event.topic) for p in patterns)}
+        if not noted:
+            return page
+        others = await read_page(link, self._subjects, self._opener, sorted(noted), mark=mark, text=self._number)
+        own = [(row, one) for row, one in page.facts if one.event.topic not in noted]
+        return page._replace(facts=[*own, *others.facts])
 
     def _snapshot(self, page: Page) -> None:
         """Deliver the winners of what is retained."""
         fold, now, now_ms = Fold(), self._now(), self._now_ms()
-        rows = {signed.id: row for row, signed in page.facts}
-        for _, signed in page.facts:
+        rows: dict[EventId, int] = {}
+        for row, signed in page.facts:
+            rows.setdefault(signed.id, row)
             fold.take(signed)
         for row, signed in sorted(((rows[one.id], one) for one in fold), key=lambda found: found[0]):
-            if self._takes(signed.event.topic) and not signed.event.is_dead(now_ms):
-                self._deliveries.event(Arrived(signed, row, live=False), now)
+            if signed.event.is_dead(now_ms):
+                continue
+            arrived = Arrived(signed, row, live=False)
+            if self._takes(signed.event.topic):
+                self._deliveries.event(arrived, now)
+            elif self._interest.inbox and self._source in signed.event.to:
+                self._deliveries.mail(arrived)
         self._covered = page.covered
 
     async def _place(self, link: NatsLink, at: Head) -> None:
@@ -205,7 +223,7 @@ class NatsSubscription:
         filters = self._subjects.taken_by(wanted, signals=self._interest.signals)
         filters += [self._subjects.mark(self._source, self._number, begins=begins) for begins in (True, False)]
         if self._interest.inbox:
-            filters.append(self._subjects.mailbox(self._source))
+            filters += self._subjects.mailbox(self._source)
         consumer = PullConsumer(link, self._subjects.history, filters)
         try:
             await consumer.begin(after=self._after, since_ms=self._since_ms)
@@ -250,7 +268,7 @@ class NatsSubscription:
         if kind in "mt":
             self._marked(kind, stored)
             return
-        if kind in "fo" and stored.row <= self._covered:
+        if kind in "fon" and stored.row <= self._covered:
             return
         try:
             signed = await self._opener.open(link, stored)
@@ -259,7 +277,7 @@ class NatsSubscription:
             return
         arrived = Arrived(signed, stored.row, live=stored.row > self._began)
         if self._takes(signed.event.topic):
-            if kind != "i":
+            if kind not in "in":
                 self._deliveries.event(arrived, self._now())
         elif self._interest.inbox and self._source in signed.event.to:
             self._deliveries.mail(arrived)

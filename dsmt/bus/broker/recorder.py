@@ -13,10 +13,10 @@ from typing import Final
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.ingest import Ingest
 from dsmt.bus.broker.reporter import BrokerReporter, Self
-from dsmt.bus.broker.session_words import SessionWords
 from dsmt.bus.broker.timekeeping import Timekeeper
 from dsmt.bus.broker.wholeness import Wholeness
 from dsmt.bus.broker.words import Words
+from dsmt.bus.rules.session_words import SessionWords
 from dsmt.errors import FailedError
 from dsmt.logs import Logger
 from dsmt.ports.clock import Clock

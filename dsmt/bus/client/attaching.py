@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from dsmt.bus.rules.realm_time import Sample
@@ -12,21 +11,13 @@ from dsmt.bus.wire.handshake import statement
 from dsmt.errors import RefusedError
 from dsmt.ports.clock import Clock
 from dsmt.ports.network import Link
+from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.store import TrustStore
 
 ROUND_TRIPS: Final = 3
 
 Kind = TypeVar("Kind", f.Welcome, f.TimeIs)
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a session says of its process, beside its name."""
-
-    pid: int | None
-    version: str
-    address: str = ""
 
 
 async def measure(link: Link, clock: Clock) -> list[Sample]:

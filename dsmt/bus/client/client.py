@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from dsmt.bus.client.asking import Asking
-from dsmt.bus.client.attaching import ROUND_TRIPS, About, greet, measure, sign_attachment
+from dsmt.bus.client.attaching import ROUND_TRIPS, greet, measure, sign_attachment
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.client.emission import ClientEmission
@@ -50,7 +50,7 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.entropy import Entropy
 from dsmt.ports.files import Files
 from dsmt.ports.network import Link, Network
-from dsmt.ports.realm import BrokerAddress
+from dsmt.ports.realm import About, BrokerAddress
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore

@@ -1,25 +1,30 @@
-"""The configuration of a NATS server, made from the certificates of a realm: who may connect, and what it may publish.
+"""The configuration of a NATS server, and what a certificate of the realm lets its holder do there.
 
-Rule 1: a user is a source, known by its own key. It may publish what its certificate grants, under its own name and no
-    other: so nobody can write over a retained fact of another source, not even with something that no reader believes.
-Rule 2: of JetStream it may read, and make consumers that it is asked for; streams are made, changed and emptied by the
-    administrator alone.
+Rule 1: a server knows nobody but its gate, which it asks of everybody else (auth callout): a new key needs no new
+    configuration. Whoever has a key of the gate lets in whom it likes, so it never leaves the gate's directory.
+Rule 2: a source may publish what its certificate grants, under its own name and no other: so nobody can write over a
+    retained fact of another source, not even with something that no reader believes. Of JetStream it may read, and make
+    consumers; a broker, which a gate is, may do all: it makes the streams.
 Rule 3: everybody may read everything that the realm says: what a certificate lets its holder read, NATS does not hold.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dsmt.bus.wire.nkeys import user_nkey
+from dsmt.bus.wire.nkeys import account_nkey, user_nkey
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.trust.certificate import Certificate
 
 PAYLOAD_BYTES: Final = 256 * 1024
+CONNECT_BYTES: Final = 48 * 1024
+"""What a client may say when it connects: its certificates, four at most."""
+CALLOUT_S: Final = 1.0
+"""How long a server waits for its gate, and then says no: a no that comes sooner is the gate's."""
 ACCOUNT: Final = "realm"
+SYSTEM: Final = "SYS"
 _ASKED: Final = ("STREAM.INFO.{}", "STREAM.MSG.GET.{}", "DIRECT.GET.{}")
 _CONSUMERS: Final = ("CONSUMER.CREATE.{}.*", "CONSUMER.MSG.NEXT.{}.*", "CONSUMER.DELETE.{}.*")
 
@@ -39,6 +44,14 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """The public keys of the servers' gates, the same for all servers: that with which they connect, that which lets in."""
+
+    system: bytes
+    issuer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """One server: its name, where it listens (`host:port`), its directory; where it and its peers listen for each other."""
 
@@ -53,25 +66,18 @@ class Server:
 
 def permissions(certificate: Certificate, subjects: Subjects) -> dict[str, Any]:
     """What a source may publish and subscribe to."""
-    streams = (subjects.history, subjects.facts, subjects.blobs)
+    name, streams = certificate.subject, (subjects.history, subjects.facts, subjects.blobs)
     asked = [f"$JS.API.{one.format(stream)}" for stream in streams for one in (*_ASKED, *_CONSUMERS)]
-    return {
-        "publish": {"allow": [*subjects.grants(certificate.subject, certificate.publish), *asked]},
-        "subscribe": {"allow": [f"_INBOX_{user_nkey(certificate.public)}.>"]},
-    }
+    said = [*subjects.grants(name, certificate.publish), subjects.answer(name)]
+    heard = [f"_INBOX_{user_nkey(certificate.public)}.>", subjects.asked(name)]
+    if certificate.role == "broker":
+        asked = ["$JS.API.>", subjects.asked_all]
+        heard += [subjects.everything, subjects.answers]
+    return {"publish": {"allow": [*said, *asked]}, "subscribe": {"allow": heard}}
 
 
-def users(certificates: Iterable[Certificate], subjects: Subjects, *, administrator: bytes) -> list[dict[str, Any]]:
-    """The users of a realm's account; the key of the administrator makes streams."""
-    found: dict[str, dict[str, Any]] = {user_nkey(administrator): {"nkey": user_nkey(administrator)}}
-    for one in certificates:
-        nkey = user_nkey(one.public)
-        found.setdefault(nkey, {"nkey": nkey, "permissions": permissions(one, subjects)})
-    return list(found.values())
-
-
-def server_config(server: Server, known: Sequence[dict[str, Any]] | None = None) -> str:
-    """A server's configuration, as text; without `known` users anybody may do anything."""
+def server_config(server: Server, gate: Gate | None = None) -> str:
+    """A server's configuration, as text; without a gate anybody may do anything."""
     told: dict[str, Any] = {
         "server_name": server.name,
         "listen": server.listen,
@@ -88,6 +94,17 @@ def server_config(server: Server, known: Sequence[dict[str, Any]] | None = None)
         told["tls"] = server.tls.settings(peers=False)
         if server.cluster:
             told["cluster"]["tls"] = server.tls.settings(peers=True)
-    if known is not None:
-        told["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": list(known)}}
+    if gate is not None:
+        told |= _gated(gate)
     return json.dumps(told, indent=1, sort_keys=True) + "\n"
+
+
+def _gated(gate: Gate) -> dict[str, Any]:
+    user = user_nkey(gate.system)
+    asked = {"issuer": account_nkey(gate.issuer), "account": SYSTEM, "auth_users": [user]}
+    return {
+        "accounts": {ACCOUNT: {"jetstream": "enabled"}, SYSTEM: {"users": [{"nkey": user}]}},
+        "system_account": SYSTEM,
+        "authorization": {"timeout": CALLOUT_S, "auth_callout": asked},
+        "max_control_line": CONNECT_BYTES,
+    }

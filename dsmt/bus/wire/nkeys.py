@@ -10,8 +10,13 @@ import base64
 import binascii
 from typing import Final
 
+from dsmt.errors import UnusableEventError
+
 _USER: Final = 20 << 3
+_ACCOUNT: Final = 0
 _SEED: Final = 18 << 3
+_WRITTEN: Final = 56
+_CHECKED: Final = 33
 
 
 def _written(raw: bytes) -> str:
@@ -20,10 +25,26 @@ def _written(raw: bytes) -> str:
 
 
 def user_nkey(public: bytes) -> str:
-    """A public key, as the users of a server's configuration are named: `U...`."""
+    """A public key, as a user is named: `U...`."""
     return _written(bytes([_USER]) + public)
+
+
+def account_nkey(public: bytes) -> str:
+    """A public key, as who issues users is named: `A...`."""
+    return _written(bytes([_ACCOUNT]) + public)
 
 
 def user_seed(seed: bytes) -> str:
     """A private key, as a client is given it: `SU...`."""
     return _written(bytes([_SEED | _USER >> 5, (_USER & 31) << 3]) + seed)
+
+
+def public_of(nkey: str) -> bytes:
+    """The public key of a user. Raises `UnusableEventError` for what names none."""
+    try:
+        raw = base64.b32decode(nkey)[:_CHECKED] if len(nkey) == _WRITTEN else b""
+    except (binascii.Error, ValueError):
+        raw = b""
+    if raw[:1] != bytes([_USER]) or _written(raw) != nkey:
+        raise UnusableEventError("nats.nkey", f"{nkey[:80]!r} is not the key of a user")
+    return raw[1:]

@@ -3,7 +3,8 @@
 Rule 1: a subject is `d.<realm>.<kind>.<sayer>...`, in which a source's name is one token: who may publish what is said by
     the subject alone, and no source can write over another's retained fact.
 Rule 2: a level of a topic is a token. What NATS gives a meaning to, and whatever is not plain ASCII, is percent-encoded.
-Rule 3: `f` facts, `s` signals, `o` facts that somebody re-offers, `i` copies for an addressee, `c` certificates, `m`
+Rule 3: `f` facts, `s` signals, `o` facts that somebody re-offers, `i` and `n` copies for an addressee (of signals, of
+    facts), `c` certificates, `m`
     marks at which a subscription begins, `t` tokens of a reader. Stream H takes them all, stream F the last of each
     subject of those that are retained.
 """
@@ -20,7 +21,7 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.topic import covers
 
 _PLAIN: Final = re.compile(r"[^A-Za-z0-9_\-]")
-RETAINED: Final = "focm"
+RETAINED: Final = "focmn"
 """The kinds that stream F is sourced with: of each subject the last one is what a late reader needs."""
 _FILTERED: Final = ("f.*", "s.*", "o.*.*")
 
@@ -64,10 +65,29 @@ class Subjects:
         self.facts = f"F-{token(realm)}"
         """The stream of what is retained."""
         self.everything = f"{self._prefix}.>"
+        self.signals = f"{self._prefix}.s.>"
+        self._asked, self._answered = f"a.{token(realm)}", f"k.{token(realm)}"
+        self.asked_all = f"{self._asked}.*"
+        """Where who is quiet is asked."""
+        self.answers = f"{self._answered}.*"
+        """Who was quiet and was asked says that it is there; no stream has it."""
         self._depot = f"b.{token(realm)}"
         self.blobs = f"B-{token(realm)}"
         """The stream of the depot."""
         self.pieces = f"{self._depot}.>"
+
+    def asked(self, source: str) -> str:
+        """Where a source that is quiet is asked whether it is there."""
+        return f"{self._asked}.{token(source)}"
+
+    def answer(self, source: str) -> str:
+        """Where it says so."""
+        return f"{self._answered}.{token(source)}"
+
+    def speaker(self, subject: str) -> str:
+        """Who has sent something on a subject of this realm: an answer, or anything of its streams."""
+        tokens = subject.split(".")
+        return unquote(tokens[2 if subject.startswith(f"{self._answered}.") else 3])
 
     def retained(self) -> list[str]:
         """What stream F takes from stream H."""
@@ -81,9 +101,9 @@ class Subjects:
         """A fact of anybody that a source re-offers."""
         return f"{self._prefix}.o.{token(sayer)}.{token(author)}.{_tokens(topic)}"
 
-    def copy(self, sayer: str, addressee: str, topic: str) -> str:
+    def copy(self, sayer: str, addressee: str, topic: str, *, fact: bool) -> str:
         """A copy for an addressee, of what stands on its topic too."""
-        return f"{self._prefix}.i.{token(sayer)}.{token(addressee)}.{_tokens(topic)}"
+        return f"{self._prefix}.{'n' if fact else 'i'}.{token(sayer)}.{token(addressee)}.{_tokens(topic)}"
 
     def certificate(self, sayer: str, source: str, key_id: bytes) -> str:
         """The certificates of one key of a source, brought by itself or by who re-offers its word."""
@@ -97,9 +117,13 @@ class Subjects:
         """A mark of one subscription: where it begins, or a token of its reader."""
         return f"{self._prefix}.{'m' if begins else 't'}.{token(sayer)}.{number}"
 
-    def mailbox(self, addressee: str) -> str:
+    def mailbox(self, addressee: str) -> list[str]:
         """All copies for one addressee."""
-        return f"{self._prefix}.i.*.{token(addressee)}.>"
+        return [f"{self._prefix}.{kind}.*.{token(addressee)}.>" for kind in "in"]
+
+    def noted(self, addressee: str) -> str:
+        """Those of facts: on which topics something was addressed to it."""
+        return f"{self._prefix}.n.*.{token(addressee)}.>"
 
     def on(self, topic: str) -> str:
         """The facts that all sources say themselves on one topic: what a shared fact is compared with."""
@@ -139,14 +163,14 @@ class Subjects:
         """The subjects on which a source of these grants may publish: its own, and what it re-offers."""
         own = token(name)
         said = [f"{self._prefix}.{kind}.{own}.{_tokens(one)}" for one in smallest(patterns) for kind in "fs"]
-        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oicmt"), f"{self._depot}.{own}.>"]
+        return [*said, *(f"{self._prefix}.{kind}.{own}.>" for kind in "oincmt"), f"{self._depot}.{own}.>"]
 
     def said(self, subject: str) -> Said:
         """Read a subject. Raises `UnusableEventError` for one that is none."""
         tokens = subject.split(".")
         kind = tokens[2] if len(tokens) > 3 and subject.startswith(f"{self._prefix}.") else ""
-        names = {"f": 1, "s": 1, "o": 2, "i": 2, "c": 2, "m": 1, "t": 1}.get(kind)
+        names = {"f": 1, "s": 1, "o": 2, "i": 2, "n": 2, "c": 2, "m": 1, "t": 1}.get(kind)
         if names is None or len(tokens) <= 3 + names:
             raise UnusableEventError("event.subject", f"{subject[:200]} is no subject of this realm")
         first, second = unquote(tokens[3]), unquote(tokens[2 + names])
-        return Said(kind, first, first if kind == "i" else second, "/".join(map(unquote, tokens[3 + names :])))
+        return Said(kind, first, first if kind in "in" else second, "/".join(map(unquote, tokens[3 + names :])))

@@ -36,6 +36,7 @@ async def add(
     Raises `InputError`, `FailedError` for a port that is taken, `RefusedError` for a name that is.
     """
     check_part("broker", name)
+    home.realm().check_own("adding a broker")
     if listen is not None:
         check_address(listen)
     async with alone(home, waits):
@@ -47,7 +48,7 @@ async def add(
         known = of_home(home)
         await brokers.announce(bus, known, by=by, reason=reason)
         if is_up(home):
-            await keep(home, "broker", [name])
+            await keep(home, "brokers", "broker", [name])
     return known[name]
 
 
@@ -56,6 +57,7 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
 
     Raises `NotFoundError`, `RefusedError` for the last one.
     """
+    home.realm().check_own("removing a broker")
     async with alone(home, waits):
         here = of_home(home)
         at = await brokers.remove(bus, name, here, by=by, reason=reason)

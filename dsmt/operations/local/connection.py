@@ -111,7 +111,7 @@ async def _attached(
     except UnusableEventError as error:  # no broker of the realm would think otherwise
         raise RefusedError(error.code, error.message, next=f"use a home whose operator belongs to {realm.name}") from error
     reached = brokers or realm.addresses
-    with the_bus(identity, trust, await _answering(reached), reads=reads) as bus:
+    with the_bus(identity, trust, await _answering(reached), reads=reads, nats=realm.nats) as bus:
         running = asyncio.create_task(bus.run())
         try:
             await _wait_attached(bus, reached, realm, patience_s)

@@ -176,14 +176,12 @@ def check_address(listen: str) -> None:
         raise InputError("home.address", said, next="write HOST:PORT")
 
 
-def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1) -> RealmConfig:
+def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, nats: bool = False) -> RealmConfig:
     """Make a realm: root key, brokers `b1` ..., the first with the store in which it is born, the operator.
 
-    Who calls it holds the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the
-    address is none.
+    With `nats` the brokers are NATS servers with their gates, the first of which will make the streams. Who calls it holds
+    the home's lock (`lock.alone`). Raises `InputError` when there is one already, or the name or the address is none.
     """
-    from dsmt.programs.birth import birth_record, open_store  # noqa: PLC0415 - no other command needs a store
-
     if home.exists:
         raise InputError("home.taken", f"{home.root} holds a realm already", next="use it, or set another DSMT_HOME")
     check_name(name)
@@ -197,16 +195,28 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1) 
     addresses = {one: listen if listen and one == "b1" else f"127.0.0.1:{free_port()}" for one in made}
     reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
     config = RealmConfig(name=name, roots=(root.public,), brokers=reached)
+    if nats:
+        from dsmt.programs.nats_server import make_servers  # noqa: PLC0415 - only there
+
+        routes = tuple(f"{addresses[one].rpartition(':')[0]}:{free_port()}" for one in made)
+        config = make_servers([home.part("brokers", one) for one in made], config, routes)
+    else:
+        for one in made:
+            write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
+        _bear(home.part("brokers", "b1"), name, root)
     for one, identity in made.items():
-        write_config(home.part("brokers", one) / "broker.cbor", BrokerFile(realm=config, address=addresses[one]))
         write_secret(home.part("brokers", one) / "identity", dump(identity))
-    directory = home.part("brokers", "b1")
-    store = open_store(directory)
-    store.close()
-    write_secret(directory / "birth", birth_record(name, "broker/b1", store.identity, root))
     write_secret(home.operator_file, dump(issue(root, f"operator/{operator_name()}")))
     write_config(home.root / REALM_FILE, config)
     return config
+
+
+def _bear(directory: Path, realm: str, root: SecretKey) -> None:
+    from dsmt.programs.birth import birth_record, open_store  # noqa: PLC0415 - no other command needs a store
+
+    store = open_store(directory)
+    store.close()
+    write_secret(directory / "birth", birth_record(realm, "broker/b1", store.identity, root))
 
 
 def check_part(kind: str, name: str) -> None:

@@ -27,7 +27,12 @@ def is_up(home: Home) -> bool:
 
 def write_kept(home: Home, *, without: str = "") -> None:
     """Write down what the keeper is to keep: all that the home holds, without one directory."""
-    kept = [("broker", str(home.part("brokers", name))) for name in home.names("brokers")]
+    on_nats = home.exists and home.realm().nats is not None
+    kept = [
+        (program, str(home.part("brokers", name)))
+        for name in home.names("brokers")
+        for program in (("nats_server", "broker") if on_nats else ("broker",))
+    ]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
     nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
     still = tuple(one for one in kept if one[1] != without)
@@ -62,10 +67,10 @@ async def start_keeper(home: Home) -> None:
             return
 
 
-async def keep(home: Home, program: str, names: Iterable[str]) -> None:
+async def keep(home: Home, kind: str, program: str, names: Iterable[str]) -> None:
     """Have the keeper keep brokers or controllers that it did not know of when it was started."""
     for name in names:
-        directory = str(home.part(f"{program}s", name))
+        directory = str(home.part(kind, name))
         await SpawnedProcesses(str(keeper_directory(home))).request(
             {"op": "keep", "program": program, "directory": directory}
         )

@@ -101,7 +101,8 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     for name in () if made else home.names("brokers"):
         check_broker(home, name)
     if made:
-        init(home, name="local" if wanted.name is None else wanted.name, listen=wanted.listen, brokers=wanted.brokers or 1)
+        name = "local" if wanted.name is None else wanted.name
+        init(home, name=name, listen=wanted.listen, brokers=wanted.brokers or 1, nats=wanted.engine == "nats")
     brokers = names_of(home, "brokers", wanted.brokers, else_=1)
     controllers = names_of(home, "controllers", wanted.controllers, else_=2)
     nodes = names_of(home, "nodes", wanted.nodes, else_=1)
@@ -109,7 +110,7 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     parts = [home.part(kind, name) for kind, names in held for name in names]
     there = all(file.exists() for file in (home.operator_file, *(part / "identity" for part in parts)))
     there = there and not any(lacks_issuer(home, name) for name in controllers)
-    now_s = None if made or there else (await dated(home.realm().addresses)).now_s
+    now_s = None if made or there else (await dated(home.realm().clocks)).now_s
     ensure_operator(home, now_s=now_s)
     for name in brokers:
         ensure_broker(home, name, now_s=now_s)
@@ -153,17 +154,20 @@ async def _up_joined(home: Home, wanted: Wanted) -> Started:
 
 async def _start(home: Home, brokers: list[str], controllers: list[str], nodes: list[str]) -> None:
     await start_keeper(home)
-    await keep(home, "broker", brokers)
-    await keep(home, "controller", controllers)
+    if home.realm().nats is not None:
+        await keep(home, "brokers", "nats_server", brokers)
+    await keep(home, "brokers", "broker", brokers)
+    await keep(home, "controllers", "controller", controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
 
 
 def check_broker(home: Home, name: str) -> None:
     """Raise `FailedError` when somebody else holds the port of a broker of this home, which does not run."""
     directory = home.part("brokers", name)
-    if living(record_path(str(directory), "broker")) is None:
-        address = read_config(directory / "broker.cbor", BrokerFile).address
-        check_free(address, f"broker {name}", then="stop it, then try again")
+    config = read_config(directory / "broker.cbor", BrokerFile)
+    listens = "broker" if config.realm.nats is None else "nats_server"
+    if living(record_path(str(directory), listens)) is None:
+        check_free(config.address, f"broker {name}", then="stop it, then try again")
 
 
 def check_alone(directory: str, program: str) -> None:
@@ -232,6 +236,7 @@ async def _down(home: Home) -> Ended:
         for container in parts.containers():
             stuck.extend(await kill_owned(str(container), deadline=5.0))
         killed += await end(parts.brokers(), 5.0)
+        killed += await end(parts.servers(), 5.0)
         killed += await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
             with suppress(OSError):  # of a disk that has become read-only nothing is removed

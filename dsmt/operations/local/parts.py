@@ -49,6 +49,10 @@ class Parts:
         """The brokers."""
         return self._program("brokers", "broker")
 
+    def servers(self) -> list[Identity]:
+        """The NATS servers."""
+        return self._program("brokers", "nats_server")
+
     def monitors(self) -> list[Identity]:
         """The node monitors."""
         return self._program("nodes", "node_monitor")
@@ -80,6 +84,7 @@ class Parts:
             *self.agents(),
             *living_instances,
             *self.brokers(),
+            *self.servers(),
         ]
 
     def _program(self, kind: str, program: str) -> list[Identity]:

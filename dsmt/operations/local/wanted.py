@@ -11,6 +11,7 @@ from dsmt.system.records import living, record_path
 MOST_NODES = 100
 MOST_CONTROLLERS = 9
 MOST_BROKERS = 7
+NATS_SERVERS = (1, 3, 5)
 """How many one machine takes: beyond that a number is a slip of the hand."""
 
 
@@ -18,7 +19,8 @@ MOST_BROKERS = 7
 class Wanted:
     """What `up` was asked for; None is what the home holds, or 1 node, 2 controllers and 1 broker where it holds none.
 
-    `name` (`local` if None) and `listen` make the realm; one that is there must have them.
+    `name` (`local` if None), `listen` and `engine` (`dsmt` if None, or `nats`) make the realm; one that is there must have
+    them.
     """
 
     nodes: int | None = None
@@ -26,6 +28,7 @@ class Wanted:
     brokers: int | None = None
     name: str | None = None
     listen: str | None = None
+    engine: str | None = None
 
 
 def names_of(home: Home, kind: str, number: int | None, *, else_: int) -> list[str]:
@@ -43,6 +46,9 @@ def check_counts(wanted: Wanted) -> None:
     if wanted.brokers is not None and not 1 <= wanted.brokers <= MOST_BROKERS:
         said = f"--brokers {wanted.brokers}: a realm has 1 to {MOST_BROKERS} brokers"
         raise InputError("up.count", said, next="three survive the loss of any two of them")
+    if wanted.engine == "nats" and (wanted.brokers or 1) not in NATS_SERVERS:
+        said = f"--brokers {wanted.brokers}: of NATS servers a majority must be there, so a realm has 1, 3 or 5 of them"
+        raise InputError("up.count", said, next="three survive the loss of any one of them")
     if nodes < 0 or controllers < 1:
         raise InputError(
             "up.count",
@@ -63,6 +69,13 @@ def check_same(home: Home, wanted: Wanted) -> None:
     if wanted.name is not None and wanted.name != realm.name:
         said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and cannot be renamed"
         raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
+    engine = "dsmt" if realm.nats is None else "nats"
+    if wanted.engine not in (None, engine):
+        said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {engine}, and cannot be moved"
+        raise InputError("up.made", said, next="leave --engine out, or set another DSMT_HOME")
+    if realm.nats is not None and wanted.brokers not in (None, len(realm.brokers)):
+        said = f"--brokers {wanted.brokers}: the realm in {home.root} has {len(realm.brokers)} NATS servers, for good"
+        raise InputError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"

@@ -120,6 +120,7 @@ class Adding:
         Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
         """
         realm = self._connection.realm
+        realm.check_own("adding a host")
         if tokens.is_loopback(*(address for address, _ in realm.brokers)):
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
             raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")

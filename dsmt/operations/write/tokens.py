@@ -75,6 +75,7 @@ async def create(
         raise InputError("token.name", said, next="one looks like web-*")
     if not LEAST_S <= ttl_s <= MOST_S:
         raise InputError("token.ttl", "a token lives from one minute to 30 days", next="dsmt token create --ttl 1h")
+    connection.realm.check_own("joining with a token")
     entropy, now_ms = SystemEntropy(), connection.bus.now_ms()
     token_id, key = entropy.bytes(ID_BYTES), SecretKey(entropy.bytes(32))
     identity = joining_identity(operator, key=key, token_id=token_id, now_s=now_ms // 1000, lifetime_s=round(ttl_s))

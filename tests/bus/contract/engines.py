@@ -19,10 +19,11 @@ from dsmt.bus.adapters.memory_realm import MemoryRealm
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.zeromq import ZmqNetwork
 from dsmt.bus.client.client import BusClient
+from dsmt.bus.wire.subjects import Subjects
 from dsmt.ports.bus import Bus
 from dsmt.ports.network import Network
 from dsmt.trust.identity import Identity
-from tests.bus.nats_servers import Gate, NatsServers
+from tests.bus.nats_servers import Gates, NatsServers, Way
 from tests.bus.realm import TestClock, TestEntropy, TestRealm, memory_network, realm
 
 HOURS_MS = 2 * 3600 * 1000
@@ -209,25 +210,42 @@ class NatsEngine:
 
 
 class NatsClusterEngine(NatsEngine):
-    """Three NATS servers, each of which holds everything. Lost connections are a gate in front of them that is shut."""
+    """Three NATS servers, each of which holds everything. Lost connections are a way to them that is shut."""
 
     count = 3
 
     async def begin(self) -> None:
         await super().begin()
-        self._gate = Gate(self._servers.addresses)
-        await self._gate.open()
-        self._realm = self._servers.realm(addresses=self._gate.addresses)
+        self._way = Way(self._servers.addresses)
+        await self._way.open()
+        self._realm = self._servers.realm(addresses=self._way.addresses)
 
     async def end(self) -> None:
-        await self._gate.shut()
+        await self._way.shut()
         await super().end()
 
     async def interrupt(self) -> None:
-        await self._gate.shut()
+        await self._way.shut()
 
     async def resume(self) -> None:
-        await self._gate.open()
+        await self._way.open()
+
+
+class NatsGatedEngine(NatsEngine):
+    """A NATS server with TLS of the realm's own, and a gate beside it."""
+
+    async def begin(self) -> None:
+        self._servers = NatsServers(1, tls=True)
+        self._servers.gates = Gates(self._made, self._servers)
+        self._servers.start()
+        self._servers.gates.open()
+        self._subjects = Subjects(self._made.name)
+        await self._servers.gates.born.wait()
+        self._realm = self._servers.realm()
+
+    async def end(self) -> None:
+        await self._servers.gates.close()
+        self._servers.close()
 
 
 def _identity(made: TestRealm, known: dict[str, Identity], name: str) -> Identity:
@@ -246,8 +264,9 @@ ENGINES: dict[str, tuple[Callable[[], Network], Made]] = {
     "broker over zeromq": (ZmqNetwork, BrokerEngine),
     "nats": (memory_network, NatsEngine),
     "nats, three servers": (memory_network, NatsClusterEngine),
+    "nats with a gate": (memory_network, NatsGatedEngine),
 }
-REAL = frozenset({"broker over zeromq", "nats", "nats, three servers"})
+REAL = frozenset({"broker over zeromq", "nats", "nats, three servers", "nats with a gate"})
 """Those that run real processes or sockets."""
 
 

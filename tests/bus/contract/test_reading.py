@@ -27,6 +27,24 @@ def numbers(got, topic="user/t"):
 
 
 @contract
+async def test_who_comes_later_is_given_the_facts_that_are_addressed_to_it_and_no_older_ones(e: Engine):
+    alice = await e.bus("operator/alice")
+    facts = Facts(alice)
+    for topic in ("user/a", "user/b", "user/c"):
+        await facts.emit(topic, {"n": 1}, version=1, to=("operator/bob", "node/n1")).acknowledged()
+    await facts.emit("user/b", {"n": 2}, version=2, to=("operator/bob",)).acknowledged()
+    await facts.emit("user/c", {"n": 2}, version=2).acknowledged()
+    await alice.publish(Draft("user/signal", {"n": 3}, to=("operator/bob",)))
+    bob = await e.bus("operator/bob")
+    async with reading(bob, "config/", inbox=True, conflate=True) as got:
+        await alice.publish(Draft("user/signal", {"n": 4}, to=("operator/bob",)))
+        await got.until(lambda g: g.of("user/signal"))
+        assert {one.signed.event.topic: one.signed.event.data["n"] for one in got.arrived} == {
+            "user/a": 1, "user/b": 2, "user/signal": 4,
+        }  # fmt: skip
+
+
+@contract
 async def test_retained_facts_come_first_then_what_is_live(e: Engine):
     alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
     facts = Facts(alice)

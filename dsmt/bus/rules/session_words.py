@@ -1,4 +1,4 @@
-"""What a broker says of sessions: of those that it holds, and of those that a lost broker held.
+"""What a broker, or the gate of a NATS server, says of sessions: of those that it holds, and of those that a lost one held.
 
 Rule 1: session facts follow `presence`.
 Rule 2: words on a node that nobody hears are addressed to those who are to probe it (`observers`), and are said again when
@@ -11,18 +11,17 @@ Rule 4: whoever has named somebody says when that is over.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from dsmt.bus.broker.session import Session
-from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.observers import ROLES, Observers
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
+from dsmt.trust.certificate import Certificate
 from dsmt.view.liveness import REATTACH_GRACE_MS
 from dsmt.view.sessions import Sessions
 
@@ -37,10 +36,41 @@ class _Held(NamedTuple):
     record: SessionFact
 
 
+class Says(Protocol):
+    """Signs and publishes what is said."""
+
+    def say(
+        self,
+        topic: str,
+        record: msgspec.Struct,
+        *,
+        subject: str = "",
+        ttl_ms: int | None = None,
+        payer: str = "",
+        to: tuple[str, ...] = (),
+    ) -> None:
+        """Say something of the broker's own."""
+        ...
+
+
+class Attached(Protocol):
+    """What is known of who has attached."""
+
+    name: str
+    certificate: Certificate | None
+    incarnation: int
+    claimed: int
+    attachment: int
+    pid: int | None
+    version: str
+    address: str
+    payer: str
+
+
 class SessionWords:
     """Those of one broker. `now` is boot-time seconds, `now_ms` realm ms."""
 
-    def __init__(self, name: str, words: Words, now: float) -> None:
+    def __init__(self, name: str, words: Says, now: float) -> None:
         self._prefix, self._own, self._words = f"{name}/session/", name.partition("/")[2], words
         self.presence = Presence(now)
         self._observers = Observers()
@@ -82,7 +112,7 @@ class SessionWords:
 
     # --- what sessions do ----------------------------------------------------------------------------------------
 
-    def opened(self, session: Session, now: float, now_ms: int) -> None:
+    def opened(self, session: Attached, now: float, now_ms: int) -> None:
         """A session has attached."""
         opened = self.presence.opened(
             session.name,
@@ -99,14 +129,14 @@ class SessionWords:
         )
         self._say([(session.name, opened)])
 
-    def heard(self, session: Session, now: float, now_ms: int) -> bool:
+    def heard(self, session: Attached, now: float, now_ms: int) -> bool:
         """A session has said something; whether it had been silent."""
         record = self.presence.heard(session.name, now, now_ms)
         if record is not None:
             self._say([(session.name, record)])
         return record is not None
 
-    def closed(self, session: Session, how: How, now: float, now_ms: int) -> None:
+    def closed(self, session: Attached, how: How, now: float, now_ms: int) -> None:
         """A session's connection has ended."""
         record = self.presence.closed(session.name, session.attachment, how, now, now_ms)
         if record is not None:

@@ -1,0 +1,121 @@
+"""The sessions of a NATS server, as its gate sees them: connections come and go, and whoever is quiet is asked.
+
+Rule 1: a connection is a session of the source that its name says; the gate has let nobody in whose name is not that of its
+    certificate. Which of two of one name counts, and what is said of them, is as with a broker (`session_words`).
+Rule 2: of its own server the gate tells of everybody, of other servers' of brokers alone: who else would say that a gate has
+    gone?
+Rule 3: a connection that ended because its client ended it was closed by its peer; one that the server gave up, for its
+    client did not answer or did not read, has timed out (F2).
+Rule 4: what was connected before the gate came, and is known with this attachment, goes on.
+Rule 5: who connects numbers its attachment itself, before it knows realm time. What is told is bounded as a broker bounds it
+    (A11), and above what is known of the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from dsmt.bus.rules.presence import How
+from dsmt.bus.rules.quiet import DOUBT_S, is_to_ask, quiet_s
+from dsmt.bus.rules.session_words import SessionWords
+from dsmt.event.hlc import BOUND_MS
+from dsmt.trust.certificate import Certificate
+
+GONE_KNOWN: Final = 4096
+_BY_PEER: Final = frozenset({"Client Closed", "Read Error"})
+_BY_SERVER: Final = frozenset({"Server Shutdown", "Kicked", "Authentication Expired"})
+
+
+class Connection(NamedTuple):
+    """A connection: its server's id, and its number there."""
+
+    server: str
+    number: int
+
+
+@dataclass(slots=True)
+class NatsSession:
+    """Who is connected; fulfils `session_words.Attached`."""
+
+    at: Connection
+    name: str
+    public: bytes
+    certificate: Certificate | None
+    incarnation: int
+    attachment: int
+    pid: int | None
+    version: str
+    address: str
+    payer: str
+    reads: bool
+    heard: float
+    asked: float = 0.0
+    claimed: int = 0
+
+
+def how_of(reason: str) -> How:
+    """How a connection was closed, by what its server says of its end (rule 3)."""
+    if reason in _BY_PEER:
+        return "peer"
+    return "local" if reason in _BY_SERVER else "timeout"
+
+
+class NatsSessions:
+    """Those of the gate of this name. `now` is boot-time seconds, `now_ms` realm ms."""
+
+    def __init__(self, name: str, words: SessionWords) -> None:
+        self._name, self._words = name, words
+        self.at: dict[Connection, NatsSession] = {}
+        self._by_name: dict[str, NatsSession] = {}
+        self._gone: dict[Connection, None] = {}
+        """Those that have ended last: a list that was written before may have them still. No server gives a number twice."""
+
+    def opened(self, session: NatsSession, now: float, now_ms: int) -> None:
+        """A connection was made."""
+        name = session.name
+        if session.at in self.at or session.at in self._gone or name == self._name:
+            return
+        self.at[session.at] = session
+        if session.reads:
+            return
+        self._by_name[name] = session
+        known = self._words.presence.record_of(name)
+        if known is not None and known.state != "closed" and known.attachment == session.attachment:
+            self._words.heard(session, now, now_ms)  # rule 4
+            return
+        least = 0 if known is None else known.attachment + 1
+        session.attachment = max(least, min(session.attachment, now_ms + BOUND_MS))
+        session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
+        self._words.opened(session, now, now_ms)
+
+    def ended(self, at: Connection, reason: str, now: float, now_ms: int) -> NatsSession | None:
+        """A connection has ended; who it was, when that is known."""
+        session = self.at.pop(at, None)
+        self._gone[at] = None
+        if len(self._gone) > GONE_KNOWN:
+            del self._gone[next(iter(self._gone))]
+        if session is not None and not session.reads:
+            if self._by_name.get(session.name) is session:
+                del self._by_name[session.name]
+            self._words.closed(session, how_of(reason), now, now_ms)
+        return session
+
+    def heard(self, name: str, now: float, now_ms: int) -> None:
+        """A source has said something, somewhere in the cluster."""
+        session = self._by_name.get(name)
+        if session is not None:
+            session.heard = now
+            self._words.heard(session, now, now_ms)
+
+    def ask(self, now: float) -> list[str]:
+        """Who is quiet, and is to be asked now whether it is there (F3)."""
+        found = []
+        for session in self._by_name.values():
+            ancestor = self._by_name.get(session.payer) if session.payer != session.name else None
+            speaks = ancestor is not None and now - ancestor.heard < DOUBT_S
+            if is_to_ask(now, session.heard, session.asked, quiet_s(delegate=speaks)):
+                session.asked = now
+                self._words.presence.asked(session.name, now)
+                found.append(session.name)
+        return found

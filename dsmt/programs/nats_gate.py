@@ -1,0 +1,55 @@
+"""The process of the gate beside a NATS server; its directory is a broker's (`programs.configuration`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+from dsmt.ports.realm import About
+from dsmt.programs.bus import nats_missing
+from dsmt.programs.configuration import BrokerFile, GateFile, read_config, read_identity
+from dsmt.programs.keeper import keep_keeper, keeper_teller, on_the_bus
+from dsmt.programs.running import run_until_signalled
+from dsmt.system.clock import LinuxClock
+from dsmt.system.entropy import SystemEntropy
+from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
+from dsmt.version import __version__
+
+KEEPER_PAUSE_S: Final = 1.0
+"""How long the keeper must be dead before a gate starts another: a controller does sooner."""
+
+
+def main(directory: str) -> int:
+    """Be the gate of a directory's server until a signal, or until the server has gone; the exit code."""
+    return run_until_signalled(lambda: _serve(Path(directory)))
+
+
+async def _serve(directory: Path) -> None:
+    try:
+        from dsmt.bus.adapters.nats_gate import GateKeys, NatsGate  # noqa: PLC0415 - only where it is installed
+        from dsmt.bus.adapters.nats_link import NatsRealm  # noqa: PLC0415 - the same
+    except ImportError as error:
+        raise nats_missing("its client") from error
+    config = read_config(directory / "broker.cbor", BrokerFile)
+    keys, birth, nats = read_config(directory / "gate.cbor", GateFile), directory / "birth", config.realm.nats
+    assert nats is not None  # noqa: S101 - who starts a gate has looked
+    servers = tuple(address for address, _ in config.realm.brokers)
+    gate = NatsGate(
+        identity=read_identity(directory / "identity"),
+        trust=TrustStore(config.realm.realm),
+        realm=NatsRealm(servers, nats.replicas, config.synced, nats.authority, gated=True, own=config.address),
+        keys=GateKeys(SecretKey(keys.system), SecretKey(keys.issuer)),
+        clock=LinuxClock(),
+        entropy=SystemEntropy(),
+        about=About(os.getpid(), __version__, config.address),
+        made=birth.unlink if birth.exists() else None,
+    )
+    tell = keeper_teller(on_the_bus(gate.bus), directory.parent.parent)
+    keeping = asyncio.ensure_future(keep_keeper("broker", directory, pause_s=KEEPER_PAUSE_S, replaced=tell))
+    try:
+        await gate.run()
+    finally:
+        keeping.cancel()

@@ -1,0 +1,90 @@
+"""A NATS server of the realm: how it is made, and its process, which becomes `nats-server` itself.
+
+Its directory is that of its gate, a broker's (`programs.configuration`); `server.conf` is written anew at each start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Never
+
+import msgspec
+
+from dsmt.bus.rules.nats_config import Gate, Server, Tls, server_config
+from dsmt.ports.realm import NatsTerms
+from dsmt.programs.bus import nats_missing
+from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, read_config, write_config
+from dsmt.system.entropy import SystemEntropy
+from dsmt.system.files import write_atomically
+from dsmt.trust.keys import SecretKey
+
+COPIES: Final = 3
+"""How many servers hold each stream, where there are so many."""
+
+
+def main(directory: str) -> Never:
+    """Become the server of a directory. Raises `FailedError` where none is installed."""
+    config = Path(directory) / "server.conf"
+    write_atomically(str(config), configuration(Path(directory)).encode())
+    binary = program()
+    os.execv(binary, [binary, "-c", str(config)])  # noqa: S606 - it takes the place of this process
+
+
+def program() -> str:
+    """The server's program: that of this environment, else that of the machine. Raises `FailedError`."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise nats_missing("nats-server")
+    return found
+
+
+def configuration(directory: Path) -> str:
+    """What the server of a directory is told."""
+    told = read_config(directory / "broker.cbor", BrokerFile)
+    keys = read_config(directory / "gate.cbor", GateFile)
+    position = [address for address, _ in told.realm.brokers].index(told.address)
+    server = Server(
+        name=directory.name,
+        listen=told.address,
+        directory=str(directory),
+        cluster=keys.routes[position] if keys.routes else "",
+        routes=keys.routes,
+        synced=told.synced,
+        tls=Tls(*(str(directory / name) for name in ("server.pem", "server.key", "authority.pem"))),
+    )
+    return server_config(server, Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public))
+
+
+def make_servers(directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...]) -> RealmConfig:
+    """Make the directories of a realm's servers and gates; the realm as it is on them.
+
+    Raises `FailedError` where what they need is not installed.
+    """
+    try:
+        import nats  # noqa: F401, PLC0415 - is it there?
+
+        from dsmt.bus.adapters.nats_tls import issue_servers  # noqa: PLC0415 - only where it is installed
+    except ImportError as error:
+        raise nats_missing("its client") from error
+    program()
+    addresses = [address for address, _ in realm.brokers]
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    authority, issued = issue_servers(realm.name, hosts, now_s=int(time.time()))
+    replicas = COPIES if len(addresses) >= COPIES else 1
+    known = msgspec.structs.replace(realm, nats=NatsTerms(authority=authority, replicas=replicas))
+    entropy = SystemEntropy()
+    gate = GateFile(system=entropy.bytes(32), issuer=entropy.bytes(32), routes=routes if len(addresses) > 1 else ())
+    for directory, address, tls in zip(directories, addresses, issued, strict=True):
+        write_config(directory / "broker.cbor", BrokerFile(realm=known, address=address))
+        write_config(directory / "gate.cbor", gate)
+        texts = {"authority.pem": authority, "server.pem": tls.certificate, "server.key": tls.key}
+        for name, text in texts.items():
+            write_atomically(str(directory / name), text.encode())
+    write_atomically(str(directories[0] / "birth"), b"")
+    return known

@@ -1,0 +1,214 @@
+"""The gate of a NATS server: whom it lets in, what it says of who is attached, and whom it sends away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from nats.errors import StaleConnectionError
+
+from dsmt.bus.adapters.nats_bus import NatsBus
+from dsmt.bus.adapters.nats_link import NatsLink
+from dsmt.bus.rules import presence
+from dsmt.bus.rules.nats_sessions import how_of
+from dsmt.bus.wire.frames import PROTOCOL, Hello
+from dsmt.bus.wire.nats_tokens import certificates_token, connection_name, read_connection_name
+from dsmt.errors import RefusedError, UnusableEventError
+from dsmt.ports.bus import Draft
+from dsmt.ports.realm import About
+from dsmt.trust.identity import Identity
+from dsmt.trust.revocations import topic_of
+from tests.bus.realm import Reading, reading, until
+from tests.bus.test_nats_door import Kept, on_nats
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
+
+
+def said(got: Reading, name: str) -> list[tuple[str, str | None]]:
+    """What was said of a source's session, one after the other."""
+    return [(one["state"], one["how"]) for one in got.of(f"broker/s0/session/{name}")]
+
+
+def states(got: Reading, name: str) -> list[str]:
+    return [state for state, _ in said(got, name)]
+
+
+async def connect(k: Kept, identity: Identity, *, name: str = "", shows: Identity | None = None) -> NatsLink:
+    token = certificates_token([one.raw for one in (shows or identity).chain])
+    address, realm = k.servers.addresses[0], k.servers.realm()
+    return await NatsLink.connect(
+        address, realm, key=identity.key, name=connection_name(name or identity.name, About(None, "test"), 1), shows=token
+    )
+
+
+@on_nats
+async def test_who_shows_certificates_of_a_key_that_it_has_not_is_kept_out(k: Kept) -> None:
+    alice, bob = k.identities["operator/alice"], k.identities["operator/bob"]
+    mallory = Identity(bob.key, alice.chain)
+    with pytest.raises(RefusedError, match="does not let operator/alice in"):
+        await connect(k, mallory, name="operator/alice")
+    with pytest.raises(RefusedError, match="does not let operator/alice in"):
+        await connect(k, bob, name="operator/alice")
+    link = await connect(k, bob)
+    await link.close()
+
+
+@on_nats
+async def test_a_key_that_is_made_while_it_runs_comes_in_without_a_new_configuration(k: Kept) -> None:
+    node = k.made.identity("node/n7")
+    agent = k.made.identity("agent/n7/web/app/0", parent=node)
+    bus = await k.bus(agent)
+    bob = await k.bus(k.identities["operator/bob"])
+    async with reading(bob, "node/n7/") as got:
+        bus.heartbeat("node/n7/agent/web/app/0/heartbeat", 1.0)
+        await got.until(lambda g: g.of("node/n7/agent/web/app/0/heartbeat"))
+
+
+@on_nats
+async def test_a_revoked_key_is_out_within_a_second_and_does_not_come_back(k: Kept) -> None:
+    root, bob = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/bob"])
+    alice = await k.bus(k.identities["operator/alice"])
+    below = await k.bus(k.made.identity("operator/alice.x1", parent=k.identities["operator/alice"]))
+    async with reading(bob, "broker/s0/session/") as got:
+        await got.until(lambda g: states(g, "operator/alice.x1") == ["open"])
+        ended = k.identities["operator/alice"].key.key_id
+        await root.publish(Draft(topic_of(ended, "root"), {"by": "root", "reason": "stolen"}))
+        began = time.monotonic()
+        await got.until(lambda g: all(said(g, n)[-1] == ("closed", "local") for n in (alice.source, below.source)))
+        assert time.monotonic() < began + 1.0
+        await until(lambda: alice.refusal and below.refusal)
+        assert not alice.attached
+        assert "trust.revoked" in k.servers.log()
+        assert bob.attached
+
+
+@on_nats
+async def test_who_was_revoked_while_the_gate_was_away_is_out_when_it_is_back(k: Kept) -> None:
+    root, alice = await k.bus(k.made.identity("root")), await k.bus(k.identities["operator/alice"])
+    await k.gates.close(0)
+    await root.publish(Draft(topic_of(k.identities["operator/alice"].key.key_id, "root"), {"by": "root"}))
+    assert alice.attached
+    k.gates.open(0)
+    await until(lambda: alice.refusal)
+    assert not alice.attached
+    assert root.attached
+
+
+@on_nats
+async def test_who_ends_is_closed_by_its_peer_and_who_comes_again_has_a_greater_attachment(k: Kept) -> None:
+    bob, node = await k.bus(k.identities["operator/bob"]), await k.bus(k.identities["node/n1"])
+    async with reading(bob, "broker/s0/session/") as got:
+        await got.until(lambda g: states(g, "node/n1") == ["open"])
+        first = node.attachment
+        assert got.of("broker/s0/session/node/n1")[-1]["attachment"] == first
+        await k.made.stop(node)
+        await got.until(lambda g: said(g, "node/n1")[-1] == ("closed", "peer"))
+        again = await k.bus(k.identities["node/n1"])
+        await got.until(lambda g: states(g, "node/n1")[-1] == "open")
+        assert got.of("broker/s0/session/node/n1")[-1]["attachment"] == again.attachment > first
+
+
+@on_nats
+async def test_a_link_that_was_given_up_is_lost_at_once_though_nobody_answers_the_end_of_its_tls(k: Kept) -> None:
+    """Of a process that stood still the server has ended the connection, and does not answer any more."""
+    link = await connect(k, k.identities["operator/alice"])
+
+    async def unanswered() -> None:
+        await asyncio.sleep(30.0)
+
+    link._client._transport.wait_closed = unanswered
+    giving_up = asyncio.create_task(link._client._process_op_err(StaleConnectionError()))
+    try:
+        await asyncio.wait_for(link.lost, 2.0)
+    finally:
+        giving_up.cancel()
+        await link.close()
+
+
+@on_nats
+async def test_who_only_reads_is_not_told(k: Kept) -> None:
+    bob = await k.bus(k.identities["operator/bob"])
+    reader = NatsBus(
+        identity=k.identities["operator/alice"],
+        trust=k.made.trust(),
+        realm=k.servers.realm(),
+        clock=bob._clock,
+        entropy=bob._entropy,
+        reads=True,
+    )
+    k.made.tasks[reader] = asyncio.create_task(reader.run())
+    await asyncio.wait_for(reader.wait_attached(), 10)
+    node = await k.bus(k.identities["node/n1"])
+    async with reading(bob, "broker/s0/session/") as got:
+        await got.until(lambda g: states(g, node.source) == ["open"])
+        assert states(got, "operator/alice") == []
+
+
+@on_nats
+async def test_who_is_asked_and_does_not_answer_is_silent_and_one_that_answers_is_not(k: Kept) -> None:
+    bob = await k.bus(k.identities["operator/bob"])
+
+    async def deaf(_self: NatsLink, _asked: str, _answer: str) -> None: ...
+
+    real, NatsLink.answer = NatsLink.answer, deaf
+    try:
+        node = await k.bus(k.identities["node/n1"])
+    finally:
+        NatsLink.answer = real
+    async with reading(bob, "broker/s0/session/") as got:
+        await got.until(lambda g: states(g, "node/n1") == ["open", "silent"])
+        assert states(got, "operator/bob") == ["open"]
+        await node.publish(Draft("node/n1/heartbeat", node._signer.heartbeat(0.0, 1.0)))
+        await got.until(lambda g: states(g, "node/n1")[-1] == "open")
+
+
+@on_nats
+async def test_a_gate_that_begins_anew_goes_on_with_who_is_there_and_finds_who_has_gone(k: Kept) -> None:
+    bob, alice = [await k.bus(k.identities[name]) for name in ("operator/bob", "operator/alice")]
+    node = await k.bus(k.identities["node/n1"])
+    real, presence.REATTACH_GRACE = presence.REATTACH_GRACE, 0.5
+    try:
+        async with reading(bob, "broker/s0/session/") as got:
+            await got.until(lambda g: states(g, "node/n1") == states(g, "operator/alice") == ["open"])
+            await k.gates.close(0)
+            await k.made.stop(node)
+            assert await alice.publish(Draft("user/t", {"n": 1}))
+            k.gates.open(0)
+            await got.until(lambda g: states(g, "node/n1")[-1] == "silent")
+            assert states(got, "operator/alice") == ["open"]
+            assert alice.attached
+    finally:
+        presence.REATTACH_GRACE = real
+
+
+@pytest.mark.parametrize(
+    ("reason", "how"),
+    [
+        ("Client Closed", "peer"),
+        ("Read Error", "peer"),
+        ("Stale Connection", "timeout"),
+        ("Slow Consumer (Write Deadline)", "timeout"),
+        ("Write Error", "timeout"),
+        ("", "timeout"),
+        ("Kicked", "local"),
+        ("Server Shutdown", "local"),
+    ],
+)
+def test_a_close_is_evidence_only_where_the_peer_did_it(reason: str, how: str) -> None:
+    assert how_of(reason) == how
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "[::1]:5 %"])
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_connection_is_called_what_its_hello_says(address: str, reads: bool) -> None:
+    hello = Hello(PROTOCOL, "lab", "agent/n1/web/app/0", 17, False, 4711, 99, "0.1.0+x y", address, reads)
+    name = connection_name(hello.name, About(99, hello.version, address), 4711, 17, reads=reads)
+    assert read_connection_name(name, "lab") == hello
+
+
+@pytest.mark.parametrize("name", ["", "operator/alice", "a 1 2 3 v a", "a -1 2 3 v a says", "a 1 2 ³ v a says", "x" * 99])
+def test_a_connection_that_no_source_of_dsmt_made_is_told_apart(name: Any) -> None:
+    with pytest.raises(UnusableEventError):
+        read_connection_name(name, "lab")

@@ -1,0 +1,144 @@
+"""The sessions of a NATS server: what a gate makes of connections that come, go, and say nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dsmt.bus.rules.nats_config import permissions
+from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
+from dsmt.bus.rules.session_words import SessionWords
+from dsmt.bus.wire.nkeys import public_of, user_nkey
+from dsmt.bus.wire.subjects import Subjects
+from dsmt.errors import UnusableEventError
+from dsmt.trust.identity import root_issued
+from dsmt.trust.keys import SecretKey
+
+NOW_MS = 1_800_000_000_000
+
+
+class Said:
+    """What the gate has said: (source, state, how)."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str, str | None]] = []
+
+    def say(self, topic, record, **_about) -> None:
+        self.all.append((topic.removeprefix("broker/b1/session/"), record.state, record.how))
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.said = Said()
+        self.sessions = NatsSessions("broker/b1", SessionWords("broker/b1", self.said, 0.0))
+
+    def open(self, name: str, number: int, now: float, *, payer: str = "", reads: bool = False, attachment: int = 7):
+        session = NatsSession(
+            at=Connection("S1", number),
+            name=name,
+            public=bytes(32),
+            certificate=None,
+            incarnation=1,
+            attachment=attachment,
+            pid=None,
+            version="",
+            address="",
+            payer=payer or name,
+            reads=reads,
+            heard=now,
+        )
+        self.sessions.opened(session, now, NOW_MS)
+
+
+def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_other_is_not_told() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0, attachment=7)
+    gate.open("node/n1", 2, 2.0, attachment=8)
+    gate.sessions.ended(Connection("S1", 1), "Client Closed", 2.1, NOW_MS)
+    assert gate.said.all == [("node/n1", "open", None), ("node/n1", "open", None)]
+    gate.sessions.heard("node/n1", 3.0, NOW_MS)
+    gate.sessions.ended(Connection("S1", 2), "Client Closed", 3.1, NOW_MS)
+    assert gate.said.all[2:] == [("node/n1", "closed", "peer")]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([7, 8], [7, 8]),
+        ([8, 7], [8, 9]),
+        ([NOW_MS, 2**62], [NOW_MS, NOW_MS + 10_000]),
+        ([2**62, 2**62], [NOW_MS + 10_000, NOW_MS + 10_001]),
+    ],
+    ids=["later", "of a clock that went back", "far ahead", "far ahead again"],
+)
+def test_a_number_that_is_told_is_bounded_and_above_those_before(numbers: list[int], told: list[int]) -> None:
+    gate, found = Gate(), []
+    for place, number in enumerate(numbers):
+        gate.open("node/n1", place, float(place), attachment=number)
+        record = gate.sessions._words.presence.record_of("node/n1")
+        assert record is not None
+        found.append(record.attachment)
+        gate.sessions.ended(Connection("S1", place), "Client Closed", place + 0.5, NOW_MS)
+    assert found == told
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed"] * len(numbers)
+
+
+def test_a_connection_that_is_listed_again_is_told_once() -> None:
+    gate = Gate()
+    for now in (1.0, 2.0):
+        gate.open("node/n1", 1, now)
+    assert gate.said.all == [("node/n1", "open", None)]
+
+
+def test_a_connection_that_has_ended_does_not_come_back_with_a_list_that_was_written_before() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0)
+    gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
+    gate.open("node/n1", 1, 1.2)
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
+
+
+def test_the_gate_tells_nothing_of_itself_and_of_who_only_reads() -> None:
+    gate = Gate()
+    gate.open("broker/b1", 1, 1.0)
+    gate.open("operator/alice", 2, 1.0, reads=True)
+    gate.sessions.ended(Connection("S1", 2), "Client Closed", 1.1, NOW_MS)
+    assert gate.said.all == []
+
+
+def test_who_is_quiet_is_asked_and_a_delegate_only_when_its_node_is_not_heard_either() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 0.0)
+    gate.open("agent/n1/web/app/0", 2, 0.0, payer="node/n1")
+    assert gate.sessions.ask(0.9) == []
+    assert gate.sessions.ask(1.0) == ["node/n1"]
+    gate.sessions.heard("node/n1", 1.1, NOW_MS)
+    assert gate.sessions.ask(2.0) == []
+    assert gate.sessions.ask(3.0) == ["node/n1", "agent/n1/web/app/0"]
+    assert gate.sessions.ask(3.5) == []
+
+
+def test_what_only_a_gate_may_do_no_other_certificate_grants() -> None:
+    root, subjects = SecretKey(os.urandom(32)), Subjects("lab")
+
+    def granted(name: str) -> dict[str, dict[str, list[str]]]:
+        identity = root_issued(name, root, key=SecretKey(os.urandom(32)), now_s=0, serial=b"")
+        return permissions(identity.certificate, subjects)
+
+    gates = {"$JS.API.>", subjects.asked_all, subjects.everything, subjects.answers}
+    for role in ("node/n1", "controller/c1", "operator/alice", "issuer/c1"):
+        told = granted(role)
+        assert not gates & {*told["publish"]["allow"], *told["subscribe"]["allow"]}
+    told = granted("broker/b1")
+    assert gates <= {*told["publish"]["allow"], *told["subscribe"]["allow"]}
+
+
+@pytest.mark.parametrize("wrong", ["", "U", "x" * 56, "A" * 56])
+def test_a_name_of_a_key_is_read_back_and_nothing_else_is_one(wrong: str) -> None:
+    key = SecretKey(os.urandom(32))
+    assert public_of(user_nkey(key.public)) == key.public
+    damaged = user_nkey(key.public)[:-1] + ("A" if user_nkey(key.public)[-1] != "A" else "B")
+    for one in (wrong, damaged):
+        with pytest.raises(UnusableEventError):
+            public_of(one)

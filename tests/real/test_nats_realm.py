@@ -1,0 +1,172 @@
+"""A realm that is carried by NATS, with real processes: what is killed comes back, and who was revoked is out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.demo import Line, demo
+from dsmt.errors import FailedError, InputError, RefusedError
+from dsmt.operations.local.connection import attached as attached_as
+from dsmt.operations.local.connection import connect
+from dsmt.operations.local.home import Home, init, issue
+from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.wanted import Wanted, check_same
+from dsmt.ports.bus import Draft
+from dsmt.ports.processes import Identity
+from dsmt.programs import nats_server
+from dsmt.system.records import living, record_path
+from dsmt.trust.revocations import topic_of
+from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats")]
+
+WEB = f"""\
+service: web
+components:
+  app:
+    instances: 2
+    run: {sys.executable} -m http.server {{port.http}} --bind 127.0.0.1
+    ports: {{http: auto}}
+    health: {{tcp: {{port: http}}, interval: 500ms}}
+"""
+
+
+def on_nats(**wanted: int) -> Callable[[Callable[[Fleet], Awaitable[None]]], Callable[[Path], None]]:
+    def decorated(test: Callable[[Fleet], Awaitable[None]]) -> Callable[[Path], None]:
+        def run(tmp_path: Path) -> None:
+            async def within() -> None:
+                async with fleet(tmp_path, engine="nats", **wanted) as made:
+                    await test(made)
+
+            asyncio.run(within())
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return decorated
+
+
+def kill(fleet: Fleet, name: str, *programs: str) -> list[Identity]:
+    found = [fleet.record("brokers", name, program) for program in programs]
+    for one in found:
+        os.kill(one.pid, signal.SIGKILL)
+    return found
+
+
+def test_the_demo_repairs_an_instance_and_a_node_on_nats_and_leaves_nothing() -> None:
+    lines: list[Line] = []
+    result = asyncio.run(demo(lines.append, engine="nats"))
+    assert result.ok
+    assert result.instance_restart_ms is not None
+    assert result.node_repair_ms is not None
+    assert any("session lost, broker/b1" in line.text for line in lines)
+    assert not Path(result.home).exists()
+    assert processes_of(Path(result.home)) == {}
+
+
+@on_nats(nodes=2)
+async def test_a_killed_server_and_a_killed_gate_come_back_and_nothing_was_lost(made: Fleet) -> None:
+    await made.apply(WEB)
+    await made.ready("web", 2)
+    before = made.pids("web")
+    await made.say()
+    for programs in (("nats_server",), ("broker",), ("nats_server", "broker")):
+        killed = kill(made, "b1", *programs)
+        for program, one in zip(programs, killed, strict=True):
+            await made.replaced("brokers", "b1", program, one)
+        await made.say()
+        async with connect(made.home.operator(), made.home.realm(), patience_s=30.0) as another:
+            await another.bus.publish(Draft("user/test/again", {}))
+    assert await made.missing() == []
+    assert {node: made.watch.sight().fleet.state(node) for node in ("n1", "n2")} == {"n1": "alive", "n2": "alive"}
+    assert made.pids("web") == before
+
+
+@on_nats(nodes=1, controllers=1)
+async def test_a_revoked_operator_is_out_and_what_needs_a_store_is_refused(made: Fleet) -> None:
+    root = made.home.root_key()
+    eve, realm = issue(root, "operator/eve"), made.home.realm()
+    async with connect(eve, realm) as connection:
+        await connection.bus.publish(Draft("user/test/eve", {}))
+        async with attached_as(issue(root, "root", key=root), realm) as by_root:
+            await by_root.bus.publish(Draft(topic_of(eve.key.key_id, "root"), {"by": "root", "reason": "stolen"}))
+        await eventually("that it is out", lambda: not connection.bus.attached, 5.0)
+    with pytest.raises(RefusedError, match="does not let operator/eve"):
+        async with connect(eve, realm):
+            pass
+    with pytest.raises(RefusedError, match="this bus cannot prove its history"):
+        await made.connection.bus.head()
+
+
+def test_up_again_finds_what_is_there(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+
+    async def within() -> None:
+        try:
+            await up(home, Wanted(nodes=1, controllers=1, engine="nats"))
+            async with attached(home, nodes=1) as made:
+                await made.apply(WEB)
+                await made.say()
+            ended = await down(home)
+            assert ended.stuck == ()
+            assert processes_of(home.root) == {}
+            await up(home, Wanted())
+            async with attached(home, nodes=1) as again:
+                again.acknowledged = made.acknowledged
+                assert await again.missing() == []
+                await again.ready("web", 2)
+        finally:
+            await end(home)
+
+    asyncio.run(within())
+
+
+@on_nats(nodes=2, brokers=3)
+async def test_of_three_servers_one_may_die_with_its_gate(made: Fleet) -> None:
+    async with asyncio.TaskGroup() as saying:
+        for _ in range(20):
+            saying.create_task(made.say())
+        kill(made, "b2", "nats_server", "broker")
+    await made.say()
+    assert await made.missing() == []
+    fleet = made.watch.sight().fleet
+    assert {node: fleet.state(node) for node in ("n1", "n2")} == {"n1": "alive", "n2": "alive"}
+
+
+def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with pytest.raises(InputError, match="a realm has 1, 3 or 5 of them"):
+        asyncio.run(up(home, Wanted(engine="nats", brokers=2)))
+    realm = init(home, name="test", nats=True, brokers=3)
+    assert realm.nats is not None
+    assert realm.nats.replicas == 3
+    for wanted, said in (
+        (Wanted(engine="dsmt"), "is carried by nats, and cannot be moved"),
+        (Wanted(brokers=5), "has 3 NATS servers, for good"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_same(home, wanted)
+    check_same(home, Wanted(engine="nats", brokers=3))
+    with pytest.raises(RefusedError, match="adding a broker is not built for realm test, which is carried by NATS"):
+        realm.check_own("adding a broker")
+    for name in ("b1", "b2", "b3"):
+        for file in ("gate.cbor", "server.key", "identity"):
+            assert (home.part("brokers", name) / file).stat().st_mode & 0o077 == 0
+
+
+def test_where_nothing_of_nats_is_installed_that_is_said_and_no_home_is_left(tmp_path: Path, monkeypatch) -> None:
+    home = Home(tmp_path / "home")
+    monkeypatch.setattr(nats_server.shutil, "which", lambda _: None)
+    monkeypatch.setattr(nats_server.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(FailedError, match="nats-server is not installed here") as told:
+        asyncio.run(up(home, Wanted(engine="nats")))
+    assert "dsmt[nats]" in told.value.next
+    assert not home.exists
+    assert living(record_path(str(home.root / "keeper"), "spawner")) is None
