@@ -10,7 +10,7 @@ import pytest
 from nats.errors import StaleConnectionError
 
 from dsmt.bus.adapters.nats_bus import NatsBus
-from dsmt.bus.adapters.nats_link import NatsLink
+from dsmt.bus.adapters.nats_link import Entry, NatsLink
 from dsmt.bus.rules import presence
 from dsmt.bus.rules.nats_sessions import how_of
 from dsmt.bus.wire.frames import PROTOCOL, Hello
@@ -150,7 +150,8 @@ async def test_who_only_reads_is_not_told(k: Kept) -> None:
 async def test_who_is_asked_and_does_not_answer_is_silent_and_one_that_answers_is_not(k: Kept) -> None:
     bob = await k.bus(k.identities["operator/bob"])
 
-    async def deaf(_self: NatsLink, _asked: str, _answer: str) -> None: ...
+    async def deaf(self: NatsLink, _asked: str, answer: str) -> None:
+        await self.send(Entry(answer, b"", {}))
 
     real, NatsLink.answer = NatsLink.answer, deaf
     try:

@@ -33,7 +33,9 @@ class Gate:
         self.said = Said()
         self.sessions = NatsSessions("broker/b1", SessionWords("broker/b1", self.said, 0.0))
 
-    def open(self, name: str, number: int, now: float, *, payer: str = "", reads: bool = False, attachment: int = 7):
+    def open(
+        self, name: str, number: int, now: float, *, payer: str = "", reads: bool = False, attachment: int = 7, attaches=True
+    ):
         session = NatsSession(
             at=Connection("S1", number),
             name=name,
@@ -49,6 +51,8 @@ class Gate:
             heard=now,
         )
         self.sessions.opened(session, now, NOW_MS)
+        if attaches and not reads:
+            self.sessions.heard(name, now, NOW_MS)
 
 
 def test_of_two_connections_of_one_name_the_later_one_counts_and_the_end_of_the_other_is_not_told() -> None:
@@ -96,6 +100,17 @@ def test_a_connection_that_has_ended_does_not_come_back_with_a_list_that_was_wri
     gate.open("node/n1", 1, 1.0)
     gate.sessions.ended(Connection("S1", 1), "Client Closed", 1.1, NOW_MS)
     gate.open("node/n1", 1, 1.2)
+    assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
+
+
+def test_who_connects_and_cannot_attach_is_not_told_and_neither_is_its_end() -> None:
+    gate = Gate()
+    gate.open("node/n1", 1, 1.0)
+    for number in (2, 3):
+        gate.open("node/n1", number, 2.0, attachment=8, attaches=False)
+        gate.sessions.ended(Connection("S1", number), "Client Closed", 2.1, NOW_MS)
+    assert [state for _, state, _ in gate.said.all] == ["open"]
+    gate.sessions.ended(Connection("S1", 1), "Client Closed", 3.0, NOW_MS)
     assert [state for _, state, _ in gate.said.all] == ["open", "closed"]
 
 

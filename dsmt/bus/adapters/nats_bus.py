@@ -177,8 +177,6 @@ class NatsBus:
             self._sender.give_up(self._outbox.unanswered())
 
     async def _attach(self, link: NatsLink) -> None:
-        if self._realm.gated:
-            await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
         await self._measure(link)
         at = await head(link, self._subjects.history)
         if at.replicas < self._realm.replicas:
@@ -190,6 +188,8 @@ class NatsBus:
         await read_page(link, self._subjects, self._opener, [REVOKED], mark=mark, text="attached")
         if self._signer.chain is None and not self._reads:
             await self._begin_incarnation(link)
+        if self._realm.gated and not self._reads:
+            await link.answer(self._subjects.asked(self.source), self._subjects.answer(self.source))
         self._store = at.store
 
     async def _begin_incarnation(self, link: NatsLink) -> None:

@@ -250,13 +250,14 @@ class NatsLink:
             raise TransportError("link.lost", f"{self._name} lost its NATS server: {error}") from error
 
     async def answer(self, asked: str, answer: str) -> None:
-        """Send something on one subject whenever something comes on another. Raises `TransportError`."""
+        """Send something on one subject, now and whenever something comes on another. Raises `TransportError`."""
 
         async def here(_: Msg) -> None:
             with suppress(TransportError):
                 await self.send(Entry(answer, b"", {}))
 
         await self.hear(asked, here)
+        await self.send(Entry(answer, b"", {}))
 
     async def deaf(self, inbox: str) -> None:
         """Nobody listens there any more."""

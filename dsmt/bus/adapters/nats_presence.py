@@ -5,12 +5,14 @@ Rule 1: the server tells of each connection that is made or ends; what did not c
 Rule 2: nothing is told before what was said in an earlier life was read.
 Rule 3: a connection of a key that was revoked is ended by the server, at once when the revocation comes, or when the gate
     comes back.
+Rule 4: a gate ends with its own server. That no majority can be asked at the moment ends nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Final, Never
 
 import msgspec
@@ -27,7 +29,7 @@ from dsmt.bus.rules.session_words import SessionWords
 from dsmt.bus.wire.nats_tokens import read_connection_name
 from dsmt.bus.wire.nkeys import public_of
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import UnusableEventError
+from dsmt.errors import RefusedError, TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.records import to_data
@@ -36,6 +38,7 @@ from dsmt.ports.bus import Arrived, Complete, Draft, Interest
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import About
 from dsmt.ports.store import Row
+from dsmt.trust.certificate import Certificate
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import REVOKED, TrustStore
 
@@ -77,7 +80,7 @@ class BusWords:
 
 
 class NatsPresence:
-    """That of the server at which a gate listens. `ready` is set when the past was read."""
+    """That of the server at which a gate listens. `ready` is set when the past was read, and who attaches is heard."""
 
     def __init__(self, bus: NatsBus, trust: TrustStore, clock: Clock, about: About) -> None:
         self._bus, self._trust, self._clock, self._about = bus, trust, clock, about
@@ -89,7 +92,7 @@ class NatsPresence:
         self._inbox = ""
         self._missed: set[Connection] = set()
         """Those that the last listing of their server did not have."""
-        self.ready = asyncio.Event()
+        self._restored, self.ready = asyncio.Event(), asyncio.Event()
 
     async def listen(self, link: NatsLink) -> None:
         """Begin to hear what the servers tell. Raises `TransportError`."""
@@ -102,7 +105,7 @@ class NatsPresence:
         """Tell who comes and goes. Raises `TransportError` when the link is lost."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read(link))
-            await self.ready.wait()
+            await self._restored.wait()
             group.create_task(self._follow(link))
             group.create_task(self._look(link))
             group.create_task(self._hear())
@@ -117,7 +120,7 @@ class NatsPresence:
         async with self._bus.subscribe(Interest(patterns, conflate=True)) as subscription:
             async for batch in subscription:
                 said = [one.signed for one in batch if isinstance(one, Arrived)]
-                if self.ready.is_set():
+                if self._restored.is_set():
                     self._words.stored(_row(one) for one in said if one.event.source != self._bus.source)
                     await self._expel(link)
                     continue
@@ -125,7 +128,7 @@ class NatsPresence:
                     self._words.restore(_row(one), self._clock.boottime(), self._bus.now_ms())
                 if any(isinstance(one, Complete) for one in batch):
                     self._words.started()
-                    self.ready.set()
+                    self._restored.set()
 
     async def _expel(self, link: NatsLink) -> None:
         """End the connections of keys that were revoked (rule 3)."""
@@ -152,6 +155,9 @@ class NatsPresence:
                 for one in listed:
                     await self._opened(server, own, one["cid"], one.get("authorized_user", ""), one.get("name", ""))
                 self._missing(server, {one["cid"] for one in listed})
+                for session in list(self._sessions.at.values()):
+                    if session.certificate is None:
+                        session.certificate, session.payer = await self._certified(session.name, session.public)
                 await self._expel(link)
 
     @property
@@ -168,27 +174,32 @@ class NatsPresence:
             return  # no source of dsmt: who has administered the server by hand
         if not own and not hello.name.startswith("broker/"):
             return
-        key_id = key_id_of(public)
-        if self._trust.certificate(key_id, hello.name) is None:
-            await self._opener.learn(await self._bus.held(), hello.name, key_id)
-        certificate = self._trust.certificate(key_id, hello.name)
-        payer = charged(self._trust.chain(key_id, hello.name))
+        certificate, payer = await self._certified(hello.name, public)
         session = NatsSession(
             at=at,
             name=hello.name,
             public=public,
-            certificate=None if certificate is None else certificate.certificate,
+            certificate=certificate,
             incarnation=hello.incarnation,
             attachment=hello.attachment,
             pid=hello.pid,
             version=hello.version,
             address=hello.address,
-            payer="" if payer is None else payer.subject,
+            payer=payer,
             reads=hello.reads,
             heard=self._clock.boottime(),
             claimed=hello.incarnation,
         )
         self._sessions.opened(session, self._clock.boottime(), self._bus.now_ms())
+
+    async def _certified(self, name: str, public: bytes) -> tuple[Certificate | None, str]:
+        """The certificate of who was let in by another gate, or before this one came; and who pays for it."""
+        key_id = key_id_of(public)
+        if self._trust.certificate(key_id, name) is None:
+            with suppress(TransportError):  # it is asked for again with the next list
+                await self._opener.learn(await self._bus.held(), name, key_id)
+        signed, payer = self._trust.certificate(key_id, name), charged(self._trust.chain(key_id, name))
+        return None if signed is None else signed.certificate, "" if payer is None else payer.subject
 
     def _ended(self, at: Connection, reason: str) -> None:
         session = self._sessions.ended(at, reason, self._clock.boottime(), self._bus.now_ms())
@@ -219,8 +230,10 @@ class NatsPresence:
         attached = asyncio.Event()
         self._bus.on_attached(attached.set)
         while True:
-            for subject in (self._subjects.signals, self._subjects.answers):
-                await (await self._bus.held()).hear(subject, self._heard)
+            with suppress(TransportError):  # then there will be another link
+                for subject in (self._subjects.signals, self._subjects.answers):
+                    await (await self._bus.held()).hear(subject, self._heard)
+                self.ready.set()
             await attached.wait()
             attached.clear()
 
@@ -233,8 +246,9 @@ class NatsPresence:
             await asyncio.sleep(TICK_S)
             now = self._clock.boottime()
             self._words.tick(now, self._bus.now_ms(), TICK_S)
-            for name in self._sessions.ask(now):
-                await (await self._bus.held()).send(Entry(self._subjects.asked(name), b"", {}))
+            with suppress(TransportError):
+                for name in self._sessions.ask(now):
+                    await (await self._bus.held()).send(Entry(self._subjects.asked(name), b"", {}))
             if now >= beat:
                 beat = now + HEARTBEAT_S
                 self._bus.heartbeat(f"{self._bus.source}/heartbeat", HEARTBEAT_S)
@@ -242,8 +256,12 @@ class NatsPresence:
     async def _count(self) -> Never:
         """Say how the server is; there is no head that would prove what it holds (`EXPORT`)."""
         while True:
-            told = {one: await head(await self._bus.held(), one) for one in (self._subjects.history, self._subjects.facts)}
-            history, facts = told[self._subjects.history], told[self._subjects.facts]
+            try:
+                link = await self._bus.held()
+                history, facts = [await head(link, one) for one in (self._subjects.history, self._subjects.facts)]
+            except (TransportError, RefusedError):
+                await asyncio.sleep(HEARTBEAT_S)
+                continue
             stats = BrokerStats(
                 store=history.store,
                 head=history.last,

@@ -2,6 +2,8 @@
 
 Rule 1: a connection is a session of the source that its name says; the gate has let nobody in whose name is not that of its
     certificate. Which of two of one name counts, and what is said of them, is as with a broker (`session_words`).
+    It is told once something is heard of it: who cannot attach, for no majority is there, connects again and again,
+    and ends its connection by itself each time. That is no evidence of a death.
 Rule 2: of its own server the gate tells of everybody, of other servers' of brokers alone: who else would say that a gate has
     gone?
 Rule 3: a connection that ended because its client ended it was closed by its peer; one that the server gave up, for its
@@ -52,6 +54,8 @@ class NatsSession:
     heard: float
     asked: float = 0.0
     claimed: int = 0
+    attached: bool = False
+    """It has said something: before that nothing is said of it."""
 
 
 def how_of(reason: str) -> How:
@@ -82,12 +86,8 @@ class NatsSessions:
         self._by_name[name] = session
         known = self._words.presence.record_of(name)
         if known is not None and known.state != "closed" and known.attachment == session.attachment:
-            self._words.heard(session, now, now_ms)  # rule 4
-            return
-        least = 0 if known is None else known.attachment + 1
-        session.attachment = max(least, min(session.attachment, now_ms + BOUND_MS))
-        session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
-        self._words.opened(session, now, now_ms)
+            session.attached = True  # rule 4
+            self._words.heard(session, now, now_ms)
 
     def ended(self, at: Connection, reason: str, now: float, now_ms: int) -> NatsSession | None:
         """A connection has ended; who it was, when that is known."""
@@ -95,18 +95,29 @@ class NatsSessions:
         self._gone[at] = None
         if len(self._gone) > GONE_KNOWN:
             del self._gone[next(iter(self._gone))]
-        if session is not None and not session.reads:
-            if self._by_name.get(session.name) is session:
-                del self._by_name[session.name]
+        if session is None or session.reads:
+            return session
+        if self._by_name.get(session.name) is session:
+            del self._by_name[session.name]
+            self._by_name.update((one.name, one) for one in self.at.values() if one.name == session.name and not one.reads)
+        if session.attached:
             self._words.closed(session, how_of(reason), now, now_ms)
         return session
 
     def heard(self, name: str, now: float, now_ms: int) -> None:
-        """A source has said something, somewhere in the cluster."""
+        """A source has said something, somewhere in the cluster: so it has attached."""
         session = self._by_name.get(name)
-        if session is not None:
-            session.heard = now
+        if session is None:
+            return
+        session.heard = now
+        if session.attached:
             self._words.heard(session, now, now_ms)
+            return
+        known = self._words.presence.attachment_of(name)
+        session.attachment = max(known + 1 if known else 0, min(session.attachment, now_ms + BOUND_MS))
+        session.incarnation = min(session.incarnation, now_ms + BOUND_MS)
+        session.attached = True
+        self._words.opened(session, now, now_ms)
 
     def ask(self, now: float) -> list[str]:
         """Who is quiet, and is to be asked now whether it is there (F3)."""
@@ -116,6 +127,7 @@ class NatsSessions:
             speaks = ancestor is not None and now - ancestor.heard < DOUBT_S
             if is_to_ask(now, session.heard, session.asked, quiet_s(delegate=speaks)):
                 session.asked = now
-                self._words.presence.asked(session.name, now)
+                if session.attached:
+                    self._words.presence.asked(session.name, now)
                 found.append(session.name)
         return found
