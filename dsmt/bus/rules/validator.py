@@ -1,7 +1,8 @@
 """The validator: what a broker checks before an event is stored; what is refused here, nobody ever sees.
 
 Rule 1: signature, certificate, owner and grant were asked of the trust store.
-Rule 2: it is what its topic's row takes. Whoever reads a file asks both, by the same words (`opened`, B9).
+Rule 2: it is what its topic's row takes, and counts no further than its time (`ahead`). Whoever reads a file asks for the
+    first of these, by the same words (`opened`, B9).
 Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
     Nor is an incarnation taken that is further ahead than that and was not granted here: it would be the greatest of its
     source for ever (A11). So it is with what is re-offered: who offers it keeps what is refused for that (`early`).
@@ -21,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.bus.rules.ahead import check_ahead
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent, thing_of
@@ -69,6 +71,7 @@ class EventValidator:
         """
         event = signed.event
         match = taken(event)
+        check_ahead(event)
         fact = match.row.takes_as_fact(event.version)
         if event.topic.startswith(REVOKED):
             check_revocation(self._trust, signed)
