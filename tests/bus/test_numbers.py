@@ -193,3 +193,18 @@ async def test_who_is_judged_by_a_number_that_is_yet_to_come_is_given_a_greater_
     await controller.publish(Draft("node/n1/verdict", _verdict(attachments={"node/n1": judged}), version=1))
     node = await r.client("node/n1", identity=identity)
     assert node.attachment > judged
+
+
+@scenario
+async def test_what_a_thief_has_raised_in_steps_is_brought_to_a_blank_store(r: TestRealm):
+    broker, eve, topic = await r.broker(), await r.client("controller/eve"), "service/web/slot/app/0"
+    said = eve.emit(Draft(topic, _slot(), version=2**20))
+    for steps in (2, 3):
+        said = eve.emit(Draft(topic, _slot(moves=steps), version=steps * 2**20, replaces=said))
+    await said.acknowledged()
+    held = broker._store.winner(topic)
+    blank = await r.broker("b2", store=":memory:")
+    assert held is not None
+    blank._trust.add_all([one.raw for one in broker._trust.chain(held.read().key_id, "controller/eve")])
+    outcome = blank._ingest.offered("operator/bob", [held.read().raw], again=True)
+    assert (len(outcome.accepted), outcome.refused) == (1, [])

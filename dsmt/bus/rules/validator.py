@@ -8,7 +8,8 @@ Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time
     source for ever (A11). So it is with what is re-offered: who offers it keeps what is refused for that (`early`).
     But a revocation that may be said ends its key at once, also where it is refused for its time: a broker that begins
     anew with a clock that is behind would let the revoked in (J3).
-Rule 4: epoch and version are at most 2^20 above those held (A3).
+Rule 4: epoch and version are at most 2^20 above those held (A3). What was said elsewhere before may have been raised in
+    steps, and be brought to a store that has nothing: of that they are at most its time in ms, if that is more.
 Rule 5: a shared fact is compared where its own source says it: it must replace the winner that is held there, in an epoch
     that has not ended; else it is `stale` (A3). A tombstone replaces the one before it, and ends its or a
     later epoch.
@@ -102,7 +103,7 @@ class EventValidator:
         event = signed.event
         if not fact:
             return Admitted(signed, fact=False, winner=False, budget=match.row.budget)
-        _check_step(event, at)
+        _check_step(event, at, own=own)
         over = is_over(event, at.ended)
         if own and event.version is not None:
             _check_fresh(event, at, over=over, now_ms=now_ms)
@@ -110,12 +111,12 @@ class EventValidator:
         return Admitted(signed, fact=True, winner=winner, budget=match.row.budget)
 
 
-def _check_step(event: Event, at: Standing) -> None:
+def _check_step(event: Event, at: Standing, *, own: bool) -> None:
     """Rule 4: nobody poisons a topic with a number that nobody can follow."""
     held = None if at.winner is None else at.winner.event
     above = (at.ended, 0) if held is None else (max(at.ended, held.epoch or 0), held.version or 0)
     for word, number, known in (("epoch", event.epoch, above[0]), ("version", event.version, above[1])):
-        if number is not None and number > known + MAX_STEP:
+        if number is not None and number > max(known + MAX_STEP, 0 if own else event.time_ms):
             raise UnusableEventError("event.version", f"{word} {number} of {event.topic} is far above {known}")
 
 
