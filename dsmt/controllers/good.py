@@ -101,8 +101,11 @@ class Component:
 
         An agent is believed of what the slot's fact names: the present revision, the one before, the last good one. What
         stands now is good where it says again what was (`_stands_for`): the earlier event may be one that nobody believes.
+        A revision that is yet to come was good nowhere.
         """
         found = self._known_good(slot)
+        if found is not None and found.revision > self.spec.version:
+            return None
         if found is None or slot.fact is None or not self._stands_for(found, slot.fact.record):
             return found
         return Good(spec=self.spec_id, revision=self.spec.version)

@@ -15,16 +15,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Never
+from typing import Final, Never
 
 from dsmt.agents.drivers import drivers_of
 from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
-from dsmt.agents.node.delegation import is_below
-from dsmt.agents.node.renewing import LOOK_S, renewed
+from dsmt.agents.node.delegation import chain_of, is_below
+from dsmt.agents.node.renewing import LOOK_S, renewed, returned
 from dsmt.agents.rules.container import NodeConfig
 from dsmt.agents.shared.dependencies import NodeSurroundings
-from dsmt.errors import FailedError
+from dsmt.errors import FailedError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.bus import Bus
 from dsmt.ports.processes import Identity as Process
@@ -37,7 +37,10 @@ from dsmt.system.procfs import boot, children, identity_of, open_pidfd
 from dsmt.system.records import living, record_path
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
-from dsmt.trust.store import Realm
+from dsmt.trust.store import Realm, TrustStore
+
+FORMER: Final = "identity.former"
+"""Who the node was before its certificate was renewed: the key is the same."""
 
 
 def main(directory: str) -> int:
@@ -62,13 +65,9 @@ async def _serve(directory: Path) -> int:
         data_key=data_key(DiskFiles(data_root(directory)), identity.key.key_id),
         labels=told.labels,
     )
+    trust, kept = _known(realm.realm, identity, directory), str(directory / "bus" / "manager")
     async with client(
-        identity,
-        realm.realm,
-        realm.brokers,
-        nats=realm.nats,
-        directory=str(directory / "bus" / "manager"),
-        address=told.address,
+        identity, realm.realm, realm.brokers, nats=realm.nats, directory=kept, address=told.address, trust=trust
     ) as bus:
         surroundings = NodeSurroundings(
             bus=bus,
@@ -85,7 +84,7 @@ async def _serve(directory: Path) -> int:
         manager = ContainerManager(config, surroundings)
         running = asyncio.ensure_future(manager.run())
         watching = asyncio.ensure_future(watch_spawner(str(directory), replaced=keeper_teller(on_the_bus(bus), directory)))
-        renewing = asyncio.ensure_future(_renew(bus, identity, realm.realm, directory, running))
+        renewing = asyncio.ensure_future(_renew(bus, identity, trust, directory, running))
         ending: list[asyncio.Task[None]] = []
         asking: list[asyncio.Task[Never]] = []
 
@@ -108,21 +107,43 @@ async def _serve(directory: Path) -> int:
     return 0
 
 
-async def _renew(bus: Bus, identity: Identity, realm: Realm, directory: Path, running: asyncio.Future[None]) -> None:
+def _known(realm: Realm, identity: Identity, directory: Path) -> TrustStore:
+    """The certificates of a node: that which it shows, and the one before."""
+    trust = TrustStore(realm)
+    for chain in (chain_of(DiskFiles(str(directory)).read(FORMER)), [one.raw for one in identity.chain]):
+        with contextlib.suppress(UnusableEventError):  # a broker tells what is wrong with it
+            trust.add_all(chain)
+    return trust
+
+
+async def _renew(bus: Bus, identity: Identity, trust: TrustStore, directory: Path, running: asyncio.Future[None]) -> None:
     """Keep the node's certificate valid: the next one takes the place of this process."""
     await bus.wait_attached()
-    monitor = DiskFiles(str(directory)).read(MONITOR_IDENTITY)
+    files = DiskFiles(str(directory))
+    monitor = files.read(MONITOR_IDENTITY)
     if monitor is not None and not is_below(monitor, identity):
         _end(living(record_path(str(directory), "node_monitor")))
     while not running.cancelled():
-        following = await renewed(bus, identity, realm)
+        following = await _following(bus, identity, trust)
         try:
-            DiskFiles(str(directory)).write("identity", dump(following))
+            files.write(FORMER, dump(identity))
+            files.write("identity", dump(following))
         except FailedError as error:
             Logger(node=identity.name).warning("the renewed certificate is not kept", reason=error.message)
             await asyncio.sleep(LOOK_S)  # then it is asked for again
         else:
             running.cancel()
+
+
+async def _following(bus: Bus, identity: Identity, trust: TrustStore) -> Identity:
+    """Who the node is next: with a certificate that was renewed, or with the one before."""
+    waits = [asyncio.ensure_future(one) for one in (renewed(bus, identity, trust.realm), returned(bus, identity, trust))]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).result()
+    finally:
+        for one in waits:
+            one.cancel()
 
 
 def _end_spawner(directory: str) -> None:

@@ -54,11 +54,15 @@ async def client(
     nats: NatsTerms | None,
     directory: str,
     address: str,
+    trust: TrustStore | None = None,
 ) -> AsyncIterator[Bus]:
-    """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation."""
+    """A client of the bus that keeps itself attached while the block lasts; `directory` keeps its incarnation.
+
+    What it is shown is in `trust`.
+    """
     reached = [BrokerAddress(where, public) for where, public in brokers]
     kept = DiskFiles(directory, durable=False)
-    with the_bus(identity, TrustStore(realm), reached, address=address, kept=kept, nats=nats) as bus:
+    with the_bus(identity, trust or TrustStore(realm), reached, address=address, kept=kept, nats=nats) as bus:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(bus.run())
             yield bus

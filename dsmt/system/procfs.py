@@ -148,6 +148,17 @@ def environment_value(pid: int, name: str) -> str | None:
     return None
 
 
+def words_of(pid: int) -> list[str]:
+    """The words of a process's command line, or of the title that it has set itself; none when we may not look."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            content = file.read()
+    except (*_GONE, PermissionError):
+        return []
+    words = [word.decode(errors="surrogateescape") for word in content.split(b"\0") if word]
+    return [*words, *(words[0].split(" ", 1) if words else ())]
+
+
 def identities(numbers: Iterable[int]) -> set[Identity]:
     """The living processes among some pids."""
     stats = (stat_of(pid) for pid in numbers)

@@ -6,6 +6,8 @@ Rule 2: one spawner for a directory: the holder of its lock. Who starts one take
     there is no moment at which a spawner is on its way and nobody can know.
 Rule 3: on a full disk a record is written over the one before, in place: what is started then is found as well. Who has no
     record all the same is found by the lock that it holds open, or below who does.
+Rule 4: a record in a copy of a home names a process of the home that was copied: it says of itself, in its command line,
+    that it is of another directory, which is still there. Nobody finds it here, to take it over or to end it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import msgspec
 from dsmt.ports.processes import Identity
 from dsmt.system.failures import DISK_IS_FULL
 from dsmt.system.files import is_within, write_atomically
-from dsmt.system.procfs import identities, is_alive, pids
+from dsmt.system.procfs import identities, is_alive, pids, words_of
 
 LOCK: Final = "spawner.lock"
 
@@ -64,9 +66,32 @@ def read_record(path: str) -> Identity | None:
 
 
 def living(path: str) -> Identity | None:
-    """The process a record names if it still lives, never another one with its pid."""
+    """The process a record names if it still lives, never another one with its pid, nor of the home that was copied."""
     identity = read_record(path)
-    return identity if identity is not None and is_alive(identity) else None
+    return identity if identity is not None and is_alive(identity) and not _is_anothers(identity, path) else None
+
+
+def is_copy(path: str) -> bool:
+    """Whether a record is in a copy of a home, and the process that it names still lives in the other one (rule 4)."""
+    identity = read_record(path)
+    return identity is not None and is_alive(identity) and _is_anothers(identity, path)
+
+
+def _is_anothers(identity: Identity, path: str) -> bool:
+    directory = os.path.dirname(path)
+    if os.path.basename(directory) == "run":
+        directory = os.path.dirname(directory)
+    return any(is_copied(word, directory) for word in words_of(identity.pid))
+
+
+def is_copied(place: str, directory: str) -> bool:
+    """Whether an absolute path names another directory than this one, of which this one is a copy."""
+    if not os.path.isabs(place) or os.path.basename(place) != os.path.basename(directory):
+        return False
+    try:
+        return not os.path.samefile(place, directory)
+    except OSError:
+        return False
 
 
 def take_lock(directory: str) -> int | None:

@@ -164,5 +164,5 @@ def doubles(certificates: Iterable[Certificate], tokens: Mapping[str, kinds.Toke
 
 
 def is_due(certificate: Certificate, now_s: int) -> bool:
-    """Whether half of a certificate's life has passed, and it is to be renewed."""
-    return now_s >= (certificate.issued + certificate.not_after) // 2
+    """Whether a certificate is to be renewed: half of its life has passed, and the next one ends later."""
+    return now_s >= (certificate.issued + certificate.not_after) // 2 and now_s + NODE_S > certificate.not_after

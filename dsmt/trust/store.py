@@ -4,8 +4,7 @@ Rule 1: a certificate is good if its issuer's is, up to the realm's root; what i
     issuer's; and its signature is the issuer's key's.
 Rule 2: an event is good if its signing key has a good certificate whose subject is the event's source, which was
     valid at the event's own time and was not revoked. So a renewal keeps the certificates before it.
-Rule 3: a topic that is owned is written by its owner only, a shared one by the roles of its row, and every topic only
-    within the certificate's grant.
+Rule 3: an owned topic is written by its owner only, a shared one by the roles of its row, each within its grant.
 Rule 4: certificates are kept by key and name: who certifies a key that others know by another name displaces nothing, and
     a signature counts for the name that its event claims. Of one key, each issuer fills its own places only (J3).
 Rule 5: a key ends by the word of the root, or of a key above it. A certificate stands while one way up to the root stands

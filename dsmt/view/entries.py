@@ -145,7 +145,7 @@ class ServiceEntry:
     @property
     def since(self) -> int:
         """The first revision that said what stands now, but for how many instances there are; 0 where nothing stands."""
-        return 0 if self.spec is None else self.spec.record.since or self.spec.version
+        return 0 if self.spec is None else min(self.spec.record.since or self.spec.version, self.spec.version)
 
     def refusal(self, component: str | None = None) -> Held[Slot] | None:
         """A slot fact that says that what stands now was rolled back; of one component, if named."""
@@ -173,8 +173,8 @@ class ServiceEntry:
         return msgspec.structs.replace(was, instances=stands.instances)
 
     def refuses(self, fact: Held[Slot] | None) -> bool:
-        """Whether a slot fact says that what stands now was rolled back."""
-        return fact is not None and self.spec is not None and fact.record.refused >= self.since
+        """Whether a slot fact says that what stands now was rolled back; of what is yet to come none can say so."""
+        return fact is not None and self.spec is not None and self.since <= fact.record.refused <= self.spec.version
 
 
 @dataclass(slots=True)
@@ -199,12 +199,14 @@ class NodeEntry:
     def standing_verdict(self) -> Held[NodeVerdict] | None:
         """The verdict on it, unless a source has a greater attachment than it judged (F4).
 
-        Attachments only grow, and so does their sum.
+        Attachments only grow, and so does their sum. Only of agents are there too many to be named.
         """
         if self.verdict is None:
             return None
         known, others = self.verdict.record.attachments, 0
         for source, attachments in self.sources.items():
+            if source not in known and not source.startswith("agent/"):
+                return None
             if source not in known:
                 others += attachments.attachment
             elif attachments.attachment > known[source]:

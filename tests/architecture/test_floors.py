@@ -45,6 +45,11 @@ def test_every_room_is_there_and_has_something_in_it():
     assert not [room for room in ROOMS if not any(f"{module}.".startswith(f"{room}.") for module in SOURCES)]
 
 
+def test_no_module_is_longer_than_a_sitting():
+    """400 lines: what is longer is cut where its rules part."""
+    assert {module: lines for module, text in sources().items() if (lines := text.count("\n")) > 400} == {}
+
+
 def test_what_is_above_rooms_holds_nothing_but_a_docstring():
     bare = [room for room in SOURCES if room not in ROOMS and any(one.startswith(f"{room}.") for one in ROOMS)]
     assert {"dsmt.bus", "dsmt.agents"} <= set(bare)

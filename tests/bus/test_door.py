@@ -82,7 +82,7 @@ def test_numbers_may_be_so_far_above_and_no_further(at, epoch, version):
     assert admitted(fact(sequence=2, epoch=epoch, version=version), at, own=False).winner
     for far in (fact(sequence=2, epoch=epoch + 1, version=version), fact(sequence=2, epoch=epoch, version=version + 1)):
         with pytest.raises(UnusableEventError) as told:
-            admitted(far, at, own=False)
+            admitted(far, at)
         assert told.value.code == "event.version"
 
 

@@ -10,12 +10,9 @@ import pytest
 from dsmt.bus.broker import copying
 from dsmt.bus.broker.copied import SAFE_S
 from dsmt.bus.wire import frames as f
-from dsmt.event.kinds.broker import Session as SessionFact
-from dsmt.event.kinds.joining import RenewalRequest
-from dsmt.event.kinds.numbers import MOST
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
-from dsmt.ports.bus import Draft, Level
+from dsmt.ports.bus import Level
 from tests.bus.realm import Facts, TestRealm, scenario, until
 from tests.bus.test_copying import at, held, linked, mesh
 
@@ -49,19 +46,6 @@ def test_a_broker_that_tells_a_time_that_is_none_ends_no_other_process(
         assert not r.tasks[client].done()
 
     run(network_kind, tmp_path)
-
-
-@scenario
-async def test_no_number_that_another_broker_makes_up_keeps_anybody_out(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
-    thief = await r.client("broker/b2", identity=b2._identity, brokers=at(b1))
-    now_ms = b1.now_ms()
-    word = {"how": "peer", "since_ms": now_ms, "incarnation": now_ms, "pid": 1, "version": "", "address": ""}
-    said = SessionFact(attachment=MOST, state="closed", **word)
-    await thief.publish(Draft("broker/b2/session/node/n1", to_data(said)))
-    node = await r.client("node/n1", brokers=at(b1))
-    assert now_ms <= node.attachment < MOST
-    await node.publish(Draft("node/n1/renewal", to_data(RenewalRequest(expires_ms=now_ms))))
 
 
 @scenario

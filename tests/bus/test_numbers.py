@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
+from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
@@ -136,3 +139,72 @@ def test_numbers_granted_in_one_millisecond_differ() -> None:
     numbers = [presence.grant("node/n1", claimed, 1_000) for claimed in (1, 1, 5_000, 1)]
     assert numbers == [1_000, 1_001, 5_000, 5_001]
     assert presence.grant("node/n2", 1, 1_000) == 1_000
+
+
+def _slot(**numbers: Any) -> dict[str, Any]:
+    return {"node": "n1", "spec": "x", "revision": 1, "desired": "running"} | numbers
+
+
+def _verdict(**numbers: Any) -> dict[str, Any]:
+    told = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "message": "", "since_ms": 1}
+    return told | numbers
+
+
+YEAR_9999 = 253_402_300_799_000
+NOBODY_COUNTED: list[tuple[str, dict[str, Any]]] = [
+    ("service/web/slot/app/0", _slot(moves=FAR)),
+    ("service/web/slot/app/0", _slot(moved_at_ms=YEAR_9999)),
+    ("service/web/slot/app/0", _slot(restart=FAR)),
+    ("service/web/slot/app/0", _slot(move_number=FAR)),
+    ("node/n1/verdict", _verdict(attachments={"node/n1": FAR})),
+    ("node/n1/verdict", _verdict(since_ms=YEAR_9999)),
+]
+
+
+@scenario
+async def test_what_nobody_can_have_counted_yet_is_refused_whoever_brings_it(r: TestRealm):
+    await r.broker()
+    eve, bob = await r.client("controller/eve"), await r.client("operator/bob")
+    refused = [*((eve, *one) for one in NOBODY_COUNTED)]
+    refused += [(bob, "service/web/control/app/0", {name: FAR}) for name in ("restart", "move_number")]
+    for client, topic, data in refused:
+        with pytest.raises(RefusedError, match="nobody can have counted so far") as error:
+            await client.publish(Draft(topic, data, version=1))
+        assert error.value.next
+    await eve.publish(Draft("service/web/slot/app/0", _slot(restart=2**20, moved_at_ms=int(time.time() * 1000)), version=1))
+
+
+@scenario
+async def test_what_another_broker_says_of_the_attachments_of_the_others_keeps_nobody_out(r: TestRealm):
+    broker, thief = await r.broker(), r.identity("broker/b2")
+    broker._trust.add_all([signed.raw for signed in thief.chain])
+    told = {"attachment": FAR, "state": "closed", "how": "peer", "since_ms": 1, "incarnation": 1}
+    lie = Pen(thief).write("broker/b2/session/node/n1", told | {"pid": None, "version": "", "address": ""}, ttl=60_000)
+    broker._ingest.brought("broker/b2", lie)
+    broker._commit()
+    assert broker._store.winner("broker/b2/session/node/n1") is None
+
+
+@scenario
+async def test_who_is_judged_by_a_number_that_is_yet_to_come_is_given_a_greater_one(r: TestRealm):
+    await r.broker()
+    controller, identity = await r.client("controller/c1"), r.identity("node/n1")
+    judged = int(time.time() * 1000) + 50_000
+    await controller.publish(Draft("node/n1/verdict", _verdict(attachments={"node/n1": judged}), version=1))
+    node = await r.client("node/n1", identity=identity)
+    assert node.attachment > judged
+
+
+@scenario
+async def test_what_a_thief_has_raised_in_steps_is_brought_to_a_blank_store(r: TestRealm):
+    broker, eve, topic = await r.broker(), await r.client("controller/eve"), "service/web/slot/app/0"
+    said = eve.emit(Draft(topic, _slot(), version=2**20))
+    for steps in (2, 3):
+        said = eve.emit(Draft(topic, _slot(moves=steps), version=steps * 2**20, replaces=said))
+    await said.acknowledged()
+    held = broker._store.winner(topic)
+    blank = await r.broker("b2", store=":memory:")
+    assert held is not None
+    blank._trust.add_all([one.raw for one in broker._trust.chain(held.read().key_id, "controller/eve")])
+    outcome = blank._ingest.offered("operator/bob", [held.read().raw], again=True)
+    assert (len(outcome.accepted), outcome.refused) == (1, [])

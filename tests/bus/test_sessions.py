@@ -17,8 +17,10 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft, Start
-from dsmt.trust.identity import dump
+from dsmt.trust.identity import Identity, dump
+from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import topic_of
 from tests.bus.realm import TestRealm, reading, scenario, until
 
 SESSIONS = "broker/+/session/"
@@ -140,6 +142,23 @@ async def test_two_processes_of_one_name_take_turns_twice_and_then_both_are_kept
         renewed = r.identity("operator/eve")
         again = await r.client("operator/eve", identity=renewed)
         await again.publish(Draft("user/t", {}))
+
+
+@scenario
+async def test_who_was_kept_out_by_a_thief_of_its_name_is_let_in_when_that_key_is_revoked(r: TestRealm):
+    await r.broker()
+    now = int(time.time())
+    issuer, own = r.identity("issuer/i1", now_s=now - 100), r.identity("node/n1", now_s=now - 1000)
+    key = SecretKey(os.urandom(32))
+    made = node_certificate(issuer, "n1", key.public, now_s=now, serial=os.urandom(16))
+    stolen = Identity(key, (made, *issuer.chain))
+    for client in [await r.client("node/n1", identity=stolen, wait=False) for _ in range(2)]:
+        await until(lambda client=client: client.refusal is not None and client.refusal.code == "trust.contested")
+    node = await r.client("node/n1", identity=own, wait=False)
+    await until(lambda: node.refusal is not None and node.refusal.code == "trust.contested")
+    root = await r.client("root")
+    await root.publish(Draft(topic_of(issuer.key.key_id, "root"), {"by": "root"}))
+    await until(lambda: node.attached)
 
 
 @scenario

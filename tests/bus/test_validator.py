@@ -196,7 +196,9 @@ def test_no_number_is_taken_that_is_so_far_above_what_is_held_that_nobody_can_fo
     most = known[word] + MAX_STEP
     usual = {"epoch": known["epoch"] + 1, "version": 1}
     assert admitted(signed(**{**usual, word: most}), at, own=False) is True
-    for own in (True, False):
-        code, message = admitted(signed(**{**usual, word: most + 1}), at, own=own)
+    brought = signed(**{**usual, word: most + 1})
+    assert admitted(signed(**{**usual, word: brought.event.time_ms}), at, own=False) is True, "it was raised in steps"
+    for own, far in ((True, most + 1), (False, brought.event.time_ms + 1)):
+        code, message = admitted(signed(**{**usual, word: far}), at, own=own)
         assert code == "event.version"
-        assert f"{word} {most + 1}" in message
+        assert f"{word} {far}" in message

@@ -25,6 +25,7 @@ GOLDEN = {
     7: "a9b929fe51e85c8aaa5fa8f534972b2ddd06d862550623c71a67bee23af4c94d",
     8: "a6d70ea81f180c3da4ae51e9fd4af07ec8b4f288620ef302f8cb62d5a180e581",
     9: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
+    10: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.resaying import Resaying, again
 from dsmt.controllers.runner import ControllerRunner
 from dsmt.event.kinds.service import SpecFact
+from dsmt.event.kinds.slot import Good
 from dsmt.event.records import to_data
 from dsmt.event.status import State
 from dsmt.operations.read.sight import look
@@ -103,6 +106,33 @@ def test_a_revision_that_was_rolled_back_is_not_tried_again_when_its_refusal_is_
     made.publish(again(made.view, "controller/c2", lambda signed: signed.event.source == "controller/c1"), controller="c2")
     made.obey()
     assert made.after(100).settle(seconds=5) == []
+
+
+@pytest.mark.parametrize("poison", [{"refused": 2**62}, {"refused": 2**62, "spec": "nobody#1-1", "revision": 2**62}])
+def test_no_revision_to_come_is_refused_by_what_a_revoked_controller_said(poison: dict[str, Any]) -> None:
+    made = Realm("n1", "n2", "n3")
+    made.apply(web(2))
+    made.settle(seconds=1)
+    made.say("controller/eve", SLOT, msgspec.structs.replace(made.slot(), **poison))
+    made.publish(again(made.view, "controller/c1", lambda signed: signed.event.source == "controller/eve"))
+    made.after(100).apply(web(2, component="env: {A: b}"))
+    made.settle(seconds=5)
+    assert [made.slot(index).revision for index in range(2)] == [2, 2]
+
+
+def test_no_revision_to_come_was_good_by_what_a_revoked_controller_said() -> None:
+    made = Realm("n1", "n2", "n3")
+    made.apply(web(2))
+    made.settle(seconds=1)
+    made.after(100)
+    for index in range(2):
+        good = Good(spec=made.slot(index).spec, revision=2**62)
+        made.say("controller/eve", f"service/web/slot/app/{index}", msgspec.structs.replace(made.slot(index), good=good))
+    made.publish(again(made.view, "controller/c1", lambda signed: signed.event.source == "controller/eve"))
+    made.apply(web(2, component="health: {exec: ./check}\nupdate: {deadline: 20s}"))
+    made.settle(seconds=1)
+    made.after(100).settle(seconds=5)
+    assert [made.slot(index).revision for index in range(2)] == [1, 1]
 
 
 @pytest.mark.parametrize("besides", [set(), {SLOT}])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.agents.node.renewing import renewed
+from dsmt.agents.node.renewing import renewed, returned
 from dsmt.bus.client.client import BusClient
 from dsmt.errors import RefusedError
 from dsmt.event.kinds import joining as kinds
@@ -24,6 +24,7 @@ from dsmt.programs.configuration import RealmConfig
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.joining import TOKENS, Token, node_certificate, read_token
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.revocations import topic_of
 from dsmt.trust.store import TrustStore
 from tests.bus.realm import TestRealm, memory_network, reading, realm
 
@@ -225,6 +226,42 @@ async def test_a_node_whose_time_has_not_come_is_given_nothing_whatever_it_asks(
         token, key = await j.token(), new_key()
         await j.ask(token, "web-1", key)  # asked for later, and answered
         assert got.of("node/n1/certificate") == []
+
+
+@scenario
+async def test_nobody_takes_a_node_below_an_issuer_whose_time_has_not_come(j: Joining) -> None:
+    await j.begin()
+    now, identity, thief = int(time.time()), j.realm.identity("node/n1"), j.realm.identity("issuer/late")
+    node = await j.realm.client("node/n1", identity=identity)
+    eve = await j.realm.client("issuer/late", identity=thief)
+    made = node_certificate(
+        thief, "n1", identity.key.public, now_s=now + 60, serial=os.urandom(16), lifetime_s=identity.certificate.not_after
+    )
+    taking = asyncio.ensure_future(renewed(node, identity, j.realm.trust().realm, look_s=0.1))
+    async with reading(node, "node/n1/certificate") as got:
+        for _ in range(3):
+            await eve.publish(Draft("node/n1/certificate", to_data(kinds.Renewed(certificate=made.raw)), subject="node/n1"))
+        await got.until(lambda r: len(r.of("node/n1/certificate")) >= 3)
+        assert not taking.done()
+    taking.cancel()
+
+
+@scenario
+async def test_a_node_whose_issuer_is_revoked_goes_on_below_who_had_signed_it_before(j: Joining) -> None:
+    await j.begin()
+    now, issuer = int(time.time()), j.realm.identity("issuer/late")
+    before = root_issued("node/n1", j.realm.root, key=new_key(), now_s=now - 100, serial=os.urandom(16), lifetime_s=900)
+    made = node_certificate(issuer, "n1", before.key.public, now_s=now, serial=os.urandom(16))
+    present = Identity(before.key, (made, *issuer.chain))
+    node = await j.realm.client("node/n1", identity=present)
+    node._trust.add_all([one.raw for one in before.chain])
+    going = asyncio.ensure_future(returned(node, present, node._trust, look_s=0.01))
+    root = await j.realm.client("root")
+    await root.publish(Draft(topic_of(issuer.key.key_id, "root"), {"by": "root"}))
+    following = await asyncio.wait_for(going, 10)
+    assert (following.key, following.chain) == (before.key, before.chain)
+    monitor = j.realm.identity("monitor/n1", parent=following)
+    assert (await j.realm.client("monitor/n1", identity=monitor)).attached
 
 
 @scenario

@@ -22,7 +22,13 @@ def test_a_time_is_written_in_utc_with_milliseconds_and_read_back() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("10m", NOW - 600_000), ("1h30m", NOW - 5_400_000), ("2023-11-14T22:13:20Z", NOW - 123)],
+    [
+        ("10m", NOW - 600_000),
+        ("1h30m", NOW - 5_400_000),
+        ("2023-11-14T22:13:20Z", NOW - 123),
+        ("9999999999999d", 0),
+        ("1960-01-01T00:00:00Z", 0),
+    ],
 )
 def test_since_takes_spans_and_rfc_3339(text: str, expected: int) -> None:
     assert moment(text, NOW) == expected

@@ -191,8 +191,8 @@ def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_p
             file = home.part("nodes", "n1") / "identity"
             await dsmt(path, "down")
             now, key = int(time.time()), SecretKey(os.urandom(32))
-            old = root_issued(  # 100 s of 190 are over
-                "node/n1", home.root_key(), key=key, now_s=now - 100, serial=os.urandom(16), lifetime_s=190
+            old = root_issued(  # 1000 s of 1900 are over
+                "node/n1", home.root_key(), key=key, now_s=now - 1000, serial=os.urandom(16), lifetime_s=1900
             )
             write_secret(file, dump(old))
             await dsmt(path, "up", "--detach")
@@ -207,7 +207,8 @@ def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_p
             assert following.key.key_id == old.key.key_id
             assert following.certificate.not_after > now + 20 * 24 * 3600
 
-            async def below() -> bool:
+            async def below() -> bool:  # it may be renewed again meanwhile
+                following = home.identity(file)
                 monitor = home.identity(home.part("nodes", "n1") / "monitor.identity")
                 agents = [home.identity(one) for one in path.glob("nodes/n1/containers/*/*/*/identity")]
                 return all(one.chain[1:] == following.chain for one in (monitor, *agents)) and len(agents) == 1
@@ -218,6 +219,14 @@ def test_a_node_whose_certificate_is_half_over_lives_on_below_the_next_one(tmp_p
                 rows = (await dsmt(path, "ps", "--json")).json
                 return await alive(path) == {"n1"} and rows[0]["state"] == "running" and rows[0]["pid"] == pid
 
+            await until(well)
+            await dsmt(path, "cert", "revoke", following.certificate.issuer, "--yes", "--keep")
+
+            async def follows_another() -> bool:
+                return home.identity(file).certificate.issuer != following.certificate.issuer
+
+            await until(follows_another)
+            await until(below)
             await until(well)
 
     asyncio.run(play())

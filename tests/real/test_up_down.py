@@ -385,3 +385,21 @@ def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_al
         assert processes_of(home.root) == {}
 
     run(tmp_path, scenario)
+
+
+def test_down_in_a_copy_of_a_home_ends_nothing_of_the_home_that_was_copied(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        await up(home, Wanted(nodes=1, controllers=1, name="test"))
+        async with attached(home, nodes=1) as fleet:
+            await fleet.apply(redis_spec(1))
+            await fleet.ready("store", 1)
+            before = processes_of(home.root)
+            copy = Home(tmp_path / "copy")
+            shutil.copytree(home.root, copy.root, symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+            assert (await down(copy)).processes == 0
+            assert set(processes_of(home.root)) >= set(before)
+            with pytest.raises(FailedError, match="port"):
+                await up(copy, Wanted())
+            assert set(processes_of(home.root)) >= set(before)
+
+    run(tmp_path, scenario)

@@ -5,7 +5,7 @@ import pytest
 from dsmt.errors import InputError, RefusedError, UnusableEventError
 from dsmt.event.kinds import joining as kinds
 from dsmt.trust.grants import read_patterns
-from dsmt.trust.identity import delegate
+from dsmt.trust.identity import YEAR_S, delegate, root_issued
 from dsmt.trust.joining import (
     NODE_S,
     PREFIX,
@@ -157,3 +157,10 @@ def test_a_certificate_is_due_from_the_middle_of_its_life_on(realm):
     made = node_certificate(issuer, "n7", realm.key("n7").public, now_s=realm.now, serial=ID).certificate
     assert not is_due(made, realm.now + NODE_S // 2 - 1)
     assert is_due(made, realm.now + NODE_S // 2)
+
+
+def test_a_certificate_of_a_year_is_due_when_the_next_one_ends_later_and_not_asked_for_each_minute_before(realm):
+    made = root_issued("node/n7", realm.root, key=realm.key("n7"), now_s=realm.now, serial=ID).certificate
+    for before in (YEAR_S // 2, YEAR_S - NODE_S):
+        assert not is_due(made, realm.now + before)
+    assert is_due(made, realm.now + YEAR_S - NODE_S + 1)

@@ -192,6 +192,7 @@ def test_what_stands_now_was_first_said_by_the_revision_that_the_spec_names_or_b
     assert ServiceEntry("web").since == 0
     assert ServiceEntry("web", spec=spec_held(4)).since == 4
     assert ServiceEntry("web", spec=spec_held(4, since=2)).since == 2
+    assert ServiceEntry("web", spec=spec_held(4, since=2**62)).since == 4
 
 
 def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_is_there_first():
@@ -209,7 +210,8 @@ def test_a_refusal_is_a_slot_that_was_rolled_back_from_what_stands_now_one_that_
     assert service(spec_held(4), first=old, second=now).refusal() == now
     assert service(spec_held(5, since=4), first=now).refusal() == now
     assert service(spec_held(4), first=gone, second=now).refusal() == now
-    assert service(spec_held(4), first=gone).refusal() == gone
+    assert service(spec_held(5), first=gone).refusal() == gone
+    assert service(spec_held(4), first=gone).refusal() is None
     assert service(spec_held(4), third=now).refusal("app") is None
     assert service(spec_held(4), third=now).refusal("db") == now
 

@@ -94,6 +94,13 @@ def test_a_source_that_attached_for_the_first_time_after_the_verdict_undoes_it()
     assert liveness(realm, "n1") == "alive"
 
 
+def test_a_verdict_that_names_nobody_is_undone_by_the_manager_whatever_it_says_of_all_others() -> None:
+    realm = Realm("n1")
+    told = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "message": "", "since_ms": 1}
+    realm.say("controller/eve", "node/n1/verdict", told | {"others": 2**62})
+    assert liveness(realm, "n1") == "alive"
+
+
 @pytest.mark.parametrize(("nodes", "ms"), [(0, 5000), (3, 5000), (17, 5000), (100, 8000), (1000, 12000), (10_000, 16000)])
 def test_larger_realms_wait_longer(nodes: int, ms: int) -> None:
     assert dead_after_ms(nodes) == ms

@@ -34,7 +34,7 @@ def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
     if not is_below(kept, parent):
         return False
     try:
-        certificate = read(_chain(kept)[0])[0].certificate
+        certificate = read(chain_of(kept)[0])[0].certificate
     except (UnusableEventError, LookupError, TypeError, ValueError):
         return False
     lifetime = certificate.not_after - certificate.issued
@@ -43,10 +43,10 @@ def is_good(kept: bytes, name: str, parent: Identity, now_s: int) -> bool:
 
 def is_below(kept: bytes | None, parent: Identity) -> bool:
     """Whether a kept identity is below the parent's present one: it counts no longer than what it is below."""
-    return _chain(kept)[1:] == [one.raw for one in parent.chain]
+    return chain_of(kept)[1:] == [one.raw for one in parent.chain]
 
 
-def _chain(kept: bytes | None) -> list[bytes]:
+def chain_of(kept: bytes | None) -> list[bytes]:
     """The certificates of a kept identity, its own first; none when it cannot be read."""
     try:
         return list(cbor2.loads(kept or b"")["chain"])

@@ -2,6 +2,9 @@
 
 Rule 1: the key stays, and so does all that it has signed. Its holder uses the new certificate from its next start on.
 Rule 2: who is not answered asks again: issuers may be away for half of a certificate's life, and nothing stops meanwhile.
+Rule 3: nobody is given another certificate before that: who holds an issuer's key takes no node below it.
+Rule 4: where who has signed it is revoked, and another certificate of the key stands (the one before, which is kept), the
+    node goes on with that: what is below it is believed by the certificates that it shows.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dsmt.trust.joining import is_due
 from dsmt.trust.store import Realm, TrustStore
 
 LOOK_S: Final = 60.0
+BACK_S: Final = 5.0
 
 
 async def renewed(bus: Bus, identity: Identity, realm: Realm, *, look_s: float = LOOK_S) -> Identity:
@@ -39,6 +43,25 @@ async def renewed(bus: Bus, identity: Identity, realm: Realm, *, look_s: float =
     return identity
 
 
+async def returned(bus: Bus, identity: Identity, trust: TrustStore, *, look_s: float = BACK_S) -> Identity:
+    """Wait until a node must go on with another certificate of its key (rule 4); who it is then."""
+    while True:
+        found = _back(identity, trust, bus.now_ms() // 1000)
+        if found is not None:
+            return found
+        await asyncio.sleep(look_s)
+
+
+def _back(identity: Identity, trust: TrustStore, now_s: int) -> Identity | None:
+    above = (one.certificate for one in identity.chain[1:])
+    if not any(trust.is_revoked(one.key_id, one.subject) for one in above):
+        return None
+    found = trust.chain(identity.key.key_id, identity.name)
+    if trust.is_revoked(identity.key.key_id, identity.name) or found[0].certificate.not_after <= now_s:
+        return None
+    return Identity(identity.key, tuple(found))
+
+
 async def _ask(bus: Bus, identity: Identity, look_s: float) -> None:
     """Ask again and again from the middle of a certificate's life on."""
     asked = RenewalRequest(expires_ms=identity.certificate.not_after * 1000)
@@ -50,7 +73,9 @@ async def _ask(bus: Bus, identity: Identity, look_s: float) -> None:
 
 
 def _taken(bus: Bus, identity: Identity, realm: Realm, answer: SignedEvent) -> Identity | None:
-    """Who the node is by an answer; None for one that does not certify its key for longer."""
+    """Who the node is by an answer; None for one that does not certify its key for longer, or that comes too soon."""
+    if not is_due(identity.certificate, bus.now_ms() // 1000):
+        return None
     trust = TrustStore(realm)
     with suppress(UnusableEventError):
         trust.add_all(bus.proof(answer))

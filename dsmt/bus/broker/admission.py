@@ -22,6 +22,7 @@ from collections.abc import Callable, Container, Iterable
 
 from dsmt.bus.broker.passed import Passed
 from dsmt.bus.broker.session import Session
+from dsmt.bus.rules.judged import judged_of
 from dsmt.bus.rules.presence import Presence
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Certified, Live, Rates, charged, over_live
 from dsmt.bus.wire import frames as f
@@ -214,7 +215,7 @@ class Admission:
         now_ms: int,
         elsewhere: int = 0,
     ) -> f.Welcome:
-        """Grant a session its incarnation and attachment number, which is above the one that it has `elsewhere`.
+        """Grant a session its incarnation and attachment number: above the one that it has `elsewhere`, and any judged.
 
         Raises `RefusedError` that says why not.
         """
@@ -246,7 +247,8 @@ class Admission:
         session.claimed = hello.incarnation
         session.incarnation = hello.incarnation if firm else max(hello.incarnation, greatest + 1, now_ms)
         presence.granted(hello.name, session.incarnation)
-        session.attachment = presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), elsewhere + 1), now_ms)
+        above = max(elsewhere, judged_of(hello.name, self._store.winner)) + 1
+        session.attachment = presence.grant(hello.name, max(min(hello.attachment, now_ms + BOUND_MS), above), now_ms)
         session.nonce = nonce
         session.pid, session.version, session.address = hello.pid, hello.version, hello.address
         return self._granted(session, now_ms)

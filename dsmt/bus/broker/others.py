@@ -50,7 +50,6 @@ PROOFS: Final = 8192
 MOST_MS: Final = 60_000
 STOOD_S: Final = 3.0
 """After standing still for so long a broker is one that was away."""
-AHEAD_MS: Final = 86_400_000
 LATE_MS: Final = 2_000
 """By how much the clocks of two brokers may differ."""
 
@@ -177,13 +176,8 @@ class Others:
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def attachment_of(self, source: str) -> int:
-        """The greatest attachment number of a source that another broker has said; 0 for none.
-
-        Numbers are granted by realm time: who says one that is far ahead of it makes it up, and would keep the source out.
-        """
-        most = self._recorder.time.now_ms() + AHEAD_MS
-        said = (one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name)
-        return max((number for number in said if number <= most), default=0)
+        """The greatest attachment number of a source that another broker has said; 0 for none."""
+        return max((one.attachment for name, one in self._sessions_of(source).items() if name != self._own.name), default=0)
 
     def _sessions_of(self, source: str) -> dict[str, SessionFact]:
         """What all brokers have said of a source."""

@@ -22,7 +22,7 @@ from dsmt.logs import Logger
 from dsmt.ports.clock import Clock
 from dsmt.ports.store import Meta, Row, Store
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore
+from dsmt.trust.store import TrustStore, revoked_by
 
 TRIM_ROWS: Final = 1500
 CHECK_ROWS: Final = 2000
@@ -34,6 +34,7 @@ class Recorder:
 
     def __init__(self, config: BrokerConfig, identity: Identity, trust: TrustStore, store: Store, clock: Clock) -> None:
         self._store, self._clock, self._name, now = store, clock, identity.name, clock.boottime()
+        self._trust = trust
         self._log = Logger(broker=identity.name)
         self._has_stepped = False
         self.time = Timekeeper(
@@ -79,9 +80,16 @@ class Recorder:
     # --- realm time ----------------------------------------------------------------------------------------------
 
     def accept(self, rows: Sequence[Row]) -> None:
-        """Obey an operator's word on realm time, if these rows hold one."""
+        """Obey an operator's word on realm time, if these rows hold one; and what ends a contest of two of one name."""
         if self.time.obey(rows):
             self._stepped()
+        if any(revoked_by(row.topic) is not None for row in rows):
+            self.sessions.presence.settle(self._has_ended)
+
+    def _has_ended(self, name: str, issued: int) -> bool:
+        """Whether a certificate of a name, by its issue time, was revoked."""
+        known = (one for one in self._trust.certificates() if (one.subject, one.issued) == (name, issued))
+        return any(self._trust.is_revoked(one.key_id, name) for one in known)
 
     def stepped(self) -> bool:
         """Whether realm time has stepped since this was last asked (rule 2)."""

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from dsmt.bus.rules.realm_time import Sample
 from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
-from dsmt.bus.wire.handshake import statement
+from dsmt.bus.wire.handshake import ONE_VERSION, statement
 from dsmt.errors import RefusedError
 from dsmt.ports.clock import Clock
 from dsmt.ports.network import Link
@@ -81,6 +81,7 @@ async def _expect(link: Link, kind: type[Kind]) -> tuple[Kind, tuple[bytes, ...]
         for message in await link.receive():
             frame, parts = unpack(message)
             if isinstance(frame, f.Refused):
-                raise RefusedError(frame.code, frame.message, next=frame.next)
+                follow = ONE_VERSION if frame.code == "bus.protocol" else frame.next  # an old broker says nothing of that
+                raise RefusedError(frame.code, frame.message, next=follow)
             if isinstance(frame, kind):
                 return frame, parts

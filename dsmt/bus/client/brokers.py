@@ -10,13 +10,15 @@ Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import cbor2
 
 from dsmt.bus.rules.brokers import TOPIC, known
-from dsmt.errors import UnusableEventError
+from dsmt.errors import TransportError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.order import newer
 from dsmt.event.payload import canonical
@@ -89,10 +91,15 @@ class KnownBrokers:
         self._tried.add(chosen.public)
         return chosen
 
-    @property
-    def patience_s(self) -> float:
-        """How long the one that is tried now has to answer (rule 4)."""
-        return ATTACH_S if all(one.public in self._tried for one in self.all) else FIRST_S
+    @asynccontextmanager
+    async def patience(self) -> AsyncIterator[None]:
+        """Wait for an answer of the one that is tried now, and no longer than it has (rule 4). Raises `TransportError`."""
+        patience_s = ATTACH_S if all(one.public in self._tried for one in self.all) else FIRST_S
+        try:
+            async with asyncio.timeout(patience_s):
+                yield
+        except TimeoutError as error:
+            raise TransportError("link.silent", f"no broker answered within {patience_s:g} s") from error
 
     def attached(self) -> None:
         """The one that was tried last has answered."""

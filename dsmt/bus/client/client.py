@@ -57,7 +57,7 @@ from dsmt.trust.store import TrustStore
 
 MEASURE_S: Final = 60.0
 CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
-"""One broker holds what it acknowledges: another copy of it there is not."""
+"""One broker holds what it acknowledges; whether another does, too, each acknowledgement says."""
 
 
 class BusClient:
@@ -249,21 +249,12 @@ class BusClient:
         self._asking.lost()
 
     async def _connect(self, broker: BrokerAddress) -> Link:
-        async with self._patience():
+        async with self.brokers.patience():
             secret, server_key = self._identity.key.link_secret(), link_key(broker.public)
             return await self._network.connect(broker.address, secret, server_key=server_key)
 
-    @asynccontextmanager
-    async def _patience(self) -> AsyncIterator[None]:
-        patience_s = self.brokers.patience_s
-        try:
-            async with asyncio.timeout(patience_s):
-                yield
-        except TimeoutError as error:
-            raise TransportError("link.silent", f"no broker answered within {patience_s:g} s") from error
-
     async def _hold(self, link: Link) -> None:
-        async with self._patience():
+        async with self.brokers.patience():
             await self._attach(link)
         self.brokers.attached()
         queue = SendQueue(link, self._publisher.flush_soon)
@@ -362,12 +353,6 @@ class BusClient:
             case _:
                 pass
 
-    def _ask_known(self) -> None:
-        """Ask which of the certificates that were shown are needed no more (rule 7)."""
-        asked = () if self._publisher.offers else self._certificates.to_ask()
-        if asked:
-            self._post(f.Known(signers=asked))
-
     def _nacked(self, frame: f.Nacked) -> None:
         identity = EventId(frame.source, frame.incarnation, frame.sequence)
         self._log.warning("event refused", refused=str(identity), code=frame.code, reason=frame.message)
@@ -407,6 +392,7 @@ class BusClient:
                 self._post(f.Keepalive(asks=True))
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
-                self._ask_known()
                 self._ask_time()
+                if not self._publisher.offers and (asked := self._certificates.to_ask()):  # rule 7
+                    self._post(f.Known(signers=asked))
                 measured = now

@@ -4,12 +4,13 @@ Rule 1: a verdict is undone by a greater attachment and by nothing else. A node 
     attachment that was judged: it would stay dead for ever while everybody hears it.
 Rule 2: so the broker ends each session that a verdict of death judged, when it stores the verdict, whatever the session's
     state: who lives attaches anew, gets a greater number, and is alive; who does not has lost nothing.
-Rule 3: `left` is an operator's will: it ends no session, for a new attachment would undo it.
+Rule 3: it gets a number above the one that was judged, also where the verdict named one that is yet to come.
+Rule 4: `left` is an operator's will: it ends no session, for a new attachment would undo it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.node import NodeVerdict
@@ -34,6 +35,16 @@ def judged(rows: Iterable[Row]) -> list[tuple[str, NodeVerdict]]:
         if record.state == "dead":
             found.append((node, record))
     return found
+
+
+def judged_of(source: str, held: Callable[[str], Row | None]) -> int:
+    """The attachment of a source that a verdict has judged, by what stands on the topics of a store; 0 for none."""
+    role, _, name = source.partition("/")
+    row = held(f"node/{name.split('/')[0]}/verdict") if role in NODE_ROLES else None
+    try:
+        return 0 if row is None else from_data(NodeVerdict, row.read().event.data).attachments.get(source, 0)
+    except UnusableEventError:
+        return 0
 
 
 def must_attach_anew(node: str, verdict: NodeVerdict, source: str, attachment: int) -> bool:

@@ -12,8 +12,9 @@ Rule 6: a connection that ends after its source had fallen silent was given up b
     tell: `timeout`, whatever the socket says (F2: only a close by a peer that lived is evidence of its death); its
     record keeps the time of the last word, since which every probe counts.
 Rule 7: two processes of one name take turns at most twice in `EXCHANGE_WINDOW`; with the third exchange both are kept out
-    until there is a newer certificate (A11). It is a turn when a process takes a name back: one that claims an
-    incarnation which was attached before. A process that was started anew claims another, however often it dies.
+    until there is a newer certificate, or the one that they were kept out by has ended (A11). It is a turn when a process
+    takes a name back: one that claims an incarnation which was attached before. A process that was started anew claims
+    another, however often it dies.
 Rule 8: what is closed is forgotten after `FORGET_AFTER`, when its session fact is dead; and of all that are closed, and all
     that were granted numbers and have not attached, those beyond the last `CLOSED_KNOWN`: the store and realm time keep
     their numbers from being given again.
@@ -22,7 +23,7 @@ Rule 9: what is not closed is said again each `RENEW_AFTER`, before its fact die
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -141,6 +142,11 @@ class Presence:
     def contested(self, source: str, issued: int) -> bool:
         """Whether a source is kept out because two processes of its name took turns (rule 7)."""
         return issued <= self._contested.get(source, -1)
+
+    def settle(self, is_over: Callable[[str, int], bool]) -> None:
+        """Let in again who was kept out by a certificate, by name and issue time, that is over (rule 7)."""
+        for source in [source for source, issued in self._contested.items() if is_over(source, issued)]:
+            del self._contested[source]
 
     def _exchanged(self, source: str, before: _Known | None, claimed: int, issued: int, now: float) -> None:
         if before is None or before.state == "closed" or before.incarnation == claimed:

@@ -1,13 +1,15 @@
 """The validator: what a broker checks before an event is stored; what is refused here, nobody ever sees.
 
 Rule 1: signature, certificate, owner and grant were asked of the trust store.
-Rule 2: it is what its topic's row takes. Whoever reads a file asks both, by the same words (`opened`, B9).
+Rule 2: it is what its topic's row takes, and counts no further than its time (`ahead`). Whoever reads a file asks for the
+    first of these, by the same words (`opened`, B9).
 Rule 3: time is judged here and nowhere else: more than 10 s ahead of realm time is `clock_ahead`; the past is never refused.
     Nor is an incarnation taken that is further ahead than that and was not granted here: it would be the greatest of its
     source for ever (A11). So it is with what is re-offered: who offers it keeps what is refused for that (`early`).
     But a revocation that may be said ends its key at once, also where it is refused for its time: a broker that begins
     anew with a clock that is behind would let the revoked in (J3).
-Rule 4: epoch and version are at most 2^20 above those held (A3).
+Rule 4: epoch and version are at most 2^20 above those held (A3). What was said elsewhere before may have been raised in
+    steps, and be brought to a store that has nothing: of that they are at most its time in ms, if that is more.
 Rule 5: a shared fact is compared where its own source says it: it must replace the winner that is held there, in an epoch
     that has not ended; else it is `stale` (A3). A tombstone replaces the one before it, and ends its or a
     later epoch.
@@ -21,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from dsmt.bus.rules.ahead import check_ahead
 from dsmt.bus.rules.authority import check_revocation
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import Event, SignedEvent, thing_of
@@ -69,6 +72,7 @@ class EventValidator:
         """
         event = signed.event
         match = taken(event)
+        check_ahead(event)
         fact = match.row.takes_as_fact(event.version)
         if event.topic.startswith(REVOKED):
             check_revocation(self._trust, signed)
@@ -99,7 +103,7 @@ class EventValidator:
         event = signed.event
         if not fact:
             return Admitted(signed, fact=False, winner=False, budget=match.row.budget)
-        _check_step(event, at)
+        _check_step(event, at, own=own)
         over = is_over(event, at.ended)
         if own and event.version is not None:
             _check_fresh(event, at, over=over, now_ms=now_ms)
@@ -107,12 +111,12 @@ class EventValidator:
         return Admitted(signed, fact=True, winner=winner, budget=match.row.budget)
 
 
-def _check_step(event: Event, at: Standing) -> None:
+def _check_step(event: Event, at: Standing, *, own: bool) -> None:
     """Rule 4: nobody poisons a topic with a number that nobody can follow."""
     held = None if at.winner is None else at.winner.event
     above = (at.ended, 0) if held is None else (max(at.ended, held.epoch or 0), held.version or 0)
     for word, number, known in (("epoch", event.epoch, above[0]), ("version", event.version, above[1])):
-        if number is not None and number > known + MAX_STEP:
+        if number is not None and number > max(known + MAX_STEP, 0 if own else event.time_ms):
             raise UnusableEventError("event.version", f"{word} {number} of {event.topic} is far above {known}")
 
 

@@ -23,6 +23,8 @@ from dsmt.trust.store import TrustStore
 
 MAX_CHAIN: Final = 4
 """The longest chain of certificates below the root: issuer, node, agent, and one for a renewal under way."""
+ONE_VERSION: Final = "install one version of dsmt at both ends: the lower number is the older's; what runs goes on meanwhile"
+"""What to do where two versions meet that do not understand each other."""
 
 
 class Attaching(Protocol):
@@ -38,7 +40,8 @@ class Attaching(Protocol):
 def check_hello(trust: TrustStore, hello: Hello, parts: tuple[bytes, ...], key: bytes, now_ms: int) -> Certificate:
     """The certificate of who says hello. Raises `RefusedError` that says why not."""
     if hello.protocol != PROTOCOL:
-        raise RefusedError("bus.protocol", f"this broker speaks protocol {PROTOCOL}, you speak {hello.protocol}")
+        said = f"this broker speaks protocol {PROTOCOL}, you speak {hello.protocol}"
+        raise RefusedError("bus.protocol", said, next=ONE_VERSION)
     if hello.realm != trust.realm.name:
         raise RefusedError("trust.realm", f"this broker serves realm {trust.realm.name}, not {hello.realm}")
     if len(parts) > MAX_CHAIN:

@@ -9,13 +9,25 @@ from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.operations.local.home import Home
 from dsmt.ports.processes import Identity
-from dsmt.system.procfs import is_alive
-from dsmt.system.records import has_lock, living, lock_holders, record_path
+from dsmt.system.procfs import environment_value, is_alive
+from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, record_path
+from dsmt.system.tree import MARK, owner_of
 
 
 def keeper_directory(home: Home) -> Path:
     """Where the keeper lives."""
     return home.root / "keeper"
+
+
+def _agents_of(container: Path) -> list[Path]:
+    """The records of a container's agent: its manager's, and its own."""
+    return [container / "run" / "deployment_agent.json", container / PROCESS]
+
+
+def _is_anothers(program: Identity, container: Path) -> bool:
+    """Whether a program belongs to the home of which this one is a copy: its mark says so, or its agent, which lives."""
+    owner = owner_of(environment_value(program.pid, MARK) or "")
+    return is_copied(owner, str(container)) or any(is_copy(str(record)) for record in _agents_of(container))
 
 
 class Parts:
@@ -59,8 +71,7 @@ class Parts:
 
     def agents(self) -> list[Identity]:
         """The deployment agents."""
-        records = [container / "run" / "deployment_agent.json" for container in self.containers()]
-        records += [container / PROCESS for container in self.containers()]
+        records = [record for container in self.containers() for record in _agents_of(container)]
         return list(dict.fromkeys(i for i in (living(str(record)) for record in records) if i is not None))
 
     def instances(self) -> list[Identity]:
@@ -70,7 +81,7 @@ class Parts:
             path = container / RECORD
             record = load_record(path.read_bytes() if path.exists() else None)
             root = None if record is None else root_of(record.driver, record.process)
-            if root is not None:
+            if root is not None and not _is_anothers(root, container):
                 found.append(root)
         return found
 

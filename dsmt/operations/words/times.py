@@ -45,9 +45,16 @@ def span(ms: float) -> str:
 
 
 def moment(text: str, now_ms: int) -> int | EventId:
-    """What `--since` and `--until` take: `10m`, `14:05`, RFC 3339 (realm ms), or an event id. Raises `InputError`."""
+    """What `--since` and `--until` take: `10m`, `14:05`, RFC 3339 (realm ms), or an event id. Raises `InputError`.
+
+    What is before 1970 is the beginning.
+    """
     if "#" in text:
         return EventId.parse(text)
+    return max(0, _moment(text, now_ms))
+
+
+def _moment(text: str, now_ms: int) -> int:
     try:
         return now_ms - round(parse_duration(text) * 1000)
     except WrongValueError:
