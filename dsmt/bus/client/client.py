@@ -214,9 +214,8 @@ class BusClient:
 
     def _try_post(self, frame: f.Frame) -> None:
         """Post what a lost link makes needless, for it is asked anew at the next one."""
-        if self.attached:
-            with suppress(TransportError):
-                self._post(frame)
+        with suppress(TransportError):
+            self._post(frame)
 
     # --- being attached ------------------------------------------------------------------------------------------
 
@@ -350,8 +349,11 @@ class BusClient:
                 self._asking.answered(number, frame, parts)
             case f.Refused(code=code, message=message, next=follow):
                 raise RefusedError(code, message, next=follow)
-            case _:
-                pass
+
+    def _ask_known(self) -> None:
+        """Ask which of the certificates that were shown are needed no more (rule 7)."""
+        if not self._publisher.offers and (asked := self._certificates.to_ask()):
+            self._post(f.Known(signers=asked))
 
     def _nacked(self, frame: f.Nacked) -> None:
         identity = EventId(frame.source, frame.incarnation, frame.sequence)
@@ -393,6 +395,5 @@ class BusClient:
             self._publisher.probe(now)
             if now - measured >= MEASURE_S:
                 self._ask_time()
-                if not self._publisher.offers and (asked := self._certificates.to_ask()):  # rule 7
-                    self._post(f.Known(signers=asked))
+                self._ask_known()
                 measured = now
