@@ -22,7 +22,7 @@ from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_offers import NatsOffers
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_page import read_page, set_mark
-from dsmt.bus.adapters.nats_sender import BATCH, NatsSender
+from dsmt.bus.adapters.nats_sender import BATCH, GIVE_UP_S, NatsSender
 from dsmt.bus.adapters.nats_streams import head, last_on
 from dsmt.bus.adapters.nats_subscription import NatsSubscription
 from dsmt.bus.rules.authority import check_reads
@@ -49,6 +49,7 @@ ATTACH_S: Final = 15.0
 """In which a cluster may choose a leader."""
 ROUND_TRIPS: Final = 3
 MEASURE_S: Final = 60.0
+RETRY_S: Final = 0.1
 _ABILITIES: Final = frozenset({Ability.HISTORY, Ability.MARKS, Ability.FETCH, Ability.BLOBS})
 
 
@@ -355,14 +356,16 @@ class NatsBus:
         self._on_attached.append(call)
 
     async def fetch(self, ids: Sequence[EventId]) -> list[SignedEvent]:
-        """Events of the history by id."""
+        """Events of the history by id; while a stream chooses its leader it is asked again."""
+        until = self._clock.boottime() + GIVE_UP_S
         while True:
             link = await self.held()
             try:
                 return await nats_fetch.fetch(link, self._subjects, self._opener, ids)
             except TransportError:
-                if not link.lost.done():
+                if not link.lost.done() and self._clock.boottime() > until:
                     raise
+            await asyncio.sleep(RETRY_S)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], digest: bytes) -> None:
         """Put a blob with this sha256 into the depot. Raises `FailedError` when it is not kept."""
