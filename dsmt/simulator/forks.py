@@ -3,12 +3,14 @@
 Rule 1: a fork goes on as the run alone would: nothing is drawn, awaited or set between the beginning and the rest.
 Rule 2: a fork says through a pipe what it came to, or what it raised, and ends there: nothing that it has of its parent
     is flushed or closed.
-Rule 3: one fork lives at a time, and none outlives its parent's wait for it.
+Rule 3: what is garbage at the fork was collected before it, and all else is left alone by the collector in each fork.
+Rule 4: one fork lives at a time, and none outlives its parent's wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import signal
@@ -38,6 +40,8 @@ def each_way(ways: Sequence[W], main: Callable[[Callable[[], W]], T]) -> list[T]
     def which() -> W:
         nonlocal answer
         loop = asyncio._get_running_loop()  # noqa: SLF001 - it is the process's, which a fork is not
+        gc.collect()  # what the beginning has left is found once, and no fork looks at its objects again
+        gc.freeze()
         for way in ways:
             reader, writer = os.pipe()
             with warnings.catch_warnings():
