@@ -1,0 +1,228 @@
+"""Steps that fail, ports that are taken, instances that are not live or never ready."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dsmt.agents.rules.container import (
+    EXIT_GONE,
+    EXIT_STOPPED,
+)
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Exit
+
+from .sights import CHECKED
+from .world import WEB, Realm, Site, in_virtual_time
+
+
+def test_an_install_that_fails_is_tried_again_and_says_why() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.wrong = FailedError("fetch.not_found", "depot:aa does not exist (gone)", url="depot:aa")
+        site.place(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert (reason["code"], reason["who"], reason["step"]) == ("fetch.not_found", "you", "restart")
+        site.artifacts.wrong = None
+        await site.until("running")
+        assert site.realm.told("service/web/progress/app/0/n1")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_newer_fact_breaks_off_an_installation() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.artifacts.takes_s = 3000.0
+        spec = site.spec(WEB.replace("    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    run:"))
+        site.assign(spec)
+        agent = site.start()
+        await site.until("initiated")
+        site.assign(spec, version=2, desired="gone")
+        assert (await agent.wait()).code == EXIT_GONE
+        assert not site.machine.programs
+        assert asyncio.get_running_loop().time() < 100
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("step", "key"), [("install", "install"), ("configure", "configure")])
+def test_a_step_that_fails_is_told_with_its_last_words(step: str, key: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(4, None)
+        site.place(WEB + f"    {key}: prepare it\n")
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert (reason["code"], reason["step"], reason["exit_code"]) == ("install.command", step, 4)
+        assert reason["command"] == "prepare it"
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_fixed_port_that_is_taken_names_its_holder_and_is_tried_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.held[8080] = "pid 41 nginx"
+        site.place(WEB.replace("http: auto", "http: 8080"))
+        agent = site.start()
+        await site.until("failed")
+        reason = site.statuses()[-1]["reason"]
+        assert reason["code"] == "start.port_in_use"
+        assert "pid 41 nginx" in reason["message"]
+        site.machine.held.clear()
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_automatic_port_that_was_taken_meanwhile_is_chosen_anew_and_configured() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        spec = site.spec(WEB + "    configure: prepare {port.http}\n")
+        site.machine.steps["prepare"] = Exit(0, None)
+        site.assign(spec)
+        agent = site.start()
+        await site.until("running")
+        old = site.machine.alive[0].launch.env["PORT"]
+        site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped")
+        site.machine.held[int(old)] = "pid 2 other"
+        site.assign(spec, version=3)
+        await site.until("running")
+        new = site.machine.alive[0].launch.env["PORT"]
+        assert new != old
+        configured = [p.launch.argv[1] for p in site.machine.programs if p.launch.argv[0] == "prepare"]
+        assert configured[-1] == new
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_instance_that_is_not_live_is_restarted_and_that_is_told() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        assert site.endpoint()["ready"]
+        site.checks.passed = False
+        await site.realm.until(lambda: site.health() == "unready")
+        assert not site.endpoint()["ready"]
+        assert len(site.machine.programs) == 1
+        await site.realm.until(lambda: "failed" in site.states())
+        assert [s["reason"]["code"] for s in site.statuses() if s["reason"]] == ["health.not_live"]
+        site.checks.passed = True
+        await site.realm.until(lambda: site.health() == "ready")
+        assert len(site.machine.alive) == 1
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_ready_and_not_live_is_served_no_more_when_that_is_told() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        each = ", ".join(f"{role}: {{http: {{port: http, path: /{role[0]}}}}}" for role in ("readiness", "liveness"))
+        site.place(f"{WEB}    health: {{{each}}}\n")
+        checks, run = site.checks, site.checks.run
+
+        async def only_readiness(check: Any, **where: Any) -> Any:
+            checks.passed = not dead or check.how.path == "/r"
+            return await run(check, **where)
+
+        dead: list[bool] = []
+        checks.run = only_readiness  # type: ignore[method-assign]
+        agent = site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        served: list[bool] = []
+        publish = site.realm.publish
+
+        def watched(signed: Any) -> None:
+            publish(signed)
+            if signed.event.type == "dsmt.status" and signed.event.data["state"] == "failed":
+                served.append(site.endpoint()["ready"])
+
+        site.realm.publish = watched  # type: ignore[method-assign]
+        dead.append(True)
+        await site.realm.until(lambda: served)
+        assert served == [False]
+        assert [one["reason"]["code"] for one in site.statuses() if one["reason"]] == ["health.not_live"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("reboots", [True, False], ids=["its machine", "it and its program"])
+def test_what_was_good_is_remembered_though_nobody_lived_to_say_so_when_it_ended(reboots: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        await asyncio.sleep(60)
+        agent.kill()
+        if reboots:
+            site.machine.reboot()
+        else:
+            site.machine.alive[0].end(Exit(None, 9))
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_has_no_check_is_good_once_it_has_lived_for_long_enough_to_be_ready() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        (program,) = site.machine.alive
+        program.end(Exit(None, 9))
+        await site.realm.until(lambda: "failed" in site.states())
+        assert site.statuses()[-1]["good"] == {"spec": str(site.spec_of().id), "revision": 1}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_instance_that_is_never_ready_is_restarted_at_its_deadline() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.checks.passed = False
+        site.place(CHECKED)
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "start.timeout"
+        assert 59 < asyncio.get_running_loop().time() < 63
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_shutdown_stops_the_instance_and_leaves_no_process() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.until("running")
+        assert site.last is not None
+        site.last.shutdown()
+        assert (await agent.wait()).code == EXIT_STOPPED
+        assert site.state() == "stopped"
+        assert not site.machine.alive
+        agent = site.start()
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)

@@ -1,0 +1,152 @@
+"""An agent is killed at any moment, or keeps no record: there is one program at most."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from dsmt.agents.rules.container import (
+    RECORD,
+)
+from dsmt.errors import FailedError
+from dsmt.ports.processes import Exit
+
+from .sights import CHECKED, Doing
+from .world import MemoryFiles, Realm, Site, in_virtual_time
+
+
+def killed_at(
+    moment: int, scenario: Callable[[Site], Awaitable[None]], afterwards: Callable[[Site], Awaitable[None]]
+) -> bool:
+    """Kill the agent of a scenario at its n-th start of a program or write; another one follows. Whether there was one."""
+    site = Site(Realm())
+
+    async def main() -> bool:
+        site.artifacts.takes_s = 0.05
+        site.machine.steps["set"] = Exit(0, None)
+        site.machine.moment.left = moment
+        agent = site.start()
+        doing = asyncio.ensure_future(scenario(site))
+        await asyncio.wait((doing, asyncio.ensure_future(agent.wait())), return_when=asyncio.FIRST_COMPLETED)
+        killed = not site.machine.moment.left
+        assert killed or doing.exception() is None
+        doing.cancel()
+        site.machine.moment.left = 0
+        agent.kill()
+        last = site.start()
+        await afterwards(site)
+        assert not site.machine.copies
+        last.kill()
+        return killed
+
+    return bool(in_virtual_time(main))
+
+
+DEPOT = CHECKED.replace(
+    "    run:", "    artifact: {url: 'depot:aa', sha256: " + "a" * 64 + "}\n    configure: set it\n    run:"
+)
+
+
+async def installed_and_died_twice(site: Site) -> None:
+    spec = site.spec(DEPOT)
+    site.assign(spec)
+    for _ in range(2):
+        await site.realm.until(lambda: site.health() == "ready")
+        site.machine.alive[0].end(Exit(1, None))
+        await site.realm.until(lambda: site.state() == "failed")
+    await site.realm.until(lambda: site.health() == "ready")
+    site.assign(spec, version=2, restart=1)
+    await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2 and site.health() == "ready")
+
+
+async def runs_once(site: Site) -> None:
+    await site.realm.until(lambda: site.health() == "ready" and len(site.machine.alive) == 1)
+    await asyncio.sleep(30)
+    assert site.state() == "running"
+    assert len(site.machine.alive) == 1
+
+
+async def left(site: Site) -> None:
+    site.assign(site.spec(DEPOT))
+    await site.realm.until(lambda: site.health() == "ready")
+    site.assign(site.spec_of(), version=2, desired="gone")
+    await site.until("gone")
+
+
+async def is_gone(site: Site) -> None:
+    site.assign(site.spec_of(), version=3, desired="gone")
+    await site.realm.until(lambda: site.state() == "gone" and site.process is not None and not site.process.alive)
+    assert not site.machine.alive
+
+
+@pytest.mark.parametrize(("scenario", "afterwards"), [(installed_and_died_twice, runs_once), (left, is_gone)])
+def test_an_agent_killed_at_any_start_or_write_leaves_one_program_at_most(scenario: Doing, afterwards: Doing) -> None:
+    moment = 1
+    while killed_at(moment, scenario, afterwards):
+        moment += 1
+    assert moment > 30
+
+
+def test_an_agent_killed_at_any_time_leaves_at_most_one_program_and_ends_with_one_running() -> None:
+    for step in range(1, 60):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            site.artifacts.takes_s = 0.05
+            site.place(DEPOT)
+            site.machine.steps["set"] = Exit(0, None)
+            agent = site.start()
+            await asyncio.sleep(step * 0.004)
+            agent.kill()
+            agent = site.start()
+            await site.realm.until(lambda: site.health() == "ready")
+            assert len(site.machine.alive) == 1
+            assert not site.machine.copies
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+class FullDisk(MemoryFiles):
+    full = True
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if self.full:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        super().write(path, content, mode=mode)
+
+
+def test_nothing_is_started_of_which_no_record_can_be_kept() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
+        site.deps = lambda: replace(deps(), quick=disk)  # type: ignore[method-assign]
+        site.place()
+        agent = site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["reason"]["code"] == "fetch.no_space"
+        assert not site.machine.programs
+        disk.full = False
+        await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_damaged_record_ends_what_runs_before_anything_is_started_anew() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        agent.kill()
+        (before,) = site.machine.alive
+        site.files.below(site.slot.directory).write(RECORD, b"{half of")
+        agent = site.start()
+        await site.realm.until(lambda: len(site.machine.programs) == 2)
+        assert before.ended == Exit(None, 9)
+        assert not site.machine.copies
+        agent.kill()
+
+    in_virtual_time(main)

@@ -1,0 +1,269 @@
+"""Two copies of an instance: what becomes of them when something dies, fails or goes back."""
+
+import asyncio
+
+import pytest
+
+from dsmt.agents.rules.container import (
+    RECORD,
+    load_record,
+)
+from dsmt.agents.rules.launching import place_of
+from dsmt.ports.processes import Exit
+
+from .sights import CHECKED, DOZES, FAILS, PARKS, served
+from .world import WEB, Realm, Site, in_virtual_time
+
+
+@pytest.mark.parametrize("installs", ["", "    install: 'true'\n"], ids=["the same installation", "another installation"])
+def test_no_step_of_its_escalation_lets_a_new_copy_end_the_old_one_or_take_its_files(installs: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        record = load_record(site.files.read(f"{site.slot.directory}/{RECORD}"))
+        assert record is not None
+        mine = f"{site.slot.directory}/{place_of(record.install_key)}/mine"
+        site.files.write(mine, b"written by the old copy")
+        site.machine.steps |= {"doze": Exit(1, None), "true": Exit(0, None)}
+        site.assign(site.spec(DOZES + installs, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"], 1000)
+        assert agent.alive
+        assert site.machine.alive == [old]
+        assert site.files.read(mine) == b"written by the old copy"
+        assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node)))
+        site.machine.steps.pop("doze")
+        site.assign(site.spec(DOZES + installs + "    env: {FIXED: 'yes'}\n", version=3), version=3)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 3 and old not in site.machine.alive)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_old_copy_that_ends_while_it_is_handed_over_is_served_no_more() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        old.end(Exit(None, 9))
+        await site.realm.until(lambda: not site.endpoint()["ready"])
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"])
+        assert len(site.machine.alive) == 1
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_agent_killed_while_it_hands_over_is_followed_by_one_that_leaves_one_copy() -> None:
+    for step in range(1, 40):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            agent = site.start()
+            await served(site)
+            site.assign(site.spec(DOZES, version=2), version=2)
+            await asyncio.sleep(step * 0.003)
+            agent.kill()
+            agent = site.start()
+            await site.realm.until(lambda: site.state() == "running" and site.endpoint()["generation"] == 2)
+            await site.realm.until(lambda: len(site.machine.alive) == 1)
+            (program,) = site.machine.alive
+            assert program.launch.argv[0] == "doze"
+            assert site.endpoint()["ports"] == {"http": int(program.launch.env["PORT"])}
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+def test_an_agent_killed_while_it_hands_over_leaves_the_old_copy_served_until_the_new_one_is_ready() -> None:
+    for step in range(1, 60):
+
+        async def main(step: int = step) -> None:
+            site = Site(Realm())
+            agent = site.start()
+            old = await served(site)
+            site.checks.passed = False
+            site.assign(site.spec(DOZES, version=2), version=2)
+            await asyncio.sleep(step * 0.002)
+            for _ in range(2):
+                agent.kill()
+                agent = site.start()
+                await asyncio.sleep(3)
+                assert len(site.machine.alive) == 2
+                assert old in site.machine.alive
+                ports = {"http": int(old.launch.env["PORT"])}
+                assert site.endpoint() == {"address": "127.0.0.1", "ports": ports, "generation": 1, "ready": True}
+            told = [endpoint["ready"] for endpoint in site.realm.told(site.slot.on("endpoint", site.node))]
+            assert all(told)
+            site.checks.passed = True
+            await site.realm.until(lambda: old not in site.machine.alive and site.endpoint()["generation"] == 2)
+            (new,) = site.machine.alive
+            assert new.launch.argv[0] == "doze"
+            agent.kill()
+
+        in_virtual_time(main)
+
+
+def test_a_copy_that_was_ready_when_its_agent_was_killed_while_it_hands_over_is_the_one_that_is_served() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+        new = site.machine.alive[1]
+        await asyncio.sleep(0.1)
+        agent.kill()
+        agent = site.start()
+        await site.realm.until(lambda: old not in site.machine.alive)
+        assert site.machine.alive == [new]
+        assert site.endpoint()["ports"] == {"http": int(new.launch.env["PORT"])}
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("dies", ["old", "new", "both"])
+def test_what_dies_of_two_copies_while_no_agent_lives_is_not_served_and_the_other_is(dies: str) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        await asyncio.sleep(1)
+        agent.kill()
+        new = site.machine.alive[1]
+        for program in {"old": [old], "new": [new], "both": [old, new]}[dies]:
+            program.end(Exit(None, 9))
+        agent = site.start()
+        await asyncio.sleep(5)
+        assert site.endpoint()["ready"] == (dies == "new")
+        assert (old in site.machine.alive, new in site.machine.alive) == (dies == "new", dies == "old")
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"] and site.endpoint()["generation"] == 2)
+        await site.realm.until(lambda: len(site.machine.alive) == 1)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_going_back_while_another_agent_has_taken_both_copies_over_restarts_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        old = await served(site)
+        before = site.spec_of()
+        site.checks.passed = False
+        site.assign(site.spec(DOZES, version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        agent.kill()
+        agent = site.start()
+        await asyncio.sleep(3)
+        site.assign(before, version=3)
+        await site.realm.until(lambda: site.machine.alive == [old])
+        site.checks.passed = True
+        await site.realm.until(lambda: site.endpoint()["ready"] and site.endpoint()["generation"] == 3)
+        assert len(site.machine.programs) == 2
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_slot_that_leaves_while_it_hands_over_leaves_nothing_running() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        await served(site)
+        site.checks.passed = False
+        spec = site.spec(DOZES, version=2)
+        site.assign(spec, version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        site.assign(spec, version=3, desired="gone")
+        await site.until("gone")
+        assert not site.machine.alive
+        assert not site.endpoint()["ready"]
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_fix_to_a_parked_instance_is_not_said_to_be_parked() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["false"] = Exit(1, None)
+        site.machine.steps["true"] = Exit(0, None)
+        site.place(FAILS)
+        agent = site.start()
+        await site.realm.until(lambda: site.statuses() and site.statuses()[-1]["parked"])
+        site.assign(site.spec(FAILS.replace("false", "true"), version=2), version=2)
+        await site.realm.until(lambda: site.health() == "none")
+        fixed = [status for status in site.statuses() if status["generation"] == 2]
+        assert [status["state"] for status in fixed] == ["initiated", "instantiated", "running"]
+        assert not any(status["parked"] or status["next_try_ms"] for status in fixed)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_whose_installation_fails_leaves_what_runs_served_and_going_back_says_that_it_runs() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["false"] = Exit(1, None)
+        site.place(WEB + PARKS)
+        agent = site.start()
+        await site.realm.until(lambda: site.endpoint() and site.endpoint()["ready"])
+        (program,) = site.machine.alive
+        await asyncio.sleep(5)
+        first = str(site.spec_of().id)
+        site.assign(site.spec(FAILS, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["parked"])
+        assert site.endpoint()["ready"], "nothing of what is served has failed"
+        assert site.machine.alive == [program]
+        assert site.statuses()[-1]["good"] == {"spec": first, "revision": 1}
+        site.assign(site.spec(WEB + PARKS, version=3), version=3)
+        await site.until("running")
+        assert site.machine.alive == [program]
+        assert site.statuses()[-1]["generation"] == 3
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_an_update_that_comes_while_the_first_start_is_not_over_never_says_that_it_runs() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.checks.passed = False
+        site.place(CHECKED)
+        agent = site.start()
+        await site.until("instantiated")
+        text = CHECKED.replace("    run: sleep", "    artifact: {url: 'depot:aa', sha256: " + "b" * 64 + "}\n    run: doze")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.realm.until(lambda: site.machine.alive and site.machine.alive[0].launch.argv[0] == "doze")
+        await site.until("instantiated")
+        assert "running" not in site.states()
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_generation_that_changes_nothing_of_what_runs_restarts_nothing() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(CHECKED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        text = CHECKED.replace("path: /", "path: /other")
+        site.assign(site.spec(text, version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        assert len(site.machine.programs) == 1
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2)
+        assert site.state() == "running"
+        agent.kill()
+
+    in_virtual_time(main)
