@@ -10,7 +10,7 @@ import cbor2
 import pytest
 
 from dsmt.bus.broker import fan_out
-from dsmt.errors import RefusedError
+from dsmt.errors import FailedError, RefusedError
 from dsmt.event.registry import TOPICS
 from dsmt.event.rowtree import row_hash
 from dsmt.operations.offline.history import packed, read
@@ -272,6 +272,24 @@ def test_what_is_trimmed_while_it_is_exported_is_held_against_nobody(
         for at in run.rows[::20]:
             for change in (removed, removed_and_renumbered, moved, flipped, arrived_later):
                 assert not judged(run, change(run, at)).ok, (change, at)
+
+    asyncio.run(main())
+
+
+def test_a_full_store_is_exported_up_to_the_last_head_that_its_broker_could_sign(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with lived(tmp_path, 40) as (made, broker, reader):
+            first = await exported(made, reader)
+            await said(made, [await made.client("operator/dave")], 9)
+
+            def full(_batch: object) -> None:
+                raise FailedError("store.full", "the disk is full", next="make room")
+
+            broker._store.append = full
+            run = await exported(made, await made.client("operator/erin", reads=True))
+        found = judged(run, run.items)
+        assert found.ok
+        assert found.history.rows == judged(first, first.items).history.rows
 
     asyncio.run(main())
 

@@ -117,7 +117,11 @@ class Exported(NamedTuple):
 
 
 class _Again(Exception):  # noqa: N818 - no error: a part that was written has changed meanwhile
-    pass
+    """It is to be read anew, up to a row if one is named."""
+
+    def __init__(self, upto: int | None = None) -> None:
+        super().__init__()
+        self.upto = upto
 
 
 async def export(
@@ -126,11 +130,13 @@ async def export(
     """Write the history of the broker that `bus` is attached to. Raises `FailedError` when it never stands still."""
     for pattern in patterns:
         check_pattern(pattern)
+    upto: int | None = None
     for _ in range(ATTEMPTS):
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
             try:
-                exported = await _Export(bus, patterns, body.write).run()
-            except _Again:
+                exported = await _Export(bus, patterns, body.write, upto).run()
+            except _Again as again:
+                upto = again.upto
                 continue
             write(packed("H", VERSION, trust.realm.name, exported.store, list(patterns)))
             for certificate in cbor2.loads(trust.export())["certificates"]:
@@ -143,18 +149,23 @@ async def export(
 
 
 class _Export:
-    """One attempt: everything up to what is stored now, then up to a head that is signed after that."""
+    """One attempt: everything up to what is stored now, then up to a head that is signed after that.
 
-    def __init__(self, bus: BusReader, patterns: tuple[str, ...], write: Callable[[bytes], object]) -> None:
-        self._bus, self._write = bus, write
+    A broker whose store is full signs none: then another attempt goes `upto` the last one that it has.
+    """
+
+    def __init__(
+        self, bus: BusReader, patterns: tuple[str, ...], write: Callable[[bytes], object], upto: int | None
+    ) -> None:
+        self._bus, self._write, self._upto = bus, write, upto
         self._patterns = (*patterns, *ALWAYS) if patterns else ()
         self._store = ""
         self._at = self._rows = 0
 
     async def run(self) -> Exported:
         page = await self._bus.history(0)
-        while page.rows or page.nodes or page.lost:
-            self._take(page, until=None)
+        while (page.rows or page.nodes or page.lost) and self._at != self._upto:
+            self._take(page, until=self._upto)
             page = await self._bus.history(self._at)
         signed = await self._head()
         stats = from_data(BrokerStats, signed.event.data)
@@ -164,6 +175,8 @@ class _Export:
             await asyncio.sleep(LATER_S)  # it was signed for another who asked, before the last of what was read was stored
             signed = await self._head()
             stats = from_data(BrokerStats, signed.event.data)
+        else:
+            raise _Again(stats.head)
         while self._at < stats.head:
             self._take(await self._bus.history(self._at), until=stats.head)
         if self._at != stats.head or stats.store != self._store:
