@@ -26,6 +26,7 @@ from dsmt.bus.client.attaching import ROUND_TRIPS, About, greet, measure, sign_a
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.client.homing import go_home
 from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.client.measuring import MeasuredTime
 from dsmt.bus.client.publisher import Publisher
@@ -269,7 +270,8 @@ class BusClient:
         queue = SendQueue(link, self._publisher.flush_soon)
         watch = self._watch = LinkWatch(self._clock.boottime(), delegate=self._delegate)
         self._begin_link(queue)
-        await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch))
+        home = go_home(self.brokers, self._connect, self._entropy)
+        await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch), home)
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))
