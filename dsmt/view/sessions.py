@@ -115,8 +115,7 @@ class Sessions(Generic[Kept]):
         return dict.fromkeys(sorted(self.brokers - {attached}), since_ms)
 
     def _is_leaf(self, broker: str) -> bool:
-        newest = self.of[_BROKER + broker].newest
-        return newest is not None and bool(newest[1].record.leaf)
+        return any(held.record.leaf for held in self.of[_BROKER + broker].words.values())
 
     def _lost(self, attached: str, leaves: set[str]) -> dict[str, int]:
         """Those that are lost as seen at a broker that is no leaf, or at none."""

@@ -206,18 +206,18 @@ class Copying:
             self._upstream = next(candidates, None) if self._leaf else None
 
     def _look(self) -> None:
-        """See who is linked; where that has changed all are asked anew (rule 2)."""
+        """See who is linked; where that has changed all are asked anew (rule 2). What a leaf has comes by all ways."""
         for other in self._others.values():
             other.was = other.name or other.was
         self._choose()
-        linked = tuple(sorted(other.name for other in self._others.values() if other.name and self._is_wanted(other)))
+        mesh = [other for other in self._others.values() if not other.address.leaf]
+        linked = tuple(sorted(other.name for other in mesh if other.name and self._is_wanted(other)))
         if linked == self._linked:
             return
         lost = set(self._linked) - set(linked)
-        mesh = [] if self._leaf else [other for other in self._others.values() if not other.address.leaf]
         places = [other.place for other in mesh if other.was in lost and other.place is not None]
         self._linked = linked
-        for other in mesh if places else ():
+        for other in mesh if places and not self._leaf else ():
             if other.place is not None:
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
         self._change()
