@@ -75,7 +75,8 @@ class Fleet:
         self.site: list[Host] = []
         """The machines of the site but for its broker's: the last nodes, and the last controller."""
         if self.leaf is not None:
-            self.site = [one.host for one in [*list(self.nodes.values())[-scale.site :], list(self.controllers.values())[-1]]]
+            self.site = [node.host for node in list(self.nodes.values())[-scale.site :]]
+            self.site.append(list(self.controllers.values())[-1].host)
             world.sites = {host.name: replace(self.leaf.at, leaf=False) for host in self.site}
         for host in world.hosts.values():
             if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):

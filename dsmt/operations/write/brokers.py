@@ -19,15 +19,15 @@ TOPIC = "config/broker/"
 
 
 async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> list[str]:
-    """Say where these brokers are, as far as that is not said yet; of which it was."""
+    """Say where these brokers are, as far as that is not said yet; of which it was. What was a leaf stays one."""
     said = await _said(bus)
     drafts = []
     for name, at in brokers.items():
         held = said.get(name)
         told = None if held is None or held[1].removed else _address(held[1])
-        if told is None or (told.address, told.public) != (at.address, at.public) or (at.leaf and not told.leaf):
-            leaf = True if at.leaf else msgspec.UNSET
-            word = BrokerWord(address=at.address, public=at.public, by=by, reason=reason, leaf=leaf)
+        leaf = at.leaf or (told is not None and told.leaf and told.public == at.public)
+        if told is None or (told.address, told.public, told.leaf) != (at.address, at.public, leaf):
+            word = BrokerWord(address=at.address, public=at.public, by=by, reason=reason, leaf=leaf or msgspec.UNSET)
             drafts.append(_draft(name, word, held))
     if drafts:
         await say(bus, drafts)

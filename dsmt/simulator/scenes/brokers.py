@@ -23,7 +23,7 @@ NOTICED_S: Final = 10.0
 CUT_S: Final = 60.0
 """How long a site's uplink is down."""
 PARTED_S: Final = 15.0
-"""How long after it went down nodes on its other side may still look alive: what is placed there before waits for them (F1)."""
+"""How long after that nodes on its other side may still look alive: what is placed there by then waits for them (F1)."""
 REPAIRED_S: Final = 10.0
 """How long what a node of a site ran may take to run on another one of it."""
 LATE_S: Final = 1.0
@@ -138,9 +138,9 @@ def _at_home(fleet: Fleet, leaf: SimBroker) -> list[str]:
     wrong = []
     for source, known in sorted(fleet.view().sessions.of.items()):
         role, name, *_ = source.split("/")
-        if known.newest is not None and known.newest[1].record.state == "open" and role != "broker":
-            if (known.newest[0] == leaf.name) != (name in home):
-                wrong.append(f"E5: {source} is attached to {known.newest[0]}")
+        at, held = known.newest or ("", None)
+        if held is not None and held.record.state == "open" and role != "broker" and (at == leaf.name) != (name in home):
+            wrong.append(f"E5: {source} is attached to {at}")
     return wrong
 
 
@@ -161,7 +161,9 @@ async def _repaired(play: Play, nodes: list[SimNode], by: list[SimNode]) -> list
     while play.now < began + REPAIRED_S:
         await asyncio.sleep(0.25)
         running = play.fleet.running()
-        waits = [slot for slot in owners[victim.name] if slot in play.fleet.wanted() and here.isdisjoint(running.get(slot, ()))]
+        waits = [
+            slot for slot in owners[victim.name] if slot in play.fleet.wanted() and here.isdisjoint(running.get(slot, ()))
+        ]
         if not waits:
             play.faults.note(f"repaired after {play.now - began:.1f} s")
             break
