@@ -98,7 +98,7 @@ class Broker:
             recorder=self._recorder,
             admission=self._admission,
             fan_out=self._fan_out,
-            sessions=self._sessions.all,
+            sessions=self._sessions,
             send=self._send,
             commit=self._commit,
         )

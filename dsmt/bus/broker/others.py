@@ -28,6 +28,7 @@ from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.salvage import Salvage
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.bus.rules.brokers import TOPIC, known, leaves
 from dsmt.bus.wire import frames as f
@@ -71,7 +72,7 @@ class Others:
         recorder: Recorder,
         admission: Admission,
         fan_out: FanOut,
-        sessions: Callable[[], Iterable[Session]],
+        sessions: Sessions,
         send: Send,
         commit: Callable[[], bool],
     ) -> None:
@@ -140,7 +141,7 @@ class Others:
         ended = any(revoked_by(row.topic) for row in rows)
         if self._note(rows) or ended:
             self._know()
-            for session in self._sessions():
+            for session in self._sessions.all():
                 if session.attached and not session.refused:
                     self.greet(session)
 
@@ -186,9 +187,10 @@ class Others:
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
 
     def _is_attached(self, public: bytes) -> bool:
-        """Whether the broker of a key is attached here."""
-        here = (one for one in self._sessions() if one.attached and one.is_broker and not one.refused)
-        return any(one.certificate is not None and one.certificate.public == public for one in here)
+        """Whether the leaf of a key is attached here."""
+        names = [name for name, key in self._leaves.items() if key == public]
+        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
+        return any(one.certificate is not None and one.certificate.public == public for one in found)
 
     def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
         """Up to when all that another has is here by way of others (see `copying`, E5)."""
