@@ -14,15 +14,27 @@ from dsmt.ports.realm import BrokerAddress
 @command()
 @click.argument("broker")
 @click.option("--listen", default=None, metavar="HOST:PORT", help="Where it listens; a free port of 127.0.0.1.")
+@click.option("--leaf", is_flag=True, help="For a site with a thin uplink: it is linked to one other broker at a time.")
 @reason_option
-def add(ctx: CliContext, broker: str, listen: str | None, reason: str) -> None:
-    """Give the realm one more broker, on this machine; any of them may die after that."""
+def add(ctx: CliContext, broker: str, *, listen: str | None, leaf: bool, reason: str) -> None:
+    """Give the realm one more broker, on this machine; any of them may die after that.
+
+    A leaf serves the machines that joined with it alone: dsmt token create --broker BROKER, dsmt node add --broker BROKER.
+    """
     home = ctx.home()
 
     async def work(connection: Connection) -> BrokerAddress:
         now_s = connection.bus.now_ms() // 1000
         return await brokers.add(
-            home, connection.bus, broker, listen=listen, by=connection.by, reason=reason, now_s=now_s, waits=ctx.waits
+            home,
+            connection.bus,
+            broker,
+            listen=listen,
+            by=connection.by,
+            reason=reason,
+            now_s=now_s,
+            waits=ctx.waits,
+            leaf=leaf,
         )
 
     at = ctx.act(work)

@@ -71,6 +71,8 @@ class HostLines:
     metavar="HOST:PORT",
     help="Where its broker listens; by default where you reach it.",
 )
+@click.option("--leaf", is_flag=True, help="Its broker is a leaf: that of a site with a thin uplink.")
+@click.option("--broker", default=None, metavar="BROKER", help="The broker that it uses: the leaf of its site.")
 def add(
     ctx: CliContext,
     hosts: tuple[str, ...],
@@ -80,6 +82,8 @@ def add(
     wheels: Path | None,
     roles: str,
     listen: str | None,
+    leaf: bool,
+    broker: str | None,
     user: bool,
 ) -> None:
     """Make each HOST a node of this realm, over SSH: dsmt is brought there, nothing is fetched, and it may be repeated.
@@ -98,10 +102,7 @@ def add(
         if len(typed) > 1:
             raise InputError("node.name", f"--name {name}: {len(typed)} hosts cannot all have it", next="leave --name out")
     more, home = _besides_a_node(roles), ctx.home()
-    if listen is not None:
-        check_address(listen)
-        if len(typed) > 1 or "broker" not in more:
-            raise InputError("node.listen", f"--listen {listen}: it is for the broker of one host", next="leave it out")
+    _check_broker(more, len(typed), listen=listen, leaf=leaf)
     progress = HostLines([one.typed for one in typed], silent=ctx.json)
 
     async def work(connection: Connection) -> list[HostOutcome]:
@@ -110,7 +111,8 @@ def add(
             home.operator(),
             home,
             labels=given,
-            roles=Roles(connection, home, more, listen=listen),
+            roles=Roles(connection, home, more, listen=listen, leaf=leaf),
+            broker=broker,
             name=name,
             user=user,
             wheels=wheels,
@@ -131,6 +133,16 @@ def add(
         raise FailedError(
             "node.add", said, next="see the reason of each above, and type it again: what is done is not done twice"
         )
+
+
+def _check_broker(more: Sequence[Role], hosts: int, *, listen: str | None, leaf: bool) -> None:
+    """Check what was typed of the broker that a host gets. Raises `InputError`."""
+    if listen is not None:
+        check_address(listen)
+        if hosts > 1 or "broker" not in more:
+            raise InputError("node.listen", f"--listen {listen}: it is for the broker of one host", next="leave it out")
+    if leaf and "broker" not in more:
+        raise InputError("node.leaf", "--leaf: it is for a host that gets a broker", next="add --roles broker,node")
 
 
 BESIDES: Final[tuple[Role, ...]] = ("broker", "controller")

@@ -40,18 +40,21 @@ def labels_of(given: Iterable[str]) -> dict[str, str]:
 @click.option("--role", default="node", type=click.Choice(["node"]), expose_value=False, help="What joins with it.")
 @click.option("--name", default="*", metavar="PATTERN", help="Which names it may take, as web-*; by default any.")
 @click.option("--ttl", default="1h", metavar="DUR", help="How long it is good for; 1h by default.")
+@click.option("--broker", default=None, metavar="BROKER", help="The broker that it uses: the leaf of its site.")
 @label_option
 @reason_option
-def create(ctx: CliContext, name: str, ttl: str, labels: tuple[str, ...], reason: str) -> None:
+def create(ctx: CliContext, *, name: str, ttl: str, broker: str | None, labels: tuple[str, ...], reason: str) -> None:
     """Make a token with which one machine joins this realm: its one line is shown once, and good for one use."""
     given, lives_s = labels_of(labels), seconds(ttl) or 0.0
 
     async def work(connection: Connection) -> Created:
         operator = ctx.home().operator()
-        return await tokens.create(connection, operator, name=name, labels=given, ttl_s=lives_s, reason=reason)
+        return await tokens.create(
+            connection, operator, name=name, labels=given, ttl_s=lives_s, broker=broker, reason=reason
+        )
 
     made = ctx.act(work)
-    if tokens.is_loopback(*(at for at, _ in ctx.home().realm().brokers)):
+    if tokens.is_loopback(*made.brokers):
         at = ", ".join(made.brokers)
         warn([f"the realm's only broker listens at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
     if ctx.json:

@@ -250,6 +250,8 @@ def brokers(found: Sequence[Broker], sight: Sight) -> str:
         disk = _NONE if one.disk_bytes is None else f"{one.disk_bytes / 2**20:.1f} MiB"
         lag = _NONE if one.lag_s is None else f"{one.lag_s * 1000:.0f} ms"
         below = [f"it has refused {counted(one.dropped, 'event')} since it started"] if one.dropped else []
+        if one.leaf:
+            below.append(f"it is a leaf, linked to {one.upstream or 'no other broker now: its uplink is down'}")
         if one.alive and one.whole is False:
             below.append("it is not whole yet: it reads what others have, and no controller acts on what it says")
         if one.broker in withheld:
@@ -332,7 +334,8 @@ def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:
     notes += [f"{name} {'drained' if name in nodes_.drained else 'draining'}" for name in nodes_.draining]
     notes += [f"{name} excluded" for name in nodes_.excluded]
     yield "nodes", f"{nodes_.alive} of {nodes_.total} alive" + (f"    {', '.join(notes)}" if notes else "")
-    yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive"
+    leaves = "".join(f"; leaf {leaf} is linked to {above or 'none'}" for leaf, above in told.leaves.items())
+    yield "brokers", f"{told.brokers.alive} of {told.brokers.total} alive{leaves}"
     yield "control", f"{told.controllers.alive} of {told.controllers.total} alive"
     certs = told.certs
     if certs.next is not None and certs.expires is not None:

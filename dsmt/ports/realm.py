@@ -13,6 +13,8 @@ class BrokerAddress:
 
     address: str
     public: bytes
+    leaf: bool = False
+    """Whether an operator has said that it is the broker of a site, and read by one other at a time (E5)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
+from dsmt.simulator.host import Host
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
 from dsmt.simulator.programs import Habits, SimInstance
@@ -43,6 +44,8 @@ class Scale:
     heartbeat_s: float = 4.0
     habits: Habits = field(default_factory=Habits)
     brokers: int = 1
+    site: int = 0
+    """How many of the nodes, and one controller, are at a site that has a broker of its own, a leaf."""
 
 
 class Fleet:
@@ -57,6 +60,9 @@ class Fleet:
             SimBroker(world, f"b{number}", f"10.0.0.{number}", born=number == 1) for number in range(1, scale.brokers + 1)
         ]
         self.broker = self.brokers[0]
+        self.leaf = SimBroker(world, "leaf", "10.2.0.1", born=False, leaf=True) if scale.site else None
+        if self.leaf is not None:
+            self.brokers.append(self.leaf)
         self.controllers = {
             f"c{number}": SimController(world, f"c{number}", f"10.0.1.{number}", self.complaints)
             for number in range(1, scale.controllers + 1)
@@ -66,6 +72,12 @@ class Fleet:
             name: SimNode(world, name, f"10.1.{number // 250}.{number % 250}", scale.habits, heartbeat_s=scale.heartbeat_s)
             for number, name in ((number, f"n{number}") for number in range(1, scale.nodes + 1))
         }
+        self.site: list[Host] = []
+        """The machines of the site but for its broker's: the last nodes, and the last controller."""
+        if self.leaf is not None:
+            self.site = [node.host for node in list(self.nodes.values())[-scale.site :]]
+            self.site.append(list(self.controllers.values())[-1].host)
+            world.sites = {host.name: replace(self.leaf.at, leaf=False) for host in self.site}
         for host in world.hosts.values():
             if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
@@ -80,6 +92,8 @@ class Fleet:
         for broker in self.brokers:
             broker.kept.start()
         self.operator.kept.start()
+        if self.leaf is not None:
+            self.operator.announce({broker.name: broker.at for broker in self.brokers})
         for controller in self.controllers.values():
             self.world.later(self.stream.uniform(0, 1), controller.kept.start)
         for node in self.nodes.values():

@@ -98,7 +98,7 @@ class SimBroker:
     store that the birth record names; empty when there is none.
     """
 
-    def __init__(self, world: World, name: str, address: str, *, born: bool = True) -> None:
+    def __init__(self, world: World, name: str, address: str, *, born: bool = True, leaf: bool = False) -> None:
         self.world, self.name = world, name
         self.host = world.host(name, address)
         self.identity = world.identity(f"broker/{name}")
@@ -112,7 +112,9 @@ class SimBroker:
         self.new_store()
         self.birth = self.store.identity if born else ""
         self.kept = Kept(self.host, "broker", self._main)
-        world.brokers.append(BrokerAddress(self.address, self.identity.key.public))
+        self.at = BrokerAddress(self.address, self.identity.key.public, leaf=leaf)
+        if not leaf:
+            world.brokers.append(self.at)
 
     @property
     def store(self) -> SimStore:
@@ -265,7 +267,7 @@ class SimNode:
             node=self.name,
             realm=REALM,
             roots=self.world.realm.roots,
-            brokers=tuple((broker.address, broker.public) for broker in self.world.brokers),
+            brokers=tuple((broker.address, broker.public) for broker in self.world.brokers_of(self.host)),
             address=self.host.address,
             directory=NODE_ROOT,
             data_root=DATA_ROOT,

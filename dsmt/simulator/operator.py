@@ -17,8 +17,9 @@ from typing import Any, Final
 from dsmt.errors import DsmtError, NotFoundError
 from dsmt.operations.read import waiting
 from dsmt.operations.words.targets import Target
-from dsmt.operations.write import applying, braking, clocks, controlling, node_control
+from dsmt.operations.write import applying, braking, brokers, clocks, controlling, node_control
 from dsmt.ports.bus import Bus
+from dsmt.ports.realm import BrokerAddress
 from dsmt.simulator.host import HostProcess
 from dsmt.simulator.members import Kept
 from dsmt.simulator.will import Will
@@ -101,6 +102,10 @@ class SimOperator:
         self.world.loop.call_in(process.sim, self._some.set)
 
     # --- what can be asked for -----------------------------------------------------------------------------------
+
+    def announce(self, which: dict[str, BrokerAddress]) -> None:
+        """Say where brokers are, and which of them are leaves."""
+        self._ask(Wish("announce brokers", lambda bus: brokers.announce(bus, which, by=self.name)))
 
     def apply(self, spec: dict[str, Any], *, reason: str = "a simulation") -> None:
         """Apply a spec, as plain values."""

@@ -43,6 +43,7 @@ class Scenario:
     contention: float = 0.0
     placed: bool = True
     brokers: int = 1
+    site: int = 0
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
@@ -67,6 +68,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         brokers.survivors, "12.7: brokers die for good, and nothing that was safe is lost", 100.0, brokers=3
     ),
     "parted": Scenario(brokers.parted, "12.3: brokers that were parted have the same 5 s later", 100.0, 7, 2, brokers=3),
+    "site": Scenario(brokers.site, "E5: a site repairs itself while its uplink is down", 130.0, 9, 3, brokers=3, site=4),
     "returned": Scenario(brokers.returned, "12.5: a broker that was away is whole by itself", 70.0, 7, 2, brokers=3),
     "clock": Scenario(clocks.clock, "J4: a broker's clock steps, and realm time does not"),
 }
@@ -107,7 +109,7 @@ def play_each(
 
 def _beginning(seed: int, scenario: str, scale: Scale | None) -> Beginning:
     played = SCENARIOS[scenario]
-    scale = scale or Scale(nodes=played.nodes, services=played.services, brokers=played.brokers)
+    scale = scale or Scale(nodes=played.nodes, services=played.services, brokers=played.brokers, site=played.site)
     return Beginning(scale, seed % 10 < played.contention * 10, played.placed)
 
 

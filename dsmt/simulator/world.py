@@ -63,6 +63,8 @@ class World:
         self.said: list[ClientEmission] | None = []
         """What was said; None in runs that are too long for that."""
         self.brokers: list[BrokerAddress] = []
+        self.sites: dict[str, BrokerAddress] = {}
+        """By host of a site, its leaf: what everything there is configured with (E5)."""
         self.decode, self.read = lru_cache(maxsize=1 << 16)(decode_part), lru_cache(maxsize=1 << 16)(read)
         self._keys = self.stream.stream("keys")
         self.root = self.key()
@@ -113,7 +115,7 @@ class World:
         client = TappedClient(
             identity=identity,
             trust=trust or self.trust(),
-            brokers=brokers or self.brokers,
+            brokers=brokers or self.brokers_of(process.host),
             network=SimNetwork(self.fabric, process),
             clock=process.host.clock,
             entropy=process.host.entropy("client"),
@@ -123,6 +125,10 @@ class World:
         )
         client.said = self.said
         return client
+
+    def brokers_of(self, host: Host) -> list[BrokerAddress]:
+        """What a machine is configured with."""
+        return [self.sites[host.name]] if host.name in self.sites else self.brokers
 
     def cut(self, host: Host) -> None:
         """Partition a host from all others."""

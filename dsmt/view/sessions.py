@@ -6,11 +6,13 @@ Rule 2: a word counts only while its broker is alive; when that broker is lost t
 Rule 3: a broker is lost when the broker that the reader is attached to says that its link to it is silent or closed;
     where that one says nothing, or the reader is attached to none, the newest word of any other broker decides.
 Rule 4: a word in the place of a lost broker is for those who are to probe the source; by rule 2 it is unknown already.
+Rule 5: a leaf is linked to one broker at a time (E5): it is lost when it is linked to none that is not lost. Who is
+    attached to a leaf sees what that one's upstream sees, and no other broker while it has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from dsmt.event.kinds.broker import Session
@@ -100,16 +102,44 @@ class Sessions(Generic[Kept]):
         `attached` is a broker's name, or its name as a source (`broker/b1`); empty for none.
         """
         attached = attached.removeprefix(_BROKER)
+        leaves = {broker for broker in self.brokers if self._is_leaf(broker)}
+        if attached not in leaves:
+            return self._lost(attached, leaves)
+        words = {broker: self.of[_BROKER + broker].words.get(attached) for broker in sorted(self.brokers - leaves)}
+        own = {broker: held.record for broker, held in words.items() if held is not None}
+        linked = [broker for broker, record in own.items() if record.state == "open"]
+        if linked or not own:
+            found = self._lost(max(linked, key=lambda broker: own[broker].attachment, default=""), leaves)
+            return {broker: since_ms for broker, since_ms in found.items() if broker != attached}
+        since_ms = max(record.since_ms for record in own.values())
+        return dict.fromkeys(sorted(self.brokers - {attached}), since_ms)
+
+    def _is_leaf(self, broker: str) -> bool:
+        return any(held.record.leaf for held in self.of[_BROKER + broker].words.values())
+
+    def _lost(self, attached: str, leaves: set[str]) -> dict[str, int]:
+        """Those that are lost as seen at a broker that is no leaf, or at none."""
         found = {}
-        for broker in sorted(self.brokers - {attached}):
-            known = self.of[_BROKER + broker]
-            word = known.words.get(attached)
+        for broker in sorted(self.brokers - leaves - {attached}):
+            words = self.of[_BROKER + broker].words
+            word = words.get(attached)
             if word is None:
-                others = {b: held for b, held in known.words.items() if b != broker}
+                others = {b: held for b, held in words.items() if b != broker and b not in leaves}
                 word = max(others.items(), key=_order)[1] if others else None
             if word is not None and word.record.state != "open":
                 found[broker] = word.record.since_ms
+        for leaf in sorted(leaves - {attached}):
+            if not self.upstream(leaf, found):
+                said = self.of[_BROKER + leaf].words.items()
+                found[leaf] = max(max(held.record.since_ms, found.get(broker, 0)) for broker, held in said)
         return found
+
+    def upstream(self, broker: str, lost: Container[str]) -> str:
+        """The broker to which a leaf is linked, if that one is not lost; empty for none, and for who is no leaf."""
+        known = self.of.get(_BROKER + broker)
+        words = {} if known is None else {by: held.record for by, held in known.words.items() if by not in lost}
+        linked = [by for by, record in words.items() if record.leaf and record.state == "open"]
+        return max(linked, key=lambda by: (words[by].attachment, by), default="")
 
 
 def is_open(words: Sequence[Word[Kept]]) -> bool:

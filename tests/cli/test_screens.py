@@ -285,6 +285,22 @@ def test_a_broker_that_fills_is_shown_as_such_and_one_that_was_removed_not_at_al
     assert "it is not whole yet" in screens.brokers(found, seen)
 
 
+def test_a_leaf_is_shown_with_the_broker_to_which_it_is_linked() -> None:
+    realm = Realm("n1")
+    realm.session("broker/leaf", "open", broker="b1", leaf="read")
+    seen = sight(realm)
+    about = {"sessions": 9, "events": 900, "facts": 40, "disk_bytes": 1, "history_from_ms": 1, "dropped": 0, "lag_s": 0.1}
+    for name in ("b1", "leaf"):
+        stats = BrokerStats(store=name, head=1, head_hash=b"", pid=7, version="0.1", address=f"{name}:1", **about)
+        seen.passing.stats[name] = (seen.now_ms, stats)
+    seen.passing.leaves.add("leaf")
+    found = brokers(seen, [])
+    assert [(one.leaf, one.upstream) for one in found] == [(False, None), (True, "b1")]
+    assert "it is a leaf, linked to b1" in screens.brokers(found, seen)
+    realm.session("broker/leaf", "closed", broker="b1", leaf="read")
+    assert "its uplink is down" in screens.brokers(brokers(seen, []), seen)
+
+
 def test_a_store_that_was_damaged_is_told_of_with_what_to_do_as_long_as_it_lies_there() -> None:
     seen = sight(Realm("n1"))
     about = {"sessions": 9, "events": 900, "facts": 40, "disk_bytes": 1, "history_from_ms": 1, "dropped": 0, "lag_s": 0.1}

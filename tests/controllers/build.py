@@ -175,6 +175,7 @@ class Realm:
         broker: str | None = None,
         attachment: int | None = None,
         since_ms: int | None = None,
+        **more: Any,
     ) -> SignedEvent:
         """A broker's word on a source's newest attachment."""
         at = broker or self.broker
@@ -189,6 +190,7 @@ class Realm:
             pid=1,
             version="0.1",
             address="192.0.2.1",
+            **more,
         )
         return self.say(f"broker/{at}", f"broker/{at}/session/{source}", record)
 

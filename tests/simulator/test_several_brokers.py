@@ -11,10 +11,14 @@ import pytest
 
 from dsmt.bus.broker.copied import Copied
 from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.others import Others
+from dsmt.bus.client.brokers import KnownBrokers
+from dsmt.bus.rules.brokers import known
 from dsmt.bus.rules.session_words import SessionWords
 from dsmt.simulator.scenarios import play
+from dsmt.view.sessions import Sessions
 
-SCENARIOS = ("survivors", "parted", "returned")
+SCENARIOS = ("survivors", "parted", "returned", "site")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -59,4 +63,31 @@ def test_a_planted_defect_is_caught(
 ) -> None:
     defect(monkeypatch)
     found = [one for seed in seeds for one in play(seed, scenario="survivors").wrong]
+    assert any(said in one for one in found), found
+
+
+def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
+    """Over a leaf's link it is read on from now, whatever the upstream before had of it, and the leaf of that one (E5)."""
+    patch.setattr(Others, "_handed_ms", lambda self, *_: self._recorder.time.now_ms())
+
+
+def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
+    """Who is attached to a leaf does not see that its uplink is down: it places on the other side (E5)."""
+    patch.setattr(Sessions, "_is_leaf", lambda *_: False)
+
+
+def anybody_at_the_leaf(patch: pytest.MonkeyPatch) -> None:
+    """Clients take a leaf for a broker as all others (E5)."""
+    patch.setattr(KnownBrokers, "all", property(lambda self: known(self._seeds, self._said.values(), self._trust)))
+
+
+@pytest.mark.parametrize(
+    ("defect", "seed", "said"),
+    [(going_on_from_now, 10, "12.7"), (a_leaf_like_all_others, 10, "E5"), (anybody_at_the_leaf, 1, "E5")],
+)
+def test_a_planted_defect_of_a_site_is_caught(
+    defect: Callable[[pytest.MonkeyPatch], None], seed: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defect(monkeypatch)
+    found = play(seed, scenario="site").wrong
     assert any(said in one for one in found), found

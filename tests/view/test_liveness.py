@@ -56,6 +56,37 @@ def test_each_side_of_a_partition_trusts_the_broker_it_is_attached_to() -> None:
     assert set(realm.view.sessions.lost("b2")) == {"b1"}
 
 
+def test_a_leaf_is_lost_when_none_that_lives_is_linked_to_it() -> None:
+    """Two brokers may have granted the same number; and one to which it was linked before says `closed` for good."""
+    realm = Realm(brokers=("b1", "b2", "leaf"))
+    links(realm, "b1", "open", by="b2")
+    links(realm, "b2", "open", by="b1")
+    realm.session("broker/leaf", "open", broker="b1", attachment=1, leaf="read")
+    realm.session("broker/leaf", "closed", broker="b2", attachment=1, leaf="behind")
+    assert [set(realm.view.sessions.lost(at)) for at in ("b1", "b2", "")] == [set(), set(), set()]
+    assert realm.view.sessions.upstream("leaf", ()) == "b1"
+    links(realm, "b1", "closed", by="b2")
+    assert set(realm.view.sessions.lost("b2")) == {"b1", "leaf"}
+    realm.session("broker/leaf", "open", broker="b2", attachment=2, leaf="behind")
+    assert set(realm.view.sessions.lost("b2")) == {"b1"}
+    realm.session("broker/leaf", "closed", broker="b2", attachment=2, leaf="read")
+    assert set(realm.view.sessions.lost("b2")) == {"b1", "leaf"}
+
+
+def test_who_is_at_a_leaf_sees_what_its_upstream_sees_and_nothing_else_without_one() -> None:
+    realm = Realm(brokers=("b1", "b2", "b3", "leaf"))
+    for one, by in (("b1", "b2"), ("b2", "b1"), ("b1", "b3"), ("b2", "b3")):
+        links(realm, one, "open", by=by)
+    links(realm, "b3", "closed", by="b1")
+    realm.session("broker/leaf", "open", broker="b1", leaf="read")
+    links(realm, "b2", "closed", by="leaf")  # it was the upstream before
+    links(realm, "b1", "open", by="leaf")
+    assert set(realm.view.sessions.lost("leaf")) == {"b3"}
+    realm.after(1)
+    links(realm, "b1", "silent", by="leaf")
+    assert realm.view.sessions.lost("leaf") == dict.fromkeys(("b1", "b2", "b3"), realm.now_ms)
+
+
 def test_a_broker_on_which_nobody_says_anything_is_alive() -> None:
     realm = Realm(brokers=("b1", "b2"))
     realm.node("n1", broker="b2")

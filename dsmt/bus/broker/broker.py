@@ -68,8 +68,7 @@ class Broker:
         reach: Reach,
     ) -> None:
         self._config, self._identity, self._trust, self._store = config, identity, trust, store
-        self._network, self._clock, self._entropy = network, clock, entropy
-        self._log = Logger(broker=identity.name)
+        self._network, self._clock, self._entropy, self._log = network, clock, entropy, Logger(broker=identity.name)
         self.ready, self.address = asyncio.Event(), config.address
         self._to_work, self._to_pump, self._to_step = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pausing: asyncio.TimerHandle | None = None
@@ -99,6 +98,7 @@ class Broker:
             recorder=self._recorder,
             admission=self._admission,
             fan_out=self._fan_out,
+            sessions=self._sessions,
             send=self._send,
             commit=self._commit,
         )
@@ -333,7 +333,7 @@ class Broker:
             self._fan_out.routed(rows)
             self._dismissal.judge(rows)
             self._recorder.accept(rows)
-            self._others.stored(rows, self._sessions.all())
+            self._others.stored(rows)
         return rows is not None
 
     def _signed_head(self) -> bytes:

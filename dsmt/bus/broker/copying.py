@@ -9,7 +9,10 @@ Rule 2: what is live it takes from the broker where it was published, as long as
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
     for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole.
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
-Rule 5: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
+Rule 5: a leaf reads one broker that is none, its upstream: the first that answers while it has none. It is read by whom it
+    is attached to, and by no other. Who begins to read over such a link what another has read before goes on a minute
+    before the moment up to which that one surely had everything and passed it on (`handed_ms`), or at its own place (E5).
+Rule 6: each `ASK_S` one of them is asked for the last moments of its history, and what it gives is compared with
     what it must have (`withheld`).
 """
 
@@ -21,6 +24,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import MOST, Withholding
 from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId
@@ -33,11 +37,12 @@ from dsmt.ports.store import Meta
 
 Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, that only reads, for the length of a block."""
+HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
+"""Until when (realm ms) all that a broker has is here by way of others: by one that was read last, up to a time, when this
+one is a leaf; else None, and 0: by any. None where none of them says so."""
 Take = Callable[[str, Sequence[Arrived], BusReader], int]
 """Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 
-OVERLAP_MS: Final = 60_000
-"""How far before the place of a broker that was lost the others are read again: their clocks may differ."""
 KEEP_S: Final = 1.0
 STILL_S: Final = 5.0
 ASK_S: Final = 60.0
@@ -48,8 +53,6 @@ LAST_MS: Final = 15_000
 """How much of its history it is asked for."""
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
-_PARTS: Final = 4
-"""Of what is kept of a place: its store, its row, its time, and from when on it is to be read again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,11 +95,17 @@ class Copying:
         take: Take,
         whole: Callable[[], None],
         withholding: Withholding,
+        is_attached: Callable[[bytes], bool],
+        handed_ms: HandedMs,
         log: Logger,
     ) -> None:
         self._own, self._reach, self._meta, self._clock = own, reach, meta, clock
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
-        self._withholding = withholding
+        self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
+        self._leaf = False
+        """Whether this broker is a leaf itself."""
+        self._upstream: _Other | None = None
+        """Whom it reads then."""
         self._others: dict[bytes, _Other] = {}
         self._linked: tuple[str, ...] = ()
         self._changed = asyncio.Event()
@@ -117,8 +126,8 @@ class Copying:
 
     @property
     def complete(self) -> bool:
-        """Whether all others that are known were read to their end since the start."""
-        return all(other.complete for other in self._others.values())
+        """Whether all others that are to be read were read to their end since the start; a leaf never reads all."""
+        return not self._leaf and all(other.complete for other in self._others.values() if self._is_wanted(other))
 
     @property
     def reads(self) -> bool:
@@ -140,13 +149,20 @@ class Copying:
         """The names of those that were linked once."""
         return [other.was for other in self._others.values() if other.was]
 
+    def has_read(self, public: bytes) -> bool:
+        """Whether one is read to its end, and goes on to give what it has."""
+        other = self._others.get(public)
+        return other is not None and other.complete and not self._rests(other)
+
     def gave_ms(self, broker: str) -> int:
         """Up to when (realm ms) a linked one has given everything; 0 for none."""
         return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
 
     def know(self, brokers: Iterable[BrokerAddress]) -> None:
         """These are all brokers of the realm: who is new is read, who has left no more."""
-        wanted = {one.public: one for one in brokers if one.public != self._own.public}
+        every = {one.public: one for one in brokers}
+        own = every.pop(self._own.public, self._own)
+        wanted, self._leaf = every, own.leaf
         for public, other in list(self._others.items()):
             if wanted.get(public) != other.address:
                 del self._others[public]
@@ -154,7 +170,7 @@ class Copying:
                     other.task.cancel()
         for public, address in wanted.items():
             if public not in self._others:
-                place, again_ms = _read_place(self._meta.get(_key(public)))
+                place, again_ms = read_place(self._meta, public)
                 self._others[public] = _Other(address, place=place, since=place, again_ms=again_ms)
 
     def again(self) -> None:
@@ -168,24 +184,42 @@ class Copying:
         async with asyncio.TaskGroup() as group:
             while True:
                 for other in self._others.values():
-                    if other.task is None:
+                    if other.task is not None and other.task.done():
+                        other.task = None
+                    if other.task is None and self._is_wanted(other):
                         other.task = group.create_task(self._keep(other))
+                    elif other.task is not None and not self._is_wanted(other) and not other.task.cancelling():
+                        other.task.cancel()
                 self._look()
                 await asyncio.sleep(_LOOK_S)
 
+    def _is_wanted(self, other: _Other) -> bool:
+        """Whether another is to be read now (rule 5)."""
+        if self._leaf:
+            return not other.address.leaf and self._upstream in (None, other)
+        return not other.address.leaf or self._is_attached(other.address.public)
+
+    def _choose(self) -> None:
+        """Where the link to the upstream is lost, or there was none: the first that answers is the next (rule 5)."""
+        if self._upstream is None or not self._upstream.name or self._upstream not in self._others.values():
+            candidates = (other for other in self._others.values() if other.name and not other.address.leaf)
+            self._upstream = next(candidates, None) if self._leaf else None
+
     def _look(self) -> None:
-        """See who is linked; where that has changed all are asked anew (rule 2)."""
+        """See who is linked; where that has changed all are asked anew (rule 2). What a leaf has comes by all ways."""
         for other in self._others.values():
             other.was = other.name or other.was
-        linked = tuple(sorted(other.name for other in self._others.values() if other.name))
+        self._choose()
+        mesh = [other for other in self._others.values() if not other.address.leaf]
+        linked = tuple(sorted(other.name for other in mesh if other.name and self._is_wanted(other)))
         if linked == self._linked:
             return
         lost = set(self._linked) - set(linked)
-        places = [other.place for other in self._others.values() if other.was in lost and other.place is not None]
+        places = [other.place for other in mesh if other.was in lost and other.place is not None]
         self._linked = linked
-        for other in self._others.values() if places else ():
+        for other in mesh if places and not self._leaf else ():
             if other.place is not None:
-                other.again_ms = _again_ms(other.again_ms, [*places, other.place])
+                other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
         self._change()
 
     def _change(self) -> None:
@@ -205,16 +239,34 @@ class Copying:
                     group.create_task(self._read(other, bus))
                     group.create_task(self._examine(other, bus))
             finally:
-                other.bus = None
+                other.bus, other.complete = None, False
 
     async def _read(self, other: _Other, bus: BusReader) -> None:
         await bus.wait_attached()
         other.moved_at = self._clock.boottime()
+        goes_on = False
         while True:
-            if other.since is None and not self._may_begin(other):  # rule 3
+            chosen = self._is_wanted(other) and not (self._leaf and self._upstream is None)
+            if chosen and not goes_on:
+                self._go_on(other)
+                goes_on = True
+            if not chosen or (other.since is None and not self._may_begin(other)):  # rules 3, 5
                 await asyncio.sleep(_LOOK_S)
             else:
                 await self._follow(other, bus)
+
+    def _go_on(self, other: _Other) -> None:
+        """See where the reading over a leaf's link begins (rule 5)."""
+        if not (self._leaf or other.address.leaf):
+            return
+        places = [(one.place.time_ms, one) for one in self._others.values() if one.place is not None] if self._leaf else []
+        last_ms, last = max(places, key=lambda one: one[0], default=(0, None))
+        if last is other or (self._leaf and last is None):
+            return
+        handed_ms = self._handed_ms(other.address, None if last is None else last.address, last_ms)
+        since_ms = max(0, (handed_ms or 0) - OVERLAP_MS)
+        if other.place is None or other.place.time_ms < since_ms:
+            other.place, other.since, other.again_ms = None, since_ms, None
 
     def _may_begin(self, other: _Other) -> bool:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
@@ -328,29 +380,9 @@ class Copying:
             return
         other.kept_at = self._clock.boottime()
         linked = [one.place for one in self._others.values() if one.name and one.place is not None]
-        again_ms = _again_ms(other.again_ms, [*linked, other.place])
-        kept = f"{other.place.store} {other.place.row} {other.place.time_ms} {again_ms}"
+        again_ms = again_from_ms(other.again_ms, [*linked, other.place])
         try:
-            self._meta.put(_key(other.address.public), kept.encode())
+            keep_place(self._meta, other.address.public, other.place, again_ms)
         except FailedError as error:
             if error.code != "store.full":
                 raise
-
-
-def _key(public: bytes) -> str:
-    return f"copied {public.hex()}"
-
-
-def _read_place(kept: bytes | None) -> tuple[Cursor | None, int | None]:
-    """How far another was read, and from when on it is to be read again."""
-    parts = [] if kept is None else kept.decode().split()
-    if len(parts) != _PARTS:
-        return None, None
-    store, row, time_ms, again_ms = parts
-    return Cursor(store, int(row), int(time_ms)), int(again_ms)
-
-
-def _again_ms(before: int | None, places: Sequence[Cursor]) -> int:
-    """From when on what is behind all these places is read again, and what was to be before."""
-    since_ms = max(0, min(place.time_ms for place in places) - OVERLAP_MS)
-    return since_ms if before is None else min(before, since_ms)

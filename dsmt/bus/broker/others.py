@@ -10,13 +10,14 @@ Rule 4: a broker that knows others is whole when it has read one that is whole, 
     So it is when it stood still itself for longer than others wait for it: what was said meanwhile is with them.
 Rule 5: what is missed here is called lost when all others were read beyond the time at which it was missed, or after
     `MOST_MS` where one cannot be (B1, B2).
-Rule 6: one that does not give what it has said to hold is named (`withheld`, E4).
+Rule 6: a leaf is read while it is attached here, and reads one other at a time itself (E5).
+Rule 7: one that does not give what it has said to hold is named (`withheld`, E4).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -27,8 +28,9 @@ from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.salvage import Salvage
 from dsmt.bus.broker.session import Session
+from dsmt.bus.broker.sessions import Sessions
 from dsmt.bus.broker.withheld import Withholding
-from dsmt.bus.rules.brokers import TOPIC, known
+from dsmt.bus.rules.brokers import TOPIC, known, leaves
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
@@ -41,6 +43,7 @@ from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
+from dsmt.trust.keys import key_id_of
 from dsmt.trust.store import Signer, TrustStore, revoked_by
 
 AGAIN_MS = 1000
@@ -69,9 +72,11 @@ class Others:
         recorder: Recorder,
         admission: Admission,
         fan_out: FanOut,
+        sessions: Sessions,
         send: Send,
         commit: Callable[[], bool],
     ) -> None:
+        self._sessions = sessions
         self._clock, self._recorder, self._admission, self._fan_out = clock, recorder, admission, fan_out
         self._store, self._trust, self._own = store, trust, identity
         self._looked = clock.boottime()
@@ -79,6 +84,8 @@ class Others:
         """Whether this broker is one no more (rule 1)."""
         self._send, self._commit, self._seeds = send, commit, config.brokers
         self._words: dict[str, Row] = {}
+        self._leaves: Mapping[str, bytes] = {}
+        """The keys of those that are leaves, by name."""
         self._said: dict[str, SignedEvent] = {}
         self._proofs: dict[Signer, tuple[bytes, ...]] = {}
         self._withholding = Withholding(
@@ -98,8 +105,11 @@ class Others:
             take=self._take,
             whole=self._whole,
             withholding=self._withholding,
+            is_attached=self._is_attached,
+            handed_ms=self._handed_ms,
             log=Logger(broker=identity.name),
         )
+        recorder.sessions.leaves = lambda: {name: self.copying.has_read(key) for name, key in self._leaves.items()}
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
@@ -125,13 +135,13 @@ class Others:
         if not self.copying.alone:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
 
-    def stored(self, rows: Sequence[Row], sessions: Iterable[Session]) -> None:
+    def stored(self, rows: Sequence[Row]) -> None:
         """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
         self._withholding.published(rows)
         ended = any(revoked_by(row.topic) for row in rows)
         if self._note(rows) or ended:
             self._know()
-            for session in sessions:
+            for session in self._sessions.all():
                 if session.attached and not session.refused:
                     self.greet(session)
 
@@ -155,6 +165,7 @@ class Others:
         own = BrokerAddress("", self._own.key.public)
         every = known([own, *self._seeds], self._said.values(), self._trust)
         self.copying.know(every)
+        self._leaves = leaves(self._said.values())
         self._left = not self.copying.alone and all(one.public != own.public for one in every)
 
     @property
@@ -174,6 +185,33 @@ class Others:
         """Those of some sessions that are of other brokers of the realm."""
         known = {one.public for one in self.copying.known}
         return [one for one in sessions if one.certificate is not None and one.certificate.public in known]
+
+    def _is_attached(self, public: bytes) -> bool:
+        """Whether the leaf of a key is attached here."""
+        names = [name for name, key in self._leaves.items() if key == public]
+        found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
+        return any(one.certificate is not None and one.certificate.public == public for one in found)
+
+    def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
+        """Up to when all that another has is here by way of others (see `copying`, E5)."""
+        name, before = (None if one is None else self._trust.sole_name(key_id_of(one.public)) for one in (other, last))
+        said = self._sessions_of(name or "")
+        if last is not None:
+            word = said.get(before or "")
+            if word is None or (word.state == "open" and word.since_ms > last_ms - MOST_MS):
+                return None
+            return last_ms if word.state == "open" else min(last_ms, word.since_ms)
+        read = {broker: word for broker, word in said.items() if broker != self._own.name and word.leaf == "read"}
+        return max(
+            (self._linked_ms(by) if word.state == "open" else word.since_ms for by, word in read.items()), default=None
+        )
+
+    def _linked_ms(self, broker: str) -> int:
+        """Until when another broker was linked to this one: now, if it is."""
+        own = self._sessions_of(broker).get(self._own.name)
+        if own is None:
+            return 0
+        return self._recorder.time.now_ms() if own.state == "open" else own.since_ms
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""

@@ -6,6 +6,8 @@ Rule 2: the words on brokers are an operator's, checked as every event; they are
 Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
 Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
     hangs keeps nobody from the others, and under load all are given time.
+Rule 5: a leaf is for those that were configured with it (E5). They try it first, and others while it does not answer; who
+    is attached to another one meanwhile looks now and then whether it is there again, and goes back (`homing`).
 """
 
 from __future__ import annotations
@@ -60,7 +62,21 @@ class KnownBrokers:
     @property
     def all(self) -> tuple[BrokerAddress, ...]:
         """Every one that may be tried."""
-        return known(self._seeds, self._said.values(), self._trust) or tuple(self._seeds)
+        own, every = {seed.public for seed in self._seeds}, known(self._seeds, self._said.values(), self._trust)
+        return tuple(one for one in every if not one.leaf or one.public in own) or tuple(self._seeds)
+
+    @property
+    def leaves(self) -> tuple[BrokerAddress, ...]:
+        """The leaves that it was configured with (rule 5)."""
+        return tuple(one for one in self.all if one.leaf)
+
+    @property
+    def home(self) -> BrokerAddress | None:
+        """A leaf to go back to, while none is where it is attached; at random, for one that hangs keeps it from no other."""
+        leaves = self.leaves
+        if not leaves or any(one.public == self._last for one in leaves):
+            return None
+        return leaves[int(self._entropy.uniform(0, len(leaves)))]
 
     def told(self, raws: Sequence[bytes]) -> None:
         """A broker tells what operators have said."""
@@ -85,7 +101,8 @@ class KnownBrokers:
     def next(self) -> BrokerAddress:
         """The one to be tried now."""
         others = [one for one in self.all if one.public != self._last] or self.all
-        fresh = [one for one in others if one.public not in self._tried] or others
+        leaves = [one for one in self.leaves if one.public not in self._tried]
+        fresh = leaves or [one for one in others if one.public not in self._tried] or others
         chosen = fresh[int(self._entropy.uniform(0, len(fresh)))]
         self._last = chosen.public
         self._tried.add(chosen.public)

@@ -10,8 +10,7 @@ Rule 4: it is told every revocation before anything else of an attachment (`cert
 Rule 5: with `reads` it is no source: it says nothing, gets no incarnation, and any number may share one identity (D2).
 Rule 6: it answers who asks whether it is there, and asks when its link is quiet; one from which nothing came for long
     enough of its own running time is lost (`quiet`).
-Rule 7: each minute it asks about some of the certificates that it was shown (`certificates`), but not while it re-offers
-    what its broker may not know yet.
+Rule 7: each minute it asks about some of the certificates that it was shown (`certificates`), but not while it re-offers.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from dsmt.bus.client.attaching import ROUND_TRIPS, greet, measure, sign_attachme
 from dsmt.bus.client.brokers import KnownBrokers
 from dsmt.bus.client.certificates import ShownCertificates
 from dsmt.bus.client.emission import ClientEmission
+from dsmt.bus.client.homing import go_home
 from dsmt.bus.client.incarnation import KeptIncarnation
 from dsmt.bus.client.measuring import MeasuredTime
 from dsmt.bus.client.publisher import Publisher
@@ -259,7 +259,8 @@ class BusClient:
         queue = SendQueue(link, self._publisher.flush_soon)
         watch = self._watch = LinkWatch(self._clock.boottime(), delegate=self._delegate)
         self._begin_link(queue)
-        await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch))
+        home = go_home(self.brokers, self._connect, self._entropy)
+        await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch), home)
 
     async def _attach(self, link: Link) -> None:
         self._learn_time(offset_of(await measure(link, self._clock)))

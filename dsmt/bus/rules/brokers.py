@@ -4,6 +4,7 @@ Rule 1: the newest word on each counts, whoever brings it; one that is removed i
     Nor is one that was given at the start whose name has another key by the newest word on it: it was made anew.
 Rule 2: a word that cannot be read says nothing.
 Rule 3: one whose key was revoked is none.
+Rule 4: which of them are leaves is said by operators alone (E5).
 """
 
 from __future__ import annotations
@@ -35,13 +36,8 @@ class Keys(Protocol):
 
 def known(seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Keys) -> tuple[BrokerAddress, ...]:
     """All brokers of a realm, those that were given at the start first; none twice."""
-    newest: dict[str, SignedEvent] = {}
-    for one in said:
-        held = newest.get(one.event.topic)
-        if held is None or newer(one.event, held.event):
-            newest[one.event.topic] = one
     found = {seed.public: seed for seed in seeds}
-    for topic, one in sorted(newest.items()):
+    for topic, one in sorted(_newest(said).items()):
         with suppress(UnusableEventError):
             word, name = from_data(BrokerWord, one.event.data), f"broker/{topic.removeprefix(TOPIC)}"
             for seed in seeds:
@@ -50,5 +46,25 @@ def known(seeds: Sequence[BrokerAddress], said: Iterable[SignedEvent], keys: Key
             if word.removed:
                 found.pop(word.public, None)
             else:
-                found[word.public] = BrokerAddress(word.address, word.public)
+                found[word.public] = BrokerAddress(word.address, word.public, leaf=bool(word.leaf))
     return tuple(one for one in found.values() if not keys.is_revoked(key_id_of(one.public)))
+
+
+def leaves(said: Iterable[SignedEvent]) -> dict[str, bytes]:
+    """Those that are leaves by the newest word on each: their keys, by name."""
+    found = {}
+    for topic, one in _newest(said).items():
+        with suppress(UnusableEventError):
+            word = from_data(BrokerWord, one.event.data)
+            if word.leaf:
+                found[f"broker/{topic.removeprefix(TOPIC)}"] = word.public
+    return found
+
+
+def _newest(said: Iterable[SignedEvent]) -> dict[str, SignedEvent]:
+    newest: dict[str, SignedEvent] = {}
+    for one in said:
+        held = newest.get(one.event.topic)
+        if held is None or newer(one.event, held.event):
+            newest[one.event.topic] = one
+    return newest

@@ -6,11 +6,13 @@ Rule 2: words on a node that nobody hears are addressed to those who are to prob
 Rule 3: of what a broker held that is lost for `REATTACH_GRACE_MS` and has not attached elsewhere, the first of the brokers
     that are left says that it is silent, in the place of the lost one: or nobody would be named to probe it (F1, F4).
 Rule 4: whoever has named somebody says when that is over.
+Rule 5: of a broker that is a leaf it is said that it is one, and whether it was read to its end here: its next upstream goes
+    on from there (E5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -81,6 +83,8 @@ class SessionWords:
         self._addressed: set[str] = set()
         """Sources on which this broker's last word is addressed."""
         self._restored: list[_Word] = []
+        self.leaves: Callable[[], Mapping[str, bool]] = dict
+        """The brokers that are leaves, and whether each is read to its end here now (E5)."""
 
     # --- the beginning -------------------------------------------------------------------------------------------
 
@@ -151,6 +155,7 @@ class SessionWords:
     def tick(self, now: float, now_ms: int, expected: float) -> None:
         """Say what is due, `expected` seconds after the last time."""
         self._say(self.presence.tick(now, now_ms, expected))
+        self._say([word for source in self.leaves() if (word := self._outdated(source)) is not None])
         lost = self._known.lost(self._own)
         gone = frozenset(broker for broker, since_ms in lost.items() if now_ms >= since_ms + REATTACH_GRACE_MS)
         if gone != self._gone:
@@ -228,7 +233,8 @@ class SessionWords:
 
     # --- saying --------------------------------------------------------------------------------------------------
 
-    def _say(self, words: Sequence[_Word]) -> None:
+    def _say(self, told: Sequence[_Word]) -> None:
+        words = [(source, self._marked(source, record)) for source, record in told]
         for source, record in words:
             if source.partition("/")[0] in _FOLLOWED:
                 self._put(self._own, source, record)
@@ -238,6 +244,27 @@ class SessionWords:
             ends = record.state == "open" and role in ROLES
             self._publish(source, record, ended.get(node, ()) if ends else self._observers.addressed(source))
         self._end(ended, besides={source for source, _ in words})
+
+    def _outdated(self, source: str) -> _Word | None:
+        """What is to be said anew of a leaf that is attached here, for it is read to its end now, or is no more (rule 5)."""
+        record, said = self.presence.record_of(source), self._own_word(source)
+        if record is None or said is None or record.state != "open":
+            return None
+        return None if self._marked(source, record).leaf == said.leaf else (source, record)
+
+    def _own_word(self, source: str) -> SessionFact | None:
+        known = self._known.of.get(source)
+        held = None if known is None else known.words.get(self._own)
+        return None if held is None else held.record
+
+    def _marked(self, source: str, record: SessionFact) -> SessionFact:
+        """A word on a leaf says so; one on its end says what was so before (rule 5)."""
+        leaves = self.leaves()
+        if source not in leaves:
+            return record
+        said = self._own_word(source)
+        ends = record.state != "open" and said is not None and said.attachment == record.attachment and said.leaf == "read"
+        return msgspec.structs.replace(record, leaf="read" if leaves[source] or ends else "behind")
 
     def _publish(self, source: str, record: SessionFact, to: tuple[str, ...]) -> None:
         (self._addressed.add if to and record.state != "open" else self._addressed.discard)(source)

@@ -38,13 +38,17 @@ class ClockWord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerWord(msgspec.Struct, frozen=True, kw_only=True):
-    """`config/broker/<broker>`: a broker of the realm, by its address and Ed25519 key (32 bytes); or it is one no more."""
+    """`config/broker/<broker>`: a broker of the realm, by its address and Ed25519 key (32 bytes); or it is one no more.
+
+    `leaf`: it is the one of a site, and linked to one other at a time (E5); not said of the others.
+    """
 
     address: str
     public: bytes
     by: str
     removed: bool = False
     reason: str = ""
+    leaf: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +77,8 @@ def _clock(event: Event, told: ClockWord) -> str:
 
 
 def _broker(_: Event, told: BrokerWord) -> str:
-    what = "is a broker no more" if told.removed else f"is a broker at {told.address}"
+    kind = "a leaf" if told.leaf else "a broker"
+    what = "is a broker no more" if told.removed else f"is {kind} at {told.address}"
     return f"{what}, says {person(told.by)}{quoted(told.reason)}"
 
 

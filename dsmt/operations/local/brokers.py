@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import msgspec
 
@@ -29,9 +30,9 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
 
 
 async def add(
-    home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Waits
+    home: Home, bus: Bus, name: str, *, listen: str | None, by: str, reason: str, now_s: int, waits: Waits, leaf: bool
 ) -> BrokerAddress:
-    """Make a broker in this home, announce it, and start it when the realm is up here.
+    """Make a broker in this home, a leaf or one as all others, announce it, and start it when the realm is up here.
 
     Raises `InputError`, `FailedError` for a port that is taken, `RefusedError` for a name that is.
     """
@@ -44,8 +45,9 @@ async def add(
             raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
         if listen is not None:
             check_free(listen, f"broker {name}", then="choose another with --listen")
-        ensure_broker(home, name, listen=listen, now_s=now_s)
+        ensure_broker(home, name, listen=listen, now_s=now_s, leaf=leaf)
         known = of_home(home)
+        known[name] = replace(known[name], leaf=leaf)
         await brokers.announce(bus, known, by=by, reason=reason)
         if is_up(home):
             await keep(home, "brokers", "broker", [name])

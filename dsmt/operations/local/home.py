@@ -232,8 +232,11 @@ def ensure_operator(home: Home, *, now_s: int | None = None) -> None:
         write_secret(home.operator_file, dump(issue(home.root_key(), f"operator/{operator_name()}", now_s=now_s)))
 
 
-def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: int | None = None) -> Path:
-    """The directory of a broker of a realm that is there, made when missing. Raises `InputError` for what is no name."""
+def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: int | None = None, leaf: bool = False) -> Path:
+    """The directory of a broker of a realm that is there, made when missing. Raises `InputError` for what is no name.
+
+    A leaf is for its site: nobody of this home is configured with it (E5).
+    """
     check_part("broker", name)
     directory = home.part("brokers", name)
     if not (directory / "identity").exists():
@@ -242,7 +245,8 @@ def ensure_broker(home: Home, name: str, *, listen: str | None = None, now_s: in
         realm = msgspec.structs.replace(realm, brokers=(*realm.brokers, (address, identity.certificate.public)))
         write_config(directory / "broker.cbor", BrokerFile(realm=realm, address=address))
         write_secret(directory / "identity", dump(identity))
-        reach_at(home, realm)
+        if not leaf:
+            reach_at(home, realm)
     return directory
 
 

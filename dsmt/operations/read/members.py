@@ -81,6 +81,10 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     """Its machine's clock minus realm time."""
     whole: bool | None
     """Whether it has everything that the realm holds."""
+    leaf: bool | None
+    """Whether it is the broker of a site (E5)."""
+    upstream: str | None
+    """Of a leaf, the broker to which it is linked; null for none."""
 
     @property
     def clock_is_far(self) -> bool:
@@ -293,6 +297,8 @@ def brokers(sight: Sight, known: list[BrokerAddress]) -> list[Broker]:
                 dropped=told.dropped,
                 clock_ahead_s=told.clock_ahead_s,
                 whole=told.whole,
+                leaf=name in sight.passing.leaves,
+                upstream=sight.view.sessions.upstream(name, lost) or None,
             )
         )
     addresses = {broker.address for broker in found}

@@ -61,6 +61,8 @@ class Passing:
     """By source: when it was heard last."""
     removed: set[str] = field(default_factory=set)
     """The brokers that an operator has removed."""
+    leaves: set[str] = field(default_factory=set)
+    """Those that are leaves (E5)."""
     withheld: dict[str, dict[str, Withheld]] = field(default_factory=dict)
     """By broker that withholds something, who says so and of what (E4)."""
 
@@ -75,8 +77,9 @@ class Passing:
             elif event.type == "dsmt.keeper":
                 self.keepers[event.source] = (event.time_ms, from_data(KeeperReplaced, event.data))
             elif event.type == "dsmt.config.broker":
-                is_removed = from_data(BrokerWord, event.data).removed
-                (self.removed.add if is_removed else self.removed.discard)(levels[2])
+                word = from_data(BrokerWord, event.data)
+                (self.removed.add if word.removed else self.removed.discard)(levels[2])
+                (self.leaves.add if word.leaf else self.leaves.discard)(levels[2])
             elif event.type == "dsmt.broker.withheld":
                 self._withheld(levels[3], levels[1], from_data(Withheld, event.data))
             elif event.type == "dsmt.heartbeat":

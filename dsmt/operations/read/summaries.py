@@ -113,6 +113,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     services: list[Service]
     nodes: NodeCounts
     brokers: Counts
+    leaves: dict[str, str | None]
+    """The brokers of sites, and to which other one each is linked; null for none (E5)."""
     controllers: Counts
     brake: Brake
     certs: Certs
@@ -233,6 +235,7 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Statu
             drained=[node.node for node in of_nodes if node.mode == "drained"],
         ),
         brokers=Counts(total=len(of_brokers), alive=sum(broker.alive for broker in of_brokers)),
+        leaves={one.broker: one.upstream for one in of_brokers if one.broker is not None and one.leaf},
         controllers=Counts(total=len(of_controllers), alive=sum(one.alive for one in of_controllers)),
         brake=stands,
         certs=valid,

@@ -104,10 +104,12 @@ class Adding:
         labels: Mapping[str, str],
         roles: Roles,
         name: str | None = None,
+        broker: str | None = None,
         user: bool = False,
         wheels: Path | None = None,
         tell: Tell,
     ) -> None:
+        self._broker = broker
         self._connection, self._operator, self._home = connection, operator, home
         self._labels, self._name, self._user, self._tell = dict(labels), name, user, tell
         self._given, self._roles = wheels, roles
@@ -204,7 +206,9 @@ class Adding:
         name = self._name or _name_of(address, hostname)
         self._tell(address.typed, f"joins as {name}")
         why = f"node add {address}"
-        token = await tokens.create(self._connection, self._operator, name=name, ttl_s=TOKEN_S, reason=why)
+        token = await tokens.create(
+            self._connection, self._operator, name=name, ttl_s=TOKEN_S, broker=self._broker, reason=why
+        )
         node: str = (await host.do("join", {**told, "name": name}, given=f"{token.line}\n"))["node"]
         return node
 

@@ -30,8 +30,10 @@ from dsmt.trust.keys import SecretKey
 class Roles:
     """What hosts are to run besides a node; the root key that this takes is read before any host is reached."""
 
-    def __init__(self, connection: Connection, home: Home, roles: Sequence[Role], *, listen: str | None = None) -> None:
-        self.all = tuple(roles)
+    def __init__(
+        self, connection: Connection, home: Home, roles: Sequence[Role], *, listen: str | None = None, leaf: bool = False
+    ) -> None:
+        self.all, self._leaf = tuple(roles), leaf
         self._connection, self._home, self._listen = connection, home, listen
         self._root = home.root_key() if roles else None
 
@@ -44,7 +46,7 @@ class Roles:
         if root is None:
             return None
         announced = await brokers.announced(self._connection.bus)
-        known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values())}
+        known = {*self._home.realm().brokers, *((one.address, one.public) for one in announced.values() if not one.leaf)}
         asks = Told(
             name=name,
             roles=self.all,
@@ -62,9 +64,11 @@ class Roles:
         done = await self._said(host, "accept", told, msgspec.structs.replace(asks, certificates=certificates))
         if done.address is None or done.public is None:
             return None
-        at = BrokerAddress(done.address, bytes.fromhex(done.public))
+        at = BrokerAddress(done.address, bytes.fromhex(done.public), leaf=self._leaf)
         known_here, why = {**of_home(self._home), name: at}, f"node add {host.address}"
         await brokers.announce(self._connection.bus, known_here, by=self._connection.by, reason=why)
+        if self._leaf:
+            return at.address  # it is for those of its site (E5)
         async with alone(self._home, silent):
             realm = self._home.realm()
             if (at.address, at.public) not in realm.brokers:

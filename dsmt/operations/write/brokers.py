@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from dsmt.errors import NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.realm import BrokerWord
@@ -17,14 +19,16 @@ TOPIC = "config/broker/"
 
 
 async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, reason: str = "") -> list[str]:
-    """Say where these brokers are, as far as that is not said yet; of which it was."""
+    """Say where these brokers are, as far as that is not said yet; of which it was. What was a leaf stays one."""
     said = await _said(bus)
     drafts = []
     for name, at in brokers.items():
         held = said.get(name)
-        told = None if held is None else held[1]
-        if told is None or told.removed or (told.address, told.public) != (at.address, at.public):
-            drafts.append(_draft(name, BrokerWord(address=at.address, public=at.public, by=by, reason=reason), held))
+        told = None if held is None or held[1].removed else _address(held[1])
+        leaf = at.leaf or (told is not None and told.leaf and told.public == at.public)
+        if told is None or (told.address, told.public, told.leaf) != (at.address, at.public, leaf):
+            word = BrokerWord(address=at.address, public=at.public, by=by, reason=reason, leaf=leaf or msgspec.UNSET)
+            drafts.append(_draft(name, word, held))
     if drafts:
         await say(bus, drafts)
     return [draft.topic.removeprefix(TOPIC) for draft in drafts]
@@ -33,7 +37,7 @@ async def announce(bus: Bus, brokers: Mapping[str, BrokerAddress], *, by: str, r
 async def announced(bus: BusReader) -> dict[str, BrokerAddress]:
     """The brokers that were announced, and not removed since."""
     said = await _said(bus)
-    return {name: BrokerAddress(word.address, word.public) for name, (_, word) in said.items() if not word.removed}
+    return {name: _address(word) for name, (_, word) in said.items() if not word.removed}
 
 
 async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by: str, reason: str) -> BrokerAddress:
@@ -50,10 +54,14 @@ async def remove(bus: Bus, name: str, known: Mapping[str, BrokerAddress], *, by:
             "broker.last", f"{name} is the only broker: without one nobody hears anything", next="dsmt broker add"
         )
     held = said.get(name)
-    at = known[name] if held is None else BrokerAddress(held[1].address, held[1].public)
+    at = known[name] if held is None else _address(held[1])
     word = BrokerWord(address=at.address, public=at.public, by=by, removed=True, reason=reason)
     await say(bus, [_draft(name, word, held)])
     return at
+
+
+def _address(word: BrokerWord) -> BrokerAddress:
+    return BrokerAddress(word.address, word.public, leaf=bool(word.leaf))
 
 
 def _draft(name: str, word: BrokerWord, held: tuple[SignedEvent, BrokerWord] | None) -> Draft:

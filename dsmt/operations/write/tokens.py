@@ -16,6 +16,7 @@ from dsmt.event.records import from_data, to_data
 from dsmt.operations.local.connection import Connection
 from dsmt.operations.read.sight import patience
 from dsmt.operations.words.times import rfc3339
+from dsmt.operations.write.brokers import announced
 from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.system.entropy import SystemEntropy
@@ -67,15 +68,20 @@ async def create(
     name: str = "*",
     labels: Mapping[str, str] | None = None,
     ttl_s: float = 3600,
+    broker: str | None = None,
     reason: str = "",
 ) -> Created:
-    """Make a token for one machine, whose name fits a pattern. Raises `InputError`, `RefusedError`, `TransportError`."""
+    """Make a token for one machine, whose name fits a pattern; it begins with a broker, if one is named: its site's leaf.
+
+    Raises `InputError`, `NotFoundError`, `RefusedError`, `TransportError`.
+    """
     if not _PATTERN.fullmatch(name):
         said = f"{name!r} is no pattern for the name of a node: a-z, 0-9, `.`, `_`, `-`, and `*` for any of them"
         raise InputError("token.name", said, next="one looks like web-*")
     if not LEAST_S <= ttl_s <= MOST_S:
         raise InputError("token.ttl", "a token lives from one minute to 30 days", next="dsmt token create --ttl 1h")
     connection.realm.check_own("joining with a token")
+    reached = await _reached(connection, broker)
     entropy, now_ms = SystemEntropy(), connection.bus.now_ms()
     token_id, key = entropy.bytes(ID_BYTES), SecretKey(entropy.bytes(32))
     identity = joining_identity(operator, key=key, token_id=token_id, now_s=now_ms // 1000, lifetime_s=round(ttl_s))
@@ -90,7 +96,7 @@ async def create(
     token = Token(
         realm=realm.name,
         roots=realm.roots,
-        brokers=realm.brokers,
+        brokers=reached,
         seed=key.seed,
         chain=tuple(signed.raw for signed in identity.chain),
     )
@@ -98,8 +104,21 @@ async def create(
         token=token_id.hex(),
         line=token.line(),
         expires=rfc3339(expires_ms),
-        brokers=[address for address, _ in realm.brokers],
+        brokers=[address for address, _ in reached],
     )
+
+
+async def _reached(connection: Connection, broker: str | None) -> tuple[tuple[str, bytes], ...]:
+    """The brokers that a token names. Raises `NotFoundError` for one that was not announced."""
+    every = connection.realm.brokers
+    if broker is None:
+        return every
+    found = await announced(connection.bus)
+    if broker not in found:
+        said = f"there is no broker {broker}; there is {', '.join(sorted(found)) or 'none'}"
+        raise NotFoundError("broker.unknown", said, next="dsmt brokers lists them")
+    first = (found[broker].address, found[broker].public)
+    return (first, *(one for one in every if one != first))
 
 
 async def _facts(bus: BusReader) -> dict[str, SignedEvent]:

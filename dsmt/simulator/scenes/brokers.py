@@ -20,6 +20,12 @@ OFFERED_S: Final = 15.0
 """Until then all who were attached to a lost broker have offered what they hold."""
 NOTICED_S: Final = 10.0
 """Until then a broker that was cut off and died is known to be lost, and what it had given to one other is with all."""
+CUT_S: Final = 60.0
+"""How long a site's uplink is down."""
+PARTED_S: Final = 15.0
+"""How long after that nodes on its other side may still look alive: what is placed there by then waits for them (F1)."""
+REPAIRED_S: Final = 10.0
+"""How long what a node of a site ran may take to run on another one of it."""
 LATE_S: Final = 1.0
 """What was published so long ago is with all."""
 
@@ -94,6 +100,75 @@ async def parted(play: Play) -> None:
     play.wrong += same(fleet.brokers)
     await play.settled(45.0, "after a partition")
     play.wrong += safe(play, fleet.brokers)
+
+
+async def site(play: Play) -> None:
+    """A site's uplink is down for a minute, or its upstream dies; meanwhile a node of the site dies (E5)."""
+    fleet, leaf = play.fleet, play.fleet.leaf
+    if leaf is None:
+        raise RuntimeError("there is no site")
+    await asyncio.sleep(play.between(1.0, 3.0))
+    play.wrong += _at_home(fleet, leaf)
+    how = play.stream.choice(("the uplink is cut", "the uplink is cut, and the upstream dies", "the upstream dies"))
+    play.faults.note(how)
+    above = _upstream(fleet, leaf)
+    fleet.broker = next(one for one in fleet.brokers if one not in (above, leaf))
+    if "cut" in how:
+        others = [host for host in play.world.hosts.values() if host not in (*fleet.site, leaf.host)]
+        play.world.part([others, [leaf.host, *fleet.site]])
+    if "dies" in how:
+        above.kept.stop()
+    began = play.now
+    await asyncio.sleep(play.between(PARTED_S, CUT_S - 2 * REPAIRED_S))
+    play.faults.inflict(scale)
+    inside = [one for one in fleet.nodes.values() if one.host in fleet.site]
+    play.wrong += await _repaired(play, inside, inside if "cut" in how else list(fleet.nodes.values()))
+    await play.until(began + CUT_S)
+    play.world.join()
+    left = [one for one in fleet.brokers if one.kept.wanted]
+    await asyncio.sleep(SAME_S)
+    play.wrong += same(left)
+    await play.settled(45.0, "after the uplink is there again")
+    play.wrong += safe(play, left) + _at_home(fleet, leaf)
+
+
+def _at_home(fleet: Fleet, leaf: SimBroker) -> list[str]:
+    """E5: who belongs to the site is attached to its leaf, and nobody else is."""
+    home = {host.name for host in fleet.site}
+    wrong = []
+    for source, known in sorted(fleet.view().sessions.of.items()):
+        role, name, *_ = source.split("/")
+        at, held = known.newest or ("", None)
+        if held is not None and held.record.state == "open" and role != "broker" and (at == leaf.name) != (name in home):
+            wrong.append(f"E5: {source} is attached to {at}")
+    return wrong
+
+
+def _upstream(fleet: Fleet, leaf: SimBroker) -> SimBroker:
+    found = fleet.view().sessions.upstream(leaf.name, ())
+    return next(one for one in fleet.brokers if one.name == found)
+
+
+async def _repaired(play: Play, nodes: list[SimNode], by: list[SimNode]) -> list[str]:
+    """Kill one of some nodes: what it ran runs soon on another one of those that are in reach."""
+    running = play.fleet.running()
+    owners = {node.name: [slot for slot, on in running.items() if on == [node.name]] for node in nodes}
+    victim = max(nodes, key=lambda node: len(owners[node.name]))
+    play.faults.note(f"{victim.name} of the site dies, with {len(owners[victim.name])} instances")
+    play.faults.kill_node(victim)
+    began, here = play.now, {node.name for node in by if node is not victim}
+    waits: list[str] = []
+    while play.now < began + REPAIRED_S:
+        await asyncio.sleep(0.25)
+        running = play.fleet.running()
+        waits = [
+            slot for slot in owners[victim.name] if slot in play.fleet.wanted() and here.isdisjoint(running.get(slot, ()))
+        ]
+        if not waits:
+            play.faults.note(f"repaired after {play.now - began:.1f} s")
+            break
+    play.faults.later(CUT_S, victim.start)
+    return [f"E5: {slot} of {victim.name} runs nowhere in reach after {REPAIRED_S:.0f} s" for slot in waits]
 
 
 async def returned(play: Play) -> None:
