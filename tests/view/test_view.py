@@ -246,7 +246,21 @@ def test_a_copy_has_the_same_facts() -> None:
 
 def test_the_patterns_take_exactly_the_facts_that_are_folded() -> None:
     levels = dict.fromkeys(
-        ("node", "observer", "broker", "controller", "service", "component", "name", "stream", "key", "token", "id"), "x"
+        (
+            "node",
+            "observer",
+            "broker",
+            "other",
+            "controller",
+            "service",
+            "component",
+            "name",
+            "stream",
+            "key",
+            "token",
+            "id",
+        ),
+        "x",
     )
     for row in TOPICS:
         if "<name/>" in row.template and row.template != "config/<name/>":
