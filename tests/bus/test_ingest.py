@@ -158,7 +158,7 @@ def test_a_number_that_nothing_can_be_meant_by_is_refused(inward):
 
 def test_what_a_source_brings_back_of_its_own_and_is_refused_is_no_word_of_what_it_says(inward):
     pen = Pen(inward.identity("operator/alice"), 7)
-    first, far, third = pen.write("user/t", {}), pen.write("user/f", {}, version=2**40), pen.write("user/t", {})
+    first, far, third = pen.write("user/t", {}), pen.write("user/f", {}, version=2**50), pen.write("user/t", {})
     assert inward.take("operator/alice", first, third) == []
     assert inward.take("operator/alice", far, again=True) == ["event.version"]
     assert inward.ingest.wanted("operator/alice") == (7, ((2, 2),))
