@@ -39,7 +39,7 @@ INTEGERS: Final = (-(2**63) + 1, -(2**60), -1, 0, 2**53, LAST_MS, LAST_MS + 1, 2
 NUMBERS: Final = (-1e308, -1e300, -1.0, 0.0, 5e-324, LAST_MS / 1000, 1e15, 1e300, 1e308)
 LEVELS: Final = {
     "node": "n1", "service": "web", "component": "app", "index": "0", "observer": "n2", "broker": "b1", "controller": "c1",
-    "name": "x", "stream": "stdout", "source/": "node/n1", "key": "ab" * 16, "token": "cd" * 16,
+    "name": "x", "stream": "stdout", "source/": "node/n1", "key": "ab" * 16, "token": "cd" * 16, "other": "b2",
 }  # fmt: skip
 TRUST: Final = TrustStore(TrustRealm(name="test", roots=(SecretKey(bytes(32)).public,)))
 ROWS: Final = [row for row in TOPICS if row.record is not None]
