@@ -64,18 +64,24 @@ async def serve(directory: Path, policy: str = "") -> None:
     from dsmt.bus.adapters.zeromq import ZmqNetwork
     from dsmt.bus.broker.broker import Broker
     from dsmt.bus.broker.config import BrokerConfig
+    from dsmt.programs.bus import the_bus
     from dsmt.system.clock import LinuxClock
     from dsmt.system.entropy import SystemEntropy
     from dsmt.trust.store import Realm, TrustStore
 
+    own, trust = (
+        identity(directory, "broker/b1"),
+        TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
+    )
     broker = Broker(
         BrokerConfig(address="127.0.0.1:0", born=True, pid=os.getpid(), version="bench"),
-        identity=identity(directory, "broker/b1"),
-        trust=TrustStore(Realm(name="bench", roots=((directory / "root").read_bytes(),))),
+        identity=own,
+        trust=trust,
         store=SqliteStore(str(directory / "store.db"), identity=os.urandom(8).hex(), synced=policy == "synced"),
         network=ZmqNetwork(),
         clock=LinuxClock(),
         entropy=SystemEntropy(),
+        reach=lambda address: the_bus(own, trust, [address], reads=True),  # there is no other
     )
     running = asyncio.create_task(broker.run())
     await broker.ready.wait()
