@@ -403,5 +403,5 @@ async def test_an_older_word_on_a_broker_that_comes_later_changes_nothing(r: Tes
     await facts.publish("config/broker/b9", {**word, "removed": True})
     await until(lambda: b1._others.copying.alone)
     older = next(row for row in b1._store.rows(0, 1000) if row.topic == "config/broker/b9")
-    b1._others.stored([older])
+    b1._others.stored([older], ended=False)
     assert b1._others.copying.alone

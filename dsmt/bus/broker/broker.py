@@ -329,11 +329,11 @@ class Broker:
         """Store and route what is pending; False when the disk is full."""
         rows = self._recorder.commit()
         if rows:
-            self._dismissal.revoke(rows)
+            ended = self._dismissal.revoke(rows)
             self._fan_out.routed(rows)
             self._dismissal.judge(rows)
             self._recorder.accept(rows)
-            self._others.stored(rows)
+            self._others.stored(rows, ended=ended)
         return rows is not None
 
     def _signed_head(self) -> bytes:

@@ -52,8 +52,8 @@ class Dismissal:
         self._tell(session, self._admission.revocations)
         self._send(session, f.Revocations(all=True), ())
 
-    def revoke(self, rows: Sequence[Row]) -> None:
-        """Obey the revocations among rows that are stored now (rule 1)."""
+    def revoke(self, rows: Sequence[Row]) -> bool:
+        """Obey the revocations among rows that are stored now (rule 1); whether there were any."""
         found = self._admission.revoked(rows)
         if found:
             self._revoked, self._until_ms = found[-1].row, None
@@ -62,6 +62,7 @@ class Dismissal:
                 self._tell(session, found)
             if not session.is_broker:
                 self._end(session)
+        return bool(found)
 
     def _end(self, session: Session) -> None:
         if self._admission.is_revoked(session):

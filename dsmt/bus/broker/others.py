@@ -44,7 +44,7 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.store import Signer, TrustStore, revoked_by
+from dsmt.trust.store import Signer, TrustStore
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
@@ -135,10 +135,10 @@ class Others:
         if not self.copying.alone:
             self._recorder.wholeness.awaits_others(self._clock.boottime())
 
-    def stored(self, rows: Sequence[Row]) -> None:
-        """Obey the words on brokers among rows that are stored now (rules 1, 2)."""
-        self._withholding.published(rows)
-        ended = any(revoked_by(row.topic) for row in rows)
+    def stored(self, rows: Sequence[Row], *, ended: bool) -> None:
+        """Obey the words on brokers among rows that are stored now, or that a key was ended by them (rules 1, 2)."""
+        if not self.copying.alone:
+            self._withholding.published(rows)
         if self._note(rows) or ended:
             self._know()
             for session in self._sessions.all():
