@@ -133,6 +133,11 @@ def subset(narrow: Iterable[str], wide: Iterable[str]) -> bool:
     return all(any(covers(a, pattern) for a in _near(by_first, pattern)) for pattern in narrow)
 
 
+def within(patterns: Iterable[str], wide: Iterable[str]) -> tuple[str, ...]:
+    """Those of some patterns that a grant covers."""
+    return tuple(pattern for pattern in patterns if subset((pattern,), wide))
+
+
 def _near(by_first: Mapping[str, Sequence[str]], other: str) -> Iterable[str]:
     """Those of a grant's patterns that may take a topic, or cover a pattern: of its first level, or of any."""
     return (*by_first.get(_first(other), ()), *by_first.get("+", ()), *by_first.get("", ()))

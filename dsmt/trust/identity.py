@@ -1,6 +1,7 @@
 """Identities: a key with the certificates that make it somebody, and how new ones are issued.
 
-Rule 1: a delegated certificate is a subset of its issuer's in grant, quota, time and depth.
+Rule 1: a delegated certificate is a subset of its issuer's in grant, quota, time and depth: what its role may do today and
+    its issuer's certificate, which an earlier version made, does not give, is left out.
 Rule 2: times are given by the caller, in seconds since 1970; a certificate begins a minute early for skewed clocks.
 Rule 3: a delegated certificate is valid exactly as long as its issuer's: who delegates may not know the time yet (J4).
 """
@@ -16,7 +17,7 @@ from dsmt.errors import InputError
 from dsmt.event.codec import Signing
 from dsmt.event.payload import canonical
 from dsmt.trust.certificate import Certificate, SignedCertificate, issue, read
-from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, is_name, publish_patterns, read_patterns
+from dsmt.trust.grants import DEFAULT_QUOTA, DEPTHS, QUOTAS, is_name, publish_patterns, read_patterns, within
 from dsmt.trust.keys import Key, SecretKey
 
 SKEW_S: Final = 60
@@ -50,15 +51,20 @@ def certify(
     lifetime_s: int,
     serial: bytes,
     not_before: int | None = None,
-    most_depth: int = DEPTHS["root"],
+    above: Certificate | None = None,
 ) -> SignedCertificate:
-    """A certificate with the grants of the subject's role, signed by the issuer's key.
+    """A certificate with the grants of the subject's role, signed by the issuer's key; below another no more than that.
 
     Raises `InputError` for a name that no source may have.
     """
     if not is_name(subject):
         raise InputError("trust.name", f"{subject!r} is not the name of a source", next="one looks like node/n1")
     role = subject.split("/", 1)[0]
+    publish, read = publish_patterns(subject), read_patterns(subject)
+    depth, quota = DEPTHS.get(role, 0), QUOTAS.get(role, DEFAULT_QUOTA)
+    if above is not None:
+        publish, read = within(publish, above.publish), within(read, above.read)
+        depth, quota = min(depth, max(0, above.depth - 1)), min(quota, above.quota)
     return issue(
         Certificate(
             issuer=issuer,
@@ -67,10 +73,10 @@ def certify(
             issued=now_s,
             not_before=now_s - SKEW_S if not_before is None else not_before,
             not_after=now_s + lifetime_s,
-            publish=publish_patterns(subject),
-            read=read_patterns(subject),
-            depth=min(most_depth, DEPTHS.get(role, 0)),
-            quota=QUOTAS.get(role, DEFAULT_QUOTA),
+            publish=publish,
+            read=read,
+            depth=depth,
+            quota=quota,
             serial=serial,
         ),
         signer,
@@ -96,7 +102,7 @@ def delegate(name: str, parent: Identity, *, key: Key, now_s: int, serial: bytes
         lifetime_s=above.not_after - issued,
         serial=serial,
         not_before=above.not_before,
-        most_depth=max(0, above.depth - 1),
+        above=above,
     )
     return Identity(key, (signed, *parent.chain))
 

@@ -96,7 +96,6 @@ def joining_identity(operator: Identity, *, key: Key, token_id: bytes, now_s: in
         lifetime_s=min(lifetime_s, above.not_after - now_s),
         serial=token_id,
         not_before=max(now_s - SKEW_S, above.not_before),
-        most_depth=0,
     )
     if why := widens(above, signed.certificate):  # it was issued by a dsmt that knew no tokens, or has ended
         raise RefusedError("token.operator", why, next=f"dsmt cert rotate {above.subject}, then try again")
@@ -117,7 +116,7 @@ def node_certificate(
         lifetime_s=min(lifetime_s, above.not_after - now_s),
         serial=serial,
         not_before=max(now_s - SKEW_S, above.not_before),
-        most_depth=above.depth - 1,
+        above=above,
     )
 
 

@@ -12,7 +12,7 @@ from dsmt.event.payload import canonical
 from dsmt.event.topic import matches
 from dsmt.trust.certificate import MAX_BYTES, issue
 from dsmt.trust.grants import DEFAULT_QUOTA, NAME_LEVELS, is_name, may_name, publish_patterns, read_patterns, widens
-from dsmt.trust.identity import SKEW_S, YEAR_S, certify, delegate, dump, load, root_issued
+from dsmt.trust.identity import SKEW_S, YEAR_S, Identity, certify, delegate, dump, load, root_issued
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.revocations import Revocations, revoked_by, topic_of
 from dsmt.trust.store import Realm, TrustStore
@@ -384,6 +384,15 @@ def test_a_delegate_of_a_delegate_may_go_no_deeper(realm):
     assert (depths, issuer.certificate.depth) == ([0, 1, 2], 2)
     shallow = realm.below("node/n9", realm.below("node/n9", issuer))
     assert shallow.certificate.depth == 0
+
+
+def test_what_an_earlier_version_did_not_give_is_not_delegated(realm):
+    operator = realm.identities["operator/alice"]
+    raw = replace(operator.certificate, publish=operator.certificate.publish[1:], quota=500)
+    older = Identity(operator.key, (issue(raw, realm.root),))
+    told = realm.below("operator/alice.x8", older).certificate
+    assert (widens(raw, told), told.quota, operator.certificate.publish[0] in told.publish) == ("", 500, False)
+    assert set(told.publish) < set(realm.identities["operator/alice.x7"].certificate.publish)
 
 
 def test_a_certificate_of_a_name_that_no_source_may_have_is_not_made(realm):
