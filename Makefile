@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint nats fuzz kills operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
+.PHONY: demo test lint nats fuzz kills partitions connections operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -57,6 +57,12 @@ fuzz: tools
 
 kills: tools
 	DSMT_KILL_ROUNDS=$(or $(ROUNDS),200) $(BIN)/pytest --durations=2 tests/bus/test_kills.py
+
+partitions: tools
+	DSMT_PARTITION_S=60 $(BIN)/pytest -s tests/real/test_partitions.py
+
+connections: tools
+	$(BIN)/python -m tests.operate.connections $(CONNECTIONS)
 
 operate: tools
 	./scripts/test-needs operate

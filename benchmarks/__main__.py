@@ -29,6 +29,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P9": "benchmarks.p9_decisions",
     "P10": "benchmarks.p10_simulator",
     "P11": "benchmarks.p11_start",
+    "P13": "benchmarks.p13_failover",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 

@@ -325,6 +325,14 @@ class Blobs(Protocol):
         """The digests that the live facts of services name, and the specs that slots name."""
         ...
 
+    def services(self) -> Iterator[str]:
+        """All services of which a fact lives."""
+        ...
+
+    def missing(self, service: str, *, past: bool) -> list[bytes]:
+        """What a service's spec names, with `past` also what its slots go back to, and of which no whole blob is here."""
+        ...
+
 
 class Meta(Protocol):
     """Small named values."""

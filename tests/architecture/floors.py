@@ -45,6 +45,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.bus.broker.copying": (6, "shell"),
     "dsmt.bus.broker.others": (6, "shell"),
     "dsmt.bus.broker.salvage": (6, "shell"),
+    "dsmt.bus.broker.filling": (6, "shell"),
     "dsmt.bus.client": (6, "shell"),
     "dsmt.bus.adapters": (6, "adapter"),
     "dsmt.agents.shared": (6, "shell"),

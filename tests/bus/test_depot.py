@@ -21,7 +21,7 @@ class Shelf:
     def __init__(self, path) -> None:
         self.store = SqliteStore(str(path / "s.db"), identity="a" * 16)
         self.now_ms = 1
-        self.depot = Depot(self.store.blobs, limit=10 * SIZE, now_ms=lambda: self.now_ms)
+        self.depot = Depot(self.store.blobs, limit=10 * SIZE, now_ms=lambda: self.now_ms, due=lambda: None)
 
     def put(self, content: bytes, payer: str = "operator/a", *, finish: bool = True) -> f.BlobIs:
         self.now_ms += 1

@@ -29,7 +29,7 @@ class Broker:
         self.presence = Presence(self.now)
         recorder = MagicMock()
         recorder.sessions.presence, recorder.sessions.tick = self.presence, self._tick
-        self.upkeep = Upkeep(recorder, self.sessions, MagicMock(), MagicMock(), MagicMock(), step=lambda: None)
+        self.upkeep = Upkeep(recorder, self.sessions, MagicMock(), MagicMock(), MagicMock())
         self.upkeep.begin(self.now)
         self.answering: set[str] = set()
         self.talking: set[str] = set()

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +158,19 @@ class Lab:
         slow = "root tbf rate 10mbit burst 32k latency 400ms"
         machine.run(f"tc qdisc add dev eth0 root netem delay 20ms rate 10mbit 2>/dev/null || tc qdisc add dev eth0 {slow}")
         sh(f"tc qdisc add dev {self._link(machine)} {slow}", *self.within)
+
+    def part(self, *groups: Sequence[Machine]) -> None:
+        """Cut the network: each group of machines has one of its own, all others keep that of the operator."""
+        for number, group in enumerate(groups):
+            away = f"away{number}"
+            sh(f"[ -e /sys/class/net/{away} ] || ip link add {away} type bridge; ip link set {away} up", *self.within)
+            for machine in group:
+                sh(f"ip link set {self._link(machine)} master {away}", *self.within)
+
+    def heal(self) -> None:
+        """Have all machines that live on one network again."""
+        living = [one for one, process in zip(self.machines, self.processes, strict=True) if process.poll() is None]
+        sh("; ".join(f"ip link set {self._link(machine)} master lab" for machine in living), *self.within)
 
     def cut(self, machine: Machine) -> None:
         """Take a machine's link away and kill all that runs there, at once: nobody hears of its end."""

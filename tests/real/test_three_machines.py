@@ -6,19 +6,14 @@ Rule 2: times are those of the signed events: how long a command takes to look c
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dsmt.event.codec import decode
 from dsmt.event.envelope import Event
-from dsmt.operations.offline.history import read
 from tests.real.machines import lab, missing
+from tests.real.telling import exported, said_ms, telling
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
@@ -45,45 +40,6 @@ LOST_S = 3.0 + 10.0
 WHOLE_S = 2.0
 ATTACH_S = 5.0
 """How long a program that starts now waits for the dead broker, which it knows and may try first; it is not less yet."""
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def telling(operator: Operator, address: str) -> Iterator[list[str]]:
-    """Somebody who says things all the time, first to the broker at an address; what was acknowledged, at the end."""
-    acknowledged: list[str] = []
-    argv = [*operator.lab.within, sys.executable, "-m", "tests.real.teller", str(operator.home), address]
-    with told_file(operator).open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, cwd=ROOT, env={**operator.lab.environment, "PYTHONPATH": str(ROOT)})
-        try:
-            operator.until(lambda: len(told(operator)) > 20, "it is acknowledged")
-            yield acknowledged
-        finally:
-            process.kill()
-            process.wait()
-        acknowledged += told(operator)
-
-
-def told_file(operator: Operator) -> Path:
-    """Where what was acknowledged is written down."""
-    return operator.lab.directory / "told"
-
-
-def told(operator: Operator) -> list[str]:
-    """What was acknowledged until now, but for a line that is only begun; each was safe."""
-    lines = told_file(operator).read_text().splitlines(keepends=True)
-    found = [line.split() for line in lines if line.endswith("\n")]
-    assert {level for _, level in found} <= {"safe"}
-    return [one for one, _ in found]
-
-
-def exported(operator: Operator, address: str) -> dict[str, Event]:
-    """All that a broker has stored, which is verified, by id."""
-    file = operator.lab.directory / address.replace(":", "-")
-    operator.run("export", str(file), "--bus", f"dsmt://{address}")
-    assert operator.run("verify", str(file), "--json").json["ok"]
-    found = [decode(parts[2]) for letter, parts in read(file.read_bytes()) if letter == "R"]
-    return {str(signed.id): signed.event for signed in found}
 
 
 def test_a_machine_with_a_broker_a_controller_and_an_instance_dies_and_nothing_is_lost(tmp_path: Path, wheels: None) -> None:
@@ -107,18 +63,19 @@ def test_a_machine_with_a_broker_a_controller_and_an_instance_dies_and_nothing_i
                 "one",
                 "two",
             }
-            with telling(operator, brokers["one"]) as acknowledged:
+            with telling(operator, brokers["one"]) as told:
                 died_ms = time.time() * 1000
                 made.cut(one)
                 operator.until(lambda: whole_on(operator) == {"two", "three"}, "it is whole elsewhere")
-                until_then = len(told(operator))
-                operator.until(lambda: len(told(operator)) > until_then, "who was attached there goes on elsewhere")
+                until_then = len(told)
+                operator.until(lambda: len(told) > until_then, "who was attached there goes on elsewhere")
             left = [exported(operator, brokers[name]) for name in ("b1", "two")]
             limit_s = waits_s(left[0], died_ms) + WHOLE_S
             assert (placed_ms(left[0]) - died_ms) / 1000 < limit_s
             assert (whole_ms(left[0]) - died_ms) / 1000 < limit_s + ATTACH_S
             for events in left:
-                assert set(acknowledged) <= events.keys()
+                assert told.levels.keys() <= events.keys()
+            assert set(told.levels.values()) == {"safe"}
             common = [{one for one, event in events.items() if said_ms(event) < whole_ms(left[0])} for events in left]
             assert common[0] == common[1]
 
@@ -135,11 +92,6 @@ def whole_on(operator: Operator) -> set[str]:
     """The nodes on which the service is, when all of it is ready."""
     found = operator.run("ps", "--json").json
     return {one["node"] for one in found} if [one["health"] for one in found] == ["ready"] * 3 else set()
-
-
-def said_ms(event: Event) -> int:
-    """When an event was signed."""
-    return event.time >> 16
 
 
 def placed_ms(events: dict[str, Event]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from dsmt.bus.adapters.database import Database
@@ -81,8 +82,26 @@ class SqliteBlobs:
     def named(self) -> set[bytes]:
         """The digests that the live facts of services name, and the specs that slots name."""
         found = self._db.do("SELECT body FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
-        bodies = [*(body for (body,) in found), *(content_of(row.sealed) for row in self._named.specs())]
+        past = (row for service in self.services() for row in self._named.specs(service))
+        bodies = [*(body for (body,) in found), *(content_of(row.sealed) for row in past)]
         return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
+
+    def services(self) -> Iterator[str]:
+        """All services of which a fact lives; one look for each, however much is said of it."""
+        statement = "SELECT topic FROM events WHERE winner = 1 AND topic > ? AND topic < 'service0' ORDER BY topic LIMIT 1"
+        after = "service/"
+        while (one := self._db.one(statement, (after,))) is not None:
+            service = one[0].split("/")[1]
+            yield service
+            after = f"service/{service}0"
+
+    def missing(self, service: str, *, past: bool) -> list[bytes]:
+        """What a service's spec names, with `past` also what its slots go back to, and of which no whole blob is here."""
+        found = self._db.do("SELECT body FROM events WHERE topic = ? AND winner = 1", (f"service/{service}/spec",))
+        bodies = [body for (body,) in found]
+        bodies += [content_of(row.sealed) for row in self._named.specs(service)] if past else []
+        digests = {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
+        return [one for one in sorted(digests) if (blob := self.get(one)) is None or not blob.whole]
 
 
 def _blob(found: tuple[bytes, int, int, str, int]) -> Blob:

@@ -42,10 +42,11 @@ class Named:
         condition = "winner = 1 AND topic > ? AND topic < ? AND instr(body, ?)"
         return any(wanted in _names(one) for one in self._find(condition, (f"{slots}/", f"{slots}0", wanted.encode())))
 
-    def specs(self) -> list[Row]:
-        """The specs that are no winners any more and that slots name."""
-        slots = self._find("winner = 1 AND topic >= 'service/' AND topic < 'service0'", ())
-        ids = sorted({name for one in slots if "/slot/" in one.topic for name in _names(one)})
+    def specs(self, service: str) -> list[Row]:
+        """The specs of a service that are no winners any more and that its slots name."""
+        slots = f"service/{service}/slot"
+        found = self._find("winner = 1 AND topic > ? AND topic < ?", (f"{slots}/", f"{slots}0"))
+        ids = sorted({name for one in found for name in _names(one)})
         condition = "source = ? AND incarnation = ? AND sequence = ? AND winner = 0"
         specs = [row for identity in _ids(ids) for row in self._find(condition, identity)]
         return [row for row in specs if self.holds(row.topic, row.row)]

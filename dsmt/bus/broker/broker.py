@@ -84,7 +84,7 @@ class Broker:
         self._recorder = Recorder(config, identity, trust, store, clock)
         self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
         self._session_words = self._recorder.sessions
-        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms)
+        self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
         self._copied = Copied(self._send, lambda: self._others.copies(self._fan_out.copying))
@@ -100,6 +100,7 @@ class Broker:
             fan_out=self._fan_out,
             sessions=self._sessions,
             send=self._send,
+            depot=self._depot,
             commit=self._commit,
         )
         self._publishing = Publishing(
@@ -112,9 +113,7 @@ class Broker:
             refuse=self._refuse,
             commit=self._commit,
         )
-        self._upkeep = Upkeep(
-            self._recorder, self._sessions, self._rates, self._depot, self._admission, step=self._to_step.set
-        )
+        self._upkeep = Upkeep(self._recorder, self._sessions, self._rates, self._depot, self._admission)
         self._requests = Requests(
             store,
             clock,
@@ -126,8 +125,8 @@ class Broker:
             rates=self._rates,
             send=self._send,
             head=self._signed_head,
+            when_here=self._others.filling.wait,
             pump=self._to_pump.set,
-            step=self._to_step.set,
             now_ms=self.now_ms,
         )
 

@@ -145,6 +145,11 @@ class Copying:
         return min((other.place.time_ms if other.place else 0 for other in self._others.values()), default=None)
 
     @property
+    def readers(self) -> list[BusReader]:
+        """The readers of those that are linked."""
+        return [other.bus for other in self._others.values() if other.bus is not None and other.name]
+
+    @property
     def names(self) -> list[str]:
         """The names of those that were linked once."""
         return [other.was for other in self._others.values() if other.was]

@@ -3,13 +3,14 @@
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
 Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names; what
     was begun and not gone on with for `UNFINISHED_MS` goes first (D2).
+    What is fetched from another broker (`filling`) is nobody's part.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -36,12 +37,13 @@ class _Check:
 
 
 class Depot:
-    """Keeps blobs. `limit` is in bytes, `now_ms` realm time; `step` is called while it answers True."""
+    """Keeps blobs. `limit` is in bytes, `now_ms` realm time; `due` asks for steps (`step`)."""
 
-    def __init__(self, blobs: Blobs, *, limit: int, now_ms: Callable[[], int]) -> None:
+    def __init__(self, blobs: Blobs, *, limit: int, now_ms: Callable[[], int], due: Callable[[], None]) -> None:
         self._blobs, self._limit, self._now_ms = blobs, limit, now_ms
         self._checks: deque[_Check] = deque()
         self._removing: deque[bytes] = deque(blobs.orphans())
+        self._due = due
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
         """Answer a question about a blob."""
@@ -58,13 +60,14 @@ class Depot:
             answer(f.BlobIs(id=frame.id, size=held.size))
         elif isinstance(frame, f.BlobFinished):
             self._checks.append(_Check(frame, answer, sha256()))
+            self._due()
         else:
             answer(self._chunk(frame, parts, payer))
 
     def _chunk(self, frame: f.ChunkPut, parts: tuple[bytes, ...], payer: str) -> f.BlobIs:
         if len(parts) != 1 or len(parts[0]) > CHUNK_BYTES or frame.number >= MAX_CHUNKS:
             raise InputError("bus.frame", "a chunk is one part of at most 256 KiB, of a blob that has at most 2^20 of them")
-        said = self._room(frame.digest, payer, len(parts[0]))
+        said = self._part(payer, len(parts[0])) or self._room(frame.digest, len(parts[0]))
         if not said:
             try:
                 self._blobs.put_chunk(frame.digest, frame.number, parts[0], payer=payer, now_ms=self._now_ms())
@@ -72,13 +75,57 @@ class Depot:
                 said = str(error)
         return f.BlobIs(id=frame.id, size=None, ok=not said, message=said)
 
-    def _room(self, digest: bytes, payer: str, size: int) -> str:
+    # --- what others have ----------------------------------------------------------------------------------------
+
+    def has(self, digest: bytes) -> bool:
+        """Whether a whole blob is here."""
+        held = self._blobs.get(digest)
+        return held is not None and held.whole
+
+    def services(self) -> Iterable[str]:
+        """All services."""
+        return self._blobs.services()
+
+    def missing(self, service: str, *, past: bool) -> list[bytes]:
+        """What a service's spec names and is not here, with `past` what its slots go back to; not what is being put."""
+        return [
+            one for one in self._blobs.missing(service, past=past) if one not in self._removing and not self._is_put(one)
+        ]
+
+    def _is_put(self, digest: bytes) -> bool:
+        """Whether an operator is putting it."""
+        blob = self._blobs.get(digest)
+        return blob is not None and blob.payer[:7] != "broker/" and blob.at_ms >= self._now_ms() - UNFINISHED_MS
+
+    def take(self, digest: bytes, number: int, chunk: bytes, giver: str) -> None:
+        """Keep a chunk that another broker has. Raises `FailedError` where there is no room."""
+        said = self._room(digest, len(chunk))
+        if said:
+            raise FailedError("depot.full", said, next="free space on the broker's disk")
+        self._blobs.put_chunk(digest, number, chunk, payer=giver, now_ms=self._now_ms())
+
+    def taken(self, digest: bytes, chunks: int) -> None:
+        """All of a blob was taken, and has its sha256."""
+        self._blobs.keep(digest, chunks, now_ms=self._now_ms())
+
+    def drop(self, digest: bytes) -> None:
+        """It is taken no further."""
+        if not self.has(digest):
+            self._remove(digest)
+
+    # --- room ----------------------------------------------------------------------------------------------------
+
+    def _part(self, payer: str, size: int) -> str:
+        """Why somebody may not keep more; empty when they may."""
+        if sum(one.size for one in self._blobs.all() if one.payer == payer) + size <= self._limit * PAYER_SHARE:
+            return ""
+        return f"{payer} keeps as much in the depot as one operator may: {int(self._limit * PAYER_SHARE)} bytes"
+
+    def _room(self, digest: bytes, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
         if digest in self._removing or any(check.frame.digest == digest for check in self._checks):
             return "this blob is just being checked or removed"
         blobs = self._blobs.all()
-        if sum(one.size for one in blobs if one.payer == payer) + size > self._limit * PAYER_SHARE:
-            return f"{payer} keeps as much in the depot as one operator may: {int(self._limit * PAYER_SHARE)} bytes"
         over = sum(one.size for one in blobs) + size - self._limit
         if over > 0:
             for blob in self._spare(blobs, digest):
@@ -105,6 +152,7 @@ class Depot:
     def _remove(self, digest: bytes) -> None:
         self._blobs.forget(digest)
         self._removing.append(digest)
+        self._due()
 
     def step(self) -> bool:
         """Do a little of what takes long (rule 3); whether there is more."""

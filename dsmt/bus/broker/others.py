@@ -24,7 +24,9 @@ from typing import Final
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.broker.copying import Copying, Reach
+from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
+from dsmt.bus.broker.filling import Filling
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.salvage import Salvage
 from dsmt.bus.broker.session import Session
@@ -74,6 +76,7 @@ class Others:
         fan_out: FanOut,
         sessions: Sessions,
         send: Send,
+        depot: Depot,
         commit: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
@@ -96,6 +99,7 @@ class Others:
             stored=self._stored_by,
             gave=self._gave,
         )
+        log = Logger(broker=identity.name)
         self.copying = Copying(
             BrokerAddress(config.address, identity.key.public),
             reach,
@@ -107,8 +111,9 @@ class Others:
             withholding=self._withholding,
             is_attached=self._is_attached,
             handed_ms=self._handed_ms,
-            log=Logger(broker=identity.name),
+            log=log,
         )
+        self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
         recorder.sessions.leaves = lambda: {name: self.copying.has_read(key) for name, key in self._leaves.items()}
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms
@@ -117,10 +122,11 @@ class Others:
         )
 
     async def run(self) -> None:
-        """Take over what is left of damaged stores, and read all others, until cancelled."""
+        """Take over what is left of damaged stores, read all others, and fill the depot, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._salvage.run())
             group.create_task(self.copying.run())
+            group.create_task(self.filling.run())
 
     # --- who they are --------------------------------------------------------------------------------------------
 

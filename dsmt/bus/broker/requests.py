@@ -35,7 +35,7 @@ Send = Callable[[Session, f.Frame, tuple[bytes, ...]], bool]
 
 
 class Requests:
-    """Answers sessions. `head` signs the head of the history, `pump` and `step` have readers and the depot go on."""
+    """Answers sessions. `head` signs the head of the history, `when_here` waits for a blob, `pump` has readers go on."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Requests:
         rates: Rates,
         send: Send,
         head: Callable[[], bytes],
+        when_here: Callable[[bytes, Callable[[], None]], None],
         pump: Callable[[], None],
-        step: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._log, self._clock, self._fan_out, self._copied, self._ingest = log, clock, fan_out, copied, ingest
         self._admission, self._depot, self._rates = admission, depot, rates
         self._past = Past(log, fan_out, send, now_ms=now_ms, settled_ms=ingest.settled_ms)
         self.look = self._past.look
-        self._send, self._head, self._pump, self._step = send, head, pump, step
+        self._send, self._head, self._when_here, self._pump = send, head, when_here, pump
 
     def serve(self, session: Session, frame: f.Frame, parts: tuple[bytes, ...]) -> None:  # noqa: C901, PLR0912 - one line a frame
         """Do what a session asks. Raises `RefusedError`, `InputError`."""
@@ -101,7 +101,8 @@ class Requests:
             case f.ChunkPut() | f.BlobFinished():
                 self._spend(session, PUT_COST * sum(map(len, parts)) / UNIT_BYTES)
                 self._depot.put(frame, parts, session.payer, lambda answer: self._answer(session, answer, ()))
-                self._step()
+            case f.BlobAsked(digest=digest) if not session.is_broker:
+                self._when_here(digest, lambda: self._answer(session, *self._depot.asked(frame)))
             case f.BlobAsked() | f.ChunkAsked():
                 self._answer(session, *self._depot.asked(frame))
             case _:

@@ -6,7 +6,7 @@ Rule 2: how late a look comes is the broker's lag, which it tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dsmt.bus.broker.admission import Admission
@@ -20,7 +20,7 @@ EXPIRE_S: Final = 60.0
 
 
 class Upkeep:
-    """Looks after one broker. `step` has the depot go on; times are boot-time seconds."""
+    """Looks after one broker; times are boot-time seconds."""
 
     def __init__(
         self,
@@ -29,11 +29,9 @@ class Upkeep:
         rates: Rates,
         depot: Depot,
         admission: Admission,
-        *,
-        step: Callable[[], None],
     ) -> None:
         self._recorder, self._sessions, self._rates = recorder, sessions, rates
-        self._depot, self._admission, self._step = depot, admission, step
+        self._depot, self._admission = depot, admission
         self._expire_at = self._before = self.lag = 0.0
 
     def begin(self, now: float) -> None:
@@ -57,7 +55,6 @@ class Upkeep:
             self._rates.forget(now)
             self._sessions.forgive(now)
             self._depot.expire()
-            self._step()
             self._expire_at = now + (0.0 if recorder.trim() else EXPIRE_S)
         self._admission.let_go(self._sessions.signers, now)
 
