@@ -1,0 +1,69 @@
+"""A broker that was cut off from the others, and who reads it for the first time (rule E1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dsmt.bus.broker import copying, places
+from dsmt.bus.broker import others as knowing
+from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.test_copying import at, held, linked, mesh
+from tests.bus.test_leaf import cut, place_ms
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    """What lasts for a minute lasts for a fifth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS")):
+            patch.setattr(module, name, 200)
+        yield
+
+
+@scenario
+async def test_who_has_a_new_disk_gets_what_a_broker_took_in_while_it_was_cut_off(r: TestRealm) -> None:
+    """It has read another one to the end: that one lacks what the third took in, though it was linked to it before."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = Facts(await r.client("operator/a", brokers=at(b3)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    async with cut(r, b3, [b2]):
+        async with cut(r, b3, [b1]):
+            for n in range(1, 10):
+                await facts.publish("config/x", {"n": n})
+            said = held(b3)
+            await r.stop(b1)
+            again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+            await until(again._recorder.is_whole)
+            late_ms = b2.now_ms() + 500
+            await until(lambda: place_ms(again, b2) > late_ms)
+        await until(lambda: linked(again) == 2)
+        await until(lambda: held(again) >= said)
+
+
+@scenario
+async def test_who_has_a_new_disk_reads_only_one_of_two_that_were_linked_to_their_ends(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = Facts(await r.client("operator/a", brokers=at(b3)))
+    for n in range(50):
+        await facts.publish("config/x", {"n": n})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    late_ms = b2.now_ms() + 500
+    await until(lambda: place_ms(b1, b2) > late_ms and place_ms(b2, b3) > late_ms)
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    await r.stop(b1)
+    again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+    asked: list[int | None] = []
+    real = again._others.copying._handed_ms
+
+    def handed_ms(*about: Any) -> int | None:
+        asked.append(real(*about))
+        return asked[-1]
+
+    again._others.copying._handed_ms = handed_ms
+    await until(lambda: linked(again) == 2 and held(again) == held(b3))
+    await until(lambda: any(one is not None and one >= late_ms for one in asked))
