@@ -1,4 +1,4 @@
-"""A broker that was cut off from the others, and who reads it for the first time (rule E1)."""
+"""A broker with a new disk: what it gets of one that was cut off, and of what has died meanwhile (rules E1, A1)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from dsmt.bus.broker import copying, places
 from dsmt.bus.broker import others as knowing
+from dsmt.ports.bus import Draft
 from tests.bus.realm import Facts, TestRealm, scenario, until
 from tests.bus.test_copying import at, held, linked, mesh
 from tests.bus.test_leaf import cut, place_ms
@@ -67,3 +68,25 @@ async def test_who_has_a_new_disk_reads_only_one_of_two_that_were_linked_to_thei
     again._others.copying._handed_ms = handed_ms
     await until(lambda: linked(again) == 2 and held(again) == held(b3))
     await until(lambda: any(one is not None and one >= late_ms for one in asked))
+
+
+@scenario
+async def test_what_one_takes_in_that_waits_for_its_turn_to_be_read_comes_by_another(r: TestRealm) -> None:
+    """And if it never has its turn, for it dies before: nobody was asked to leave out what it brings."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: place_ms(b2, b3) and place_ms(b3, b2))
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    await r.stop(b1)
+    real = copying.Copying._may_begin
+    with pytest.MonkeyPatch.context() as patch:
+        waits = lambda self, other: other.address.address != b3.address and real(self, other)  # noqa: E731
+        patch.setattr(copying.Copying, "_may_begin", waits)
+        again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+        await until(lambda: again._recorder.is_whole() and linked(again) == 2)
+        late_ms = b2.now_ms() + 500
+        await until(lambda: place_ms(again, b2) > late_ms)
+        said = await (await r.client("operator/a", brokers=at(b3))).publish(Draft("config/x", {"n": 1}, version=1))
+        await until(lambda: held(b2) == held(b3) != set())
+        assert said.copies > 1
+        await r.stop(b3)
+        await until(lambda: held(again) == held(b2))

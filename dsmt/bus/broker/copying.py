@@ -223,14 +223,14 @@ class Copying:
             other.was = other.name or other.was
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
-        linked = tuple(sorted(other.name for other in mesh if other.name and self._is_wanted(other)))
+        linked = tuple(sorted(other.name for other in mesh if other.name and other.place and self._is_wanted(other)))
         if linked == self._linked:
             return
         lost = set(self._linked) - set(linked)
         places = [other.place for other in mesh if other.was in lost and other.place is not None]
         self._linked = linked
-        for other in mesh if places and not self._leaf else ():
-            if other.place is not None:
+        for other in mesh if places else ():
+            if other.place is not None and (other is self._upstream or not self._leaf):
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
         self._change()
 

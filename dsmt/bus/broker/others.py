@@ -218,18 +218,11 @@ class Others:
         word, back = self._sessions_of(name).get(through), self._sessions_of(through).get(name)
         if word is None:
             return None
-        until_ms = self._linked_ms(through) if word.state == "open" else word.since_ms
-        until_ms = min(until_ms, self.copying.read_ms(by))
+        read_ms = self.copying.read_ms(by)
+        until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
         if other in self._leaves.values():
             return until_ms if word.leaf == "read" else None
         return until_ms if back is not None and _is_lasting(word, until_ms) and _is_lasting(back, until_ms) else None
-
-    def _linked_ms(self, broker: str) -> int:
-        """Until when another broker was linked to this one: now, if it is."""
-        own = self._sessions_of(broker).get(self._own.name)
-        if own is None:
-            return 0
-        return self._recorder.time.now_ms() if own.state == "open" else own.since_ms
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
