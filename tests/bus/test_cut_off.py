@@ -90,3 +90,21 @@ async def test_what_one_takes_in_that_waits_for_its_turn_to_be_read_comes_by_ano
         assert said.copies > 1
         await r.stop(b3)
         await until(lambda: held(again) == held(b2))
+
+
+@scenario
+async def test_a_fact_that_was_replaced_by_one_that_died_meanwhile_does_not_come_back_on_a_new_disk(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    facts = Facts(await r.client("operator/a", brokers=at(b2)))
+    await facts.publish("config/x", {"n": 0})
+    last = await facts.publish("config/x", {"n": 1}, ttl_ms=300)
+    await until(lambda: held(b1) == held(b2) and b2.now_ms() > last.signed.event.time_ms + 300)
+    others, identity, address = at(b1) + at(b2), r.identities[b1], b1.address
+    await r.stop(b1)
+    again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+    await until(lambda: held(again) == held(b2))
+    winner = again._store.winner("config/x")
+    assert winner is None or winner.read().event.data == {"n": 1}
+    again._ingest.expire()
+    b2._ingest.expire()
+    assert again._store.winner("config/x") == b2._store.winner("config/x")
