@@ -8,6 +8,8 @@ Rule 4: of two controllers that decide at once the second's facts are refused as
     each holds the decision that names them. So a product that is not there was stale, where between the decision's inputs
     and its event another source was first on a topic of which something else would be said now. Those of which there
     are more are named: they are missing.
+Rule 5: what the store's broker had said in an earlier life, and others brought back behind its later words, was no fact in
+    that store, as the broker says all of that anew: it is not folded.
 """
 
 from __future__ import annotations
@@ -119,15 +121,18 @@ def replay(
 def _replay_one(
     history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify
 ) -> list[Finding]:
-    rows, view, at = history.rows, View(), 0
+    rows, view, at, life = history.rows, View(), 0, 0
     found = []
     for decision, signed in batch:
         if store is not None and decision.store != store:
             found.append(Finding(signed, "inputs incomplete", (f"it read store {decision.store}, not {store}",)))
             continue
         while at < len(rows) and rows[at][0] <= decision.row:
-            view.apply(rows[at][1])
-            at += 1
+            one, at = rows[at][1], at + 1
+            own = one.event.source == f"broker/{decision.broker.removeprefix('broker/')}"
+            life = max(life, one.event.incarnation) if own else life
+            if not own or one.event.incarnation == life:  # rule 5
+                view.apply(one)
         view.expire(decision.now_ms)
         if decision.ruleset != RULESET:
             said = f"it was made by ruleset {decision.ruleset}, this is {RULESET}"

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from dsmt.bus.broker import copying, places
+from dsmt.bus.broker import others as knowing
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.client import homing
 from dsmt.errors import TransportError
@@ -151,6 +153,61 @@ async def test_what_only_the_leaf_has_of_a_dead_upstream_is_with_all_when_it_is_
     assert (await alone.acknowledged()).level is Level.SAFE
     assert alone.id in held(leaf) - held(other)
     await r.stop(above)
+    await until(lambda: alone.id in held(other))
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lasts for a minute lasts for a fifth of a second."""
+    for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS"), (copying, "LAG_MS")):
+        monkeypatch.setattr(module, name, 200)
+
+
+def keep_out(broker: Broker, other: Broker) -> None:
+    """What another one has does not get into a broker any more, as on a disk that is full."""
+    real, name = broker._ingest.brought, other._identity.name
+    broker._ingest.brought = lambda by, signed: 100_000 if by == name else real(by, signed)  # type: ignore[method-assign]
+
+
+def place_ms(broker: Broker, other: Broker) -> int:
+    return int(broker._others.copying.read_ms(key(other)))
+
+
+@pytest.mark.usefixtures("soon")
+@scenario
+async def test_a_leaf_gets_what_its_upstream_did_not_get_of_the_next_one_for_long(r: TestRealm) -> None:
+    leaf, *made = await site(r, "b1", "b2")
+    above, (other,) = split(leaf, made)
+    outside = Facts(await r.client("operator/o", brokers=at(other)))
+    await outside.publish("config/o", {"n": 0})
+    await until(lambda: held(leaf) == held(above) == held(other))
+    keep_out(above, other)
+    for n in range(1, 10):
+        await outside.publish("config/o", {"n": n})
+    late_ms = above.now_ms() + 1_000
+    await until(lambda: place_ms(leaf, above) > late_ms)
+    assert held(other) - held(leaf)
+    await r.stop(above)
+    await until(lambda: held(leaf) == held(other))
+
+
+@pytest.mark.usefixtures("soon")
+@scenario
+async def test_what_was_safe_with_the_leaf_reaches_a_next_one_that_was_behind_its_upstream_for_long(r: TestRealm) -> None:
+    leaf, *made = await site(r, "b1", "b2")
+    above, (other,) = split(leaf, made)
+    facts = Facts(await r.client("operator/u", brokers=at(above)))
+    await facts.publish("config/u", {"n": 0})
+    await until(lambda: held(leaf) == held(other))
+    real = other._ingest.brought
+    keep_out(other, above)
+    alone = await facts.publish("config/u", {"n": 1})
+    assert (await alone.acknowledged()).level is Level.SAFE
+    late_ms = above.now_ms() + 1_000
+    await until(lambda: place_ms(leaf, above) > late_ms)
+    assert alone.id in held(leaf) - held(other)
+    await r.stop(above)
+    other._ingest.brought = real  # type: ignore[method-assign]
     await until(lambda: alone.id in held(other))
 
 

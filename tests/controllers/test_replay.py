@@ -76,6 +76,23 @@ def test_a_product_that_was_altered_shows_as_different() -> None:
     assert "node: 'n9' -> 'n" in finding.details[0]
 
 
+def test_what_the_stores_broker_said_before_it_had_that_store_is_history_and_no_fact_in_it() -> None:
+    """Its disk was new; others brought back its own former words, which no controller was given as facts."""
+    life = lived(1)
+    first = next(one for _, one in life.realm.rows if one.event.topic.startswith("broker/b1/session/node/"))
+    former = signed(
+        "broker/b1",
+        "broker/b1/session/node/n99",
+        first.event.data,
+        incarnation=first.event.incarnation - 1,
+        ttl=first.event.ttl,
+    )
+    at = next(n for n, (_, one) in enumerate(life.realm.rows, 1) if one is first)
+    rows = [*life.realm.rows[:at], (at, former), *life.realm.rows[at:]]
+    report = replay(rows, life.decisions, store="s1")
+    assert report.count("same") == len(life.decisions)
+
+
 def test_a_missing_row_is_incomplete_and_never_different() -> None:
     life = lived(3)
     spec_row = next(row for row, event in life.realm.rows if event.event.topic.endswith("/spec"))

@@ -7,7 +7,8 @@ Rule 2: what is live it takes from the broker where it was published, as long as
     From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
     A place is at no time that has not come yet, whatever its broker says.
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
-    for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole.
+    for `STILL_S`, or whose words wait for their time: that keeps nobody from reading another, nor from being whole. The
+    next it reads whole, too, unless it is not cut off from others (`handed_ms`).
 Rule 4: what is ahead of realm time here waits, and everything behind it: nothing is passed over.
 Rule 5: a leaf reads one broker that is none, its upstream: the first that answers while it has none. It is read by whom it
     is attached to, and by no other. Who begins to read over such a link what another has read before goes on a minute
@@ -38,7 +39,7 @@ from dsmt.ports.store import Meta
 Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, that only reads, for the length of a block."""
 HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
-"""Until when (realm ms) all that a broker has is here by way of others: by one that was read last, up to a time, when this
+"""Until when (realm ms) all that a broker has surely is here by others: by one that was read last, up to a time, when this
 one is a leaf; else None, and 0: by any. None where none of them says so."""
 Take = Callable[[str, Sequence[Arrived], BusReader], int]
 """Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
@@ -51,6 +52,7 @@ SETTLE_S: Final = 3.0
 """After how long it is asked again for what it did not give."""
 LAST_MS: Final = 15_000
 """How much of its history it is asked for."""
+LAG_MS: Final = 30_000
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
 
@@ -159,6 +161,16 @@ class Copying:
         other = self._others.get(public)
         return other is not None and other.complete and not self._rests(other)
 
+    def keeps_up(self, attached: Callable[[bytes], bool]) -> bool:
+        """Whether what the others of the mesh have is here, but for `LAG_MS`: of all that are linked, or attached here."""
+        mesh = [one for one in self._others.values() if not one.address.leaf and (one.name or attached(one.address.public))]
+        return all(one.complete and self.read_ms(one.address.public) >= self._now_ms() - LAG_MS for one in mesh)
+
+    def read_ms(self, public: bytes) -> int:
+        """Up to when (realm ms) everything is here that another one has; 0 where that is not known."""
+        other = self._others.get(public)
+        return 0 if other is None or other.place is None else other.place.time_ms
+
     def gave_ms(self, broker: str) -> int:
         """Up to when (realm ms) a linked one has given everything; 0 for none."""
         return max((one.place.time_ms for one in self._others.values() if one.name == broker and one.place), default=0)
@@ -216,14 +228,14 @@ class Copying:
             other.was = other.name or other.was
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
-        linked = tuple(sorted(other.name for other in mesh if other.name and self._is_wanted(other)))
+        linked = tuple(sorted(other.name for other in mesh if other.name and other.place and self._is_wanted(other)))
         if linked == self._linked:
             return
         lost = set(self._linked) - set(linked)
         places = [other.place for other in mesh if other.was in lost and other.place is not None]
         self._linked = linked
-        for other in mesh if places and not self._leaf else ():
-            if other.place is not None:
+        for other in mesh if places else ():
+            if other.place is not None and (other is self._upstream or not self._leaf):
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
         self._change()
 
@@ -275,8 +287,8 @@ class Copying:
 
     def _may_begin(self, other: _Other) -> bool:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
-        read = [one.place.time_ms for one in self._others.values() if one.complete and one.place is not None]
-        other.since = min(read) - OVERLAP_MS if read else None
+        read = any(one.complete and one.place is not None for one in self._others.values())
+        other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
         if self._first is None or not self._first.name or self._rests(self._first):
             self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other

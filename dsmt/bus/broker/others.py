@@ -114,7 +114,7 @@ class Others:
             log=log,
         )
         self.filling = Filling(depot, lambda: self.copying.readers, clock, log)
-        recorder.sessions.leaves = lambda: {name: self.copying.has_read(key) for name, key in self._leaves.items()}
+        recorder.sessions.leaves = self._vouched
         recorder.ingest.settled_ms = self.settled_ms
         words, now_ms = recorder.words, recorder.time.now_ms
         self._salvage = Salvage(
@@ -198,26 +198,37 @@ class Others:
         found = [one for name in names if (one := self._sessions.by_name.get(name)) is not None and not one.refused]
         return any(one.certificate is not None and one.certificate.public == public for one in found)
 
-    def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
-        """Up to when all that another has is here by way of others (see `copying`, E5)."""
-        name, before = (None if one is None else self._trust.sole_name(key_id_of(one.public)) for one in (other, last))
-        said = self._sessions_of(name or "")
-        if last is not None:
-            word = said.get(before or "")
-            if word is None or (word.state == "open" and word.since_ms > last_ms - MOST_MS):
-                return None
-            return last_ms if word.state == "open" else min(last_ms, word.since_ms)
-        read = {broker: word for broker, word in said.items() if broker != self._own.name and word.leaf == "read"}
-        return max(
-            (self._linked_ms(by) if word.state == "open" else word.since_ms for by, word in read.items()), default=None
-        )
+    def _vouched(self) -> dict[str, bool]:
+        """The leaves; whether each is read to its end here, by one that has what the others of the mesh have (E5)."""
+        there = self._sessions.by_name
+        keeps_up = bool(self._leaves) and self.copying.keeps_up(lambda public: self._name_of(public) in there)
+        return {name: keeps_up and self.copying.has_read(key) for name, key in self._leaves.items()}
 
-    def _linked_ms(self, broker: str) -> int:
-        """Until when another broker was linked to this one: now, if it is."""
-        own = self._sessions_of(broker).get(self._own.name)
-        if own is None:
-            return 0
-        return self._recorder.time.now_ms() if own.state == "open" else own.since_ms
+    def _name_of(self, public: bytes) -> str:
+        """The name that the key of a broker is known by; empty when there is none, or several."""
+        return self._trust.sole_name(key_id_of(public)) or ""
+
+    def _handed_ms(self, other: BrokerAddress, last: BrokerAddress | None, last_ms: int) -> int | None:
+        """Up to when all that another has surely is here by way of others (see `copying`, E1, E5)."""
+        if last is None:
+            found = (self._shared_ms(by.public, other.public) for by in self.copying.known)
+            return max((one for one in found if one is not None), default=None)
+        name, before = self._name_of(other.public), self._name_of(last.public)
+        word, own = (self._sessions_of(one).get(before) for one in (name, self._own.name))
+        read = own is not None and own.leaf == "read"
+        return last_ms if read and word is not None and _is_lasting(word, last_ms) else None
+
+    def _shared_ms(self, by: bytes, other: bytes) -> int | None:
+        """Up to when all that another has surely came here by way of one; None where it does not."""
+        name, through = self._name_of(other), self._name_of(by)
+        word, back = self._sessions_of(name).get(through), self._sessions_of(through).get(name)
+        if word is None:
+            return None
+        read_ms = self.copying.read_ms(by)
+        until_ms = read_ms if word.state == "open" else min(read_ms, word.since_ms)
+        if other in self._leaves.values():
+            return until_ms if word.leaf == "read" else None
+        return until_ms if back is not None and _is_lasting(word, until_ms) and _is_lasting(back, until_ms) else None
 
     def attachment_of(self, source: str) -> int:
         """The greatest attachment number of a source that another broker has said; 0 for none."""
@@ -285,3 +296,8 @@ class Others:
             wholeness.reading(now)
         elif self.copying.complete:
             wholeness.all_read()
+
+
+def _is_lasting(word: SessionFact, at_ms: int) -> bool:
+    """Whether a session is open for so long that who holds it has what was there when it began."""
+    return word.state == "open" and word.since_ms <= at_ms - MOST_MS

@@ -107,7 +107,10 @@ class EventValidator:
         over = is_over(event, at.ended)
         if own and event.version is not None:
             _check_fresh(event, at, over=over, now_ms=now_ms)
-        winner = not over and not event.is_dead(now_ms) and (at.winner is None or newer(event, at.winner.event))
+        held = at.winner
+        winner = not over and (
+            not event.is_dead(now_ms) if held is None else newer(event, held.event)
+        )  # a dead one replaces
         return Admitted(signed, fact=True, winner=winner, budget=match.row.budget)
 
 

@@ -26,7 +26,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     instead_of: str = ""
     """The broker whose session it was, when that one is lost and this is said in its place."""
     leaf: Literal["behind", "read"] | msgspec.UnsetType = msgspec.UNSET
-    """Of a leaf (E5): whether this broker had read it to its end while it was attached; not said of others."""
+    """Of a leaf (E5): whether this broker had read it to its end, and what others have; not said of others."""
 
 
 class BrokerStats(msgspec.Struct, frozen=True, kw_only=True):

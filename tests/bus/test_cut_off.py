@@ -1,0 +1,110 @@
+"""A broker with a new disk: what it gets of one that was cut off, and of what has died meanwhile (rules E1, A1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dsmt.bus.broker import copying, places
+from dsmt.bus.broker import others as knowing
+from dsmt.ports.bus import Draft
+from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.test_copying import at, held, linked, mesh
+from tests.bus.test_leaf import cut, place_ms
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    """What lasts for a minute lasts for a fifth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((copying, "OVERLAP_MS"), (places, "OVERLAP_MS"), (knowing, "MOST_MS")):
+            patch.setattr(module, name, 200)
+        yield
+
+
+@scenario
+async def test_who_has_a_new_disk_gets_what_a_broker_took_in_while_it_was_cut_off(r: TestRealm) -> None:
+    """It has read another one to the end: that one lacks what the third took in, though it was linked to it before."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = Facts(await r.client("operator/a", brokers=at(b3)))
+    await facts.publish("config/x", {"n": 0})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    async with cut(r, b3, [b2]):
+        async with cut(r, b3, [b1]):
+            for n in range(1, 10):
+                await facts.publish("config/x", {"n": n})
+            said = held(b3)
+            await r.stop(b1)
+            again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+            await until(again._recorder.is_whole)
+            late_ms = b2.now_ms() + 500
+            await until(lambda: place_ms(again, b2) > late_ms)
+        await until(lambda: linked(again) == 2)
+        await until(lambda: held(again) >= said)
+
+
+@scenario
+async def test_who_has_a_new_disk_reads_only_one_of_two_that_were_linked_to_their_ends(r: TestRealm) -> None:
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    facts = Facts(await r.client("operator/a", brokers=at(b3)))
+    for n in range(50):
+        await facts.publish("config/x", {"n": n})
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    late_ms = b2.now_ms() + 500
+    await until(lambda: place_ms(b1, b2) > late_ms and place_ms(b2, b3) > late_ms)
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    await r.stop(b1)
+    again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+    asked: list[int | None] = []
+    real = again._others.copying._handed_ms
+
+    def handed_ms(*about: Any) -> int | None:
+        asked.append(real(*about))
+        return asked[-1]
+
+    again._others.copying._handed_ms = handed_ms
+    await until(lambda: linked(again) == 2 and held(again) == held(b3))
+    await until(lambda: any(one is not None and one >= late_ms for one in asked))
+
+
+@scenario
+async def test_what_one_takes_in_that_waits_for_its_turn_to_be_read_comes_by_another(r: TestRealm) -> None:
+    """And if it never has its turn, for it dies before: nobody was asked to leave out what it brings."""
+    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: place_ms(b2, b3) and place_ms(b3, b2))
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    await r.stop(b1)
+    real = copying.Copying._may_begin
+    with pytest.MonkeyPatch.context() as patch:
+        waits = lambda self, other: other.address.address != b3.address and real(self, other)  # noqa: E731
+        patch.setattr(copying.Copying, "_may_begin", waits)
+        again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+        await until(lambda: again._recorder.is_whole() and linked(again) == 2)
+        late_ms = b2.now_ms() + 500
+        await until(lambda: place_ms(again, b2) > late_ms)
+        said = await (await r.client("operator/a", brokers=at(b3))).publish(Draft("config/x", {"n": 1}, version=1))
+        await until(lambda: held(b2) == held(b3) != set())
+        assert said.copies > 1
+        await r.stop(b3)
+        await until(lambda: held(again) == held(b2))
+
+
+@scenario
+async def test_a_fact_that_was_replaced_by_one_that_died_meanwhile_does_not_come_back_on_a_new_disk(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    facts = Facts(await r.client("operator/a", brokers=at(b2)))
+    await facts.publish("config/x", {"n": 0})
+    last = await facts.publish("config/x", {"n": 1}, ttl_ms=300)
+    await until(lambda: held(b1) == held(b2) and b2.now_ms() > last.signed.event.time_ms + 300)
+    others, identity, address = at(b1) + at(b2), r.identities[b1], b1.address
+    await r.stop(b1)
+    again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+    await until(lambda: held(again) == held(b2))
+    winner = again._store.winner("config/x")
+    assert winner is None or winner.read().event.data == {"n": 1}
+    again._ingest.expire()
+    b2._ingest.expire()
+    assert again._store.winner("config/x") == b2._store.winner("config/x")
