@@ -43,6 +43,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "dsmt.bus.broker": (6, "machine"),
     "dsmt.bus.broker.broker": (6, "shell"),
     "dsmt.bus.broker.copying": (6, "shell"),
+    "dsmt.bus.broker.examining": (6, "shell"),
+    "dsmt.bus.broker.other": (6, "shell"),
     "dsmt.bus.broker.others": (6, "shell"),
     "dsmt.bus.broker.salvage": (6, "shell"),
     "dsmt.bus.broker.filling": (6, "shell"),

@@ -9,6 +9,8 @@ import pytest
 
 from dsmt.bus.broker import others as knowing
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
 from dsmt.bus.client.brokers import ATTACH_S
 from dsmt.bus.client.client import BusClient
@@ -288,6 +290,31 @@ async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm)
     await operator.publish(Draft("config/x", {"n": 1}, version=1))
     await until(lambda: held(b2) == held(b1) or r.tasks[b2].done())
     assert not r.tasks[b2].done()
+
+
+@scenario
+async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -> None:
+    read_again, go_on = Copying._read_again, asyncio.Event()
+
+    async def later(*told: Any) -> None:
+        await go_on.wait()
+        await read_again(*told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copying, "_read_again", later)
+        b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
+        operator = await r.client("operator/a", brokers=at(b2))
+        await until(lambda: len(b2._fan_out.copying) == 2)
+        await r.stop(b1)
+        await until(lambda: all(one._others.copying._repairing.locked() for one in (b2, b3)))
+        ack = await operator.publish(Draft("config/x", {"n": 1}, version=1))
+        assert ack.level is Level.SAFE
+        assert ack.copies == 2
+        assert b3._store.winner("config/x") is not None
+        assert all(one._others.copying.held_ms < one.now_ms() - OVERLAP_MS / 2 for one in (b2, b3))
+        go_on.set()
+        linked = [one for broker in (b2, b3) for one in broker._others.copying._others.values() if one.name]
+        await until(lambda: [one.again_ms for one in linked] == [None, None])
 
 
 @scenario

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.bus.broker import copying, withheld
+from dsmt.bus.broker import copying, examining, withheld
 from dsmt.bus.broker.broker import Broker
 from dsmt.cli import screens
 from dsmt.operations.read.members import brokers
@@ -24,7 +24,7 @@ def often() -> Iterator[None]:
     """Brokers ask each other twice a second, and not once a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(copying, "ASK_S", 0.5)
-        patch.setattr(copying, "SETTLE_S", 0.3)
+        patch.setattr(examining, "SETTLE_S", 0.3)
         patch.setattr(withheld, "NEWEST_MS", 200)
         patch.setattr(withheld, "LATE_MS", 100)
         yield

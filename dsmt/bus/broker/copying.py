@@ -4,6 +4,7 @@ Rule 1: of each other broker it keeps a place: everything up to there is here. I
     restarts; a broker that was away, or whose disk is new, is whole again by that.
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
     lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
+    That waits for nothing that is live, nor does that for it: it is read beside it, one broker after the other.
     From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
     A place is at no time that has not come yet, whatever its broker says.
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
@@ -22,16 +23,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from dsmt.bus.broker.examining import examine
+from dsmt.bus.broker.other import Other
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
-from dsmt.bus.broker.withheld import MOST, Withholding
+from dsmt.bus.broker.withheld import Withholding
 from dsmt.errors import FailedError
-from dsmt.event.envelope import EventId
 from dsmt.event.hlc import BOUND_MS
 from dsmt.logs import Logger
-from dsmt.ports.bus import Arrived, Bookmark, BusReader, Complete, Cursor, Delivery, Interest, Start, Subscription
+from dsmt.ports.bus import (
+    Arrived,
+    Bookmark,
+    BusReader,
+    Complete,
+    Cursor,
+    Delivery,
+    Interest,
+    Reattached,
+    Start,
+    Subscription,
+)
 from dsmt.ports.clock import Clock
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Meta
@@ -48,39 +61,10 @@ KEEP_S: Final = 1.0
 STILL_S: Final = 5.0
 ASK_S: Final = 60.0
 ANSWER_S: Final = 20.0
-SETTLE_S: Final = 3.0
-"""After how long it is asked again for what it did not give."""
-LAST_MS: Final = 15_000
-"""How much of its history it is asked for."""
 LAG_MS: Final = 30_000
 _WAIT_S: Final = 1.0
 _LOOK_S: Final = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class _Other:
-    address: BrokerAddress
-    bus: BusReader | None = None
-    place: Cursor | None = None
-    since: Cursor | int | None = None
-    """Where the next subscription begins."""
-    again_ms: int | None = None
-    """From when on it is to be read again to its end, as history, before it goes on (rule 2)."""
-    was: str = ""
-    """Its name, once it was linked."""
-    complete: bool = False
-    """Since this broker's start everything was read that it had then."""
-    early: bool = False
-    """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
-    moved_at: float = 0.0
-    """When it last gave something, while it is read, or was linked."""
-    task: asyncio.Task[None] | None = None
-    kept_at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Its name while it is linked; empty else."""
-        return self.bus.broker if self.bus is not None and self.bus.attached else ""
+_EVER: Final = 1 << 63
 
 
 class Copying:
@@ -106,12 +90,13 @@ class Copying:
         self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
         self._leaf = False
         """Whether this broker is a leaf itself."""
-        self._upstream: _Other | None = None
+        self._upstream: Other | None = None
         """Whom it reads then."""
-        self._others: dict[bytes, _Other] = {}
+        self._others: dict[bytes, Other] = {}
         self._linked: tuple[str, ...] = ()
         self._changed = asyncio.Event()
-        self._first: _Other | None = None
+        self._repairing = asyncio.Lock()
+        self._first: Other | None = None
         """Of which there was no place, and which is read now."""
 
     # --- who is there --------------------------------------------------------------------------------------------
@@ -144,7 +129,7 @@ class Copying:
     @property
     def held_ms(self) -> int | None:
         """Until when (realm ms) everything is here that others have taken in; None where no other is known."""
-        return min((other.place.time_ms if other.place else 0 for other in self._others.values()), default=None)
+        return min((other.until_ms for other in self._others.values()), default=None)
 
     @property
     def readers(self) -> list[BusReader]:
@@ -169,7 +154,7 @@ class Copying:
     def read_ms(self, public: bytes) -> int:
         """Up to when (realm ms) everything is here that another one has; 0 where that is not known."""
         other = self._others.get(public)
-        return 0 if other is None or other.place is None else other.place.time_ms
+        return 0 if other is None else other.until_ms
 
     def gave_ms(self, broker: str) -> int:
         """Up to when (realm ms) a linked one has given everything; 0 for none."""
@@ -188,7 +173,7 @@ class Copying:
         for public, address in wanted.items():
             if public not in self._others:
                 place, again_ms = read_place(self._meta, public)
-                self._others[public] = _Other(address, place=place, since=place, again_ms=again_ms)
+                self._others[public] = Other(address, place=place, since=place, again_ms=again_ms)
 
     def again(self) -> None:
         """Much was said meanwhile: all others are read to their ends anew, before this broker has everything."""
@@ -210,7 +195,7 @@ class Copying:
                 self._look()
                 await asyncio.sleep(_LOOK_S)
 
-    def _is_wanted(self, other: _Other) -> bool:
+    def _is_wanted(self, other: Other) -> bool:
         """Whether another is to be read now (rule 5)."""
         if self._leaf:
             return not other.address.leaf and self._upstream in (None, other)
@@ -245,7 +230,7 @@ class Copying:
 
     # --- reading one ---------------------------------------------------------------------------------------------
 
-    async def _keep(self, other: _Other) -> None:
+    async def _keep(self, other: Other) -> None:
         """Read one broker for good."""
         with self._reach(other.address) as bus:
             other.bus = bus
@@ -254,11 +239,12 @@ class Copying:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())
                     group.create_task(self._read(other, bus))
+                    group.create_task(self._repair(other, bus))
                     group.create_task(self._examine(other, bus))
             finally:
-                other.bus, other.complete = None, False
+                other.bus, other.complete, other.began = None, False, None
 
-    async def _read(self, other: _Other, bus: BusReader) -> None:
+    async def _read(self, other: Other, bus: BusReader) -> None:
         await bus.wait_attached()
         other.moved_at = self._clock.boottime()
         goes_on = False
@@ -272,7 +258,7 @@ class Copying:
             else:
                 await self._follow(other, bus)
 
-    def _go_on(self, other: _Other) -> None:
+    def _go_on(self, other: Other) -> None:
         """See where the reading over a leaf's link begins (rule 5)."""
         if not (self._leaf or other.address.leaf):
             return
@@ -285,7 +271,7 @@ class Copying:
         if other.place is None or other.place.time_ms < since_ms:
             other.place, other.since, other.again_ms = None, since_ms, None
 
-    def _may_begin(self, other: _Other) -> bool:
+    def _may_begin(self, other: Other) -> bool:
         """Whether a broker may be read of which there is no place; where it is read from if another was read to its end."""
         read = any(one.complete and one.place is not None for one in self._others.values())
         other.since = max(0, (self._handed_ms(other.address, None, 0) or 0) - OVERLAP_MS) if read else None
@@ -293,18 +279,19 @@ class Copying:
             self._first, other.moved_at = other, self._clock.boottime()
         return other.since is not None or self._first is other
 
-    def _rests(self, other: _Other) -> bool:
+    def _rests(self, other: Other) -> bool:
         """Whether what a linked one has does not come (rule 3)."""
         return other.early or self._clock.boottime() > other.moved_at + STILL_S
 
-    async def _follow(self, other: _Other, bus: BusReader) -> None:
+    async def _follow(self, other: Other, bus: BusReader) -> None:
         """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
-        copies = tuple(name for name in self._linked if name != other.name)
-        again_ms = other.again_ms
-        since = other.since if again_ms is None else again_ms
-        interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=copies)
+        waits = other.complete
+        again_ms = None if waits else other.again_ms
+        since, left_out = other.since if again_ms is None else again_ms, self._left_out(other)
+        interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=left_out)
         async with bus.subscribe(interest) as deliveries:
-            loop, waits = asyncio.get_running_loop(), other.complete
+            other.began = left_out, since.row if isinstance(since, Cursor) else 0
+            loop = asyncio.get_running_loop()
             reading = loop.create_task(self._drain(other, bus, deliveries, again_ms, endless=waits))
             change = loop.create_task(self._changed.wait())
             try:
@@ -317,18 +304,48 @@ class Copying:
                 reading.result()
 
     async def _drain(
-        self, other: _Other, bus: BusReader, deliveries: Subscription, again_ms: int | None, *, endless: bool
+        self, other: Other, bus: BusReader, deliveries: Subscription, again_ms: int | None, *, endless: bool
     ) -> None:
         async for batch in deliveries:
             other.moved_at = self._clock.boottime()
             await self._taken(other, bus, batch, deliveries)
-            if any(isinstance(one, Complete) for one in batch) and other.again_ms == again_ms:
-                other.again_ms = None
-                self._keep_place(other)
+            if not endless and any(isinstance(one, Complete) for one in batch):
+                self._is_repaired(other, again_ms)
             if other.complete and not endless:
                 return
 
-    async def _taken(self, other: _Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
+    def _left_out(self, other: Other) -> tuple[str, ...]:
+        """Who is read directly: what these bring to another one need not be sent by that."""
+        return tuple(name for name in self._linked if name != other.name)
+
+    async def _repair(self, other: Other, bus: BusReader) -> None:
+        """Read again what one has had from others that were lost; what is live goes on meanwhile (rule 2)."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            is_due = other.again_ms is not None and other.complete and bool(other.name)
+            if is_due and other.began is not None and other.began[0] == self._left_out(other):
+                async with self._repairing:
+                    await self._read_again(other, bus, other.again_ms, other.began[1])
+
+    async def _read_again(self, other: Other, bus: BusReader, again_ms: int | None, until: int) -> None:
+        """Read one from a time up to the row from which on it was asked for all of that."""
+        interest = Interest(("/",), Start.HISTORY, since=again_ms, follow=False, copies=())
+        async with bus.subscribe(interest) as batches:
+            async for batch in batches:
+                arrived = [one for one in batch if isinstance(one, Arrived)]
+                await self._store(other, bus, arrived)
+                if any(isinstance(one, Reattached) for one in batch):
+                    until = _EVER  # its rows may have other numbers now
+                if arrived and arrived[-1].row >= until:
+                    break
+        self._is_repaired(other, again_ms)
+
+    def _is_repaired(self, other: Other, again_ms: int | None) -> None:
+        if other.again_ms == again_ms:
+            other.again_ms = None
+            self._keep_place(other)
+
+    async def _taken(self, other: Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
         arrived: list[Arrived] = []
         for one in batch:
             if isinstance(one, Arrived):
@@ -339,7 +356,7 @@ class Copying:
                 self._reached(other, one, deliveries)
         await self._store(other, bus, arrived)
 
-    async def _store(self, other: _Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
+    async def _store(self, other: Other, bus: BusReader, arrived: Sequence[Arrived]) -> None:
         while arrived and (ahead_ms := self._take(bus.broker, arrived, bus)):
             other.early = ahead_ms > _WAIT_S * 1000
             other.moved_at = self._clock.boottime()  # what cannot be stored here is no fault of its
@@ -347,7 +364,7 @@ class Copying:
             await asyncio.sleep(min(ahead_ms / 1000, _WAIT_S))
         other.early = False
 
-    def _reached(self, other: _Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
+    def _reached(self, other: Other, mark: Complete | Bookmark, deliveries: Subscription) -> None:
         """Everything up to a row of another broker is here."""
         other.place = other.since = replace(mark.cursor, time_ms=min(mark.cursor.time_ms, self._now_ms() + BOUND_MS))
         deliveries.stored(mark.cursor.row)
@@ -359,39 +376,16 @@ class Copying:
 
     # --- whether it gives all ------------------------------------------------------------------------------------
 
-    async def _examine(self, other: _Other, bus: BusReader) -> None:
+    async def _examine(self, other: Other, bus: BusReader) -> None:
         """Ask now and then for what it must have (rule 5)."""
         while True:
             await asyncio.sleep(ASK_S * max(1, len(self._others)))
             if other.name and other.complete and not self._rests(other):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ANSWER_S):
-                        await self._compare(bus)
+                        await examine(bus, self._withholding, lambda found: self._take(bus.broker, found, bus))
 
-    async def _compare(self, bus: BusReader) -> None:
-        owed = self._withholding.owed(bus.broker)
-        lacks, missed = await self._last(bus, owed)
-        if lacks or missed:
-            await asyncio.sleep(SETTLE_S)
-            lacks = (await self._last(bus, lacks))[0] if lacks else lacks
-            found = self._withholding.found(bus.broker, missed)
-            if found:
-                self._take(bus.broker, found, bus)
-        if owed:
-            self._withholding.judged(bus.broker, lacks)
-
-    async def _last(self, bus: BusReader, owed: Sequence[EventId]) -> tuple[list[EventId], list[Arrived]]:
-        """Read the last moments of its history, whoever brought what it has of them: what it lacks, and what is not here."""
-        had, missed = set[EventId](), list[Arrived]()
-        since = bus.now_ms() - LAST_MS
-        async with bus.subscribe(Interest(("/",), Start.HISTORY, since=since, follow=False, copies=())) as batches:
-            async for batch in batches:
-                arrived = [one for one in batch if isinstance(one, Arrived)]
-                had.update({one.signed.id for one in arrived}.intersection(owed))
-                missed += self._withholding.missed(arrived)[: MOST - len(missed)]
-        return [one for one in owed if one not in had], missed
-
-    def _keep_place(self, other: _Other) -> None:
+    def _keep_place(self, other: Other) -> None:
         """Have the store keep how far another was read; on a full disk it keeps what it has, and more is read again."""
         if other.place is None:
             return

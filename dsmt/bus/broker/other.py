@@ -1,0 +1,45 @@
+"""Other: what a broker knows of one other that it reads."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from dsmt.ports.bus import BusReader, Cursor
+from dsmt.ports.realm import BrokerAddress
+
+
+@dataclass(slots=True, eq=False)
+class Other:
+    """How far it was read, and how it is read now."""
+
+    address: BrokerAddress
+    bus: BusReader | None = None
+    place: Cursor | None = None
+    since: Cursor | int | None = None
+    """Where the next subscription begins."""
+    again_ms: int | None = None
+    """From when on it is to be read again, as history (rule 2)."""
+    began: tuple[tuple[str, ...], int] | None = None
+    """What it was asked to leave out of what is live, and from which row on it was read since then."""
+    was: str = ""
+    """Its name, once it was linked."""
+    complete: bool = False
+    """Since this broker's start everything was read that it had then."""
+    early: bool = False
+    """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
+    moved_at: float = 0.0
+    """When it last gave something, while it is read, or was linked."""
+    task: asyncio.Task[None] | None = None
+    kept_at: float = 0.0
+
+    @property
+    def until_ms(self) -> int:
+        """Up to when (realm ms) everything is here that it has; 0 where that is not known."""
+        known_ms = 0 if self.place is None else self.place.time_ms
+        return known_ms if self.again_ms is None else min(known_ms, self.again_ms)
+
+    @property
+    def name(self) -> str:
+        """Its name while it is linked; empty else."""
+        return self.bus.broker if self.bus is not None and self.bus.attached else ""
