@@ -22,6 +22,9 @@ tools: $(VENV)/.tools
 demo: environment
 	$(BIN)/dsmt demo
 
+# Bytecode is kept: tests start thousands of processes, each of which would compile all modules anew.
+test lint: export PYTHONDONTWRITEBYTECODE :=
+
 test: tools
 	./scripts/test-needs
 	DSMT_SEEDS=$(SEEDS) $(BIN)/pytest -n 3 --dist loadgroup $(TESTS)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from dsmt.event.burst import raws_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
+from dsmt.ports.store import Row
 from dsmt.simulator.host import Host
 from dsmt.simulator.members import SimBroker, SimController, SimNode
 from dsmt.simulator.operator import SimOperator
@@ -82,6 +84,8 @@ class Fleet:
             if all(host is not broker.host for broker in self.brokers) and self.stream.chance(scale.skewed):
                 host.clock.offset_s = self.stream.uniform(-SKEW_S, SKEW_S)
         self._views: list[tuple[View, int]] = []
+        self._held: dict[SimStore, tuple[int, list[tuple[Row, SignedEvent]]]] = {}
+        self._held_at = -1
         self.recent: deque[bytes] = deque(maxlen=RECENT)
         """The digests of the view after each of the last rows that were folded into it."""
 
@@ -263,13 +267,26 @@ class Fleet:
 
     # --- history -------------------------------------------------------------------------------------------------
 
-    def rows(self, store: SimStore | None = None, after: int = 0) -> Iterator[tuple[int, SignedEvent]]:
+    def held(self, store: SimStore) -> list[tuple[Row, SignedEvent]]:
+        """All that a store holds now, in order; within an instant it is read once."""
+        tick, head = self.world.loop.tick, store.head
+        if self._held_at != tick:
+            self._held, self._held_at = {}, tick
+        at, rows = self._held.get(store, (-1, []))
+        if at != head:
+            rows = list(self._read(store, 0))
+            self._held[store] = head, rows
+        return rows
+
+    def rows(self, store: SimStore | None = None) -> Iterator[tuple[int, SignedEvent]]:
         """What a store holds, in order: row and event. None: the one that the broker has now."""
-        source = store or self.broker.store
-        while rows := source.rows(after, PAGE):
+        return ((row.row, signed) for row, signed in self.held(store or self.broker.store))
+
+    def _read(self, store: SimStore, after: int) -> Iterator[tuple[Row, SignedEvent]]:
+        while rows := store.rows(after, PAGE):
             after = rows[-1].row
             for row in rows:
-                yield row.row, self.world.read(row.sealed)
+                yield row, self.world.read(row.sealed)
 
     def view(self) -> View:
         """The broker's present store folded, up to now by its realm time: what has expired is gone, as for all readers."""
@@ -277,10 +294,10 @@ class Fleet:
             self._views.append((View(), 0))
         view, row = self._views[-1]
         if self.broker.store.head > row:
-            for at, signed in self.rows(after=row):
+            for one, signed in self._read(self.broker.store, row):
                 if view.apply(signed) or not self.recent:
                     self.recent.append(view.digest)
-                row = at
+                row = one.row
             self._views[-1] = (view, row)
         if view.expire(self.broker.now_ms):
             self.recent.append(view.digest)
@@ -290,10 +307,8 @@ class Fleet:
         """A hash over all rows of all stores, in order: what two runs of a seed are compared by."""
         found = blake2b(digest_size=16)
         for store in self.stores:
-            after = 0
-            while rows := store.rows(after, PAGE):
-                after = rows[-1].row
-                for row in rows:
-                    found.update(b"%d %d %s %d\n" % (row.row, row.arrived_ms, row.topic.encode(), len(row.raw)))
-                    found.update(row.raw)
+            rows = [row for row, _ in self.held(store)]
+            for row, raw in zip(rows, raws_of(row.sealed for row in rows), strict=True):
+                found.update(b"%d %d %s %d\n" % (row.row, row.arrived_ms, row.topic.encode(), len(raw)))
+                found.update(raw)
         return found.hexdigest()

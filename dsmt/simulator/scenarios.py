@@ -26,10 +26,15 @@ from dsmt.simulator.truth import all_true
 
 Act = Callable[[Play], Awaitable[None]]
 
+REST_S: Final = 31.0
+"""How long a run goes on after its scenario: what is said each half minute is said once more, and looked at (`Watch`)."""
+ROUND_S: Final = 62.0
+"""How long it lasts at least: all that is done each minute is done once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One of them: what happens, what it holds the fleet to, how long (simulated s), and among how many.
+    """One of them: what happens, what it holds the fleet to, how long at most (simulated s), and among how many.
 
     `contention`: the share of seeds in which controllers prefer different nodes. `placed`: it begins when the services of
     the start run.
@@ -150,7 +155,7 @@ async def _play(report: Report, beginning: Beginning, chosen: Callable[[], str],
     scenario = SCENARIOS[chosen()]
     played.seconds = seconds or scenario.seconds
     await scenario.act(played)
-    await played.until(played.seconds)
+    await played.until(seconds or min(played.seconds, max(played.now + REST_S, ROUND_S)))
     watching.cancel()
     report.seconds = played.now
     report.wrong = played.wrong + watch.wrong + played.world.crashes + fleet.complaints

@@ -26,11 +26,8 @@ HEARD_S: Final = 5.0
 
 def kept(fleet: Fleet) -> list[str]:
     """Every acknowledged event is in one of the brokers' stores (rule 1)."""
-    lost = [
-        str(one.id)
-        for one in fleet.world.said or ()
-        if one.acked is not None and one.id is not None and not any(store.leaf(*one.id) for store in fleet.stores)
-    ]
+    held = {signed.id for store in fleet.stores for _, signed in fleet.rows(store)}
+    lost = [str(one.id) for one in fleet.world.said or () if one.acked is not None and one.id and one.id not in held]
     return [f"D1: {name} was acknowledged, and is in no store" for name in lost]
 
 

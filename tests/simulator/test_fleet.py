@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.simulator.play import Report
+from dsmt.ports.store import Row
+from dsmt.simulator.fleet import Scale
+from dsmt.simulator.play import Play, Report
+from dsmt.simulator.run import run
 from dsmt.simulator.scenarios import SCENARIOS, play_each
+from dsmt.simulator.stores import SimStore
 
 pytestmark = pytest.mark.timeout(600)
 HERE = Path(__file__)
@@ -44,6 +48,34 @@ def held(report: Report) -> bool:
 @pytest.mark.parametrize(("seed", "scenarios"), runs())
 def test_every_invariant_holds(seed: int, scenarios: list[str]) -> None:
     assert not [report.scenario for report in play_each(seed, scenarios) if not held(report)]
+
+
+def test_a_store_is_read_once_in_an_instant_and_again_when_it_has_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    rows = SimStore.rows
+
+    def counted(self: SimStore, after: int, limit: int, **only: bool) -> list[Row]:
+        read.append(after)
+        return rows(self, after, limit, **only)
+
+    async def main() -> None:
+        playing = Play(1, Scale(nodes=1, services=0, controllers=1))
+        fleet = playing.fleet
+        await fleet.start()
+        with monkeypatch.context() as at:
+            at.setattr(SimStore, "rows", counted)
+            before = fleet.held(fleet.broker.store)
+            once = len(read)
+            assert [row for row, _ in fleet.rows()] == [row.row for row, _ in before] == list(range(1, len(before) + 1))
+            assert once == len(read) > 0
+        fleet.operator.use("n1", "excluded")
+        await playing.until(playing.now + 2)
+        after = fleet.held(fleet.broker.store)
+        assert len(after) == fleet.broker.store.head > len(before)
+        playing.world.power_off()
+        await playing.until(playing.now + 1)
+
+    run(main())
 
 
 # --- one seed, one history ---------------------------------------------------------------------------------------------

@@ -37,6 +37,6 @@ def test_all_that_the_profiler_saw_is_in_some_room() -> None:
 def test_the_command_says_rooms_and_functions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--scenario", "commands", "--nodes", "4", "--services", "1", "--top", "3"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("commands, seed 1: 130 s in ")
+    assert said.startswith("commands, seed 1: 116 s in ")
     assert "%  dsmt/simulator\n" in said
     assert "Ordered by: internal time" in said

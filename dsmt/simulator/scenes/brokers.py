@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Final
 
-from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Level
 from dsmt.simulator.fleet import Fleet
 from dsmt.simulator.host import Host
@@ -69,7 +67,7 @@ async def survivors(play: Play) -> None:
     await play.faults.run(SMALL, 2.0, 6.0)
     await play.settled(60.0, "at the end")
     left = [one for one in fleet.brokers if one not in victims]
-    play.wrong += safe(play, left) + same(left)
+    play.wrong += safe(play, left) + same(fleet, left)
 
 
 def _at(fleet: Fleet, broker: SimBroker) -> str | None:
@@ -97,7 +95,7 @@ async def parted(play: Play) -> None:
     await asyncio.sleep(seconds)
     play.world.join()
     await asyncio.sleep(SAME_S)
-    play.wrong += same(fleet.brokers)
+    play.wrong += same(fleet, fleet.brokers)
     await play.settled(45.0, "after a partition")
     play.wrong += safe(play, fleet.brokers)
 
@@ -127,7 +125,7 @@ async def site(play: Play) -> None:
     play.world.join()
     left = [one for one in fleet.brokers if one.kept.wanted]
     await asyncio.sleep(SAME_S)
-    play.wrong += same(left)
+    play.wrong += same(fleet, left)
     await play.settled(45.0, "after the uplink is there again")
     play.wrong += safe(play, left) + _at_home(fleet, leaf)
 
@@ -190,39 +188,34 @@ async def returned(play: Play) -> None:
         away.old_store(old)
     away.kept.start()
     await asyncio.sleep(SAME_S)
-    play.wrong += same(fleet.brokers)
+    play.wrong += same(fleet, fleet.brokers)
     if away.broker is None or not away.broker.whole:
         play.wrong.append(f"A4: {away.name} is not whole after {SAME_S:.0f} s")
     await play.settled(30.0, "after it came back")
     play.wrong += safe(play, fleet.brokers)
 
 
-def same(brokers: list[SimBroker]) -> list[str]:
+def same(fleet: Fleet, brokers: list[SimBroker]) -> list[str]:
     """12.3: all hold the same events, but what was published in the last moment."""
     latest_ms = min(broker.now_ms for broker in brokers) - int(LATE_S * 1000)
-    every = {one for broker in brokers for one in _arrived(broker, latest_ms)}
+    held = {broker.name: fleet.held(broker.store) for broker in brokers}
+    every = {signed.id for rows in held.values() for row, signed in rows if row.arrived_ms <= latest_ms}
     wrong = []
-    for broker in brokers:
-        missing = sorted(str(one) for one in every if broker.store.leaf(*one) is None)
+    for name, rows in held.items():
+        missing = sorted(str(one) for one in every.difference(signed.id for _, signed in rows))
         if missing:
-            wrong.append(f"E1: {broker.name} lacks {len(missing)} events that others have: {', '.join(missing[:3])}")
+            wrong.append(f"E1: {name} lacks {len(missing)} events that others have: {', '.join(missing[:3])}")
     return wrong
-
-
-def _arrived(broker: SimBroker, latest_ms: int) -> Iterator[EventId]:
-    after = 0
-    while rows := broker.store.rows(after, 2000):
-        after = rows[-1].row
-        yield from (row.read().id for row in rows if row.arrived_ms <= latest_ms)
 
 
 def safe(play: Play, survivors: list[SimBroker]) -> list[str]:
     """12.7: what was acknowledged as safe is with every broker that is left."""
     said = play.world.said or ()
     promised = [one.id for one in said if one.acked is not None and one.acked.level is Level.SAFE and one.id is not None]
+    held = {broker.name: {signed.id for _, signed in play.fleet.rows(broker.store)} for broker in survivors}
     return [
-        f"12.7: {identity} was safe, and {broker.name} does not have it"
+        f"12.7: {identity} was safe, and {name} does not have it"
         for identity in promised
-        for broker in survivors
-        if broker.store.leaf(*identity) is None
+        for name, ids in held.items()
+        if identity not in ids
     ][:3]
