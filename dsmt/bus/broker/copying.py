@@ -222,6 +222,7 @@ class Copying:
         for other in mesh if places else ():
             if other.place is not None and (other is self._upstream or not self._leaf):
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
+                other.losses += 1
         self._change()
 
     def _change(self) -> None:
@@ -285,14 +286,14 @@ class Copying:
 
     async def _follow(self, other: Other, bus: BusReader) -> None:
         """Read on from where it stands, until it was read to its end for the first time, or who is linked has changed."""
-        waits = other.complete
+        waits, losses = other.complete, other.losses
         again_ms = None if waits else other.again_ms
         since, left_out = other.since if again_ms is None else again_ms, self._left_out(other)
         interest = Interest(("/",), Start.HISTORY, since=since, bookmarks=True, copies=left_out)
         async with bus.subscribe(interest) as deliveries:
-            other.began = left_out, since.row if isinstance(since, Cursor) else 0
+            other.began = losses, left_out, since.row if isinstance(since, Cursor) else 0
             loop = asyncio.get_running_loop()
-            reading = loop.create_task(self._drain(other, bus, deliveries, again_ms, endless=waits))
+            reading = loop.create_task(self._drain(other, bus, deliveries, losses, endless=waits))
             change = loop.create_task(self._changed.wait())
             try:
                 await asyncio.wait({reading, change} if waits else {reading}, return_when=asyncio.FIRST_COMPLETED)
@@ -304,13 +305,13 @@ class Copying:
                 reading.result()
 
     async def _drain(
-        self, other: Other, bus: BusReader, deliveries: Subscription, again_ms: int | None, *, endless: bool
+        self, other: Other, bus: BusReader, deliveries: Subscription, losses: int, *, endless: bool
     ) -> None:
         async for batch in deliveries:
             other.moved_at = self._clock.boottime()
             await self._taken(other, bus, batch, deliveries)
             if not endless and any(isinstance(one, Complete) for one in batch):
-                self._is_repaired(other, again_ms)
+                self._is_repaired(other, losses)
             if other.complete and not endless:
                 return
 
@@ -323,13 +324,13 @@ class Copying:
         while True:
             await asyncio.sleep(_LOOK_S)
             is_due = other.again_ms is not None and other.complete and bool(other.name)
-            if is_due and other.began is not None and other.began[0] == self._left_out(other):
+            if is_due and other.began is not None and other.began[:2] == (other.losses, self._left_out(other)):
                 async with self._repairing:
-                    await self._read_again(other, bus, other.again_ms, other.began[1])
+                    await self._read_again(other, bus, other.losses, other.began[2])
 
-    async def _read_again(self, other: Other, bus: BusReader, again_ms: int | None, until: int) -> None:
-        """Read one from a time up to the row from which on it was asked for all of that."""
-        interest = Interest(("/",), Start.HISTORY, since=again_ms, follow=False, copies=())
+    async def _read_again(self, other: Other, bus: BusReader, losses: int, until: int) -> None:
+        """Read one up to the row from which on it was asked for all of that."""
+        interest = Interest(("/",), Start.HISTORY, since=other.again_ms, follow=False, copies=())
         async with bus.subscribe(interest) as batches:
             async for batch in batches:
                 arrived = [one for one in batch if isinstance(one, Arrived)]
@@ -338,10 +339,10 @@ class Copying:
                     until = _EVER  # its rows may have other numbers now
                 if arrived and arrived[-1].row >= until:
                     break
-        self._is_repaired(other, again_ms)
+        self._is_repaired(other, losses)
 
-    def _is_repaired(self, other: Other, again_ms: int | None) -> None:
-        if other.again_ms == again_ms:
+    def _is_repaired(self, other: Other, losses: int) -> None:
+        if other.losses == losses:
             other.again_ms = None
             self._keep_place(other)
 

@@ -20,8 +20,10 @@ class Other:
     """Where the next subscription begins."""
     again_ms: int | None = None
     """From when on it is to be read again, as history (rule 2)."""
-    began: tuple[tuple[str, ...], int] | None = None
-    """What it was asked to leave out of what is live, and from which row on it was read since then."""
+    losses: int = 0
+    """How often it had to be read again."""
+    began: tuple[int, tuple[str, ...], int] | None = None
+    """The losses until then, what it was asked to leave out of what is live, and from which row on it was read since."""
     was: str = ""
     """Its name, once it was linked."""
     complete: bool = False

@@ -97,6 +97,7 @@ async def parted(play: Play) -> None:
     await asyncio.sleep(SAME_S)
     play.wrong += same(fleet, fleet.brokers)
     await play.settled(45.0, "after a partition")
+    await asyncio.sleep(LATE_S)
     play.wrong += safe(play, fleet.brokers)
 
 
@@ -127,6 +128,7 @@ async def site(play: Play) -> None:
     await asyncio.sleep(SAME_S)
     play.wrong += same(fleet, left)
     await play.settled(45.0, "after the uplink is there again")
+    await asyncio.sleep(LATE_S)
     play.wrong += safe(play, left) + _at_home(fleet, leaf)
 
 
@@ -192,6 +194,7 @@ async def returned(play: Play) -> None:
     if away.broker is None or not away.broker.whole:
         play.wrong.append(f"A4: {away.name} is not whole after {SAME_S:.0f} s")
     await play.settled(30.0, "after it came back")
+    await asyncio.sleep(LATE_S)
     play.wrong += safe(play, fleet.brokers)
 
 
