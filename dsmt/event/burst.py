@@ -163,8 +163,11 @@ def is_worth_a_run(places: Sequence[int], size: int) -> bool:
 
     Who reads a run asks it too: leaves are kept with a burst and paid by its events, so nobody brings many for few.
     """
-    absent, paths = size - len(places), sum(steps(place, size) for place in places)
-    return absent == 0 or (absent - paths) * (HASH_BYTES + 2) < (len(places) - 1) * _ENVELOPE_BYTES
+    absent = size - len(places)
+    if absent == 0:
+        return True
+    paths = sum(steps(place, size) for place in places)
+    return (absent - paths) * (HASH_BYTES + 2) < (len(places) - 1) * _ENVELOPE_BYTES
 
 
 def _run(burst: Burst, members: Sequence[bytes]) -> bytes:
