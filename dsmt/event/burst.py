@@ -53,10 +53,12 @@ Item = TypeVar("Item", bound=Sized)
 class Burst:
     """One signature: the protected header's bytes, the signature over the root, and the leaves one behind the other."""
 
-    __slots__ = ("leaves", "protected", "signature")
+    __slots__ = ("leaves", "protected", "share", "signature")
 
     def __init__(self, protected: bytes, signature: bytes, leaves: bytes) -> None:
         self.protected, self.signature, self.leaves = protected, signature, leaves
+        self.share = share_of(self, len(self))
+        """Of one member of all."""
 
     def __len__(self) -> int:
         return len(self.leaves) // HASH_BYTES
@@ -125,7 +127,7 @@ def content_of(sealed: Sealed) -> bytes:
 
 def size_of(sealed: Sealed) -> int:
     """What a signed event takes where it is held, in bytes: a member its payload, and its share of a whole burst."""
-    return len(sealed.body) + share_of(sealed.burst, len(sealed.burst)) if isinstance(sealed, Member) else len(sealed)
+    return len(sealed.body) + sealed.burst.share if isinstance(sealed, Member) else len(sealed)
 
 
 def share_of(burst: Burst, members: int) -> int:
