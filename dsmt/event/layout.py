@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from dsmt.event.envelope import Event, Link
 from dsmt.event.merkle import HASH_BYTES
@@ -23,6 +23,7 @@ from dsmt.event.payload import (
     MAX_INT,
     TIME,
     Fixed,
+    canonical,
     encode,
     event_of,
     fixed_parts,
@@ -37,17 +38,23 @@ _TIME: Final = TIME + b"\x1b"
 _END: Final = 16
 """So many last bytes are looked at before a layout is made: what names the topic stands there."""
 
+_FEW: Final = 23
+"""A map of no more keys tells their number in its first byte."""
+
 _struct = lru_cache(maxsize=256)(Struct)
 
 
 class Encoder:
     """Writes the payloads of one source."""
 
-    __slots__ = ("_fixed", "_like")
+    __slots__ = ("_fixed", "_keys", "_like", "_names")
 
     def __init__(self) -> None:
         self._like: Event | None = None
         self._fixed: Fixed | None = None
+        self._names: tuple[str, ...] = ()
+        self._keys: list[tuple[bytes, str]] = []
+        """The keys of the data before, encoded, in their order."""
 
     def encode(self, event: Event) -> bytes:
         """As `payload.encode`. Raises `InputError`."""
@@ -58,7 +65,28 @@ class Encoder:
             return body
         if self._fixed is None:
             self._fixed = fixed_parts(like)
-        return _written(event, self._fixed) or encode(event)
+        return self._written(event, self._fixed) or encode(event)
+
+    def _written(self, event: Event, fixed: Fixed) -> bytes:
+        """The payload of an event whose fixed parts were checked; empty where it is not one that is surely taken."""
+        number, previous = event.chain
+        numbers_fit = 0 < event.sequence <= MAX_INT and 1 < number <= MAX_INT and 0 < event.time <= MAX_INT
+        if not (numbers_fit and len(previous) == HASH_BYTES and type(event.data) is dict and is_plain(event.data)):
+            return b""
+        try:
+            body = written(fixed, event, self._data(event.data))
+        except (UnicodeEncodeError, TypeError):
+            return b""
+        return body if len(body) <= MAX_BODY_BYTES else b""
+
+    def _data(self, data: dict[str, Any]) -> bytes:
+        """The deterministic encoding of data: its keys are sorted when they are others than before."""
+        names = tuple(data)
+        if len(names) > _FEW:
+            return canonical(data)
+        if names != self._names:
+            self._names, self._keys = names, sorted((canonical(name), name) for name in names)
+        return bytes((0xA0 + len(names),)) + b"".join([key + canonical(data[name]) for key, name in self._keys])
 
 
 def _is_like(event: Event, like: Event) -> bool:
@@ -72,19 +100,6 @@ def _is_like(event: Event, like: Event) -> bool:
         and (event.epoch, event.version, event.replaces) == (like.epoch, like.version, like.replaces)
         and event.declares == like.declares
     )
-
-
-def _written(event: Event, fixed: Fixed) -> bytes:
-    """The payload of an event whose fixed parts were checked; empty where it is not one that is surely taken."""
-    number, previous = event.chain
-    numbers_fit = 0 < event.sequence <= MAX_INT and 1 < number <= MAX_INT and 0 < event.time <= MAX_INT
-    if not (numbers_fit and len(previous) == HASH_BYTES and type(event.data) is dict and is_plain(event.data)):
-        return b""
-    try:
-        body = written(fixed, event)
-    except (UnicodeEncodeError, TypeError):
-        return b""
-    return body if len(body) <= MAX_BODY_BYTES else b""
 
 
 def events_of(bodies: Sequence[bytes], leaves: Sequence[bytes]) -> list[Event]:

@@ -20,10 +20,16 @@ alike = st.builds(
     events,
     st.lists(
         st.fixed_dictionaries(
-            {"sequence": positive, "chain": links, "time": positive, "data": st.dictionaries(text, plain, max_size=4)},
+            {
+                "sequence": positive,
+                "chain": links,
+                "time": positive,
+                "data": st.dictionaries(text, plain, max_size=4)
+                | st.fixed_dictionaries({"n": plain, "é": plain, "load": plain, "": plain}, optional={"more": plain}),
+            },
             optional={"topic": st.just("another/topic"), "ttl": st.just(7), "version": positive},
         ),
-        max_size=3,
+        max_size=4,
     ),
 )
 
@@ -73,6 +79,14 @@ def test_a_run_is_written_as_each_of_its_events_is(group):
     encoder = Encoder()
     for one in group:
         assert written_or_refused(encoder.encode, one) == written_or_refused(encode, one)
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 300])
+def test_data_of_any_number_of_keys_is_written_as_in_full(count):
+    encoder = Encoder()
+    for n in range(3):
+        event = a_user_event(70_000 + n, data={f"k{count - at}": at * n for at in range(count)})
+        assert encoder.encode(event) == encode(event)
 
 
 def test_what_one_source_says_on_one_topic_is_read_by_the_one_before():
