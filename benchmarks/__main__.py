@@ -1,5 +1,6 @@
 """`python -m benchmarks [P1 ...]`: run the figures asked for (all without any), print one table, write latest.json.
 
+With `--tiny` each does so little that it tells only whether it runs, and nothing is written.
 With `--stages` the table says where the time of each figure goes that can be taken apart.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import time
 import traceback
@@ -36,13 +38,18 @@ BENCHMARKS: Final[Mapping[str, str]] = {
 STAGES: Final[Mapping[str, str]] = {"P6": "benchmarks.p6_stages"}
 """The modules that take a figure apart."""
 
+TINY: Final = "BENCHMARKS_TINY"
+"""The variable of the environment by which `sizes` knows; that module is not imported before it is set."""
+
 RESULTS: Final = Path(__file__).with_name("results") / "latest.json"
 
 
 def main(arguments: list[str]) -> int:
     """0: all ran, whether they hold or fall short; 1: one broke; 2: there is no such figure; 130: interrupted."""
     modules = STAGES if "--stages" in arguments else BENCHMARKS
-    wanted = [argument.upper() for argument in arguments if argument != "--stages"] or list(modules)
+    if "--tiny" in arguments:
+        os.environ[TINY] = "1"  # before any figure is imported, and for its processes
+    wanted = [argument.upper() for argument in arguments if argument not in ("--stages", "--tiny")] or list(modules)
     unknown = [name for name in wanted if name not in modules]
     if unknown:
         print(f"no figure {', '.join(unknown)}; there are {', '.join(modules)}", file=sys.stderr)
@@ -64,8 +71,9 @@ def main(arguments: list[str]) -> int:
         if left:
             print(f"the last sweep ended {len(left)} processes", file=sys.stderr)
     print(table(rows))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    if "--tiny" not in arguments:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     return 1 if broken else 0
 
 

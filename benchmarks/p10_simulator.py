@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.rows import Row, row
+from benchmarks.sizes import sized
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.forks import each_way
 from dsmt.simulator.play import Play
 from dsmt.simulator.programs import Habits
 from dsmt.simulator.run import run as simulate
 
-SIZES: Final = (30, 100, 300, 1000)
+SIZES: Final = sized((30, 100, 300, 1000), (3, 5))
 BARS_AT: Final = 1000
 EACH: Final = 5
 """Instances for each node."""
-SERVICE: Final = 50
+SERVICE: Final = sized(50, 5)
 """Instances of a service."""
-REST_S: Final = 10.0
+REST_S: Final = sized(10.0, 1.0)
 """Simulated seconds for which a fleet at rest is measured."""
 PATIENCE_S: Final = 300.0
 MIB: Final = 1 << 20

@@ -18,19 +18,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peers import UnavailableError, from_python
+from benchmarks.peers import UnavailableError, beside_python
 from benchmarks.prepared_fleet import prepare, served
 from benchmarks.progress import progress
 from benchmarks.realm import SPEC
 from benchmarks.rows import Row, compare, median, percentile, row
+from benchmarks.sizes import sized
 from benchmarks.stamps import Stamps, compile_program, now_ns
 from benchmarks.usage import usage, used
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import down
 
 ID: Final = "P11"
-TIMES, STARTS, LOOKS = 20, 5, 5
-NODES, EACH = 1000, 5
+TIMES, STARTS, LOOKS = sized((20, 5, 5), (1, 1, 1))
+NODES, EACH = sized(1000, 4), 5
 """The prepared fleet, and instances for each node."""
 PATIENCE_S: Final = 60.0
 FLOOR: Final = "python3 -c pass"
@@ -70,7 +71,7 @@ def run() -> list[Row]:
 
 def _command(home: Path, *words: str) -> float:
     """Milliseconds from before the start of `dsmt` to after its end. Raises `CalledProcessError`."""
-    return _timed([from_python("dsmt"), *words], home)
+    return _timed([beside_python("dsmt"), *words], home)
 
 
 def _floor() -> float:
@@ -86,7 +87,7 @@ def _timed(command: list[str], home: Path) -> float:
 def _first_line(home: Path) -> float:
     """Milliseconds until `dsmt tail` has written its first event."""
     began = time.monotonic()
-    command = [from_python("dsmt"), "tail", "--json"]
+    command = [beside_python("dsmt"), "tail", "--json"]
     with subprocess.Popen(command, env=_environment(home), stdout=subprocess.PIPE) as started:
         try:
             line = started.stdout.readline() if started.stdout is not None else b""

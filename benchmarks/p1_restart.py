@@ -14,12 +14,13 @@ from typing import Final
 
 from benchmarks.progress import progress
 from benchmarks.rows import Row, compare, median, percentile, row
+from benchmarks.sizes import sized
 from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
 from benchmarks.supervisors import OURS, SUPERVISORS, Place
 
 ID: Final = "P1"
-KILLS: Final = 40
-LIVED_S: Final = 1.25
+KILLS: Final = sized(40, 2)
+LIVED_S: Final = sized(1.25, 0.3)
 """No process is killed younger: runit, s6 and pm2 punish a life below one second."""
 PHASE_S: Final = 0.25
 """A random wait before each kill, so that nobody's polling is met in step."""

@@ -21,14 +21,15 @@ from typing import Final
 from benchmarks.progress import progress
 from benchmarks.realm import Ear, Heard, apply, listening, operator, realm
 from benchmarks.rows import Row, median, percentile, row
+from benchmarks.sizes import sized
 from benchmarks.stamps import Stamps, compile_program, now_ns
 from benchmarks.supervisors import Place, bare_loop
 from dsmt.operations.local.home import Home
 
 ID: Final = "P2"
-KILLS: Final = 120
-INSTANCES: Final = 4
-LIVED_S: Final = 1.25
+KILLS: Final = sized(120, 2)
+INSTANCES: Final = sized(4, 2)
+LIVED_S: Final = sized(1.25, 0.3)
 APART_S: Final = 0.05
 """Between our kill and the bare loop's, so that neither meets the other's work."""
 PATIENCE_S: Final = 30.0

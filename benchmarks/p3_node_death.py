@@ -19,6 +19,7 @@ from benchmarks.progress import progress
 from benchmarks.realm import Ear, Heard, apply, listening, operator, realm
 from benchmarks.rows import Row, compare, median, percentile, row
 from benchmarks.serf import Serf, serf
+from benchmarks.sizes import sized
 from benchmarks.stamps import Stamp, Stamps, compile_program, now_ns
 from dsmt.operations.local.home import Home
 from dsmt.operations.local.machine import up
@@ -27,11 +28,11 @@ from dsmt.operations.write.controlling import remove
 from dsmt.system.records import living, record_path
 
 ID: Final = "P3"
-ROUNDS: Final = 12
-NODES: Final = 3
-CONTROLLERS: Final = 2
+ROUNDS: Final = sized(12, 1)
+NODES: Final = sized(3, 2)
+CONTROLLERS: Final = sized(2, 1)
 PATIENCE_S: Final = 60.0
-SETTLE_S: Final = 2.0
+SETTLE_S: Final = sized(2.0, 0.2)
 """How long all is left in peace before each kill."""
 BAR_MS: Final = 1000.0
 PEER: Final = "serf, detection only, LAN defaults"

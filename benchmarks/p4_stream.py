@@ -27,14 +27,15 @@ import psutil
 from benchmarks.bare_realm import client, make_realm, play, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError
 from benchmarks.rows import Row, row
+from benchmarks.sizes import sized
 from benchmarks.stream_peers import PEERS
 from benchmarks.stream_peers import measure as measure_peer
 
 ID = "P4"
 MODULE = "benchmarks.p4_stream"
-SIZES = ((1, 20_000), (16, 40_000), (64, 100_000), (256, 100_000))
+SIZES = sized(((1, 20_000), (16, 40_000), (64, 100_000), (256, 100_000)), ((1, 100), (64, 640)))
 """Events in a burst, and how many are sent."""
-ROUNDS = 3
+ROUNDS = sized(3, 1)
 PEER_EVENTS = 100_000
 FLYING = 4096
 """At most so many events are not acknowledged."""

@@ -21,14 +21,15 @@ from typing import Any
 from benchmarks.bare_realm import client, make_realm, play, process, serve, wait_for, write
 from benchmarks.peers import UnavailableError, from_python
 from benchmarks.rows import Row, row
+from benchmarks.sizes import sized
 from benchmarks.stream_peers import free_port, started
 
 ID = "P5"
 MODULE = "benchmarks.p5_history"
-SIZES = (10_000, 30_000, 100_000, 300_000)
-SYNCED = 10_000
-PEER_EVENTS = 20_000
-ROUNDS = 3
+SIZES = sized((10_000, 30_000, 100_000, 300_000), (500, 1000))
+SYNCED = sized(10_000, 300)
+PEER_EVENTS = sized(20_000, 600)
+ROUNDS = sized(3, 1)
 FLYING, BURST = 4096, 256
 REPLAY_BAR = 80_000.0
 DATA = {"load": [0.25, 0.5, 0.75], "text": "x" * 60}

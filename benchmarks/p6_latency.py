@@ -26,12 +26,13 @@ from benchmarks.bare_realm import client, make_realm, play, process, serve, wait
 from benchmarks.bare_relay import BareLink, serve_bare
 from benchmarks.peers import UnavailableError, from_python
 from benchmarks.rows import Row, percentile, row
+from benchmarks.sizes import sized
 
 ID = "P6"
 MODULE = "benchmarks.p6_latency"
-EVENTS = 2000
-WARM_UP = 200
-ROUNDS = 3
+EVENTS = sized(2000, 40)
+WARM_UP = sized(200, 5)
+ROUNDS = sized(3, 1)
 SIZE = "300 B"
 TOPIC = "user/p6"
 OURS, RELAY, NATS = "dsmt", "bare relay, signed, CURVE", "NATS core + nats-py, unsigned, in clear"

@@ -25,16 +25,17 @@ from benchmarks.bare_relay import BareLink, serve_bare
 from benchmarks.prepared_fleet import prepare, served
 from benchmarks.progress import progress
 from benchmarks.rows import Row, Statistic, compare, median, percentile, row
+from benchmarks.sizes import sized
 from benchmarks.usage import usage, used
 from dsmt.operations.local.home import Home
 
 ID: Final = "P7"
 MODULE: Final = "benchmarks.p7_fan_out"
-SIZES: Final = (30, 100, 300, 1000)
+SIZES: Final = sized((30, 100, 300, 1000), (2, 4))
 BARS_MS: Final = {30: 8.0, 1000: 80.0}
 """Until the last one has it."""
-PROCESSES: Final = 4
-EVENTS, WARM_UP = 50, 5
+PROCESSES: Final = sized(4, 2)
+EVENTS, WARM_UP = sized((50, 5), (4, 1))
 AT_ONCE: Final = 20
 """How many connections of a process are made at once."""
 PAUSE_S: Final = 0.02
@@ -43,10 +44,10 @@ TOPIC, BACK = "user/p7", "user/p7-back"
 PEER: Final = "bare ROUTER with CURVE, unsigned"
 FIGURES: Final[dict[str, Statistic]] = {"median": median, "p95": percentile(0.95), "last": max}
 
-FLEETS: Final = (10, 100, 1000)
+FLEETS: Final = sized((10, 100, 1000), (10,))
 EACH: Final = 5
 """Nodes whose facts the store holds that is asked for one topic, and instances of each."""
-ASKED, TOPICS = 100, 10
+ASKED, TOPICS = sized((100, 10), (4, 2))
 ONE_BAR_MS: Final = 2.0
 
 Latencies = list[dict[str, float]]
@@ -216,11 +217,11 @@ async def _bare_publisher(directory: Path) -> None:
 
 async def _one_topic(home: Home) -> list[float]:
     """Milliseconds from asking for one topic until its fact is in hand, verified, and the subscription complete."""
-    from dsmt.operations.local.connection import connect
+    from dsmt.operations.local.connection import reading
     from dsmt.ports.bus import Arrived, Interest
 
     took = []
-    async with connect(home.operator(), home.realm(), patience_s=PATIENCE_S, reads=True) as connection:
+    async with reading(home.operator(), home.realm(), patience_s=PATIENCE_S) as connection:
         for number in range(TOPICS + ASKED):
             interest = Interest((f"node/n{number % TOPICS}/attributes",), follow=False)
             began, found = time.monotonic(), 0

@@ -16,13 +16,14 @@ from typing import Final
 
 from benchmarks.crowds import CROWDS, OURS, Programs
 from benchmarks.rows import Row, row
+from benchmarks.sizes import sized
 from benchmarks.usage import Memory, memory, usage, used
 
 ID: Final = "P8"
-FEW, MANY = 1, 50
-SETTLE_S: Final = 20.0
+FEW, MANY = 1, sized(50, 3)
+SETTLE_S: Final = sized(20.0, 0.5)
 """How long all is left in peace before it is looked at: what starts once is over then."""
-IDLE_S: Final = 30.0
+IDLE_S: Final = sized(30.0, 0.5)
 MB: Final = 1e6
 SUMMED: Final = ("broker", "controller", "container manager")
 WITH_SPAWNER: Final = ("container manager", "spawner")

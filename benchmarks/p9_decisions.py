@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from benchmarks.rows import Row, median, percentile, row
+from benchmarks.sizes import sized
 from dsmt.controllers.agenda import Agenda
 from dsmt.controllers.decide import decide
 from dsmt.event.codec import decode
@@ -19,14 +20,16 @@ from dsmt.system.garbage import collect_seldom
 from dsmt.view import SlotKey, View
 from tests.controllers.build import Realm, check, web
 
-SIZES: Final = (300, 1000, 3000)
+SIZES: Final = sized((300, 1000, 3000), (40,))
 EACH: Final = 5
 """Instances for each node."""
-SERVICE: Final = 100
-LOOKS: Final = 300
-COLD: Final = 10_000
+SERVICE: Final = sized(100, 20)
+LOOKS: Final = sized(300, 5)
+DEAD: Final = sized((1000, 300), (40, 12))
+"""Nodes, and how many of them are dead."""
+COLD: Final = sized(10_000, 40)
 """Nodes of the realm that a controller reads from nothing."""
-ROLLING: Final = 5_000
+ROLLING: Final = sized(5_000, 100)
 """Instances of the service that gets a new revision."""
 
 
@@ -36,9 +39,9 @@ def run() -> list[Row]:
     gc.disable()
     try:
         for size in SIZES:
-            rows += _of(size, dead=0, road="closed")
+            rows += _of(size, 0, road="closed")
         for road in ("closed", "silent"):
-            rows += _of(1000, dead=300, road=road)
+            rows += _of(*DEAD, road=road)
         rows += [_rolling(), _cold_start()]
     finally:
         gc.enable()
@@ -95,7 +98,7 @@ class Watched:
         return self.look()[0]
 
 
-def _of(nodes: int, *, dead: int, road: str) -> list[Row]:
+def _of(nodes: int, dead: int, *, road: str) -> list[Row]:
     watched = Watched(nodes)
     deaths = []
     for number in range(dead or 10):

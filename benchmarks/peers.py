@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.sizes import is_tiny
+
 APT_S = 300
 NPM_S = 300
 
@@ -17,7 +19,13 @@ class UnavailableError(Exception):
 
 
 def from_python(program: str) -> str:
-    """A program of a package of the extra `bench`, which pip puts beside the interpreter."""
+    """A peer of the extra `bench`, which pip puts beside the interpreter."""
+    _check_wanted(program)
+    return beside_python(program)
+
+
+def beside_python(program: str) -> str:
+    """A program of a package, which pip puts beside the interpreter."""
     beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
     if found is None:
@@ -25,8 +33,14 @@ def from_python(program: str) -> str:
     return found
 
 
+def _check_wanted(program: str) -> None:
+    if is_tiny:
+        raise UnavailableError(f"{program} is left out: no peer is asked whether a figure runs")
+
+
 def from_debian(program: str, package: str) -> str:
     """A program of a Debian package, installed when it is missing and we may."""
+    _check_wanted(program)
     found = shutil.which(program)
     if found is not None:
         return found
@@ -43,6 +57,7 @@ def from_debian(program: str, package: str) -> str:
 
 def unpacked_from_debian(program: str, package: str, directory: Path) -> str:
     """A program of a Debian package that would start a daemon when installed: it is only unpacked, into a directory."""
+    _check_wanted(program)
     found = shutil.which(program)
     if found is not None:
         return found
@@ -61,6 +76,7 @@ def unpacked_from_debian(program: str, package: str, directory: Path) -> str:
 
 def from_npm(program: str, directory: Path) -> str:
     """A program of the npm package of the same name, installed into a directory."""
+    _check_wanted(program)
     npm = shutil.which("npm")
     if npm is None:
         raise UnavailableError(f"no npm for {program}")

@@ -17,8 +17,9 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.peers import from_python
+from benchmarks.peers import beside_python
 from benchmarks.processes import running
+from benchmarks.sizes import sized
 from benchmarks.usage import usage, used
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import seal
@@ -37,7 +38,7 @@ SERVICE: Final = 50
 """Instances of a service."""
 BATCH: Final = 1000
 PATIENCE_S: Final = 60.0
-QUIET_S, QUIET_LOOKS = 0.05, 5
+QUIET_S, QUIET_LOOKS = 0.05, sized(5, 1)
 """CPU time of a second below which a broker does nothing but what it does all the time, and for how many of them: it calls
 silent those who were attached before when it has run for 3 s."""
 
@@ -65,7 +66,7 @@ def prepare(home: Home, nodes: int, each: int) -> int:
 def served(home: Home) -> Iterator[int]:
     """The home's broker for the length of a block, once it has said what became of who was attached: its pid."""
     host, _, port = home.realm().brokers[0][0].rpartition(":")
-    with running([from_python("dsmt"), "broker", "run", "b1"], environment={"DSMT_HOME": str(home.root)}) as broker:
+    with running([beside_python("dsmt"), "broker", "run", "b1"], environment={"DSMT_HOME": str(home.root)}) as broker:
         deadline, quiet = time.monotonic() + PATIENCE_S, 0
         while quiet < QUIET_LOOKS:
             if broker.poll() is not None or time.monotonic() > deadline:

@@ -267,8 +267,8 @@ def revocations() -> Any:
         parts = [_revocation(by, key_id) for by, key_id in words]
         for part in parts:
             trust.revoke(trust.open(part))
-        (opened,) = trust.open_part(said)
-        told.append({"what": what, "revocations": parts, "code": opened.error.code if opened.error else ""})
+        ((_, error),) = trust.open_part(said)
+        told.append({"what": what, "revocations": parts, "code": error.code if error else ""})
     return {"certificates": [bob.chain[0].raw, itself.chain[0].raw], "event": said, "cases": told}
 
 

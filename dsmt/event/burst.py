@@ -53,10 +53,12 @@ Item = TypeVar("Item", bound=Sized)
 class Burst:
     """One signature: the protected header's bytes, the signature over the root, and the leaves one behind the other."""
 
-    __slots__ = ("leaves", "protected", "signature")
+    __slots__ = ("leaves", "protected", "share", "signature")
 
     def __init__(self, protected: bytes, signature: bytes, leaves: bytes) -> None:
         self.protected, self.signature, self.leaves = protected, signature, leaves
+        self.share = share_of(self, len(self))
+        """Of one member of all."""
 
     def __len__(self) -> int:
         return len(self.leaves) // HASH_BYTES
@@ -125,7 +127,7 @@ def content_of(sealed: Sealed) -> bytes:
 
 def size_of(sealed: Sealed) -> int:
     """What a signed event takes where it is held, in bytes: a member its payload, and its share of a whole burst."""
-    return len(sealed.body) + share_of(sealed.burst, len(sealed.burst)) if isinstance(sealed, Member) else len(sealed)
+    return len(sealed.body) + sealed.burst.share if isinstance(sealed, Member) else len(sealed)
 
 
 def share_of(burst: Burst, members: int) -> int:
@@ -163,8 +165,11 @@ def is_worth_a_run(places: Sequence[int], size: int) -> bool:
 
     Who reads a run asks it too: leaves are kept with a burst and paid by its events, so nobody brings many for few.
     """
-    absent, paths = size - len(places), sum(steps(place, size) for place in places)
-    return absent == 0 or (absent - paths) * (HASH_BYTES + 2) < (len(places) - 1) * _ENVELOPE_BYTES
+    absent = size - len(places)
+    if absent == 0:
+        return True
+    paths = sum(steps(place, size) for place in places)
+    return (absent - paths) * (HASH_BYTES + 2) < (len(places) - 1) * _ENVELOPE_BYTES
 
 
 def _run(burst: Burst, members: Sequence[bytes]) -> bytes:

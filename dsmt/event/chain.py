@@ -97,6 +97,9 @@ class Judged:
     abandoned: tuple[tuple[int, int], ...] = ()
 
 
+_NEXT, _OLD, _DUPLICATE, _EQUIVOCATION = map(Judged, (Verdict.NEXT, Verdict.OLD, Verdict.DUPLICATE, Verdict.EQUIVOCATION))
+
+
 class ChainReader:
     """Follows the chains of all (source, topic) pairs that one reader reads."""
 
@@ -114,12 +117,12 @@ class ChainReader:
             return self._begin(key, event.incarnation, number, signed.leaf, before=pair)
         self._pairs.move_to_end(key)
         if event.incarnation < pair.incarnation or number < pair.first:
-            return Judged(Verdict.OLD)
+            return _OLD
         previous = event.chain.previous
         if number == pair.number + 1:
             linked = previous == pair.leaf
             pair.number, pair.leaf = number, signed.leaf
-            return Judged(Verdict.NEXT if linked else Verdict.EQUIVOCATION)
+            return _NEXT if linked else _EQUIVOCATION
         if number > pair.number:
             return self._gap(pair, number, previous, signed.leaf)
         return self._behind(pair, number, previous, signed.leaf)
@@ -167,10 +170,10 @@ class ChainReader:
                 if (number == gap.low and gap.before not in (None, previous)) or (
                     number == gap.high and gap.after not in (None, leaf)
                 ):
-                    return Judged(Verdict.EQUIVOCATION)
+                    return _EQUIVOCATION
                 below, above = replace(gap, high=number - 1, after=previous), replace(gap, low=number + 1, before=leaf)
                 pair.missing[i : i + 1] = [part for part in (below, above) if part.low <= part.high]
                 return Judged(Verdict.LATE, lost=pair.give_up_oldest())
         if number == pair.number and leaf != pair.leaf:
-            return Judged(Verdict.EQUIVOCATION)
-        return Judged(Verdict.DUPLICATE)
+            return _EQUIVOCATION
+        return _DUPLICATE

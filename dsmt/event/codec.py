@@ -9,7 +9,7 @@ Rule 4: `decode` checks form, never trust.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -31,6 +31,7 @@ from dsmt.event.burst import (
     is_worth_a_run,
 )
 from dsmt.event.envelope import MAX_EVENT_BYTES, Event, SignedEvent
+from dsmt.event.layout import events_of
 from dsmt.event.merkle import HASH_BYTES, Path, leaf_hash, root, root_of
 from dsmt.event.payload import canonical, encode, event_of, load_plain
 
@@ -101,7 +102,7 @@ class Prepared(msgspec.Struct, frozen=True):
         return len(self.body)
 
 
-def prepare(event: Event, protected: bytes) -> Prepared:
+def prepare(event: Event, protected: bytes, encode: Callable[[Event], bytes] = encode) -> Prepared:
     """Encode and hash an event. Raises `InputError` when it is over 64 KiB, or no reader would take it."""
     body = encode(event)
     return Prepared(event, body, leaf_hash(protected, body))
@@ -250,7 +251,11 @@ def _decode_run(part: bytes) -> Part:
     algorithm, key_id = _header(protected)
     leaves = [one if len(one) == HASH_BYTES else leaf_hash(protected, one) for one in members]
     burst = Burst(protected, signature, b"".join(leaves))
-    events = [
-        SignedEvent(event_of(members[at], leaves[at]), Member(burst, at, members[at]), leaves[at], key_id) for at in bodies
-    ]
-    return Part(tuple(events), algorithm, key_id, sig_structure(protected, root(leaves)), signature)
+    events = events_of([members[at] for at in bodies], [leaves[at] for at in bodies])
+    signed = tuple(
+        [
+            SignedEvent(one, Member(burst, at, members[at]), leaves[at], key_id)
+            for one, at in zip(events, bodies, strict=True)
+        ]
+    )
+    return Part(signed, algorithm, key_id, sig_structure(protected, root(leaves)), signature)

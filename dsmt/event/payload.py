@@ -24,7 +24,7 @@ from dsmt.event.envelope import MAX_EVENT_BYTES, NO_LEAF, Event, EventId, Link
 from dsmt.event.merkle import HASH_BYTES
 from dsmt.event.topic import is_topic
 
-_MAX_INT: Final = 2**63 - 1
+MAX_INT: Final = 2**63 - 1
 _MAX_TTL_MS: Final = 2**53
 """A time of expiry, too, fits into 63 bits."""
 MAX_BODY_BYTES: Final = MAX_EVENT_BYTES - 1024
@@ -35,7 +35,13 @@ _TAGS: Final = (*range(6), 25, *range(28, 31), *range(35, 38), 52, 54, 100, 256,
 """Tags that the decoder would build something of: regular expressions, shared values that grow when they are written."""
 
 
-_Number = Annotated[int, Meta(gt=0, le=_MAX_INT)]
+Fixed = tuple[bytes, bytes, bytes, bytes]
+"""The parts of a payload between what changes from event to event (`fixed_parts`)."""
+TIME: Final = b"\x64time"
+HASH: Final = b"\x58\x20"
+"""What stands before the time, and before the hash of the chain."""
+
+_Number = Annotated[int, Meta(gt=0, le=MAX_INT)]
 _Name = Annotated[str, Meta(max_length=512)]
 _Leaf = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 _Id = tuple[_Name, _Number, _Number]
@@ -83,42 +89,60 @@ def canonical(value: Any) -> bytes:
 
 
 def payload(event: Event) -> bytes:
-    """The deterministic encoding of an event's payload.
+    """The deterministic encoding of an event's payload."""
+    return written(fixed_parts(event), event, canonical(event.data))
 
-    Its keys stand in their order here, and only `data` is sorted: that costs half of what it costs to sort everything.
+
+def written(fixed: Fixed, event: Event, data: bytes) -> bytes:
+    """That, by the fixed parts that it has in common with others, and its data as it is encoded.
+
+    Its keys stand in their order, and only `data` is sorted: that costs half of what it costs to sort everything.
     """
-    told = _OPTIONAL - (not event.to) - (event.ttl is None) - (not event.cause) - (event.epoch is None)
-    told -= (event.version is None) + (event.declares is None) + (event.replaces is None)
+    before, middle, behind, end = fixed
     return b"".join(
         (
-            bytes((0xA0 + _REQUIRED + told,)),
-            b"\x62id\x82",
-            _integer(event.incarnation),
+            before,
             _integer(event.sequence),
-            b"\x62to" + cbor2.dumps(event.to) if event.to else b"",
-            b"" if event.ttl is None else b"\x63ttl" + _integer(event.ttl),
-            b"\x64data",
-            canonical(event.data),
-            b"\x64time",
+            middle,
+            data,
+            TIME,
             _integer(event.time),
-            b"\x64type",
-            _text(event.type),
-            b"\x65cause" + cbor2.dumps(event.cause) if event.cause else b"",
-            b"\x65chain\x82",
+            behind,
             _integer(event.chain.number),
-            b"\x58\x20",
+            HASH,
             event.chain.previous,
-            b"" if event.epoch is None else b"\x65epoch" + _integer(event.epoch),
-            b"\x65topic",
-            _text(event.topic),
-            b"\x66source",
-            _text(event.source),
-            b"\x67subject",
-            _text(event.subject),
-            b"" if event.version is None else b"\x67version" + _integer(event.version),
-            b"" if event.declares is None else b"\x68declares" + cbor2.dumps(event.declares),
-            b"" if event.replaces is None else b"\x68replaces" + cbor2.dumps(event.replaces),
+            end,
         )
+    )
+
+
+def fixed_parts(event: Event) -> Fixed:
+    """What stands in a payload before its sequence, its data, its chain's number, and behind its chain's hash."""
+    told = _OPTIONAL - (not event.to) - (event.ttl is None) - (not event.cause) - (event.epoch is None)
+    told -= (event.version is None) + (event.declares is None) + (event.replaces is None)
+    return (
+        bytes((0xA0 + _REQUIRED + told,)) + b"\x62id\x82" + _integer(event.incarnation),
+        (b"\x62to" + cbor2.dumps(event.to) if event.to else b"")
+        + (b"" if event.ttl is None else b"\x63ttl" + _integer(event.ttl))
+        + b"\x64data",
+        b"\x64type"
+        + _text(event.type)
+        + (b"\x65cause" + cbor2.dumps(event.cause) if event.cause else b"")
+        + b"\x65chain\x82",
+        b"".join(
+            (
+                b"" if event.epoch is None else b"\x65epoch" + _integer(event.epoch),
+                b"\x65topic",
+                _text(event.topic),
+                b"\x66source",
+                _text(event.source),
+                b"\x67subject",
+                _text(event.subject),
+                b"" if event.version is None else b"\x67version" + _integer(event.version),
+                b"" if event.declares is None else b"\x68declares" + cbor2.dumps(event.declares),
+                b"" if event.replaces is None else b"\x68replaces" + cbor2.dumps(event.replaces),
+            )
+        ),
     )
 
 
@@ -129,7 +153,11 @@ _OPTIONAL: Final = 7
 
 def _integer(number: int) -> bytes:
     """A positive number (RFC 8949, 3.1)."""
-    return b"\x1b" + number.to_bytes(8, "big") if number > 0xFFFFFFFF else cbor2.dumps(number)
+    if number > 0xFFFFFFFF:
+        return b"\x1b" + number.to_bytes(8, "big")
+    if number > 0xFFFF:
+        return b"\x1a" + number.to_bytes(4, "big")
+    return cbor2.dumps(number)
 
 
 @lru_cache(maxsize=8192)
@@ -186,17 +214,23 @@ def encode(event: Event) -> bytes:
     return body
 
 
+def load_before(leaf: bytes, raw: bytes) -> tuple[Any, Any]:
+    """The value that bytes hold, and the leaf that was put behind them: another one where they end before, or hold more."""
+    value, end = cbor2.loads(
+        b"\x82" + raw + b"\x58\x20" + leaf,
+        semantic_decoders=_REFUSED_TAGS,
+        max_depth=2 * MAX_DEPTH,
+        strict_hashable_types=True,
+        allow_duplicate_keys=False,
+        allow_indefinite=False,
+    )
+    return value, end
+
+
 def event_of(body: bytes, leaf: bytes) -> Event:
     """The event of a payload. Its leaf, which no payload can hold, stands behind it: so what ends before is noticed."""
     try:
-        plain, end = cbor2.loads(
-            b"\x82" + body + b"\x58\x20" + leaf,
-            semantic_decoders=_REFUSED_TAGS,
-            max_depth=2 * MAX_DEPTH,
-            strict_hashable_types=True,
-            allow_duplicate_keys=False,
-            allow_indefinite=False,
-        )
+        plain, end = load_before(leaf, body)
         wire = msgspec.convert(plain, _Wire, builtin_types=(bytes,))
     except Exception as error:
         raise UnusableEventError("event.form", f"payload is not an event: {str(error)[:200]}") from error
@@ -241,26 +275,38 @@ def _fault(event: Event) -> str:
     if event.ttl is not None and event.ttl > _MAX_TTL_MS:
         return "a ttl that is out of range"
     ids = event.cause if event.replaces is None else (*event.cause, event.replaces)
-    if not all(is_topic(one.source) for one in ids):
+    if ids and not all(is_topic(one.source) for one in ids):
         return "a cause that is not an event id"
-    return "" if _is_plain(event.data, MAX_DEPTH) else "data that is not a map of plain values"
+    return "" if is_plain(event.data) else "data that is not a map of plain values"
+
+
+def is_plain(data: Any) -> bool:
+    """Whether this is what the data of an event may be."""
+    return _is_plain(data, MAX_DEPTH)
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether a value is what data may hold. Texts are looked at in place: they are most of it."""
+    """Whether a value is what data may hold. What is plain whatever it holds is looked at in place: it is most of it."""
     if isinstance(value, dict):
-        return depth > 0 and all(type(key) is str for key in value) and _all_plain(value.values(), depth)
+        return depth > 0 and _TEXT.issuperset(map(type, value)) and _all_plain(value.values(), depth)
     if isinstance(value, float):
         return isfinite(value)
     if isinstance(value, int):
-        return -_MAX_INT <= value <= _MAX_INT
+        return -MAX_INT <= value <= MAX_INT
     if isinstance(value, (list, tuple)):
         return depth > 0 and _all_plain(value, depth)
     return value is None or isinstance(value, (str, bytes))
 
 
 def _all_plain(values: Iterable[Any], depth: int) -> bool:
-    for one in values:  # noqa: SIM110 - a generator costs twice as much
-        if type(one) is not str and not _is_plain(one, depth - 1):
+    for one in values:  # no generator, no call for a number: they cost twice as much
+        kind = type(one)
+        if kind in _PLAIN or (kind is float and isfinite(one)) or (kind is int and -MAX_INT <= one <= MAX_INT):
+            continue
+        if not _is_plain(one, depth - 1):
             return False
     return True
+
+
+_TEXT: Final = frozenset({str})
+_PLAIN: Final = frozenset({str, bytes, bool, type(None)})

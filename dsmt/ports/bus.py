@@ -102,8 +102,7 @@ class Ack:
     cursor: Cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What is to be said, before it is numbered, chained and signed.
 
     `ttl_ms` None takes the topic's default from the registry. A shared fact names in `replaces` the fact that it follows,

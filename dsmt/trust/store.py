@@ -19,7 +19,7 @@ Rule 8: who is shown an event is shown all certificates of its signer (`proof`):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import cbor2
 import msgspec
@@ -28,6 +28,7 @@ from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.burst import TAG
 from dsmt.event.codec import Envelope, Part, decode_part
 from dsmt.event.envelope import Event, SignedEvent
+from dsmt.event.hlc import COUNTER_BITS
 from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
 from dsmt.trust.certificate import Certificate, SignedCertificate, bounded
@@ -56,11 +57,8 @@ class Realm(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[bytes, ...]
 
 
-class Opened(NamedTuple):
-    """An event that was read, and why it may not be used; None when it may."""
-
-    signed: SignedEvent
-    error: UnusableEventError | None
+Opened = tuple[SignedEvent, UnusableEventError | None]
+"""An event that was read, and why it may not be used; None when it may."""
 
 
 class TrustStore:
@@ -322,7 +320,7 @@ class TrustStore:
         if not held:
             source = read.events[0].event.source if read.events else "somebody"
             raise UnusableEventError("trust.stranger", f"{source} signed with a key that is unknown here")
-        opened = [Opened(signed, self._denied(signed, held)) for signed in read.events]
+        opened: list[Opened] = [(signed, self._denied(signed, held)) for signed in read.events]
         if any(error is None for _, error in opened) and not self._proven.check(held[0].certificate.public, read):
             raise UnusableEventError("trust.signature", f"bad signature on an event of {read.events[0].event.source}")
         return opened
@@ -339,7 +337,7 @@ class TrustStore:
             if len(self._terms) >= _REMEMBERED:
                 self._terms.clear()
             terms = self._terms[signer] = found
-        at_s = event.time_ms // 1000
+        at_s = (event.time >> COUNTER_BITS) // 1000
         for not_before, not_after, granted in terms:
             if granted and not_before <= at_s <= not_after:
                 return None

@@ -156,6 +156,17 @@ def test_who_waits_alone_has_the_whole_turn_and_no_more():
     assert sum(len(message) - 1 for _, message in sessions.turns.take(0.0)) == TURN
 
 
+@pytest.mark.parametrize(("others", "runs"), [((), 2), (("alice",), 1)])
+def test_who_waits_alone_has_one_run_more_in_a_turn(others, runs):
+    sessions, run = Sessions(), RUN + bytes(16 * 1024)
+    for _ in range(6):
+        sessions.turns.add("flood", (PUBLISH, run))
+    for who in others:
+        sessions.turns.add(who, (PUBLISH, run))
+    turn = sessions.turns.take(0.0)
+    assert [message for who, message in turn if who == "flood"] == [(PUBLISH, run)] * runs
+
+
 def test_everything_is_looked_at_in_the_order_in_which_it_came():
     sessions = Sessions()
     sent = [str(n).encode() for n in range(40)]

@@ -265,3 +265,11 @@ def test_what_is_dropped_is_declared_in_its_own_incarnation_only_and_once():
     assert box.declare("user/t") is None
     box.refused(event(1, "user/t", 1, 0, incarnation=2).id)
     assert box.declare("user/t") == (1, 1)
+
+
+def test_what_was_dropped_before_it_was_sent_is_held_no_more():
+    box, gone = Outbox(10_000), []
+    for n in range(1, 200):
+        gone += box.add(event(n, "user/t", n, 1000), fact=False, evidence=False)
+    assert len(gone) > 100
+    assert len(box._unsent) == len(box) < 20

@@ -19,6 +19,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from dsmt.bus.adapters import trimming
@@ -375,17 +377,21 @@ def _burst(first: int, last: int, burst: Burst) -> tuple[Any, ...]:
     return (*values, sum_of(*values))
 
 
+_ACCOUNT: Final = itemgetter(17, 7)
+_SIGNER: Final = itemgetter(13, 1)
+_SIZE: Final = itemgetter(8)
+_WINS: Final = itemgetter(0)
+_WINNER_AND_SIZE: Final = itemgetter(11, 8)
+"""Columns of what `values_of` makes."""
+
+
 def _count(db: sqlite3.Connection, values: Sequence[tuple[Any, ...]]) -> None:
     """Count what was inserted: by payer and class, and by signer."""
-    accounts: dict[tuple[str, int], list[int]] = {}
-    signers: Counter[tuple[bytes, str]] = Counter()
-    for one in values:
-        size, winner = one[8], int(one[11])
-        account = accounts.setdefault((one[17], one[7]), [0, 0, 0, 0])
-        account[0] += 1
-        account[1] += size
-        account[2] += winner
-        account[3] += winner * size
-        signers[one[13], one[1]] += 1
-    db.executemany(COUNT_IN, [(*whose, *account) for whose, account in accounts.items()])
+    signers = Counter(map(_SIGNER, values))
+    accounts = []
+    for whose, group in groupby(values, _ACCOUNT):
+        each = list(group)
+        live = [size for _, size in filter(_WINS, map(_WINNER_AND_SIZE, each))]
+        accounts.append((*whose, len(each), sum(map(_SIZE, each)), len(live), sum(live)))
+    db.executemany(COUNT_IN, accounts)
     db.executemany(COUNT_SIGNED, [(*whose, count) for whose, count in signers.items()])

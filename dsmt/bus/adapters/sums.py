@@ -13,6 +13,8 @@ from zlib import crc32
 
 from dsmt.errors import FailedError
 
+_ABOUT: Final = "\0".join(["%s"] * 15)
+"""The columns of an event's row beside its blobs."""
 NEXT: Final = "start its broker anew: it sets the store aside, and takes over what is sound in it"
 
 
@@ -28,7 +30,7 @@ def sum_of(*values: Any) -> int:
 def of_event(values: Iterable[Any]) -> int:
     """The sum of an event's row: its columns, blobs first."""
     key_id, leaf, body, *about = values
-    return crc32(body, crc32(leaf, crc32(key_id, crc32("\0".join(map(str, about)).encode()))))
+    return crc32(body, crc32(leaf, crc32(key_id, crc32((_ABOUT % tuple(about)).encode()))))
 
 
 def is_event(found: Sequence[Any]) -> bool:

@@ -105,7 +105,9 @@ STEPS: Final[dict[int, tuple[str, ...]]] = {
 }
 """What makes of a store of each form one of the next. In form 5 each event stood alone; form 6 had no sums."""
 ROW: Final = f"SELECT {_SUMMED}, sum FROM events"  # noqa: S608 - the same
-INSERT: Final = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT: Final = """
+INSERT INTO events VALUES (?,?,?,?,?,nullif(?,0),?,?,?,?,?,?,nullif(?,0),?,?,?,nullif(?,0),?,nullif(?,0),nullif(?,-1),?)"""
+"""What `values_of` makes; a null, a bool and bytes cost Python's SQLite as much as four numbers, a bytearray does not."""
 INSERT_BURST: Final = "INSERT INTO bursts VALUES (?,?,?,?,?,?)"
 BURST: Final = "SELECT first, last, protected, signature, leaves, sum FROM bursts WHERE first = ?"
 DROP_BURSTS: Final = """
@@ -125,23 +127,28 @@ def values_of(number: int, one: Append, winning: Mapping[str, int], shared: tupl
     kept = (one.arrived_ms, CLASSES[one.budget], len(body) + share + ROW_BYTES, "\n".join(event.to), int(one.fact))
     blobs = (signed.key_id, signed.leaf, body)
     place = (burst, None if member is None else member.index)
+    ended = _ended(number, one, winning)
     return (
-        *said,
+        *said[:5],
+        event.epoch or 0,
         *kept,
-        one.winner and winning[event.topic] == number,
-        one.expires_ms,
-        *blobs,
-        _ended(number, one, winning),
+        0 if ended else 1,
+        one.expires_ms or 0,
+        signed.key_id,
+        bytearray(signed.leaf),
+        bytearray(body),
+        ended,
         one.payer,
-        *place,
+        burst or 0,
+        -1 if member is None else member.index,
         of_event((*blobs, *said, *kept, one.expires_ms, one.payer, *place)),
     )
 
 
-def _ended(number: int, one: Append, winning: Mapping[str, int]) -> int | None:
-    """The row behind which it is no retained fact any more: its own if it never was one, None while it is."""
+def _ended(number: int, one: Append, winning: Mapping[str, int]) -> int:
+    """The row behind which it is no retained fact any more: its own if it never was one, 0 while it is."""
     winner = winning[one.signed.event.topic] if one.winner else number
-    return None if one.winner and winner == number else winner
+    return 0 if one.winner and winner == number else winner
 
 
 def checked(found: Sequence[Any], path: str) -> Sequence[Any]:

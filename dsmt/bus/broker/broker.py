@@ -81,9 +81,8 @@ class Broker:
             self._sessions, self._outgoing, self._rates, clock, synced=store.synced, heard=self._heard, refuse=self._refuse
         )
         self._admission = Admission(identity, trust, store, store.certificates)
-        self._recorder = Recorder(config, identity, trust, store, clock)
-        self._ingest, self._reporter = self._recorder.ingest, self._recorder.reporter
-        self._session_words = self._recorder.sessions
+        self._recorder = recorder = Recorder(config, identity, trust, store, clock)
+        self._ingest, self._reporter, self._session_words = recorder.ingest, recorder.reporter, recorder.sessions
         self._depot = Depot(store.blobs, limit=config.depot_bytes, now_ms=self.now_ms, due=self._to_step.set)
         self._fan_out = FanOut(store, trust, send=self._send, now_ms=self.now_ms, whole=self._recorder.is_whole)
         self._dismissal = Dismissal(self._admission, self._sessions, self._fan_out, send=self._send, refuse=self._refuse)
@@ -328,10 +327,11 @@ class Broker:
         """Store and route what is pending; False when the disk is full."""
         rows = self._recorder.commit()
         if rows:
-            ended = self._dismissal.revoke(rows)
+            facts = [row for row in rows if row.fact]  # only those are to be obeyed
+            ended = self._dismissal.revoke(facts)
             self._fan_out.routed(rows)
-            self._dismissal.judge(rows)
-            self._recorder.accept(rows)
+            self._dismissal.judge(facts)
+            self._recorder.accept(facts)
             self._others.stored(rows, ended=ended)
         return rows is not None
 

@@ -314,7 +314,7 @@ class FanOut:
 
     def introduce(self, session: Session, parcel: Sequence[Row]) -> bool:
         """Send a session the certificates of those who signed these rows, as far as it has not had them."""
-        proofs = {signer: self._trust.proof(*signer) for signer in dict.fromkeys(map(self._signer, parcel))}
+        proofs = {signer: self._trust.proof(*signer) for signer in self._signers(parcel)}
         new = {signer: proof for signer, proof in proofs.items() if session.known.get(signer, ()) != proof}
         if not new:
             return True
@@ -326,12 +326,20 @@ class FanOut:
         parts = (tuple(raws[at : at + MAX_CERTIFICATES]) for at in range(0, len(raws), MAX_CERTIFICATES))
         return all(self._send(session, Certificates(), part) for part in parts)
 
-    def _signer(self, row: Row) -> Signer:
-        """Who signed a row; its event is read only where its key has several names."""
-        name = self._trust.sole_name(row.key_id)
+    def _signers(self, rows: Sequence[Row]) -> dict[Signer, None]:
+        """Who signed some rows; their events are read only where a key has several names."""
+        found: dict[Signer, None] = {}
+        for key_id in dict.fromkeys([row.key_id for row in rows]):
+            name = self._trust.sole_name(key_id)
+            names = [name] if name else [self._source(row) for row in rows if row.key_id == key_id]
+            found.update(((key_id, one), None) for one in names)
+        return found
+
+    @staticmethod
+    def _source(row: Row) -> str:
         with suppress(UnusableEventError):  # nobody can read what is damaged
-            name = name or row.read().event.source
-        return row.key_id, name or ""
+            return row.read().event.source
+        return ""
 
     def _mark(self, subscription: Sub, *, complete: bool = False) -> bool:
         if complete:

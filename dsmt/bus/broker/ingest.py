@@ -10,6 +10,8 @@ Rule 6: what this broker said on its own topics and others bring back is not tak
     its word on realm time (J4), whatever was lost with its disk.
 Rule 7: what another broker brings was judged where it was stored first. It is merged by fact order and refused for nothing
     but its time, until that has come, and the end of its signer's key (E1).
+Rule 8: new signals of a source on a topic, each the next one, that come as a run are judged once: the latest of them is
+    checked, and their place. Where that does not do each is looked at, so that each is refused for its own reason.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from dsmt.bus.broker.accounts import Accounts
+from dsmt.bus.broker.batch import Batch
 from dsmt.bus.broker.receipts import Outcome, Refusal
 from dsmt.bus.broker.words import Words
 from dsmt.bus.rules.authority import check_runs
@@ -34,7 +37,7 @@ from dsmt.event.order import is_over
 from dsmt.event.registry import Match
 from dsmt.ports.store import Append, Events, Row
 from dsmt.trust.identity import Identity
-from dsmt.trust.store import TrustStore, revoked_by
+from dsmt.trust.store import Opened, TrustStore, revoked_by
 
 _WINNERS_REMEMBERED: Final = 8192
 _WHO_DECIDE: Final = frozenset({"root", "operator", "controller"})
@@ -64,7 +67,7 @@ class Ingest:
         self._was, self._words = was, words
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
         self._validator = EventValidator(trust)
-        self._pending: OrderedDict[EventId, Append] = OrderedDict()
+        self._pending = Batch()
         self._own: dict[EventId, Append] = {}
         self._winners: OrderedDict[str, SignedEvent | None] = OrderedDict()
         self._marks = Marks(store.high_mark)
@@ -92,6 +95,8 @@ class Ingest:
                 for identity in _claimed(part):
                     self._refuse(identity, error, told, outcome)
                 continue
+            if self._take_run(opened, told, outcome, now_ms):
+                continue
             for signed, denied in opened:
                 if denied is None:
                     now_ms = self._now_ms() if again else now_ms  # what is offered may tell of realm time
@@ -99,6 +104,36 @@ class Ingest:
                 else:
                     self._refuse(signed.id, denied, told, outcome)
         return outcome
+
+    def _take_run(self, opened: Sequence[Opened], told: Told, outcome: Outcome, now_ms: int) -> bool:
+        """Take in new signals of a source on a topic, each the next one, by what they have in common (rule 8).
+
+        False where that is not so, or one of them may be refused: then each is looked at.
+        """
+        if told.again or len(opened) < 2 or not all(denied is None for _, denied in opened):
+            return False
+        run = [signed for signed, _ in opened]
+        first = run[0].event
+        if not self._is_new(first.id, told.session):
+            return False
+        match = self._validator.check_run(run, session=told.session, granted=told.granted, now_ms=now_ms)
+        if match is None:
+            return False
+        try:
+            check_runs(first, self._held)
+        except UnusableEventError:
+            return False
+        source, incarnation, sequence, last = *first.id, run[-1].event.sequence
+        self._tell_holes(self._marks.came(source, incarnation, sequence, now_ms, last=last))
+        payer, budget = self._accounts.payer(run[0]).subject, match.row.budget
+        self._pending.add(
+            [
+                Append(one, now_ms, budget, fact=False, winner=False, expires_ms=one.event.expires_ms, payer=payer)
+                for one in run
+            ]
+        )
+        outcome.accept(source, incarnation, sequence, last)
+        return True
 
     def _take(self, signed: SignedEvent, told: Told, outcome: Outcome, now_ms: int) -> None:
         """Take in one event whose signature is good."""
@@ -112,9 +147,9 @@ class Ingest:
                 own = event.source == told.session and not told.again
                 won = self._admit(signed, match, fact=fact, own=own, now_ms=now_ms)
                 outcome.refilled = outcome.refilled or (told.again and won)
-                outcome.accepted.append(identity)
+                outcome.accept(*identity, identity.sequence)
             elif held_leaf == signed.leaf:
-                outcome.accepted.append(identity)
+                outcome.accept(*identity, identity.sequence)
             else:
                 outcome.refused.append(self._equivocation(signed))
         except UnusableEventError as error:
@@ -143,12 +178,16 @@ class Ingest:
             outcome.early_ms = max(outcome.early_ms, event.time_ms, event.incarnation)
 
     def _leaf(self, identity: EventId, session: str) -> bytes | None:
-        if identity.source == session and session not in self._reoffered:
-            mark = self._marks.high(session)
-            if mark is not None and identity[1:] > mark:
-                return None
-        pending = self._pending.get(identity)
-        return self._store.leaf(*identity) if pending is None else pending.signed.leaf
+        if self._is_new(identity, session):
+            return None
+        return self._pending.leaf(identity) or self._store.leaf(*identity)
+
+    def _is_new(self, identity: EventId, session: str) -> bool:
+        """Whether an event is behind all that is known of its source, whose session brings it."""
+        if identity.source != session or session in self._reoffered:
+            return False
+        mark = self._marks.high(session)
+        return mark is not None and identity[1:] > mark
 
     def _admit(self, signed: SignedEvent, match: Match, *, fact: bool, own: bool, now_ms: int) -> bool:
         """Take one in, to be stored with the next commit; whether it is its topic's winner."""
@@ -169,7 +208,7 @@ class Ingest:
             self._watch_sequence(event, now_ms)
         else:
             self._reoffered.add(event.source)
-        self._pending[signed.id] = self._append(admitted, now_ms)
+        self._pending.add([self._append(admitted, now_ms)])
         return admitted.winner
 
     def _append(self, admitted: Admitted, now_ms: int, payer: str = "", brought: str = "") -> Append:
@@ -233,7 +272,7 @@ class Ingest:
             admitted = Admitted(signed, fact, winner=False, budget=admitted.budget)
         self._reoffered.add(event.source)
         self._marks.brought(*identity)
-        self._pending[identity] = self._append(admitted, now_ms, brought=broker)
+        self._pending.add([self._append(admitted, now_ms, brought=broker)])
         return 0
 
     # --- holes ---------------------------------------------------------------------------------------------------
@@ -298,8 +337,7 @@ class Ingest:
         for signed, match, payer in () if self._own else self._words.sign():  # what was signed before goes first
             fact = match.row.kind == "fact"
             self._own[signed.id] = self._append(Admitted(signed, fact, fact, match.row.budget), self._now_ms(), payer)
-        batch = [*self._own.values(), *self._pending.values()]
-        self._pending.clear()
+        batch = [*self._own.values(), *self._pending.take()]
         self._accounts.committed()
         if not batch:
             return []
@@ -314,12 +352,11 @@ class Ingest:
         self.full = None
         rows = []
         for number, one in zip(numbers, batch, strict=True):
-            event = one.signed.event
-            signed = one.signed
+            signed, event = one.signed, one.signed.event
             rows.append(
                 Row(number, one.arrived_ms, event.topic, event.to, one.fact, signed.key_id, signed.sealed, one.brought)
             )
-            if event.ends and one.winner:
+            if one.winner and event.ends:
                 self._winners.clear()
         return rows
 

@@ -10,6 +10,9 @@ from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import EventId
 from dsmt.ports.store import Log
 
+Range = tuple[str, int, int, int]
+"""A source, its incarnation, and sequences of it, both ends included."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -24,22 +27,25 @@ class Refusal:
 class Outcome:
     """What became of what one session published."""
 
-    accepted: list[EventId] = field(default_factory=list)
+    accepted: list[Range] = field(default_factory=list)
+    """What is acknowledged once it is stored."""
     refused: list[Refusal] = field(default_factory=list)
     refilled: bool = False
     """Whether a fact that was offered again is a winner that was not here."""
     early_ms: int = 0
     """The latest time of what somebody decided and was offered again, and refused because it is ahead of the clock here."""
 
-
-def acked(ids: Iterable[EventId], log: Log, now_ms: int) -> Acked:
-    """The record for events that are stored now, as ranges (D1)."""
-    ranges: list[tuple[str, int, int, int]] = []
-    for source, incarnation, sequence in ids:
-        if ranges and ranges[-1][0] == source and ranges[-1][1] == incarnation and ranges[-1][3] + 1 == sequence:
-            ranges[-1] = (source, incarnation, ranges[-1][2], sequence)
+    def accept(self, source: str, incarnation: int, first: int, last: int) -> None:
+        """A range is accepted, behind those before."""
+        before = self.accepted[-1] if self.accepted else None
+        if before is not None and before[:2] == (source, incarnation) and before[3] + 1 == first:
+            self.accepted[-1] = (source, incarnation, before[2], last)
         else:
-            ranges.append((source, incarnation, sequence, sequence))
+            self.accepted.append((source, incarnation, first, last))
+
+
+def acked(ranges: Iterable[Range], log: Log, now_ms: int) -> Acked:
+    """The record for events that are stored now, as ranges (D1)."""
     return Acked(
         ranges=tuple(ranges),
         level="stored",

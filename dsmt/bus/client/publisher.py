@@ -252,9 +252,9 @@ class Publisher:
         """A broker has stored these. Raises `TransportError` when the link is lost under what is sent next."""
         ack = Ack(Level(frame.level), frame.copies, frame.synced, Cursor(frame.store, frame.row, frame.time_ms))
         for source, incarnation, first, last in frame.ranges:
-            self._taken(source, incarnation, first, last)
-            for identity in self.outbox.waiting(source, incarnation, first, last):
-                self.outbox.settled(identity)
+            if self._offered:
+                self._taken(source, incarnation, first, last)
+            for identity in self.outbox.acknowledged(source, incarnation, first, last):
                 self._settle(identity, ack, None)
         self._offer_due(frame.time_ms)
         self._send_due()

@@ -92,8 +92,9 @@ class BrokerTime:
 
 def accepted(rows: Iterable[Row], broker: str) -> float | None:
     """The difference that an operator's word among stored rows accepts for this broker; None when there is none."""
+    topic = f"config/clock/{broker.removeprefix('broker/')}"
     for row in rows:
-        if row.topic == f"config/clock/{broker.removeprefix('broker/')}":
+        if row.topic == topic:
             with suppress(UnusableEventError):
                 return from_data(ClockWord, row.read().event.data).ahead_s
     return None

@@ -65,15 +65,18 @@ class Marks:
         mark = self._marks.get(source)
         return None if mark is None else (mark.incarnation, mark.high)
 
-    def came(self, source: str, incarnation: int, sequence: int, now_ms: int) -> list[Hole]:
-        """An event has come over its source's own session; what is thereby known to be a hole."""
+    def came(self, source: str, incarnation: int, sequence: int, now_ms: int, *, last: int = 0) -> list[Hole]:
+        """An event has come over its source's own session; what is thereby known to be a hole.
+
+        `last`: all up to this one came with it, and none of them had come before.
+        """
         mark = self._mark(source)
         if incarnation < mark.incarnation:
             return []
         holes = self._begin(source, mark, incarnation)
         if sequence > mark.high:
             holes += self._lack(source, mark, mark.high + 1, sequence - 1, now_ms)
-            mark.high = sequence
+            mark.high = max(sequence, last)
         elif mark.missing:
             self._close(source, mark, sequence, sequence)
         return holes

@@ -9,7 +9,7 @@ Rule 4: what was dropped, and what a broker refused, is declared by the next eve
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,20 +29,22 @@ class _Kept:
     evidence: bool
     size: int
     sent: bool = False
+    settled: bool = False
 
 
 class Outbox:
     """Signed events waiting for their acknowledgement."""
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
-        self._kept: OrderedDict[EventId, _Kept] = OrderedDict()
+        self._kept: dict[EventId, _Kept] = {}
         self._limit = limit
         self._shrink_above = limit
         self._bytes = self._flying = self._flying_bytes = 0
         self._dropped: dict[str, tuple[int, int]] = {}
         self._declared_since = 0
         """Of earlier incarnations nothing is declared: the chains of this one do not hold it."""
-        self._unsent: OrderedDict[EventId, None] = OrderedDict()
+        self._unsent: deque[_Kept] = deque()
+        """What is to be sent, first of all first; what was sent or settled meanwhile is passed over."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -60,8 +62,8 @@ class Outbox:
     def add(self, signed: SignedEvent, *, fact: bool, evidence: bool) -> list[EventId]:
         """Keep an event until it is acknowledged; what had to be dropped for it (rule 3)."""
         identity, size = signed.id, signed.size
-        self._kept[identity] = _Kept(signed, fact, evidence, size)
-        self._unsent[identity] = None
+        kept = self._kept[identity] = _Kept(signed, fact, evidence, size)
+        self._unsent.append(kept)
         self._bytes += size
         if self._bytes <= self._limit:
             self._shrink_above = self._limit
@@ -75,8 +77,9 @@ class Outbox:
         """What may be sent now; it counts as sent."""
         found = []
         while self._unsent and self._flying < WINDOW_EVENTS and self._flying_bytes < WINDOW_BYTES:
-            identity, _ = self._unsent.popitem(last=False)
-            kept = self._kept[identity]
+            kept = self._unsent.popleft()
+            if kept.sent or kept.settled:
+                continue
             kept.sent = True
             self._flying += 1
             self._flying_bytes += kept.size
@@ -87,7 +90,7 @@ class Outbox:
         """A new attachment: everything is unsent."""
         for kept in self._kept.values():
             kept.sent = False
-        self._unsent = OrderedDict.fromkeys(self._kept)
+        self._unsent = deque(self._kept.values())
         self._flying = self._flying_bytes = 0
 
     def before(self, incarnation: int, last: int) -> int:
@@ -96,8 +99,7 @@ class Outbox:
 
     def goes_first(self, incarnation: int) -> None:
         """What is kept of an incarnation is sent before all else; nothing is on its way."""
-        for identity in [i for i in self._kept if i.incarnation != incarnation]:
-            self._kept.move_to_end(identity)
+        self._kept = dict(sorted(self._kept.items(), key=lambda one: one[0].incarnation != incarnation))
         self.again()
 
     def declare_from(self, incarnation: int) -> None:
@@ -118,8 +120,7 @@ class Outbox:
                 kept.sent = False
                 self._flying -= 1
                 self._flying_bytes -= kept.size
-            self._unsent[identity] = None
-            self._unsent.move_to_end(identity, last=False)
+            self._unsent.appendleft(kept)
         return [identity.sequence for identity in held]
 
     def settled(self, identity: EventId) -> SignedEvent | None:
@@ -127,12 +128,22 @@ class Outbox:
         kept = self._kept.pop(identity, None)
         if kept is None:
             return None
+        self._let_go(kept)
+        return kept.signed
+
+    def acknowledged(self, source: str, incarnation: int, first: int, last: int) -> list[EventId]:
+        """Events of a range were acknowledged; those of them that were waiting."""
+        found = self.waiting(source, incarnation, first, last)
+        for identity in found:
+            self._let_go(self._kept.pop(identity))
+        return found
+
+    def _let_go(self, kept: _Kept) -> None:
+        kept.settled = True
         self._bytes -= kept.size
-        self._unsent.pop(identity, None)
         if kept.sent:
             self._flying -= 1
             self._flying_bytes -= kept.size
-        return kept.signed
 
     def refused(self, identity: EventId) -> None:
         """An event was refused for good: nobody will ever see it, which its topic's next event declares."""
@@ -167,6 +178,7 @@ class Outbox:
             if signed is not None:
                 self._drop(signed)
                 dropped.append(identity)
+        self._unsent = deque([kept for kept in self._unsent if not kept.settled])
         # what is left cannot be dropped: look again only when a tenth has come on top of it
         self._shrink_above = max(self._limit, self._bytes + int(self._limit * (1 - LOW_WATER)))
         return dropped

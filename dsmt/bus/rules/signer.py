@@ -18,6 +18,7 @@ from dsmt.event.codec import Prepared, Signing, prepare, protected_header, sign_
 from dsmt.event.envelope import FIRST_EPOCH, Event, EventId, SignedEvent
 from dsmt.event.hlc import HybridClock
 from dsmt.event.kinds.source import Heartbeat, Started
+from dsmt.event.layout import Encoder
 from dsmt.event.records import from_data, to_data
 from dsmt.event.registry import Match, lookup
 
@@ -52,6 +53,7 @@ class EventSigner:
     version: str
     clock: HybridClock = field(default_factory=HybridClock)
     chain: SourceChain | None = None
+    _encoder: Encoder = field(default_factory=Encoder)
     _waiting: deque[PendingEvent] = field(default_factory=deque)
     _burst: list[tuple[PendingEvent, Prepared]] = field(default_factory=list)
 
@@ -147,7 +149,7 @@ class EventSigner:
             replaces=None if pending.replaces is None else _id(pending.replaces),
             declares=declares,
         )
-        prepared = prepare(event, protected_header(self.key.algorithm, self.key.key_id))
+        prepared = prepare(event, protected_header(self.key.algorithm, self.key.key_id), self._encoder.encode)
         self.chain.signed(event, prepared.leaf)
         pending.id = event.id
         self._burst.append((pending, prepared))

@@ -1,7 +1,8 @@
 """Turns: whose messages a broker looks at next, so that nobody waits for another's flood (rule D2).
 
 Rule 1: what a session has sent waits in its own queue, in order. In a turn of the loop each session that has something
-    waiting gets about `SLICE` units of work, until the turn is full; one that waits alone gets all of it.
+    waiting gets about `SLICE` units of work, until the turn is full; one that waits alone gets all of it, and one run more:
+    what a commit costs is then paid once for two.
     Who waits for no more than that goes before those who wait for more; they have every other turn at least.
 Rule 2: a session has a window: what it has sent and was not answered. Ours wait for answers, so who is over it is closed.
 Rule 3: messages with many parts (events, certificates) are cut, so that no turn has much more than `TURN` units.
@@ -108,7 +109,7 @@ class Turns(Generic[Who]):
                 break
             if self._may(who, queue, now):
                 self._queues.move_to_end(who)
-                left -= self._slice(who, queue, min(most, left), taken, now)
+                left -= self._slice(who, queue, min(most, left), taken, now, alone=len(waiting) == 1)
         return taken
 
     def _may(self, who: Who, queue: _Queue, now: float) -> bool:
@@ -116,9 +117,11 @@ class Turns(Generic[Who]):
             return True
         return self._rates.may(self._payer(who), now) and not self._held(who)
 
-    def _slice(self, who: Who, queue: _Queue, most: int, taken: list[tuple[Who, Message | Closed]], now: float) -> int:
+    def _slice(
+        self, who: Who, queue: _Queue, most: int, taken: list[tuple[Who, Message | Closed]], now: float, *, alone: bool
+    ) -> int:
         worked = 0
-        while queue.waiting and worked < most:
+        while queue.waiting and (worked < most or (alone and worked < 2 * most and _is_run(queue.waiting[0]))):
             one = queue.waiting.popleft()
             taken.append((who, one))
             worked += queue.count(one, -1)
@@ -132,6 +135,10 @@ class Turns(Generic[Who]):
         queue = self._queues.pop(who, None)
         if queue is not None and isinstance(queue.waiting[-1], Closed):
             self._queues[who] = _Queue(deque([queue.waiting[-1]]))
+
+
+def _is_run(one: Message | Closed) -> bool:
+    return not isinstance(one, Closed) and len(one) == 2 and one[1][:1] == RUN
 
 
 def _pieces(message: Message) -> list[Message]:

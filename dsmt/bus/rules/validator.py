@@ -19,6 +19,7 @@ Rule 7: anyone may re-offer a fact of anyone (R5), which is merged by fact order
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -30,7 +31,7 @@ from dsmt.event.envelope import Event, SignedEvent, thing_of
 from dsmt.event.hlc import BOUND_MS
 from dsmt.event.kinds.row import Budget
 from dsmt.event.order import MAX_STEP, is_over, newer
-from dsmt.event.registry import Match, taken
+from dsmt.event.registry import Match, lookup, taken
 from dsmt.trust.store import REVOKED, TrustStore
 
 
@@ -93,6 +94,29 @@ class EventValidator:
         if not fact and event.source != session:
             raise UnusableEventError("trust.relayed", f"{session} may not publish a signal of {event.source}")
         return match, fact
+
+    def check_run(self, run: Sequence[SignedEvent], *, session: str, now_ms: int, granted: int) -> Match | None:
+        """The row of signals of a source on a topic, each the next one, if all pass `check`; None: ask one by one."""
+        first = latest = run[0]
+        said, sequence = first.event, first.event.sequence
+        alike = (said.source, said.incarnation, said.topic, said.type, None)
+        for one in run:
+            event = one.event
+            if (event.source, event.incarnation, event.topic, event.type, event.version) != alike:
+                return None
+            if event.sequence != sequence:
+                return None
+            sequence += 1
+            if event.time > latest.event.time:
+                latest = one
+        match = lookup(said.topic)
+        if match is None or match.row.record is not None:  # which is held against each one's data
+            return None
+        try:
+            match, fact = self.check(latest, session=session, now_ms=now_ms, granted=granted)
+        except UnusableEventError:
+            return None
+        return None if fact else match
 
     @staticmethod
     def admit(signed: SignedEvent, match: Match, *, fact: bool, at: Standing, own: bool, now_ms: int) -> Admitted:
