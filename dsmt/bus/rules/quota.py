@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from dsmt.trust.certificate import Certificate, SignedCertificate
 
-RATE: Final = 7_500.0
+RATE: Final = 5_000.0
 BURST: Final = 5_000.0
 """Units of work of one ancestor, in a second and at once; a request, an event that comes alone, or a run is one, and each
 `UNIT_BYTES` of it."""
