@@ -304,9 +304,7 @@ class Copying:
             if not reading.cancelled():
                 reading.result()
 
-    async def _drain(
-        self, other: Other, bus: BusReader, deliveries: Subscription, losses: int, *, endless: bool
-    ) -> None:
+    async def _drain(self, other: Other, bus: BusReader, deliveries: Subscription, losses: int, *, endless: bool) -> None:
         async for batch in deliveries:
             other.moved_at = self._clock.boottime()
             await self._taken(other, bus, batch, deliveries)
