@@ -140,3 +140,14 @@ def test_what_is_unchanged_says_how_much_of_it_is_ready(tmp_path: Path) -> None:
         assert (done.outcome, done.ready, done.wanted) == ("unchanged", 0, 1)
 
     run(tmp_path, work)
+
+
+def test_a_revision_has_the_reason_that_it_was_given_and_no_earlier_one(tmp_path: Path) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        for count, reason in ((2, "the fair begins"), (3, "")):
+            await controlling.scale(alice, Target("web", "app"), count, by="alice", reason=reason)
+            held = (await look(alice)).view.services["web"].spec
+            assert held is not None
+            assert held.record.reason == reason
+
+    run(tmp_path, work)

@@ -251,11 +251,11 @@ async def scale(bus: Bus, target: Target, count: int, *, by: str, reason: str) -
     """Change how many instances a component has: a new revision. Raises `InputError`, `NotFoundError`."""
     component = _component(target)
     sight = await look(bus, of=(target.service,))
-    spec, fact = current(sight, target.service)
+    spec, _ = current(sight, target.service)
     if component in spec.components and spec.components[component].each_node:
         raise InputError("scale.each_node", f"{target} has one instance on each node", next="change `instances` in its file")
     after = changed(spec, component, instances=count)
-    return await _respec(bus, sight, spec, after, fact_reason=reason or fact.reason, by=by)
+    return await _respec(bus, sight, spec, after, fact_reason=reason, by=by)
 
 
 async def use_nodes(bus: Bus, target: Target, nodes: str, *, by: str, reason: str) -> Applied:
