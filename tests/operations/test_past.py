@@ -144,10 +144,10 @@ def test_what_is_unchanged_says_how_much_of_it_is_ready(tmp_path: Path) -> None:
 
 def test_a_revision_has_the_reason_that_it_was_given_and_no_earlier_one(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
-        for count, reason in ((2, "the fair begins"), (3, "")):
-            await controlling.scale(alice, Target("web", "app"), count, by="alice", reason=reason)
+        for count, why in ((2, "the fair begins"), (3, "")):
+            await controlling.scale(alice, Target("web", "app"), count, by="alice", reason=why)
             held = (await look(alice)).view.services["web"].spec
             assert held is not None
-            assert held.record.reason == reason
+            assert held.record.reason == why
 
     run(tmp_path, work)
