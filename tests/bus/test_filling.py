@@ -80,6 +80,17 @@ async def test_who_asks_for_it_before_it_is_there_waits_for_it(r: TestRealm) -> 
 
 
 @scenario
+async def test_who_asks_beyond_the_bound_is_answered_by_what_is_here(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    await until(lambda: b2._others.copying.readers)
+    answered: list[int] = []
+    for n in range(filling.MOST_WAITING + 2):
+        b2._others.filling.wait(DIGEST, lambda n=n: answered.append(n))
+    assert answered == [filling.MOST_WAITING, filling.MOST_WAITING + 1]
+    await until(lambda: len(answered) == filling.MOST_WAITING + 2)
+
+
+@scenario
 async def test_what_nobody_has_is_told_at_once_and_a_broker_never_waits(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     operator = await r.client("operator/a", brokers=at(b1))
