@@ -81,7 +81,7 @@ async def test_who_asks_for_it_before_it_is_there_waits_for_it(r: TestRealm) -> 
 
 @scenario
 async def test_who_asks_beyond_the_bound_is_answered_by_what_is_here(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
+    _, b2 = await mesh(r, "b1", "b2")
     await until(lambda: b2._others.copying.readers)
     answered: list[int] = []
     for n in range(filling.MOST_WAITING + 2):
