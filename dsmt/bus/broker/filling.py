@@ -22,6 +22,8 @@ from dsmt.ports.clock import Clock
 
 LOOK_S: Final = 5.0
 PAST_S: Final = 600.0
+ASKED_S: Final = 0.1
+"""Who asks without end has it look so often, and no more."""
 AGAIN_S: Final = 60.0
 STILL_S: Final = 10.0
 MOST_WAITING: Final = 1024
@@ -49,18 +51,19 @@ class Filling:
 
     async def run(self) -> None:
         """Fill it until cancelled."""
-        past_at = 0.0
+        looked = -PAST_S
         while True:
             self._asked.clear()
             asked, now = {digest for digest, _ in self._waiting}, self._clock.boottime()
             if self._others():
-                past = now >= past_at
-                past_at = now + PAST_S if past else past_at
-                await self._look(past=past or bool(asked))
+                past = now >= looked + (LOOK_S if asked else PAST_S)
+                looked = now if past else looked
+                await self._look(past=past)
             self._answer(asked)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._asked.wait()
+                    await asyncio.sleep(ASKED_S)
 
     async def _look(self, *, past: bool) -> None:
         missing: set[bytes] = set()
