@@ -132,7 +132,8 @@ def test_brokers_that_were_cut_off_hold_the_same_afterwards_and_lose_nothing(tmp
                     assert all(acknowledged <= events.keys() for events in held)
                     assert once.result() < TWICE_S, "nothing runs twice for long"
                     operator.until(lambda: parted.whole() and parted.copies() == 6, "one copy of each")
-                    figures = f"{told} acknowledged, {len(old[0])} events, {parted.twice} more copies for {once.result():.1f} s"
+                    figures = f"{told} acknowledged, {len(old[0])} events"
+                    figures += f", {parted.twice} more copies for {once.result():.1f} s"
                     sys.stdout.write(f"\n{' '.join(way)} apart: {figures} ")
         finally:
             operator.run("down")
