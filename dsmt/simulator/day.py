@@ -30,7 +30,9 @@ from dsmt.simulator.world import TappedClient
 from dsmt.trust.certificate import SignedCertificate
 
 HOUR_S: Final = 3600.0
-SCALE: Final = Scale(nodes=4, services=2, controllers=2, instances=(2, 3), heartbeat_s=15.0)
+STORE_BYTES: Final = 8 * 1024 * 1024
+"""What the store may have: little enough that it is full long before the day is half over."""
+SCALE: Final = Scale(nodes=4, services=2, controllers=2, instances=(2, 3), heartbeat_s=15.0, store_bytes=STORE_BYTES)
 EACH_S: Final = 60.0
 """How often something is said or goes wrong."""
 USE: Final[Mapping[Kind, int]] = {
@@ -41,8 +43,6 @@ COMMAND_S: Final = 300.0
 """How often the operator's process is another one, as each command of a terminal is."""
 BROKER_S: Final = 2 * HOUR_S
 POWER_S: Final = 5 * HOUR_S
-STORE_BYTES: Final = 8 * 1024 * 1024
-"""What the store may have: little enough that it is full long before the day is half over."""
 GROWTH: Final = 1.1
 NOISE: Final = {"bytes": 64 * 1024, "descriptors": 2, "certificates": 2, "disk": 256 * 1024}
 """How much more is no growth, beside a tenth."""
@@ -115,7 +115,6 @@ async def day(hours: float, seed: int, *, looks: int = 24) -> list[str]:
     """Use a fleet for so many hours, and look so often at what is held; prints that; what grew, and what broke."""
     play = Play(seed, SCALE, hours * HOUR_S)
     play.world.said = None
-    play.fleet.broker.store.limit_bytes = STORE_BYTES
     await play.fleet.start()
     await play.first()
     found: dict[str, list[tuple[float, Held]]] = defaultdict(list)

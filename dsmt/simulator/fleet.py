@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from dsmt.bus.adapters.sqlite import GIB
 from dsmt.event.burst import raws_of
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.status import State
@@ -46,6 +47,7 @@ class Scale:
     heartbeat_s: float = 4.0
     habits: Habits = field(default_factory=Habits)
     brokers: int = 1
+    store_bytes: int = GIB
     site: int = 0
     """How many of the nodes, and one controller, are at a site that has a broker of its own, a leaf."""
 
@@ -59,7 +61,8 @@ class Fleet:
         self.complaints: list[str] = []
         self.specs: dict[str, dict[str, Any]] = {}
         self.brokers = [
-            SimBroker(world, f"b{number}", f"10.0.0.{number}", born=number == 1) for number in range(1, scale.brokers + 1)
+            SimBroker(world, f"b{number}", f"10.0.0.{number}", born=number == 1, store_bytes=scale.store_bytes)
+            for number in range(1, scale.brokers + 1)
         ]
         self.broker = self.brokers[0]
         self.leaf = SimBroker(world, "leaf", "10.2.0.1", born=False, leaf=True) if scale.site else None

@@ -17,6 +17,7 @@ from dsmt.agents.node.container_manager import ContainerManager
 from dsmt.agents.node.data_key import data_key
 from dsmt.agents.rules.container import CONFIG, IDENTITY, LOGS, NodeConfig, load_config
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
+from dsmt.bus.adapters.sqlite import GIB
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.config import BrokerConfig
 from dsmt.controllers.decide import RULESET
@@ -98,8 +99,10 @@ class SimBroker:
     store that the birth record names; empty when there is none.
     """
 
-    def __init__(self, world: World, name: str, address: str, *, born: bool = True, leaf: bool = False) -> None:
-        self.world, self.name = world, name
+    def __init__(
+        self, world: World, name: str, address: str, *, born: bool = True, leaf: bool = False, store_bytes: int = GIB
+    ) -> None:
+        self.world, self.name, self._store_bytes = world, name, store_bytes
         self.host = world.host(name, address)
         self.identity = world.identity(f"broker/{name}")
         self.address = f"{address}:{BROKER_PORT}"
@@ -133,7 +136,7 @@ class SimBroker:
 
     def new_store(self, *, kept_birth: bool = True) -> None:
         """Its store is lost, with its other files or without: it has an empty one, with another id."""
-        self.stores.append(SimStore(identity=self._new_id(), boot=self.host.boot))
+        self.stores.append(SimStore(identity=self._new_id(), boot=self.host.boot, limit_bytes=self._store_bytes))
         if not kept_birth:
             self.birth = ""
 
@@ -153,7 +156,7 @@ class SimBroker:
     def lose_tail(self, rows: int) -> None:
         """The power is cut before the last `rows` rows were on the disk; `boot` starts it again."""
         before = self.store
-        copy = SimStore(identity=before.identity, boot=self.host.boot)
+        copy = SimStore(identity=before.identity, boot=self.host.boot, limit_bytes=before.limit_bytes)
         copy_rows(before, copy, up_to=max(0, before.head - rows))
         self.cut_power(copy)
 

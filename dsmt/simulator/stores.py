@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.adapters.sqlite import GIB, SqliteStore
 from dsmt.event.fold import Fold
 from dsmt.event.registry import lookup
 from dsmt.ports.store import Append, Row, Store
@@ -18,9 +18,11 @@ KEPT_META: Final = ("incarnation",)
 class SimStore(SqliteStore):
     """The real store in memory, of which copies can be made, as of a file."""
 
-    def __init__(self, *, identity: str, boot: str, content: sqlite3.Connection | None = None) -> None:
+    def __init__(
+        self, *, identity: str, boot: str, limit_bytes: int = GIB, content: sqlite3.Connection | None = None
+    ) -> None:
         self._content = content
-        super().__init__(":memory:", identity=identity, boot=boot)
+        super().__init__(":memory:", identity=identity, boot=boot, limit_bytes=limit_bytes)
         self._content = None
 
     def _open(self, path: str) -> sqlite3.Connection:
@@ -31,7 +33,7 @@ class SimStore(SqliteStore):
 
     def copy(self, *, identity: str, boot: str) -> SimStore:
         """The same content now, opened in a boot; `identity` is its id if it takes a new one."""
-        return SimStore(identity=identity, boot=boot, content=self._db.connection)
+        return SimStore(identity=identity, boot=boot, limit_bytes=self.limit_bytes, content=self._db.connection)
 
 
 def copy_rows(old: Store, new: Store, *, up_to: int) -> None:
