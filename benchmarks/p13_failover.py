@@ -101,6 +101,33 @@ class Said:
         return lambda number: self.at[number] > at
 
 
+async def _failover(
+    seen: Seen, said: Said, say: Callable[[int], Awaitable[object]], kill: Callable[[], float]
+) -> tuple[float, int]:
+    """Milliseconds from the kill until the next event was at all the others, and how many acknowledged ones were not."""
+    speaking = asyncio.create_task(said.speak(say))
+    await asyncio.sleep(CALM_S)
+    at = kill()
+    next_seen = await seen.by_all(said.after(at))
+    await asyncio.sleep(CALM_S)
+    speaking.cancel()
+    await asyncio.wait({speaking})
+    await _settled(seen, said)
+    return (next_seen - at) * 1000, _lost(seen, said)
+
+
+async def _settled(seen: Seen, said: Said) -> None:
+    """Wait until all that was acknowledged has come, or a while."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            while _lost(seen, said):
+                await seen.more()
+
+
+def _lost(seen: Seen, said: Said) -> int:
+    return len({number for one in seen.at for number in said.acknowledged - one.keys()})
+
+
 # --- ours --------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +169,6 @@ async def _linked(home: Home, brokers: int) -> None:
 
 
 async def _round(home: Home, victim: str) -> tuple[float, int]:
-    """Milliseconds from the kill until the next event was at all the others, and how many acknowledged ones were not."""
     realm = home.realm()
     by_name = {f"b{number}": one for number, one in enumerate(realm.addresses, start=1)}
     seen, said, topic = Seen(len(by_name) - 1), Said(), f"{TOPIC}/{os.urandom(4).hex()}"
@@ -159,15 +185,7 @@ async def _round(home: Home, victim: str) -> tuple[float, int]:
                 return ack.level is Level.SAFE
             return False
 
-        speaking = asyncio.create_task(said.speak(say))
-        await asyncio.sleep(CALM_S)
-        at = _kill(home, victim)
-        next_seen = await seen.by_all(said.after(at))
-        await asyncio.sleep(CALM_S)
-        speaking.cancel()
-        await asyncio.wait({speaking})
-        await _settled(seen, said)
-    return (next_seen - at) * 1000, _lost(seen, said)
+        return await _failover(seen, said, say, lambda: _kill(home, victim))
 
 
 async def _attached_to(stack: AsyncExitStack, home: Home, broker: str) -> Connection:
@@ -213,18 +231,6 @@ def _in_background(stack: AsyncExitStack, running: Any) -> None:
         await asyncio.wait({task})
 
     stack.push_async_callback(end)
-
-
-async def _settled(seen: Seen, said: Said) -> None:
-    """Wait until all that was acknowledged has come, or a while."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(10):
-            while _lost(seen, said):
-                await seen.more()
-
-
-def _lost(seen: Seen, said: Said) -> int:
-    return len({number for one in seen.at for number in said.acknowledged - one.keys()})
 
 
 # --- the peer ----------------------------------------------------------------------------------------------------
@@ -348,15 +354,7 @@ async def _peer_round(nats: Any, cluster: Cluster, victim: int) -> tuple[float, 
                 return True
             return False
 
-        speaking = asyncio.create_task(said.speak(say))
-        await asyncio.sleep(CALM_S)
-        at = cluster.kill(victim)
-        next_seen = await seen.by_all(said.after(at))
-        await asyncio.sleep(CALM_S)
-        speaking.cancel()
-        await asyncio.wait({speaking})
-        await _settled(seen, said)
-    return (next_seen - at) * 1000, _lost(seen, said)
+        return await _failover(seen, said, say, lambda: cluster.kill(victim))
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
