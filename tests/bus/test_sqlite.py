@@ -29,7 +29,7 @@ from dsmt.event.rowtree import RowTree
 from dsmt.ports.store import Append, Lost, Row
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
-from tests.controllers.build import signed
+from tests.controllers.signing import signed
 
 
 def append(
