@@ -49,10 +49,10 @@ day: tools
 	$(BIN)/python -m dsmt.simulator.day $(DAY)
 
 nats: tools
-	DSMT_NATS_ROUNDS=$(or $(ROUNDS),5) $(BIN)/pytest -s tests/bus/test_nats_kills.py tests/bus/test_nats_door.py tests/bus/test_nats_bus.py
+	DSMT_NATS_ROUNDS=$(or $(ROUNDS),5) $(BIN)/pytest -s tests/bus/test_nats_kills.py tests/bus/test_nats_door.py tests/bus/test_nats_bus.py tests/bus/test_nats_readers.py
 	$(BIN)/pytest -k nats tests/bus/contract
 	$(BIN)/pytest tests/bus/test_nats_gate.py tests/real/test_nats_realm.py
-	DSMT_ENGINE=nats $(BIN)/pytest tests/real/test_kills.py
+	DSMT_ENGINE=nats $(BIN)/pytest tests/real/test_kills.py tests/real/test_stops.py
 
 fuzz: tools
 	$(BIN)/pip install --quiet --editable '.[fuzz]'

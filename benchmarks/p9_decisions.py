@@ -18,7 +18,8 @@ from dsmt.event.codec import decode
 from dsmt.event.status import State
 from dsmt.system.garbage import collect_seldom
 from dsmt.view import SlotKey, View
-from tests.controllers.build import Realm, check, web
+from tests.controllers.build import Realm, web
+from tests.controllers.signing import check
 
 SIZES: Final = sized((300, 1000, 3000), (40,))
 EACH: Final = 5

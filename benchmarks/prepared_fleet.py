@@ -32,7 +32,8 @@ from dsmt.programs.birth import open_store
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey
 from dsmt.view import SlotKey
-from tests.controllers.build import START_MS, Realm, agent, web
+from tests.controllers.build import Realm, agent, web
+from tests.controllers.signing import START_MS
 
 SERVICE: Final = 50
 """Instances of a service."""

@@ -5,8 +5,9 @@ import asyncio
 from dsmt.errors import TransportError
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import command
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_retry_tries_at_once_what_is_parked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsmt.agents.node.data_key import data_key
 from dsmt.errors import FailedError
 
-from .world import MemoryFiles
+from .memory_machine import MemoryFiles
 
 
 def test_data_is_the_same_after_its_nodes_key_was_rotated_and_another_directory_is_not():

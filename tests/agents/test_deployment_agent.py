@@ -10,7 +10,8 @@ from dsmt.agents.rules.container import (
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
-from .world import WEB, Realm, Site, in_virtual_time
+from .memory_bus import Realm
+from .world import WEB, Site, in_virtual_time
 
 
 def test_a_new_slot_is_installed_started_ready_and_served() -> None:

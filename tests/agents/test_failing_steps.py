@@ -12,8 +12,9 @@ from dsmt.agents.rules.container import (
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import CHECKED
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_an_install_that_fails_is_tried_again_and_says_why() -> None:

@@ -4,8 +4,9 @@ import asyncio
 
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import command
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_a_command_is_executed_once_and_only_in_its_generation() -> None:

@@ -7,7 +7,7 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.fold import Fold
 from dsmt.event.kinds.realm import Tombstone
 from dsmt.event.kinds.slot import Slot
-from tests.controllers.build import START_MS, signed
+from tests.controllers.signing import START_MS, signed
 
 SLOT = "service/web/slot/app/0"
 

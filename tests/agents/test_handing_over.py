@@ -8,8 +8,9 @@ from dsmt.agents.rules.container import (
 )
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import CHECKED, DOZES, PARKS, served
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_a_new_revision_is_installed_beside_what_runs_and_replaces_it_then() -> None:

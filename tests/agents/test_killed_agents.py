@@ -12,8 +12,10 @@ from dsmt.agents.rules.container import (
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
+from .memory_machine import MemoryFiles
 from .sights import CHECKED, Doing
-from .world import MemoryFiles, Realm, Site, in_virtual_time
+from .world import Site, in_virtual_time
 
 
 def killed_at(

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from .memory_bus import Realm
 from .sights import CHECKED, served
-from .world import Realm, Site, in_virtual_time
+from .world import Site, in_virtual_time
 
 OTHERWISE = CHECKED.replace("path: /", "path: /nothere").replace("    run:", "    update: {healthy_after: 2s}\n    run:")
 

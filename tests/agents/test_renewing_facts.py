@@ -6,8 +6,9 @@ from itertools import pairwise
 from dsmt.event.envelope import EventId
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import CHECKED
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_facts_are_renewed_each_half_of_their_life_and_heartbeats_go_on() -> None:

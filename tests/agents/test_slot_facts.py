@@ -14,8 +14,9 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Bus, Realm
 from .sights import CHECKED
-from .world import WEB, Bus, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 def test_the_restart_number_of_a_slot_restarts_it_once() -> None:

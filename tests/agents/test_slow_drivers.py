@@ -4,7 +4,8 @@ import pytest
 
 from dsmt.ports.processes import Exit
 
-from .world import WEB, Realm, Site, in_virtual_time
+from .memory_bus import Realm
+from .world import WEB, Site, in_virtual_time
 
 
 def test_a_driver_that_can_run_nothing_here_says_why_and_is_asked_again() -> None:

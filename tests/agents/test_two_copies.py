@@ -11,8 +11,9 @@ from dsmt.agents.rules.container import (
 from dsmt.agents.rules.launching import place_of
 from dsmt.ports.processes import Exit
 
+from .memory_bus import Realm
 from .sights import CHECKED, DOZES, FAILS, PARKS, served
-from .world import WEB, Realm, Site, in_virtual_time
+from .world import WEB, Site, in_virtual_time
 
 
 @pytest.mark.parametrize("installs", ["", "    install: 'true'\n"], ids=["the same installation", "another installation"])

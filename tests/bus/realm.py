@@ -22,9 +22,6 @@ from dsmt.bus.broker.config import BrokerConfig
 from dsmt.bus.client.attaching import greet, sign_attachment
 from dsmt.bus.client.client import BusClient
 from dsmt.bus.client.emission import ClientEmission
-from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.framing import pack, unpack
-from dsmt.errors import TransportError
 from dsmt.event.chain import SourceChain
 from dsmt.event.codec import prepare, protected_header, sign_burst
 from dsmt.event.envelope import Event, SignedEvent
@@ -40,6 +37,7 @@ from dsmt.ports.realm import About, BrokerAddress
 from dsmt.trust.identity import Identity, delegate, root_issued
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import Realm, TrustStore
+from tests.bus.raw_session import RawSession
 
 
 class TestClock:
@@ -227,38 +225,6 @@ class Pen:
         prepared = prepare(event, protected_header(signer.algorithm, signer.key_id))
         self.chain.signed(event, prepared.leaf)
         return sign_burst([prepared], signer)[0]
-
-
-@dataclass
-class RawSession:
-    """A session spoken by hand, frame by frame."""
-
-    link: Link
-    frames: list[tuple[f.Frame, tuple[bytes, ...]]] = field(default_factory=list)
-
-    def send(self, frame: f.Frame, *parts: bytes) -> None:
-        self.link.send(pack(frame, *parts))
-
-    async def next(self, kind: type[Any], seconds: float = 10.0) -> Any:
-        """The next frame of a kind, with its parts; those before it are kept in `frames`."""
-        async with asyncio.timeout(seconds):
-            while True:
-                for at, (frame, parts) in enumerate(self.frames):
-                    if isinstance(frame, kind):
-                        del self.frames[at]
-                        return frame, parts
-                for message in await self.link.receive():
-                    self.frames.append(unpack(message))
-
-    async def closed(self, seconds: float = 10.0) -> None:
-        """Wait for the link's end."""
-        async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    for message in await self.link.receive():
-                        self.frames.append(unpack(message))
-                except TransportError:
-                    return
 
 
 @dataclass

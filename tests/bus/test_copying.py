@@ -8,53 +8,17 @@ from typing import Any
 import pytest
 
 from dsmt.bus.broker import others as knowing
-from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.copying import Copying
 from dsmt.bus.broker.places import OVERLAP_MS
 from dsmt.bus.broker.wholeness import AFTER_S
-from dsmt.bus.client.brokers import ATTACH_S
-from dsmt.bus.client.client import BusClient
-from dsmt.bus.rules.marks import ASK_MS
-from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
-from dsmt.ports.bus import Draft, Level, Start
+from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
-from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
-
-
-async def mesh(r: TestRealm, *names: str) -> list[Broker]:
-    """Brokers that know each other."""
-    identities = {name: r.identity(f"broker/{name}") for name in names}
-    addresses = [BrokerAddress(f"127.0.0.1:{free_port()}", one.key.public) for one in identities.values()]
-    made = []
-    for (name, identity), at in zip(identities.items(), addresses, strict=True):
-        made.append(await r.broker(name, identity=identity, address=at.address, born=name == names[0], others=addresses))
-    await until(lambda: all(linked(one) == len(names) - 1 for one in made))
-    return made
-
-
-def linked(broker: Broker) -> int:
-    return len(broker._others.copying.times_ms)
-
-
-def at(broker: Broker) -> list[BrokerAddress]:
-    return [BrokerAddress(broker.address, broker._identity.key.public)]
-
-
-async def move(source: BusClient, there: Broker, to: Broker) -> None:
-    """Have a source lose its link to one of two brokers, and go to the other one."""
-    await until(lambda: source.source in there._sessions.by_name)
-    there._disconnect(there._sessions.by_name[source.source].peer)
-    await until(lambda: source.attached and source.broker == to._identity.name)
-
-
-def held(broker: Broker) -> set[Any]:
-    """The ids of all events that are not a broker's own."""
-    rows = broker._store.rows(0, 10**6)
-    return {row.read().id for row in rows if not row.read().event.source.startswith("broker/")}
+from tests.bus.meshes import at, held, mesh
+from tests.bus.realm import Facts, TestClock, TestRealm, reading, scenario, until
 
 
 @scenario
@@ -89,78 +53,6 @@ async def test_who_loses_its_broker_goes_on_at_another(r: TestRealm) -> None:
         assert [one["n"] for one in got.of("user/x")] == list(range(40))
         assert got.types() == []
         assert operator.broker == reader.broker != lost._identity.name
-
-
-@scenario
-async def test_a_broker_that_was_away_has_what_it_missed_and_says_until_then_that_it_has_not(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
-    operator = await r.client("operator/a", brokers=at(b1))
-    facts = Facts(operator)
-    await facts.publish("config/x", {"n": 0})
-    await until(lambda: held(b2) == held(b1))
-    others = at(b1) + at(b2)
-    identity, address = r.identities[b2], b2.address
-    await r.stop(b2)
-    b2._store.close()
-    for n in range(1, 600):
-        facts.emit("config/x", {"n": n})
-    await facts.publish("config/x", {"n": 600})
-    again = await r.broker("b2", identity=identity, address=address, others=others)
-    assert not again._recorder.is_whole()
-    await until(again._recorder.is_whole, 4)
-    assert held(again) == held(b1)
-    assert len(held(again)) > 600
-
-
-@scenario
-async def test_a_broker_with_a_new_disk_is_filled_by_the_others(r: TestRealm) -> None:
-    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    operator = await r.client("operator/a", brokers=at(b1))
-    facts = Facts(operator)
-    for n in range(300):
-        facts.emit("config/x", {"n": n})
-    await facts.publish("config/y", {"n": 1})
-    await until(lambda: held(b3) == held(b2) == held(b1))
-    others = at(b1) + at(b2) + at(b3)
-    identity, address = r.identities[b3], b3.address
-    await r.stop(b3)
-    again = await r.broker("b3", identity=identity, address=address, store=":memory:", born=False, others=others)
-    assert not again._recorder.is_whole()
-    await until(again._recorder.is_whole, 4)
-    await until(lambda: held(again) == held(b1))
-    assert again._ingest._held("config/y").event.data == {"n": 1}
-
-
-@scenario
-async def test_brokers_that_were_all_away_are_whole_when_they_have_read_each_other(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
-    await until(lambda: b1._recorder.is_whole() and b2._recorder.is_whole())
-    await until(lambda: b1._recorder.wholeness._noted and b2._recorder.wholeness._noted)
-    others, kept = at(b1) + at(b2), [(r.identities[one], one.address) for one in (b1, b2)]
-    for one in (b1, b2):
-        await r.stop(one)
-        one._store.close()
-    again = [
-        await r.broker(identity.name.split("/")[1], identity=identity, address=address, born=False, others=others)
-        for identity, address in kept
-    ]
-    await until(lambda: all(one._recorder.is_whole() for one in again), 3)
-
-
-@scenario
-async def test_what_a_lost_broker_gave_to_one_the_others_get_from_it(r: TestRealm) -> None:
-    """b3 is not linked to b1, and gets what b1 has from b2, while b1 lives and after its death."""
-    b1, b2 = await mesh(r, "b1", "b2")
-    b3 = await r.broker("b3", born=False, others=at(b2))
-    await until(lambda: linked(b3) == 1 and b3._recorder.is_whole())
-    operator = await r.client("operator/a", brokers=at(b1))
-    facts = Facts(operator)
-    for n in range(50):
-        await facts.publish("config/x", {"n": n})
-    await until(lambda: held(b3) == held(b1))
-    await r.stop(b1)
-    await until(lambda: held(b3) == held(b2))
-    assert len(held(b3)) >= 50
 
 
 @scenario
@@ -225,54 +117,6 @@ async def test_each_broker_says_of_the_others_whether_they_are_linked(r: TestRea
 
 
 @scenario
-async def test_a_broker_that_fills_says_when_it_is_whole(r: TestRealm) -> None:
-    b1 = await r.broker("b1")
-    operator = await r.client("operator/a", brokers=at(b1))
-    facts = Facts(operator)
-    for n in range(300):
-        facts.emit("config/x", {"n": n})
-    await facts.publish("config/y", {"n": 1})
-    b2 = await r.broker("b2", born=False, others=at(b1))
-    reader = await r.client("operator/b", brokers=at(b2))
-    async with reading(reader, "broker/b2/stats", start=Start.HISTORY) as got:
-        await got.until(lambda g: g.of("broker/b2/stats") and g.of("broker/b2/stats")[-1]["whole"])
-        assert got.of("broker/b2/stats")[0]["whole"] is False
-    assert held(b2) >= held(b1)
-
-
-def words(brokers: list[Broker]) -> dict[str, Any]:
-    """What operators say of brokers, by topic."""
-    told = {one: BrokerWord(address=one.address, public=one._identity.key.public, by="alice") for one in brokers}
-    return {f"config/{one._identity.name}": to_data(word) for one, word in told.items()}
-
-
-@scenario
-async def test_who_reads_a_broker_that_is_lost_reads_no_other_one_for_it(r: TestRealm) -> None:
-    """Nor itself: what only one holds would be called safe, for its own reading."""
-    b1, b2 = await mesh(r, "b1", "b2")
-    operator = await r.client("operator/a", brokers=at(b2))
-    facts = Facts(operator)
-    for topic, word in words([b1, b2]).items():
-        await facts.publish(topic, word)
-    await until(lambda: held(b1) == held(b2))
-    await r.stop(b1)
-    await until(lambda: not b2._fan_out.copying)
-    loop = asyncio.get_running_loop()
-    tried, later = b2._network.connect, loop.time() + 10
-    addresses: list[str] = []
-
-    async def connect(address: str, *about: Any, **more: Any) -> Any:
-        addresses.append(address)
-        return await tried(address, *about, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(b2._network, "connect", connect)
-        await until(lambda: len(addresses) >= 3 or loop.time() > later)
-    assert set(addresses) == {b1.address}
-    assert (await facts.emit("config/x", {"n": 1}).acknowledged()).level is Level.STORED
-
-
-@scenario
 async def test_a_full_disk_does_not_end_a_broker_that_reads_others(r: TestRealm) -> None:
     b1, b2 = await mesh(r, "b1", "b2")
     operator = await r.client("operator/a", brokers=at(b1))
@@ -315,81 +159,6 @@ async def test_what_is_live_does_not_wait_for_what_is_read_again(r: TestRealm) -
         go_on.set()
         linked = [one for broker in (b2, b3) for one in broker._others.copying._others.values() if one.name]
         await until(lambda: [one.again_ms for one in linked] == [None, None])
-
-
-@scenario
-async def test_who_was_down_when_a_broker_was_lost_gets_what_it_gave_to_another(r: TestRealm) -> None:
-    """b1 gives something to b3 and not to b2; both die, and b2 comes back with its disk."""
-    b1, b2, b3 = await mesh(r, "b1", "b2", "b3")
-    others = at(b1) + at(b2) + at(b3)
-    facts = Facts(await r.client("operator/a", brokers=at(b1)))
-    await facts.publish("config/x", {"n": 0})
-    await until(lambda: held(b1) == held(b2) == held(b3))
-    b2._ingest.brought = lambda broker, _: 100_000 if broker == b1._identity.name else 0  # the way from b1 hangs
-    await facts.publish("config/x", {"n": 1})
-    await until(lambda: held(b1) == held(b3))
-    place, key = b2._others.copying._meta.get, f"copied {b3._identity.key.public.hex()}"
-    before = place(key)
-    await until(lambda: place(key) not in (None, before))
-    identity, address = r.identities[b2], b2.address
-    await r.stop(b1)
-    await r.stop(b2)
-    b2._store.close()
-    again = await r.broker("b2", identity=identity, address=address, others=others)
-    await until(lambda: held(again) == held(b3))
-
-
-@scenario
-async def test_what_another_broker_has_is_not_called_lost_before_it_comes(r: TestRealm) -> None:
-    """A source says something at b1 and goes on at b2, which hears of the first late."""
-    b1, b2 = await mesh(r, "b1", "b2")
-    source = await r.client("operator/a", brokers=at(b1) + at(b2))
-    if source.broker != b1._identity.name:
-        await move(source, b2, b1)
-    reader = await r.client("operator/b", brokers=at(b2))
-    brought = b2._ingest.brought
-    async with reading(reader, "user/") as got, reading(reader, "broker/b2/notice") as told:
-        await source.publish(Draft("user/x", {"n": 0}))
-        await got.until(lambda g: len(g.of("user/x")) == 1)
-        b2._ingest.brought = lambda *_: 100_000  # the way from b1 hangs
-        await source.publish(Draft("user/x", {"n": 1}))
-        await move(source, b1, b2)
-        await source.publish(Draft("user/x", {"n": 2}))
-        await got.until(lambda g: "gap" in g.types())
-        since_ms = b2.now_ms()
-        await until(lambda: b2.now_ms() > since_ms + 3 * ASK_MS // 2)
-        b2._ingest.brought = brought
-        await got.until(lambda g: len(g.of("user/x")) == 3)
-        await until(lambda: not b2._requests._past._waiting)
-        await reader.fetch([])  # what b2 has said before has come
-        assert got.types() == ["gap", "filled"]
-        assert told.arrived == []
-
-
-@scenario
-async def test_what_no_broker_has_is_called_lost_when_all_were_read(r: TestRealm) -> None:
-    _, b2 = await mesh(r, "b1", "b2")
-    identity = r.identity("operator/a")
-    pen = Pen(identity)
-    said = [pen.write("user/x", {"n": n}) for n in range(3)]
-    async with reading(await r.client("operator/c", brokers=at(b2)), "user/") as got:
-        raw = await r.raw(identity.name, identity=identity)
-        raw.send(f.Publish(), said[0].raw)
-        raw.send(f.Publish(), said[2].raw)
-        await got.until(lambda g: "lost" in g.types())
-        assert got.types() == ["gap", "lost"]
-        assert b2.now_ms() > said[2].event.time_ms + ASK_MS - 100
-
-
-@scenario
-async def test_a_broker_that_hangs_keeps_nobody_from_the_others(r: TestRealm) -> None:
-    b1, b2 = await mesh(r, "b1", "b2")
-    b1._turn = lambda: None  # it is there, and looks at nothing
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    clients = await asyncio.gather(*[r.client(f"node/n{n}", brokers=at(b1) + at(b2)) for n in range(6)])
-    assert {client.broker for client in clients} == {b2._identity.name}
-    assert loop.time() - began < ATTACH_S - 1
 
 
 @scenario

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
 from dsmt.bus.wire import frames as f
-from tests.bus.test_sqlite import append, service, slot
+from tests.bus.stored import append, service, slot
 
 SIZE = 1000
 

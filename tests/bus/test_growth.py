@@ -6,8 +6,8 @@ import pytest
 
 from dsmt.bus.adapters.sqlite import CHECKPOINT_PAGES, SqliteStore
 from dsmt.bus.broker.fan_out import PAGE_ROWS
+from tests.bus.stored import append
 from tests.bus.test_routing import Wire
-from tests.bus.test_sqlite import append
 
 COMMANDS = "service/web/command/app/0"
 

@@ -20,8 +20,8 @@ from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
+from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, TestRealm, scenario, until
-from tests.bus.test_copying import at, held, linked, mesh
 
 Taken = dict[tuple[str, str], Counter[Any]]
 

@@ -9,8 +9,8 @@ import pytest
 from dsmt.bus.broker.broker import Broker
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft, Level
+from tests.bus.meshes import at, held, linked, mesh, words
 from tests.bus.realm import Facts, TestClock, TestRealm, scenario, until
-from tests.bus.test_copying import at, held, linked, mesh, words
 
 
 async def announced(r: TestRealm, *brokers: Broker) -> Facts:

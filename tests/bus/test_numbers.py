@@ -14,7 +14,8 @@ from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
-from tests.bus.realm import Pen, RawSession, TestRealm, reading, scenario, until
+from tests.bus.raw_session import RawSession
+from tests.bus.realm import Pen, TestRealm, reading, scenario, until
 
 FAR = 2**62
 SESSIONS = "broker/+/session/"

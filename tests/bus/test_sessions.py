@@ -14,9 +14,8 @@ import pytest
 
 from dsmt.bus.rules import presence
 from dsmt.bus.wire import frames as f
-from dsmt.bus.wire.handshake import statement
 from dsmt.errors import TransportError
-from dsmt.ports.bus import Draft, Start
+from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
@@ -159,125 +158,6 @@ async def test_who_was_kept_out_by_a_thief_of_its_name_is_let_in_when_that_key_i
     root = await r.client("root")
     await root.publish(Draft(topic_of(issuer.key.key_id, "root"), {"by": "root"}))
     await until(lambda: node.attached)
-
-
-@scenario
-async def test_an_older_certificate_does_not_take_the_place_of_a_newer_one(r: TestRealm):
-    await r.broker()
-    newer = await r.client("operator/eve")
-    older = r.identity("operator/eve", now_s=int(time.time()) - 1000)
-    raw = await r.raw("operator/eve", identity=older, attach=False)
-    raw.send(_hello(r, older), older.chain[0].raw)
-    refused, _ = await raw.next(f.Refused)
-    assert refused.code == "trust.superseded"
-    await newer.publish(Draft("user/t", {}))
-
-
-def _hello(r, identity, **more):
-    values = {
-        "protocol": f.PROTOCOL,
-        "realm": r.name,
-        "name": identity.name,
-        "incarnation": 0,
-        "firm": False,
-        "attachment": 1,
-        "pid": 1,
-        "version": "",
-        "address": "",
-    }
-    return f.Hello(**{**values, **more})
-
-
-# --- incarnations --------------------------------------------------------------------------------------------------------
-
-
-async def _welcomed(r, identity, **more):
-    raw = await r.raw(identity.name, identity=identity, attach=False)
-    raw.send(_hello(r, identity, **more), *(s.raw for s in identity.chain))
-    welcome, _ = await raw.next(f.Welcome)
-    return raw, welcome
-
-
-@scenario
-async def test_an_incarnation_is_above_all_that_the_broker_knows_of_the_name(r: TestRealm):
-    await r.broker()
-    identity = r.identity("operator/eve")
-    now = int(time.time() * 1000)
-    _, fresh = await _welcomed(r, identity)
-    assert now - 1000 < fresh.incarnation < now + 60_000, "realm time in ms, when nothing greater is known"
-    _, kept = await _welcomed(r, identity, incarnation=now + 5_000, firm=True)
-    assert kept.incarnation == now + 5_000, "what its own disk knows is used as it is"
-    eve = await r.client("operator/eve", identity=identity)
-    await eve.publish(Draft("user/t", {}))
-    known = eve._publisher.signer.incarnation
-    await r.stop(eve)
-    _, same = await _welcomed(r, identity, incarnation=known, firm=True)
-    assert same.incarnation == known, "the same process goes on after a lost connection"
-    _, behind = await _welcomed(r, identity, incarnation=known - 1, firm=True)
-    assert behind.incarnation > known, "a disk that was rolled back is behind: it begins anew"
-    _, other = await _welcomed(r, identity)
-    assert other.incarnation > known, "another process begins anew"
-
-
-@scenario
-async def test_a_process_that_kept_its_incarnation_signs_at_once_and_greater(r: TestRealm):
-    await r.broker()
-    files = _Files()
-    identity = r.identity("operator/eve")
-    first = await r.client("operator/eve", identity=identity, kept=files)
-    await first.publish(Draft("user/t", {"n": 1}))
-    await r.stop(first)
-    second = await r.client("operator/eve", identity=identity, kept=files, wait=False)
-    emission = second.emit(Draft("user/t", {"n": 2}))
-    assert emission.id is not None, "it need not wait for a broker"
-    assert emission.id.incarnation > first._publisher.signer.incarnation
-    await emission.acknowledged()
-    assert emission.id.incarnation == second._publisher.signer.incarnation
-    bob = await r.client("operator/bob")
-    async with reading(bob, "source/operator/eve", start=Start.HISTORY) as got:
-        started = got.of("source/operator/eve")
-        assert [s["previous_incarnation"] for s in started] == [None, first._publisher.signer.incarnation]
-
-
-class _Files:
-    def __init__(self):
-        self.kept = {}
-
-    def read(self, path):
-        return self.kept.get(path)
-
-    def write(self, path, content, *, mode=0o600):
-        self.kept[path] = content
-
-
-@scenario
-async def test_an_attachment_that_was_not_granted_cannot_be_signed(r: TestRealm):
-    await r.broker()
-    identity = r.identity("operator/eve")
-    raw, welcome = await _welcomed(r, identity)
-    signed = statement(
-        identity.key,
-        nonce=welcome.nonce,
-        broker=welcome.broker,
-        name=identity.name,
-        incarnation=welcome.incarnation,
-        attachment=welcome.attachment + 1,
-    )
-    raw.send(f.Attach(statement=signed))
-    refused, _ = await raw.next(f.Refused)
-    assert refused.code == "trust.attach"
-    raw, welcome = await _welcomed(r, identity)
-    signed = statement(
-        SecretKey(os.urandom(32)),
-        nonce=welcome.nonce,
-        broker=welcome.broker,
-        name=identity.name,
-        incarnation=welcome.incarnation,
-        attachment=welcome.attachment,
-    )
-    raw.send(f.Attach(statement=signed))
-    refused, _ = await raw.next(f.Refused)
-    assert refused.code in ("trust.attach", "trust.signature")
 
 
 # --- real processes ------------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import Row
+from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, Reading, TestRealm, reading, scenario, until
-from tests.bus.test_copying import at, held, linked, mesh
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from dsmt.operations.local.home import Home, init, issue, write_secret
 from dsmt.programs.birth import open_store
 from dsmt.system.procfs import boot
 from dsmt.trust.identity import YEAR_S, dump
-from tests.cli.test_realm import Operator
+from tests.cli.operating import Operator
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 AHEAD_S = 20.0

@@ -6,67 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.operating import SPEC, Operator
+
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180), pytest.mark.xdist_group("cli-realm")]
-
-SPEC = """\
-service: web
-owner: team-web
-labels: {tier: front}
-components:
-  app:
-    artifact: {url: site.txt}
-    run: [%s, -m, http.server, "{port.http}", --bind, 127.0.0.1]
-    ports: {http: auto}
-    instances: 2
-    health: {http: {port: http, path: /}, interval: 500ms}
-    stop: {grace: 2s}
-    update: {healthy_after: 200ms}
-"""
-PATIENCE_S = 60.0
-
-
-class Operator:
-    """Somebody with a terminal and a home."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {**os.environ, "DSMT_HOME": str(home), "NO_COLOR": "1"}
-
-    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dsmt", *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, input=text, timeout=90, check=False, env=self.environment
-        )
-
-    def ok(self, *arguments: str) -> str:
-        done = self.run(*arguments)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ok(*arguments, "--json"))
-
-    def lines(self, *arguments: str) -> list[Any]:
-        return [json.loads(line) for line in self.ok(*arguments, "--json").splitlines()]
-
-    def raw(self, *arguments: str) -> bytes:
-        command = [sys.executable, "-m", "dsmt", *arguments]
-        return subprocess.run(command, capture_output=True, timeout=60, check=True, env=self.environment).stdout
-
-    def until(self, met: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            found = met()
-            if found:
-                return found
-            assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
 
 
 @pytest.fixture(scope="module")

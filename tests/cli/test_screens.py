@@ -3,35 +3,19 @@
 `DSMT_REWRITE=1` writes them anew; the diff is the review.
 """
 
-import io
-import json
-import os
-import time
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 
-from dsmt.cli import cert, event_lines, nodeset, screens, service_screen
-from dsmt.cli.command import CliContext
+from dsmt.cli import cert, nodeset, screens
 from dsmt.cli.listing import endpoint_lines
-from dsmt.cli.logs import written
 from dsmt.cli.past import screen as history_screen
 from dsmt.cli.plan_screen import difference as difference_screen
 from dsmt.cli.plan_screen import screens as plan_screens
-from dsmt.cli.printing import Escaping, document, folded, one_line
 from dsmt.cli.root import main
-from dsmt.cli.why_screen import screen as why_screen
 from dsmt.errors import InputError, NotFoundError
-from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.broker import BrokerStats
 from dsmt.event.kinds.controller import ControllerState
-from dsmt.event.kinds.instance import Endpoint, Health
-from dsmt.event.kinds.node import NodeControl
-from dsmt.event.kinds.realm import Brake
-from dsmt.event.kinds.service import SpecFact
-from dsmt.event.kinds.slot import Hold, Slot
+from dsmt.event.kinds.instance import Endpoint
 from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.reason import reason
 from dsmt.event.records import to_data
@@ -39,92 +23,25 @@ from dsmt.event.status import State
 from dsmt.operations.local.certificates import Held
 from dsmt.operations.read.alerting import alerts
 from dsmt.operations.read.endpoints import endpoints
-from dsmt.operations.read.explaining import Explained, Link
 from dsmt.operations.read.instances import instances
 from dsmt.operations.read.members import brokers, controllers, node_shown, nodes
 from dsmt.operations.read.past import Revision
 from dsmt.operations.read.planning import difference, plan
-from dsmt.operations.read.reading_logs import Line, Told
-from dsmt.operations.read.summaries import service, services, status
+from dsmt.operations.read.summaries import services, status
 from dsmt.operations.read.waiting import Applied
-from dsmt.operations.words.event_objects import event_object
-from dsmt.operations.words.sentences import sentence
 from dsmt.operations.words.targets import Target
 from dsmt.operations.words.times import rfc3339
 from dsmt.operations.write.nodesets import NodeSet
-from dsmt.ports.bus import Notice
 from dsmt.spec.parsing import parse
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
-from dsmt.view import SlotKey
+from tests.cli.screens import check, of_service, rolled_back, running_one, trouble
 from tests.controllers.build import Realm, agent, key, web
-from tests.operations.recorded import Recording
 from tests.operations.sights import sight
 
-GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def check(name: str, text: str, *, folds: bool = True) -> None:
-    """Into a pipe nothing is cut or broken; in 80 columns no line is longer. Streams fit their own lines."""
-    shapes = {f"{name}.txt": text}
-    if folds:
-        shapes[f"{name}.80.txt"] = folded(text, 80)
-        assert max(map(len, shapes[f"{name}.80.txt"].splitlines())) <= 80
-    for path, shown in ((GOLDEN / file, shape) for file, shape in shapes.items()):
-        if os.environ.get("DSMT_REWRITE"):
-            GOLDEN.mkdir(exist_ok=True)
-            path.write_text(shown + "\n")
-        assert shown + "\n" == path.read_text()
-
-
-def trouble() -> Realm:
-    """Three of web, one of them failing, one held; a service without a place; a dead node and a drained one."""
-    realm = Realm("n1", "n2", "n3", "n4")
-    realm.apply(web(3))
-    realm.settle()
-    for index in range(3):
-        node = on(realm, key(index))
-        told = Endpoint(address="192.0.2.1", ports={"http": 20_000 + index}, generation=1, ready=True)
-        realm.say(agent(key(index), node), f"service/web/endpoint/app/{index}/{node}", told)
-        realm.health(key(index), node, "ready")
-    realm.after(3600)
-    realm.hold(key(2))
-    realm.settle()
-    realm.apply(web(1, service="big", component="reserve: {memory: 900GiB}"))
-    realm.settle()
-    realm.control_node(free(realm, 0), "draining")
-    dead = free(realm, 1)
-    realm.after(8)
-    if dead:
-        realm.close(dead)
-        realm.verdict(dead)
-    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/1", last_output="no space left")
-    realm.status(key(1), on(realm, key(1)), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000, restarts=7)
-    return realm.after(8)
-
-
-def on(realm: Realm, at: SlotKey) -> str:
-    slot = realm.view.slot(at)
-    assert slot is not None
-    assert slot.fact is not None
-    return slot.fact.record.node or ""
-
-
-def free(realm: Realm, place: int) -> str:
-    """A node without instances, or else the one of web/app/0."""
-    taken = {on(realm, key(i)) for i in range(3)}
-    return [*sorted(set(realm.view.nodes) - taken), on(realm, key(0))][place]
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 def test_ps_puts_the_reason_under_a_sick_line() -> None:
@@ -148,33 +65,6 @@ def test_status_is_the_realm_in_one_screen() -> None:
     seen = sight(realm)
     trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
     check("status", screens.status(status(seen, trust, []), seen))
-
-
-def rolled_back() -> Realm:
-    """One of web, which was rolled back, and one of db that fails again and again."""
-    realm = Realm("n1", "n2")
-    realm.apply(web(1, head="owner: team-web\n", component="restart: {escalate: [restart: 3]}\n"))
-    realm.settle(seconds=1)
-    realm.after(100).apply(web(1, head="owner: team-web\n", component="env: {A: b}\n"))
-    realm.step()
-    why = reason("start.exited", code="code 1", time="0.1 s", target="web/app/0")
-    realm.status(key(), realm.slot().node or "", State.FAILED, parked=True, reason=why, attempt=3)
-    realm.settle(seconds=1)
-    db = key(service="db")
-    realm.apply(web(1, service="db", head="owner: team-db\n"))
-    realm.settle()
-    why = reason("run.exited", exit_code=1, time="0.4 s", target="db/app/0", last_output="starting\nno space left")
-    about = {"reason": why, "failures": 6, "restarts": 6, "restarts_recent": 6, "next_try_ms": realm.now_ms + 12_500}
-    realm.status(db, realm.slot(service="db").node or "", State.FAILED, **about)
-    return realm.after(0.5)
-
-
-def of_service(realm: Realm, name: str) -> str:
-    seen = sight(realm)
-    told = service(seen, name)
-    assert told is not None
-    events = [signed.event for _, signed in realm.rows if signed.event.topic.startswith(f"service/{name}/")]
-    return service_screen.screen(told, instances(seen, Target(name)), events, sight=seen, realm="prod")
 
 
 def test_a_sick_service_says_what_dsmt_does_next_and_what_you_can_do() -> None:
@@ -360,240 +250,6 @@ def test_a_plan_is_read_from_the_change_to_the_command() -> None:
     realm.settle()
     spec = parse(web(4, component="env: {LOG: debug}"), file="web.yaml")[0]
     check("plan", plan_screens([plan(sight(realm), spec, by="alice", warnings=[])], "web.yaml"))
-
-
-def explained(events: list[SignedEvent], recording: Recording, says: str, cut: tuple[EventId, ...] = ()) -> Explained:
-    """What `why` has found: these events, newest first."""
-    newest = sorted(events, key=lambda one: (one.event.time, one.event.sequence), reverse=True)
-    links = [
-        Link(event=event_object(one, recording.trust), says=sentence(one.event), because=[str(c) for c in one.event.cause])
-        for one in newest
-    ]
-    not_followed = [str(one) for one in cut]
-    return Explained(target="web", says=says, complete=not cut, chain=links, missing=[], cut=not_followed)
-
-
-def recorded(index: int, recording: Recording, spec: SignedEvent) -> list[SignedEvent]:
-    """An instance that was placed, and is ready."""
-    slot = Slot(node="n1", spec=str(spec.id), revision=1, desired="running")
-    placed = recording.say("controller/c1", f"service/web/slot/app/{index}", to_data(slot), version=1, cause=(spec.id,))
-    health = Health(health="ready", generation=1, check="http", evidence="200 OK", failures=0, since_ms=1)
-    topic = f"service/web/health/app/{index}/n1"
-    return [placed, recording.say(f"agent/n1/web/app/{index}", topic, to_data(health), cause=(placed.id,))]
-
-
-def begun() -> tuple[Recording, SignedEvent]:
-    recording = Recording()
-    recording.now_ms = 1_700_000_000_000
-    fact = SpecFact(spec={}, by="alice", reason="4.1.0, JIRA-790")
-    return recording, recording.say("operator/alice", "service/web/spec", to_data(fact), version=1)
-
-
-def test_why_answers_first_and_names_signers_and_causes_newest_first() -> None:
-    recording, spec = begun()
-    events = [spec, *recorded(0, recording, spec)]
-    told = explained(events, recording, "web/app/0 runs on n1 since 22:13:20 (2 m) and is ready, because web is r1")
-    check("why", "\n".join(why_screen(told, events=False)), folds=False)
-    check("why_events", "\n".join(why_screen(told, events=True)), folds=False)
-
-
-def failing() -> tuple[Recording, list[SignedEvent]]:
-    """Two instances, one of which fails again and again."""
-    recording, spec = begun()
-    events = [spec, *recorded(0, recording, spec), *recorded(1, recording, spec)]
-    before = events[-2]
-    about = {"layer": "application", "node": "n1", "generation": 1, "attempt": 1, "since_ms": 1, "emit_rate_s": 30.0}
-    why = reason("run.exited", exit_code=1, time="0.4 s", target="web/app/1", last_output="no space left")
-    topic = "service/web/status/app/1/n1/application"
-    for number in range(4):
-        for state, more in (("running", {"pid": 40 + number}), ("failed", {"reason": msgspec.to_builtins(why)})):
-            before = recording.say("agent/n1/web/app/1", topic, {**about, "state": state, **more}, cause=(before.id,))
-            events.append(before)
-    return recording, [one for one in events if one.event.topic != "service/web/health/app/1/n1"]
-
-
-def test_why_shows_siblings_side_by_side_and_what_repeats_once_in_eighty_columns() -> None:
-    recording, events = failing()
-    told = explained(events, recording, "web: 1 of 2 ready; web/app/1 failed on n1 since 22:13:20 (2 s): exited with code 1")
-    lines = why_screen(told, events=False, width=80)
-    check("why_tree", "\n".join(lines), folds=False)
-    assert all(len(line) <= 80 for line in lines)
-    everything = why_screen(told, events=True)
-    assert sum("failed on n1" in line for line in everything) == 1 + 4
-    assert sum("failed on n1" in line for line in lines) == 2 + 0
-
-
-def test_why_lists_causes_that_have_none_themselves_one_below_the_other() -> None:
-    recording = Recording()
-    recording.now_ms = 1_700_000_000_000
-    closed = []
-    for source in ("node/n1", "monitor/n1"):
-        about = {"attachment": 1, "incarnation": 1, "pid": 1, "version": "0.1", "address": "", "since_ms": 1}
-        topic = f"broker/b1/session/{source}"
-        closed.append(recording.say("broker/b1", topic, {**about, "state": "closed", "how": "peer"}))
-    verdict = {"state": "dead", "road": "closed", "attachments": {}, "evidence": [], "since_ms": 1}
-    message = {"message": "all 2 connections from n1 closed, the last at b1, none reopened"}
-    causes = tuple(one.id for one in closed)
-    dead = recording.say("controller/c1", "node/n1/verdict", {**verdict, **message}, version=1, cause=causes)
-    told = explained([dead, *closed], recording, "node/n1 has been dead since 22:13:20 (2 s)")
-    check("why_node", "\n".join(why_screen(told, events=False, width=80)), folds=False)
-
-
-def test_why_says_where_depth_cut_it() -> None:
-    recording, events = failing()
-    told = explained(events[-3:], recording, "web/app/1 failed on n1", cut=events[-3].event.cause)
-    check("why_cut", "\n".join(why_screen(told, events=False)), folds=False)
-
-
-def test_tail_is_fitted_to_eighty_columns_and_whole_into_a_pipe() -> None:
-    realm = trouble()
-    dead = next(name for name in sorted(realm.view.nodes) if realm.view.winner(f"node/{name}/verdict"))
-    told = [signed.event for _, signed in realm.rows if signed.event.type != "dsmt.heartbeat"]
-    kinds = ("dsmt.session", "dsmt.service.spec", "dsmt.slot", "dsmt.status", "dsmt.health", "dsmt.node.verdict")
-    one_each = [next(event for event in reversed(told) if event.type == kind) for kind in kinds]
-    notices = [
-        Notice("dsmt.notice.gap", f"node/{dead}/probe/n1 #118..#120 of monitor/n1: not seen yet"),
-        Notice("dsmt.notice.disconnected", "from b1: nothing arrives until a broker is back; trying again"),
-        Notice("dsmt.notice.badsignature", "the signature of an event on service/web/ is wrong"),
-    ]
-
-    def screen(width: int | None) -> str:
-        lines = [event_lines.event_line(event, width) for event in one_each]
-        return "\n".join([*lines, *(event_lines.notice_line(one, realm.now_ms, width) for one in notices)])
-
-    check("tail", screen(80), folds=False)
-    check("tail_pipe", screen(None), folds=False)
-    assert all(len(line) <= 80 for line in screen(80).splitlines())
-
-
-def test_a_line_is_coloured_by_how_bad_it_is_and_only_on_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    realm = trouble()
-    told = [signed.event for _, signed in realm.rows]
-    verdict = next(event for event in told if event.type == "dsmt.node.verdict")
-    plain = event_lines.event_line(verdict, 80)
-    assert as_sent(plain) == plain
-    monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
-    assert as_sent(event_lines.event_line(verdict, 80)) == f"\x1b[31m{plain}\x1b[0m"
-
-
-def test_logs_name_the_instance_where_there_are_several_and_null_an_unknown_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at = 1_700_000_000_000
-    told: list[Line | Told] = [
-        Line("web/app/0", "n1", "stdout", "listening on :20000", None, at),
-        Told("web/app/0", "web/app/0 is on n2 now"),
-        Line("web/app/0", "n2", "stderr", 'GET / "x\x1b[31m"', at - 400, at),
-    ]
-    sent = io.StringIO()
-    monkeypatch.setattr("sys.stdout", Escaping(sent))
-    for ctx, many in ((CliContext(), False), (CliContext(), True), (CliContext(json=True), True)):
-        sent.write(f"== {'json' if ctx.json else 'several' if many else 'one'}\n")
-        for one in told:
-            written(ctx, one, many=many)
-    check("logs", sent.getvalue().rstrip("\n"), folds=False)
-    assert capsys.readouterr().err == "-- web/app/0 is on n2 now\n" * 2
-
-
-def test_raw_is_refused_to_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert main(["tail", "--raw"]) == InputError.exit
-    assert "dsmt tail --raw > FILE" in capsys.readouterr().err
-
-
-def test_colour_only_repeats_what_a_word_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsmt.cli.printing.coloured", lambda: True)
-    seen = sight(trouble())
-    coloured = as_sent(screens.ps(instances(seen), seen))
-    assert "\x1b[31m" in coloured
-    plain = coloured
-    for code in ("\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"):
-        plain = plain.replace(code, "")
-    check("ps", plain)
-
-
-def as_sent(text: str) -> str:
-    """What the terminal gets of a text that is printed."""
-    sent = io.StringIO()
-    Escaping(sent).write(text)
-    return sent.getvalue()
-
-
-def test_what_others_wrote_never_steers_the_terminal() -> None:
-    theirs = "a\nb\x1b[31m\x9bc\rd\x7f"
-    assert as_sent(theirs) == "a\nb\\x1b[31m\\x9bc\\rd\\x7f"
-    realm = running_one()
-    realm.control(key(0), hold=Hold(by="alice", at_ms=realm.now_ms, reason=theirs))
-    realm.settle()
-    seen = sight(realm)
-    shown = screens.ps(instances(seen), seen)
-    assert "a\\nb\\x1b[31m\\x9bc\\rd\\x7f" in shown
-    assert as_sent(shown) == shown
-
-
-THEIRS = "a\nb\x1b[31m\x9bc\rd\x7f\u202ee\u2028f\tg"
-
-
-def spoken(said: str) -> list[str]:
-    """Every screen of a realm in which others have said something wherever they may say what they like."""
-    realm = Realm("n1", "n2", "n3")
-    quoted = json.dumps(said)
-    text = web(
-        2, head=f"description: {quoted}\nowner: {quoted}\nlabels: {{tier: {quoted}}}\n", component=f"env: {{A: {quoted}}}"
-    )
-    realm.apply(text)
-    realm.settle()
-    before = realm.view.winner("service/web/spec")
-    assert before is not None
-    realm.say("operator/alice", "service/web/spec", {**before.event.data, "by": said, "reason": said})
-    realm.settle()
-    realm.say("operator/alice", "node/n3/control", NodeControl(mode="draining", by=said, reason=said))
-    realm.attributes("n2", version=said, labels={"a": said})
-    realm.control(key(0), hold=Hold(by=said, at_ms=realm.now_ms, reason=said))
-    why = reason("run.exited", exit_code=1, time=said, target="web/app/1", last_output="\x1b[31mred")
-    why = msgspec.structs.replace(why, message=said, next=said)
-    realm.status(key(1), on(realm, key(1)), State.FAILED, reason=why, next_try_ms=realm.now_ms + 20_000, restarts=7)
-    realm.say("operator/alice", "config/brake", Brake(held=True, released_ms=0, by=said, reason=said))
-    seen = sight(realm)
-    trust = TrustStore(RealmName(name="prod", roots=(bytes(32),)))
-    told = status(seen, trust, [])
-    rows = instances(seen, Target("web"))
-    (one,) = services(seen)
-    events = [signed.event for _, signed in realm.rows if signed.event.topic.startswith("service/web/")]
-    about = {"revision": 1, "at": rfc3339(seen.now_ms), "by": said, "reason": said, "removed": False}
-    past = [Revision(state=["refused"], refusal=said, **about)]
-    planned = plan(seen, parse(web(3, component=f"env: {{B: {quoted}}}"), file="web.yaml")[0], by="alice", warnings=[said])
-    return [
-        screens.ps(rows, seen),
-        screens.services([one], seen),
-        screens.nodes(nodes(seen), seen),
-        *(screens.node_shown(node_shown(seen, name), seen) for name in ("n1", "n2", "n3")),
-        screens.status(told, seen),
-        service_screen.screen(one, rows, events, sight=seen, realm="prod"),
-        plan_screens([planned], "web.yaml"),
-        history_screen("web", past, seen),
-    ]
-
-
-def test_no_screen_shows_control_characters_or_is_broken_by_a_newline_wherever_others_say_them() -> None:
-    hostile, harmless = spoken(THEIRS), spoken("a" * len(one_line(THEIRS)))
-    for theirs, plain in zip(hostile, harmless, strict=True):
-        assert len(theirs.splitlines()) == len(plain.splitlines()), theirs
-        assert not [c for c in theirs if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u202e\u2028")], theirs
-
-
-def running_one() -> Realm:
-    realm = Realm("n1")
-    realm.apply(web(1))
-    realm.settle()
-    return realm
-
-
-def test_json_keeps_what_others_wrote_and_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = io.StringIO()
-    monkeypatch.setattr("sys.stdout", Escaping(sent))
-    document({"said": "a\x9b\x1b\n"})
-    assert json.loads(sent.getvalue()) == {"said": "a\x9b\x1b\n"}
 
 
 def test_the_next_try_of_an_agent_that_is_dead_is_not_announced() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from dsmt.event.status import Layer, State
 
-from .build import Attentive, Realm, key, web
-from .test_runner import Fleet, simulate, spec
+from .build import Attentive, Realm, key, spec, web
+from .fleet import Fleet, simulate
 
 CHECKED = "ports: {http: auto}\nhealth: {http: {path: /}}\nupdate: {healthy_after: 2s, deadline: 60s}\n"
 HOUR_S = 3600.0

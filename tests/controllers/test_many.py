@@ -10,9 +10,10 @@ from dsmt.controllers.replay import replay
 from dsmt.controllers.service import AHEAD, AHEAD_LEAST
 from dsmt.view.allocation import MOST_ON_A_NODE
 
-from .build import Attentive, Realm, check, spec, web
+from .build import Attentive, Realm, spec, web
+from .fleet import Fleet, Rows, simulate
 from .scenario import FullLife, Life, shown
-from .test_runner import Fleet, Rows, simulate
+from .signing import check
 
 ASKED = 100_000
 SMALL = "reserve: {memory: 1MiB, cpu: 0, disk: 1MiB}"

@@ -8,8 +8,9 @@ from dsmt.controllers.replay import Report, replay
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.controller import Decision
 
-from .build import Realm, signed, web
+from .build import Realm, web
 from .scenario import Life
+from .signing import signed
 
 
 def lived(seed: int, steps: int = 80) -> Life:

@@ -23,7 +23,7 @@ from dsmt.view import View
 from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
 
 from .build import Realm, key, spec, web
-from .test_runner import joined
+from .test_run_in_fleet import joined
 
 SLOT = "service/web/slot/app/0"
 

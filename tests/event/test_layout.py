@@ -11,7 +11,7 @@ from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.envelope import NO_LEAF, Link
 from dsmt.event.layout import Encoder, Layout, events_of
 from dsmt.event.payload import canonical, encode, event_of, payload
-from tests.event.test_codec import an_event, events, plain, positive, text
+from tests.event.events import an_event, events, plain, positive, text
 
 LEAF = bytes(range(32))
 links = st.builds(Link, positive, st.binary(min_size=32, max_size=32))

@@ -20,9 +20,11 @@ from dsmt.ports.machine import Reading
 from dsmt.simulator.process import SimProcess
 from dsmt.trust.keys import SecretKey, verify
 from dsmt.trust.probing import Answered, answer, answered, request
-from tests.controllers.build import signed
+from tests.controllers.signing import signed
 
-from ..agents.world import KEY, Bus, Clock, Entropy, Realm, in_virtual_time  # noqa: TID252 - tests are no package
+from ..agents.memory_bus import KEY, Bus, Clock, Realm  # noqa: TID252 - tests are no package
+from ..agents.memory_machine import Entropy  # noqa: TID252 - tests are no package
+from ..agents.world import in_virtual_time  # noqa: TID252 - tests are no package
 
 GIB = 2**30
 

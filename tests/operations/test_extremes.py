@@ -31,7 +31,8 @@ from dsmt.operations.words.targets import Target
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm as TrustRealm
 from dsmt.trust.store import TrustStore
-from tests.controllers.build import Realm, key, signed, web
+from tests.controllers.build import Realm, key, web
+from tests.controllers.signing import signed
 
 from .sights import sight
 

@@ -13,7 +13,8 @@ from dsmt.operations.read import reading_logs
 from dsmt.operations.read.reading_logs import Item, Line, Told, Wanted, logs
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Bus, Delivery
-from tests.controllers.build import START_MS, Realm, agent, key, signed, web
+from tests.controllers.build import Realm, agent, key, web
+from tests.controllers.signing import START_MS, signed
 from tests.operations.scripted import ScriptedBus, Step, came, complete
 
 

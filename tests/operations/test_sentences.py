@@ -8,7 +8,8 @@ from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.words.sentences import needs_a_person, predicate, sentence, severity
 from dsmt.view import SlotKey
-from tests.controllers.build import START_MS, Realm, signed, web
+from tests.controllers.build import Realm, web
+from tests.controllers.signing import START_MS, signed
 
 KEY = SlotKey("web", "app", 0)
 

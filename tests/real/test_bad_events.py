@@ -29,7 +29,8 @@ from dsmt.spec.plain import to_plain
 from dsmt.trust.identity import Identity, delegate
 from dsmt.trust.keys import SecretKey, link_key
 from dsmt.trust.store import TrustStore
-from tests.bus.realm import Pen, RawSession
+from tests.bus.raw_session import RawSession
+from tests.bus.realm import Pen
 from tests.real.bystander import beside
 from tests.real.fleet import Fleet, redis_spec
 from tests.real.seat import dsmt

@@ -1,11 +1,9 @@
-"""Programs that nobody wrote for dsmt: Redis of the system, and a web application installed from wheels of PyPI."""
+"""A program that nobody wrote for dsmt: a web application installed from wheels of PyPI."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 import tarfile
@@ -18,88 +16,12 @@ from typing import Any
 import pytest
 
 from dsmt.system.procfs import identity_of
+from tests.real.applied import applied, rows
 from tests.real.fleet import Fleet, eventually, fleet, processes_of
 from tests.real.seat import Said, dsmt
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
-REDIS = """\
-service: store
-components:
-  kv:
-    instances: 3
-    run: [redis-server, --port, "{port.redis}", --bind, 127.0.0.1, --dir, "{data}",
-          --appendonly, "yes", --appendfsync, always, --save, ""]
-    ports: {redis: auto}
-    data: true
-    health: {tcp: {port: redis}, interval: 500ms}
-"""
-
-
-async def redis(port: int, *words: str) -> str:
-    """What redis-cli prints."""
-    process = await asyncio.create_subprocess_exec(
-        "redis-cli", "-h", "127.0.0.1", "-p", str(port), *words, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 0
-    return out.decode().strip()
-
-
-async def rows(made: Fleet, target: str) -> dict[str, Any]:
-    """`dsmt ps`, by instance."""
-    return {row["instance"]: row for row in (await dsmt(made.home.root, "ps", target, "--json")).json}
-
-
-async def applied(made: Fleet, path: Path, *arguments: str) -> dict[str, Any]:
-    """`dsmt apply` that ends with every instance ready."""
-    try:
-        done: dict[str, Any] = (await dsmt(made.home.root, "apply", str(path), "--wait=60s", "--json", *arguments)).json
-    except AssertionError as error:
-        error.add_note((await dsmt(made.home.root, "status")).out)
-        raise
-    assert (done["outcome"], done["ready"]) == ("ready", done["wanted"]), done
-    return done
-
-
-def test_redis_has_its_keys_again_after_a_crash_and_leaves_them_behind_only_by_an_operators_word(tmp_path):
-    async def main() -> None:
-        async with fleet(tmp_path) as made:
-            path = tmp_path / "redis.yaml"
-            path.write_text(REDIS)
-            await applied(made, path)
-            before = await rows(made, "store")
-            assert len({row["node"] for row in before.values()}) == 3
-            for name, row in before.items():
-                assert await redis(row["ports"]["redis"], "SET", "who", name) == "OK"
-            crashed, lost, bystander = before
-            os.kill(before[crashed]["pid"], signal.SIGKILL)
-            await made.ready(
-                "store", 3, but=lambda i: i.application is None or i.application.record.pid == before[crashed]["pid"]
-            )
-            after = await rows(made, "store")
-            assert after[crashed]["ports"] == before[crashed]["ports"]
-            assert (after[crashed]["restarts"], after[crashed]["last_exit"]["signal"]) == (1, "SIGKILL")
-            assert await redis(after[crashed]["ports"]["redis"], "GET", "who") == crashed
-            node = before[lost]["node"]
-            await made.kill_node(node)
-            async with asyncio.timeout(30):
-                while "its data is on" not in json.dumps((await rows(made, "store"))[lost]):
-                    pass  # each look asks the bus anew
-            await dsmt(made.home.root, "move", lost, "--accept-data-loss", "--wait=30s")
-            moved = (await rows(made, "store"))[lost]
-            assert moved["node"] not in (None, node)
-            assert await redis(moved["ports"]["redis"], "GET", "who") == ""  # a data directory stays on its node
-            assert await redis(moved["ports"]["redis"], "SET", "who", "anew") == "OK"
-            assert await redis(moved["ports"]["redis"], "GET", "who") == "anew"
-            kept = (await rows(made, "store"))[bystander]
-            assert (kept["pid"], kept["restarts"]) == (before[bystander]["pid"], 0)
-            assert await redis(kept["ports"]["redis"], "GET", "who") == bystander
-
-    asyncio.run(main())
-
-
-# --- a web application from wheels -------------------------------------------------------------------------------------
 
 WAITRESS = "waitress==3.0.2"
 PROJECT = """\

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,63 +17,15 @@ from dsmt.operations.local.lock import alone
 from dsmt.operations.local.machine import down, up
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
-from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, ControllerFile, NodeFile, read_config
 from dsmt.system.procfs import children
-from dsmt.system.records import living, record_path
+from dsmt.system.records import record_path
 from dsmt.trust.identity import YEAR_S, dump
 from tests.real.fleet import attached, end, eventually, gone, processes_of, redis_spec
+from tests.real.homes import at, ended, everybody, foreground, run, whole
 from tests.real.seat import dsmt, start
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
-
-
-def at(home: Home, kind: str, name: str, program: str) -> Callable[[], Identity | None]:
-    """Looks for the process of a record."""
-    directory = keeper_directory(home) if kind == "keeper" else home.part(kind, name)
-    return lambda: living(record_path(str(directory), program))
-
-
-def run(directory: Path, scenario: Callable[[Home], Awaitable[None]]) -> None:
-    """Play a scenario in a home of its own; whatever it leaves is ended."""
-    home = Home(directory / "home")
-
-    async def main() -> None:
-        try:
-            await scenario(home)
-        finally:
-            if home.exists:
-                await end(home)
-
-    asyncio.run(main())
-
-
-async def foreground(home: Home) -> asyncio.subprocess.Process:
-    """`dsmt up`, watching its terminal."""
-    return await start(home.root, "up", "--nodes", "2", "--json")
-
-
-async def ended(process: asyncio.subprocess.Process, number: int) -> int:
-    """Its exit code after a signal."""
-    process.send_signal(number)
-    try:
-        await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-    return process.returncode or 0
-
-
-async def whole(process: asyncio.subprocess.Process) -> None:
-    """Wait for the answer that everything is attached."""
-    assert process.stdout is not None
-    told = await asyncio.wait_for(process.stdout.readuntil(b"}\n"), 60)
-    assert b'"n2"' in told
-
-
-def name_of(pid: int) -> str:
-    """What `ps` calls a process."""
-    return Path(f"/proc/{pid}/comm").read_text("ascii").strip()
 
 
 MOMENTS = [
@@ -153,17 +100,6 @@ def test_who_waits_for_another_says_so_and_leaves_its_work_when_it_is_interrupte
     run(tmp_path, scenario)
 
 
-def everybody(home: Home) -> dict[str, Any]:
-    """Who runs: the broker, the controllers, and each node's three, by place."""
-    found = {"broker": at(home, "brokers", "b1", "broker")(), "keeper": at(home, "keeper", "", "spawner")()}
-    for name in home.names("controllers"):
-        found[name] = at(home, "controllers", name, "controller")()
-    for name in home.names("nodes"):
-        for program in ("spawner", "container_manager", "node_monitor"):
-            found[f"{name} {program}"] = at(home, "nodes", name, program)()
-    return found
-
-
 def test_up_may_be_repeated_and_adds_only_what_is_missing_and_down_may_be_repeated(tmp_path):
     async def scenario(home: Home) -> None:
         await dsmt(home.root, "down", "--json", code=5)
@@ -200,26 +136,6 @@ def test_an_operator_whose_certificate_has_ended_hears_that_what_was_started_goe
         assert all(everybody(home).values())
         await dsmt(home.root, "cert", "rotate", own)
         await dsmt(home.root, "up", "--detach")
-
-    run(tmp_path, scenario)
-
-
-def test_down_ends_all_after_the_keeper_was_killed(tmp_path):
-    async def scenario(home: Home) -> None:
-        await dsmt(home.root, "up", "--nodes", "2", "--detach")
-        async with attached(home, nodes=2) as made:
-            await made.apply(redis_spec(2))
-            await made.ready("store", 2)
-            pids = list(made.pids("store").values())
-        before = [identity for identity in everybody(home).values() if identity is not None]
-        keeper = at(home, "keeper", "", "spawner")()
-        assert keeper is not None
-        os.kill(keeper.pid, signal.SIGKILL)
-        await gone(keeper)
-        assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
-        await gone(*before)
-        assert processes_of(home.root) == {}
-        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240 - /proc is no disk
 
     run(tmp_path, scenario)
 
@@ -302,87 +218,6 @@ def test_two_homes_side_by_side_do_not_touch_each_other(tmp_path):
         finally:
             if beside.exists:
                 await end(beside)
-
-    run(tmp_path, scenario)
-
-
-async def told_of_keepers(home: Home) -> list[str]:
-    """What `status` tells of keepers that have died, once it tells anything."""
-    messages: list[str] = []
-    for _ in range(50):
-        said = (await dsmt(home.root, "status", "--json")).json
-        messages = [alert["message"] for alert in said["alerts"] if alert["code"] == "keeper.died"]
-        if messages:
-            break
-    return messages
-
-
-def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_final(tmp_path):
-    async def scenario(home: Home) -> None:
-        await dsmt(home.root, "up", "--nodes", "1", "--detach")
-        before = everybody(home)
-        os.kill(before["keeper"].pid, signal.SIGKILL)
-        await gone(before["keeper"])
-        keeper = await eventually("a new keeper", at(home, "keeper", "", "spawner"))
-        os.kill(before["broker"].pid, signal.SIGKILL)
-        await gone(before["broker"])
-        await eventually("a new broker", at(home, "brokers", "b1", "broker"))
-        after = everybody(home)
-        assert {place: after[place] for place in after.keys() - {"keeper", "broker"}} == {
-            place: before[place] for place in before.keys() - {"keeper", "broker"}
-        }
-
-        assert await told_of_keepers(home) == [
-            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"
-        ]
-
-    run(tmp_path, scenario)
-
-
-def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_path):
-    async def scenario(home: Home) -> None:
-        await dsmt(home.root, "up", "--nodes", "0", "--detach")
-        before = everybody(home)
-        for place in ("keeper", "c1", "c2"):
-            os.kill(before[place].pid, signal.SIGKILL)
-        await gone(*(before[place] for place in ("keeper", "c1", "c2")))
-        for place in (("keeper", "", "spawner"), ("controllers", "c1", "controller"), ("controllers", "c2", "controller")):
-            await eventually(f"a new {place}", at(home, *place))
-        assert everybody(home)["broker"] == before["broker"]
-        keeper = everybody(home)["keeper"].pid
-        assert await told_of_keepers(home) == [
-            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper} took its place"
-        ]
-
-    run(tmp_path, scenario)
-
-
-def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_all(tmp_path):
-    async def scenario(home: Home) -> None:
-        await dsmt(home.root, "up", "--nodes", "1", "--detach")
-        chance = random.Random(20)
-        killed: list[Identity] = []
-        for _ in range(19):
-            keeper = await eventually("a keeper", at(home, "keeper", "", "spawner"))
-            await asyncio.sleep(chance.uniform(0, 0.4))  # the moment is what is tried here
-            with suppress(ProcessLookupError):
-                os.kill(keeper.pid, signal.SIGKILL)
-            killed.append(keeper)
-            if chance.random() < 0.3:
-                broker = at(home, "brokers", "b1", "broker")()
-                if broker is not None:
-                    os.kill(broker.pid, signal.SIGKILL)
-                    killed.append(broker)
-        await gone(*killed)
-        await eventually("everybody", lambda: all(everybody(home).values()))
-        names = Counter(map(name_of, processes_of(home.root)))
-        assert (names["dsmt-broker"], names["dsmt-controller"], names["dsmt-spawner"]) == (1, 2, 1)
-        keeper = at(home, "keeper", "", "spawner")()
-        assert keeper is not None
-        ending = asyncio.ensure_future(down(home))
-        os.kill(keeper.pid, signal.SIGKILL)
-        assert (await ending).stuck == ()
-        assert processes_of(home.root) == {}
 
     run(tmp_path, scenario)
 

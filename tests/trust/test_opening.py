@@ -13,7 +13,7 @@ from dsmt.trust.keys import SecretKey
 from dsmt.trust.opening import opened
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.realm import Pen
-from tests.bus.test_bad_input import BAD_EVENTS
+from tests.bus.test_bad_events import BAD_EVENTS
 
 BY_WHAT_IS_HELD = ("event.version", "clock_ahead")
 """What a broker refuses by its store or its time, which a file has not."""

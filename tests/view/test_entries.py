@@ -12,7 +12,7 @@ from dsmt.event.status import Layer, State
 from dsmt.view import index
 from dsmt.view.entries import Instance, NodeEntry, ServiceEntry, SlotEntry
 from dsmt.view.held import Held
-from tests.controllers.build import START_MS, signed
+from tests.controllers.signing import START_MS, signed
 
 LAYERS = {"container": Layer.CONTAINER, "agent": Layer.AGENT, "application": Layer.APPLICATION}
 

@@ -12,7 +12,8 @@ from dsmt.spec import nodeset
 from dsmt.view import SlotKey, View
 from dsmt.view.allocation import NOTHING
 from dsmt.view.dirty import Dirty
-from tests.controllers.build import DAY_MS, Realm, key, signed, web
+from tests.controllers.build import Realm, key, web
+from tests.controllers.signing import DAY_MS, signed
 
 WEB = "service/web/slot/app/0"
 

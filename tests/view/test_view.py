@@ -18,7 +18,8 @@ from dsmt.event.order import newer
 from dsmt.event.registry import TOPICS, as_pattern, lookup
 from dsmt.event.topic import matches
 from dsmt.view import PATTERNS, View
-from tests.controllers.build import START_MS, Realm, key, signed, spec, web
+from tests.controllers.build import Realm, key, spec, web
+from tests.controllers.signing import START_MS, signed
 
 SLOT = "service/web/slot/app/0"
 GRAVE = "tombstone/service/web"

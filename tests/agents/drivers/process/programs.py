@@ -1,0 +1,46 @@
+"""Programs for the process driver, and what is known of them."""
+
+import asyncio
+import time
+
+import msgspec
+
+from dsmt.ports.driver import Handle
+from dsmt.ports.processes import Identity
+
+
+async def until(condition, seconds=20.0):
+    """Wait for a condition with a deadline."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+def who(instance):
+    """Which process an instance is, by the process driver's handle."""
+    return msgspec.convert(instance.handle, Identity)
+
+
+def handle_of(identity):
+    return Handle(msgspec.to_builtins(identity))
+
+
+def written(path, text, mode):
+    """A file with this text."""
+    path.write_text(text + "\n")
+    path.chmod(mode)
+    return path
+
+
+DAEMON = """
+    import os, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os.wait()
+    time.sleep(600)
+"""

@@ -1,0 +1,190 @@
+"""The process driver finds again what an earlier agent started: to adopt it, or to end it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.errors import InputError
+from dsmt.ports.processes import Exit, Identity
+from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.tree import Tree, kill_owned
+
+from .programs import DAEMON, handle_of, until, who
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
+
+
+FIRST_AGENT = """
+import asyncio, sys, msgspec
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.ports.driver import Launch
+
+async def main():
+    driver = ProcessDriver(sys.argv[2])
+    instance = await driver.start(msgspec.json.decode(sys.argv[1], type=Launch))
+    sys.stdout.buffer.write(msgspec.json.encode(instance.handle) + b"\\n")
+    sys.stdout.flush()
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def _first_agent(launch):
+    """Have another process start an instance, then SIGKILL that process; who the instance is."""
+    argv = [sys.executable, "-c", FIRST_AGENT, msgspec.json.encode(launch), launch.directory]
+    agent = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        return msgspec.json.decode(agent.stdout.readline(), type=Identity)
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stdout.close()
+
+
+def test_an_instance_survives_its_agent_and_is_adopted_with_its_daemons(launch, said, cleanup, tmp_path):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        instance = await ProcessDriver(str(tmp_path)).adopt(handle_of(identity))
+        assert who(instance) == identity
+        assert await instance.kill(deadline=10) == ()
+        assert not is_alive(identity)
+        assert not is_alive(escaped)
+        assert await instance.wait() == Exit(None, signal.SIGKILL)
+
+    asyncio.run(main())
+
+
+def test_what_an_instance_left_that_died_unwatched_is_found_by_its_container_alone(launch, said, cleanup, tmp_path):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        os.kill(identity.pid, signal.SIGKILL)
+        await until(lambda: not is_alive(identity))
+        assert is_alive(escaped)
+        driver, other = ProcessDriver(str(tmp_path)), ProcessDriver(str(tmp_path / "other"))
+        assert await driver.adopt(handle_of(identity)) is None
+        assert await other.clear(deadline=10) == ()
+        assert await ProcessDriver().clear(deadline=10) == ()
+        assert is_alive(escaped)
+        assert await driver.clear(deadline=10) == ()
+        assert not is_alive(escaped)
+
+    asyncio.run(main())
+
+
+def _is_reaped(identity):
+    """Whether nothing is left of a dead process; it is our child where an earlier test made this process a subreaper."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(identity.pid, os.WNOHANG)
+    return identity_of(identity.pid) is None
+
+
+def test_a_session_whose_leader_is_gone_is_nobodys_where_its_number_may_be_anothers(launch, said, cleanup):
+    """What a leader leaves that is no descendant of ours is ended by its mark, and not by the number of its session."""
+    code = """
+        import os, sys, time
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], {})
+            os._exit(0)
+        os.wait()
+        print("ready", flush=True)
+        time.sleep(600)
+    """
+    identity = _first_agent(launch(code))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: "ready" in said())
+        tree = Tree(identity, "", ours=False)
+        left = {one for one in tree.members() if one != identity}
+        cleanup.extend(left)
+        assert len(left) == 1
+        os.kill(identity.pid, signal.SIGKILL)
+        await until(lambda: not is_alive(identity))
+        await until(lambda: _is_reaped(identity))
+        assert tree.members() == left, "who was seen belongs to it for good"
+        assert Tree(identity, "", ours=False).members() == set()
+
+    asyncio.run(main())
+
+
+def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_one_does_not(launch, said, cleanup, tmp_path):
+    old = _first_agent(launch(DAEMON))
+    cleanup.append(old)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        new = await ProcessDriver(str(tmp_path)).start(launch("sleep 60"))
+        cleanup.extend((escaped, who(new)))
+        driver = ProcessDriver(str(tmp_path))
+        assert await driver.clear(deadline=10, spared=(handle_of(old),)) == ()
+        await new.wait()
+        assert (is_alive(old), is_alive(escaped), is_alive(who(new))) == (True, True, False)
+
+    asyncio.run(main())
+
+
+def test_all_that_an_owners_agents_started_is_found_and_killed(launch, said, cleanup, tmp_path):
+    identity = _first_agent(launch(DAEMON))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: said().endswith("\n"))
+        escaped = identity_of(int(said()))
+        cleanup.append(escaped)
+        os.kill(identity.pid, signal.SIGKILL)
+        assert await kill_owned(f"{tmp_path}/other", deadline=10) == ()
+        assert is_alive(escaped)
+        assert await kill_owned(str(tmp_path), deadline=10) == ()
+        assert not is_alive(escaped)
+        assert not is_alive(identity)
+
+    asyncio.run(main())
+
+
+def test_an_owner_that_other_nodes_of_this_machine_might_have_is_refused():
+    with pytest.raises(InputError):
+        ProcessDriver("web/app/0")
+
+
+def test_another_process_with_the_same_pid_is_neither_adopted_nor_harmed(launch, said, tmp_path):
+    async def main():
+        driver = ProcessDriver(str(tmp_path))
+        code = """
+            import signal, time
+            signal.signal(signal.SIGUSR1, lambda *_: print("alive", flush=True))
+            print("ready", flush=True)
+            while True:
+                time.sleep(600)
+        """
+        instance = await driver.start(launch(code))
+        await until(lambda: "ready" in said())
+        real = who(instance)
+        for number, other in enumerate((replace(real, started=real.started - 1), replace(real, boot="another")), 1):
+            assert await driver.adopt(handle_of(other)) is None
+            assert await ProcessDriver(str(tmp_path / "other")).adopt(handle_of(other)) is None
+            instance.signal(signal.SIGUSR1)
+            await until(lambda number=number: said().count("alive") == number)
+        assert await instance.kill(deadline=10) == ()
+
+    asyncio.run(main())

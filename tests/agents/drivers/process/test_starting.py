@@ -1,0 +1,134 @@
+"""The process driver starts real programs, and says why one cannot be started."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from dsmt.agents.drivers import MAKERS
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.errors import FailedError
+from dsmt.ports.driver import Driver, Instance, Launch
+from dsmt.ports.processes import Exit
+from dsmt.system.watch import nobody
+
+from .programs import who
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
+
+
+def test_the_table_names_the_driver_and_it_fulfils_the_port(launch, cleanup):
+    async def main():
+        driver: Driver = MAKERS["process"]("/containers/web", nobody)
+        assert driver.fence == "none"
+        assert {"files", "memory"} <= set(driver.enforces) <= {"files", "memory", "pids"}
+        instance: Instance = await driver.start(launch("raise SystemExit(3)"))
+        cleanup.append(who(instance))
+        assert await asyncio.gather(instance.wait(), instance.wait()) == [Exit(3, None)] * 2
+        assert await instance.kill(deadline=5) == ()
+        instance.signal(signal.SIGTERM)
+
+    asyncio.run(main())
+
+
+def test_a_program_gets_its_directory_environment_logs_and_session(launch, tmp_path, said):
+    (tmp_path / "out").write_text("kept\n")
+
+    async def main():
+        code = """
+            import os, sys
+            fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]
+            print(os.getcwd(), os.environ["NAME"], os.getsid(0) == os.getpid(), fds, sys.stdin.read() == "")
+            print("to the other", file=sys.stderr)
+        """
+        instance = await ProcessDriver().start(launch(code, env={"NAME": "value"}))
+        assert await instance.wait() == Exit(0, None)
+
+    asyncio.run(main())
+    assert said() == f"kept\n{tmp_path} value True [0, 1, 2] True\n"
+    assert (tmp_path / "err").read_text() == "to the other\n"
+
+
+def test_one_log_may_serve_both_outputs(launch, tmp_path, said):
+    async def main():
+        plain = launch("import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c')")
+        one = Launch(plain.argv, plain.directory, plain.env, plain.stdout, plain.stdout)
+        assert await (await ProcessDriver().start(one)).wait() == Exit(0, None)
+
+    asyncio.run(main())
+    assert said() == "a\nb\nc\n"
+
+
+def _write(path: Path, content: bytes, mode: int) -> str:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda here: "./nothing", "not found"),
+        (lambda here: "no-such-program-anywhere", "not found"),
+        (lambda here: _write(here / "plain", b"#!/bin/sh\n", 0o644), "not executable"),
+        (str, "not executable"),
+        (lambda here: _write(here / "text", b"\x00\x01 not a program", 0o755), "wrong machine type"),
+        (lambda here: _write(here / "script", b"#!/no/such/interpreter\n", 0o755), "interpreter"),
+    ],
+)
+def test_a_program_that_cannot_be_executed_says_why(launch, tmp_path, make, word):
+    program = make(tmp_path)
+
+    async def main():
+        with pytest.raises(FailedError) as caught:
+            await ProcessDriver().start(launch(argv=[program, "argument"]))
+        assert caught.value.code == "start.cannot_exec"
+        assert caught.value.message.startswith(f"{program} in {tmp_path}: ")
+        assert word in caught.value.message
+        assert caught.value.next == "correct `run`, or `chmod +x`"
+
+    asyncio.run(main())
+
+
+def test_a_missing_directory_is_told_as_such(launch, tmp_path):
+    async def main():
+        plain = launch("pass")
+        with pytest.raises(FailedError) as caught:
+            await ProcessDriver().start(Launch(plain.argv, str(tmp_path / "gone"), plain.env, plain.stdout, plain.stderr))
+        assert caught.value.code == "start.cannot_exec"
+        assert "the directory is not found" in caught.value.message
+
+    asyncio.run(main())
+
+
+def test_what_is_not_the_programs_fault_is_the_drivers(launch, tmp_path):
+    async def main():
+        plain = launch("pass")
+        for wrong in (
+            Launch(plain.argv, plain.directory, plain.env, str(tmp_path / "no" / "out"), plain.stderr),
+            Launch((*plain.argv, "x" * (1 << 22)), plain.directory, plain.env, plain.stdout, plain.stderr),
+            Launch((*plain.argv, "a\0b"), plain.directory, plain.env, plain.stdout, plain.stderr),
+        ):
+            with pytest.raises(FailedError) as caught:
+                await ProcessDriver().start(wrong)
+            assert caught.value.code == "start.driver"
+
+    asyncio.run(main())
+
+
+def test_a_program_that_dies_is_replaced_from_the_same_loop_many_times(launch):
+    async def main():
+        driver = ProcessDriver()
+        program = launch(argv=["sleep", "600"])
+        instance = await driver.start(program)
+        for _ in range(50):
+            os.kill(who(instance).pid, signal.SIGKILL)
+            assert await instance.wait() == Exit(None, signal.SIGKILL)
+            instance = await driver.start(program)
+        assert await instance.kill(deadline=10) == ()
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    asyncio.run(main())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

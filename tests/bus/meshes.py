@@ -1,0 +1,51 @@
+"""Brokers that are linked with each other, and what is done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.client.client import BusClient
+from dsmt.event.kinds.realm import BrokerWord
+from dsmt.event.records import to_data
+from dsmt.operations.local.home import free_port
+from dsmt.ports.realm import BrokerAddress
+from tests.bus.realm import TestRealm, until
+
+
+async def mesh(r: TestRealm, *names: str) -> list[Broker]:
+    """Brokers that know each other."""
+    identities = {name: r.identity(f"broker/{name}") for name in names}
+    addresses = [BrokerAddress(f"127.0.0.1:{free_port()}", one.key.public) for one in identities.values()]
+    made = []
+    for (name, identity), at in zip(identities.items(), addresses, strict=True):
+        made.append(await r.broker(name, identity=identity, address=at.address, born=name == names[0], others=addresses))
+    await until(lambda: all(linked(one) == len(names) - 1 for one in made))
+    return made
+
+
+def linked(broker: Broker) -> int:
+    return len(broker._others.copying.times_ms)
+
+
+def at(broker: Broker) -> list[BrokerAddress]:
+    return [BrokerAddress(broker.address, broker._identity.key.public)]
+
+
+async def move(source: BusClient, there: Broker, to: Broker) -> None:
+    """Have a source lose its link to one of two brokers, and go to the other one."""
+    await until(lambda: source.source in there._sessions.by_name)
+    there._disconnect(there._sessions.by_name[source.source].peer)
+    await until(lambda: source.attached and source.broker == to._identity.name)
+
+
+def held(broker: Broker) -> set[Any]:
+    """The ids of all events that are not a broker's own."""
+    rows = broker._store.rows(0, 10**6)
+    return {row.read().id for row in rows if not row.read().event.source.startswith("broker/")}
+
+
+def words(brokers: list[Broker]) -> dict[str, Any]:
+    """What operators say of brokers, by topic."""
+    told = {one: BrokerWord(address=one.address, public=one._identity.key.public, by="alice") for one in brokers}
+    return {f"config/{one._identity.name}": to_data(word) for one, word in told.items()}

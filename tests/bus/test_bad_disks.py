@@ -1,0 +1,160 @@
+"""Disks that are full and stores that are damaged or another's: said clearly, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+
+import pytest
+
+from dsmt.bus.adapters.sqlite import SqliteStore
+from dsmt.bus.wire import frames as f
+from dsmt.errors import FailedError, RefusedError
+from dsmt.ports.bus import Draft, Start
+from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+
+
+@scenario
+async def test_a_full_store_acknowledges_nothing_it_has_not_and_loses_nothing(r: TestRealm):
+    broker = await r.broker()
+    alice, bob = await r.client("operator/alice"), await r.client("operator/bob")
+    store = broker._store
+    async with reading(bob, "user/", start=Start.HISTORY) as got:
+        await alice.publish(Draft("user/t", {"n": 0}))
+        pages = store._db.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._db.connection.execute(f"PRAGMA max_page_count={pages + 3}")
+        emissions = [alice.emit(Draft("user/t", {"n": n, "pad": "x" * 2000})) for n in range(1, 101)]
+        await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+        acknowledged = [e for e in emissions if e.acked is not None]
+        stored = [row for row in store.rows(0, 1000) if row.topic == "user/t"]
+        assert len(acknowledged) < 100
+        assert len(stored) == 1 + len(acknowledged)
+        assert "free space" in alice.refusal.next
+        store._db.connection.execute("PRAGMA max_page_count=100000")
+        for emission in emissions:
+            await emission.acknowledged()
+        await got.until(lambda g: len(g.arrived) == 101)
+        assert [d["n"] for d in got.of("user/t")] == list(range(101))
+        assert got.types() == []
+
+
+@scenario
+async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that_it_is_full(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    store = broker._store
+    await alice.publish(Draft("config/x", {"n": 0}, version=1))
+
+    def full(_batch):
+        raise FailedError("store.full", "the disk is full", next="make room")
+
+    store.append = full
+    emission = alice.emit(Draft("user/t", {"n": 1}))
+    await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+    stored = store.head
+
+    reader = await r.client("operator/bob", reads=True)
+    async with reading(reader, "config/", "user/", start=Start.HISTORY, follow=False) as got:
+        assert got.of("config/x") == [{"n": 0}]
+    await r.stop(reader)
+    with pytest.raises(RefusedError) as caught:
+        await r.raw("operator/carol")
+    assert caught.value.code == "store.full"
+    other = r.identity("broker/b9")
+    raw = await r.raw(other.name, identity=other, reads=True)
+    await until(lambda: broker._session_words.presence.attachment_of("broker/b9") > 0)
+    raw.send(f.Publish(), Pen(other).write("broker/b9/stats", {}).raw)
+    assert (await raw.next(f.Refused))[0].code == "bus.reads"
+    assert store.head == stored
+    assert store.winner("broker/b1/session/broker/b9") is None
+
+    del store.append
+    await emission.acknowledged()
+    await until(lambda: store.winner("broker/b1/session/broker/b9") is not None)
+    assert store.winner("broker/b1/session/operator/bob") is None
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A directory on a file system of 400 KiB. Mounting it needs root, as the project's CI has."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_survived_and_what_waited_is_stored_when_there_is_room(tmp_path, small_disk):
+    @scenario
+    async def full(r: TestRealm):
+        broker = await r.broker(store=str(small_disk / "b1.db"))
+        alice = await r.client("operator/alice")
+        emissions = [alice.emit(Draft("user/t", {"n": n, "pad": "x" * 4000})) for n in range(200)]
+        await until(lambda: alice.refusal is not None and alice.refusal.code == "store.full")
+        assert not r.tasks[broker].done()
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=20m", small_disk], check=True)
+        for emission in emissions:
+            await emission.acknowledged()
+        bob = await r.client("operator/bob")
+        async with reading(bob, "user/", start=Start.HISTORY) as got:
+            assert [d["n"] for d in got.of("user/t")] == list(range(200))
+
+    full("memory", tmp_path)
+
+
+def _store(path) -> SqliteStore:
+    return SqliteStore(str(path), identity="0" * 16)
+
+
+def test_a_file_that_is_no_store_is_called_damaged(tmp_path):
+    path = tmp_path / "b.db"
+    path.write_bytes(os.urandom(8192))
+    with pytest.raises(FailedError) as damaged:
+        _store(path)
+    assert damaged.value.code == "store.damaged"
+    assert str(path) in damaged.value.message
+    assert "sets the store aside" in damaged.value.next
+
+
+@scenario
+async def test_a_store_with_damaged_pages_stops_its_broker_with_a_clear_word(r: TestRealm):
+    broker = await r.broker()
+    alice = await r.client("operator/alice")
+    for n in range(300):
+        alice.emit(Draft(f"user/t{n}", {"n": n, "pad": "x" * 300}, version=1))
+    await alice.publish(Draft("user/end", {}))
+    identity = r.identities[broker]
+    await r.stop(broker)
+    broker._store._db.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    broker._store.close()
+    path = r.directory / "b1.db"
+    content = bytearray(path.read_bytes())
+    for start in range(8192, len(content) - 4096, 4096):
+        content[start : start + 200] = os.urandom(200)
+    path.write_bytes(content)
+    with pytest.raises((FailedError, BaseExceptionGroup)) as damaged:
+        await r.broker("b1", identity=identity)
+    error = damaged.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert error.code == "store.damaged"
+
+
+def test_a_store_belongs_to_one_process(tmp_path):
+    first = _store(tmp_path / "b.db")
+    other = sqlite3.connect(tmp_path / "b.db", timeout=0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("SELECT * FROM meta")
+    other.close()
+    first.close()
+    _store(tmp_path / "b.db").close()
+
+
+def test_a_store_in_a_directory_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(FailedError) as failed:
+        _store(tmp_path / "nowhere" / "b.db")
+    assert "nowhere" in failed.value.message

@@ -1,0 +1,87 @@
+"""Homes and realms for command lines that are run in this process."""
+
+import asyncio
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.cli.command import CliContext
+from dsmt.cli.root import main
+from dsmt.operations.local.home import Home, init
+from dsmt.operations.read.sight import Sight
+from tests.cli.in_process import LOOKS, Run, Stub
+from tests.controllers.build import Realm, web
+from tests.operations.sights import sight
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which a realm was made, and nothing runs."""
+    root = tmp_path_factory.mktemp("made") / "home"
+    init(Home(root), name="test", listen="127.0.0.1:1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def known() -> Sight:
+    """A realm in which `web` runs once on n1."""
+    realm = Realm("n1", "n2")
+    realm.apply(web(1))
+    realm.settle()
+    return sight(realm)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, known: Sight) -> Iterator[Run]:
+    """Run a command line in a directory of its own; its exit code and what it wrote to standard error."""
+
+    async def look(*_: Any, **__: Any) -> Sight:
+        return known
+
+    async def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("something was started")
+
+    def attach(_: CliContext, __: object, work: Callable[[Any], Any]) -> Any:
+        realm, trust = SimpleNamespace(name="test"), SimpleNamespace()
+        return asyncio.run(work(SimpleNamespace(bus=Stub(), by="alice", realm=realm, trust=trust, brokers=[])))
+
+    for module in LOOKS:
+        monkeypatch.setattr(f"dsmt.{module}.look", look)
+    monkeypatch.setattr("dsmt.operations.local.machine.start_keeper", never)
+    monkeypatch.chdir(tmp_path)
+
+    def ran(
+        *arguments: str, home: Path | str, text: str = "", attached: bool = True, terminal: bool = False
+    ) -> tuple[int, str]:
+        monkeypatch.setenv("DSMT_HOME", str(home))
+        monkeypatch.delenv("DSMT_BUS", raising=False)
+        typed = io.TextIOWrapper(io.BytesIO(text.encode()))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=typed.buffer, isatty=lambda: terminal))
+        with monkeypatch.context() as here:
+            if attached:
+                here.setattr(CliContext, "_attach", attach)
+            code = main(list(arguments))
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert "internal error" not in told.err
+        assert "Traceback" not in told.err
+        assert not any(one in told.err for one in ("\x1b", "\x9b", "\u202e"))
+        return code, told.err
+
+    return ran
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times are shown in UTC, wherever the test runs."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

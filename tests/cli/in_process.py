@@ -1,0 +1,25 @@
+"""Command lines run in this process: what is put in the place of a realm, and the codes with which they end."""
+
+# ruff: noqa: E501 - a row of a table stays one line
+
+from collections.abc import Callable
+
+Run = Callable[..., tuple[int, str]]
+
+LOOKS = (
+    "operations.write.applying", "operations.write.controlling", "operations.write.node_control", "operations.write.nodesets",
+    "operations.read.sight", "operations.read.explaining", "operations.read.reading_logs",
+    "operations.write.rolling_back", "cli.control", "cli.past", "cli.nodeset", "cli.why", "cli.status", "cli.listing",
+)  # fmt: skip
+"""Who looks at the realm: they see the one that the test knows."""
+WRONG, NO, DENIED, MISSING, AWAY = 2, 1, 4, 5, 7
+
+
+class Stub:
+    """A bus that knows the time, and nothing else: who gets further than the checks fails."""
+
+    source = "operator/alice"
+    broker = "broker/b1"
+
+    def now_ms(self) -> int:
+        return 1_700_000_000_000

@@ -1,0 +1,89 @@
+"""Somebody who stops waiting, or does not say yes, hears what goes on and what was not done."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsmt.operations.read.waiting import Applied
+from dsmt.operations.write.controlling import Done
+from dsmt.operations.write.revoking import Claim
+from tests.cli.in_process import NO, WRONG, Run
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    async def stop(*_: Any, **__: Any) -> Done:
+        return Done(action="stop", target="web", instances=["web/app/0"], unchanged=[])
+
+    async def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
+    monkeypatch.setattr("dsmt.operations.read.waiting.wait_for", interrupted)
+    code, told = run("stop", "web", "--wait", *form, home=made)
+    assert "interrupted; the stop of web goes on" in told
+    assert "dsmt status web" in told
+    assert code == 130
+    monkeypatch.setattr("dsmt.operations.write.controlling.stop", interrupted)
+    assert run("stop", "web", *form, home=made) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (["node", "drain", "n1"], "dsmt.cli.node.set_mode", "dsmt.cli.node.drained", "the drain of n1 goes on"),
+        (
+            ["rollback", "web", "--wait"],
+            "dsmt.operations.write.rolling_back.rollback",
+            "dsmt.operations.read.waiting.settled",
+            "the rollback of web, as r3, goes on",
+        ),
+    ],
+    ids=["drain", "rollback"],
+)
+def test_who_stops_waiting_for_a_drain_or_a_rollback_hears_it_too(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, row: tuple[list[str], str, str, str]
+) -> None:
+    arguments, act, waits, said = row
+
+    async def asked(*_: Any, **__: Any) -> Applied:
+        return Applied(service="web", revision=3, plan=None, outcome="applied", ready=0, wanted=1)
+
+    async def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(act, asked)
+    monkeypatch.setattr(waits, interrupted)
+    code, told = run(*arguments, home=made)
+    assert f"interrupted; {said}. Next: dsmt " in told
+    assert code == 130
+
+
+def test_a_no_ends_with_one_and_says_that_nothing_was_done(run: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    code, told = run("remove", "web", home=made, terminal=True)
+    assert told == "dsmt: web is not removed: the answer was no\n"
+    assert code == NO
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_only_broker_is_not_revoked_unless_somebody_said_yes(
+    run: Run, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool
+) -> None:
+    async def claim(*_: Any, **__: Any) -> Claim:
+        return Claim(name="broker/b1", key="ab" * 16, ours=[], theirs=[], only_broker=True)
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        assert "apply in another DSMT_HOME" in capsys.readouterr().out
+        return False
+
+    monkeypatch.setattr("dsmt.operations.write.revoking.claim", claim)
+    monkeypatch.setattr("dsmt.operations.local.certificates.learn", lambda *_: None)
+    monkeypatch.setattr("click.confirm", confirm)
+    code, told = run("cert", "revoke", "broker/b1", home=made, terminal=terminal)
+    assert told.startswith("dsmt: broker/b1 is " + ("not revoked: the answer was no\n" if terminal else "the only broker: "))
+    assert terminal or "nobody said yes. Next: dsmt cert revoke broker/b1 --yes; the way back is" in told
+    assert code == (NO if terminal else WRONG)

@@ -1,0 +1,121 @@
+"""Homes that are spoiled, closed or none: each is told in its sentence with its exit code."""
+
+# ruff: noqa: E501 - a row of a table stays one line
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dsmt.cli.root import main
+from tests.cli.in_process import DENIED, MISSING, NO, WRONG, Run
+
+
+def _cut(path: str, content: bytes | None) -> Callable[[Path], None]:
+    def spoil(home: Path) -> None:
+        (home / path).unlink()
+        if content is not None:
+            (home / path).write_bytes(content)
+
+    return spoil
+
+
+def _as_directory(path: str) -> Callable[[Path], None]:
+    def spoil(home: Path) -> None:
+        (home / path).unlink()
+        (home / path).mkdir()
+
+    return spoil
+
+
+HOMES: list[tuple[Callable[[Path], None], list[str], int, str]] = [
+    (shutil.rmtree, ["ps"], MISSING, "there is no realm in "),
+    (shutil.rmtree, ["down"], MISSING, "there is no realm in "),
+    (shutil.rmtree, ["node", "run"], MISSING, "there is no realm in "),
+    (shutil.rmtree, ["init", "--name", ""], WRONG, "'' is not a name for a realm"),
+    (shutil.rmtree, ["init", "--name", "Bad Name"], WRONG, "'Bad Name' is not a name for a realm"),
+    (shutil.rmtree, ["up", "--name", ""], WRONG, "'' is not a name for a realm"),
+    (shutil.rmtree, ["up", "--name", "a/b"], WRONG, "'a/b' is not a name for a realm"),
+    (shutil.rmtree, ["up", "--name", "x" * 64], WRONG, "at most 63 of a-z"),
+    (shutil.rmtree, ["init", "--listen", "x"], WRONG, "'x' is not an address to listen at"),
+    (shutil.rmtree, ["init", "--listen", "h:0"], WRONG, "a port is a number from 1 to 65535"),
+    (shutil.rmtree, ["init", "--listen", "h:99999"], WRONG, "a port is a number from 1 to 65535"),
+    *((_cut("realm.cbor", raw), ["ps"], WRONG, "realm.cbor is damaged: it holds no configuration. Next: restore it from a backup")
+      for raw in (b"", b"nonsense", b"\x80", b"\xff" * 9, b"\x7a\x00\x00\xff\x41abc")),
+    (_as_directory("realm.cbor"), ["ps"], NO, "realm.cbor: is a directory"),
+    *((_cut("operator/identity", None), [verb, "web"], MISSING, "the operator's key, which commands need to talk to the realm. Next: dsmt up makes a new one") for verb in ("ps", "stop", "logs")),
+    (_cut("operator/identity", b""), ["ps"], WRONG, "operator/identity is damaged: it holds no identity. Next: restore it"),
+    (_cut("operator/identity", b"\x80"), ["ps"], WRONG, "operator/identity is damaged"),
+    (_cut("root.key", None), ["cert", "rotate", "broker/b1"], MISSING, "the root key is not in"),
+    (_cut("root.key", b"short"), ["node", "run"], WRONG, "root.key is damaged: a root key has 32 bytes, and this has 5"),
+    (_cut("brokers/b1/broker.cbor", None), ["broker", "run"], WRONG, "broker.cbor is missing. Next: restore it from a backup"),
+    (_cut("brokers/b1/broker.cbor", b"x"), ["broker", "run"], WRONG, "broker.cbor is damaged"),
+    (_cut("brokers/b1/broker.cbor", b"x"), ["up", "--detach"], WRONG, "broker.cbor is damaged"),
+    (_cut("brokers/b1/identity", None), ["broker", "run"], MISSING, "holds no identity; brokers here: b1. Next: restore it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", HOMES, ids=[str(n) for n in range(len(HOMES))])
+def test_a_spoiled_home(
+    run: Run, made: Path, tmp_path: Path, row: tuple[Callable[[Path], None], list[str], int, str]
+) -> None:
+    spoil, arguments, code, said = row
+    home = tmp_path / "home"
+    shutil.copytree(made, home)
+    spoil(home)
+    found, told = run(*arguments, home=home, attached=False)
+    assert said in told
+    assert "Next: " in told
+    assert found == code
+
+
+NOT_A_HOME = ["file", "file/below", "loop", "n" * 300]
+
+
+@pytest.mark.parametrize("where", NOT_A_HOME)
+@pytest.mark.parametrize("arguments", [["ps"], ["init"], ["up", "--detach"], ["down"], ["broker", "run"]], ids=" ".join)
+def test_what_cannot_be_a_home(run: Run, tmp_path: Path, where: str, arguments: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    code, told = run(*arguments, home=tmp_path / where, attached=False)
+    assert "is not a directory, and a home must be one" in told or "cannot be read: " in told
+    assert "Next: check --home, or DSMT_HOME" in told
+    assert code == DENIED
+
+
+@pytest.mark.parametrize("closed", [0o000, 0o500], ids=["unreadable", "unwritable"])
+def test_a_home_that_is_closed_to_who_types(tmp_path: Path, made: Path, closed: int) -> None:
+    """As another user where we are root, who may read and write everything."""
+    above = tmp_path / "above"
+    above.mkdir()
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            status = _as_nobody(above, closed)
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    above.chmod(stat.S_IRWXU)
+    told = (tmp_path / "told").read_text()
+    assert "permission denied" in told
+    assert "internal error" not in told
+    assert "Next: " in told
+    assert os.waitstatus_to_exitcode(ended) == DENIED
+
+
+def _as_nobody(above: Path, closed: int) -> int:
+    with (above.parent / "told").open("w") as told:
+        above.chmod(closed)
+        if os.geteuid() == 0:
+            for place in (above, *above.parents[:3]):
+                place.chmod(place.stat().st_mode | (stat.S_IXOTH if place != above else 0))
+            os.chown(above, 65_534, 65_534)
+            os.setresuid(65_534, 65_534, 65_534)
+        os.environ["DSMT_HOME"] = str(above / "home")
+        sys.stderr = told
+        return main(["init"])

@@ -1,0 +1,76 @@
+"""One instance for each node: each has an index of its own and keeps it."""
+
+import pytest
+
+from .build import key, web
+from .repairs import kill, running
+
+
+def test_each_node_gets_one_and_new_nodes_too() -> None:
+    realm = running("each_node", "n1", "n2")
+    assert sorted(realm.nodes_of()) == ["n1", "n2"]
+    realm.node("n3")
+    realm.settle(seconds=1)
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_stays_on_a_dead_node_and_does_not_move() -> None:
+    realm = running("each_node", "n1", "n2", "n3")
+    kill(realm, "n2")
+    assert realm.step() == []
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_leaves_a_drained_node_and_comes_back_to_its_own_index() -> None:
+    realm = running("each_node", "n1", "n2", "n3")
+    index = realm.nodes_of().index("n2")
+    realm.control_node("n2", "draining")
+    realm.settle(seconds=1)
+    assert sorted(realm.nodes_of()) == ["n1", "n3"]
+    realm.control_node("n2", "active")
+    realm.settle(seconds=1)
+    assert realm.slot(index).node == "n2"
+    assert sorted(realm.nodes_of()) == ["n1", "n2", "n3"]
+
+
+def test_each_node_gives_a_node_that_returns_its_own_index_and_not_the_lowest() -> None:
+    realm = running("each_node", "n1", "n2", "n3", "n4")
+    low, high = sorted(["n1", "n4"], key=realm.nodes_of().index)
+    index = realm.nodes_of().index(high)
+    for node in (low, high):
+        realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(high, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(index).node, realm.slot(index).desired) == (high, "running")
+
+
+@pytest.mark.parametrize("left", ["drained", "gone from the set"])
+def test_each_node_keeps_a_hold_for_the_node_that_it_was_of(left: str) -> None:
+    realm = running("each_node", "n1", "n2", "n3", component="nodes: minus(all_nodes, n9)")
+    held = realm.slot(0).node
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    if left == "drained":
+        realm.control_node(held, "draining")
+    else:
+        realm.apply(web("each_node", component=f"nodes: minus(all_nodes, {held})"))
+    realm.settle(seconds=1)
+    realm.node("n4")
+    realm.settle(seconds=1)
+    by_node = {realm.slot(index).node: realm.slot(index).desired for index in range(1, 4)}
+    assert by_node["n4"] == "running", "nobody holds that one"
+    realm.control_node(held, "active")
+    realm.apply(web("each_node", component="nodes: minus(all_nodes, n9)"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (held, "stopped")
+
+
+def test_each_node_gives_the_index_of_a_node_that_left_to_the_next_one() -> None:
+    realm = running("each_node", "n1", "n2")
+    left = realm.slot(0).node
+    realm.control_node(left, "draining")
+    realm.settle(seconds=1)
+    realm.node("n3")
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == "n3"

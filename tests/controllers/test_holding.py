@@ -1,0 +1,75 @@
+"""An operator holds a slot or restarts it: that is done once, and only an operator ends a hold."""
+
+from .build import Realm, key, web
+from .repairs import running
+
+
+def test_a_hold_stops_and_only_its_end_starts_again() -> None:
+    realm = running(1)
+    node = realm.slot(0).node
+    held = realm.hold(key(0))
+    (intent,) = realm.step()
+    assert (realm.slot(0).desired, realm.slot(0).node) == ("stopped", node)
+    assert realm.slot(0).reason.code == "hold.operator"
+    assert "alice" in realm.slot(0).reason.message
+    assert intent.cause == (held.id,)
+    realm.settle(seconds=1)
+    realm.apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).revision) == ("stopped", 2)
+    realm.control(key(0))
+    realm.step()
+    assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
+
+
+def test_a_hold_outlives_a_time_in_which_its_slot_is_not_wanted() -> None:
+    realm = running(3)
+    realm.hold(key(2))
+    for instances in (2, 3):
+        realm.apply(web(instances))
+        realm.settle(seconds=5)
+    assert (realm.slot(2).desired, realm.slot(2).reason.code) == ("stopped", "hold.operator")
+    realm.control(key(2))
+    realm.settle(seconds=5)
+    assert realm.slot(2).desired == "running"
+
+
+def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() -> None:
+    before = running(1, "n1", "n2")
+    before.hold(key(0))
+    before.settle(seconds=1)
+    realm = Realm()
+    realm.now_ms, realm._sequences = before.now_ms, before._sequences
+    for _, event in before.rows:
+        if "/control/" not in event.event.topic:
+            realm.view.apply(event)
+    assert realm.after(60).settle(seconds=1) == []
+    realm.apply(web(1, component="env: {A: b}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).revision) == ("stopped", 2)
+    assert realm.slot(0).reason == before.slot(0).reason
+    realm.control_node(realm.slot(0).node, "draining")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).desired, realm.slot(0).reason) == ("stopped", before.slot(0).reason), "it moves, held"
+    realm.control(key(0))
+    realm.step()
+    assert realm.slot(0).desired == "running", "only an operator's word starts it"
+
+
+def test_a_restart_is_a_new_generation_on_the_same_node_once() -> None:
+    realm = running(1)
+    node, generation = realm.slot(0).node, realm.generation(0)
+    realm.control(key(0), restart=1)
+    realm.step()
+    assert (realm.slot(0).node, realm.slot(0).restart, realm.generation(0)) == (node, 1, generation + 1)
+    assert realm.settle(seconds=1) == []
+
+
+def test_restarting_all_goes_one_at_a_time() -> None:
+    realm = running(3)
+    for i in range(3):
+        realm.control(key(i), restart=1)
+    assert len(realm.step()) == 1
+    realm.obey()
+    assert realm.after(9).step() == []
+    assert len(realm.after(1).step()) == 1

@@ -1,0 +1,135 @@
+"""An operator moves a slot: once, to where it fits, whatever else moves it meanwhile."""
+
+import pytest
+
+from dsmt.event.kinds.slot import SlotControl
+from dsmt.event.records import from_data
+
+from .build import key, web
+from .repairs import kill, running
+
+
+def test_an_operator_moves_a_slot_once() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    target = next(n for n in ("n1", "n2", "n3") if n != node)
+    realm.control(key(0), move=target)
+    realm.step()
+    assert realm.slot(0).node == target
+    assert realm.slot(0).previous.node == node
+    realm.settle(seconds=1)
+    realm.after(100)
+    kill(realm, target)
+    realm.settle(seconds=1)
+    realm.attach(target)
+    assert realm.after(100).settle(seconds=1) == []
+
+
+def test_a_done_move_is_not_done_again_when_the_slot_is_wanted_again() -> None:
+    realm = running(3, "n1", "n2", "n3")
+    realm.control(key(2), move="")
+    realm.settle(seconds=5)
+    assert realm.slot(2).move_number == 1
+    for instances in (2, 3):
+        realm.after(1000).apply(web(instances))
+        said = realm.settle(seconds=5)
+    assert not any("asked for a move" in intent.because for intent in said)
+
+
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+@pytest.mark.parametrize("room", ["nowhere else", "elsewhere", "nowhere for a while"])
+def test_a_move_to_any_other_node_is_not_done_where_the_slot_comes_up_again(component: str, room: str) -> None:
+    """It waits for room elsewhere, and the service is scaled to 0 and to 1 meanwhile."""
+    realm = running(1, "n1", component=component)
+    realm.control(key(0), move="", leave="n1", accept_data_loss=bool(component))
+    assert realm.settle(seconds=1) == []
+    realm.after(100).apply(web(0, component=component))
+    realm.settle(seconds=1)
+    if room == "elsewhere":
+        realm.node("n2")
+    if room == "nowhere for a while":
+        realm.control_node("n1", "excluded")
+    realm.after(100).apply(web(1, component=component))
+    realm.settle(seconds=1)
+    if room == "nowhere for a while":
+        assert realm.slot().node is None
+        realm.control_node("n1", "active")
+        realm.settle(seconds=1)
+    told = realm.slot()
+    assert (told.node, told.move_number) == (("n2", 1) if room == "elsewhere" else ("n1", 0))
+    assert told.home is None or told.home.node == told.node
+    realm.node("n2")
+    realm.after(100).settle(seconds=1)
+    assert (realm.slot().node, realm.slot().move_number) == ("n2", 1)
+    assert realm.after(100).settle(seconds=1) == []
+
+
+def test_a_move_to_where_the_slot_is_already_is_done_at_once_and_never_later() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.control(key(0), move=node)
+    (intent,) = realm.settle(seconds=1)
+    assert "where it is" in intent.because
+    assert (realm.slot(0).node, realm.slot(0).move_number, realm.slot(0).moved_at_ms) == (node, 1, None)
+    realm.control_node(node, "draining")
+    realm.settle(seconds=1)
+    realm.control_node(node, "active")
+    assert realm.after(100).settle(seconds=1) == [], "it does not move back"
+
+
+def test_a_move_of_the_former_form_that_has_no_number_is_not_done() -> None:
+    realm = running(1, "n1", "n2")
+    realm.control(key(0), move="n2" if realm.slot(0).node == "n1" else "n1", move_number=0)
+    assert realm.step() == []
+
+
+def test_a_move_outlives_what_moves_the_slot_elsewhere_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3", "n4", "n5")
+    node = realm.slot(0).node
+    target = next(n for n in ("n5", "n4") if n != node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target)
+    kill(realm, node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).node not in (node, target)
+    assert realm.slot(0).move_number == 0
+    realm.control_node(target, "active")
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).move_number) == (target, 1)
+
+
+@pytest.mark.parametrize("component", ["", "data: true\n"])
+def test_a_held_slot_is_moved_off_a_dead_node_by_an_operator_and_by_nothing_else(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    node = realm.slot(0).node
+    hold = from_data(SlotControl, realm.hold(key(0)).event.data).hold
+    realm.settle(seconds=1)
+    kill(realm, node)
+    realm.settle(seconds=1)
+    assert realm.slot(0).node == node
+    realm.control(key(0), hold=hold, move="", accept_data_loss=bool(component))
+    realm.settle(seconds=1)
+    assert realm.slot(0).node != node
+    assert (realm.slot(0).desired, realm.slot(0).move_number) == ("stopped", 1)
+
+
+def test_a_move_to_any_other_node_is_done_by_what_moves_the_slot_meanwhile() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    realm.close(node)
+    realm.control(key(0), move="")
+    said = realm.settle(seconds=1)
+    assert realm.slot(0).node != node
+    assert (len(said), realm.slot(0).move_number) == (2, 1), "the verdict, and one move"
+
+
+def test_a_move_to_a_node_that_does_not_fit_waits_until_it_does() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    node = realm.slot(0).node
+    target = next(n for n in ("n1", "n2", "n3") if n != node)
+    realm.control_node(target, "excluded")
+    realm.control(key(0), move=target)
+    assert realm.step() == []
+    realm.control_node(target, "active")
+    realm.step()
+    assert realm.slot(0).node == target

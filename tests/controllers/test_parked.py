@@ -1,0 +1,123 @@
+"""What is parked moves, waits or stays, as its escalation says."""
+
+import pytest
+
+from dsmt.controllers.agenda import Agenda
+from dsmt.event.status import State
+
+from .build import Realm, key, web
+from .repairs import running
+
+
+def park(realm: Realm) -> None:
+    realm.status(key(0), realm.slot(0).node, State.FAILED, parked=True)
+
+
+def test_a_parked_instance_whose_escalation_ends_in_a_move_moves_to_where_it_is_not_parked() -> None:
+    realm = running(1, "n1", "n2", "n3")
+    seen = [realm.slot(0).node]
+    for _ in range(2):
+        park(realm)
+        realm.after(3).step()
+        seen.append(realm.slot(0).node)
+    assert len(set(seen)) == 3
+    assert realm.slot(0).moves == 2
+    park(realm)
+    assert realm.after(1000).step() == []
+
+
+@pytest.mark.parametrize(
+    ("takes", "needs", "frees"),
+    [
+        ("reserve: {memory: 7GiB}", "reserve: {memory: 4GiB}", "reserve: {memory: 1GiB}"),
+        ("ports: {http: 8080}", "ports: {http: 8080}", ""),
+    ],
+    ids=["room", "a port"],
+)
+def test_who_waits_for_what_another_spec_frees_is_looked_at(takes: str, needs: str, frees: str) -> None:
+    realm, agenda = Realm("n1"), Agenda()
+
+    def look() -> None:
+        for _ in range(5):
+            scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+            decided = realm.decide(scope=scope, before=agenda.brake)
+            agenda.note(decided, scope)
+            realm.publish(decided.intents)
+            realm.obey()
+
+    realm.apply(web(1, service="db", component=takes))
+    look()
+    realm.apply(web(1, component=needs))
+    look()
+    assert realm.slot().node is None
+    realm.apply(web(1, service="db", component=frees))
+    look()
+    assert realm.slot().node == "n1"
+
+
+@pytest.mark.parametrize("component", ["", "restart: {escalate: [restart: 5]}"], ids=["moves", "stays"])
+@pytest.mark.parametrize("parkings", [1, 2, 3, 12])
+def test_a_parked_instance_whose_node_dies_runs_elsewhere_once_its_next_forced_move_is_due(
+    component: str, parkings: int
+) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    agenda = Agenda()
+
+    def look() -> None:
+        scope = agenda.scope(realm.view, realm.view.take_dirty(), realm.now_ms)
+        decided = realm.decide(scope=scope, before=agenda.brake)
+        agenda.note(decided, scope)
+        realm.publish(list(decided.intents))
+
+    for _ in range(parkings):
+        park(realm)
+        look()
+        while (wake := agenda.wake_ms) is not None:
+            realm.after((wake - realm.now_ms) / 1000)
+            look()
+    node = realm.slot(0).node
+    realm.close(node)
+    look()
+    for _ in range(4):
+        if agenda.wake_ms is not None:
+            realm.after(max(0, agenda.wake_ms - realm.now_ms) / 1000)
+        look()
+    assert realm.slot(0).node not in (node, None)
+
+
+@pytest.mark.parametrize("component", ["update: {order: stop_first}", "ports: {http: 8080}"])
+def test_a_parked_instance_that_must_stop_first_stops_and_starts_elsewhere(component: str) -> None:
+    realm = running(1, "n1", "n2", "n3", component=component)
+    seen = [realm.slot(0).node]
+    for _ in range(2):
+        park(realm)
+        stopping = [intent.because for intent in realm.after(3).step()]
+        assert (realm.slot(0).node, realm.slot(0).desired) == (seen[-1], "stopped"), "never two copies"
+        assert "stops on" in stopping[0]
+        assert realm.step() == [], "it waits for the stop, and does not start where it was"
+        realm.obey()
+        (moving,) = realm.step()
+        assert "parked" in moving.because
+        seen.append(realm.slot(0).node)
+        assert realm.slot(0).desired == "running"
+    assert (len(set(seen[:2])), len(set(seen[1:]))) == (2, 2)
+    assert (realm.slot(0).moves, realm.slot(0).parked) == (2, False)
+
+
+def test_an_instance_that_stops_to_leave_where_it_was_parked_stays_there_when_it_is_held() -> None:
+    realm = running(1, "n1", "n2", component="update: {order: stop_first}")
+    node = realm.slot(0).node
+    park(realm)
+    realm.step()
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired, realm.slot(0).reason.code) == (node, "stopped", "hold.operator")
+    realm.control(key(0))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired) == (node, "running")
+
+
+def test_a_parked_instance_stays_when_its_escalation_has_no_move() -> None:
+    realm = running(1, "n1", "n2", component="restart: {escalate: [restart: 5]}")
+    park(realm)
+    assert realm.after(600).step() == []

@@ -1,0 +1,123 @@
+"""The keeper of a home: one that dies is replaced and told, and `down` ends all that it kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import down
+from dsmt.ports.processes import Identity
+from tests.real.fleet import attached, eventually, gone, processes_of, redis_spec
+from tests.real.homes import at, everybody, name_of, run
+from tests.real.seat import dsmt
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+
+def test_down_ends_all_after_the_keeper_was_killed(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "2", "--detach")
+        async with attached(home, nodes=2) as made:
+            await made.apply(redis_spec(2))
+            await made.ready("store", 2)
+            pids = list(made.pids("store").values())
+        before = [identity for identity in everybody(home).values() if identity is not None]
+        keeper = at(home, "keeper", "", "spawner")()
+        assert keeper is not None
+        os.kill(keeper.pid, signal.SIGKILL)
+        await gone(keeper)
+        assert (await dsmt(home.root, "down", "--json")).json["stuck"] == []
+        await gone(*before)
+        assert processes_of(home.root) == {}
+        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240 - /proc is no disk
+
+    run(tmp_path, scenario)
+
+
+async def told_of_keepers(home: Home) -> list[str]:
+    """What `status` tells of keepers that have died, once it tells anything."""
+    messages: list[str] = []
+    for _ in range(50):
+        said = (await dsmt(home.root, "status", "--json")).json
+        messages = [alert["message"] for alert in said["alerts"] if alert["code"] == "keeper.died"]
+        if messages:
+            break
+    return messages
+
+
+def test_a_killed_keeper_is_replaced_and_said_and_the_next_broker_death_is_not_final(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        before = everybody(home)
+        os.kill(before["keeper"].pid, signal.SIGKILL)
+        await gone(before["keeper"])
+        keeper = await eventually("a new keeper", at(home, "keeper", "", "spawner"))
+        os.kill(before["broker"].pid, signal.SIGKILL)
+        await gone(before["broker"])
+        await eventually("a new broker", at(home, "brokers", "b1", "broker"))
+        after = everybody(home)
+        assert {place: after[place] for place in after.keys() - {"keeper", "broker"}} == {
+            place: before[place] for place in before.keys() - {"keeper", "broker"}
+        }
+
+        assert await told_of_keepers(home) == [
+            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper.pid} took its place"
+        ]
+
+    run(tmp_path, scenario)
+
+
+def test_a_keeper_that_dies_with_all_controllers_is_replaced_by_a_broker(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "0", "--detach")
+        before = everybody(home)
+        for place in ("keeper", "c1", "c2"):
+            os.kill(before[place].pid, signal.SIGKILL)
+        await gone(*(before[place] for place in ("keeper", "c1", "c2")))
+        for place in (("keeper", "", "spawner"), ("controllers", "c1", "controller"), ("controllers", "c2", "controller")):
+            await eventually(f"a new {place}", at(home, *place))
+        assert everybody(home)["broker"] == before["broker"]
+        keeper = everybody(home)["keeper"].pid
+        assert await told_of_keepers(home) == [
+            f"its keeper, pid {before['keeper'].pid}, had died; pid {keeper} took its place"
+        ]
+
+    run(tmp_path, scenario)
+
+
+def test_however_often_the_keeper_is_killed_there_is_one_broker_and_down_ends_all(tmp_path):
+    async def scenario(home: Home) -> None:
+        await dsmt(home.root, "up", "--nodes", "1", "--detach")
+        chance = random.Random(20)
+        killed: list[Identity] = []
+        for _ in range(19):
+            keeper = await eventually("a keeper", at(home, "keeper", "", "spawner"))
+            await asyncio.sleep(chance.uniform(0, 0.4))  # the moment is what is tried here
+            with suppress(ProcessLookupError):
+                os.kill(keeper.pid, signal.SIGKILL)
+            killed.append(keeper)
+            if chance.random() < 0.3:
+                broker = at(home, "brokers", "b1", "broker")()
+                if broker is not None:
+                    os.kill(broker.pid, signal.SIGKILL)
+                    killed.append(broker)
+        await gone(*killed)
+        await eventually("everybody", lambda: all(everybody(home).values()))
+        names = Counter(map(name_of, processes_of(home.root)))
+        assert (names["dsmt-broker"], names["dsmt-controller"], names["dsmt-spawner"]) == (1, 2, 1)
+        keeper = at(home, "keeper", "", "spawner")()
+        assert keeper is not None
+        ending = asyncio.ensure_future(down(home))
+        os.kill(keeper.pid, signal.SIGKILL)
+        assert (await ending).stuck == ()
+        assert processes_of(home.root) == {}
+
+    run(tmp_path, scenario)
