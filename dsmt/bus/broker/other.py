@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dsmt.ports.bus import BusReader, Cursor
+from dsmt.ports.bus import Arrived, BusReader, Cursor
 from dsmt.ports.realm import BrokerAddress
+
+HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
+"""Until when (realm ms) all that a broker has surely is here by others: by one that was read last, up to a time, when this
+one is a leaf; else None, and 0: by any. None where none of them says so."""
+Take = Callable[[str, Sequence[Arrived], BusReader], int]
+"""Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +27,8 @@ class Other:
     """Where the next subscription begins."""
     again_ms: int | None = None
     """From when on it is to be read again, as history (rule 2)."""
+    links: int = 0
+    """How often it was linked."""
     losses: int = 0
     """How often it had to be read again."""
     began: tuple[int, tuple[str, ...], int] | None = None
