@@ -28,8 +28,7 @@ from dataclasses import replace
 from typing import Final
 
 from dsmt.bus.broker.examining import examine
-from dsmt.bus.broker.linked import Linked
-from dsmt.bus.broker.other import HandedMs, Other, Take
+from dsmt.bus.broker.other import HandedMs, Linked, Other, Take
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.errors import FailedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dsmt.ports.bus import Arrived, BusReader, Cursor
@@ -54,3 +54,27 @@ class Other:
     def name(self) -> str:
         """Its name while it is linked; empty else."""
         return self.bus.broker if self.bus is not None and self.bus.attached else ""
+
+
+class Linked:
+    """To which others one broker is linked, as it looked last, and which of these links were lost (rule E1)."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, tuple[Other, int]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Who is linked."""
+        return sorted(self._links)
+
+    def look(self, others: Iterable[Other]) -> list[Cursor] | None:
+        """These are linked now: the places in those whose links were lost meanwhile; None where all is as it was.
+
+        Who was removed is lost as well, and who is linked anew.
+        """
+        links = {one.name: (one, one.links) for one in others}
+        if links == self._links:
+            return None
+        lost = [one.place for name, (one, number) in self._links.items() if links.get(name) != (one, number)]
+        self._links = links
+        return [place for place in lost if place is not None]
