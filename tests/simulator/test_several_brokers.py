@@ -31,9 +31,7 @@ def no_looking_back(patch: pytest.MonkeyPatch) -> None:
     """Who is linked changes, and nobody is read again from where the lost one stood (E1)."""
 
     def look(self: Any) -> None:
-        linked = tuple(sorted(other.name for other in self._others.values() if other.name))
-        if linked != self._linked:
-            self._linked = linked
+        if self._linked.look(other for other in self._others.values() if other.name) is not None:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 

@@ -4,7 +4,8 @@ Rule 1: of each other broker it keeps a place: everything up to there is here. I
     restarts; a broker that was away, or whose disk is new, is whole again by that.
 Rule 2: what is live it takes from the broker where it was published, as long as it is linked to that one. When a link is
     lost it reads all others again from a minute before the lost one's place: what that one had given to some is with them.
-    That waits for nothing that is live, nor does that for it: it is read beside it, one broker after the other.
+    That waits for nothing that is live, nor does that for it: it is read beside it, one broker after the other, none of
+    which keeps the next one waiting for longer than `STILL_S`.
     From when it is to read each again is kept with its place, for who starts may find that others were lost meanwhile.
     A place is at no time that has not come yet, whatever its broker says.
 Rule 3: without any place, on a new disk, it reads one broker whole before it reads another; but for one that gives nothing
@@ -27,7 +28,7 @@ from dataclasses import replace
 from typing import Final
 
 from dsmt.bus.broker.examining import examine
-from dsmt.bus.broker.other import Other
+from dsmt.bus.broker.other import HandedMs, Linked, Other, Take
 from dsmt.bus.broker.places import OVERLAP_MS, again_from_ms, keep_place, read_place
 from dsmt.bus.broker.withheld import Withholding
 from dsmt.errors import FailedError
@@ -51,11 +52,6 @@ from dsmt.ports.store import Meta
 
 Reach = Callable[[BrokerAddress], AbstractContextManager[BusReader]]
 """Gives a connection to one broker, that only reads, for the length of a block."""
-HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
-"""Until when (realm ms) all that a broker has surely is here by others: by one that was read last, up to a time, when this
-one is a leaf; else None, and 0: by any. None where none of them says so."""
-Take = Callable[[str, Sequence[Arrived], BusReader], int]
-"""Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 
 KEEP_S: Final = 1.0
 STILL_S: Final = 5.0
@@ -89,11 +85,10 @@ class Copying:
         self._now_ms, self._take, self._whole, self._log = now_ms, take, whole, log
         self._withholding, self._is_attached, self._handed_ms = withholding, is_attached, handed_ms
         self._leaf = False
-        """Whether this broker is a leaf itself."""
         self._upstream: Other | None = None
-        """Whom it reads then."""
+        """Whom it reads, when it is a leaf itself."""
         self._others: dict[bytes, Other] = {}
-        self._linked: tuple[str, ...] = ()
+        self._linked = Linked()
         self._changed = asyncio.Event()
         self._repairing = asyncio.Lock()
         self._first: Other | None = None
@@ -213,12 +208,9 @@ class Copying:
             other.was = other.name or other.was
         self._choose()
         mesh = [other for other in self._others.values() if not other.address.leaf]
-        linked = tuple(sorted(other.name for other in mesh if other.name and other.place and self._is_wanted(other)))
-        if linked == self._linked:
+        places = self._linked.look(other for other in mesh if other.name and other.place and self._is_wanted(other))
+        if places is None:
             return
-        lost = set(self._linked) - set(linked)
-        places = [other.place for other in mesh if other.was in lost and other.place is not None]
-        self._linked = linked
         for other in mesh if places else ():
             if other.place is not None and (other is self._upstream or not self._leaf):
                 other.again_ms = again_from_ms(other.again_ms, [*places, other.place])
@@ -229,13 +221,17 @@ class Copying:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def _attached(self, other: Other) -> None:
+        other.links += 1
+        self._look()
+
     # --- reading one ---------------------------------------------------------------------------------------------
 
     async def _keep(self, other: Other) -> None:
         """Read one broker for good."""
         with self._reach(other.address) as bus:
             other.bus = bus
-            bus.on_attached(self._look)
+            bus.on_attached(lambda: self._attached(other))
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(bus.run())
@@ -315,16 +311,21 @@ class Copying:
 
     def _left_out(self, other: Other) -> tuple[str, ...]:
         """Who is read directly: what these bring to another one need not be sent by that."""
-        return tuple(name for name in self._linked if name != other.name)
+        return tuple(name for name in self._linked.names if name != other.name)
 
     async def _repair(self, other: Other, bus: BusReader) -> None:
         """Read again what one has had from others that were lost; what is live goes on meanwhile (rule 2)."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            is_due = other.again_ms is not None and other.complete and bool(other.name)
-            if is_due and other.began is not None and other.began[:2] == (other.losses, self._left_out(other)):
-                async with self._repairing:
-                    await self._read_again(other, bus, other.losses, other.began[2])
+            async with asyncio.TaskGroup() as group, self._repairing:
+                if other.began is not None and self._is_due(other):
+                    task = group.create_task(self._read_again(other, bus, other.losses, other.began[2]))
+                    await asyncio.wait({task}, timeout=STILL_S)
+
+    def _is_due(self, other: Other) -> bool:
+        """Whether one is to be read again, and was asked for all that the lost ones bring to it from now on."""
+        asked = other.began is not None and other.began[:2] == (other.losses, self._left_out(other))
+        return asked and other.again_ms is not None and other.complete and bool(other.name)
 
     async def _read_again(self, other: Other, bus: BusReader, losses: int, until: int) -> None:
         """Read one up to the row from which on it was asked for all of that."""

@@ -3,7 +3,7 @@
 Rule 1: a complete blob is never written again, whoever asks; only operators put.
 Rule 2: it is bounded in bytes, and each operator's part of it. For room the oldest blobs go that no live fact names; what
     was begun and not gone on with for `UNFINISHED_MS` goes first (D2).
-    What is fetched from another broker (`filling`) is nobody's part.
+    What is fetched from another broker (`filling`) is nobody's part, and nobody else writes it meanwhile.
 Rule 3: hashing and removing are done in steps of a few chunks, between which the loop does what else is due.
 """
 
@@ -43,6 +43,8 @@ class Depot:
         self._blobs, self._limit, self._now_ms = blobs, limit, now_ms
         self._checks: deque[_Check] = deque()
         self._removing: deque[bytes] = deque(blobs.orphans())
+        self._fetched = b""
+        """What is being fetched from another broker: nobody else writes it."""
         self._due = due
 
     def asked(self, frame: f.BlobAsked | f.ChunkAsked) -> tuple[f.Frame, tuple[bytes, ...]]:
@@ -58,6 +60,9 @@ class Depot:
         held = self._blobs.get(frame.digest)
         if held is not None and held.whole:
             answer(f.BlobIs(id=frame.id, size=held.size))
+        elif frame.digest == self._fetched:
+            said = "this blob is just being fetched from another broker: put it again"
+            answer(f.BlobIs(id=frame.id, size=None, ok=False, message=said))
         elif isinstance(frame, f.BlobFinished):
             self._checks.append(_Check(frame, answer, sha256()))
             self._due()
@@ -65,8 +70,8 @@ class Depot:
             answer(self._chunk(frame, parts, payer))
 
     def _chunk(self, frame: f.ChunkPut, parts: tuple[bytes, ...], payer: str) -> f.BlobIs:
-        if len(parts) != 1 or len(parts[0]) > CHUNK_BYTES or frame.number >= MAX_CHUNKS:
-            raise InputError("bus.frame", "a chunk is one part of at most 256 KiB, of a blob that has at most 2^20 of them")
+        if len(parts) != 1 or not 0 < len(parts[0]) <= CHUNK_BYTES or frame.number >= MAX_CHUNKS:
+            raise InputError("bus.frame", "a chunk is one part of 1 to 256 KiB, of a blob that has at most 2^20 of them")
         said = self._part(payer, len(parts[0])) or self._room(frame.digest, len(parts[0]))
         if not said:
             try:
@@ -97,21 +102,39 @@ class Depot:
         blob = self._blobs.get(digest)
         return blob is not None and blob.payer[:7] != "broker/" and blob.at_ms >= self._now_ms() - UNFINISHED_MS
 
+    def begin(self, digest: bytes) -> bool:
+        """Begin to take what another broker has; whether that may be now."""
+        free = digest not in self._removing and not any(check.frame.digest == digest for check in self._checks)
+        if not free or self.has(digest) or self._is_put(digest):
+            return False
+        self._fetched = digest
+        return True
+
     def take(self, digest: bytes, number: int, chunk: bytes, giver: str) -> None:
-        """Keep a chunk that another broker has. Raises `FailedError` where there is no room."""
+        """Keep a chunk of it. Raises `FailedError` where there is no room."""
         said = self._room(digest, len(chunk))
         if said:
             raise FailedError("depot.full", said, next="free space on the broker's disk")
         self._blobs.put_chunk(digest, number, chunk, payer=giver, now_ms=self._now_ms())
 
     def taken(self, digest: bytes, chunks: int) -> None:
-        """All of a blob was taken, and has its sha256."""
+        """All of it was taken, and has its sha256."""
         self._blobs.keep(digest, chunks, now_ms=self._now_ms())
 
-    def drop(self, digest: bytes) -> None:
-        """It is taken no further."""
-        if not self.has(digest):
+    def ended(self, digest: bytes) -> None:
+        """It is taken no further; what was begun goes, on a full disk later (rule 2)."""
+        self._fetched = b""
+        if self.has(digest) or self._blobs.get(digest) is None:
+            return
+        try:
             self._remove(digest)
+        except FailedError as error:
+            if error.code != "store.full":
+                raise
+
+    def is_removing(self, digest: bytes) -> bool:
+        """Whether chunks of it are still to be removed."""
+        return digest in self._removing
 
     # --- room ----------------------------------------------------------------------------------------------------
 

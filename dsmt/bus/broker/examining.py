@@ -21,9 +21,10 @@ async def examine(bus: BusReader, withholding: Withholding, take: Callable[[Sequ
     owed = withholding.owed(bus.broker)
     lacks, missed = await _last(bus, withholding, owed)
     if lacks or missed:
+        seen_ms = withholding.now_ms()
         await asyncio.sleep(SETTLE_S)
         lacks = (await _last(bus, withholding, lacks))[0] if lacks else lacks
-        found = withholding.found(bus.broker, missed)
+        found = withholding.found(bus.broker, missed, seen_ms)
         if found:
             take(found)
     if owed:

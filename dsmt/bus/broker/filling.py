@@ -26,6 +26,7 @@ ASKED_S: Final = 0.1
 """Who asks without end has it look so often, and no more."""
 AGAIN_S: Final = 60.0
 STILL_S: Final = 10.0
+PAUSE_S: Final = 0.01
 MOST_WAITING: Final = 1024
 """How many questions wait at once; those beyond are answered by what is here."""
 
@@ -86,15 +87,20 @@ class Filling:
 
     async def _fill(self, digest: bytes) -> None:
         for bus in self._others():
+            while self._depot.is_removing(digest):  # noqa: ASYNC110 - what the one before gave; nobody is told of its end
+                await asyncio.sleep(PAUSE_S)
+            if not self._depot.begin(digest):
+                return
             try:
                 await self._fetch(digest, bus)
             except NotFoundError:
                 continue
             except (DsmtError, TimeoutError) as error:
-                self._depot.drop(digest)
                 self._log.warning("a blob was not fetched", digest=digest.hex(), broker=bus.broker, reason=str(error))
             else:
                 return
+            finally:
+                self._depot.ended(digest)
         self._due[digest] = self._clock.boottime() + AGAIN_S
 
     async def _fetch(self, digest: bytes, bus: BusReader) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dsmt.ports.bus import BusReader, Cursor
+from dsmt.ports.bus import Arrived, BusReader, Cursor
 from dsmt.ports.realm import BrokerAddress
+
+HandedMs = Callable[[BrokerAddress, BrokerAddress | None, int], int | None]
+"""Until when (realm ms) all that a broker has surely is here by others: by one that was read last, up to a time, when this
+one is a leaf; else None, and 0: by any. None where none of them says so."""
+Take = Callable[[str, Sequence[Arrived], BusReader], int]
+"""Stores what a broker has; in how many ms it is to be tried again, 0 when it is stored."""
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +27,8 @@ class Other:
     """Where the next subscription begins."""
     again_ms: int | None = None
     """From when on it is to be read again, as history (rule 2)."""
+    links: int = 0
+    """How often it was linked."""
     losses: int = 0
     """How often it had to be read again."""
     began: tuple[int, tuple[str, ...], int] | None = None
@@ -45,3 +54,27 @@ class Other:
     def name(self) -> str:
         """Its name while it is linked; empty else."""
         return self.bus.broker if self.bus is not None and self.bus.attached else ""
+
+
+class Linked:
+    """To which others one broker is linked, as it looked last, and which of these links were lost (rule E1)."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, tuple[Other, int]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Who is linked."""
+        return sorted(self._links)
+
+    def look(self, others: Iterable[Other]) -> list[Cursor] | None:
+        """These are linked now: the places in those whose links were lost meanwhile; None where all is as it was.
+
+        Who was removed is lost as well, and who is linked anew.
+        """
+        links = {one.name: (one, one.links) for one in others}
+        if links == self._links:
+            return None
+        lost = [one.place for name, (one, number) in self._links.items() if links.get(name) != (one, number)]
+        self._links = links
+        return [place for place in lost if place is not None]

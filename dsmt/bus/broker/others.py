@@ -251,6 +251,8 @@ class Others:
 
     def _gave(self, source: str, at_ms: int) -> tuple[str, int]:
         """The broker to which a source is attached, and was at a time, and up to when that one has given everything."""
+        if source.startswith("broker/"):  # where it reads, it is attached too
+            return source, self.copying.gave_ms(source)
         sessions = self._sessions_of(source)
         holder = max(sessions, key=lambda name: sessions[name].attachment, default="")
         held = bool(holder) and sessions[holder].state == "open" and sessions[holder].since_ms < at_ms

@@ -26,8 +26,8 @@ from dsmt.ports.store import Log, Row
 OLDEST_MS: Final = 7_000
 NEWEST_MS: Final = 2_000
 """Of which age an event is that is asked for."""
-LATE_MS: Final = 5_000
-"""How long before an event was given by another one its own broker must have given all up to it."""
+LATE_MS: Final = 2_000
+"""By how much the clocks of two brokers may differ: so long after an event was seen its own one must have given all."""
 MOST: Final = 1024
 """How many events are remembered as published here, or looked at that another one has and are not here."""
 
@@ -48,7 +48,7 @@ class Withholding:
         stored: Callable[[str], int | None],
         gave: Callable[[str, int], tuple[str, int]],
     ) -> None:
-        self._name, self._log, self._words, self._now_ms = name, log, words, now_ms
+        self._name, self._log, self._words, self.now_ms = name, log, words, now_ms
         self._stored, self._gave = stored, gave
         self._said: deque[tuple[int, int]] = deque(maxlen=MOST)
         """Row and arrival of what was published here."""
@@ -68,7 +68,7 @@ class Withholding:
 
     def owed(self, broker: str) -> list[EventId]:
         """What another broker must give now (rules 1, 3)."""
-        now_ms, stored = self._now_ms(), self._stored(broker)
+        now_ms, stored = self.now_ms(), self._stored(broker)
         if stored is None:
             return []
         rows = [row for row, at_ms in self._said if row <= stored and NEWEST_MS <= now_ms - at_ms <= OLDEST_MS]
@@ -77,19 +77,19 @@ class Withholding:
 
     def missed(self, given: Iterable[Arrived]) -> list[Arrived]:
         """What of all this is not here, and should be (rule 2)."""
-        until_ms = self._now_ms() - NEWEST_MS
+        until_ms = self.now_ms() - NEWEST_MS
         return [one for one in given if one.signed.event.time_ms <= until_ms and not self._has(one)]
 
     def _has(self, one: Arrived) -> bool:
         return self._log.leaf(*one.signed.id) is not None
 
-    def found(self, giver: str, missed: Sequence[Arrived]) -> list[Arrived]:
-        """What of these is to be taken from who gave it, for it has not come (rule 2)."""
+    def found(self, giver: str, missed: Sequence[Arrived], seen_ms: int) -> list[Arrived]:
+        """What of these is to be taken from who gave it, which had it then (realm ms), for it has not come (rule 2)."""
         left = [one for one in missed if not self._has(one)]
         for one in left:
             event = one.signed.event
             broker, gave_ms = self._gave(event.source, event.time_ms)
-            if broker not in ("", giver, self._name) and event.version is None and gave_ms > event.time_ms + LATE_MS:
+            if broker not in ("", giver, self._name) and event.version is None and gave_ms > seen_ms + LATE_MS:
                 self.judged(broker, [one.signed.id])
         return left
 

@@ -114,11 +114,15 @@ class Asking:
         held, _ = await self._ask(f.BlobIs, f.BlobAsked(id=self._number(), digest=digest))
         if held.size is None:
             raise NotFoundError("depot.unknown", f"blob {digest.hex()} is not in the depot", next="apply again")
-        whole, count = sha256(), 0
+        whole, count, left = sha256(), 0, held.size
         while True:
             _, parts = await self._ask(f.Chunk, f.ChunkAsked(id=self._number(), digest=digest, number=count))
             if not parts:
                 break
+            left -= len(parts[0])
+            if left < 0 or count >= held.size:
+                said = f"blob {digest.hex()} has {held.size} bytes, and more than that came"
+                raise FailedError("depot.mismatch", said, next="fetch it from another broker")
             whole.update(parts[0])
             yield parts[0]
             count += 1

@@ -1,0 +1,110 @@
+"""What others may have of a link that was lost is read again, whatever else becomes of brokers meanwhile (rule E1)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dsmt.bus.broker import copying
+from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.copying import Copying
+from dsmt.bus.broker.other import Other
+from dsmt.bus.client.client import BusClient
+from dsmt.ports.bus import Draft
+from tests.bus.meshes import at, held, linked, mesh, words
+from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.test_withheld import hide
+
+
+def other(broker: Broker, of: Broker) -> Other:
+    return broker._others.copying._others[of._identity.key.public]
+
+
+async def three(r: TestRealm) -> list[Broker]:
+    """Brokers that have all read each other, and know it."""
+    made = await mesh(r, "b1", "b2", "b3")
+    await until(lambda: all(len(by._others.copying._linked.names) == 2 for by in made))
+    await until(
+        lambda: all(one.place and one.again_ms is None for by in made for one in by._others.copying._others.values())
+    )
+    return made
+
+
+async def said_to_one(source: BusClient, b1: Broker, b2: Broker, b3: Broker) -> None:
+    """Something is safe with b1 and b2; the way from b1 to b3 hangs, which has read b2 beyond it."""
+    hide(b1, lambda owner, row: owner.name == b3._identity.name and row.read().event.source == source.source)
+    while not held(b2) - held(b3):  # b2 gives it as long as it was not asked to leave it out
+        assert (await source.publish(Draft("user/x", {"n": 1}))).copies > 1
+        await until(lambda: held(b2) >= held(b1))
+        head = b2._store.head
+        await until(lambda head=head: (place := other(b3, b2).place) is not None and place.row >= head)
+
+
+@scenario
+async def test_who_gives_nothing_when_it_is_read_again_keeps_no_other_from_it(r: TestRealm) -> None:
+    """b1 is read again, for it was away; it gives nothing, and dies. What it has given to b2 alone comes from there."""
+    b1, b2, b3 = await three(r)
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    source = await r.client("operator/a", brokers=at(b1))
+    await source.publish(Draft("user/x", {"n": 0}))
+    await until(lambda: held(b1) == held(b2) == held(b3))
+    await r.stop(b1)
+    await until(lambda: other(b3, b2).losses and other(b3, b2).again_ms is None)
+    b1._store.close()
+    real, stands = Copying._read_again, asyncio.Event()
+
+    async def read_again(self: Copying, one: Other, *about: Any) -> None:
+        if self is b3._others.copying and one.address.address == address:
+            stands.set()
+            await asyncio.Event().wait()
+        await real(self, one, *about)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copying, "_read_again", read_again)
+        patch.setattr(copying, "STILL_S", 1.0)
+        b1 = await r.broker("b1", identity=identity, address=address, others=others, born=False)
+        await asyncio.wait_for(stands.wait(), 10)
+        await until(lambda: source.attached and linked(b1) == 2 and len(b1._fan_out.copying) == 2)
+        await said_to_one(source, b1, b2, b3)
+        await r.stop(b1)
+        await until(lambda: held(b3) >= held(b2), 10)
+
+
+@scenario
+async def test_what_a_removed_broker_gave_to_one_the_others_get_from_it(r: TestRealm) -> None:
+    b1, b2, b3 = await three(r)
+    facts, told = Facts(await r.client("operator/b", brokers=at(b2))), words([b1, b2, b3])
+    for topic, word in told.items():
+        await facts.publish(topic, word)
+    source = await r.client("operator/a", brokers=at(b1))
+    await said_to_one(source, b1, b2, b3)
+    await facts.publish("config/broker/b1", {**told["config/broker/b1"], "removed": True})
+    await until(lambda: len(b3._others.copying.known) == 1)
+    await until(lambda: held(b3) >= held(b2), 10)
+
+
+@scenario
+async def test_a_link_that_is_there_again_before_anybody_looks_was_lost(r: TestRealm) -> None:
+    """b1 comes back with a new disk, and reads b2 when b3 has read b1 to its end: it brings b3 nothing of b2."""
+    b1, b2, b3 = await three(r)
+    others, identity, address = at(b1) + at(b2) + at(b3), r.identities[b1], b1.address
+    source = await r.client("operator/a", brokers=at(b1))
+    await said_to_one(source, b1, b2, b3)
+    await r.stop(source)
+    look, begin, reads = Copying._look, Copying._may_begin, [b2._others.copying, b3._others.copying]
+
+    def seldom(self: Copying) -> None:
+        if self is not b3._others.copying or other(b3, b1).name:
+            look(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Copying, "_look", seldom)
+        patch.setattr(Copying, "_may_begin", lambda self, one: self in reads and begin(self, one))
+        await r.stop(b1)
+        again = await r.broker("b1", identity=identity, address=address, store=":memory:", born=False, others=others)
+        await until(lambda: (place := other(b3, b1).place) is not None and place.store == again._store.identity)
+        reads.append(again._others.copying)
+        await until(lambda: held(again) >= held(b2))
+    await until(lambda: held(b3) >= held(b2), 10)
