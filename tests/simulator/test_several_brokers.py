@@ -70,7 +70,7 @@ def going_on_from_now(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_leaf_like_all_others(patch: pytest.MonkeyPatch) -> None:
-    """Who is attached to a leaf does not see that its uplink is down: it places on the other side (E5)."""
+    """Who is attached to a leaf does not see by whom it is linked: nodes of the other side are not what they are (E5)."""
     patch.setattr(Sessions, "_is_leaf", lambda *_: False)
 
 
@@ -81,7 +81,7 @@ def anybody_at_the_leaf(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("defect", "seed", "said"),
-    [(going_on_from_now, 10, "12.7"), (a_leaf_like_all_others, 10, "E5"), (anybody_at_the_leaf, 1, "E5")],
+    [(going_on_from_now, 10, "12.7"), (a_leaf_like_all_others, 5, "12.2"), (anybody_at_the_leaf, 1, "E5")],
 )
 def test_a_planted_defect_of_a_site_is_caught(
     defect: Callable[[pytest.MonkeyPatch], None], seed: int, said: str, monkeypatch: pytest.MonkeyPatch
