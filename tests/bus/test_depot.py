@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.depot import UNFINISHED_MS, Depot
 from dsmt.bus.wire import frames as f
+from dsmt.errors import FailedError
 from tests.bus.stored import append, service, slot
 
 SIZE = 1000
@@ -107,6 +108,38 @@ def test_what_was_begun_and_not_gone_on_with_is_removed(shelf):
         pass
     assert not shelf.store.blobs.all()
     assert not shelf.store.blobs.orphans()
+
+
+def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
+    asked: list[int] = []
+    shelf.depot._due = lambda: asked.append(1)
+    shelf.put(content(1), finish=False)
+    digest = sha256(content(1)).digest()
+    answers: list[f.BlobIs] = []
+    shelf.depot.put(f.BlobFinished(id=2, digest=digest, chunks=1), (), "operator/a", answers.append)
+
+    def full(*_, **__):
+        raise FailedError("store.full", "the disk is full", next="make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.store.blobs, "keep", full)
+        while shelf.depot.step():
+            pass
+        assert answers == []
+        asked.clear()
+        shelf.depot.expire()
+        assert asked, "it is tried again"
+    while shelf.depot.step():
+        pass
+    assert [one.ok for one in answers] == [True]
+
+    shelf.depot._remove(sha256(content(2)).digest())
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.store.blobs, "remove_chunks", full)
+        assert not shelf.depot.step()
+    while shelf.depot.step():
+        pass
+    assert not shelf.depot._removing
 
 
 def test_what_has_another_sha256_is_removed_and_said(shelf):

@@ -167,7 +167,9 @@ class Depot:
         return sorted(spare, key=lambda one: (one.whole, one.at_ms, one.digest))
 
     def expire(self) -> None:
-        """Remove what was begun and not gone on with."""
+        """Remove what was begun and not gone on with; and have what a full disk has kept from being done tried again."""
+        if self._checks or self._removing:
+            self._due()
         for blob in self._blobs.all():
             if not blob.whole and blob.at_ms < self._now_ms() - UNFINISHED_MS:
                 self._remove(blob.digest)
@@ -178,11 +180,16 @@ class Depot:
         self._due()
 
     def step(self) -> bool:
-        """Do a little of what takes long (rule 3); whether there is more."""
-        if self._checks:
-            self._check(self._checks[0])
-        elif self._removing and not self._blobs.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
-            self._removing.popleft()
+        """Do a little of what takes long (rule 3); whether there is more to be done now: not while the disk is full."""
+        try:
+            if self._checks:
+                self._check(self._checks[0])
+            elif self._removing and not self._blobs.remove_chunks(self._removing[0], REMOVED_AT_ONCE):
+                self._removing.popleft()
+        except FailedError as error:
+            if error.code != "store.full":
+                raise
+            return False
         return bool(self._checks or self._removing)
 
     def _check(self, check: _Check) -> None:
@@ -192,12 +199,12 @@ class Depot:
             check.whole.update(chunk)
             check.chunk += 1
             return
-        self._checks.popleft()
         ok = check.chunk == frame.chunks and check.whole.digest() == frame.digest
         if ok:
             self._blobs.keep(frame.digest, frame.chunks, now_ms=self._now_ms())
         else:
             self._remove(frame.digest)
+        self._checks.popleft()
         blob = self._blobs.get(frame.digest)
         said = "" if ok else "what arrived has another sha256"
         check.answer(f.BlobIs(id=frame.id, size=None if blob is None else blob.size, ok=ok, message=said))
