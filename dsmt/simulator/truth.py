@@ -89,7 +89,7 @@ def placed_on_excluded(fleet: Fleet) -> list[str]:
 def moved_as_asked(fleet: Fleet) -> list[str]:
     """Every slot that is to exist has been where an operator wanted it moved, if that takes it now, and once (rule 5)."""
     kept_now = {signed.id for _, signed in fleet.rows()}
-    asked: dict[str, tuple[SignedEvent, str]] = {}
+    asked: dict[str, tuple[SignedEvent, str, str]] = {}
     numbers: dict[tuple[str, int | None], int] = {}
     words: set[EventId] = set()
     last: dict[str, str | None] = {}
@@ -105,8 +105,10 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         slot = f"{service}/{component}/{index}"
         if event.type == "dsmt.slot":
             node, before = data["node"] if data["desired"] != "gone" else None, last.get(slot)
-            if slot in asked and node is not None and (node == asked[slot][1] or (not asked[slot][1] and node != before)):
-                del asked[slot]
+            if slot in asked and node is not None:
+                _, to, leaves = asked[slot]
+                if node == to or (not to and node != (leaves or before)):
+                    del asked[slot]
             if None not in (node, before) and node != before:
                 moved.update((slot, cause) for cause in event.cause if cause in words)
             last[slot] = node
@@ -115,11 +117,11 @@ def moved_as_asked(fleet: Fleet) -> list[str]:
         if data["move"] is not None and data["move_number"] > numbers.get((slot, event.epoch), 0):
             numbers[slot, event.epoch] = data["move_number"]
             if signed.id in kept_now:
-                asked[slot] = (signed, data["move"])
+                asked[slot] = (signed, data["move"], data.get("leave", ""))
     known = frozenset(fleet.wanted())
     return [
         f"12.2: {slot} was to be moved to {to or 'another node'}, and never was ({signed.id})"
-        for slot, (signed, to) in asked.items()
+        for slot, (signed, to, _) in asked.items()
         if slot in known and (not to or fleet.will.mode(to) == "active")
     ] + [f"12.2: {slot} was moved {count} times for one word ({word})" for (slot, word), count in moved.items() if count > 1]
 
