@@ -10,6 +10,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.framing import pack, unpack
 from dsmt.errors import TransportError
 from dsmt.ports.network import Link
+from dsmt.trust.identity import Identity
 
 
 @dataclass
@@ -42,3 +43,19 @@ class RawSession:
                         self.frames.append(unpack(message))
                 except TransportError:
                     return
+
+
+def hello(r: Any, identity: Identity, **more: Any) -> f.Hello:
+    """What a client of an identity says first in a test's realm, but for what is told otherwise."""
+    values = {
+        "protocol": f.PROTOCOL,
+        "realm": r.name,
+        "name": identity.name,
+        "incarnation": 0,
+        "firm": False,
+        "attachment": 1,
+        "pid": 1,
+        "version": "",
+        "address": "",
+    }
+    return f.Hello(**{**values, **more})

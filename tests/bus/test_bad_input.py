@@ -13,6 +13,7 @@ from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
+from tests.bus.raw_session import hello
 from tests.bus.realm import Pen, TestRealm, reading, scenario, until
 from tests.bus.spoiled import flipped, shared
 
@@ -32,7 +33,7 @@ async def test_an_expired_certificate_signs_nothing_more(r: TestRealm):
     assert nacked.code == "trust.expired"
     await until(lambda: broker.now_ms() // 1000 > now + 3)
     again = await r.raw("operator/eve", identity=identity, attach=False)
-    again.send(_hello(r, identity), identity.chain[0].raw)
+    again.send(hello(r, identity), identity.chain[0].raw)
     refused, _ = await again.next(f.Refused)
     assert (refused.code, refused.next) == ("trust.expired", "dsmt cert rotate operator/eve")
 
@@ -56,24 +57,9 @@ async def test_a_revoked_key_is_out_at_once_and_for_good(r: TestRealm):
     assert nacked.code == "trust.revoked"
     await r.restarted(broker)
     again = await r.raw("node/n1", identity=identity, attach=False)
-    again.send(_hello(r, identity), identity.chain[0].raw)
+    again.send(hello(r, identity), identity.chain[0].raw)
     refused, _ = await again.next(f.Refused)
     assert refused.code == "trust.revoked"
-
-
-def _hello(r, identity, **more):
-    values = {
-        "protocol": f.PROTOCOL,
-        "realm": r.name,
-        "name": identity.name,
-        "incarnation": 0,
-        "firm": False,
-        "attachment": 1,
-        "pid": 1,
-        "version": "",
-        "address": "",
-    }
-    return f.Hello(**{**values, **more})
 
 
 def _chain(identity: Identity) -> tuple[bytes, ...]:
@@ -81,21 +67,21 @@ def _chain(identity: Identity) -> tuple[bytes, ...]:
 
 
 BAD_HELLOS = {
-    "unknown realm": ("trust.realm", lambda r, me, _: (_hello(r, me, realm="other"), _chain(me))),
-    "another protocol": ("bus.protocol", lambda r, me, _: (_hello(r, me, protocol=99), _chain(me))),
-    "no certificate": ("trust.stranger", lambda r, me, _: (_hello(r, me), ())),
-    "another's certificate": ("trust.stranger", lambda r, _, other: (_hello(r, other), _chain(other))),
-    "another's name": ("trust.stranger", lambda r, me, other: (_hello(r, other), _chain(me))),
+    "unknown realm": ("trust.realm", lambda r, me, _: (hello(r, me, realm="other"), _chain(me))),
+    "another protocol": ("bus.protocol", lambda r, me, _: (hello(r, me, protocol=99), _chain(me))),
+    "no certificate": ("trust.stranger", lambda r, me, _: (hello(r, me), ())),
+    "another's certificate": ("trust.stranger", lambda r, _, other: (hello(r, other), _chain(other))),
+    "another's name": ("trust.stranger", lambda r, me, other: (hello(r, other), _chain(me))),
     "a certificate of another realm": (
         "trust.stranger",
         lambda r, me, _: (
-            _hello(r, me),
+            hello(r, me),
             _chain(root_issued(me.name, SecretKey(os.urandom(32)), key=me.key, now_s=int(time.time()), serial=b"x" * 16)),
         ),
     ),
-    "garbage for a certificate": ("event.form", lambda r, me, _: (_hello(r, me), (b"garbage",))),
-    "a flipped certificate": ("trust.signature", lambda r, me, _: (_hello(r, me), (flipped(_chain(me)[0]),))),
-    "too many certificates": ("bus.frame", lambda r, me, _: (_hello(r, me), _chain(me) * 9)),
+    "garbage for a certificate": ("event.form", lambda r, me, _: (hello(r, me), (b"garbage",))),
+    "a flipped certificate": ("trust.signature", lambda r, me, _: (hello(r, me), (flipped(_chain(me)[0]),))),
+    "too many certificates": ("bus.frame", lambda r, me, _: (hello(r, me), _chain(me) * 9)),
 }
 
 

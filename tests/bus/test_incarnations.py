@@ -9,6 +9,7 @@ from dsmt.bus.wire import frames as f
 from dsmt.bus.wire.handshake import statement
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.keys import SecretKey
+from tests.bus.raw_session import hello
 from tests.bus.realm import TestRealm, reading, scenario
 
 
@@ -18,30 +19,15 @@ async def test_an_older_certificate_does_not_take_the_place_of_a_newer_one(r: Te
     newer = await r.client("operator/eve")
     older = r.identity("operator/eve", now_s=int(time.time()) - 1000)
     raw = await r.raw("operator/eve", identity=older, attach=False)
-    raw.send(_hello(r, older), older.chain[0].raw)
+    raw.send(hello(r, older), older.chain[0].raw)
     refused, _ = await raw.next(f.Refused)
     assert refused.code == "trust.superseded"
     await newer.publish(Draft("user/t", {}))
 
 
-def _hello(r, identity, **more):
-    values = {
-        "protocol": f.PROTOCOL,
-        "realm": r.name,
-        "name": identity.name,
-        "incarnation": 0,
-        "firm": False,
-        "attachment": 1,
-        "pid": 1,
-        "version": "",
-        "address": "",
-    }
-    return f.Hello(**{**values, **more})
-
-
 async def _welcomed(r, identity, **more):
     raw = await r.raw(identity.name, identity=identity, attach=False)
-    raw.send(_hello(r, identity, **more), *(s.raw for s in identity.chain))
+    raw.send(hello(r, identity, **more), *(s.raw for s in identity.chain))
     welcome, _ = await raw.next(f.Welcome)
     return raw, welcome
 

@@ -93,9 +93,8 @@ class Depot:
 
     def missing(self, service: str, *, past: bool) -> list[bytes]:
         """What a service's spec names and is not here, with `past` what its slots go back to; not what is being put."""
-        return [
-            one for one in self._blobs.missing(service, past=past) if one not in self._removing and not self._is_put(one)
-        ]
+        found = self._blobs.missing(service, past=past)
+        return [digest for digest in found if not self.is_removing(digest) and not self._is_put(digest)]
 
     def _is_put(self, digest: bytes) -> bool:
         """Whether an operator is putting it."""
@@ -104,8 +103,7 @@ class Depot:
 
     def begin(self, digest: bytes) -> bool:
         """Begin to take what another broker has; whether that may be now."""
-        free = digest not in self._removing and not any(check.frame.digest == digest for check in self._checks)
-        if not free or self.has(digest) or self._is_put(digest):
+        if self._is_busy(digest) or self.has(digest) or self._is_put(digest):
             return False
         self._fetched = digest
         return True
@@ -132,6 +130,9 @@ class Depot:
             if error.code != "store.full":
                 raise
 
+    def _is_busy(self, digest: bytes) -> bool:
+        return self.is_removing(digest) or any(check.frame.digest == digest for check in self._checks)
+
     def is_removing(self, digest: bytes) -> bool:
         """Whether chunks of it are still to be removed."""
         return digest in self._removing
@@ -146,7 +147,7 @@ class Depot:
 
     def _room(self, digest: bytes, size: int) -> str:
         """Why there is no room for a chunk; empty when there is."""
-        if digest in self._removing or any(check.frame.digest == digest for check in self._checks):
+        if self._is_busy(digest):
             return "this blob is just being checked or removed"
         blobs = self._blobs.all()
         over = sum(one.size for one in blobs) + size - self._limit
