@@ -18,7 +18,3 @@ def on_nats(test: Callable[[NatsEngine], Awaitable[None]]):
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
-
-
-def numbers(got, topic="user/t"):
-    return [data["n"] for data in got.of(topic)]

@@ -13,8 +13,9 @@ from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm
 from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
-from tests.bus.on_nats import numbers, on_nats
+from tests.bus.on_nats import on_nats
 from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
+from tests.bus.saying import numbers
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 

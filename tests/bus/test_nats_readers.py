@@ -14,8 +14,9 @@ from dsmt.bus.adapters.nats_streams import last_on
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine
-from tests.bus.on_nats import numbers, on_nats
+from tests.bus.on_nats import on_nats
 from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
+from tests.bus.saying import numbers
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 

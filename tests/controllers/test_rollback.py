@@ -6,6 +6,7 @@ from dsmt.event.kinds.slot import Good
 from dsmt.event.status import State
 
 from .build import Attentive, Realm, key, web
+from .rollouts import revisions
 
 CHECKED = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
 SHORT = CHECKED + "update: {deadline: 30s}\n"
@@ -26,11 +27,6 @@ def running(instances: int, component: str = SHORT) -> tuple[Realm, Attentive]:
     ready(realm, *range(instances))
     controller.watch(60)
     return realm, controller
-
-
-def revisions(realm: Realm) -> list[int]:
-    slots = sorted(realm.view.services["web"].slots.items())
-    return [slot.fact.record.revision for _, slot in slots]
 
 
 @pytest.mark.parametrize("deadline", [30, 300])

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dsmt.ports.bus import Ability, Draft, Start
+from dsmt.ports.bus import Ability, Start
 from tests.bus.realm import Facts, reading
+from tests.bus.saying import numbers, user
 
 from .engines import Engine, contract
-
-
-def user(n: int, **more):
-    return Draft("user/t", {"n": n}, **more)
-
-
-def numbers(got, topic="user/t"):
-    return [data["n"] for data in got.of(topic)]
 
 
 async def has_history(e: Engine) -> bool:

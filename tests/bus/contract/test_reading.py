@@ -11,17 +11,9 @@ import pytest
 from dsmt.errors import InputError, RefusedError
 from dsmt.ports.bus import Ability, Arrived, Draft, Interest, Start
 from tests.bus.realm import Facts, reading
+from tests.bus.saying import numbers, user
 
 from .engines import Engine, contract, passed
-
-
-def user(n: int, **more):
-    return Draft("user/t", {"n": n}, **more)
-
-
-def numbers(got, topic="user/t"):
-    return [data["n"] for data in got.of(topic)]
-
 
 # --- retained facts, then live -------------------------------------------------------------------------------------------
 

@@ -10,16 +10,9 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Ability, Draft, Level, Start
 from tests.bus.realm import Facts, reading, until
+from tests.bus.saying import numbers, user
 
 from .engines import Engine, contract
-
-
-def user(n: int, **more):
-    return Draft("user/t", {"n": n}, **more)
-
-
-def numbers(got, topic="user/t"):
-    return [data["n"] for data in got.of(topic)]
 
 
 @contract
