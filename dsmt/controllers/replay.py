@@ -118,6 +118,11 @@ def replay(
     return report
 
 
+def _of_another(decision: Decision, store: str) -> str:
+    where = f"it read broker {decision.broker.removeprefix('broker/')}, store {decision.store}; this is store {store}"
+    return f"{where}: replay an export of that broker (dsmt export --bus, with its address in dsmt brokers)"
+
+
 def _replay_one(
     history: _History, batch: Sequence[tuple[Decision, SignedEvent]], store: str | None, check: Verify
 ) -> list[Finding]:
@@ -125,7 +130,7 @@ def _replay_one(
     found = []
     for decision, signed in batch:
         if store is not None and decision.store != store:
-            found.append(Finding(signed, "inputs incomplete", (f"it read store {decision.store}, not {store}",)))
+            found.append(Finding(signed, "inputs incomplete", (_of_another(decision, store),)))
             continue
         while at < len(rows) and rows[at][0] <= decision.row:
             one, at = rows[at][1], at + 1

@@ -177,7 +177,10 @@ def test_how_many_of_the_rows_of_a_view_are_missing_is_said_and_which_the_first(
 
 def test_another_store_and_another_ruleset_are_not_compared() -> None:
     life = lived(5)
-    assert {f.outcome for f in replayed(life, store="s2").findings} == {"inputs incomplete"}
+    findings = replayed(life, store="s2").findings
+    assert {f.outcome for f in findings} == {"inputs incomplete"}
+    ((said,),) = {f.details for f in findings}
+    assert said.startswith("it read broker b1, store s1; this is store s2: replay an export of that broker")
     other = [changed(d, ruleset=99) for d in life.decisions]
     assert {f.outcome for f in replay(life.realm.rows, other).findings} == {"other ruleset"}
 
