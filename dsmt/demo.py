@@ -38,7 +38,7 @@ from dsmt.operations.read.watching import Seen, Watch, watching
 from dsmt.operations.words.targets import Target
 from dsmt.operations.write.applying import apply, read_files
 from dsmt.ports.bus import Ability
-from dsmt.spec.records import HttpCheck
+from dsmt.spec.health import HttpCheck
 
 SERVICE: Final = "web"
 TARGET: Final = Target(SERVICE)

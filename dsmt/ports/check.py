@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from dsmt.spec.records import Check as CheckSpec
+from dsmt.spec.health import Check as CheckSpec
 
 
 @dataclass(frozen=True, slots=True)

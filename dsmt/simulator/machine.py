@@ -13,8 +13,8 @@ from dsmt.ports.machine import Reading
 from dsmt.ports.processes import Identity
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.programs import SimInstance
+from dsmt.spec.health import Check as CheckSpec
 from dsmt.spec.records import Artifact
-from dsmt.spec.records import Check as CheckSpec
 
 GIB: Final = 1024**3
 CHECK_S: Final = (0.001, 0.01)

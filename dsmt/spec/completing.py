@@ -10,18 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dsmt.spec import health
 from dsmt.spec.records import JOB_FIELDS
 
 DEFAULT_GRACE_S: Final = 10.0
 GRACE_SHARE_OF_TERM: Final = 0.3
 ESCALATION: Final = (("restart", 5), ("reinstall", 2), ("recreate", 2), ("move", 1))
-CHECK_KINDS: Final = ("http", "tcp", "exec", "notify")
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 _RESERVE: Final = {"memory_bytes": 128 * 2**20, "cpu": 0.1, "disk_bytes": 0}
-_INTERVAL_S: Final = {"startup": 1.0, "readiness": 5.0, "liveness": 5.0}
-_FAILURES: Final = {"startup": 3, "readiness": 3, "liveness": 6}
-_START_DEADLINE_S: Final = 60.0
 
 
 def complete_component(name: str, said: Mapping[str, Any], service_kind: str) -> dict[str, Any]:
@@ -40,7 +37,7 @@ def complete_component(name: str, said: Mapping[str, Any], service_kind: str) ->
         data_bytes=None if isinstance(data, bool) else data,
         reserve=_reserve(said["reserve"], said["limits"]),
         ports=ports,
-        health=_health(said["health"], ports),
+        health=health.completed(said["health"], ports[0]["name"] if ports else None),
         restart=_restart(said["restart"], kind, said["on_partition"]),
         stop={**said["stop"], "grace_s": _grace(said)},
         update={**said["update"], "order": said["update"]["order"] or _order(said, ports)},
@@ -98,37 +95,3 @@ def _restart(said: Mapping[str, Any], kind: str, on_partition: str) -> dict[str,
     steps = [{"action": a, "times": n} for a, n in ESCALATION if a != "move" or on_partition != "pinned"]
     escalate = steps if said["escalate"] is None else said["escalate"]
     return {**said, "when": said["when"] or ("on_failure" if kind == "job" else "always"), "escalate": escalate}
-
-
-def _health(said: Mapping[str, Any] | None, ports: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if said is None:
-        return None
-    if "every" in said:
-        every = said["every"]
-        live = None if every["exec"] is not None else every
-        chosen = {"startup": every, "readiness": every, "liveness": live}
-    else:
-        chosen = dict(said)
-        if said["startup"] is None:
-            same = said["readiness"] or said["liveness"]
-            kept = ("interval_s", "failures", "deadline_s")
-            chosen["startup"] = {**same, **dict.fromkeys(kept)} if same is not None else None
-    return {role: _check(role, check, ports) for role, check in chosen.items()}
-
-
-def _check(role: str, said: Mapping[str, Any] | None, ports: list[dict[str, Any]]) -> dict[str, Any] | None:
-    kind = next((kind for kind in CHECK_KINDS if said is not None and said[kind] is not None), None)
-    if said is None or kind is None:
-        return None
-    how = {"kind": kind, **({"command": said[kind]} if kind == "exec" else said[kind])}
-    if kind in {"http", "tcp"} and how["port"] is None:
-        how["port"] = ports[0]["name"] if ports else None
-    deadline_s = said["deadline_s"] if said["deadline_s"] is not None else _START_DEADLINE_S
-    return {
-        "how": how,
-        "interval_s": said["interval_s"] if said["interval_s"] is not None else _INTERVAL_S[role],
-        "timeout_s": said["timeout_s"],
-        "passes": said["passes"],
-        "failures": said["failures"] if said["failures"] is not None else _FAILURES[role],
-        "deadline_s": deadline_s if role == "startup" else None,
-    }

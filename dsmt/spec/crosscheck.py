@@ -13,11 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.spec import nodeset
-from dsmt.spec.completing import CHECK_KINDS, DIGEST, GRACE_SHARE_OF_TERM
+from dsmt.spec.completing import DIGEST, GRACE_SHARE_OF_TERM
+from dsmt.spec.health import KINDS, ROLES, has_port
 from dsmt.spec.keys import JOB_KEYS
 from dsmt.spec.mistakes import Mistake, nearest
 from dsmt.spec.quantities import format_duration, format_percent, format_size
-from dsmt.spec.reading import ROLES, Path, Reader
+from dsmt.spec.reading import Path, Reader
 from dsmt.spec.templates import check_templates
 
 Wrong = tuple[Path, str, str]
@@ -146,13 +147,13 @@ def _health(case: Case) -> Iterator[Wrong]:
     roles = [role for role in ROLES if case.said("health", role)]
     paths: list[Path] = [("health", role) for role in roles]
     for path in paths or [("health",)]:
-        kinds = [kind for kind in CHECK_KINDS if case.said(*path, kind)]
+        kinds = [kind for kind in KINDS if case.said(*path, kind)]
         if len(kinds) != 1:
             said = f"`{'` and `'.join(kinds)}` are" if kinds else "nothing is"
-            yield path, f"one check is expected, and {said} here", "one of http, tcp, exec, notify"
+            yield path, f"one check is expected, and {said} here", f"one of {', '.join(KINDS)}"
         if path[-1] in {"readiness", "liveness"} and case.said(*path, "deadline"):
             yield (*path, "deadline"), "`deadline` is for start-up only", "put it under `startup`"
-        if len(kinds) == 1 and kinds[0] in {"http", "tcp"} and case.trusted("ports"):
+        if len(kinds) == 1 and has_port(kinds[0]) and case.trusted("ports"):
             yield from _check_port(case, (*path, kinds[0]))
 
 

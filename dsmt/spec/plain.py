@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from dsmt.spec import nodeset
+from dsmt.spec.health import port_of
 from dsmt.spec.mistakes import BadSpecEventError
-from dsmt.spec.records import Check, ComponentSpec, HttpCheck, ServiceSpec, TcpCheck
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 
 
 def to_plain(spec: ServiceSpec) -> dict[str, Any]:
@@ -50,17 +51,10 @@ def _check(name: str, component: ComponentSpec) -> None:
     ports = {port.name for port in component.ports}
     if len(ports) != len(component.ports):
         raise BadSpecEventError(f"component `{name}` names a port twice")
-    health = component.health
-    for check in (health.startup, health.readiness, health.liveness) if health is not None else ():
-        if _port_of(check) not in {None, *ports}:
+    for check in component.health.checks() if component.health is not None else ():
+        if port_of(check.how) not in {None, *ports}:
             raise BadSpecEventError(f"a check of component `{name}` names a port that is not there")
     try:
         nodeset.parse(component.nodes)
     except nodeset.NodeSetError as error:
         raise BadSpecEventError(f"nodes of component `{name}`: {error.message}") from error
-
-
-def _port_of(check: Check | None) -> str | None:
-    if check is not None and isinstance(check.how, HttpCheck | TcpCheck):
-        return check.how.port
-    return None

@@ -14,6 +14,7 @@ import re
 from typing import Any, Final
 
 from dsmt.spec.commands import checked_argv
+from dsmt.spec.health import ROLES
 from dsmt.spec.keys import GROUPS, Key
 from dsmt.spec.mistakes import Mistake, WrongValueError, nearest
 from dsmt.spec.scalars import READERS, show, whole
@@ -36,7 +37,6 @@ from dsmt.spec.tree import Scalar as Leaf
 from dsmt.spec.words import unknown_key
 
 Path = tuple[str, ...]
-ROLES: Final = ("startup", "readiness", "liveness")
 _ENV: Final = "env"
 _MAPPING: Final = re.compile(r"(?:[\d.]+:)?\d+:(\d+)(?:/(tcp|udp))?")
 

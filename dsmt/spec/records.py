@@ -1,7 +1,7 @@
 """Validated records of a service: what the rest of dsmt reads, with every default applied.
 
 Times are float seconds named `_s`, sizes int bytes named `_bytes`. Records are immutable; `msgspec.structs.replace`
-makes a changed copy. The annotations are the bounds that `from_plain` enforces on what comes in an event.
+makes a changed copy.
 """
 
 from __future__ import annotations
@@ -9,33 +9,29 @@ from __future__ import annotations
 import math
 from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta
 
-from dsmt.spec.shapes import KEY_PATTERNS, LONGEST_DURATION_S, MOST_WORDS, NAME_PATTERN, PATH_PATTERN, PORT_NAME_PATTERN
-
-Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME_PATTERN})\Z")]
-PortName = Annotated[str, Meta(pattern=rf"\A(?:{PORT_NAME_PATTERN})\Z")]
-Label = Annotated[str, Meta(pattern=rf"\A(?:{KEY_PATTERNS['label']})\Z")]
-Variable = Annotated[str, Meta(pattern=rf"\A(?:{KEY_PATTERNS['variable']})\Z")]
-Header = Annotated[str, Meta(pattern=rf"\A(?:{KEY_PATTERNS['header']})\Z")]
-Text = Annotated[str, Meta(max_length=65536, pattern=r"\A[^\x00]*\Z")]
-Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern=PATH_PATTERN)]
-Seconds = Annotated[float, Meta(ge=0, le=LONGEST_DURATION_S)]
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Number = Annotated[float, Meta(ge=0, le=1_000_000)]
-Count = Annotated[int, Meta(ge=0, le=1_000_000)]
-Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
-ExitCode = Annotated[int, Meta(ge=0, le=255)]
-PortNumber = Annotated[int, Meta(ge=1, le=65535)]
-Octal = Annotated[str, Meta(pattern=r"\A0?[0-7]{3,4}\Z")]
-Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Signal = Annotated[str, Meta(pattern=r"\ASIG[A-Z0-9]{2,8}\Z")]
-Argv = Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MOST_WORDS)]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all records."""
+from dsmt.spec.fields import (
+    Argv,
+    Bytes,
+    Count,
+    ExitCode,
+    Label,
+    Name,
+    Number,
+    Octal,
+    Path,
+    PortName,
+    PortNumber,
+    Positive,
+    Record,
+    Seconds,
+    Sha256,
+    Signal,
+    Text,
+    Variable,
+)
+from dsmt.spec.health import HealthSpec
 
 
 class Amount(Record, frozen=True):
@@ -149,55 +145,6 @@ class Port(Record, frozen=True):
     bind: Text | None
     protocol: Literal["tcp", "udp"]
     held: bool
-
-
-class HttpCheck(Record, frozen=True, tag="http", tag_field="kind"):
-    """A request; passes when the status is in one of the inclusive ranges `status` and `contains` is in the body."""
-
-    port: PortName
-    path: Text
-    scheme: Literal["http", "https"]
-    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"]
-    status: tuple[tuple[Annotated[int, Meta(ge=100, le=599)], Annotated[int, Meta(ge=100, le=599)]], ...]
-    headers: dict[Header, Text]
-    contains: Text | None
-
-
-class TcpCheck(Record, frozen=True, tag="tcp", tag_field="kind"):
-    """Passes when a connection opens."""
-
-    port: PortName
-
-
-class ExecCheck(Record, frozen=True, tag="exec", tag_field="kind"):
-    """Passes when the command exits with 0; arguments are templates."""
-
-    command: Argv
-
-
-class NotifyCheck(Record, frozen=True, tag="notify", tag_field="kind"):
-    """sd_notify; `watchdog_s` is the longest silence of `WATCHDOG=1`."""
-
-    watchdog_s: Seconds | None
-
-
-class Check(Record, frozen=True):
-    """One check in one role. `deadline_s` is set for start-up only, where `failures` does not count."""
-
-    how: HttpCheck | TcpCheck | ExecCheck | NotifyCheck
-    interval_s: Seconds
-    timeout_s: Seconds
-    passes: Positive
-    failures: Positive
-    deadline_s: Seconds | None
-
-
-class HealthSpec(Record, frozen=True):
-    """The three roles; null is no check in that role."""
-
-    startup: Check | None
-    readiness: Check | None
-    liveness: Check | None
 
 
 class Step(Record, frozen=True):

@@ -34,9 +34,10 @@ def templates(component: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     commands.append((("reload",), (component["reload"] or {}).get("command")))
     commands += [((key,), component["job"][key]) for key in ("pre", "post") if component["job"] is not None]
     for role, check in reversed((component["health"] or {}).items()):
-        command = check["how"].get("command") if check is not None else None
+        how = check["how"] if check is not None else {}
+        command = how.get("command")
         if not any(command is told for _, told in commands):  # a start-up that was not written is another's check
-            commands.append((("health", role, "exec"), command))
+            commands.append((("health", role, how.get("kind", "")), command))
     for path, argv in commands:
         for index, word in enumerate(argv or ()):
             yield (*path, str(index)), word

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dsmt.spec.health import KINDS
 from dsmt.spec.keys import GROUPS, KEYS, NEIGHBOURS
 from dsmt.spec.mistakes import nearest
 
 PLACES: Final = {
     "service": "", "component": "components.NAME", "artifact": "artifact", "secret": "secrets.NAME", "file": "files",
     "logs": "logs", "spread": "spread", "near": "near", "reserve": "reserve", "limits": "limits",
-    "port": "ports.NAME", "check": "health", "http": "health.http", "tcp": "health.tcp", "notify": "health.notify",
+    "port": "ports.NAME", "check": "health", **{kind: f"health.{kind}" for kind in KINDS if kind in GROUPS},
     "health": "health", "restart": "restart", "park": "restart.park", "stop": "stop", "after": "after",
     "update": "update", "barrier": "barriers.NAME",
 }  # fmt: skip

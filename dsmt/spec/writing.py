@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from dsmt.spec import health
 from dsmt.spec.commands import join_command
 from dsmt.spec.completing import complete_component, usual_partition
 from dsmt.spec.keys import GROUPS, JOB_KEYS, Key
 from dsmt.spec.plain import to_plain
 from dsmt.spec.quantities import format_duration, format_percent, format_size
-from dsmt.spec.reading import ROLES, Reader
+from dsmt.spec.reading import Reader
 from dsmt.spec.records import ServiceSpec
 from dsmt.spec.shapes import Health, ListOf, MapOf, Nested, Scalar, Shape, Steps, WholeOr
 
@@ -22,7 +23,6 @@ _COMPUTED: Final = {  # keys whose default depends on other keys; below a compon
     ("kind",), ("driver",), ("on_partition",), ("reserve", "memory_bytes"), ("reserve", "cpu"), ("reserve", "disk_bytes"),
     ("restart", "when"), ("restart", "escalate"), ("stop", "grace_s"), ("update", "order"), ("parallel",),
 }  # fmt: skip
-_TIMING: Final = ("interval_s", "timeout_s", "passes", "failures", "deadline_s")
 
 
 def document(spec: ServiceSpec, *, complete: bool = False) -> dict[str, Any]:
@@ -43,23 +43,8 @@ def _said(component: dict[str, Any]) -> dict[str, Any]:
     said["ports"] = {port["name"]: {k: v for k, v in port.items() if k != "name"} for port in component["ports"]}
     size = said.pop("data_bytes")
     said["data"] = size if size is not None else component["data"]
-    said["health"] = _health_said(component["health"])
+    said["health"] = health.said_of(component["health"])
     return said
-
-
-def _health_said(health: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if health is None:
-        return None
-    return {role: _check_said(health[role]) for role in ROLES}
-
-
-def _check_said(check: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if check is None:
-        return None
-    how = dict(check["how"])
-    kind = how.pop("kind")
-    none = dict.fromkeys(("http", "tcp", "exec", "notify"))
-    return {**none, kind: how["command"] if kind == "exec" else how, **{key: check[key] for key in _TIMING}}
 
 
 def _drop_computed(said: dict[str, Any], name: str, service_kind: str) -> None:
@@ -79,43 +64,13 @@ def _drop_computed(said: dict[str, Any], name: str, service_kind: str) -> None:
     for path, value in before.items():
         if path not in usual and _at(computed, path) != value:
             _at(said, path[:-1])[path[-1]] = value
-    said["health"] = _shortest_health(said, name, service_kind)
+    said["health"] = health.shortest(said["health"], next(iter(said["ports"]), None))
 
 
 def _at(values: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         values = values[key]
     return values
-
-
-def _shortest_health(said: Mapping[str, Any], name: str, service_kind: str) -> dict[str, Any] | None:
-    health = said["health"]
-
-    def reads_back(candidate: dict[str, Any]) -> bool:
-        def completed(value: dict[str, Any]) -> Any:
-            return complete_component(name, {**said, "health": value}, service_kind)["health"]
-
-        return bool(completed(candidate) == completed(health))
-
-    if health is None:
-        return None
-    timing_free = {role: check and _without_default_timing(role, check) for role, check in health.items()}
-    readiness = timing_free["readiness"]
-    if readiness is not None:
-        every = {**readiness, "deadline_s": (timing_free["startup"] or readiness)["deadline_s"]}
-        if reads_back({"every": every}):
-            return {"every": every}
-    without_startup = {**timing_free, "startup": None}
-    return without_startup if reads_back(without_startup) else timing_free
-
-
-def _without_default_timing(role: str, check: dict[str, Any]) -> dict[str, Any]:
-    defaults = {
-        "interval_s": 1.0 if role == "startup" else 5.0,
-        "failures": 6 if role == "liveness" else 3,
-        "deadline_s": 60.0,
-    }
-    return {key: None if key in defaults and value == defaults[key] else value for key, value in check.items()}
 
 
 def _group(values: Mapping[str, Any], group: str, complete: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.monitors.checks.check import RealChecks
 from dsmt.ports.check import Checks
-from dsmt.spec.records import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
+from dsmt.spec.health import Check, ExecCheck, HttpCheck, NotifyCheck, TcpCheck
 from dsmt.system.procfs import identity_of, is_alive
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]

@@ -20,8 +20,8 @@ from dsmt.monitors.rules.health import (
     TimedOut,
     Unready,
 )
+from dsmt.spec.health import HealthSpec
 from dsmt.spec.parsing import parse
-from dsmt.spec.records import HealthSpec
 
 SHORT = "{http: {port: http, path: /}}"
 LONG = """

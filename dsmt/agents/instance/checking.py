@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from msgspec.structs import replace
-
 from dsmt.agents.instance.present import Run
 from dsmt.agents.rules.launching import working_directory
 from dsmt.agents.shared.dependencies import Dependencies
 from dsmt.errors import InputError
 from dsmt.monitors.rules.health import Try
 from dsmt.ports.check import Result
+from dsmt.spec.health import filled, port_of
 from dsmt.spec.placeholders import expand
-from dsmt.spec.records import Check, ExecCheck, HttpCheck, TcpCheck
 
 
 class Checking:
@@ -29,22 +25,12 @@ class Checking:
         if plan is None or site is None:
             return Result(False, "what is needed for the check is not known", 0.0, broken=True)
         try:
-            check = _filled(tried.check, site.values)
+            check = filled(tried.check, lambda word: expand(word, site.values))
         except InputError as error:
             return Result(False, str(error), 0.0, broken=True)
-        address = self._address
-        how = check.how
-        if isinstance(how, HttpCheck | TcpCheck):
-            address = plan.component.port(how.port).bind or address
+        port = port_of(check.how)
+        address = (plan.component.port(port).bind if port is not None else None) or self._address
         ports = {port.name: int(site.values[f"port.{port.name}"]) for port in plan.component.ports}
         directory = working_directory(plan.component, site.directory)
         user = plan.component.user or ""
         return await self._deps.checks.run(check, address=address, ports=ports, env=site.env, directory=directory, user=user)
-
-
-def _filled(check: Check, values: Mapping[str, str]) -> Check:
-    """The check with the placeholders of its command filled in. Raises `InputError`."""
-    if not isinstance(check.how, ExecCheck):
-        return check
-    command = tuple(expand(word, values) for word in check.how.command)
-    return replace(check, how=replace(check.how, command=command))

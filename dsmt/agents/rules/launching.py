@@ -15,8 +15,9 @@ from dsmt.errors import FailedError
 from dsmt.event.reason import reason
 from dsmt.ports.driver import Launch, Mount
 from dsmt.spec.changes import install_key, run_key
+from dsmt.spec.health import HealthSpec
 from dsmt.spec.placeholders import expand
-from dsmt.spec.records import ComponentSpec, FromFile, HealthSpec, ServiceSpec
+from dsmt.spec.records import ComponentSpec, FromFile, ServiceSpec
 
 OF_THE_USER: Final = frozenset({"HOME", "USER", "LOGNAME", "MAIL", "SHELL", "XDG_RUNTIME_DIR"})
 """What a program of another user never inherits; the driver tells it its own."""

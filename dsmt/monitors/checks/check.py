@@ -17,7 +17,7 @@ from dsmt.monitors.checks.exec import try_exec
 from dsmt.monitors.checks.http import try_http
 from dsmt.monitors.checks.tcp import try_tcp
 from dsmt.ports.check import Result
-from dsmt.spec.records import Check, ExecCheck, HttpCheck, TcpCheck
+from dsmt.spec.health import Check, ExecCheck, HttpCheck, TcpCheck
 from dsmt.system.procfs import become_subreaper
 
 _LOOPBACK: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104

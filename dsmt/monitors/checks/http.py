@@ -17,7 +17,7 @@ from functools import cache
 from typing import Final
 
 from dsmt.ports.check import Result
-from dsmt.spec.records import HttpCheck
+from dsmt.spec.health import HttpCheck
 from dsmt.version import __version__
 
 HEADER_LIMIT: Final = 64 << 10

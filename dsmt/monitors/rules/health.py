@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from dsmt.spec.records import Check, HealthSpec
+from dsmt.spec.health import Check, HealthSpec
 
 FOREVER: Final = float("inf")
 EAGER_S: Final = 0.05
