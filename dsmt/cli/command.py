@@ -84,12 +84,12 @@ class CliContext:
         if not self.json:
             send(sys.stderr, f"{one_line(held)}; this waits for it\n")
 
-    async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None) -> Applied:
+    async def settled(self, connection: Reading, done: Applied, *, limit_s: float | None, counted: bool = False) -> Applied:
         """What became of a revision that was applied, once that is known; how far it is shows meanwhile."""
         from dsmt.operations.read import waiting  # noqa: PLC0415 - only where somebody waits
 
         with self.progress() as tell:
-            return await waiting.settled(connection.bus, done, limit_s=limit_s, tell=tell)
+            return await waiting.settled(connection.bus, done, limit_s=limit_s, tell=tell, counted=counted)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None] | None]:

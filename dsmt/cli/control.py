@@ -127,7 +127,7 @@ def scale(ctx: CliContext, target: str, count: int, reason: str, wait: str | Non
     async def work(connection: Connection) -> Applied:
         done = await controlling.scale(connection.bus, named, count, by=connection.by, reason=reason)
         ctx.asked = f"the change of {target} to {counted(count, 'instance')}", f"dsmt status {named.service}"
-        return done if wait is None else await ctx.settled(connection, done, limit_s=limit)
+        return done if wait is None else await ctx.settled(connection, done, limit_s=limit, counted=True)
 
     done = ctx.act(work)
     if ctx.json:

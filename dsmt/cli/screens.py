@@ -126,7 +126,7 @@ def services(found: Sequence[Service], sight: Sight) -> str:
 def applied(one: Applied) -> list[str]:
     """What became of a service that was applied, and why it is not ready."""
     ready = f"{one.ready} of {one.wanted} ready"
-    if one.outcome == "rolled_back":
+    if one.refused is not None:
         runs = ", ".join(f"r{number}" for number in one.running)
         lines = [f"{one.service}  r{one.refused} was refused, {runs} runs, {ready}"]
     else:

@@ -18,7 +18,9 @@ DIFFERS = 6
 
 @command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--plan", "plans", multiple=True, metavar="ID", help="Carry out exactly this plan, or refuse.")
+@click.option(
+    "--plan", "plans", multiple=True, metavar="ID", help="Refuse unless FILES and what stands are those of this plan."
+)
 @reason_option
 @wait_option
 def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reason: str, wait: str | None) -> int:

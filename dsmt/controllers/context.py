@@ -14,6 +14,7 @@ from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Good, Slot, SlotControl
+from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec
 from dsmt.view import Fleet, Held, ServiceEntry, SlotEntry, SlotKey
@@ -76,6 +77,11 @@ class ComponentContext(Component):
     def refusal(self) -> Held[Slot] | None:
         """A slot fact that says that what the spec says was rolled back, and implements what that was before."""
         return self.entry.refusal(self.component.name)
+
+    @cached_property
+    def refused_because(self) -> Reason | None:
+        """Why that was rolled back, if a fact says so still."""
+        return self.entry.refused_because(self.component.name)
 
     @property
     def basis(self) -> tuple[str, int]:

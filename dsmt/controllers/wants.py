@@ -227,7 +227,7 @@ def _renew(case: Case) -> ProposedAction | None:
         return case.proposes("renew", (context.spec.id,), because, gated=is_running)
     because = f"revision {context.spec.version} of {case.key.service} was rolled back"
     gated = is_running and context.ready_since(case.entry) is not None
-    return case.proposes("rollback", (refusal.id,), because, gated=gated, reason=refusal.record.reason)
+    return case.proposes("rollback", (refusal.id,), because, gated=gated, reason=context.refused_because)
 
 
 # --- on a node that is dead or has left --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import merge
 
 import msgspec
 
@@ -12,6 +13,7 @@ from dsmt.event.kinds.node import NodeAttributes, NodeControl, NodeVerdict, Prob
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Hold, Slot, SlotControl
 from dsmt.event.order import MAX_STEP
+from dsmt.event.reason import Reason
 from dsmt.event.status import State
 from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.view.held import Held
@@ -154,6 +156,14 @@ class ServiceEntry:
             return None
         _, name, index = min(first)
         return self.slots[name, index].fact
+
+    def refused_because(self, component: str | None = None) -> Reason | None:
+        """Why what stands now was rolled back, if a slot fact says so still; not why its slot was held or moved since."""
+        chosen = [(name, own) for name, own in self.refusing.items() if component in (None, name)]
+        each = ([(gone, name, index) for gone, index in own] for name, own in chosen)
+        facts = (self.slots[name, index].fact for _, name, index in merge(*each))
+        reasons = (fact.record.reason for fact in facts if fact is not None)
+        return next((one for one in reasons if one is not None and one.code == "rollout.rolled_back"), None)
 
     def component(self, name: str) -> ComponentSpec | None:
         """What governs the slots of a component: what stands or, where that was refused, what was gone back to."""

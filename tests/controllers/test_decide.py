@@ -26,6 +26,7 @@ GOLDEN = {
     8: "a6d70ea81f180c3da4ae51e9fd4af07ec8b4f288620ef302f8cb62d5a180e581",
     9: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
     10: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
+    11: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

@@ -70,6 +70,29 @@ def test_the_only_instance_goes_back_when_it_parks_after_its_deadline() -> None:
     assert (realm.slot().node, revisions(realm)) == (node, [1])
 
 
+def test_who_goes_back_says_why_that_was_refused_and_not_what_the_slot_that_refused_it_was_told_since() -> None:
+    """The node of the slot in which it failed is drained before the turn of those in which it was ready comes."""
+    realm, controller = running(3)
+    realm.apply(web(3, component=SHORT + BAD))
+    controller.watch(2)
+    ready(realm, 0)
+    controller.watch(15)
+    ready(realm, 1)
+    controller.watch(15)
+    assert revisions(realm) == [2, 2, 2]
+    while revisions(realm) == [2, 2, 2]:
+        controller.watch(1)
+    assert revisions(realm) == [2, 2, 1]
+    assert "web/app/2 was not ready within 30 s" in realm.slot(2).reason.message
+    realm.control_node(realm.slot(2).node or "", "draining")
+    controller.watch(1)
+    assert (revisions(realm), realm.slot(2).reason.code) == ([2, 2, 1], "node.drained")
+    ready(realm, 2)
+    controller.watch(60)
+    assert revisions(realm) == [1, 1, 1]
+    assert [slot.reason.code for slot in map(realm.slot, range(2)) if slot.reason is not None] == []
+
+
 def test_the_deadline_counts_where_nothing_else_happens() -> None:
     """The other instance is on a dead node, and has its data there: nothing waits its turn."""
     realm, controller = running(2, SHORT + "data: true\n")

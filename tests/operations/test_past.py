@@ -72,6 +72,17 @@ def test_history_says_of_each_revision_by_whom_why_and_what_became_of_it(tmp_pat
     run(tmp_path, work)
 
 
+def test_what_follows_a_refused_revision_with_another_number_is_said_to_be_refused_as_everywhere_else(
+    tmp_path: Path,
+) -> None:
+    async def work(alice: BusClient, _: BusClient) -> None:
+        await controlling.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
+        found = (await history(alice, await look(alice), "web"))[:2]
+        assert [(one.revision, one.state) for one in found] == [(4, ["current", "refused"]), (3, ["refused"])]
+
+    run(tmp_path, work)
+
+
 def test_a_rollback_says_the_last_good_revision_again_as_a_new_one(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         done = await rollback(alice, "web", None, by="alice", reason="slow")

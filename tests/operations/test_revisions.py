@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dsmt.cli import screens
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import reason
@@ -47,6 +49,24 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
     assert "r1, r2 refused" in screen
     assert "r2 failed" in screen
     assert told.ready == 2, "the others were not touched"
+
+
+@pytest.mark.parametrize("word", ["hold", "drain"])
+def test_why_a_revision_was_refused_is_never_what_a_slot_was_told_since(word: str) -> None:
+    realm = rolled_back()
+    if word == "hold":
+        realm.hold(key(0))
+    else:
+        realm.control_node(realm.slot(0).node, "draining")
+    realm.settle(seconds=1)
+    assert realm.slot(0).reason.code != "rollout.rolled_back"
+    denied = refused(realm.view.services["web"])
+    assert denied is not None
+    assert (denied.revision, denied.reason) == (2, None), "no fact says any more why"
+    realm.apply(web(4, component=POLICY + "env: {A: b}"))
+    realm.settle(seconds=1)
+    assert [realm.slot(index).revision for index in range(4)] == [1, 1, 1, 1]
+    assert refused(realm.view.services["web"]).reason is None
 
 
 def test_while_one_revision_follows_another_both_are_shown() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dsmt.cli import screens
 from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.reason import reason
 from dsmt.event.status import State
@@ -93,3 +94,26 @@ def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None
     done = wait(waiting.settled, applied(2))
     assert (done.outcome, done.refused, done.running, done.ready) == ("rolled_back", 2, [1], 2)
     assert done.reason.code == "rollout.rolled_back"
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_what_runs(realm: Realm, instances: int) -> None:
+    policy = "restart: {escalate: [restart: 3]}\n"
+    realm.after(100).status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, component=f"env: {{A: b}}\n{policy}"))
+    realm.step()
+    at = next(index for index in range(2) if realm.slot(index).revision == 2)
+    realm.status(key(at), realm.slot(at).node or "", State.FAILED, parked=True, reason=EXITED)
+    realm.settle(seconds=1)
+    realm.apply(web(instances, component=f"env: {{A: b}}\n{policy}"))
+
+    async def scaled(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Applied:
+        return await waiting.settled(bus, applied(3), limit_s=limit_s, tell=tell, counted=True)
+
+    with pytest.raises(TimedOutError):
+        wait(scaled)
+    realm.settle(seconds=1)
+    done = wait(scaled)
+    assert (done.outcome, done.ready, done.wanted, done.failed) == ("ready", instances, instances, False)
+    assert (done.refused, done.running) == (3, [1])
+    assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]

@@ -14,7 +14,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.phrases import person
 from dsmt.event.records import from_data
-from dsmt.operations.read.revisions import running
+from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, patience
 from dsmt.operations.words.times import rfc3339
 from dsmt.ports.bus import Arrived, BusReader, Interest, Start
@@ -76,6 +76,8 @@ async def past(bus: BusReader, sight: Sight, service: str) -> Past:
     for slot in entry.slots.values():
         for said in (one.application for one in slot.instances.values()):
             found.good |= set() if said is None or said.record.good is None else {said.record.good.revision}
+    if (denied := refused(entry)) is not None:  # also where only the number changed since, and no slot said so yet
+        found.refused[number] = "" if denied.reason is None else denied.reason.message
     interest = Interest((now.topic, f"service/{service}/slot/"), start=Start.HISTORY, since=0, signals=False, follow=False)
     async with patience("its revisions"), bus.subscribe(interest) as batches:
         async for batch in batches:

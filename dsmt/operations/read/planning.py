@@ -1,7 +1,7 @@
 """Planning: what `apply` would do, by the very decisions that controllers make, on a copy of the live view.
 
 Rule 1: a plan's id binds the service, the revision that it starts from and the content of the new spec; `apply --plan`
-    does exactly that or refuses.
+    applies that spec over that revision or refuses. Which nodes take it is decided then: they may differ from the plan's.
 Rule 2: steps are found by deciding again and again, each decision being obeyed at once by nodes that do all well:
     a slot fact is followed by a status `running` and a health `ready`, and the time passes that the spec asks for.
 Rule 3: nothing of it leaves this process.

@@ -18,7 +18,7 @@ from dsmt.view import ServiceEntry
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """The revision that stands was tried and rolled back."""
+    """The revision that stands was tried and rolled back; `reason` is None where no fact says any more why."""
 
     revision: int
     reason: Reason | None
@@ -33,10 +33,9 @@ def running(entry: ServiceEntry) -> list[int]:
 
 def refused(entry: ServiceEntry) -> Refused | None:
     """The revision that stands, if it was rolled back, and why."""
-    refusal = entry.refusal()
-    if entry.spec is None or refusal is None:
+    if entry.spec is None or entry.refusal() is None:
         return None
-    return Refused(revision=entry.spec.version, reason=refusal.record.reason)
+    return Refused(revision=entry.spec.version, reason=entry.refused_because())
 
 
 def since(entry: ServiceEntry | None, spec: Mapping[str, Any]) -> int:

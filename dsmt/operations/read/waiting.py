@@ -138,13 +138,19 @@ def _is(sight: Sight, row: Row, state: str) -> bool:
     return row.state == state
 
 
-async def settled(bus: BusReader, applied: Applied, *, limit_s: float | None, tell: Tell | None = None) -> Applied:
-    """Wait until an applied revision is ready everywhere, was rolled back, or is parked. Raises `TimedOutError`."""
+async def settled(
+    bus: BusReader, applied: Applied, *, limit_s: float | None, tell: Tell | None = None, counted: bool = False
+) -> Applied:
+    """Wait until an applied revision is ready everywhere, was rolled back, or is parked. Raises `TimedOutError`.
+
+    `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A10).
+    """
     target = Target(applied.service)
 
     def standing(sight: Sight, row: Row) -> bool:
-        """Whether it is of this revision: what still runs of an older one is not."""
-        return row.revision == applied.revision and not _behind(sight, row)
+        """Whether it is of this revision: what still runs of an older one is not, but where that is all that is to run."""
+        goes_back = counted and refused(sight.view.services[applied.service]) is not None
+        return goes_back or (row.revision == applied.revision and not _behind(sight, row))
 
     def seen(sight: Sight) -> Applied | None:
         rows = instances(sight, target)
@@ -156,7 +162,9 @@ async def settled(bus: BusReader, applied: Applied, *, limit_s: float | None, te
         ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted, running=running(entry))
         denied = refused(entry)
-        if denied is not None:
+        if denied is not None and counted:
+            told = msgspec.structs.replace(told, refused=denied.revision)
+        elif denied is not None:
             back = sum(is_ready(sight, row) for row in free)
             return msgspec.structs.replace(
                 told, outcome="rolled_back", ready=back, refused=denied.revision, reason=denied.reason
