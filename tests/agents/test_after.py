@@ -51,7 +51,12 @@ def test_each_act_changes_what_it_is_about_and_nothing_else() -> None:
         not_before_s=9.0, finished=True, held=3,
     )  # fmt: skip
     last = LastExit(code=0, signal=None, at_ms=1, ran_s=2.0, reason=None)
-    assert replace(full, **after.obeyed(2, 7, 3, ("e",))) == replace(full, epoch=2, generation=7, revision=3, trigger=("e",))
+    about = {"epoch": 2, "generation": 7, "revision": 3, "trigger": ("e",)}
+    heeded = replace(full, held=0, step="", not_before_s=0.0, history=History(), **about)
+    assert replace(full, **after.obeyed(full, History(), runs=True, **about)) == replace(heeded, finished=False)
+    ran = replace(full, last_exit=last)
+    assert replace(ran, **after.obeyed(ran, History(), runs=True, **about)) == replace(heeded, finished=True, last_exit=last)
+    assert not replace(ran, **after.obeyed(ran, History(), runs=False, **about)).finished
     assert replace(full, **after.taken_over(NEW)) == replace(full, run_generation=2)
     assert replace(full, **after.taken_over(Wanted("i1", "r1", 3, 5))) == replace(full, run_generation=3, run_restart=5)
     assert replace(full, **after.stopped(last)) == replace(full, process=None, ready=False, last_exit=last)

@@ -94,7 +94,7 @@ class Agent:
             followed=run is not None and run.followed,
             overlaps=wanted is not None and wanted.run_key in OVERLAPPING,
             held=record.held != 0 and of is not None and record.held == of,
-            finished=record.finished,
+            ended=after.ended(record, wanted, None),
             reinstall=record.step == "reinstall",
             recreate=record.step == "recreate",
             not_before=record.not_before_s,
@@ -128,8 +128,8 @@ class Agent:
             case Do.OBEY:
                 assert self.fact is not None
                 self.supervision.cause_changed()
-                self.write(**after.forgotten(self.supervision.history))
-                self.write(**after.obeyed(1, self.fact[1], 1, ()))
+                about = {"epoch": 1, "generation": self.fact[1], "revision": 1, "trigger": ()}
+                self.write(**after.obeyed(self.record, self.supervision.history, runs=self.duty is Duty.RUN, **about))
             case Do.END:
                 self.stop()
                 self.begin()

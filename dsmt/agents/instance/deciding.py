@@ -5,6 +5,7 @@ from __future__ import annotations
 from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
+from dsmt.agents.rules import after
 from dsmt.agents.rules.acts import FOREVER, Do, Situation, next_act
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.reconcile import OFFLINE_START_AFTER_S, Owed
@@ -42,7 +43,9 @@ class Deciding:
             followed=run is not None and run.followed,
             overlaps=plan is not None and plan.component.overlaps,
             held=record.held != 0 and record.held == facts.generation,
-            finished=record.finished,
+            ended=after.ended(
+                record, None if plan is None else plan.wanted, None if plan is None else plan.component.restart
+            ),
             reinstall=record.step == "reinstall",
             recreate=record.step == "recreate",
             not_before=self._not_before(),

@@ -256,6 +256,8 @@ class DeploymentAgent:
                 self._steps.tidy()
             case Do.TAKE_BACK:
                 await self._runner.take_back()
+            case Do.STAY if plan is not None:
+                self._failing.stay(plan.wanted)
             case Do.TAKE_OVER if plan is not None:
                 self._runner.take_over(plan)
             case Do.INSTALL if plan is not None:
@@ -279,9 +281,18 @@ class DeploymentAgent:
         """
         if self._facts.cause is not None:
             self._reporter.trigger = (self._facts.cause,)
-        self._failing.forget()
-        facts, trigger = self._facts, self._reporter.trigger_ids()
-        self._memory.save(**after.obeyed(facts.epoch, facts.generation, facts.revision, trigger))
+        facts, supervision = self._facts, self._failing.supervision
+        supervision.cause_changed()
+        changes = after.obeyed(
+            self._memory.record,
+            supervision.history,
+            epoch=facts.epoch,
+            generation=facts.generation,
+            revision=facts.revision,
+            trigger=self._reporter.trigger_ids(),
+            runs=facts.owed().duty is Duty.RUN,
+        )
+        self._memory.save(**changes)
 
     def _seek_spec(self) -> None:
         """Have somebody ask for the spec that the slot names, if it has not come by itself."""

@@ -10,6 +10,7 @@ from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
+from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
@@ -42,6 +43,13 @@ class Failing:
         """The cause of what has failed may have changed: it is tried now."""
         self.supervision.cause_changed()
         self._memory.save(**after.forgotten(self.supervision.history))
+
+    def stay(self, wanted: Wanted) -> None:
+        """What has ended by itself stays so in a new generation, which asks for nothing new of it."""
+        self._memory.save(**after.taken_over(wanted))
+        last = self._memory.record.last_exit
+        if last is not None and last.reason is not None:
+            self.tell(last.reason, Finished(), last)
 
     def failed(self, error: FailedError) -> None:
         """An installation or a start has failed; supervision says when it is tried again."""

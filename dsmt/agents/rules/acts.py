@@ -66,7 +66,8 @@ class Situation:
     """What is wanted may be started beside what runs."""
     held: bool = False
     """A STOP command of this generation."""
-    finished: bool = False
+    ended: Wanted | None = None
+    """What has ended by itself, where its policy wants no further try."""
     reinstall: bool = False
     recreate: bool = False
     not_before: float = 0.0
@@ -106,6 +107,8 @@ class Do(StrEnum):
     """The copy before is wanted again: end its successor."""
     TAKE_OVER = "take_over"
     """The new generation asks for nothing new of what runs."""
+    STAY = "stay"
+    """The new generation asks for nothing new of what has ended by itself."""
     RECREATE = "recreate"
     """End, so that the node makes a new container."""
     LEAVE = "leave"
@@ -221,8 +224,13 @@ def restarted(at: Situation) -> bool:
 
 
 def finished(at: Situation) -> bool:
-    """Its policy wants no further try."""
-    return at.finished
+    """It has ended by itself, its policy wants no further try, and nothing else is known to be wanted."""
+    return at.ended is not None and (at.wanted is None or at.ended.is_same(at.wanted))
+
+
+def ended_as_wanted(at: Situation) -> bool:
+    """What has ended is of the generation that is wanted."""
+    return at.wanted == at.ended
 
 
 def too_early(at: Situation) -> bool:
@@ -287,6 +295,7 @@ ACTS: Final = (
     Act(Do.INSTALL, (runs,), (installed,)),
     Act(Do.HAND_OVER, (runs, ready, overlaps), (restarted,)),
     Act(Do.RESTART, (runs,)),
+    Act(Do.STAY, (finished, known), (kept, ended_as_wanted)),
     Act(Do.REST, (finished,)),
     Act(Do.REST, (kept,), (known,)),
     Act(Do.AWAIT_SPEC, (), (known,)),

@@ -2,7 +2,8 @@
 
 Rule 1: what runs is written as what was started, until something else is: keys, generation and restart number stay.
 Rule 2: an installation counts from its end on, and no more from the moment it is begun anew.
-Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word.
+Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word; that a program has ended
+    and is not run again stands until something else is wanted (A10).
 """
 
 from __future__ import annotations
@@ -13,17 +14,50 @@ from typing import Any
 from dsmt.agents.rules import endings
 from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import InstanceRecord, Outgoing
-from dsmt.agents.rules.supervision import Finished, History, Verdict
+from dsmt.agents.rules.supervision import Finished, History, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
 from dsmt.ports.driver import Handle
+from dsmt.spec.records import RestartPolicy
 
 Changes = dict[str, Any]
 """Fields of an `InstanceRecord`, and what they are from now on."""
 
 
-def obeyed(epoch: int, generation: int, revision: int, trigger: tuple[str, ...]) -> Changes:
-    """A slot fact is obeyed."""
-    return {"epoch": epoch, "generation": generation, "revision": revision, "trigger": trigger}
+def obeyed(
+    record: InstanceRecord,
+    history: History,
+    *,
+    epoch: int,
+    generation: int,
+    revision: int,
+    trigger: tuple[str, ...],
+    runs: bool,
+) -> Changes:
+    """A slot fact is obeyed: what has failed is tried anew, what has ended stays so if it is to run still (rule 3)."""
+    stays = record.finished and runs and _ran(record.last_exit)
+    about = {"epoch": epoch, "generation": generation, "revision": revision, "trigger": trigger}
+    return {**forgotten(history), "finished": stays, **about}
+
+
+def ended(record: InstanceRecord, wanted: Wanted | None, policy: RestartPolicy | None) -> Wanted | None:
+    """What has ended by itself and is not run again (rule 3); `wanted` and `policy` are None while the spec is not here."""
+    if not record.finished:
+        return None
+    last = record.last_exit
+    if last is None or not _ran(last):
+        return wanted or _run_of(record)
+    if policy is not None and not leaves(policy, clean=last.code == 0):
+        return None
+    return _run_of(record)
+
+
+def _ran(last: LastExit | None) -> bool:
+    """Whether what failed was a program that ran, and no installation or start."""
+    return last is not None and (last.code is not None or last.signal is not None)
+
+
+def _run_of(record: InstanceRecord) -> Wanted:
+    return Wanted(record.install_key, record.run_key, record.run_generation, record.run_restart)
 
 
 def installing(record: InstanceRecord, key: str) -> Changes:

@@ -72,6 +72,11 @@ def tries_of(policy: RestartPolicy) -> int:
     return min(policy.park.after, sum(step.times for step in policy.escalate))
 
 
+def leaves(policy: RestartPolicy, *, clean: bool) -> bool:
+    """Whether what has ended by itself is not run again."""
+    return policy.when == "never" or (policy.when == "on_failure" and clean)
+
+
 def step_after(policy: RestartPolicy, failures: int) -> Answer | None:
     """The step that answers the last of so many failures; None when it is parked (rule 3)."""
     passed = 0
@@ -138,7 +143,7 @@ class Supervision:
         """A run has ended by itself, or an installation or start has failed. `clean` is an exit that is a success."""
         self._forget_if_stable(now)
         policy, history = self.policy, self.history
-        if policy.when == "never" or (policy.when == "on_failure" and clean):
+        if leaves(policy, clean=clean):
             self.started()
             return Finished()
         delay = self._delay(history.failures, jitter)

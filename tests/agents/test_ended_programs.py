@@ -1,0 +1,111 @@
+"""A program that has ended and is not to be run again: it stays so until something else is wanted (A10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from dsmt.ports.processes import Exit
+
+from .memory_bus import Realm
+from .sights import command
+from .world import WEB, Site, in_virtual_time
+
+NEVER = WEB + "    restart: never\n"
+ON_FAILURE = WEB + "    restart: on_failure\n"
+
+
+async def ended(site: Site, text: str, code: int = 0) -> None:
+    """It has run once, and ended."""
+    site.place(text)
+    site.start()
+    await site.until("running")
+    site.machine.alive[0].end(Exit(code, None))
+    await site.until("failed")
+
+
+@pytest.mark.parametrize(("text", "code"), [(NEVER, 0), (NEVER, 3), (ON_FAILURE, 0)])
+@pytest.mark.parametrize("away", [False, True])
+def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text: str, code: int, away: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        await ended(site, text, code)
+        assert site.process is not None
+        if away:
+            site.process.kill()
+        site.assign(site.spec(text.replace("components:", "labels: {a: b}\ncomponents:"), version=2), version=2)
+        if away:
+            site.start()
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        await asyncio.sleep(60)
+        last = site.statuses()[-1]
+        assert len(site.machine.programs) == 1
+        assert (last["state"], last["revision"], last["reason"]["next"]) == ("failed", 2, "dsmt retry web/app/0")
+        assert last["last_exit"]["code"] == code
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
+def restarted(site: Site) -> None:
+    site.assign(site.spec_of(), version=2, restart=1)
+
+
+def changed(site: Site) -> None:
+    site.assign(site.spec(ON_FAILURE.replace("forever", "longer"), version=2), version=2)
+
+
+def to_run_always(site: Site) -> None:
+    site.assign(site.spec(WEB, version=2), version=2)
+
+
+def retried(site: Site) -> None:
+    command(site, "RETRY")
+
+
+@pytest.mark.parametrize("asked", [restarted, changed, to_run_always, retried])
+def test_it_runs_again_when_something_else_is_asked_for(asked: Callable[[Site], None]) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        await ended(site, ON_FAILURE)
+        asked(site)
+        await site.until("running")
+        assert len(site.machine.programs) == 2
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
+def test_it_runs_again_when_it_was_stopped_and_is_started() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        await ended(site, ON_FAILURE)
+        site.assign(site.spec_of(), version=2, desired="stopped")
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        site.assign(site.spec_of(), version=3)
+        await site.until("running")
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_could_not_be_installed_is_tried_in_the_next_generation() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps["prepare"] = Exit(1, None)
+        site.place(NEVER + "    install: prepare it\n")
+        site.start()
+        await site.until("failed")
+        await asyncio.sleep(60)
+        assert site.state() == "failed"
+        site.machine.steps["prepare"] = Exit(0, None)
+        site.assign(site.spec_of(), version=2)
+        await site.until("running")
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
