@@ -90,7 +90,7 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
     del service["defaults"]
     components = service["components"] or {}
     if not components and reader.trusted(("components",)):
-        reader.mistake(reader.mark(("components",)) or root, "`components` is empty", "name at least one")
+        reader.mistake(reader.mark(("components",)), "`components` is empty", "name at least one")
     service["components"] = {name: complete_component(name, said, service["kind"]) for name, said in components.items()}
     return service
 
@@ -98,7 +98,7 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
 def _once(reader: Reader, name: str | None, root: Node, names: dict[str, int]) -> None:
     if name is not None and names.setdefault(name, root.line) != root.line:
         message = f"the service `{name}` is here twice"
-        reader.mistake(reader.mark(("service",)) or root, message, f"the first is on line {names[name]}")
+        reader.mistake(reader.mark(("service",)), message, f"the first is on line {names[name]}")
 
 
 def _without(node: Mapping, key: str) -> Mapping:
