@@ -84,9 +84,8 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
         return None
     defaults = root.get("defaults")
     if isinstance(defaults, Mapping):
-        reader.group(defaults, "component", ("defaults",))
         root = _with_defaults(root, defaults)
-    service = reader.group(_without(root, "defaults"), "service", ())
+    service = reader.group(root, "service", ())
     del service["defaults"]
     components = service["components"] or {}
     if not components and reader.trusted(("components",)):
@@ -99,11 +98,6 @@ def _once(reader: Reader, name: str | None, root: Node, names: dict[str, int]) -
     if name is not None and names.setdefault(name, root.line) != root.line:
         message = f"the service `{name}` is here twice"
         reader.mistake(reader.mark(("service",)), message, f"the first is on line {names[name]}")
-
-
-def _without(node: Mapping, key: str) -> Mapping:
-    entries = tuple(entry for entry in node.entries if entry[0].text != key or not isinstance(entry[1], Mapping))
-    return Mapping(entries, node.line, node.column, node.flow)
 
 
 def _with_defaults(root: Mapping, defaults: Mapping) -> Mapping:

@@ -14,7 +14,7 @@ from dsmt.simulator import network
 from dsmt.simulator.host import HostProcess
 from dsmt.simulator.keys import link_public
 from dsmt.simulator.loop import current_loop
-from dsmt.simulator.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, SimNetwork
+from dsmt.simulator.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, Hosts, SimNetwork
 from tests.simulator.two_machines import PORT, SOON, Two, cut, heal, with_two
 
 WORDS = tuple(str(n).encode() for n in range(3 * BATCH))
@@ -102,6 +102,30 @@ def test_what_is_sent_during_a_cut_is_held_and_comes_in_order_after_it(end: int)
         assert tuple(two.heard) == WORDS[:2]
 
     scene()
+
+
+@with_two
+async def test_a_partition_is_between_two_machines_whichever_of_them_it_was_told_and_never_within_one(two: Two) -> None:
+    here, there = two.hosts
+
+    def apart() -> tuple[bool, ...]:
+        return Hosts.apart(here, there), Hosts.apart(there, here), Hosts.apart(here, here), Hosts.apart(there, there)
+
+    both, nobody = (True, True, False, False), (False, False, False, False)
+    assert apart() == nobody
+    for host in two.hosts:
+        host.cut = True
+        assert apart() == both
+        host.cut = False
+    here.side = 1
+    assert apart() == both
+    there.side = 1
+    assert apart() == nobody, "they are on one side"
+    for one, other in ((here, there), (there, here)):
+        one.severed = {other.name}
+        assert apart() == both
+        one.severed = {"another"}
+        assert apart() == nobody
 
 
 @with_two
