@@ -223,6 +223,20 @@ async def test_links_that_are_closed_are_forgotten_and_those_that_are_open_are_n
     assert kept in two.here.wires
 
 
+@with_two
+async def test_what_a_cut_holds_of_a_closed_link_is_not_forgotten(two: Two) -> None:
+    cut(two.there)
+    two.send(b"held")
+    await asyncio.sleep(0)
+    two.client.sim.kill()
+    await asyncio.sleep(SOON)
+    with patch.object(network, "PRUNE_EACH", 1):
+        two.fabric.wire(two.broker, two.broker)
+    heal(two.there)
+    await asyncio.sleep(RECOVERY_S[1] + SOON)
+    assert (two.words, two.ended) == ([b"held"], [How.PEER])
+
+
 @pytest.mark.parametrize(
     ("about", "code"),
     [
