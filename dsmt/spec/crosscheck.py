@@ -108,7 +108,7 @@ def _partition(case: Case) -> Iterator[Wrong]:  # noqa: C901 - a list of what co
         return
     if c["update"]["order"] == "start_first":
         yield ("update", "order"), "`at_most_one` cannot be updated with `start_first`", "stop_first"
-    if c["instances"] is None and case.trusted("instances"):
+    if c["instances"] is None:
         yield ("instances",), "`at_most_one` cannot run on each node", "give a number of instances"
     longest_s = c["term_s"] * GRACE_SHARE_OF_TERM
     if case.said("stop", "grace") and case.trusted("term") and c["stop"]["grace_s"] > longest_s + 1e-9:
@@ -128,7 +128,7 @@ def _ports(case: Case) -> Iterator[Wrong]:
         variable = name.replace("-", "_")
         if variables.setdefault(variable, name) != name:
             yield ("ports", name), f"`{name}` and `{variables[variable]}` give the same variable", "rename one"
-    one_node = case.trusted("nodes") and nodeset.most(nodeset.parse(c["nodes"])) == 1
+    one_node = nodeset.most(nodeset.parse(c["nodes"])) == 1
     if fixed and one_node and case.said("update", "order") and c["update"]["order"] == "start_first":
         yield ("update", "order"), "a fixed port on one node forbids two at a time", "stop_first, or port: auto"
     names = {port["name"] for port in c["ports"]}
@@ -189,7 +189,7 @@ def _secrets(case: Case) -> Iterator[Wrong]:
 
 def _artifacts(case: Case) -> Iterator[Wrong]:
     for index, artifact in enumerate(case.component["artifacts"] if case.trusted("artifact") else ()):
-        path = ("artifact", str(index)) if case.said("artifact", str(index)) else ("artifact",)
+        path = ("artifact", str(index))
         scheme, _, rest = artifact["url"].partition(":")
         if artifact["sha256"] is None and scheme in {"https", "depot"}:
             yield (*path, "url"), f"`sha256` is missing for `{scheme}:`", "what `sha256sum` prints for the file"
