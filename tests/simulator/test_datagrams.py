@@ -43,7 +43,7 @@ async def test_a_datagram_comes_where_it_was_sent_unless_there_is_nobody(two: Tw
 
     began = current_loop().time()
     assert await sent(b"1") == [(b"1", f"10.0.0.1:{FIRST_PORT}")]
-    assert times[0] - began == pytest.approx(two.net.latency(two.here, two.there), abs=0.002)
+    assert 0 <= times[0] - began - two.net.latency(two.here, two.there) <= 0.001
     processes[1].sim.pause()
     assert await sent(b"paused") == []
     processes[1].sim.resume()

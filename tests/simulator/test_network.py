@@ -11,10 +11,11 @@ from dsmt.bus.adapters.memory import CAPACITY
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.network import How
 from dsmt.simulator import network
-from dsmt.simulator.host import HostProcess
+from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.keys import link_public
 from dsmt.simulator.loop import current_loop
 from dsmt.simulator.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, Hosts, SimNetwork
+from dsmt.simulator.rng import Stream
 from tests.simulator.two_machines import PORT, SOON, Two, cut, heal, with_two
 
 WORDS = tuple(str(n).encode() for n in range(3 * BATCH))
@@ -30,6 +31,10 @@ async def test_what_is_sent_comes_in_order_after_the_latency_of_the_two(two: Two
     latency = two.net.latency(two.here, two.there)
     assert latency == two.net.latency(two.there, two.here)
     assert LATENCY_S[0] <= latency <= LATENCY_S[1]
+    third = Host(current_loop(), "h3", "10.0.0.3", Stream(7), [])
+    assert len({latency, two.net.latency(two.here, third), two.net.latency(third, two.there)}) == 3, (
+        "each two have their own"
+    )
     assert two.got[0][0] - began == pytest.approx(latency, abs=0.002)
 
 
@@ -105,6 +110,25 @@ def test_what_is_sent_during_a_cut_is_held_and_comes_in_order_after_it(end: int)
 
 
 @with_two
+async def test_each_client_has_a_link_of_its_own_two_round_trips_after_it_came(two: Two) -> None:
+    took: list[float] = []
+
+    async def second(process: HostProcess) -> None:
+        began = current_loop().time()
+        link = await SimNetwork(two.fabric, process).connect(PORT, b"c" * 32, server_key=link_public(b"b" * 32))
+        took.append(current_loop().time() - began)
+        link.send((b"second",))
+
+    two.here.start("second", second)
+    await asyncio.sleep(SOON)
+    assert 0 <= took[0] - 4 * two.net.latency(two.here, two.there) <= 0.001
+    assert (two.words, two.ended, len(two.listener.links)) == ([b"second"], [How.PEER], 1)
+    two.send(b"first")
+    await asyncio.sleep(SOON)
+    assert two.words == [b"second", b"first"]
+
+
+@with_two
 async def test_a_partition_is_between_two_machines_whichever_of_them_it_was_told_and_never_within_one(two: Two) -> None:
     here, there = two.hosts
 
@@ -165,6 +189,7 @@ async def test_a_machine_without_power_says_nothing_and_resets_its_links_when_it
     two.send(b"into the dark")
     await asyncio.sleep(60)
     assert two.lost_at is None
+    assert PORT not in two.fabric.listeners
     two.there.power_on()
     await asyncio.sleep(SOON)
     assert two.lost_at is not None
