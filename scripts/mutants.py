@@ -15,15 +15,18 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 COPIED: Final = ("dsmt", "tests", "docs", "scripts", "deploy", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
 UNNOTICED: Final = {0: "survived", 33: "called by no test"}
 """mutmut's exit codes (its README, "status"); all others are mistakes that were noticed."""
+PLANT_ONLY: Final = "nothing"
+"""A name that no mistake has: mutmut plants all, and finds none to try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,10 @@ ROOMS: Final[Mapping[str, Room]] = {
     "bus": Room(("dsmt/bus/broker/*", "dsmt/bus/client/*", "dsmt/bus/adapters/*"), ("tests/bus",), 80),
     "agents": Room(("dsmt/agents/instance/*", "dsmt/agents/node/*", "dsmt/agents/fetch/*"), ("tests/agents",), 80),
     "faults": Room(
-        ("dsmt/simulator/network.py", "dsmt/simulator/faults.py", "dsmt/simulator/disk.py", "dsmt/simulator/datagrams.py"),
-        ("tests/simulator",),
+        tuple(f"dsmt/simulator/{name}.py" for name in ("network", "faults", "disk", "datagrams", "contention", "refusals")),
+        tuple(
+            f"tests/simulator/test_{name}.py" for name in ("network", "datagrams", "faults", "disk", "contention", "caught")
+        ),
         80,
     ),
 }
@@ -72,24 +77,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("room", choices=ROOMS)
     parser.add_argument("--module", help="only what this pattern names, such as dsmt/event/fold.py")
+    parser.add_argument("--tests", nargs="+", help="only these tests, such as tests/event/test_fold.py")
+    parser.add_argument("--sample", type=int, help="only so many mistakes, drawn at random, the same ones each time")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="show each mistake that was not noticed")
     told = parser.parse_args()
     room = ROOMS[told.room]
     with tempfile.TemporaryDirectory(prefix="dsmt-mutants-") as place:
         tree = Path(place)
-        _copy(tree, (told.module,) if told.module else room.modules, room.tests)
-        ran = subprocess.run(
-            ["mutmut", "run", "--max-children", str(told.jobs)], cwd=tree, stdout=subprocess.PIPE, check=False
-        )
-        outcomes = dict(_outcomes(tree))
+        _copy(tree, (told.module,) if told.module else room.modules, told.tests or room.tests)
+        ran = _run(tree, told.jobs, [] if told.sample is None else [PLANT_ONLY])
+        if told.sample is not None and (planted := sorted(name for name, _ in _outcomes(tree))):
+            ran = _run(tree, told.jobs, _sampled(planted, told.sample))
+        outcomes = {name: code for name, code in _outcomes(tree) if code is not None}
         if not outcomes or ran.returncode:
             sys.stderr.write(ran.stdout.decode(errors="replace")[-4000:])
             return 2
         return _told(told.room, room, outcomes, tree if told.show else None)
 
 
-def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
+def _sampled(names: Sequence[str], most: int) -> list[str]:
+    return Random(most).sample(names, min(most, len(names)))  # noqa: S311 - the same ones each time
+
+
+def _run(tree: Path, jobs: int, names: list[str]) -> subprocess.CompletedProcess[bytes]:
+    command = ["mutmut", "run", "--max-children", str(jobs), *names]
+    return subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+
+
+def _copy(tree: Path, modules: Sequence[str], tests: Sequence[str]) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -107,14 +123,14 @@ def _copy(tree: Path, modules: tuple[str, ...], tests: tuple[str, ...]) -> None:
         written.write("\n[tool.mutmut]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
 
 
-def _outcomes(tree: Path) -> Iterator[tuple[str, int]]:
-    """Each mistake by name, with how its tests ended; those that were not tried, or could not be, are left out."""
+def _outcomes(tree: Path) -> Iterator[tuple[str, int | None]]:
+    """Each mistake by name, with how its tests ended, None when it was not tried; those that cannot be are left out."""
     for path in sorted((tree / "mutants").rglob("*.meta")):
         told = json.loads(path.read_text())["exit_code_by_key"]
         early = _at_import(tree / path.relative_to(tree / "mutants").with_suffix(""))
         for name, code in told.items():
             function = name.rpartition(".")[2].removeprefix("x_").rpartition("__mutmut_")[0]
-            if code is not None and function not in early:
+            if function not in early:
                 yield name, code
 
 

@@ -1,7 +1,8 @@
 """Checks across keys: what single values cannot show, one small function each, listed at the end.
 
-Rule 1: a check speaks only of values that could be read (`trusted`), so one mistake is reported once.
-Rule 2: a default never contradicts; checks of a choice look at what the file said (`said`).
+Rule 1: a check speaks only of values that could be read, so one mistake is reported once, and hides none beside it.
+Rule 2: a default never contradicts, so what could not be read and has its default needs no guard unless it is missed or
+    named elsewhere (`trusted`); checks of a choice look at what the file said (`said`).
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def check_service(reader: Reader, service: Plain) -> None:
     for whole in SERVICE_CHECKS:
         wrongs.extend(whole(reader, service))
     for path, message, hint in wrongs:
-        node = reader.mark(path) or reader.mark(("service",)) or reader.mark(("components",))
-        reader.mistakes.append(Mistake(reader.file, node.line if node else 1, node.column if node else 1, message, hint))
+        reader.mistake(reader.mark(path), message, hint)
 
 
 _SECRET: Final = re.compile(r"PASSW|SECRET|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIAL", re.IGNORECASE)
@@ -74,15 +74,14 @@ def warn_service(reader: Reader, service: Plain) -> Iterator[Mistake]:
         for variable, value in component["env"].items():
             if isinstance(value, str) and value and looks_secret(variable):
                 node = reader.mark(("components", name, "env", variable))
-                line, column = (node.line, node.column) if node is not None else (1, 1)
-                yield Mistake(reader.file, line, column, f"env.{variable} looks like a secret", "use `secrets:`")
+                yield Mistake(reader.file, node.line, node.column, f"env.{variable} looks like a secret", "use `secrets:`")
 
 
 def _program(case: Case) -> Iterator[Wrong]:
     c = case.component
     if c["run"] is None and c["image"] is None and case.trusted("run") and case.trusted("image"):
         yield (), "`run` is missing", "the long-running program, in the foreground"
-    if not case.trusted("driver") or not case.trusted("image"):
+    if not case.trusted("image"):
         return
     if c["image"] is not None and c["driver"] != "podman":
         yield ("driver",), f"`image` needs the driver podman, not {c['driver']}", "remove one of the two"
@@ -108,9 +107,9 @@ def _partition(case: Case) -> Iterator[Wrong]:  # noqa: C901 - a list of what co
                 message = "what has `data` is pinned to its node, and `restart.escalate` says `move`"
             yield ("restart", "escalate"), message, "remove `move`, or on_partition: at_least_one to lose the data"
         return
-    if c["update"]["order"] == "start_first" and case.trusted("update"):
+    if c["update"]["order"] == "start_first":
         yield ("update", "order"), "`at_most_one` cannot be updated with `start_first`", "stop_first"
-    if c["instances"] is None and case.trusted("instances"):
+    if c["instances"] is None:
         yield ("instances",), "`at_most_one` cannot run on each node", "give a number of instances"
     longest_s = c["term_s"] * GRACE_SHARE_OF_TERM
     if case.said("stop", "grace") and case.trusted("term") and c["stop"]["grace_s"] > longest_s + 1e-9:
@@ -130,12 +129,12 @@ def _ports(case: Case) -> Iterator[Wrong]:
         variable = name.replace("-", "_")
         if variables.setdefault(variable, name) != name:
             yield ("ports", name), f"`{name}` and `{variables[variable]}` give the same variable", "rename one"
-    one_node = case.trusted("nodes") and nodeset.most(nodeset.parse(c["nodes"])) == 1
+    one_node = nodeset.most(nodeset.parse(c["nodes"])) == 1
     if fixed and one_node and case.said("update", "order") and c["update"]["order"] == "start_first":
         yield ("update", "order"), "a fixed port on one node forbids two at a time", "stop_first, or port: auto"
     names = {port["name"] for port in c["ports"]}
     sockets = case.reader.mark(case.path("sockets"))
-    if case.said("sockets") and sockets is not None and case.trusted("ports"):
+    if case.said("sockets") and case.trusted("ports"):
         for index, item in enumerate(getattr(sockets, "items", (sockets,))):
             if item.text not in names:
                 yield ("sockets", str(index)), f"`{item.text}` is not in `ports`", _known(item.text, names)
@@ -171,8 +170,6 @@ def _check_port(case: Case, path: Path) -> Iterator[Wrong]:
 
 def _resources(case: Case) -> Iterator[Wrong]:
     c = case.component
-    if not case.trusted("limits") or not case.trusted("reserve"):
-        return
     spells: dict[str, tuple[str, Callable[[Any], str]]] = {
         "memory": ("memory_bytes", format_size), "cpu": ("cpu", str), "disk": ("disk_bytes", format_size),
     }  # fmt: skip
@@ -193,7 +190,7 @@ def _secrets(case: Case) -> Iterator[Wrong]:
 
 def _artifacts(case: Case) -> Iterator[Wrong]:
     for index, artifact in enumerate(case.component["artifacts"] if case.trusted("artifact") else ()):
-        path = ("artifact", str(index)) if case.said("artifact", str(index)) else ("artifact",)
+        path = ("artifact", str(index))
         scheme, _, rest = artifact["url"].partition(":")
         if artifact["sha256"] is None and scheme in {"https", "depot"}:
             yield (*path, "url"), f"`sha256` is missing for `{scheme}:`", "what `sha256sum` prints for the file"
@@ -208,7 +205,7 @@ def _files(case: Case) -> Iterator[Wrong]:
 
 
 def _shares(case: Case) -> Iterator[Wrong]:
-    if case.component["instances"] != 1 or not case.trusted("instances") or not case.trusted("update"):
+    if case.component["instances"] != 1 or not case.trusted("instances"):
         return
     for key in ("max_parallel", "canary"):
         percent = case.component["update"][key]["percent"]

@@ -84,13 +84,12 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
         return None
     defaults = root.get("defaults")
     if isinstance(defaults, Mapping):
-        reader.group(defaults, "component", ("defaults",))
         root = _with_defaults(root, defaults)
-    service = reader.group(_without(root, "defaults"), "service", ())
+    service = reader.group(root, "service", ())
     del service["defaults"]
     components = service["components"] or {}
     if not components and reader.trusted(("components",)):
-        reader.mistake(reader.mark(("components",)) or root, "`components` is empty", "name at least one")
+        reader.mistake(reader.mark(("components",)), "`components` is empty", "name at least one")
     service["components"] = {name: complete_component(name, said, service["kind"]) for name, said in components.items()}
     return service
 
@@ -98,12 +97,7 @@ def _document(reader: Reader, root: Node) -> dict[str, Any] | None:
 def _once(reader: Reader, name: str | None, root: Node, names: dict[str, int]) -> None:
     if name is not None and names.setdefault(name, root.line) != root.line:
         message = f"the service `{name}` is here twice"
-        reader.mistake(reader.mark(("service",)) or root, message, f"the first is on line {names[name]}")
-
-
-def _without(node: Mapping, key: str) -> Mapping:
-    entries = tuple(entry for entry in node.entries if entry[0].text != key or not isinstance(entry[1], Mapping))
-    return Mapping(entries, node.line, node.column, node.flow)
+        reader.mistake(reader.mark(("service",)), message, f"the first is on line {names[name]}")
 
 
 def _with_defaults(root: Mapping, defaults: Mapping) -> Mapping:

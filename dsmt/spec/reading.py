@@ -67,11 +67,11 @@ class Reader:
         """Return whether nothing at, above or below these paths was unreadable."""
         return not any(bad[: len(path)] == path[: len(bad)] for path in paths for bad in self.bad)
 
-    def mark(self, path: Path) -> Node | None:
-        """Return the node of a path in the file, or of the nearest thing around it that is there."""
+    def mark(self, path: Path) -> Node:
+        """Return the node of a path in the file, or of the nearest thing around it that is there; something is."""
         while path and path not in self.marks:
             path = path[:-1]
-        return self.marks.get(path)
+        return self.marks[path]
 
     def group(self, node: Mapping, group: str, path: Path) -> dict[str, Any]:
         """Read an object by the rows of a group; all its fields are in the result, defaults filled in."""

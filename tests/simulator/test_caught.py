@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from typing import NoReturn
 
 import pytest
 
 from dsmt.simulator.errors import DeadlockError, LeftoverError, LivelockError, NotSimulatedError
 from dsmt.simulator.loop import current_loop
 from dsmt.simulator.process import SimProcess
+from dsmt.simulator.refusals import REFUSED, refusing
 from dsmt.simulator.run import run
 
 
@@ -94,6 +96,23 @@ def test_reaching_outside_is_refused_by_name(name: str) -> None:
 
     with pytest.raises(NotSimulatedError, match=rf"loop\.{name} is not simulated: .* port"):
         run(main())
+
+
+def test_each_operation_that_is_refused_says_which_it_is_and_what_to_use_in_its_place() -> None:
+    told: dict[str, str] = {}
+
+    @refusing
+    class Loop:
+        def refuse(self, name: str, why: str) -> NoReturn:
+            told[name] = why
+            raise NotSimulatedError(name)
+
+    for name in REFUSED:
+        operation = getattr(Loop(), name)
+        with pytest.raises(NotSimulatedError, match=name):
+            operation(1, more=2)
+        assert (operation.__name__, operation.__doc__) == (name, f"Refused: {told[name]}.")
+    assert told == REFUSED
 
 
 def test_a_signal_handler_is_refused() -> None:

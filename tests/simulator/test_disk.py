@@ -30,6 +30,7 @@ def test_what_is_removed_is_gone_with_all_below_it() -> None:
         disk.write(path, path.encode())
     disk.remove("/a/b/")
     disk.remove("/nowhere/at/all")
+    disk.remove("/a/nothing")
     disk.remove("/e/below")
     assert dict(disk.files()) == {"/a/d": b"/a/d", "/e": b"/e"}
     disk.remove("/a")
@@ -73,6 +74,7 @@ def test_a_log_over_its_size_is_rotated_when_a_run_begins_and_read_by_its_offset
     disk.append(logs.path("stdout"), b"5")
     logs.trim("stdout", size_bytes=1, keep=1)
     assert logs.begin("stdout", size_bytes=4, keep=1) == Begun(0, rotated=True)
+    assert dict(disk.files()) == {"/logs/stdout.log": b"", "/logs/stdout.log.1": b"12345"}
     disk.append(logs.path("stdout"), b"67")
     assert logs.read("stdout", 0, None) == b"67"
     assert logs.read("stdout", 1, None, rotated=True) == b"2345"

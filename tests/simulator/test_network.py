@@ -1,133 +1,22 @@
-"""Links and datagrams between simulated machines: in order, held by a cut, closed by an end, and reset by a boot."""
+"""Links between simulated machines: in order, held by a cut, closed by an end, and reset by a boot."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
 import pytest
 
+from dsmt.bus.adapters.memory import CAPACITY
 from dsmt.errors import FailedError, TransportError
-from dsmt.ports.network import Closed, How, Received
-from dsmt.simulator import datagrams, network
-from dsmt.simulator.datagrams import FIRST_PORT, SimDatagrams, SimEndpoint
+from dsmt.ports.network import How
+from dsmt.simulator import network
 from dsmt.simulator.host import Host, HostProcess
 from dsmt.simulator.keys import link_public
 from dsmt.simulator.loop import current_loop
-from dsmt.simulator.network import (
-    BATCH,
-    CONNECT_S,
-    LATENCY_S,
-    LOSS_S,
-    RECOVERY_S,
-    Hosts,
-    SimFabric,
-    SimLink,
-    SimListener,
-    SimNetwork,
-)
+from dsmt.simulator.network import BATCH, CONNECT_S, LATENCY_S, LOSS_S, RECOVERY_S, Hosts, SimNetwork
 from dsmt.simulator.rng import Stream
-from dsmt.simulator.run import run
-
-PORT = "10.0.0.2:7000"
-SOON = 10 * LATENCY_S[1]
-
-
-class Two:
-    """Two machines, a broker's port on the second, and a client's link to it from the first."""
-
-    link: SimLink
-    listener: SimListener
-
-    def __init__(self) -> None:
-        loop, stream = current_loop(), Stream(7)
-        self.net = Hosts(loop, stream.stream("net"))
-        self.fabric = SimFabric(self.net, stream.stream("links"))
-        self.hosts = []
-        for number in (1, 2):
-            host = Host(loop, f"h{number}", f"10.0.0.{number}", stream.stream("host", number), [])
-            self.net.by_address[host.address] = host
-            self.hosts.append(host)
-        self.here, self.there = self.hosts
-        self.got: list[object] = []
-        self.heard: list[bytes] = []
-        self.lost_at: float | None = None
-
-    def start(self) -> None:
-        """Start the broker, then the client; both go on until they are ended."""
-        self.broker = self.there.start("broker", self._broker)
-        self.client = self.here.start("client", self._client)
-
-    async def _broker(self, process: HostProcess) -> None:
-        self.listener = await SimNetwork(self.fabric, process).listen(
-            PORT, b"b" * 32, admit=lambda key: key == link_public(b"c" * 32), writable=lambda _: None
-        )
-        while True:
-            self.got += [(current_loop().time(), one) for one in await self.listener.receive()]
-
-    async def _client(self, process: HostProcess) -> None:
-        way = SimNetwork(self.fabric, process)
-        self.link = await way.connect(PORT, b"c" * 32, server_key=link_public(b"b" * 32))
-        try:
-            while True:
-                self.heard += [message[0] for message in await self.link.receive()]
-        except TransportError:
-            self.lost_at = current_loop().time()
-            await asyncio.sleep(3600)
-
-    def send(self, *words: bytes) -> None:
-        """Have the client send."""
-        for word in words:
-            current_loop().call_in(self.client.sim, self.link.send, (word,))
-
-    def tell(self, *words: bytes) -> None:
-        """Have the broker send."""
-        (peer,) = self.listener.links
-        for word in words:
-            current_loop().call_in(self.broker.sim, self.listener.send, peer, (word,))
-
-    @property
-    def words(self) -> list[bytes]:
-        """What has come to the broker."""
-        return [one.message[0] for _, one in self.got if isinstance(one, Received)]
-
-    @property
-    def ended(self) -> list[How]:
-        """How the broker's links ended."""
-        return [one.how for _, one in self.got if isinstance(one, Closed)]
-
-
-def with_two(test: Callable[[Two], Awaitable[None]]) -> Callable[[], None]:
-    """Run a test in virtual time, on a network that loses nothing of itself."""
-
-    def within() -> None:
-        async def main() -> None:
-            two = Two()
-            two.start()
-            await asyncio.sleep(SOON)
-            await test(two)
-            for host in two.hosts:
-                host.cut = host.filtered = False
-                host.kill_all()
-            await asyncio.sleep(CONNECT_S + 1)
-
-        with patch.object(network, "LOSS", 0.0), patch.object(datagrams, "LOSS", 0.0):
-            run(main())
-
-    within.__name__, within.__doc__ = test.__name__, test.__doc__
-    return within
-
-
-def cut(host: Host) -> None:
-    host.cut = True
-
-
-def heal(host: Host) -> None:
-    host.cut = False
-    for wire in host.wires:
-        wire.healed()
-
+from tests.simulator.two_machines import PORT, SOON, Two, cut, heal, with_two
 
 WORDS = tuple(str(n).encode() for n in range(3 * BATCH))
 
@@ -142,6 +31,10 @@ async def test_what_is_sent_comes_in_order_after_the_latency_of_the_two(two: Two
     latency = two.net.latency(two.here, two.there)
     assert latency == two.net.latency(two.there, two.here)
     assert LATENCY_S[0] <= latency <= LATENCY_S[1]
+    third = Host(current_loop(), "h3", "10.0.0.3", Stream(7), [])
+    assert len({latency, two.net.latency(two.here, third), two.net.latency(third, two.there)}) == 3, (
+        "each two have their own"
+    )
     assert two.got[0][0] - began == pytest.approx(latency, abs=0.002)
 
 
@@ -158,6 +51,42 @@ async def test_what_was_lost_comes_later_and_nothing_overtakes_it(two: Two) -> N
     await asyncio.sleep(LOSS_S)
     assert two.words == [b"lost", b"next"]
     assert two.got[0][0] - began >= LOSS_S
+
+
+@with_two
+async def test_what_has_left_arrives_whatever_becomes_of_its_sender(two: Two) -> None:
+    two.send(b"paused")
+    await asyncio.sleep(0)
+    two.client.sim.pause()
+    await asyncio.sleep(SOON)
+    assert two.words == [b"paused"]
+    two.client.sim.resume()
+    two.send(b"dead")
+    await asyncio.sleep(0)
+    two.client.sim.kill()
+    await asyncio.sleep(SOON)
+    assert (two.words, two.ended) == ([b"paused", b"dead"], [How.PEER])
+
+
+@with_two
+async def test_no_more_waits_for_a_reader_than_a_link_takes_and_its_broker_is_told_when_there_is_room(two: Two) -> None:
+    two.tell(*WORDS)
+    await asyncio.sleep(LATENCY_S[0] / 2)
+    two.tell(*WORDS)
+    await asyncio.sleep(SOON)
+    assert tuple(two.heard) == 2 * WORDS
+    two.client.sim.pause()
+    (peer,) = two.listener.links
+    taken = 0
+    while two.listener.send(peer, (b"x",)):
+        taken += 1
+    assert taken == CAPACITY
+    await asyncio.sleep(SOON)
+    assert two.roomy == []
+    two.client.sim.resume()
+    await asyncio.sleep(SOON)
+    assert two.roomy == [peer]
+    assert len(two.heard) == 2 * len(WORDS) + CAPACITY
 
 
 @pytest.mark.parametrize("end", [0, 1])
@@ -178,6 +107,49 @@ def test_what_is_sent_during_a_cut_is_held_and_comes_in_order_after_it(end: int)
         assert tuple(two.heard) == WORDS[:2]
 
     scene()
+
+
+@with_two
+async def test_each_client_has_a_link_of_its_own_two_round_trips_after_it_came(two: Two) -> None:
+    took: list[float] = []
+
+    async def second(process: HostProcess) -> None:
+        began = current_loop().time()
+        link = await SimNetwork(two.fabric, process).connect(PORT, b"c" * 32, server_key=link_public(b"b" * 32))
+        took.append(current_loop().time() - began)
+        link.send((b"second",))
+
+    two.here.start("second", second)
+    await asyncio.sleep(SOON)
+    assert 0 <= took[0] - 4 * two.net.latency(two.here, two.there) <= 0.001
+    assert (two.words, two.ended, len(two.listener.links)) == ([b"second"], [How.PEER], 1)
+    two.send(b"first")
+    await asyncio.sleep(SOON)
+    assert two.words == [b"second", b"first"]
+
+
+@with_two
+async def test_a_partition_is_between_two_machines_whichever_of_them_it_was_told_and_never_within_one(two: Two) -> None:
+    here, there = two.hosts
+
+    def apart() -> tuple[bool, ...]:
+        return Hosts.apart(here, there), Hosts.apart(there, here), Hosts.apart(here, here), Hosts.apart(there, there)
+
+    both, nobody = (True, True, False, False), (False, False, False, False)
+    assert apart() == nobody
+    for host in two.hosts:
+        host.cut = True
+        assert apart() == both
+        host.cut = False
+    here.side = 1
+    assert apart() == both
+    there.side = 1
+    assert apart() == nobody, "they are on one side"
+    for one, other in ((here, there), (there, here)):
+        one.severed = {other.name}
+        assert apart() == both
+        one.severed = {"another"}
+        assert apart() == nobody
 
 
 @with_two
@@ -217,10 +189,14 @@ async def test_a_machine_without_power_says_nothing_and_resets_its_links_when_it
     two.send(b"into the dark")
     await asyncio.sleep(60)
     assert two.lost_at is None
+    assert PORT not in two.fabric.listeners
     two.there.power_on()
     await asyncio.sleep(SOON)
     assert two.lost_at is not None
     assert two.words == []
+    two.broker = two.there.start("broker", two.serve)
+    await asyncio.sleep(SOON)
+    assert PORT in two.fabric.listeners, "its port was free"
 
 
 @with_two
@@ -246,6 +222,44 @@ async def test_a_middlebox_ends_a_link_at_both_ends(two: Two) -> None:
     assert two.lost_at is not None
     assert not wire.needed
     wire.torn()
+
+
+@with_two
+async def test_a_middlebox_tells_nobody_of_a_machine_without_power(two: Two) -> None:
+    (wire,) = two.here.wires
+    two.there.power_off()
+    wire.torn()
+    await asyncio.sleep(SOON)
+    assert two.lost_at is None
+
+
+@with_two
+async def test_links_that_are_closed_are_forgotten_and_those_that_are_open_are_not(two: Two) -> None:
+    (kept,) = two.here.wires
+
+    async def come_and_go(process: HostProcess) -> None:
+        await SimNetwork(two.fabric, process).connect(PORT, b"c" * 32, server_key=link_public(b"b" * 32))
+
+    with patch.object(network, "PRUNE_EACH", 5):
+        for _ in range(20):
+            two.here.start("guest", come_and_go)
+            await asyncio.sleep(SOON)
+    assert len(two.here.wires) <= 5
+    assert kept in two.here.wires
+
+
+@with_two
+async def test_what_a_cut_holds_of_a_closed_link_is_not_forgotten(two: Two) -> None:
+    cut(two.there)
+    two.send(b"held")
+    await asyncio.sleep(0)
+    two.client.sim.kill()
+    await asyncio.sleep(SOON)
+    with patch.object(network, "PRUNE_EACH", 1):
+        two.fabric.wire(two.broker, two.broker)
+    heal(two.there)
+    await asyncio.sleep(RECOVERY_S[1] + SOON)
+    assert (two.words, two.ended) == ([b"held"], [How.PEER])
 
 
 @pytest.mark.parametrize(
@@ -323,42 +337,3 @@ async def test_a_port_is_its_process_s_until_that_ends(two: Two) -> None:
     assert len(set(ports)) == 2
     assert all(one.startswith("10.0.0.2:") and not one.endswith(":0") for one in ports)
     assert list(two.fabric.listeners) == [PORT], "it has ended"
-
-
-@with_two
-async def test_a_datagram_comes_where_it_was_sent_unless_there_is_nobody(two: Two) -> None:
-    came: list[tuple[bytes, str]] = []
-    ends: dict[str, SimEndpoint] = {}
-
-    async def one(process: HostProcess) -> None:
-        way = SimDatagrams(two.net, process)
-        ends[process.host.name] = await way.bind("", 0, lambda *told: came.append(told))
-        with pytest.raises(TransportError):
-            await way.bind("", FIRST_PORT, lambda *_: None)
-        await asyncio.sleep(3600)
-
-    processes = [host.start("udp", one) for host in two.hosts]
-    await asyncio.sleep(SOON)
-
-    async def sent(content: bytes, to: str = f"10.0.0.2:{FIRST_PORT}") -> list[tuple[bytes, str]]:
-        came.clear()
-        current_loop().call_in(processes[0].sim, ends["h1"].send, content, to)
-        await asyncio.sleep(SOON)
-        return list(came)
-
-    assert await sent(b"1") == [(b"1", f"10.0.0.1:{FIRST_PORT}")]
-    assert await sent(bytes(datagrams.MAX_BYTES)) != []
-    assert await sent(bytes(datagrams.MAX_BYTES + 1)) == []
-    assert await sent(b"2", "10.0.0.9:1") == []
-    assert await sent(b"3", "10.0.0.2:1") == []
-    two.there.filtered = True
-    assert await sent(b"4") != [], "a middlebox lets datagrams pass"
-    cut(two.there)
-    assert await sent(b"5") == []
-    two.there.cut = False
-    with patch.object(datagrams, "LOSS", 1.0):
-        assert await sent(b"6") == []
-    processes[1].sim.kill()
-    await asyncio.sleep(SOON)
-    assert await sent(b"7") == []
-    assert two.there.udp == {}

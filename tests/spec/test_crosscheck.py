@@ -86,6 +86,9 @@ def test_a_contradiction_is_told_once_at_its_place(lines, line, says):
         ["ports: {dns-t: {port: 53}, dns-u: {port: 53, protocol: udp}}"],
         ["instances: 4", "update: {max_parallel: 25%, canary: 10%}"],
         ["limits: {memory: 64MiB}"],
+        ["restart: {escalate: [restart: 3, move: 1]}"],
+        ["on_partition: pinned", "restart: {escalate: [restart: 3]}"],
+        ["data: true", "restart: {cap: 5s}", "update: {order: stop_first}"],
         [f"artifact: depot:{HEX}"],
         ["artifact: some/path.tar"],
         ["files:", "  - {to: a, content: '{x}'}"],
@@ -167,7 +170,6 @@ def test_mistakes_of_all_components_and_services_come_in_one_list_in_the_order_o
         ("artifact: [{url: 'https://h/x', sha256: a}]", ["x-any: 1"]),
         ("files: [{to: a, content: 3}]", ["x-any: 1"]),
         ("instances: x", ["update: {max_parallel: 25%}"]),
-        ("update: {canary: 50%, max_parallel: x}", ["instances: 1"]),
         ("kind: jbo", ["retries: 3"]),
         ("after: [{component: A}]", ["x-any: 1"]),
         ("apart: [1]", ["x-any: 1"]),
@@ -179,6 +181,22 @@ def test_of_a_value_that_could_not_be_read_only_that_is_told(bad, lines):
     text = body(*lines, bad).replace("    run: x\n", "" if bad.startswith("run") else "    run: x\n")
     (mistake,) = mistakes(text)
     assert mistake.line == len(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["on_partition: at_most_one", "update: {order: start_first, canary: x}"], ["cannot be updated", "update.canary"]),
+        (["limits: {memory: 1MiB, cpu: x}", "reserve: {memory: 9MiB}"], ["`limits.memory`", "limits.cpu"]),
+        (["limits: {memory: 1MiB}", "reserve: {memory: 9MiB, cpu: x}"], ["`limits.memory`", "reserve.cpu"]),
+        (["update: {canary: 50%, max_parallel: x}"], ["50% of 1 instance", "update.max_parallel"]),
+        (["secrets: {A: {secret: 1}, B: {}}"], ["from one place", "secrets.A.secret"]),
+    ],
+)
+def test_a_value_that_could_not_be_read_hides_no_contradiction_of_those_beside_it(lines, told):
+    found = [mistake.message for mistake in mistakes(body(*lines))]
+    assert len(found) == len(told)
+    assert all(any(words in message for message in found) for words in told), found
 
 
 def test_a_service_of_an_unreadable_kind_or_with_unreadable_barriers_and_labels_is_not_judged_by_them():
@@ -234,6 +252,23 @@ def test_a_service_of_an_unreadable_kind_or_with_unreadable_barriers_and_labels_
         (["post: x"], (5, 11), "`post` is for jobs, and this is a service", "kind: job"),
         (["after: [{component: ap}]"], (5, 13), "there is no component `ap`", "there are none here"),
         (["apart: [db, app]"], (5, 13), "there is no other component `db`", "there are none here"),
+        (["on_partition: at_most_one", "update: {order: start_first}"], (6, 21),
+         "`at_most_one` cannot be updated with `start_first`", "stop_first"),
+        (["on_partition: at_most_one", "instances: each_node"], (6, 16), "`at_most_one` cannot run on each node",
+         "give a number of instances"),
+        (["term: 20s"], (5, 11), "`term` is for `at_most_one` only", "remove it, or on_partition: at_most_one"),
+        (["ports: {http: 80}", "nodes: limit(all_nodes, 1)", "update: {order: start_first}"], (7, 21),
+         "a fixed port on one node forbids two at a time", "stop_first, or port: auto"),
+        (["ports: {http: 80}", "health: {http: {port: htpt}}"], (6, 27), "`htpt` is not in `ports`",
+         "did you mean `http`?"),
+        (["limits: {memory: 64MiB}", "reserve: {memory: 128MiB}"], (5, 22),
+         "`limits.memory` (64MiB) is below `reserve.memory` (128MiB)", "reserve at most the limit"),
+        (["update: {max_parallel: 25%}"], (5, 28), "25% of 1 instance", "write a count, or more instances"),
+        (["after: [{state: ready}]"], (5, 13), "nothing is waited for", "name a component or a barrier"),
+        (["after: [b, app]"], (5, 13), "there is no component `b`", "there are none here"),
+        (["after: app"], (5, 12), "a component cannot wait for itself", "there are none here"),
+        (["after: [{barrier: b}]"], (5, 13), "there is no barrier `b`", "there are none here"),
+        (["near: [{to: a/b}, {to: db}]"], (5, 23), "there is no other component `db`", "there are none here"),
     ],
 )  # fmt: skip
 def test_a_contradiction_is_told_with_its_place_and_what_to_write(lines, place, message, suggestion):
@@ -246,3 +281,21 @@ def test_who_is_named_among_components_is_answered_with_the_nearest():
     assert [mistake.suggestion for mistake in mistakes(text)] == [
         "did you mean `backend`?", "did you mean `backend`?", "there are: app, backend",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("service: web\ncomponents:\n  app:\n    instances: 2\n",
+         [((4, 5), "`run` is missing", "the long-running program, in the foreground")]),
+        ("service: web\ncomponents:\n  a: {run: x, after: [b]}\n  b: {run: x, after: [a]}\n",
+         [((4, 22), "`after` forms a cycle: a -> b -> a", "remove one of them")]),
+        (body("after: [{barrier: start}]") + "barriers:\n  start: {min: 2}\n  never: {min: 3, max: 2}\n",
+         [((8, 10), "nobody arrives at the barrier `never`", "after: [{barrier: never}]"),
+          ((8, 24), "`max` is below `min`", "at least 3")]),
+        (body("after: [{barrier: strat}, {barrier: start}]") + "barriers:\n  start: {min: 2, max: 2}\n",
+         [((5, 13), "there is no barrier `strat`", "did you mean `start`?")]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_between_components_is_told_with_its_place_and_what_to_write(text, told):
+    assert [((m.line, m.column), m.message, m.suggestion) for m in mistakes(text)] == told

@@ -3,7 +3,7 @@
 import pytest
 
 from dsmt.spec.mistakes import SpecErrors
-from dsmt.spec.parsing import parse, read
+from dsmt.spec.parsing import Places, parse, read
 
 WEB = """\
 # the shop
@@ -23,6 +23,7 @@ components:
 def told(text):
     with pytest.raises(SpecErrors) as caught:
         parse(text, file="f")
+    assert {m.file for m in caught.value.mistakes} == {"f"}
     return [(m.line, m.column, m.message, m.suggestion) for m in caught.value.mistakes]
 
 
@@ -45,6 +46,7 @@ def told(text):
 def test_what_stands_in_a_file_has_its_place_and_what_does_not_that_of_what_is_around_it(path, value, key):
     (places,) = read(WEB, file="f").places
     assert (places.of(path), places.of(path, key=True)) == (value, key)
+    assert Places({}, {}).of(path) == (1, 1), "of a service that came without its file"
 
 
 def test_each_service_of_a_file_has_its_own_places():
@@ -72,6 +74,10 @@ BEGIN = "begin with `service: NAME`"
         ("# nothing", [(1, 1, "there is no service here", BEGIN)]),
         ("---\n- a\n", [(2, 1, "a service is a map", BEGIN)]),
         ("service: a\ncomponents: {}\n", [(2, 13, "`components` is empty", "name at least one")]),
+        ("service: a\ndefaults: {run: x}\ncomponents: {}\n", [(3, 13, "`components` is empty", "name at least one")]),
+        ("service: a\ndefaults: {env: {A: b}, run: [true], stop: [x]}\ncomponents: {a: {run: x, env: {A: b}, stop: {}}}\n",
+         [(2, 31, "run: `true` is true or false in YAML, and a text is expected", 'quote it: "true"'),
+          (2, 44, "stop: a map is expected here", "its keys are signal, grace, delay, command")]),
         ("service: a\n", [(1, 1, "`components` is missing", "at least one")]),
         (f"{TWO}---\n{TWO.replace(': a', ': b')}---\n{TWO}",
          [(7, 10, "the service `a` is here twice", "the first is on line 1")]),

@@ -112,7 +112,6 @@ def test_the_places_are_those_of_what_the_file_itself_said():
         ("stop",): (3, 1),
     }  # fmt: skip
     assert reader.mark(("stop", "grace")) is reader.marks["stop",]
-    assert reader.mark(("env", "A")) is None
 
 
 def test_a_missing_key_is_told_at_the_map_and_is_not_trusted():
