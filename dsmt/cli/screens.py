@@ -129,6 +129,9 @@ def applied(one: Applied) -> list[str]:
     if one.refused is not None:
         runs = ", ".join(f"r{number}" for number in one.running)
         lines = [f"{one.service}  r{one.refused} was refused, {runs} runs, {ready}"]
+    elif one.outcome == "superseded":
+        look = f"dsmt history {one.service} names what stands"
+        lines = [f"{one.service}  r{one.revision} was replaced before it was ready: {look}"]
     else:
         lines = [f"{one.service}  r{one.revision}  {one.outcome}" + ("" if one.outcome == "applied" else f", {ready}")]
     return lines + [f"  {line}" for line in _acting(one.reason)]

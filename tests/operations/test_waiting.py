@@ -117,3 +117,11 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     assert (done.outcome, done.ready, done.wanted, done.failed) == ("ready", instances, instances, False)
     assert (done.refused, done.running) == (3, [1])
     assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]
+
+
+def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_says_so(realm: Realm) -> None:
+    realm.apply(web(3))
+    told = wait(waiting.settled, applied(1))
+    assert (told.outcome, told.failed) == ("superseded", True)
+    (line,) = screens.applied(told)
+    assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"

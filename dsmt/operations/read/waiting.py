@@ -32,8 +32,9 @@ _FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one service. `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`.
+    """What became of one service.
 
+    `outcome`: `applied`, `unchanged`; waited for: `ready`, `rolled_back`, `parked`, `superseded`.
     Waited for, `running` are the revisions that run, `refused` the one that was rolled back, `reason` why it is not ready.
     """
 
@@ -51,7 +52,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def failed(self) -> bool:
         """Whether what was asked for did not become so."""
-        return self.outcome in ("rolled_back", "parked")
+        return self.outcome in ("rolled_back", "parked", "superseded")
 
 
 class Waited(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +142,7 @@ def _is(sight: Sight, row: Row, state: str) -> bool:
 async def settled(
     bus: BusReader, applied: Applied, *, limit_s: float | None, tell: Tell | None = None, counted: bool = False
 ) -> Applied:
-    """Wait until an applied revision is ready everywhere, was rolled back, or is parked. Raises `TimedOutError`.
+    """Wait until a revision is ready everywhere, was rolled back, is parked, or another one stands. Raises `TimedOutError`.
 
     `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A10).
     """
