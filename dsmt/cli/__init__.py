@@ -56,6 +56,10 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
             "run": Entry("dsmt.cli.machine:broker_run", "run a broker in the foreground"),
         },
     ),
+    "bus": Group(
+        "what carries the realm",
+        {"migrate": Entry("dsmt.cli.bus:migrate", "move the realm from its brokers to NATS while its services run")},
+    ),
     "controller": Group(
         "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}
     ),

@@ -132,7 +132,7 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def attached(home: Home, started: Started) -> None:
+async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S) -> None:
     """Wait until all nodes are attached and alive. Raises `TimedOutError`, and `FailedError` where a key has ended."""
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
 
@@ -155,9 +155,9 @@ async def attached(home: Home, started: Started) -> None:
         return None
 
     reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
-    async with reading(reader, home.realm(), patience_s=PATIENCE_S) as connection:
+    async with reading(reader, home.realm(), patience_s=limit_s) as connection:
         unmet = f"{', '.join(started.nodes)} are not all attached and alive"
-        await until(connection.bus, all_alive, limit_s=PATIENCE_S, unmet=unmet, look="dsmt nodes")
+        await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes")
 
 
 @command()

@@ -6,6 +6,7 @@
 | gate, NATS server | `broker.cbor`, `identity`, `birth` (till the streams are made), `gate.cbor`, `server.*`, `jetstream/` |
 | controller | `controller.cbor`, `identity`, `issuer` (with which it certifies nodes: `dsmt.issuers`) |
 | node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` with its `KEY` |
+| bridge | `migration.cbor`, `copied.cbor`; `brokers/` with the directories of the new NATS servers |
 """
 
 from __future__ import annotations
@@ -70,12 +71,36 @@ class BrokerFile(msgspec.Struct, frozen=True, kw_only=True):
 class GateFile(msgspec.Struct, frozen=True, kw_only=True):
     """`gate.cbor`: the seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
 
-    `routes` is where the servers listen for each other, in the order of the realm's brokers; one alone has none.
+    `routes` is where the servers listen for each other, in the order of the realm's brokers; one alone has none. `bridge`
+    is the seed of the key of who fills the servers before the realm moves to them; empty once it has.
     """
 
     system: bytes
     issuer: bytes
     routes: tuple[str, ...] = ()
+    bridge: bytes = b""
+
+
+class MigrationFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`migration.cbor`: a move of the realm to NATS that is under way.
+
+    `cut`: the brokers were ended, or are to be. `aside` is the name of the directory to which theirs goes.
+    """
+
+    cut: bool = False
+    aside: str = ""
+
+
+class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`copied.cbor`: how far a bridge has come: the last row that it has copied, and the last one of the store.
+
+    `level`: it has had all that there was, since it was started. `why`: what keeps it from going on, if anything does.
+    """
+
+    row: int = 0
+    head: int = 0
+    level: bool = False
+    why: str = ""
 
 
 class ControllerFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +120,11 @@ class NodeFile(msgspec.Struct, frozen=True, kw_only=True):
 
 ISSUER = "issuer"
 RESTORE = "restore it from a backup, or choose another home: --home DIR"
+
+
+def brokers_in(directory: Path) -> list[Path]:
+    """The directories of the brokers of a home, or of the servers to which it moves: always in the same order."""
+    return sorted(one for one in directory.iterdir() if (one / "broker.cbor").exists())
 
 
 def write_config(path: Path, config: msgspec.Struct) -> None:

@@ -31,6 +31,7 @@ from dsmt.system.processes import ignored, spawner_of, watch_spawner
 PROGRAMS: Final[Mapping[str, str]] = {
     "broker": "dsmt.programs.broker:main",
     "nats_server": "dsmt.programs.nats_server:main",
+    "bridge": "dsmt.programs.bridge:main",
     "controller": "dsmt.programs.controller:main",
     "spawner": "dsmt.programs.spawner:main",
     **spawner.PROGRAMS,

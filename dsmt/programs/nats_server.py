@@ -58,13 +58,17 @@ def configuration(directory: Path) -> str:
         synced=told.synced,
         tls=Tls(*(str(directory / name) for name in ("server.pem", "server.key", "authority.pem"))),
     )
-    return server_config(server, Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public))
+    bridge = SecretKey(keys.bridge).public if keys.bridge else b""
+    return server_config(server, Gate(SecretKey(keys.system).public, SecretKey(keys.issuer).public, bridge))
 
 
-def make_servers(directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...]) -> RealmConfig:
+def make_servers(
+    directories: Sequence[Path], realm: RealmConfig, routes: tuple[str, ...], *, bridge: bytes = b""
+) -> RealmConfig:
     """Make the directories of a realm's servers and gates; the realm as it is on them.
 
-    Raises `FailedError` where what they need is not installed.
+    `bridge` is the seed of the key of who will make the streams, and fill them, where that is no gate. Raises
+    `FailedError` where what they need is not installed.
     """
     try:
         import nats  # noqa: F401, PLC0415 - is it there?
@@ -79,12 +83,14 @@ def make_servers(directories: Sequence[Path], realm: RealmConfig, routes: tuple[
     replicas = COPIES if len(addresses) >= COPIES else 1
     known = msgspec.structs.replace(realm, nats=NatsTerms(authority=authority, replicas=replicas))
     entropy = SystemEntropy()
-    gate = GateFile(system=entropy.bytes(32), issuer=entropy.bytes(32), routes=routes if len(addresses) > 1 else ())
+    ways = routes if len(addresses) > 1 else ()
+    gate = GateFile(system=entropy.bytes(32), issuer=entropy.bytes(32), routes=ways, bridge=bridge)
     for directory, address, tls in zip(directories, addresses, issued, strict=True):
         write_config(directory / "broker.cbor", BrokerFile(realm=known, address=address))
         write_config(directory / "gate.cbor", gate)
         texts = {"authority.pem": authority, "server.pem": tls.certificate, "server.key": tls.key}
         for name, text in texts.items():
             write_atomically(str(directory / name), text.encode())
-    write_atomically(str(directories[0] / "birth"), b"")
+    if not bridge:
+        write_atomically(str(directories[0] / "birth"), b"")
     return known

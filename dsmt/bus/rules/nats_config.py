@@ -45,10 +45,14 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The public keys of the servers' gates, the same for all servers: that with which they connect, that which lets in."""
+    """The public keys of the servers' gates, the same for all servers: that with which they connect, that which lets in.
+
+    `bridge`: who else may come in and do all, while the servers are filled by it and nobody uses them; empty for nobody.
+    """
 
     system: bytes
     issuer: bytes
+    bridge: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,11 @@ def server_config(server: Server, gate: Gate | None = None) -> str:
 
 
 def _gated(gate: Gate) -> dict[str, Any]:
-    user = user_nkey(gate.system)
-    asked = {"issuer": account_nkey(gate.issuer), "account": SYSTEM, "auth_users": [user]}
+    user, fills = user_nkey(gate.system), [user_nkey(gate.bridge)] if gate.bridge else []
+    asked = {"issuer": account_nkey(gate.issuer), "account": SYSTEM, "auth_users": [user, *fills]}
+    realm = {"jetstream": "enabled"} | ({"users": [{"nkey": one} for one in fills]} if fills else {})
     return {
-        "accounts": {ACCOUNT: {"jetstream": "enabled"}, SYSTEM: {"users": [{"nkey": user}]}},
+        "accounts": {ACCOUNT: realm, SYSTEM: {"users": [{"nkey": user}]}},
         "system_account": SYSTEM,
         "authorization": {"timeout": CALLOUT_S, "auth_callout": asked},
         "max_control_line": CONNECT_BYTES,

@@ -41,6 +41,7 @@ async def add(
     if listen is not None:
         check_address(listen)
     async with alone(home, waits):
+        _check_still(home)
         if name in of_home(home):
             raise RefusedError("broker.exists", f"broker {name} is in {home.root} already", next="choose another name")
         if listen is not None:
@@ -61,6 +62,7 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
     """
     home.realm().check_own("removing a broker")
     async with alone(home, waits):
+        _check_still(home)
         here = of_home(home)
         at = await brokers.remove(bus, name, here, by=by, reason=reason)
         realm = home.realm()
@@ -71,3 +73,10 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
             await release(home, "broker", name)
             shutil.rmtree(home.part("brokers", name))
     return at
+
+
+def _check_still(home: Home) -> None:
+    """Raise `RefusedError` while the realm is moved to NATS: there it will have as many servers as it had brokers then."""
+    if home.moving() is not None:
+        said = f"the realm in {home.root} is being moved to NATS with the brokers that it has"
+        raise RefusedError("migrate.brokers", said, next="dsmt bus migrate --cut or --abort first")

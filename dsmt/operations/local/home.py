@@ -5,6 +5,7 @@ root.key                   the realm's root key (mode 0600): move it off the fle
 operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
+migration/                 of a move to NATS: its bridge, and in brokers/ the servers, until they are the realm's
 keeper/                    the keeper of `up`: what it keeps, and who runs
 """
 
@@ -28,6 +29,7 @@ from dsmt.programs.configuration import (
     RESTORE,
     BrokerFile,
     ControllerFile,
+    MigrationFile,
     NodeFile,
     RealmConfig,
     read_config,
@@ -41,6 +43,8 @@ from dsmt.trust.identity import Identity, dump, root_issued
 from dsmt.trust.keys import Key, SecretKey
 
 REALM_FILE = "realm.cbor"
+SERVERS = "migration/brokers"
+"""The kind of part that the servers are to which a realm moves."""
 SEED_BYTES = 32
 WHERE = "check --home, or DSMT_HOME"
 
@@ -101,6 +105,16 @@ class Home:
         """Whether this machine has joined a realm that was made elsewhere: no operator, root key or birth is here."""
         made = [self.operator_file, self.root / "root.key", *self.root.glob("brokers/*/birth")]
         return bool(self.names("nodes")) and not any(file.exists() for file in made)
+
+    @property
+    def migration(self) -> Path:
+        """Where a move of the realm keeps what it needs, while there is one."""
+        return self.root / "migration"
+
+    def moving(self) -> MigrationFile | None:
+        """The move of the realm that is under way."""
+        path = self.migration / "migration.cbor"
+        return read_config(path, MigrationFile) if path.exists() else None
 
     @property
     def operator_file(self) -> Path:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from dsmt.errors import FailedError, TransportError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
 from dsmt.programs.configuration import write_config
 from dsmt.programs.keeper import KeeperFile, command_of
@@ -25,8 +25,16 @@ def is_up(home: Home) -> bool:
     return living(record_path(str(keeper_directory(home)), "spawner")) is not None
 
 
-def write_kept(home: Home, *, without: str = "") -> None:
-    """Write down what the keeper is to keep: all that the home holds, without one directory."""
+def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
+    """Write down what the keeper is to keep: all that the home holds, without one directory.
+
+    Of a move that is under way also its servers and its bridge, unless not `moving`; when it is cut its servers alone.
+    """
+    move = home.moving() if moving else None
+    servers = [] if move is None else [("nats_server", str(home.part(SERVERS, name))) for name in home.names(SERVERS)]
+    if servers and move is not None and move.cut:
+        write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=tuple(servers)))
+        return
     on_nats = home.exists and home.realm().nats is not None
     kept = [
         (program, str(home.part("brokers", name)))
@@ -34,6 +42,7 @@ def write_kept(home: Home, *, without: str = "") -> None:
         for program in (("nats_server", "broker") if on_nats else ("broker",))
     ]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
+    kept += [*servers, ("bridge", str(home.migration))] if servers else []
     nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
     still = tuple(one for one in kept if one[1] != without)
     write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=still, nodes=nodes))

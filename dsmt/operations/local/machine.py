@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsmt.backoff import Backoff
-from dsmt.errors import FailedError, InputError
+from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import (
+    SERVERS,
     Home,
     check_name,
     ensure_broker,
@@ -91,6 +92,7 @@ async def up(home: Home, wanted: Wanted, *, waits: Waits = silent, begins: Calla
 async def _up(home: Home, wanted: Wanted) -> Started:
     made = not home.exists
     check_abandoned(home)
+    check_moved(home)
     if not made and home.is_joined:
         return await _up_joined(home, wanted)
     if not made:
@@ -119,15 +121,15 @@ async def _up(home: Home, wanted: Wanted) -> Started:
     for name in nodes:
         ensure_node(home, name, now_s=now_s)
         await asyncio.sleep(0)  # who interrupts is heard
-    await _start(home, brokers, controllers, nodes)
-    realm = home.realm()
-    return Started(
-        realm.name,
-        tuple(address for address, _ in realm.brokers),
-        tuple(home.names("controllers")),
-        tuple(nodes),
-        made,
-    )
+    return await start(home, brokers, controllers, nodes, made=made)
+
+
+def check_moved(home: Home) -> None:
+    """Raise `RefusedError` where the move of the realm to NATS has ended its brokers, and is not done."""
+    move = home.moving()
+    if move is not None and move.cut and (home.names(SERVERS) or home.realm().nats is None):
+        said = f"the realm in {home.root} is being moved to NATS, and was not started again"
+        raise RefusedError("migrate.cut", said, next="dsmt bus migrate --cut goes on; dsmt bus migrate --abort goes back")
 
 
 def check_abandoned(home: Home) -> None:
@@ -148,17 +150,20 @@ async def _up_joined(home: Home, wanted: Wanted) -> Started:
         raise InputError("up.joined", said, next="dsmt up starts that, with no option; or set another DSMT_HOME")
     for name in brokers:
         check_broker(home, name)
-    await _start(home, brokers, controllers, nodes)
-    return Started(realm.name, tuple(address for address, _ in realm.brokers), tuple(controllers), tuple(nodes), made=False)
+    return await start(home, brokers, controllers, nodes)
 
 
-async def _start(home: Home, brokers: list[str], controllers: list[str], nodes: list[str]) -> None:
+async def start(home: Home, brokers: list[str], controllers: list[str], nodes: list[str], *, made: bool = False) -> Started:
+    """Start these programs, which are made, unless they run."""
     await start_keeper(home)
     if home.realm().nats is not None:
         await keep(home, "brokers", "nats_server", brokers)
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
     await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    realm = home.realm()
+    addresses = tuple(address for address, _ in realm.brokers)
+    return Started(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
 
 
 def check_broker(home: Home, name: str) -> None:
@@ -235,7 +240,7 @@ async def _down(home: Home) -> Ended:
         stuck: list[int] = []
         for container in parts.containers():
             stuck.extend(await kill_owned(str(container), deadline=5.0))
-        killed += await end(parts.brokers(), 5.0)
+        killed += await end([*parts.bridges(), *parts.brokers()], 5.0)
         killed += await end(parts.servers(), 5.0)
         killed += await _end_rest(parts, seen, below)
         for directory in parts.homes_of_spawners():
@@ -247,6 +252,31 @@ async def _down(home: Home) -> Ended:
     for node in home.names("nodes"):
         shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
     return Ended(len(seen), killed, tuple(stuck))
+
+
+async def end_own(home: Home, *, servers: bool) -> None:
+    """End every process of dsmt's own that this home started: what agents run goes on, and the next ones take it over.
+
+    NATS servers are ended with `servers` only. Brokers end before nodes do: they would hear how their connections close,
+    which is evidence of deaths (F2).
+    """
+    parts = Parts(home)
+    locks = await _end_restarters(parts, set(), set())
+    try:
+        await end(parts.controllers(), 3.0)
+        await end([*parts.bridges(), *parts.brokers()], 5.0)
+        looks = 0
+        while looks < 2:  # who is just being forked writes its record before it does anything else
+            left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]
+            for identity in left:
+                _signal(identity, signal.SIGKILL)
+            await _gone(left, 5.0)
+            looks = 0 if left else looks + 1
+            await asyncio.sleep(0.02)
+        await end(parts.servers() if servers else [], 5.0)
+    finally:
+        for lock in locks:
+            os.close(lock)
 
 
 async def _end_restarters(parts: Parts, seen: set[Identity], below: set[Identity]) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import SERVERS, Home
 from dsmt.ports.processes import Identity
 from dsmt.system.procfs import environment_value, is_alive
 from dsmt.system.records import has_lock, is_copied, is_copy, living, lock_holders, record_path
@@ -62,8 +62,12 @@ class Parts:
         return self._program("brokers", "broker")
 
     def servers(self) -> list[Identity]:
-        """The NATS servers."""
-        return self._program("brokers", "nats_server")
+        """The NATS servers, also those to which the realm is to move."""
+        return self._program("brokers", "nats_server") + self._program(SERVERS, "nats_server")
+
+    def bridges(self) -> list[Identity]:
+        """The bridge of a move."""
+        return self._living(self._home.migration, "bridge")
 
     def monitors(self) -> list[Identity]:
         """The node monitors."""
@@ -94,6 +98,7 @@ class Parts:
             *self.monitors(),
             *self.agents(),
             *living_instances,
+            *self.bridges(),
             *self.brokers(),
             *self.servers(),
         ]

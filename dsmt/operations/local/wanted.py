@@ -71,11 +71,17 @@ def check_same(home: Home, wanted: Wanted) -> None:
         raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
     engine = "dsmt" if realm.nats is None else "nats"
     if wanted.engine not in (None, engine):
-        said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {engine}, and cannot be moved"
-        raise InputError("up.made", said, next="leave --engine out, or set another DSMT_HOME")
+        moved, advice = "cannot be moved", "set another DSMT_HOME"
+        if engine == "dsmt":
+            moved, advice = "is not moved by `up`", "dsmt bus migrate nats"
+        said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {engine}, and {moved}"
+        raise InputError("up.made", said, next=f"leave --engine out, or {advice}")
     if realm.nats is not None and wanted.brokers not in (None, len(realm.brokers)):
         said = f"--brokers {wanted.brokers}: the realm in {home.root} has {len(realm.brokers)} NATS servers, for good"
         raise InputError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
+    if home.moving() is not None and wanted.brokers not in (None, len(home.names("brokers"))):
+        said = f"--brokers {wanted.brokers}: the realm in {home.root} is being moved to NATS with the brokers that it has"
+        raise InputError("migrate.brokers", said, next="dsmt bus migrate --cut or --abort first")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:
         said = f"--port: the broker of the realm in {home.root} listens at {', '.join(addresses)}, not {wanted.listen}"

@@ -24,6 +24,7 @@ EXAMPLES: Final[Mapping[str, list[str]]] = {
     ],
     "node remove": ["dsmt node remove n3 --reason 'sold'", "dsmt node remove root@web-1 --yes"],
     "node show": ["dsmt node show n2"],
+    "bus migrate": ["dsmt bus migrate nats", "dsmt bus migrate --cut"],
     "token create": ["dsmt token create --ttl 10m", "dsmt token create --name 'web-*' --label zone=a --reason 'rack 4'"],
     "token revoke": ["dsmt token revoke 5f3a91c2 --reason 'not needed'"],
     "join": ["dsmt join TOKEN", "dsmt join - --name web-4 --label zone=a"],

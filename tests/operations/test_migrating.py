@@ -1,0 +1,198 @@
+"""Moving a realm to another engine: what is refused, and the sentence that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dsmt.cli.root import main
+from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
+from dsmt.operations.local import brokers, migrating
+from dsmt.operations.local.dating import Dated
+from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
+from dsmt.operations.local.machine import up
+from dsmt.operations.local.wanted import Wanted, check_same
+from dsmt.ports.realm import BrokerAddress
+from dsmt.programs import nats_server
+from dsmt.programs.bridge import COPIED
+from dsmt.programs.configuration import CopiedFile, MigrationFile, write_config
+from dsmt.programs.copying import check_store
+from tests.operations.scripted import ScriptedBus
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    init(made, name="test")
+    return made
+
+
+def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None) -> None:
+    """A move of which only the files are there."""
+    (home.migration / "brokers" / "b1").mkdir(parents=True)
+    write_config(home.migration / "migration.cbor", MigrationFile(cut=cut, aside="brokers.dsmt-then"))
+    if told is not None:
+        write_config(home.migration / COPIED, told)
+
+
+def test_a_realm_is_not_moved_to_the_engine_that_it_is_on(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="realm test is carried by dsmt already"):
+        migrating.check_home(home, "dsmt")
+    with pytest.raises(InputError, match="is carried by dsmt, and is not moved by `up`") as told:
+        check_same(home, Wanted(engine="nats"))
+    assert told.value.next == "leave --engine out, or dsmt bus migrate nats"
+    on_nats = Home(tmp_path / "nats")
+    init(on_nats, name="test", nats=True)
+    with pytest.raises(InputError, match="realm test is carried by nats already"):
+        migrating.check_home(on_nats, "nats")
+    with pytest.raises(RefusedError, match="from NATS to brokers of dsmt is not built") as told:
+        migrating.check_home(on_nats, "dsmt")
+    assert "docs/nats.md" in told.value.next
+
+
+def test_only_so_many_brokers_are_moved_as_nats_takes(home: Home) -> None:
+    ensure_broker(home, "b2")
+    with pytest.raises(RefusedError, match="has 2 brokers, and NATS takes 1, 3 or 5 servers") as told:
+        migrating.check_home(home, "nats")
+    assert told.value.next == "dsmt broker add, or dsmt broker remove, first"
+    ensure_broker(home, "b3")
+    migrating.check_home(home, "nats")
+
+
+def test_a_machine_that_has_joined_moves_nobody(home: Home) -> None:
+    ensure_node(home, "n1")
+    for file in (home.operator_file, home.root / "root.key", home.part("brokers", "b1") / "birth"):
+        file.unlink()
+    with pytest.raises(RefusedError, match="has joined realm test, which was made on another machine"):
+        migrating.check_home(home, "nats")
+
+
+def checked(home: Home, monkeypatch, *, nodes: tuple[str, ...] = (), said=None, off_s: int = 0) -> None:
+    async def seen(_: object) -> tuple[str, ...]:
+        return nodes
+
+    async def told(_: object) -> dict[str, BrokerAddress]:
+        return said or {}
+
+    async def now(_: object) -> Dated:
+        return Dated(int(time.time()) + off_s, "realm")
+
+    monkeypatch.setattr(migrating, "look", seen)
+    monkeypatch.setattr(migrating, "nodes", lambda names: [type("Node", (), {"node": one}) for one in names])
+    monkeypatch.setattr(migrating, "announced", told)
+    monkeypatch.setattr(migrating, "dated", now)
+    asyncio.run(migrating.check_realm(ScriptedBus((), now_ms=0), home))
+
+
+def test_a_realm_with_a_part_on_another_machine_is_not_moved(home: Home, monkeypatch) -> None:
+    ensure_node(home, "n1")
+    checked(home, monkeypatch, nodes=("n1",))
+    with pytest.raises(RefusedError, match="node n7 of the realm is not in"):
+        checked(home, monkeypatch, nodes=("n1", "n7"))
+    far = BrokerAddress("10.0.0.1:7654", bytes(32))
+    with pytest.raises(RefusedError, match="node n7, broker b9 of the realm are not in") as told:
+        checked(home, monkeypatch, nodes=("n1", "n7"), said={"b9": far})
+    assert "NATS carries one machine's realm" in told.value.next
+
+
+def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monkeypatch) -> None:
+    with pytest.raises(RefusedError, match="broker b1 is a leaf") as told:
+        checked(home, monkeypatch, said={"b1": BrokerAddress("127.0.0.1:1", bytes(32), leaf=True)})
+    assert told.value.next == "dsmt broker remove b1 first"
+    with pytest.raises(RefusedError, match=r"realm time is (59|60) s ahead") as told:
+        checked(home, monkeypatch, off_s=60)
+    assert "set it right" in told.value.next
+
+
+def test_a_realm_that_is_not_up_is_not_moved(home: Home) -> None:
+    with pytest.raises(RefusedError, match="is not up") as told:
+        asyncio.run(migrating.begin(home))
+    assert told.value.next == "dsmt up, then try again"
+    assert home.moving() is None
+
+
+def test_where_nats_is_not_installed_that_is_said_and_nothing_is_left(home: Home, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(migrating, "is_up", lambda _: True)
+    monkeypatch.setattr(nats_server.shutil, "which", lambda _: None)
+    monkeypatch.setattr(nats_server.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(FailedError, match="nats-server is not installed here") as told:
+        asyncio.run(migrating.begin(home))
+    assert "dsmt[nats]" in told.value.next
+    assert home.moving() is None
+    assert not list(home.root.glob("migration*"))
+
+
+def test_where_no_move_is_under_way_there_is_nothing_to_cut_or_abort(home: Home) -> None:
+    with pytest.raises(RefusedError, match="there is nothing to cut") as told:
+        migrating.is_cut(home)
+    assert told.value.next == "dsmt bus migrate nats begins one"
+    with pytest.raises(RefusedError, match="there is nothing to abort"):
+        asyncio.run(migrating.abort(home))
+
+
+def test_what_is_not_level_is_not_cut(home: Home) -> None:
+    under_way(home, told=CopiedFile(row=7, head=90))
+    with pytest.raises(RefusedError, match="7 of 90 rows copied") as told:
+        asyncio.run(migrating.cut(home, tell=lambda _: None))
+    assert told.value.next == "dsmt bus migrate nats waits until it is level"
+    write_config(home.migration / COPIED, CopiedFile(row=90, head=90, why="no NATS server answers"))
+    with pytest.raises(RefusedError, match="no NATS server answers"):
+        asyncio.run(migrating.cut(home, tell=lambda _: None))
+    assert not migrating.is_cut(home)
+
+
+def test_who_waits_for_a_bridge_that_gets_no_further_is_told_why(home: Home, monkeypatch) -> None:
+    monkeypatch.setattr(migrating, "STUCK_S", 0.2)
+    under_way(home, told=CopiedFile(row=7, head=90, why="no NATS server answers at 127.0.0.1:1"))
+    with pytest.raises(TimedOutError, match="at row 7 of 90: no NATS server answers") as told:
+        asyncio.run(migrating.level(home, lambda _: None))
+    assert "bridge.log; dsmt bus migrate --abort" in told.value.next
+
+
+def test_a_move_that_is_cut_goes_on_or_back_and_nothing_else_starts_it(home: Home) -> None:
+    under_way(home, cut=True)
+    assert migrating.is_cut(home)
+    with pytest.raises(RefusedError, match="the move is being cut already") as told:
+        asyncio.run(migrating.begin(home))
+    assert told.value.next == "dsmt bus migrate --cut goes on"
+    with pytest.raises(RefusedError, match="is being moved to NATS, and was not started again") as told:
+        asyncio.run(up(home, Wanted()))
+    assert "--cut goes on; dsmt bus migrate --abort goes back" in told.value.next
+
+
+def test_after_the_swap_nothing_goes_back(home: Home) -> None:
+    under_way(home, cut=True)
+    (home.migration / "brokers").rename(home.root / "elsewhere")
+    with pytest.raises(RefusedError, match="it is too late to abort") as told:
+        asyncio.run(migrating.abort(home))
+    assert told.value.next == "dsmt bus migrate --cut ends the move"
+
+
+def test_while_a_realm_is_moved_it_keeps_its_brokers(home: Home) -> None:
+    under_way(home)
+    bus = ScriptedBus((), now_ms=0)
+    with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has") as told:
+        asyncio.run(brokers.add(home, bus, "b2", listen=None, by="a", reason="", now_s=0, waits=lambda _: None, leaf=False))
+    assert told.value.next == "dsmt bus migrate --cut or --abort first"
+    with pytest.raises(RefusedError, match="is being moved to NATS with the brokers that it has"):
+        asyncio.run(brokers.remove(home, bus, "b1", by="a", reason="", waits=lambda _: None))
+    with pytest.raises(InputError, match="--brokers 3"):
+        check_same(home, Wanted(brokers=3))
+
+
+def test_of_another_store_than_the_one_that_was_begun_nothing_is_copied() -> None:
+    filler = SimpleNamespace(stores=frozenset({"s1"}))
+    check_store(filler, "s1")
+    with pytest.raises(RefusedError, match="another store than the one of which a part was copied") as told:
+        check_store(filler, "s2")
+    assert told.value.next == "dsmt bus migrate --abort, then begin again"
+
+
+@pytest.mark.parametrize("words", [(), ("nats", "--cut"), ("--cut", "--abort")])
+def test_one_thing_at_a_time_is_asked_for(home: Home, capsys, words: tuple[str, ...]) -> None:
+    assert main(["bus", "migrate", *words, "--home", str(home.root)]) == 2
+    assert "say one of: nats, --cut, --abort" in capsys.readouterr().err
