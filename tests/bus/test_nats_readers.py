@@ -10,8 +10,9 @@ import pytest
 from dsmt.bus.adapters import nats_consumer, nats_door, nats_sender
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_consumer import PullConsumer
-from dsmt.bus.adapters.nats_streams import last_on
+from dsmt.bus.adapters.nats_streams import Stored, last_on
 from dsmt.errors import RefusedError
+from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
@@ -52,13 +53,19 @@ def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_it
 
     async def within(e: NatsEngine) -> None:
         alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
-        facts = Facts(alice)
+        facts, link = Facts(alice), await e._servers.administrator()
         for topic in ("user/a", "user/b"):
             await facts.publish(topic, {"n": 1}, version=1)
 
         async def replace() -> None:
             for n in (2, 3):
-                await facts.publish("user/b", {"n": n}, version=n)
+                last = await facts.publish("user/b", {"n": n}, version=n)
+
+            async def is_retained() -> bool:  # stream F takes it over when it likes
+                stored = await last_on(link, e._subjects.facts, e._subjects.event("operator/alice", "user/b", fact=True))
+                return stored is not None and decode(stored.raw).id == last.id
+
+            await asyncio.wait_for(true_at_last(is_retained), 20)
 
         meanwhile.then = replace
         async with reading(bob, "user/", conflate=True, follow=follow) as got:
@@ -68,6 +75,7 @@ def test_a_fact_that_is_replaced_while_the_page_is_read_is_delivered_once_and_it
                 await facts.publish("user/b", {"n": 4}, version=4)
                 await got.until(lambda g: numbers(g, "user/b")[-1:] == [4])
                 assert numbers(got, "user/b") == [3, 4]
+        await link.close()
 
     on_nats(within)(tmp_path)
 
@@ -217,3 +225,28 @@ async def test_a_subscription_that_is_left_leaves_nothing_at_the_server(e: NatsE
         await consumers(lambda n: n >= before + 2)
     await consumers(lambda n: n == before)
     await link.close()
+
+
+def test_events_are_found_though_the_server_that_is_asked_has_just_come_back_and_lacks_them_still(
+    tmp_path, monkeypatch
+) -> None:
+    begin, following = PullConsumer.begin, PullConsumer.next
+    looked: list[float] = []
+
+    async def behind(consumer: PullConsumer, **where: int) -> int:
+        await begin(consumer, **where)
+        return 0
+
+    async def nothing_yet(consumer: PullConsumer, within_s: float) -> list[Stored]:
+        looked.append(within_s)
+        return [] if len(looked) < 3 else await following(consumer, within_s)
+
+    async def within(e: NatsEngine) -> None:
+        alice = await e.bus("operator/alice")
+        emissions = [alice.emit(Draft("user/a", {"n": n})) for n in range(3)]
+        said = [one.id for one in emissions if await one.acknowledged()]
+        monkeypatch.setattr(PullConsumer, "begin", behind)
+        monkeypatch.setattr(PullConsumer, "next", nothing_yet)
+        assert [one.id for one in await alice.fetch(said)] == said
+
+    on_nats(within)(tmp_path)
