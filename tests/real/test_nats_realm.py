@@ -107,12 +107,13 @@ async def test_a_revoked_operator_is_out_and_what_needs_a_store_is_refused(made:
         await made.connection.bus.head()
 
 
-def test_up_again_finds_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_up_again_finds_what_is_there(tmp_path: Path, brokers: int) -> None:
     home = Home(tmp_path / "home")
 
     async def within() -> None:
         try:
-            await up(home, Wanted(nodes=1, controllers=1, engine="nats"))
+            await up(home, Wanted(nodes=1, controllers=1, brokers=brokers, engine="nats"))
             async with attached(home, nodes=1) as made:
                 await made.apply(WEB)
                 await made.say()
