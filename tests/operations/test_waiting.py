@@ -117,3 +117,13 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     assert (done.outcome, done.ready, done.wanted, done.failed) == ("ready", instances, instances, False)
     assert (done.refused, done.running) == (3, [1])
     assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]
+
+
+def test_what_has_ended_by_itself_and_was_good_is_not_waited_for(realm: Realm) -> None:
+    node = realm.slot(1).node or ""
+    realm.status(key(1), node, State.FAILED, reason=EXITED)
+    with pytest.raises(TimedOutError):
+        wait(waiting.settled, applied(1))
+    realm.status(key(1), node, State.FAILED, reason=EXITED, good=realm.slot(1).implements)
+    done = wait(waiting.settled, applied(1))
+    assert (done.outcome, done.ready, done.wanted) == ("ready", 1, 1)

@@ -16,6 +16,7 @@ from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import InstanceRecord, Outgoing
 from dsmt.agents.rules.supervision import Finished, History, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
 from dsmt.ports.driver import Handle
 from dsmt.spec.records import RestartPolicy
 
@@ -90,6 +91,11 @@ def started(wanted: Wanted, *, handle: Handle | None, driver: str, began: float,
 def taken_over(wanted: Wanted) -> Changes:
     """What runs is what a new generation wants."""
     return {"run_generation": wanted.generation, "run_restart": wanted.restart}
+
+
+def stayed(record: InstanceRecord, wanted: Wanted, revision: Good) -> Changes:
+    """What has ended is what a new generation wants; where that was good once, so is the revision that asks for no more."""
+    return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
 
 
 def handed_over(record: InstanceRecord, running: Wanted, *, handle: Handle, began: float) -> Changes:
