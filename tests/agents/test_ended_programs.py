@@ -49,6 +49,21 @@ def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text:
     in_virtual_time(main)
 
 
+def test_what_ends_with_0_after_a_failure_is_not_run_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        await ended(site, ON_FAILURE, code=1)
+        await site.until("running")
+        site.machine.alive[0].end(Exit(0, None))
+        await site.until("failed")
+        await asyncio.sleep(60)
+        assert (len(site.machine.programs), site.state()) == (2, "failed")
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("healthy_s", [1, 100])
 def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
     text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"
