@@ -64,6 +64,26 @@ def test_what_ends_with_0_after_a_failure_is_not_run_again() -> None:
     in_virtual_time(main)
 
 
+def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(NEVER)
+        site.start()
+        await site.until("running")
+        assert site.process is not None
+        site.process.kill()
+        site.machine.alive[0].end(Exit(None, None))
+        site.start()
+        await site.until("failed")
+        site.assign(site.spec(NEVER.replace("components:", "labels: {a: b}\ncomponents:"), version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        await asyncio.sleep(60)
+        assert (len(site.machine.programs), site.state()) == (1, "failed")
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("healthy_s", [1, 100])
 def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
     text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"

@@ -53,8 +53,11 @@ def ended(record: InstanceRecord, wanted: Wanted | None, policy: RestartPolicy |
 
 
 def _ran(last: LastExit | None) -> bool:
-    """Whether what failed was a program that ran, and no installation or start."""
-    return last is not None and (last.code is not None or last.signal is not None)
+    """Whether what failed was a program that ran, though nobody saw how it ended, and no installation or start."""
+    if last is None:
+        return False
+    unseen = last.reason is not None and last.reason.code in ("run.unseen", "run.vanished")
+    return unseen or last.code is not None or last.signal is not None
 
 
 def _run_of(record: InstanceRecord) -> Wanted:
