@@ -174,6 +174,17 @@ def running_since(slot: SlotEntry) -> int | None:
     return said.since_ms if said.state == "running" and said.generation >= fact.version else None
 
 
+def stays_ended(slot: SlotEntry) -> bool:
+    """Whether its program has ended by itself and is not run again, and what is wanted of it was good."""
+    fact = slot.fact
+    held = None if fact is None else slot.application(fact.record.node)
+    if fact is None or held is None or fact.record.desired != "running":
+        return False
+    said = held.record
+    ended = said.state == "failed" and not said.parked and said.next_try_ms is None
+    return ended and said.generation >= fact.version and said.good == fact.record.implements
+
+
 def lost_since(fleet: Fleet, node: str) -> int:
     """Since when a node is lost (realm ms), by the verdict on it; now where there is none."""
     verdict = fleet.verdict(node)

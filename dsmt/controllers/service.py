@@ -20,6 +20,7 @@ from dsmt.controllers.acting import act
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.context import ComponentContext
 from dsmt.controllers.endings import Places, end_orphans, end_slots, remove
+from dsmt.controllers.good import stays_ended
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
 from dsmt.controllers.wants import ProposedAction, want
 from dsmt.view import Fleet, ServiceEntry, SlotEntry, SlotKey
@@ -177,7 +178,7 @@ class _Pace:
             fact = entry.fact
             if fact is None or fact.record.node is None or context.control(entry).hold is not None:
                 continue
-            if context.fleet.state(fact.record.node) in ("dead", "left"):
+            if context.fleet.state(fact.record.node) in ("dead", "left") or stays_ended(entry):
                 continue
             due = context.good_from(entry)
             if due is not None and due <= context.now_ms:

@@ -49,6 +49,66 @@ def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text:
     in_virtual_time(main)
 
 
+def test_what_ends_with_0_after_a_failure_is_not_run_again() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        await ended(site, ON_FAILURE, code=1)
+        await site.until("running")
+        site.machine.alive[0].end(Exit(0, None))
+        await site.until("failed")
+        await asyncio.sleep(60)
+        assert (len(site.machine.programs), site.state()) == (2, "failed")
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(NEVER)
+        site.start()
+        await site.until("running")
+        assert site.process is not None
+        site.process.kill()
+        site.machine.alive[0].end(Exit(None, None))
+        site.start()
+        await site.until("failed")
+        site.assign(site.spec(NEVER.replace("components:", "labels: {a: b}\ncomponents:"), version=2), version=2)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
+        await asyncio.sleep(60)
+        assert (len(site.machine.programs), site.state()) == (1, "failed")
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("healthy_s", [1, 100])
+def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
+    text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"
+
+    async def main() -> None:
+        site = Site(Realm())
+        site.place(text)
+        site.start()
+        await site.until("running")
+        await asyncio.sleep(10)
+        site.machine.alive[0].end(Exit(0, None))
+        await site.until("failed")
+        for version in (2, 3):
+            other = text.replace("components:", f"labels: {{a: b{version}}}\ncomponents:")
+            fact = site.assign(site.spec(other, version=version), version=version)
+            await site.realm.until(lambda version=version: site.statuses()[-1]["generation"] == version)
+            good = site.statuses()[-1].get("good")
+            named = fact.event.data["spec"]
+            assert good == ({"spec": named, "revision": version} if healthy_s == 1 else None)
+        assert site.process is not None
+        site.process.kill()
+
+    in_virtual_time(main)
+
+
 def restarted(site: Site) -> None:
     site.assign(site.spec_of(), version=2, restart=1)
 

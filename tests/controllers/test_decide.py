@@ -27,6 +27,7 @@ GOLDEN = {
     9: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
     10: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
     11: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
+    12: "0f6e6b3f00ba07999b196fae398faca07cb0e570c37a914ae2f7d5f0a7cc3506",
 }
 """By ruleset number, the fingerprint of what is decided. A change of decisions needs a new number: see `RULESET`."""
 

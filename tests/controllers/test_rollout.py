@@ -152,3 +152,15 @@ def test_a_node_that_falls_silent_under_a_new_revision_does_not_roll_it_back() -
     realm.silence(realm.slot(0).node)
     assert realm.after(31).step(may_accuse=False) == []
     assert revisions(realm) == [2, 1, 1, 1]
+
+
+def test_what_has_ended_by_itself_and_was_good_holds_nothing_up() -> None:
+    realm = running(3)
+    realm.apply(web(3, head="labels: {a: b}\n"))
+    for index in range(3):
+        realm.step()
+        assert revisions(realm) == [2] * (index + 1) + [1] * (2 - index)
+        slot = realm.slot(index)
+        realm.status(key(index), slot.node or "", State.FAILED, good=slot.implements)
+    assert realm.after(600).step() == []
+    assert revisions(realm) == [2, 2, 2]

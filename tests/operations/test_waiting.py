@@ -125,3 +125,13 @@ def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_s
     assert (told.outcome, told.failed) == ("superseded", True)
     (line,) = screens.applied(told)
     assert line == "web  r1 was replaced before it was ready: dsmt history web names what stands"
+
+
+def test_what_has_ended_by_itself_and_was_good_is_not_waited_for(realm: Realm) -> None:
+    node = realm.slot(1).node or ""
+    realm.status(key(1), node, State.FAILED, reason=EXITED)
+    with pytest.raises(TimedOutError):
+        wait(waiting.settled, applied(1))
+    realm.status(key(1), node, State.FAILED, reason=EXITED, good=realm.slot(1).implements)
+    done = wait(waiting.settled, applied(1))
+    assert (done.outcome, done.ready, done.wanted) == ("ready", 1, 1)

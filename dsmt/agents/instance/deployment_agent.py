@@ -257,7 +257,7 @@ class DeploymentAgent:
             case Do.TAKE_BACK:
                 await self._runner.take_back()
             case Do.STAY if plan is not None:
-                self._failing.stay(plan.wanted)
+                self._failing.stay(plan)
             case Do.TAKE_OVER if plan is not None:
                 self._runner.take_over(plan)
             case Do.INSTALL if plan is not None:

@@ -10,7 +10,7 @@ from dsmt.agents.instance.output import Output
 from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
-from dsmt.agents.rules.acts import Wanted
+from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
@@ -44,9 +44,9 @@ class Failing:
         self.supervision.cause_changed()
         self._memory.save(**after.forgotten(self.supervision.history))
 
-    def stay(self, wanted: Wanted) -> None:
+    def stay(self, plan: Plan) -> None:
         """What has ended by itself stays so in a new generation, which asks for nothing new of it."""
-        self._memory.save(**after.taken_over(wanted))
+        self._memory.save(**after.stayed(self._memory.record, plan.wanted, Good(spec=plan.spec, revision=plan.revision)))
         last = self._memory.record.last_exit
         if last is not None and last.reason is not None:
             self.tell(last.reason, Finished(), last)
@@ -153,6 +153,7 @@ class Failing:
         began = since if plan.component.health is not None else run.began
         due = began + plan.component.update.healthy_after_s - self._deps.clock.boottime()
         good = Good(spec=plan.spec, revision=plan.revision)
-        if due <= 0 and self._memory.record.good != good:
-            self._memory.save_soon(good=good)
+        key, record = plan.wanted.run_key, self._memory.record
+        if due <= 0 and (record.good, record.good_key) != (good, key):
+            self._memory.save_soon(good=good, good_key=key)
         return inf if due <= 0 else due

@@ -227,7 +227,8 @@ class Runner:
         """The program has ended by itself (rule 1)."""
         self._present.last, self._present.run = run.instance, None
         self._failing.note(verdict, now)
-        self._memory.note(process=None)
+        ran, at_ms = now - run.began, self._deps.bus.now_ms()
+        self._memory.note(process=None, last_exit=endings.last_exit(ended, ran, None, at_ms))  # what follows depends on it
         plan = self._deciding.plan_to_start()
         new, failure = None, None
         if plan is not None and run.launch is not None and run.site is not None and plan.wanted == run.wanted:
@@ -236,10 +237,9 @@ class Runner:
                 self._note_start(new, plan)
             except FailedError as error:
                 failure = error
-        ran = now - run.began
         turned = new is not None or failure is not None
         why = self._failing.why(ended, ran, started=run.health.started, turned=turned)
-        last = endings.last_exit(ended, ran, why, self._deps.bus.now_ms())
+        last = endings.last_exit(ended, ran, why, at_ms)
         self._failing.tell(why, verdict, last, run.wanted.generation)
         await asyncio.sleep(0)
         if new is not None and self._present.run is new and new.life.alive:

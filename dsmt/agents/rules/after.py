@@ -16,6 +16,7 @@ from dsmt.agents.rules.acts import Wanted
 from dsmt.agents.rules.container import InstanceRecord, Outgoing
 from dsmt.agents.rules.supervision import Finished, History, Verdict, leaves
 from dsmt.event.kinds.instance import LastExit
+from dsmt.event.kinds.slot import Good
 from dsmt.ports.driver import Handle
 from dsmt.spec.records import RestartPolicy
 
@@ -52,8 +53,11 @@ def ended(record: InstanceRecord, wanted: Wanted | None, policy: RestartPolicy |
 
 
 def _ran(last: LastExit | None) -> bool:
-    """Whether what failed was a program that ran, and no installation or start."""
-    return last is not None and (last.code is not None or last.signal is not None)
+    """Whether what failed was a program that ran, though nobody saw how it ended, and no installation or start."""
+    if last is None:
+        return False
+    unseen = last.reason is not None and last.reason.code in ("run.unseen", "run.vanished")
+    return unseen or last.code is not None or last.signal is not None
 
 
 def _run_of(record: InstanceRecord) -> Wanted:
@@ -90,6 +94,11 @@ def started(wanted: Wanted, *, handle: Handle | None, driver: str, began: float,
 def taken_over(wanted: Wanted) -> Changes:
     """What runs is what a new generation wants."""
     return {"run_generation": wanted.generation, "run_restart": wanted.restart}
+
+
+def stayed(record: InstanceRecord, wanted: Wanted, revision: Good) -> Changes:
+    """What has ended is what a new generation wants; where that was good once, so is the revision that asks for no more."""
+    return {**taken_over(wanted), "good": revision if record.good_key == wanted.run_key else record.good}
 
 
 def handed_over(record: InstanceRecord, running: Wanted, *, handle: Handle, began: float) -> Changes:

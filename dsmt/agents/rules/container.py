@@ -227,6 +227,8 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     history: History = History()
     last_exit: LastExit | None = None
     good: Good | None = None
+    good_key: str = ""
+    """The run key that was good last: what asks for nothing else is good, too."""
     commands: tuple[str, ...] = ()
     last_command: str | None = None
     held: int = 0
@@ -249,6 +251,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
         history=record.history,
         last_exit=record.last_exit,
         good=record.good,
+        good_key=record.good_key,
         commands=record.commands,
         last_command=record.last_command,
         held=record.held,

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
@@ -148,6 +149,11 @@ async def settled(
     """
     target = Target(applied.service)
 
+    def counts(sight: Sight, row: Row) -> bool:
+        """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A10)."""
+        entry = sight.view.slot(row.key)
+        return row.held is None and not (entry is not None and stays_ended(entry) and standing(sight, row))
+
     def standing(sight: Sight, row: Row) -> bool:
         """Whether it is of this revision: what still runs of an older one is not, but where that is all that is to run."""
         goes_back = counted and refused(sight.view.services[applied.service]) is not None
@@ -158,7 +164,7 @@ async def settled(
         entry = sight.view.services[applied.service]
         if entry.spec is not None and entry.spec.version > applied.revision:
             return msgspec.structs.replace(applied, outcome="superseded")
-        free = [row for row in rows if row.held is None]
+        free = [row for row in rows if counts(sight, row)]
         current = [row for row in free if standing(sight, row)]
         ready, wanted = sum(is_ready(sight, row) for row in current), len(free)
         told = msgspec.structs.replace(applied, ready=ready, wanted=wanted, running=running(entry))
@@ -176,7 +182,7 @@ async def settled(
         return None if parked is None else msgspec.structs.replace(told, outcome="parked", reason=parked.reason)
 
     def far(sight: Sight) -> str:
-        free = [row for row in instances(sight, target) if row.held is None]
+        free = [row for row in instances(sight, target) if counts(sight, row)]
         return progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
 
     unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
