@@ -8,6 +8,7 @@ import pytest
 
 from dsmt.cli import screens
 from dsmt.errors import FailedError, TimedOutError
+from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import State
 from dsmt.operations.read import waiting
@@ -135,3 +136,27 @@ def test_what_has_ended_by_itself_and_was_good_is_not_waited_for(realm: Realm) -
     realm.status(key(1), node, State.FAILED, reason=EXITED, good=realm.slot(1).implements)
     done = wait(waiting.settled, applied(1))
     assert (done.outcome, done.ready, done.wanted) == ("ready", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "about", "done"), [(0, {}, True), (0, {"next_try_ms": 1}, False), (0, {"parked": True}, False), (3, {}, False)]
+)
+def test_what_has_run_and_ended_with_0_after_a_restart_is_not_waited_for(
+    realm: Realm, code: int, about: dict[str, Any], done: bool
+) -> None:
+    last = LastExit(code=code, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, **about)
+    if done:
+        assert wait(waiting.restarted, WEB).reached
+        assert wait(waiting.moved, WEB).reached
+    else:
+        with pytest.raises(TimedOutError, match="web is not restarted and ready"):
+            wait(waiting.restarted, WEB)
+
+
+def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
+    realm.control(key(1), restart=1)
+    with pytest.raises(TimedOutError, match="web is not restarted and ready"):
+        wait(waiting.restarted, WEB)

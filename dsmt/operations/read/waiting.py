@@ -17,7 +17,7 @@ from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
-from dsmt.event.status import Shown
+from dsmt.event.status import Shown, State
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
@@ -205,26 +205,40 @@ def _all_there(sight: Sight, applied: Applied) -> bool:
 
 
 async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
-    """Wait until every restart that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
+    """Wait until every restart that was asked for is done and ready, or has ended well; what is held is left out.
+
+    Raises `TimedOutError`.
+    """
 
     def done(sight: Sight, row: Row) -> bool:
         entry = sight.view.slot(row.key)
         asked = 0 if entry is None or entry.control is None else entry.control.record.restart
         last = 0 if entry is None or entry.fact is None else entry.fact.record.restart
-        return last >= asked and is_ready(sight, row) and not _behind(sight, row)
+        return last >= asked and _is_done(sight, row)
 
     return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
 
 
 async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
-    """Wait until every move that was asked for is done and ready; what is held is left out. Raises `TimedOutError`."""
+    """Wait until every move that was asked for is done and ready, or has ended well; what is held is left out.
+
+    Raises `TimedOutError`.
+    """
 
     def done(sight: Sight, row: Row) -> bool:
         entry = sight.view.slot(row.key)
         asked = None if entry is None else entry.move_asked
-        return asked is None and is_ready(sight, row) and not _behind(sight, row)
+        return asked is None and _is_done(sight, row)
 
     return await _all_done(bus, target, done, unmet=f"{target} is not moved and ready", limit_s=limit_s, tell=tell)
+
+
+def _is_done(sight: Sight, row: Row) -> bool:
+    """Whether it is as it is to be: ready, or it has run and ended with 0, and is not run again."""
+    said = _application(sight, row)
+    left = said is not None and said.state is State.FAILED and not said.parked and said.next_try_ms is None
+    ended = left and said is not None and said.last_exit is not None and said.last_exit.code == 0
+    return (is_ready(sight, row) or ended) and not _behind(sight, row)
 
 
 def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
