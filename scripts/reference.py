@@ -101,7 +101,7 @@ def statuses() -> str:
     lines += [
         "\n`failed` is `backoff` with a next try, `parked` where a cause is waited for, else `failed`. What no node has",
         "spoken of is `waiting`; what had not ended is `lost` on a dead node, or where who speaks of it is silent;",
-        "a job that ended with code 0 is `done`.\n",
+        "what has ended with code 0, and is not run again, is `done`.\n",
     ]
     return "\n".join(lines)
 

@@ -4,7 +4,8 @@ Rule 1: a slot with no node, or whose node has not said anything of it, is `wait
     generation counts only while something still runs of it.
 Rule 2: the application's word decides where there is one; else the agent's; else the container's.
 Rule 3: on a node that is dead, or when whoever speaks has been silent for 3x its emit rate, what had not ended is `lost`.
-Rule 4: a failure with a next try is `backoff`, one that waits for a cause `parked`, one that is left alone `failed`.
+Rule 4: a failure with a next try is `backoff`, one that waits for a cause `parked`, one that is left alone `failed`; what
+    has ended with code 0, and is left alone, is `done`.
 """
 
 from __future__ import annotations
@@ -118,11 +119,14 @@ def shown(
 
 
 def _word(status: Status, *, job: bool) -> Shown:
+    ended_well = status.last_exit is not None and status.last_exit.code == 0
     if status.state is State.FAILED:
         if status.parked:
             return Shown.PARKED
-        return Shown.BACKOFF if status.next_try_ms is not None else Shown.FAILED
-    if job and status.state is State.STOPPED and status.last_exit is not None and status.last_exit.code == 0:
+        if status.next_try_ms is not None:
+            return Shown.BACKOFF
+        return Shown.DONE if ended_well else Shown.FAILED
+    if job and status.state is State.STOPPED and ended_well:
         return Shown.DONE
     return WORDS[status.layer].get(status.state, Shown.WAITING)
 

@@ -91,6 +91,24 @@ def test_what_is_left_alone_is_not_said_to_be_tried() -> None:
     assert next_act(row, realm.now_ms) == "does nothing more: `restart` allows no further try"
 
 
+def test_what_has_ended_well_and_is_not_run_again_is_no_problem_and_not_wanted_any_more() -> None:
+    realm = Realm("n1", "n2")
+    realm.apply(web(2, component="restart: on_failure\n"))
+    realm.settle(seconds=1)
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+    for number, counts in enumerate([("ok", 1, 1), ("ok", 0, 0)]):
+        realm.status(key(number), realm.slot(number).node or "", State.FAILED, last_exit=last, reason=EXITED)
+        seen = sight(realm)
+        told = service(seen, "web")
+        assert told is not None
+        assert (told.state, told.ready, told.wanted) == counts
+        assert not instances(seen, problems=True)
+    realm.hold(key(1))
+    told = service(sight(realm), "web")
+    assert told is not None
+    assert (told.state, told.held) == ("held", 1)
+
+
 def test_a_set_with_the_name_of_a_node_is_an_alert() -> None:
     realm = Realm("n1", "n2")
     realm.say("operator/alice", "nodeset/n1", NodesetFact(expression="n2", by="alice"))

@@ -107,6 +107,23 @@ def test_a_job_that_ended_well_is_done() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "about", "word"),
+    [
+        (0, {}, Shown.DONE),
+        (1, {}, Shown.FAILED),
+        (None, {}, Shown.FAILED),
+        (0, {"next_try_ms": 5}, Shown.BACKOFF),
+        (0, {"parked": True}, Shown.PARKED),
+    ],
+)
+def test_what_has_ended_well_and_is_not_run_again_is_done(code: int | None, about: dict[str, Any], word: Shown) -> None:
+    realm = placed()
+    last = LastExit(code=code, signal=None, at_ms=1, ran_s=1.0, reason=None)
+    realm.status(KEY, node(realm), State.FAILED, last_exit=last, **about)
+    assert shown(entry(realm), node(realm)).state is word
+
+
+@pytest.mark.parametrize(
     ("state", "silent_ms", "stale"),
     [
         ("open", 10**9, False),

@@ -10,6 +10,7 @@ from dsmt.controllers.brake import acts_above
 from dsmt.controllers.brake import brake as brake_of
 from dsmt.event.phrases import person
 from dsmt.event.reason import Reason
+from dsmt.event.status import Shown
 from dsmt.operations.local.certificates import in_use, renew_at
 from dsmt.operations.read.alerting import Alert, alerts, of_ended_brokers
 from dsmt.operations.read.instances import Row, instances, is_on_its_way, is_problem, is_ready
@@ -139,14 +140,14 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     rows = instances(sight, Target(name)) if rows is None else rows
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
-    wanted = len(rows) - held
+    wanted = len(rows) - held - sum(row.state is Shown.DONE and row.held is None for row in rows)
     ready = sum(is_ready(sight, row) and row.held is None for row in rows)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row.reason for row in sick if row.reason is not None), None)
     parsed = entry.parsed
     return Service(
         service=name,
-        state=_state(sight, rows, removed=spec.removed, wanted=wanted, ready=ready),
+        state=_state(sight, rows, removed=spec.removed, held=held, wanted=wanted, ready=ready),
         ready=ready,
         wanted=wanted,
         held=held,
@@ -163,14 +164,14 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     )
 
 
-def _state(sight: Sight, rows: list[Row], *, removed: bool, wanted: int, ready: int) -> str:
+def _state(sight: Sight, rows: list[Row], *, removed: bool, held: int, wanted: int, ready: int) -> str:
     if removed:
         return "removing"
-    if wanted == 0 and rows:
+    if wanted == 0 and held:
         return "held"
     if ready >= wanted:
         return "ok"
-    unready = [row for row in rows if row.held is None and not is_ready(sight, row)]
+    unready = [row for row in rows if row.held is None and row.state is not Shown.DONE and not is_ready(sight, row)]
     if all(is_on_its_way(sight, row) for row in unready):
         return "starting"
     return "degraded" if ready else "down"

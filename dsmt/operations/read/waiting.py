@@ -17,7 +17,7 @@ from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
-from dsmt.event.status import Shown, State
+from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
@@ -235,10 +235,7 @@ async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: 
 
 def _is_done(sight: Sight, row: Row) -> bool:
     """Whether it is as it is to be: ready, or it has run and ended with 0, and is not run again."""
-    said = _application(sight, row)
-    left = said is not None and said.state is State.FAILED and not said.parked and said.next_try_ms is None
-    ended = left and said is not None and said.last_exit is not None and said.last_exit.code == 0
-    return (is_ready(sight, row) or ended) and not _behind(sight, row)
+    return (is_ready(sight, row) or row.state is Shown.DONE) and not _behind(sight, row)
 
 
 def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:

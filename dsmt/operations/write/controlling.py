@@ -37,7 +37,7 @@ from dsmt.spec.supported import unsupported
 from dsmt.system.entropy import SystemEntropy
 from dsmt.view import Held, SlotEntry, SlotKey
 
-_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
+_TRIED_AGAIN: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED, Shown.DONE})
 Will = Callable[[SlotControl, SlotKey], SlotControl]
 """An operator's will for a slot that follows the one before."""
 
