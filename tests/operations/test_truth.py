@@ -1,5 +1,6 @@
 """How a service is: what has failed is a problem with its reason, what is only on its way is none; and whom to call."""
 
+import msgspec
 import pytest
 
 from dsmt.cli.service_screen import next_act, sick
@@ -97,7 +98,8 @@ def test_what_has_ended_well_and_is_not_run_again_is_no_problem_and_not_wanted_a
     realm.settle(seconds=1)
     last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
     for number, counts in enumerate([("ok", 1, 1), ("ok", 0, 0)]):
-        realm.status(key(number), realm.slot(number).node or "", State.FAILED, last_exit=last, reason=EXITED)
+        left_alone = msgspec.structs.replace(EXITED, who="you", next="dsmt retry web/app/0")
+        realm.status(key(number), realm.slot(number).node or "", State.FAILED, last_exit=last, reason=left_alone)
         seen = sight(realm)
         told = service(seen, "web")
         assert told is not None

@@ -246,9 +246,11 @@ def is_ready(sight: Sight, row_: Row) -> bool:
 
 def is_problem(sight: Sight, row_: Row) -> bool:
     """Whether an instance is not as it should be (rule 1)."""
+    if row_.state in _WELL:
+        return False
     if row_.reason is not None and row_.reason.who == "you":
         return True
-    return row_.state not in _WELL and not is_ready(sight, row_) and not is_on_its_way(sight, row_)
+    return not is_ready(sight, row_) and not is_on_its_way(sight, row_)
 
 
 def is_on_its_way(sight: Sight, row_: Row) -> bool:
