@@ -6,12 +6,12 @@ Rule 2: who reads a file reads to its end: the broker has ended, so nothing more
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from dsmt.bus.adapters.blobs import digests_in
 from dsmt.bus.adapters.nats_filler import NatsFiller, Taken
 from dsmt.bus.adapters.nats_link import NatsRealm
 from dsmt.bus.adapters.sqlite import SqliteStore
@@ -30,7 +30,6 @@ from dsmt.trust.store import TrustStore
 FEW: Final = 64
 """So many rows are worth no page of their own: more of them are waited for."""
 PAGE: Final = 256
-_DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 @asynccontextmanager
@@ -120,7 +119,7 @@ def named_in(signed: SignedEvent) -> list[bytes]:
     topic = signed.event.topic
     if not (topic.startswith("service/") and topic.endswith("/spec")):
         return []
-    return [bytes.fromhex(one.decode()) for one in dict.fromkeys(_DIGEST.findall(signed.raw))]
+    return sorted(digests_in([signed.raw]))
 
 
 # --- when no broker runs any more --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -15,6 +15,20 @@ from .world import WEB, Site, in_virtual_time
 
 NEVER = WEB + "    restart: never\n"
 ON_FAILURE = WEB + "    restart: on_failure\n"
+
+
+def on_site(test: Callable[[Site], Awaitable[None]]) -> None:
+    """Run a test in virtual time on a site of its own, whose agent is ended with it."""
+
+    async def main() -> None:
+        site = Site(Realm())
+        try:
+            await test(site)
+        finally:
+            if site.process is not None:
+                site.process.kill()
+
+    in_virtual_time(main)
 
 
 async def ended(site: Site, text: str, code: int = 0) -> None:
@@ -29,8 +43,7 @@ async def ended(site: Site, text: str, code: int = 0) -> None:
 @pytest.mark.parametrize(("text", "code"), [(NEVER, 0), (NEVER, 3), (ON_FAILURE, 0)])
 @pytest.mark.parametrize("away", [False, True])
 def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text: str, code: int, away: bool) -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         await ended(site, text, code)
         assert site.process is not None
         if away:
@@ -44,29 +57,24 @@ def test_what_has_ended_stays_so_in_a_generation_that_asks_for_nothing_new(text:
         assert len(site.machine.programs) == 1
         assert (last["state"], last["revision"], last["reason"]["next"]) == ("failed", 2, "dsmt retry web/app/0")
         assert last["last_exit"]["code"] == code
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 def test_what_ends_with_0_after_a_failure_is_not_run_again() -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         await ended(site, ON_FAILURE, code=1)
         await site.until("running")
         site.machine.alive[0].end(Exit(0, None))
         await site.until("failed")
         await asyncio.sleep(60)
         assert (len(site.machine.programs), site.state()) == (2, "failed")
-        assert site.process is not None
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         site.place(NEVER)
         site.start()
         await site.until("running")
@@ -79,17 +87,15 @@ def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
         await asyncio.sleep(60)
         assert (len(site.machine.programs), site.state()) == (1, "failed")
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 @pytest.mark.parametrize("healthy_s", [1, 100])
 def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
     text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"
 
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         site.place(text)
         site.start()
         await site.until("running")
@@ -103,10 +109,8 @@ def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: i
             good = site.statuses()[-1].get("good")
             named = fact.event.data["spec"]
             assert good == ({"spec": named, "revision": version} if healthy_s == 1 else None)
-        assert site.process is not None
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 def restarted(site: Site) -> None:
@@ -127,35 +131,28 @@ def retried(site: Site) -> None:
 
 @pytest.mark.parametrize("asked", [restarted, changed, to_run_always, retried])
 def test_it_runs_again_when_something_else_is_asked_for(asked: Callable[[Site], None]) -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         await ended(site, ON_FAILURE)
         asked(site)
         await site.until("running")
         assert len(site.machine.programs) == 2
-        assert site.process is not None
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 def test_it_runs_again_when_it_was_stopped_and_is_started() -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         await ended(site, ON_FAILURE)
         site.assign(site.spec_of(), version=2, desired="stopped")
         await site.realm.until(lambda: site.statuses()[-1]["generation"] == 2)
         site.assign(site.spec_of(), version=3)
         await site.until("running")
-        assert site.process is not None
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)
 
 
 def test_what_could_not_be_installed_is_tried_in_the_next_generation() -> None:
-    async def main() -> None:
-        site = Site(Realm())
+    async def test(site: Site) -> None:
         site.machine.steps["prepare"] = Exit(1, None)
         site.place(NEVER + "    install: prepare it\n")
         site.start()
@@ -165,7 +162,5 @@ def test_what_could_not_be_installed_is_tried_in_the_next_generation() -> None:
         site.machine.steps["prepare"] = Exit(0, None)
         site.assign(site.spec_of(), version=2)
         await site.until("running")
-        assert site.process is not None
-        site.process.kill()
 
-    in_virtual_time(main)
+    on_site(test)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -50,6 +51,19 @@ components:
 def redis_spec(instances: int | str = 2, name: str = "store") -> str:
     assert shutil.which("redis-server"), "redis-server is missing: scripts/test-needs installs it"
     return REDIS.format(name=name, instances=instances)
+
+
+def web_spec(instances: int) -> str:
+    """A service of Python's own web server, ready when its port answers."""
+    return f"""\
+service: web
+components:
+  app:
+    instances: {instances}
+    run: {sys.executable} -m http.server {{port.http}} --bind 127.0.0.1
+    ports: {{http: auto}}
+    health: {{tcp: {{port: http}}, interval: 500ms}}
+"""
 
 
 def processes_of(home: Path) -> dict[int, str]:

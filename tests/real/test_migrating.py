@@ -28,19 +28,11 @@ from dsmt.programs.configuration import GateFile, read_config
 from dsmt.programs.keeper import KeeperFile
 from dsmt.system.records import living, record_path
 from dsmt.trust.keys import SecretKey
-from tests.real.fleet import PATIENCE_S, attached, end, eventually, gone
+from tests.real.fleet import PATIENCE_S, attached, end, eventually, gone, web_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats")]
 
-WEB = f"""\
-service: web
-components:
-  app:
-    instances: 3
-    run: {sys.executable} -m http.server {{port.http}} --bind 127.0.0.1
-    ports: {{http: auto}}
-    health: {{tcp: {{port: http}}, interval: 500ms}}
-"""
+WEB = web_spec(3)
 
 
 BLOB = os.urandom(700_000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,19 +23,11 @@ from dsmt.ports.processes import Identity
 from dsmt.programs import nats_server
 from dsmt.system.records import living, record_path
 from dsmt.trust.revocations import topic_of
-from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of
+from tests.real.fleet import Fleet, attached, end, eventually, fleet, processes_of, web_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120), pytest.mark.xdist_group("nats")]
 
-WEB = f"""\
-service: web
-components:
-  app:
-    instances: 2
-    run: {sys.executable} -m http.server {{port.http}} --bind 127.0.0.1
-    ports: {{http: auto}}
-    health: {{tcp: {{port: http}}, interval: 500ms}}
-"""
+WEB = web_spec(2)
 
 
 def on_nats(**wanted: int) -> Callable[[Callable[[Fleet], Awaitable[None]]], Callable[[Path], None]]:

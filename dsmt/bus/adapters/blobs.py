@@ -83,7 +83,7 @@ class SqliteBlobs:
         """The digests that the live facts of services name, and the specs that slots name."""
         found = self._db.do("SELECT body FROM events WHERE topic >= 'service/' AND topic < 'service0' AND winner = 1")
         past = (row for service in self.services() for row in self._named.specs(service))
-        return _digests([*(body for (body,) in found), *(content_of(row.sealed) for row in past)])
+        return digests_in([*(body for (body,) in found), *(content_of(row.sealed) for row in past)])
 
     def services(self) -> Iterator[str]:
         """All services of which a fact lives; one look for each, however much is said of it."""
@@ -99,10 +99,10 @@ class SqliteBlobs:
         found = self._db.do("SELECT body FROM events WHERE topic = ? AND winner = 1", (f"service/{service}/spec",))
         bodies = [body for (body,) in found]
         bodies += [content_of(row.sealed) for row in self._named.specs(service)] if past else []
-        return [one for one in sorted(_digests(bodies)) if (blob := self.get(one)) is None or not blob.whole]
+        return [one for one in sorted(digests_in(bodies)) if (blob := self.get(one)) is None or not blob.whole]
 
 
-def _digests(bodies: Iterable[bytes]) -> set[bytes]:
+def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
     """What is named in the bodies of events, as hexadecimal text."""
     return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
 

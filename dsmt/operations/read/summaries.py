@@ -140,16 +140,16 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     rows = instances(sight, Target(name)) if rows is None else rows
     spec = entry.spec.record
     held = sum(row.held is not None for row in rows)
-    wanted = len(rows) - held - sum(row.state is Shown.DONE and row.held is None for row in rows)
-    ready = sum(is_ready(sight, row) and row.held is None for row in rows)
+    wanted = [row for row in rows if row.held is None and row.state is not Shown.DONE]
+    ready = sum(is_ready(sight, row) for row in wanted)
     sick = [row for row in rows if is_problem(sight, row) and row.held is None]
     worst = next((row.reason for row in sick if row.reason is not None), None)
     parsed = entry.parsed
     return Service(
         service=name,
-        state=_state(sight, rows, removed=spec.removed, held=held, wanted=wanted, ready=ready),
+        state=_state(sight, wanted, removed=spec.removed, held=held, ready=ready),
         ready=ready,
-        wanted=wanted,
+        wanted=len(wanted),
         held=held,
         revision=entry.spec.version,
         by=person(spec.by),
@@ -164,14 +164,14 @@ def service(sight: Sight, name: str, rows: list[Row] | None = None) -> Service |
     )
 
 
-def _state(sight: Sight, rows: list[Row], *, removed: bool, held: int, wanted: int, ready: int) -> str:
+def _state(sight: Sight, wanted: list[Row], *, removed: bool, held: int, ready: int) -> str:
     if removed:
         return "removing"
-    if wanted == 0 and held:
+    if held and not wanted:
         return "held"
-    if ready >= wanted:
+    if ready >= len(wanted):
         return "ok"
-    unready = [row for row in rows if row.held is None and row.state is not Shown.DONE and not is_ready(sight, row)]
+    unready = [row for row in wanted if not is_ready(sight, row)]
     if all(is_on_its_way(sight, row) for row in unready):
         return "starting"
     return "degraded" if ready else "down"
