@@ -32,6 +32,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "P10": "benchmarks.p10_simulator",
     "P11": "benchmarks.p11_start",
     "P13": "benchmarks.p13_failover",
+    "P14": "benchmarks.p14_traffic",
 }
 """Every figure's module, with `run() -> list[Row]`."""
 

@@ -16,22 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.rows import Row, row
+from benchmarks.simulated import EACH, PATIENCE_S, ended, started
 from benchmarks.sizes import sized
-from dsmt.simulator.fleet import Scale
 from dsmt.simulator.forks import each_way
-from dsmt.simulator.play import Play
-from dsmt.simulator.programs import Habits
 from dsmt.simulator.run import run as simulate
 
 SIZES: Final = sized((30, 100, 300, 1000), (3, 5))
 BARS_AT: Final = 1000
-EACH: Final = 5
-"""Instances for each node."""
-SERVICE: Final = sized(50, 5)
-"""Instances of a service."""
 REST_S: Final = sized(10.0, 1.0)
 """Simulated seconds for which a fleet at rest is measured."""
-PATIENCE_S: Final = 300.0
 MIB: Final = 1 << 20
 
 
@@ -85,27 +78,15 @@ def _cost(which: Callable[[], int]) -> Cost:
 
 
 async def _measured(nodes: int) -> Cost:
-    cost, began = Cost(), time.process_time()
-    services = max(1, nodes * EACH // SERVICE)
-    instances = nodes * EACH // services
-    habits = Habits(life_s=1e9)
-    scale = Scale(nodes, services, 1, (instances, instances), skewed=0.0, heartbeat_s=1.0, habits=habits)
-    play = Play(1, scale)
-    play.world.said = None
-    await play.fleet.start()
-    while time.process_time() - began < PATIENCE_S:
-        await asyncio.sleep(0.1)
-        if sum(map(len, play.fleet.running().values())) >= nodes * EACH and not play.fleet.amiss():
-            cost.settled_s = time.process_time() - began
-            break
-    if cost.settled_s < inf:
+    play, settled_s = await started(nodes)
+    cost = Cost(settled_s)
+    if settled_s < inf:
         await asyncio.sleep(2.0)
         began, until = time.process_time(), play.now + REST_S
         await play.until(until)
         cost.speed = REST_S / (time.process_time() - began)
         cost.resident = _resident()
-    play.world.power_off()
-    await asyncio.sleep(0.01)
+    await ended(play)
     return cost
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+from collections.abc import Sequence
+from itertools import chain
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 settings.register_profile("dsmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dsmt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is all waiting and what is all computing are spread over the whole run: each fills the other's gaps."""
+    simulated = [item for item in items if "simulator" in item.path.parts]
+    others = [item for item in items if "simulator" not in item.path.parts]
+    items[:] = [item for _, item in sorted(chain(evenly(simulated), evenly(others)), key=lambda one: one[0])]
+
+
+def evenly(items: Sequence[pytest.Item]) -> list[tuple[float, pytest.Item]]:
+    """Each with where it stands in the run, in [0, 1)."""
+    return [(at / len(items), item) for at, item in enumerate(items)]
 
 
 @pytest.fixture
