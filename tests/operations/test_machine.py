@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -16,8 +20,11 @@ from dsmt.errors import FailedError, InputError
 from dsmt.operations.local import machine
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.operations.local.machine import down, up
+from dsmt.operations.local.parts import keeper_directory
 from dsmt.operations.local.wanted import Wanted
 from dsmt.programs.configuration import ControllerFile, NodeFile, read_config
+from dsmt.system import processes
+from dsmt.system.processes import SOCKET
 from dsmt.system.procfs import identity_of
 from dsmt.system.records import record_path, write_record
 
@@ -38,6 +45,44 @@ def test_a_number_that_no_machine_starts_is_refused_before_anything_is_made(home
     assert refused.value.code == "up.count"
     assert refused.value.next
     assert not home.root.exists()
+
+
+@contextmanager
+def slow_keeper(directory: Path, seconds: float) -> Iterator[list[bytes]]:
+    """A keeper on a starved machine: it does what it is asked one after the other, and each takes so long."""
+    asked: list[bytes] = []
+    directory.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(directory / SOCKET))
+        listening.listen(16)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        asked.append(connection.recv(4096))
+                        time.sleep(seconds)
+                        connection.send(b"{}")
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield asked
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def test_a_slow_keeper_has_the_time_for_one_node_for_each_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test")
+    nodes = [f"n{number}" for number in range(1, 9)]
+    monkeypatch.setattr(machine, "start_keeper", AsyncMock())
+    monkeypatch.setattr(processes, "PATIENCE_S", 0.6)
+    with slow_keeper(keeper_directory(home), 0.15) as asked:
+        assert asyncio.run(machine.start(home, [], [], nodes)).nodes == tuple(nodes)
+    assert len(asked) == len(nodes)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x\n"])

@@ -160,7 +160,8 @@ async def start(home: Home, brokers: list[str], controllers: list[str], nodes: l
         await keep(home, "brokers", "nats_server", brokers)
     await keep(home, "brokers", "broker", brokers)
     await keep(home, "controllers", "controller", controllers)
-    await asyncio.gather(*(_start_node(home, node) for node in nodes))
+    for node in nodes:  # the keeper forks one after the other, and each may take long
+        await _start_node(home, node)
     realm = home.realm()
     addresses = tuple(address for address, _ in realm.brokers)
     return Started(realm.name, addresses, tuple(home.names("controllers")), tuple(nodes), made)
