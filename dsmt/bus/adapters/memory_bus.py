@@ -20,6 +20,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.early import CODES, PROBE_S, Early
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
+from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
 from dsmt.errors import DsmtError, FailedError, NotFoundError, RefusedError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
@@ -177,13 +178,11 @@ class MemoryBus:
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""
-        return self._realm.trust.proof(signed.key_id, signed.event.source)[::-1]
+        return proof(self._realm.trust, signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
         """Take in certificates that were kept with a fact; what cannot be used is left out."""
-        for raw in reversed(certificates):
-            with suppress(UnusableEventError):
-                self._realm.trust.add(raw)
+        introduce(self._realm.trust, certificates)
 
     @asynccontextmanager
     async def subscribe(self, interest: Interest) -> AsyncIterator[MemorySubscription]:

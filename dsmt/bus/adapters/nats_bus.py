@@ -29,6 +29,7 @@ from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.backoff import AttachBackoff
 from dsmt.bus.rules.emitting import Underway, pending_of
 from dsmt.bus.rules.outbox import Outbox
+from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.bus.rules.signer import EventSigner, PendingEvent
 from dsmt.bus.wire.nats_tokens import certificates_token, connection_name
@@ -316,15 +317,12 @@ class NatsBus:
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         """The certificates of who signed a fact, up to the root's."""
-        return self._trust.proof(signed.key_id, signed.event.source)[::-1]
+        return proof(self._trust, signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
         """Take in certificates that were kept with a fact; what cannot be used is left out."""
-        for raw in reversed(certificates):
-            try:
-                self._trust.add(raw)
-            except UnusableEventError as error:
-                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
+        for error in introduce(self._trust, certificates):
+            self._log.warning("kept certificate not used", code=error.code, reason=error.message)
 
     # --- reading -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dsmt.bus.rules.ended_keys import EndedKeys
+from dsmt.bus.rules.proofs import introduce, proof
 from dsmt.errors import UnusableEventError
 from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
@@ -44,16 +45,13 @@ class ShownCertificates:
             self._log.warning("certificate refused", reason=str(error))
 
     def proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
-        """The certificates of who signed a fact, up to the root's; those above come after those that they have signed."""
-        return self._trust.proof(signed.key_id, signed.event.source)[::-1]
+        """The certificates of who signed a fact, up to the root's."""
+        return proof(self._trust, signed)
 
     def introduce(self, certificates: Sequence[bytes]) -> None:
-        """Take in what was kept with a fact, in the order of `proof`."""
-        for raw in reversed(certificates):
-            try:
-                self._trust.add(raw)
-            except UnusableEventError as error:
-                self._log.warning("kept certificate not used", code=error.code, reason=error.message)
+        """Take in what was kept with a fact."""
+        for error in introduce(self._trust, certificates):
+            self._log.warning("kept certificate not used", code=error.code, reason=error.message)
 
     def to_ask(self) -> tuple[Signer, ...]:
         """About whom to ask now (rule 2)."""
