@@ -71,13 +71,20 @@ class CliContext:
 
         home = self.home()
         realm = home.realm()
-        brokers = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
-            async with how(home.operator(), realm, brokers=brokers) as connection:
+            async with how(home.operator(), realm, brokers=await self._located(home, realm)) as connection:
                 return await work(connection)
 
         return asyncio.run(asked())
+
+    async def _located(self, home: Home, realm: RealmConfig) -> list[BrokerAddress] | None:
+        """The brokers that `--bus` names; None for those of the home."""
+        if self.bus is None:
+            return None
+        from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
+
+        return await located(home.operator(), realm, addresses(self.bus, realm))
 
     def waits(self, held: str) -> None:
         """Say whom this command waits for."""

@@ -37,6 +37,7 @@ def test_a_leaf_is_linked_to_another_broker_and_only_who_was_told_of_it_uses_it(
             await linked(home)
             assert "it is a leaf, linked to b1" in (await dsmt(home.root, "brokers")).out
             assert "leaf site is linked to b1" in (await dsmt(home.root, "status")).out
+            assert (await dsmt(home.root, "nodes", "--bus", f"dsmt://{made['address']}", "--json")).json, "it answers itself"
             token = read_token((await dsmt(home.root, "token", "create", "--broker", "site")).out.strip())
             assert [address for address, _ in token.brokers] == [made["address"], home.realm().brokers[0][0]]
             await dsmt(home.root, "down")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
 
-from dsmt.errors import RefusedError
+from dsmt.errors import DsmtError, RefusedError
+from dsmt.operations.local.connection import reading
 from dsmt.operations.local.home import Home, check_address, check_part, ensure_broker, reach_at
 from dsmt.operations.local.keeping import is_up, keep
 from dsmt.operations.local.lock import Waits, alone
@@ -15,7 +17,11 @@ from dsmt.operations.local.machine import check_free, release
 from dsmt.operations.write import brokers
 from dsmt.ports.bus import Bus
 from dsmt.ports.realm import BrokerAddress
-from dsmt.programs.configuration import BrokerFile, read_config, read_identity
+from dsmt.programs.configuration import BrokerFile, RealmConfig, read_config, read_identity
+from dsmt.trust.identity import Identity
+
+LOOK_S = 1.0
+"""How long the realm's own brokers are asked for one at an address that is not theirs: there may be none but that one."""
 
 
 def of_home(home: Home) -> dict[str, BrokerAddress]:
@@ -27,6 +33,18 @@ def of_home(home: Home) -> dict[str, BrokerAddress]:
             address = read_config(directory / "broker.cbor", BrokerFile).address
             found[name] = BrokerAddress(address, read_identity(directory / "identity").key.public)
     return found
+
+
+async def located(operator: Identity, realm: RealmConfig, named: list[BrokerAddress]) -> list[BrokerAddress]:
+    """The brokers at these addresses; of one that this home was never told of, as of a leaf, the realm has the key (R8)."""
+    strange = {one.address for one in named} - {one.address for one in realm.addresses}
+    if realm.nats is not None or not strange:
+        return named
+    with suppress(DsmtError):
+        async with reading(operator, realm, patience_s=LOOK_S) as connection:
+            said = [one for one in (await brokers.announced(connection.bus)).values() if one.address in strange]
+            return [*said, *(one for one in named if one.address not in {at.address for at in said})]
+    return named
 
 
 async def add(

@@ -1,0 +1,82 @@
+"""A site behind an uplink, made over SSH as README says: its machines use its leaf, and repair it while cut off (E5)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.real.machines import Machine, lab, missing
+from tests.real.telling import exported, said_ms
+from tests.real.test_adding import PORT, Operator
+from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("machines"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+SPEC = """\
+service: web
+components:
+  app:
+    instances: 2
+    run: sleep 1517
+    stop: {grace: 1s}
+"""
+HEALED_S = 5.0
+"""When both sides have all of each other."""
+
+
+def test_a_site_that_was_added_over_ssh_repairs_itself_while_its_uplink_is_down(tmp_path: Path, wheels: None) -> None:
+    with lab(tmp_path) as made:
+        operator = Operator(made)
+        first, second = made.machine("site-1"), made.machine("site-2")
+        try:
+            operator.run("init", "--listen", f"{made.address}:{PORT}")
+            operator.run("up", "--detach", "--nodes", "0")
+            operator.run("node", "add", "--roles", "broker,controller,node", "--leaf", "site-1")
+            operator.run("node", "add", "--broker", "site-1", "site-2")
+            operator.until(lambda: leaf(operator) == ("b1", True), "the leaf is linked, and whole")
+            (tmp_path / "web.yaml").write_text(SPEC)
+            operator.run("apply", str(tmp_path / "web.yaml"), "--wait=60s")
+            assert [copies(machine) for machine in (first, second)] == [1, 1]
+            address = next(one["address"] for one in operator.run("brokers", "--json").json if one["broker"] == "site-1")
+            sessions = {one.topic.split("/", 3)[3] for one in exported(operator, address).values() if attached(one.topic)}
+            assert {"node/site-1", "node/site-2", "controller/site-1"} <= sessions
+
+            made.part([first, second])
+            made.cut(second)
+            operator.until(lambda: copies(first) == 2, "what ran on the dead machine runs on the other one of the site")
+            made.heal()
+            healed_ms = time.time() * 1000
+            operator.until(lambda: running(operator) == ["site-1", "site-1"], "all see what the site did")
+            assert (time.time() * 1000 - healed_ms) / 1000 < HEALED_S + 2  # of which two for the commands that look
+            placed = [one for one in exported(operator, f"{made.address}:{PORT}").values() if one.type == "dsmt.slot"]
+            assert {one.data["node"] for one in placed if one.source == "controller/site-1"} == {"site-1"}
+            assert max(map(said_ms, placed)) < healed_ms
+        finally:
+            operator.run("down")
+
+
+def leaf(operator: Operator) -> tuple[str, bool]:
+    """To which broker the leaf is linked, and whether it is whole."""
+    one = next(one for one in operator.run("brokers", "--json").json if one["broker"] == "site-1")
+    return one["upstream"], one["whole"]
+
+
+def copies(machine: Machine) -> int:
+    """How many programs of the service run there."""
+    return int(machine.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o '[s]leep 1517' | wc -l; true"))
+
+
+def attached(topic: str) -> bool:
+    """Whether this is a session at the leaf."""
+    return topic.startswith("broker/site-1/session/")
+
+
+def running(operator: Operator) -> list[str]:
+    """The nodes on which an instance runs, as those outside see it."""
+    return [one["node"] for one in operator.run("ps", "--json").json if one["state"] == "running"]
