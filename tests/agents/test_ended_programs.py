@@ -91,16 +91,24 @@ def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
     on_site(test)
 
 
-@pytest.mark.parametrize("healthy_s", [1, 100])
-def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
-    text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"
+CHECK = "    health: {http: {port: http, path: /}}\n"
+
+
+@pytest.mark.parametrize(
+    ("healthy_s", "code", "check", "was_good"),
+    [(1, 0, "", True), (1, 3, "", True), (100, 0, "", True), (100, 3, "", False), (100, 0, CHECK, False)],
+)
+def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(
+    healthy_s: int, code: int, check: str, was_good: bool
+) -> None:
+    text = NEVER + check + f"    update: {{healthy_after: {healthy_s}s}}\n"
 
     async def test(site: Site) -> None:
         site.place(text)
         site.start()
         await site.until("running")
         await asyncio.sleep(10)
-        site.machine.alive[0].end(Exit(0, None))
+        site.machine.alive[0].end(Exit(code, None))
         await site.until("failed")
         for version in (2, 3):
             other = text.replace("components:", f"labels: {{a: b{version}}}\ncomponents:")
@@ -108,7 +116,58 @@ def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: i
             await site.realm.until(lambda version=version: site.statuses()[-1]["generation"] == version)
             good = site.statuses()[-1].get("good")
             named = fact.event.data["spec"]
-            assert good == ({"spec": named, "revision": version} if healthy_s == 1 else None)
+            assert good == ({"spec": named, "revision": version} if was_good else None)
+
+    on_site(test)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_has_run_and_ended_with_0_was_good_however_short_it_was(away: bool) -> None:
+    async def test(site: Site) -> None:
+        fact = site.place(ON_FAILURE)
+        site.start()
+        await site.until("running")
+        assert site.process is not None
+        if away:
+            site.process.kill()
+        site.machine.alive[0].end(Exit(0, None))
+        if away:
+            site.start()
+        await site.until("failed")
+        assert site.statuses()[-1]["good"] == {"spec": fact.event.data["spec"], "revision": 1}
+
+    on_site(test)
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, 0), (3, 1)])
+def test_the_copy_before_ends_when_what_follows_it_has_run_and_ended_well_before_it_was_ready(code: int, left: int) -> None:
+    async def test(site: Site) -> None:
+        site.place(NEVER)
+        site.start()
+        await site.until("running")
+        await asyncio.sleep(20)
+        site.assign(site.spec(NEVER.replace("forever", "shortly"), version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        site.machine.alive[1].end(Exit(code, None))
+        await asyncio.sleep(60)
+        assert (len(site.machine.programs), len(site.machine.alive), site.state()) == (2, left, "failed")
+
+    on_site(test)
+
+
+def test_the_copy_before_ends_when_what_follows_it_ends_well_while_readers_follow_to_it() -> None:
+    async def test(site: Site) -> None:
+        site.place(NEVER)
+        site.start()
+        await site.until("running")
+        await asyncio.sleep(20)
+        site.assign(site.spec(NEVER.replace("forever", "shortly"), version=2), version=2)
+        await site.realm.until(lambda: len(site.machine.alive) == 2)
+        await asyncio.sleep(10.3)
+        assert (site.endpoint()["generation"], len(site.machine.alive)) == (2, 2)
+        site.machine.alive[1].end(Exit(3, None))
+        await asyncio.sleep(60)
+        assert (site.machine.alive, site.state()) == ([], "failed")
 
     on_site(test)
 

@@ -120,6 +120,18 @@ def test_who_changes_the_number_of_what_was_refused_waits_for_that_number_of_wha
     assert screens.applied(done) == [f"web  r3 was refused, r1 runs, {instances} of {instances} ready"]
 
 
+@pytest.mark.parametrize("text", [web(1), web(2).replace("  app:", "  other:")])
+def test_what_is_not_wanted_any_more_is_waited_for_until_its_last_program_has_ended(realm: Realm, text: str) -> None:
+    realm.apply(text)
+    realm.settle(seconds=20)
+    node = realm.slot(1).node or ""
+    realm.status(key(1), node, State.TERMINATED)
+    with pytest.raises(TimedOutError, match="web/app/1 is to end"):
+        wait(waiting.settled, applied(2))
+    realm.status(key(1), node, State.GONE)
+    assert wait(waiting.settled, applied(2)).outcome == "ready"
+
+
 def test_what_another_revision_has_replaced_before_it_was_ready_has_failed_and_says_so(realm: Realm) -> None:
     realm.apply(web(3))
     told = wait(waiting.settled, applied(1))

@@ -75,13 +75,14 @@ class Failing:
         self._memory.note(process=None, generation=record.generation)
         self.tell(why, verdict, told)
 
-    def gone(self, ended: Exit) -> None:
-        """What ran has ended while no agent was there."""
+    def gone(self, ended: Exit, plan: Plan | None) -> None:
+        """What ran, by `plan` if that is known, has ended while no agent was there."""
         now, record = self._deps.clock.boottime(), self._memory.record
         ran = max(0.0, now - record.began_s)
         why = self.why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
+        self.note_well(plan, ended, verdict)
         self._memory.note(process=None)
         self.tell(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
 
@@ -157,3 +158,8 @@ class Failing:
         if due <= 0 and (record.good, record.good_key) != (good, key):
             self._memory.save_soon(good=good, good_key=key)
         return inf if due <= 0 else due
+
+    def note_well(self, plan: Plan | None, ended: Exit, verdict: Verdict) -> None:
+        """What has run and ended with 0, and is not run again, was good, however short it was, where nothing checks it."""
+        if plan is not None and plan.component.health is None and isinstance(verdict, Finished) and ended.code == 0:
+            self._memory.note(good=Good(spec=plan.spec, revision=plan.revision), good_key=plan.wanted.run_key)

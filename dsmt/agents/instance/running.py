@@ -227,6 +227,7 @@ class Runner:
         """The program has ended by itself (rule 1)."""
         self._present.last, self._present.run = run.instance, None
         self._failing.note(verdict, now)
+        self._failing.note_well(run.plan, ended, verdict)
         ran, at_ms = now - run.began, self._deps.bus.now_ms()
         self._memory.note(process=None, last_exit=endings.last_exit(ended, ran, None, at_ms))  # what follows depends on it
         plan = self._deciding.plan_to_start()

@@ -68,6 +68,8 @@ class Situation:
     """A STOP command of this generation."""
     ended: Wanted | None = None
     """What has ended by itself, where its policy wants no further try."""
+    ended_good: bool = False
+    """What has ended was good."""
     reinstall: bool = False
     recreate: bool = False
     not_before: float = 0.0
@@ -228,6 +230,11 @@ def finished(at: Situation) -> bool:
     return at.ended is not None and (at.wanted is None or at.ended.is_same(at.wanted))
 
 
+def ended_good(at: Situation) -> bool:
+    """What has ended was good."""
+    return at.ended_good
+
+
 def ended_as_wanted(at: Situation) -> bool:
     """What has ended is of the generation that is wanted."""
     return at.wanted == at.ended
@@ -295,6 +302,7 @@ ACTS: Final = (
     Act(Do.INSTALL, (runs,), (installed,)),
     Act(Do.HAND_OVER, (runs, ready, overlaps), (restarted,)),
     Act(Do.RESTART, (runs,)),
+    Act(Do.RETIRE, (two, finished, ended_good)),
     Act(Do.STAY, (finished, known), (kept, ended_as_wanted)),
     Act(Do.REST, (finished,)),
     Act(Do.REST, (kept,), (known,)),

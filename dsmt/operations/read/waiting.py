@@ -23,6 +23,7 @@ from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.ports.bus import BusReader
+from dsmt.view import SlotEntry
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -183,25 +184,39 @@ async def settled(
 
     def far(sight: Sight) -> str:
         free = [row for row in instances(sight, target) if counts(sight, row)]
-        return progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
+        ends = "; ".join(f"{instance} is to end" for instance in _unwanted(sight, applied.service)[:1])
+        so_far = progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
+        return f"{so_far}; {ends}" if ends else so_far
 
     unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:
-    """Whether what the spec does not want any more is gone, and each slot of it has been decided."""
+    """Whether what the spec does not want any more is gone, to its last program, and each slot of it has been decided."""
     entry = sight.view.services[applied.service]
     parsed = entry.parsed
-    if parsed is None:
+    if parsed is None or _unwanted(sight, applied.service):
         return False
-    for (name, index), slot in entry.slots.items():
-        component = parsed.components.get(name)
-        unwanted = component is None or (component.instances is not None and index >= component.instances)
-        if unwanted and slot.fact is not None and slot.fact.record.desired != "gone":
-            return False
     each = [name for name, component in parsed.components.items() if component.each_node]
     return all(any(slot.fact is not None for (c, _), slot in entry.slots.items() if c == name) for name in each)
+
+
+def _unwanted(sight: Sight, service: str) -> list[str]:
+    """The instances that a spec does not want any more, and that are not gone from each node that may live."""
+    entry = sight.view.services[service]
+    found = []
+    for (name, index), slot in sorted(entry.slots.items()):
+        component = None if entry.parsed is None else entry.parsed.components.get(name)
+        wanted = component is not None and (component.instances is None or index < component.instances)
+        if not wanted and slot.fact is not None and (slot.fact.record.desired != "gone" or _left_on(sight, slot)):
+            found.append(f"{service}/{name}/{index}")
+    return found
+
+
+def _left_on(sight: Sight, slot: SlotEntry) -> list[str]:
+    """The nodes that may live and have anything left of a slot."""
+    return [node for node in slot.holders if sight.fleet.state(node) not in ("dead", "left")]
 
 
 async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
@@ -313,8 +328,7 @@ async def ended(bus: BusReader, service: str, *, limit_s: float | None, tell: Te
         return [
             f"{service}/{component}/{index} on {node}"
             for (component, index), slot in sorted(slots.items())
-            for node in slot.holders
-            if sight.fleet.state(node) not in ("dead", "left")
+            for node in _left_on(sight, slot)
         ]
 
     def seen(sight: Sight) -> Waited | None:
