@@ -48,7 +48,7 @@ def ps(ctx: CliContext, target: str | None, labels: tuple[str, ...], *, problems
         wanted[key] = value
     named = None if target is None else Target.parse(target)
     sight = seen(ctx)
-    rows = instances(sight, named, labels=wanted, problems=problems, everything=everything)
+    rows = instances(sight, named, labels=wanted, problems=problems, everything=everything, ending=not problems)
     if ctx.json:
         document(rows)
     else:

@@ -50,6 +50,24 @@ def test_an_applied_service_that_nobody_has_placed_yet_waits() -> None:
     ]
 
 
+def test_what_is_wanted_no_more_has_a_row_where_that_is_asked_for_until_it_has_ended() -> None:
+    realm = running(2)
+    node = node_of(realm, key(1))
+    realm.apply(web(1))
+    realm.settle(obey=False)
+
+    def shown() -> list[tuple[str, str | None, Shown]]:
+        return [(row.instance, row.node, row.state) for row in instances(sight(realm), ending=True)]
+
+    first = ("web/app/0", node_of(realm, key(0)), Shown.RUNNING)
+    for said, word in ((State.RUNNING, Shown.RUNNING), (State.TERMINATED, Shown.STOPPING)):
+        realm.status(key(1), node, said)
+        assert shown() == [first, ("web/app/1", node, word)]
+        assert [row.instance for row in instances(sight(realm))] == ["web/app/0"]
+    realm.status(key(1), node, State.GONE)
+    assert shown() == [first]
+
+
 def test_a_dead_nodes_instance_is_lost_with_the_reason() -> None:
     realm = running()
     node = node_of(realm, key(0))

@@ -100,9 +100,11 @@ def instances(
     labels: Mapping[str, str] | None = None,
     problems: bool = False,
     everything: bool = False,
+    ending: bool = False,
 ) -> list[Row]:
-    """The rows, sorted by instance. `everything` takes what has ended, and copies on other nodes, too.
+    """The rows, sorted by instance within each service.
 
+    `everything` takes what has ended, and copies on other nodes, too; `ending` what is wanted no more, until it has ended.
     Raises `NotFoundError` for a target that is not there.
     """
     names = [target.service] if target is not None else sorted(sight.view.services)
@@ -116,7 +118,21 @@ def instances(
             continue
         for key in slots_of(sight.view, target or Target(name), gone=everything):
             rows += _rows(sight, key, everything=everything)
+        rows += _ending(sight, target or Target(name)) if ending and not everything else []
     return [row for row in rows if not problems or is_problem(sight, row)]
+
+
+def _ending(sight: Sight, target: Target) -> list[Row]:
+    """The rows of what is wanted no more, and of which something is left."""
+    wanted = slots_of(sight.view, target)
+    slots = [key for key in slots_of(sight.view, target, gone=True) if key not in wanted]
+    found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.view.slot(key) or _EMPTY)]
+    return [one for one in found if one.state is not Shown.GONE]
+
+
+def living_holders(sight: Sight, entry: SlotEntry) -> list[str]:
+    """The nodes that may live and have anything left of a slot."""
+    return [node for node in entry.holders if sight.fleet.state(node) not in ("dead", "left")]
 
 
 def _still_there(sight: Sight, service: str) -> None:
@@ -131,7 +147,7 @@ def _rows(sight: Sight, key: SlotKey, *, everything: bool) -> list[Row]:
     if entry.fact is not None:
         nodes = [entry.fact.record.node]
     else:
-        nodes = [node for node in entry.holders if sight.fleet.state(node) not in ("dead", "left")]
+        nodes = [*living_holders(sight, entry)]
         if not nodes and component_of(sight, key) is not None:
             nodes = [None]
     if everything:

@@ -18,12 +18,11 @@ from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
+from dsmt.operations.read.instances import Row, instances, is_problem, is_ready, living_holders
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
 from dsmt.ports.bus import BusReader
-from dsmt.view import SlotEntry
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
@@ -209,14 +208,9 @@ def _unwanted(sight: Sight, service: str) -> list[str]:
     for (name, index), slot in sorted(entry.slots.items()):
         component = None if entry.parsed is None else entry.parsed.components.get(name)
         wanted = component is not None and (component.instances is None or index < component.instances)
-        if not wanted and slot.fact is not None and (slot.fact.record.desired != "gone" or _left_on(sight, slot)):
+        if not wanted and slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot)):
             found.append(f"{service}/{name}/{index}")
     return found
-
-
-def _left_on(sight: Sight, slot: SlotEntry) -> list[str]:
-    """The nodes that may live and have anything left of a slot."""
-    return [node for node in slot.holders if sight.fleet.state(node) not in ("dead", "left")]
 
 
 async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
@@ -328,7 +322,7 @@ async def ended(bus: BusReader, service: str, *, limit_s: float | None, tell: Te
         return [
             f"{service}/{component}/{index} on {node}"
             for (component, index), slot in sorted(slots.items())
-            for node in _left_on(sight, slot)
+            for node in living_holders(sight, slot)
         ]
 
     def seen(sight: Sight) -> Waited | None:
