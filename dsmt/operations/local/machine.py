@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -249,8 +248,7 @@ async def _down(home: Home) -> Ended:
     finally:
         for lock in locks:
             os.close(lock)
-    for node in home.names("nodes"):
-        shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
+    parts.clear()
     return Ended(len(seen), killed, tuple(stuck))
 
 
