@@ -64,6 +64,7 @@ def _silent(_: str) -> None:
 
 async def _cut(ctx: CliContext, home: Home) -> None:
     going_on = migrating.is_cut(home)
+    serves = migrating.serves(home)
     if not going_on:
         await _look(home)
     with ctx.progress() as shown:
@@ -76,7 +77,8 @@ async def _cut(ctx: CliContext, home: Home) -> None:
     if ctx.json:
         document({"engine": "nats", "brokers": started.brokers, "aside": aside})
         return
-    print(f"realm {started.realm} is on NATS: {', '.join(started.brokers)}; no service was restarted")
+    services = "no service was restarted" if serves else "it is up, and its services are started"
+    print(f"realm {started.realm} is on NATS: {', '.join(started.brokers)}; {services}")
     print(f"what the brokers had stays in {aside} until you remove it; nothing reads it any more")
 
 

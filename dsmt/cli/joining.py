@@ -56,7 +56,8 @@ def create(ctx: CliContext, *, name: str, ttl: str, broker: str | None, labels: 
     made = ctx.act(work)
     if tokens.is_loopback(*made.brokers):
         at = ", ".join(made.brokers)
-        warn([f"the realm's only broker listens at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
+        what = "the realm's only broker listens" if len(made.brokers) == 1 else "the realm's brokers listen"
+        warn([f"{what} at {at}: no other machine reaches it (dsmt init --listen HOST:PORT)"])
     if ctx.json:
         document(made)
         return
@@ -94,7 +95,7 @@ def listed(found: list[Listed]) -> str:
 @click.argument("token")
 @reason_option
 def revoke(ctx: CliContext, token: str, reason: str) -> None:
-    """End TOKEN, by the beginning of its id: nobody joins with it any more."""
+    """End TOKEN, by the beginning of its id or by its line: nobody joins with it any more."""
     done = ctx.act(lambda connection: tokens.revoke(connection, token, reason=reason))
     if ctx.json:
         document(done)

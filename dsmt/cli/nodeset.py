@@ -70,7 +70,7 @@ def use(ctx: CliContext, target: str, nodes: str, reason: str) -> None:
         document(done)
     else:
         warn(done.warnings)
-        print(f"{target} now runs on the nodes of {nodes}: {done.service} r{done.revision}, {done.outcome}")
+        print(f"{target} is to run on the nodes of {nodes}: {done.service} r{done.revision}, {done.outcome}")
 
 
 @command()

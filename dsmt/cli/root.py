@@ -31,6 +31,8 @@ INTERRUPTED: Final = 130
 COMPLETING: Final = "_DSMT_COMPLETE"
 """Set by the shell while it asks for what a word may become: see `dsmt completion`."""
 _DEBUG: Final = "--debug"
+MOST_SHOWN: Final = 100
+"""Mistakes of files that are told on a screen; `--json` tells all."""
 
 
 class LazyGroup(click.Group):
@@ -254,7 +256,8 @@ def _tell(
         said = [msgspec.json.encode({"error": told}).decode()]
     elif lines:
         count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
-        said = [*map(one_line, lines), f"dsmt: {count}, nothing was done"]
+        more = [f"... and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []
+        said = [*map(one_line, lines[:MOST_SHOWN]), *more, f"dsmt: {count}, nothing was done"]
     else:
         end = "" if message.endswith("?") else "."
         said = [one_line(f"dsmt: {message.rstrip('.')}" + (f"{end} Next: {advice}" if advice else ""))]

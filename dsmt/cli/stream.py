@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 import click
 
@@ -22,6 +23,9 @@ from dsmt.operations.words.event_objects import event_object, notice_object
 from dsmt.operations.words.expression import compiled
 from dsmt.operations.words.times import moment, zone
 from dsmt.ports.bus import Arrived, Notice
+
+AHEAD_MS: Final = 60_000
+"""How far this machine's clock may be ahead of realm time, when a time is typed."""
 
 
 @command(context_settings={"ignore_unknown_options": False})
@@ -104,6 +108,10 @@ def _times(since: str | None, until: str | None, now_ms: int) -> tuple[int | Eve
     end = None if until is None else moment(until, now_ms)
     if isinstance(end, EventId):
         raise InputError("time.form", "--until takes a time, not an event", next="write the time of the event")
+    if isinstance(begin, int) and begin > now_ms + AHEAD_MS:
+        raise InputError("time.order", f"--since {since} is still to come", next="leave it out to follow what comes")
+    if isinstance(begin, int) and end is not None and end < begin:
+        raise InputError("time.order", f"--until {until} is before --since {since}", next="turn them round")
     return begin, end
 
 

@@ -17,7 +17,8 @@ from dsmt.operations.offline import exporting
 @command()
 @click.argument("file", required=False)
 def export(ctx: CliContext, file: str | None) -> None:
-    """Write what is needed to verify this realm's events offline, to FILE or to standard output."""
+    """Write what is needed to verify this realm's events offline, to FILE or to standard output (`-`)."""
+    file = None if file == "-" else file
     if file is None and (sys.stdout.isatty() or ctx.json):
         raise InputError("trust.file", "the export is binary: name a file for it", next="dsmt trust export realm.trust")
     home = ctx.home()

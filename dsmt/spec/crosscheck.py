@@ -199,7 +199,12 @@ def _artifacts(case: Case) -> Iterator[Wrong]:
 
 
 def _files(case: Case) -> Iterator[Wrong]:
+    written: set[str] = set()
     for index, file in enumerate(case.component["files"] if case.trusted("files") else ()):
+        to = "/".join(part for part in file["to"].split("/") if part not in ("", "."))
+        if to in written:
+            yield ("files", str(index), "to"), f"`{file['to']}` is written twice", "keep one of the two"
+        written.add(to)
         if (file["content"] is None) == (file["source"] is None):
             yield ("files", str(index)), "a file has its text from one place", "either `content` or `from`"
 

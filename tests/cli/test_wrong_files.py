@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - a row of a table stays one line
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,30 @@ def test_one_service_in_two_files_is_told_with_both_places(run: Run, made: Path,
     code, told = run("apply", "a.yaml", "b.yaml", home=made)
     assert told.startswith("b.yaml:3:10: the service `web` is declared twice (keep one; the other is at a.yaml:3)\n")
     assert code == WRONG
+
+
+def test_what_is_no_file_is_told_as_what_it_is(run: Run, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(app("artifact: site", "files:", "  - {to: a, from: site}", "  - {to: b, from: pipe}"))
+    (tmp_path / "site").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    code, told = run("plan", "web.yaml", home=made)
+    pack = "(pack what is in it: tar czf FILE -C DIRECTORY .)"
+    assert told.splitlines() == [
+        f"web.yaml:5:15: components.app.artifact.url: site is a directory, and a file is expected {pack}",
+        f"web.yaml:7:23: components.app.files.from: site is a directory, and a file is expected {pack}",
+        "web.yaml:8:23: components.app.files.from: pipe is not a regular file (name another file)",
+        "dsmt: 3 mistakes, nothing was done",
+    ]
+    assert code == WRONG
+
+
+def test_of_hundreds_of_mistakes_the_first_hundred_are_shown(run: Run, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_bytes(b"\xff\n" * 300)
+    code, told = run("plan", "web.yaml", home=made)
+    lines = told.splitlines()
+    assert len(lines) == 102
+    assert lines[-2].startswith("... and ")
+    assert lines[-1].endswith(" mistakes, nothing was done")
+    assert code == WRONG
+    _, told = run("plan", "web.yaml", "--json", home=made)
+    assert len(json.loads(told)["error"]["mistakes"]) > 300 - 2

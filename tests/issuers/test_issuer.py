@@ -13,7 +13,7 @@ import pytest
 
 from dsmt.agents.node.renewing import renewed, returned
 from dsmt.bus.client.client import BusClient
-from dsmt.errors import RefusedError
+from dsmt.errors import InputError, RefusedError
 from dsmt.event.kinds import joining as kinds
 from dsmt.event.records import to_data
 from dsmt.issuers.issuer import Issuer
@@ -178,6 +178,17 @@ async def test_a_token_is_listed_and_revoked_and_then_good_for_nobody(j: Joining
     with pytest.raises(RefusedError) as caught:
         await tokens.revoke(j.connection(), other.id, reason="")
     assert caught.value.next == "dsmt cert revoke node/web-1 ends what was given for it"
+
+
+@scenario
+async def test_a_token_that_got_about_is_revoked_by_its_line_which_no_message_repeats(j: Joining) -> None:
+    await j.begin()
+    token = await j.token()
+    assert (await tokens.revoke(j.connection(), token.line(), reason="pasted into a chat")).token == token.id
+    assert (await j.ask(token, "web-9", new_key()))["code"] == "token.revoked"
+    with pytest.raises(InputError) as caught:
+        await tokens.revoke(j.connection(), token.line()[:200], reason="")
+    assert token.line()[:40] not in caught.value.message
 
 
 @scenario

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsmt.agents.rules.container import RECORD
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.service import SpecFact
 from dsmt.event.records import to_data
@@ -201,8 +202,8 @@ async def end(home: Home) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     assert not left, f"down left processes: {left}"
-    containers = [str(p) for p in (home.root / "nodes").glob("*/containers/*")]
-    assert not containers, f"down left directories: {containers}"
+    left_files = [str(p) for p in (home.root / "nodes").glob("*/containers/*/*/*/*") if p.name != RECORD]
+    assert not left_files, f"down left files: {left_files}"
 
 
 @asynccontextmanager

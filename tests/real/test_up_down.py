@@ -238,3 +238,23 @@ def test_down_in_a_copy_of_a_home_ends_nothing_of_the_home_that_was_copied(tmp_p
             assert set(processes_of(home.root)) >= set(before)
 
     run(tmp_path, scenario)
+
+
+def test_a_good_revision_stays_good_over_down_and_up(tmp_path: Path) -> None:
+    async def scenario(home: Home) -> None:
+        file, waited = tmp_path / "one.yaml", ("--wait=60s", "--json")
+        text = "service: one\ncomponents: {{app: {{run: sleep {n}, update: {{deadline: 1s, healthy_after: 100ms}}}}}}\n"
+        await dsmt(home.root, "up", "--nodes", "1", "--controllers", "1", "--detach")
+        try:
+            for n in (100_000, 100_001):
+                await asyncio.to_thread(file.write_text, text.format(n=n))
+                assert (await dsmt(home.root, "apply", str(file), *waited)).json["outcome"] == "ready"
+            await dsmt(home.root, "down")
+            await dsmt(home.root, "up", "--detach")
+            await dsmt(home.root, "wait", "one", "--for", "ready", "--timeout", "60s")
+            told = (await dsmt(home.root, "status", "one", "--json")).json
+            assert (told["revision"], told["running"], told["refused"]) == (2, [2], None)
+        finally:
+            await end(home)
+
+    run(tmp_path, scenario)

@@ -48,6 +48,7 @@ def mistakes(text):
         (["update: {max_parallel: 25%}"], 5, "25% of 1 instance"),
         (["retries: 3"], 5, "kind: job"),
         (["files:", "  - {to: a}"], 6, "either `content` or `from`"),
+        (["files:", "  - {to: a, content: x}", "  - {to: ./a, content: y}"], 7, "`./a` is written twice"),
         (["after: [db]"], 5, "no component `db`"),
         (["after: app"], 5, "cannot wait for itself"),
         (["after: [{state: ready}]"], 5, "nothing is waited for"),

@@ -21,7 +21,7 @@ from typing import Final
 from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.status_publisher import StatusPublisher
-from dsmt.agents.rules.container import CONFIG, NodeConfig, SlotName
+from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName
 from dsmt.agents.rules.reconcile import Task, task
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -102,16 +102,19 @@ class ContainerManager:
     # -- containers
 
     def _found(self) -> list[SlotName]:
-        """The slots of the containers that are in the node's directory; what is less than a container goes."""
+        """The slots of the containers that are in the node's directory.
+
+        What is less than one goes, but for the record of one that was cleared away: it says what was good there.
+        """
         files, found = self._deps.files, []
         for service in files.names("containers"):
             for component in files.names(f"containers/{service}"):
                 for index in files.names(f"containers/{service}/{component}"):
                     slot = SlotName(service, component, index)
-                    if files.read(f"{slot.directory}/{CONFIG}") is None:
-                        files.remove(slot.directory)
-                    else:
+                    if files.read(f"{slot.directory}/{CONFIG}") is not None:
                         found.append(slot)
+                    elif files.names(slot.directory) != [RECORD]:
+                        files.remove(slot.directory)
         return found
 
     def _keep(self, slot: SlotName) -> None:

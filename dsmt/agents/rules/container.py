@@ -259,6 +259,13 @@ def carried(record: InstanceRecord) -> InstanceRecord:
     )
 
 
+def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
+    """What of a record outlives a container that is cleared away: what was good, if anything was (rule A10)."""
+    if record is None or record.good is None:
+        return None
+    return InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key)
+
+
 def dump_record(record: InstanceRecord) -> bytes:
     """A record as JSON, which a person can read."""
     return msgspec.json.encode(record)

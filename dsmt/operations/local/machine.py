@@ -8,14 +8,14 @@ Rule 3: `down` first ends who would restart others (keeper, spawners, managers, 
     keeps their locks, so that whom they kept starts no other,
     then controllers, so that nobody repairs what is being ended, then agents with their services, then brokers, which
     so have heard of every end.
-Rule 4: after `down` no process is left and no container's directory; keys, history and `data` directories stay.
+Rule 4: after `down` no process is left, and of a container's directory only the record of what was good there; keys, history
+    and `data` directories stay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -250,8 +250,7 @@ async def _down(home: Home) -> Ended:
     finally:
         for lock in locks:
             os.close(lock)
-    for node in home.names("nodes"):
-        shutil.rmtree(home.part("nodes", node) / "containers", ignore_errors=True)
+    parts.clear()
     return Ended(len(seen), killed, tuple(stuck))
 
 

@@ -45,6 +45,7 @@ from dsmt.programs.configuration import (
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 from dsmt.system.processes import SpawnedProcesses
+from dsmt.system.procfs import is_alive
 
 Tell = Callable[[str], object]
 STUCK_S: Final = 60.0
@@ -237,6 +238,11 @@ def is_cut(home: Home) -> bool:
         said = "there is nothing to cut: no move is under way"
         raise RefusedError("migrate.none", said, next="dsmt bus migrate nats begins one")
     return move.cut
+
+
+def serves(home: Home) -> bool:
+    """Whether programs of services run here, which a cut does not restart."""
+    return any(map(is_alive, Parts(home).instances()))
 
 
 def _check_level(home: Home) -> None:

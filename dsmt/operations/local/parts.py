@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from dsmt.agents.drivers import root_of
-from dsmt.agents.rules.container import PROCESS, RECORD, load_record
+from dsmt.agents.rules.container import PROCESS, RECORD, dump_record, load_record, remembered
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.ports.processes import Identity
 from dsmt.system.procfs import environment_value, is_alive
@@ -111,6 +113,20 @@ class Parts:
     def _living(directory: Path, *programs: str) -> list[Identity]:
         found = (living(record_path(str(directory), program)) for program in programs)
         return [identity for identity in found if identity is not None]
+
+    def clear(self) -> None:
+        """Remove all containers, but for what their agents wrote down of what was good (A10): nobody else may know it."""
+        kept = {}
+        for container in self.containers():
+            path = container / RECORD
+            kept[path] = remembered(load_record(path.read_bytes() if path.exists() else None))
+        for name in self._home.names("nodes"):
+            shutil.rmtree(self._home.part("nodes", name) / "containers", ignore_errors=True)
+        for path, record in kept.items():
+            with suppress(OSError):  # a disk that has become read-only, of which nothing was removed
+                if record is not None:
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    path.write_bytes(dump_record(record))
 
     def containers(self) -> Iterable[Path]:
         """The directories of all containers."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from dsmt.errors import InputError, NotFoundError
 from dsmt.event.topic import is_level
 from dsmt.view import SlotKey, View
+
+_LISTED: Final = ("broker", "controller")
+_HALF_AN_ID: Final = re.compile(r"\d{10,}-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,8 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     entry = view.services.get(target.service)
     known = None if entry is None else entry.parsed
     if entry is None or (known is None and not entry.slots):
-        named = (
-            f"{target.service} is a node: dsmt node show {target.service}, dsmt why node/{target.service}"
-            if target.service in view.nodes
-            else ""
-        )
-        raise NotFoundError(
-            "service.unknown", f"there is no service {target.service}", next=named or "dsmt services lists them"
-        )
+        advice = _meant(view, target) or "dsmt services lists them"
+        raise NotFoundError("service.unknown", f"there is no service {target.service}", next=advice)
     ended = entry.spec is not None and entry.spec.record.removed
     components = {} if known is None or ended else known.components
     governing = {name: entry.component(name) or component for name, component in components.items()}
@@ -71,3 +70,21 @@ def slots_of(view: View, target: Target, *, gone: bool = False) -> list[SlotKey]
     if not found and (target.index is not None or (target.component is not None and target.component not in components)):
         raise NotFoundError("target.unknown", f"there is no {target}", next=f"dsmt ps {target.service} lists what there is")
     return found
+
+
+def _meant(view: View, target: Target) -> str:
+    """What was probably meant by a service that is not there."""
+    first, second = target.service, target.component
+    if second is None:
+        if first in view.nodes:
+            return f"{first} is a node: dsmt node show {first}, dsmt why node/{first}"
+        found = next((kind for kind in _LISTED if f"{kind}/{first}" in view.sessions.of), None)
+        if found is not None:
+            return f"{first} is a {found}: dsmt {found}s, dsmt why {found}/{first}"
+        if _HALF_AN_ID.fullmatch(first):
+            return f"an event's id has its source before it: dsmt why SOURCE#{first}"
+    elif first == "node":
+        return f"dsmt node show {second}, or dsmt why {target}"
+    elif first in _LISTED:
+        return f"dsmt {first}s, or dsmt why {target}"
+    return ""

@@ -89,6 +89,8 @@ def read_files(names: Iterable[str]) -> list[Declared]:
 def _texts(name: str) -> list[tuple[str, bytes]]:
     if name == STDIN:
         return [(STDIN, sys.stdin.buffer.read())]
+    if not name:  # a variable of a script that is not set, and never all that is in this directory
+        raise InputError("file.none", f"{name!r} names no file", next="name a service file, or . for all that are here")
     path = Path(name)
     try:
         if path.is_dir():
@@ -114,18 +116,25 @@ def _missing(spec: ServiceSpec, places: Places, directory: Path, file: str) -> l
         paths = [(one.url, ("artifact", str(n), "url")) for n, one in artifacts if one.origin == "path"]
         paths += [(one.source, ("files", str(n), "from")) for n, one in files if one.source is not None]
         for path, key in paths:
-            if not _is_file(directory / path):
-                said = f"components.{name}.{key[0]}.{key[2]}: there is no file {directory / path}"
+            wrong, advice = _no_file(directory / path)
+            if wrong:
                 line, column = places.of(("components", name, *key))
-                found.append(Mistake(file, line, column, said, "a path is relative to the service file"))
+                found.append(Mistake(file, line, column, f"components.{name}.{key[0]}.{key[2]}: {wrong}", advice))
     return found
 
 
-def _is_file(path: Path) -> bool:
+def _no_file(path: Path) -> tuple[str, str]:
+    """What is wrong with a path that is to be a file, and what helps; nothing of one that is."""
     try:
-        return path.is_file()
+        if path.is_file():
+            return "", ""
+        if path.is_dir():
+            return f"{path} is a directory, and a file is expected", "pack what is in it: tar czf FILE -C DIRECTORY ."
+        if path.exists():
+            return f"{path} is not a regular file", "name another file"
     except OSError:  # a name that is too long, a directory that is closed to us
-        return False
+        pass
+    return f"there is no file {path}", "a path is relative to the service file"
 
 
 async def stage(declared: Declared, bus: Bus | None) -> ServiceSpec:

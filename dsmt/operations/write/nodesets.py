@@ -43,10 +43,10 @@ def every(sight: Sight) -> list[NodeSet]:
 
 
 def one(sight: Sight, name: str) -> NodeSet:
-    """One set, by its name or by an expression. Raises `NotFoundError`, `NodeSetError`."""
+    """One set, by its name. Raises `NotFoundError`, `NodeSetError`."""
     signed = sight.view.winner(f"nodeset/{name}")
     if signed is None or name not in sight.view.nodesets:
-        raise NotFoundError("nodeset.unknown", f"there is no node set {name}", next="dsmt nodeset list")
+        raise NotFoundError("nodeset.unknown", f"there is no node set {name}", next=_instead(sight, name))
     fact = from_data(NodesetFact, signed.event.data)
     expression = sight.view.nodesets[name]
     return NodeSet(
@@ -60,6 +60,13 @@ def one(sight: Sight, name: str) -> NodeSet:
         reason=fact.reason,
         hides=name if name in sight.fleet.members else None,
     )
+
+
+def _instead(sight: Sight, name: str) -> str:
+    """What to do about a name that no named set has."""
+    if name in (nodeset.ALL_NODES, nodeset.FAILED):
+        return f"{name} is given, and no named set: dsmt nodes shows its nodes"
+    return f"{name} is a node: dsmt node show {name}" if name in sight.fleet.members else "dsmt nodeset list"
 
 
 def select(sight: Sight, expression: nodeset.Expression) -> tuple[str, ...]:

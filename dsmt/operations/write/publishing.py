@@ -31,6 +31,9 @@ async def publish(bus: Bus, topic: str, data: str, *, subject: str = "", ttl_ms:
     if not topic.startswith("user/"):
         said = f"{topic} is not a topic for operators: theirs begin with user/"
         raise InputError("event.topic", said, next=f"publish on user/{topic}")
+    if ttl_ms == 0:
+        said = "an event that is valid for no time is heard by nobody"
+        raise InputError("event.ttl", said, next="write --ttl 10m, or leave it out")
     try:
         told: Any = msgspec.json.decode(data.encode())
     except UnicodeEncodeError as error:  # what a terminal gave is no text

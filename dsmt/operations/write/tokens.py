@@ -21,7 +21,7 @@ from dsmt.operations.write.writing import say
 from dsmt.ports.bus import Arrived, BusReader, Draft, Interest
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity
-from dsmt.trust.joining import ID_BYTES, TOKENS, Token, joining_identity
+from dsmt.trust.joining import ID_BYTES, PREFIX, TOKENS, Token, joining_identity, read_token
 from dsmt.trust.keys import SecretKey
 
 LEAST_S: Final = 60
@@ -154,10 +154,12 @@ def _listed(name: str, one: kinds.TokenFact, now_ms: int) -> Listed:
 
 
 async def revoke(connection: Connection, which: str, *, reason: str) -> Listed:
-    """End a token that nobody has used, by its id or the beginning of that.
+    """End a token that nobody has used, by its id or the beginning of that, or by the token itself.
 
     Raises `NotFoundError`, `InputError`, and `RefusedError` for one that was used.
     """
+    if which.startswith(PREFIX):  # no message repeats a token: who reads it could join
+        which = read_token(which).id
     facts = await _facts(connection.bus)
     found = [name for name in facts if len(which) >= 4 and name.startswith(which)]
     if not found:
