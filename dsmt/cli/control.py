@@ -31,6 +31,8 @@ _SAID = {
     "retry": "retried now",
     "move": "will be moved",
 }
+_WAITED = {"start": "started", "restart": "restarted", "retry": "retried", "move": "moved"}
+"""What is said when it was waited for."""
 
 
 @command()
@@ -108,7 +110,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     if ctx.json:
         document(done)
         return
-    said = _SAID[done.action].format(target=target)
+    said = (_SAID if wait is None else {**_SAID, **_WAITED})[done.action].format(target=target)
     if done.instances:
         print(f"{', '.join(done.instances)}: {said}")
     for instance in done.unchanged:

@@ -14,7 +14,7 @@ from dsmt.operations.local.connection import Reading
 from dsmt.operations.offline import exporting
 from dsmt.operations.offline.history import is_history
 from dsmt.operations.offline.proving import verify as check
-from dsmt.operations.offline.verifying import History, Verified
+from dsmt.operations.offline.verifying import History, Verified, is_recording
 from dsmt.trust.store import TrustStore
 
 
@@ -42,6 +42,9 @@ def read_file(file: str) -> bytes:
         raise InputError("file.unreadable", f"{file} cannot be read: {error.strerror}") from error
     if not raw:
         raise InputError("history.form", f"{file} is empty: it is not a history", next="dsmt export FILE writes one")
+    if not (is_history(raw) or is_recording(raw)):
+        said = f"{file} begins neither as a history nor as a recording"
+        raise InputError("history.form", said, next="dsmt export FILE and dsmt tail --raw write one")
     return raw
 
 

@@ -180,6 +180,13 @@ def _resources(case: Case) -> Iterator[Wrong]:
             yield ("limits", key), message, "reserve at most the limit"
 
 
+def _delays(case: Case) -> Iterator[Wrong]:
+    first, cap = case.component["restart"]["first_s"], case.component["restart"]["cap_s"]
+    if case.said("restart", "first") and case.said("restart", "cap") and cap < first:
+        message = f"`restart.cap` ({format_duration(cap)}) is below `restart.first` ({format_duration(first)})"
+        yield ("restart", "cap"), message, "the longest delay is at least the first one"
+
+
 def _secrets(case: Case) -> Iterator[Wrong]:
     for name, secret in case.component["secrets"].items():
         if (secret["secret"] is None) == (secret["file"] is None) and case.trusted("secrets", name):
@@ -285,6 +292,6 @@ def _known(word: str, known: set[str]) -> str:
 
 
 COMPONENT_CHECKS: Final[tuple[Callable[[Case], Iterator[Wrong]], ...]] = (
-    _program, _partition, _ports, _health, _resources, _secrets, _artifacts, _files, _shares, _jobs, _neighbours,
+    _program, _partition, _ports, _health, _resources, _delays, _secrets, _artifacts, _files, _shares, _jobs, _neighbours,
 )  # fmt: skip
 SERVICE_CHECKS: Final[tuple[Callable[[Reader, Plain], Iterator[Wrong]], ...]] = (_cycles, _barriers, check_templates)

@@ -75,6 +75,8 @@ def read_token(line: str) -> Token:
         told: Any = cbor2.loads(unpacking.decompress(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), _MOST))
         if not unpacking.eof:
             raise InputError("token.form", "the token is cut off", next=_WHOLE)
+        if unpacking.unused_data:
+            raise InputError("token.form", "something follows the token: another one, perhaps", next=_WHOLE)
         token = msgspec.convert(told, Token, builtin_types=(bytes,))
         matching = bool(token.chain) and token.identity.certificate.public == token.identity.key.public
     except (ValueError, zlib.error, cbor2.CBORDecodeError, msgspec.ValidationError, UnusableEventError) as error:

@@ -8,6 +8,7 @@ All of it runs in this process, and nothing is ever started: whatever would reac
 import asyncio
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["verify", "."], WRONG, "cannot be read: Is a directory"),
     (["verify", "/dev/null"], WRONG, "is empty: it is not a history"),
     (["verify", "-"], WRONG, "is empty"),
+    (["verify", sys.executable], WRONG, "begins neither as a history nor as a recording. Next: dsmt export FILE"),
     (["verify", "none", "--trust", "none"], WRONG, "none"),
     (["replay", "none"], MISSING, "none does not exist"),
     (["replay", "/dev/null"], WRONG, "is empty"),

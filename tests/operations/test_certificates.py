@@ -92,6 +92,15 @@ def test_what_lives_elsewhere_is_not_rotated_here_and_without_the_root_key_nothi
         certificates.rotate(home, "node/n1", NOW)
 
 
+def test_the_certificate_of_a_node_that_has_left_is_not_the_next_to_be_renewed(home: Home) -> None:
+    trust = TrustStore(home.realm().realm)
+    certificates.learn(trust, home)
+    first = certs(trust, NOW.now_s * 1000)
+    assert first.next == "broker/b1"
+    left = {one for one in certificates.in_use(trust, NOW.now_s) if one != "node/n1"}
+    assert certs(trust, NOW.now_s * 1000, left).next == "node/n1"
+
+
 def test_who_was_rotated_by_a_clock_that_was_far_ahead_is_rotated_again_and_stands_in_nobodys_place(home: Home) -> None:
     now = int(time.time())
     ahead = Dated(now + 400 * DAY, "machine")

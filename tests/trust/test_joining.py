@@ -58,6 +58,7 @@ def test_a_token_is_one_printable_line_that_comes_back_as_it_was(realm):
         lambda line: line[:-40],
         lambda line: line[:100] + ("A" if line[100] != "A" else "B") + line[101:],
         lambda line: PREFIX,
+        lambda line: line + line,
         lambda line: f"{PREFIX}\u00e9",
     ],
 )

@@ -134,6 +134,11 @@ class Faults:
         self._keep("event.equivocation", event, message)
 
 
+def is_recording(raw: bytes) -> bool:
+    """Whether these bytes begin with an event: a tagged COSE_Sign1 (RFC 9052, section 2)."""
+    return raw[:1] == b"\xd2"
+
+
 def verify_stream(raw: bytes, trust: TrustStore) -> Verified:
     """Check a recorded stream."""
     followed, faults = Followed(), Faults()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Literal
 
 import msgspec
@@ -196,9 +197,10 @@ def brake(sight: Sight) -> Brake:
     )
 
 
-def certs(trust: TrustStore, now_ms: int) -> Certs:
-    """The certificate in use that ends first, of those that this reader has met."""
-    first = min(in_use(trust, now_ms // 1000).values(), key=lambda one: (one.not_after, one.subject), default=None)
+def certs(trust: TrustStore, now_ms: int, left: Collection[str] = ()) -> Certs:
+    """The certificate in use that ends first, of those that this reader has met; not of nodes that have left the realm."""
+    known = [one for one in in_use(trust, now_ms // 1000).values() if one.subject not in left]
+    first = min(known, key=lambda one: (one.not_after, one.subject), default=None)
     if first is None:
         return Certs(ok=True, renew=False, next=None, expires=None)
     return Certs(
@@ -213,7 +215,8 @@ def status(sight: Sight, trust: TrustStore, known: list[BrokerAddress]) -> Statu
     """The realm now."""
     of_nodes, of_brokers, of_controllers = nodes(sight), brokers(sight, known), controllers(sight)
     of_services = services(sight)
-    stands, valid = brake(sight), certs(trust, sight.now_ms)
+    left = {f"node/{name}" for name in sight.view.nodes if sight.fleet.state(name) == "left"}
+    stands, valid = brake(sight), certs(trust, sight.now_ms, left)
     return Status(
         realm=trust.realm.name,
         state=_realm_state(of_nodes, of_brokers, of_controllers, of_services, brake_on=stands.on, certs_ok=valid.ok),
