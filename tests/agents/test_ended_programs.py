@@ -91,8 +91,8 @@ def test_what_has_ended_while_nobody_saw_how_stays_so_too() -> None:
     on_site(test)
 
 
-@pytest.mark.parametrize("healthy_s", [1, 100])
-def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int) -> None:
+@pytest.mark.parametrize(("healthy_s", "code", "well"), [(1, 0, True), (1, 3, True), (100, 0, True), (100, 3, False)])
+def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: int, code: int, well: bool) -> None:
     text = NEVER + f"    update: {{healthy_after: {healthy_s}s}}\n"
 
     async def test(site: Site) -> None:
@@ -100,7 +100,7 @@ def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: i
         site.start()
         await site.until("running")
         await asyncio.sleep(10)
-        site.machine.alive[0].end(Exit(0, None))
+        site.machine.alive[0].end(Exit(code, None))
         await site.until("failed")
         for version in (2, 3):
             other = text.replace("components:", f"labels: {{a: b{version}}}\ncomponents:")
@@ -108,7 +108,35 @@ def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(healthy_s: i
             await site.realm.until(lambda version=version: site.statuses()[-1]["generation"] == version)
             good = site.statuses()[-1].get("good")
             named = fact.event.data["spec"]
-            assert good == ({"spec": named, "revision": version} if healthy_s == 1 else None)
+            assert good == ({"spec": named, "revision": version} if well else None)
+
+    on_site(test)
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize(
+    ("about", "code", "good"),
+    [
+        ("restart: never", 0, True),
+        ("restart: on_failure", 0, True),
+        ("restart: never", 3, False),
+        ("restart: never\n    health: {tcp: {port: http}}", 0, False),
+    ],
+)
+def test_what_was_to_end_and_has_ended_well_is_good_however_soon(about: str, code: int, good: bool, away: bool) -> None:
+    async def test(site: Site) -> None:
+        site.place(f"{WEB}    {about}\n")
+        site.start()
+        await site.until("instantiated" if "health" in about else "running")
+        assert site.process is not None
+        if away:
+            site.process.kill()
+        site.machine.alive[0].end(Exit(code, None))
+        if away:
+            site.start()
+        await site.until("failed")
+        said = site.statuses()[-1].get("good")
+        assert (said is not None and said["revision"] == 1) is good
 
     on_site(test)
 

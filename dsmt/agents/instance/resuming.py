@@ -76,7 +76,8 @@ class Resuming:
             case First.SWEEP:
                 await self._runner.sweep()
             case First.TELL_ENDED if record.process is not None:
-                self._failing.gone(await self._ended(record.process, record.driver))
+                same = plan if plan is not None and plan.wanted.run_key == record.run_key else None
+                self._failing.gone(await self._ended(record.process, record.driver), same)
             case First.SERVE_NONE:
                 self._serving.absent("the copy before has ended")
             case First.SERVE_BEFORE:

@@ -216,6 +216,7 @@ class Runner:
         elif run is self._present.run and run.life.alive:
             now = self._deps.clock.boottime()
             self._failing.note_good(run)  # before supervision forgets since when it was healthy
+            self._failing.note_end(run.plan, ended, ready=run.health.is_ready)
             for effect in run.life.exit(now, jitter=self._failing.jitter(), clean=ended.code == 0):
                 match effect:
                     case life.Failed(verdict):
