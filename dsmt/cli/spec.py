@@ -38,17 +38,11 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
         ctx.asked = revisions, f"dsmt status {done[0].service}" if len(done) == 1 else "dsmt status"
         if wait is None:
             return done, None
-        settled = []
         with ctx.progress() as tell:
-            for one in done:
-                try:
-                    settled.append(await waiting.settled(connection.bus, one, limit_s=limit, tell=tell))
-                except TimedOutError as error:
-                    return done, error
-        return settled, None
+            return await waiting.all_settled(connection.bus, done, limit_s=limit, tell=tell)
 
     done, late = ctx.act(work)
-    if late is not None:
+    if late is not None and ctx.json:
         raise late
     if ctx.json:
         document(done[0] if len(done) == 1 else done)
@@ -58,6 +52,8 @@ def apply(ctx: CliContext, files: tuple[str, ...], plans: tuple[str, ...], reaso
             print(page(screens.applied(one)))
         if wait is None:
             print(f"next: dsmt status {done[0].service}" if len(done) == 1 else "next: dsmt status")
+    if late is not None:
+        raise late
     return int(any(one.failed for one in done))
 
 

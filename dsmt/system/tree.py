@@ -3,7 +3,8 @@
 Rule 1: to a tree belong its root; whose parent belongs to it; who is in a session that the root, or a member that was
         seen, leads; who was started with the tree's mark in its environment, wherever it was forked to since; and who
         was seen in it once, for good: nobody is signalled before somebody has looked. The session of a leader that is
-        gone counts only among our own descendants: elsewhere its number may be another's by now.
+        gone counts among our own descendants, and while somebody lives in it who was there when the leader lived: the
+        number is not given away before. Elsewhere it may be another's by now.
 Rule 2: the mark is a variable that the kernel keeps for each process (/proc/PID/environ), so a tree can be told
         from all other children of the same parent: health checks, install commands, another instance.
 Rule 3: who leaves the session, is exec'd with an emptied environment *and* is orphaned before anybody has looked has
@@ -48,11 +49,12 @@ class Tree:
     """The processes of one instance.
 
     `ours` says that this process started the root and is a subreaper: then all of the tree are its descendants,
-    and no other process need be looked at.
+    and no other process need be looked at. `lived` is a start time (of /proc/PID/stat) at which the root still lived.
     """
 
-    def __init__(self, root: Identity, mark: str, *, ours: bool) -> None:
+    def __init__(self, root: Identity, mark: str, *, ours: bool, lived: int = 0) -> None:
         self.root = root
+        self._lived = lived
         self.mark = mark
         self._ours = ours
         self._seen: dict[int, Identity] = {root.pid: root} if root.boot == boot() else {}
@@ -64,7 +66,7 @@ class Tree:
         numbers = descendants(os.getpid()) if self._ours else pids()
         stats = {stat.pid: stat for number in numbers if (stat := stat_of(number)) is not None}
         stats.pop(os.getpid(), None)
-        sessions = {pid for pid, leader in self._leaders.items() if self._leads(pid, leader)}
+        sessions = {pid for pid, leader in self._leaders.items() if self._leads(pid, leader, stats)}
         belonging: dict[int, bool] = {}
         for stat in sorted(stats.values(), key=lambda stat: (stat.started, stat.pid)):  # parents before their children
             self._judge(stat, stats, sessions, belonging)
@@ -74,10 +76,17 @@ class Tree:
         self._leaders |= {stat.pid: members[stat.pid] for stat in found if stat.session == stat.pid}
         return set(members.values())
 
-    def _leads(self, pid: int, leader: Identity) -> bool:
+    def _leads(self, pid: int, leader: Identity, stats: dict[int, Stat]) -> bool:
         """Whether the session of this number is still that of a leader that was seen (rule 1)."""
         now = identity_of(pid)
-        return now == leader or (now is None and self._ours)
+        if now is not None or self._ours:
+            return now in (leader, None)
+        lived = self._lived if leader == self.root else 0
+        return any(
+            stat.started <= lived or self._seen.get(stat.pid) == Identity(stat.pid, stat.started, boot())
+            for stat in stats.values()
+            if stat.session == pid
+        )
 
     def look(self) -> None:
         """See who belongs to the tree now, before the first signal (rules 1, 4)."""

@@ -96,7 +96,7 @@ CHECK = "    health: {http: {port: http, path: /}}\n"
 
 @pytest.mark.parametrize(
     ("healthy_s", "code", "check", "was_good"),
-    [(1, 0, "", True), (1, 3, "", True), (100, 0, "", True), (100, 3, "", False), (100, 0, CHECK, False)],
+    [(1, 0, "", True), (1, 3, "", True), (100, 0, "", True), (100, 3, "", False), (100, 0, CHECK, True)],
 )
 def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(
     healthy_s: int, code: int, check: str, was_good: bool
@@ -117,24 +117,6 @@ def test_what_asks_for_nothing_new_is_good_where_what_has_ended_was(
             good = site.statuses()[-1].get("good")
             named = fact.event.data["spec"]
             assert good == ({"spec": named, "revision": version} if was_good else None)
-
-    on_site(test)
-
-
-@pytest.mark.parametrize("away", [False, True])
-def test_what_has_run_and_ended_with_0_was_good_however_short_it_was(away: bool) -> None:
-    async def test(site: Site) -> None:
-        fact = site.place(ON_FAILURE)
-        site.start()
-        await site.until("running")
-        assert site.process is not None
-        if away:
-            site.process.kill()
-        site.machine.alive[0].end(Exit(0, None))
-        if away:
-            site.start()
-        await site.until("failed")
-        assert site.statuses()[-1]["good"] == {"spec": fact.event.data["spec"], "revision": 1}
 
     on_site(test)
 
@@ -168,6 +150,34 @@ def test_the_copy_before_ends_when_what_follows_it_ends_well_while_readers_follo
         site.machine.alive[1].end(Exit(3, None))
         await asyncio.sleep(60)
         assert (site.machine.alive, site.state()) == ([], "failed")
+
+    on_site(test)
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize(
+    ("about", "code", "good"),
+    [
+        ("restart: never", 0, True),
+        ("restart: on_failure", 0, True),
+        ("restart: never", 3, False),
+        ("restart: never\n    health: {tcp: {port: http}}", 0, False),
+    ],
+)
+def test_what_was_to_end_and_has_ended_well_is_good_however_soon(about: str, code: int, good: bool, away: bool) -> None:
+    async def test(site: Site) -> None:
+        site.place(f"{WEB}    {about}\n")
+        site.start()
+        await site.until("instantiated" if "health" in about else "running")
+        assert site.process is not None
+        if away:
+            site.process.kill()
+        site.machine.alive[0].end(Exit(code, None))
+        if away:
+            site.start()
+        await site.until("failed")
+        said = site.statuses()[-1].get("good")
+        assert (said is not None and said["revision"] == 1) is good
 
     on_site(test)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from dsmt.bus.adapters import nats_consumer, nats_door, nats_sender
 from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_consumer import PullConsumer
+from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_streams import Stored, last_on
 from dsmt.errors import RefusedError
 from dsmt.event.codec import decode
@@ -173,6 +175,30 @@ async def test_a_cursor_of_other_streams_is_read_from_a_minute_before_it(e: Nats
     for since, found in ((begun, [0, 1, 2]), (Cursor("H-x.1", 99, early), [0, 1, 2]), (Cursor("H-x.1", 99, late), [])):
         async with reading(bob, "user/", start=Start.HISTORY, since=since) as got:
             assert numbers(got) == found
+
+
+def test_no_server_is_given_a_time_and_subjects_together_for_it_may_begin_too_late(tmp_path, monkeypatch) -> None:
+    asked: list[dict[str, Any]] = []
+    real = NatsLink.api
+
+    async def api(link: NatsLink, subject: str, body: Any = None) -> dict[str, Any]:
+        if subject.startswith("CONSUMER.CREATE."):
+            asked.append(body["config"])
+        return await real(link, subject, body)
+
+    monkeypatch.setattr(NatsLink, "api", api)
+
+    async def within(e: NatsEngine) -> None:
+        alice, bob = await e.bus("operator/alice"), await e.bus("operator/bob")
+        for n in range(3):
+            ack = await alice.publish(Draft("user/t", {"n": n}))
+        for since, found in ((0, [0, 1, 2]), (ack.cursor.time_ms + 60_000, [])):
+            asked.clear()
+            async with reading(bob, "user/", start=Start.HISTORY, since=since, follow=False) as got:
+                assert numbers(got) == found
+            assert [("opt_start_time" in one, "filter_subjects" in one) for one in asked] == [(True, False), (False, True)]
+
+    on_nats(within)(tmp_path)
 
 
 @on_nats

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.cli import screens
@@ -15,6 +16,7 @@ from dsmt.operations.read import waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
+from dsmt.simulator.run import run as simulate
 from tests.controllers.build import Realm, key, web
 
 from .sights import sight
@@ -148,6 +150,26 @@ def test_what_has_ended_by_itself_and_was_good_is_not_waited_for(realm: Realm) -
     realm.status(key(1), node, State.FAILED, reason=EXITED, good=realm.slot(1).implements)
     done = wait(waiting.settled, applied(1))
     assert (done.outcome, done.ready, done.wanted) == ("ready", 1, 1)
+
+
+def test_several_services_have_the_time_of_one_and_what_became_of_those_before_is_told(realm: Realm) -> None:
+    realm.status(key(1), realm.slot(1).node or "", State.RUNNING)
+    realm.apply(web(2, service="late"))
+    realm.settle(obey=False)
+
+    async def both(bus: Any) -> tuple[list[Applied], TimedOutError | None, float]:
+        loop = asyncio.get_running_loop()
+        loop.call_later(40, lambda: realm.status(key(1), realm.slot(1).node or "", State.RUNNING))
+        each = [applied(1), msgspec.structs.replace(applied(1), service="late")]
+        began = loop.time()
+        return *await waiting.all_settled(bus, each, limit_s=60), loop.time() - began
+
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms + 5_000)
+    done, late, took = simulate(both(None))
+    assert [(one.service, one.outcome) for one in done] == [("web", "ready")]
+    assert late is not None
+    assert late.message.startswith("late r1 is not ready after 60 s")
+    assert took == pytest.approx(60)
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,9 @@ _CAP_SYS_RESOURCE: Final = 24
 class ProcessInstance:
     """A running program with all that it forked; fulfils the port `Instance`."""
 
-    def __init__(self, watched: Watch, mark: str, *, ours: bool) -> None:
+    def __init__(self, watched: Watch, mark: str, *, ours: bool, lived: int = 0) -> None:
         self._watch = watched
+        self._lived = lived
         self._mark = mark
         self._ours = ours
         self._tree: Tree | None = None
@@ -103,7 +104,7 @@ class ProcessInstance:
     def _whole(self) -> Tree:
         """Its tree, with all that was seen of it; not made before it is looked at, for a start waits for nothing."""
         if self._tree is None:
-            self._tree = Tree(self._watch.identity, self._mark, ours=self._ours)
+            self._tree = Tree(self._watch.identity, self._mark, ours=self._ours, lived=self._lived)
         return self._tree
 
 
@@ -177,8 +178,9 @@ class ProcessDriver:
             _end_session(identity, self._owner)
             return None
         mark = environment_value(identity.pid, MARK) or ""
-        stat = stat_of(identity.pid)
-        return ProcessInstance(watched, mark, ours=stat is not None and stat.parent == os.getpid())
+        stat, own = stat_of(identity.pid), identity_of(os.getpid())
+        ours = stat is not None and stat.parent == os.getpid()
+        return ProcessInstance(watched, mark, ours=ours, lived=0 if own is None else own.started)
 
     async def ended(self, handle: Handle) -> Exit:
         """How an instance ended, as the spawner remembers it (rule 4)."""

@@ -11,7 +11,7 @@ from dsmt.agents.instance.present import Run
 from dsmt.agents.instance.serving import Serving
 from dsmt.agents.rules import after, endings
 from dsmt.agents.rules.launching import Plan
-from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict
+from dsmt.agents.rules.supervision import JITTER, UNKNOWN_POLICY, Again, Finished, Supervision, Verdict, leaves
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.kinds.slot import Good
@@ -76,13 +76,13 @@ class Failing:
         self.tell(why, verdict, told)
 
     def gone(self, ended: Exit, plan: Plan | None) -> None:
-        """What ran, by `plan` if that is known, has ended while no agent was there."""
+        """What ran has ended while no agent was there; `plan` is what it was started by, if that is known."""
         now, record = self._deps.clock.boottime(), self._memory.record
+        self.note_end(plan, ended, ready=record.ready)
         ran = max(0.0, now - record.began_s)
         why = self.why(ended, ran, started=record.started, turned=False, watched=False)
         verdict = self.supervision.failed(now, jitter=self.jitter(), clean=ended.code == 0)
         self.note(verdict, now)
-        self.note_well(plan, ended, verdict)
         self._memory.note(process=None)
         self.tell(why, verdict, endings.last_exit(ended, ran, why, self._deps.bus.now_ms()))
 
@@ -153,13 +153,19 @@ class Failing:
             return inf
         began = since if plan.component.health is not None else run.began
         due = began + plan.component.update.healthy_after_s - self._deps.clock.boottime()
-        good = Good(spec=plan.spec, revision=plan.revision)
-        key, record = plan.wanted.run_key, self._memory.record
-        if due <= 0 and (record.good, record.good_key) != (good, key):
-            self._memory.save_soon(good=good, good_key=key)
+        if due <= 0:
+            self._is_good(plan)
         return inf if due <= 0 else due
 
-    def note_well(self, plan: Plan | None, ended: Exit, verdict: Verdict) -> None:
-        """What has run and ended with 0, and is not run again, was good, however short it was, where nothing checks it."""
-        if plan is not None and plan.component.health is None and isinstance(verdict, Finished) and ended.code == 0:
-            self._memory.note(good=Good(spec=plan.spec, revision=plan.revision), good_key=plan.wanted.run_key)
+    def note_end(self, plan: Plan | None, ended: Exit, *, ready: bool) -> None:
+        """Remember the revision of a program that was to end, and has ended well, however soon (A10)."""
+        if plan is None or ended.code != 0 or not leaves(plan.component.restart, clean=True):
+            return
+        if ready or plan.component.health is None:
+            self._is_good(plan)
+
+    def _is_good(self, plan: Plan) -> None:
+        good = Good(spec=plan.spec, revision=plan.revision)
+        key, record = plan.wanted.run_key, self._memory.record
+        if (record.good, record.good_key) != (good, key):
+            self._memory.save_soon(good=good, good_key=key)

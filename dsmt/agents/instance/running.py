@@ -216,6 +216,7 @@ class Runner:
         elif run is self._present.run and run.life.alive:
             now = self._deps.clock.boottime()
             self._failing.note_good(run)  # before supervision forgets since when it was healthy
+            self._failing.note_end(run.plan, ended, ready=run.health.is_ready)
             for effect in run.life.exit(now, jitter=self._failing.jitter(), clean=ended.code == 0):
                 match effect:
                     case life.Failed(verdict):
@@ -227,7 +228,6 @@ class Runner:
         """The program has ended by itself (rule 1)."""
         self._present.last, self._present.run = run.instance, None
         self._failing.note(verdict, now)
-        self._failing.note_well(run.plan, ended, verdict)
         ran, at_ms = now - run.began, self._deps.bus.now_ms()
         self._memory.note(process=None, last_exit=endings.last_exit(ended, ran, None, at_ms))  # what follows depends on it
         plan = self._deciding.plan_to_start()

@@ -1,7 +1,9 @@
 """A pull consumer: what a stream holds from a row on, in order and without a hole, as fast as it is asked for.
 
 Rule 1: it asks for a page at a time and is given no more: a reader that does not read costs the server nothing.
-Rule 2: whatever is not as it should be ends it with `TransportError`: a number that does not follow, a silence, a
+Rule 2: a server that is given a time and several subjects may begin too late (2.15.1, where the last of a subject is the
+    newest of all, once in twelve): it is asked which row that time is, of all subjects, and begins by that.
+Rule 3: whatever is not as it should be ends it with `TransportError`: a number that does not follow, a silence, a
     consumer that is gone. Who reads begins another one behind the last row that he has.
 """
 
@@ -28,6 +30,8 @@ SILENT_S: Final = 2.0
 EXPIRES_S: Final = 20.0
 FORGOTTEN_S: Final = 60.0
 """How long a server keeps a consumer that asks for nothing."""
+ASKED_S: Final = 5.0
+"""The same of one that was made to learn where a time is."""
 _ASKS_AGAIN: Final = ("batch completed", "request timeout", "no messages", "maxbytes")
 _NS: Final = 1_000_000_000
 
@@ -44,34 +48,46 @@ class PullConsumer:
 
     async def begin(self, *, after: int = 0, since_ms: int | None = None) -> int:
         """Have it made; how much there is for it. Raises `TransportError`."""
-        start: dict[str, Any] = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
-        if since_ms is not None:
-            at = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat()
-            start = {"deliver_policy": "by_start_time", "opt_start_time": at}
-        config = {
-            "name": self._name,
-            "ack_policy": "none",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": int(FORGOTTEN_S * _NS),
-            "filter_subjects": self._filters,
-            **start,
-        }
-        body = {"stream_name": self._stream, "config": config, "action": "create"}
         try:
+            if since_ms is not None:
+                after = await self._before(since_ms)
             self._inbox, self._queue = await self._link.listen()
-            told = await self._link.api(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+            start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+            told = await self._made(self._name, FORGOTTEN_S, {"filter_subjects": self._filters, **start})
         except ApiError as error:
             raise TransportError("nats.consumer", f"stream {self._stream} gives no consumer: {error}") from error
         return int(told["num_pending"])
+
+    async def _before(self, since_ms: int) -> int:
+        """The last row before a time (rule 2)."""
+        name = os.urandom(9).hex()
+        at = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat()
+        told = await self._made(name, ASKED_S, {"deliver_policy": "by_start_time", "opt_start_time": at})
+        await self._delete(name)
+        return int(told["delivered"]["stream_seq"])
+
+    async def _made(self, name: str, kept_s: float, about: dict[str, Any]) -> dict[str, Any]:
+        config = {
+            "name": name,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(kept_s * _NS),
+            **about,
+        }
+        body = {"stream_name": self._stream, "config": config, "action": "create"}
+        return await self._link.api(f"CONSUMER.CREATE.{self._stream}.{name}", body)
+
+    async def _delete(self, name: str) -> None:
+        with suppress(TransportError):
+            await self._link.send(Entry(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}", b"", {}))
 
     async def end(self) -> None:
         """Let the server forget it."""
         if not self._inbox:
             return
         await self._link.deaf(self._inbox)
-        with suppress(TransportError):
-            await self._link.send(Entry(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"", {}))
+        await self._delete(self._name)
 
     async def next(self, within_s: float) -> list[Stored]:
         """What has come; nothing when nothing does in time. Raises `TransportError`."""

@@ -74,14 +74,17 @@ async def until(
     look: str = "dsmt status",
     far: Callable[[Sight], str] | None = None,
     tell: Tell | None = None,
+    began: float | None = None,
 ) -> Result:
     """What `seen` says of the view, as soon as it says anything.
 
-    Raises `TimedOutError`: `unmet` is what is not so yet, `far` how far it is, `look` the command that shows it.
+    Raises `TimedOutError`: `unmet` is what is not so yet, `far` how far it is, `look` the command that shows it. The limit
+    counts from `began`, in the loop's time, or from now.
     """
     told = ""
+    begins = asyncio.get_running_loop().time() if began is None else began
     try:
-        async with asyncio.timeout(limit_s), aclosing(watch(bus)) as sights:
+        async with asyncio.timeout_at(None if limit_s is None else begins + limit_s), aclosing(watch(bus)) as sights:
             async for sight in sights:
                 found = seen(sight)
                 if found is not None:
@@ -140,8 +143,27 @@ def _is(sight: Sight, row: Row, state: str) -> bool:
     return row.state == state
 
 
+async def all_settled(
+    bus: BusReader, applied: Iterable[Applied], *, limit_s: float | None, tell: Tell | None = None
+) -> tuple[list[Applied], TimedOutError | None]:
+    """What became of several services, for all of which together `limit_s` is; and the first that was late, if one was."""
+    began, found = asyncio.get_running_loop().time(), list[Applied]()
+    for one in applied:
+        try:
+            found.append(await settled(bus, one, limit_s=limit_s, tell=tell, began=began))
+        except TimedOutError as late:
+            return found, late
+    return found, None
+
+
 async def settled(
-    bus: BusReader, applied: Applied, *, limit_s: float | None, tell: Tell | None = None, counted: bool = False
+    bus: BusReader,
+    applied: Applied,
+    *,
+    limit_s: float | None,
+    tell: Tell | None = None,
+    counted: bool = False,
+    began: float | None = None,
 ) -> Applied:
     """Wait until a revision is ready everywhere, was rolled back, is parked, or another one stands. Raises `TimedOutError`.
 
@@ -188,7 +210,7 @@ async def settled(
         return f"{so_far}; {ends}" if ends else so_far
 
     unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
+    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell, began=began)
 
 
 def _all_there(sight: Sight, applied: Applied) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, Identity
-from dsmt.system.procfs import identity_of, is_alive
+from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
 from dsmt.system.tree import Tree, kill_owned
 
 from .programs import DAEMON, handle_of, until, who
@@ -125,6 +125,74 @@ def test_a_session_whose_leader_is_gone_is_nobodys_where_its_number_may_be_anoth
         assert Tree(identity, "", ours=False).members() == set()
 
     asyncio.run(main())
+
+
+WORKER = """
+    import os, time
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.execve("/bin/sleep", ["sleep", "600"], {})
+        print("ready", flush=True)
+        os._exit(0)
+    os.wait()
+    time.sleep(600)
+"""
+"""Like a web server that writes over its environment: its worker is in its session, and bears no mark."""
+
+
+def test_what_an_adopted_program_leaves_in_its_session_when_it_is_killed_ends_with_it(launch, said, cleanup, tmp_path):
+    identity = _first_agent(launch(WORKER))
+    cleanup.append(identity)
+
+    async def main():
+        await until(lambda: "ready" in said())
+        await until(lambda: left(identity))
+        cleanup.extend(left(identity))
+        (worker,) = left(identity)
+        with _second_agent(identity, tmp_path) as told:
+            assert told.readline() == b"watches\n"
+            os.kill(identity.pid, signal.SIGKILL)
+            await until(lambda: _is_reaped(identity))
+            assert told.readline() == b"()\n"
+        assert not is_alive(worker)
+
+    asyncio.run(main())
+
+
+SECOND_AGENT = """
+import asyncio, sys, msgspec
+from dsmt.agents.drivers.process import ProcessDriver
+from dsmt.ports.processes import Identity
+
+async def main():
+    who = msgspec.json.decode(sys.argv[1], type=Identity)
+    handle = {"pid": who.pid, "started": who.started, "boot": who.boot}
+    instance = await ProcessDriver(sys.argv[2]).adopt(handle)
+    print("watches", flush=True)
+    await instance.wait()
+    print(await instance.kill(deadline=10), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def _second_agent(identity, directory):
+    """An agent that has taken over a program whose agent was killed; what it says."""
+    argv = [sys.executable, "-c", SECOND_AGENT, msgspec.json.encode(identity), str(directory)]
+    agent = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    try:
+        yield agent.stdout
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stdout.close()
+
+
+def left(leader):
+    """Who lives in the session of a leader, but the leader itself."""
+    stats = [stat for pid in pids() if (stat := stat_of(pid)) is not None and stat.session == leader.pid and not stat.dead]
+    return [identity_of(stat.pid) for stat in stats if stat.pid != leader.pid]
 
 
 def test_a_program_that_is_spared_lives_on_with_all_that_it_forked_and_another_one_does_not(launch, said, cleanup, tmp_path):
