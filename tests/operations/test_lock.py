@@ -13,6 +13,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import lock
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.lock import alone
+from tests.bus.realm import until
 
 
 @pytest.fixture
@@ -42,16 +43,26 @@ def test_of_two_who_make_a_realm_one_does_and_the_other_finds_it(home: Home) -> 
     assert "holds a realm already" in second.message
 
 
-def test_of_two_one_is_inside_also_where_the_file_or_the_home_was_removed_meanwhile(home: Home) -> None:
+def test_of_two_one_is_inside_also_where_the_file_or_the_home_was_removed_meanwhile(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside: list[str] = []
+    opened: list[int] = []
     most = 0
+    real = lock._opened
+
+    def noted(*about: object) -> int:
+        opened.append(real(*about))
+        return opened[-1]
+
+    monkeypatch.setattr(lock, "_opened", noted)
 
     async def works(name: str) -> None:
         nonlocal most
         async with alone(home):
             inside.append(name)
             most = max(most, len(inside))
-            await asyncio.sleep(0.02)
+            await until(lambda: len(opened) > 1)
             for file in home.root.iterdir():
                 file.unlink()
             home.root.rmdir()
@@ -61,7 +72,6 @@ def test_of_two_one_is_inside_also_where_the_file_or_the_home_was_removed_meanwh
     async def scenario() -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(works("first"))
-            await asyncio.sleep(0.01)
             group.create_task(works("second"))
 
     asyncio.run(scenario())
