@@ -55,6 +55,19 @@ def test_the_last_instance_brings_all_of_them_back_when_it_is_never_ready() -> N
     assert revisions(realm) == [1, 1]
 
 
+def test_one_more_that_is_never_ready_brings_nothing_back_where_all_others_were_good() -> None:
+    realm, controller = running(2)
+    realm.apply(web(2, component=SHORT + BAD))
+    for index in range(2):
+        controller.watch(2)
+        ready(realm, index)
+        controller.watch(20)
+    assert revisions(realm) == [2, 2]
+    realm.apply(web(3, component=SHORT + BAD))
+    controller.watch(3600, step=5)
+    assert [revision in (2, 3) for revision in revisions(realm)] == [True] * 3
+
+
 def test_the_only_instance_goes_back_when_it_parks_after_its_deadline() -> None:
     """Its node was away when that passed."""
     realm, controller = running(1)
