@@ -226,7 +226,7 @@ async def test_what_no_reader_believes_comes_into_no_store(e: NatsEngine) -> Non
     e._identities["root"] = root
     said = await e.bus("root")
     topic = topic_of(alice.key.key_id, "root")
-    await said.publish(Draft(topic, {"reason": "lost"}))
+    await said.publish(Draft(topic, {"by": "root", "reason": "lost"}))
     late = Pen(alice).write("user/t", {"n": 77})
     await link.publish(Entry(e._subjects.event("operator/alice", "user/t", fact=False), late.raw, {}))
     await link.close()
