@@ -209,5 +209,8 @@ def test_what_cannot_be_moved_is_refused_with_what_to_do(tmp_path: Path) -> None
             way_to(home, "dsmt")
         assert told.value.code == "migrate.root"
         (home.root / "away").rename(home.root / "root.key")
+        await migrating.begin(home, "dsmt")
+        (home.root / "root.key").rename(home.root / "away")
+        way_to(home, "dsmt")  # the root has signed
 
     within(home, work)

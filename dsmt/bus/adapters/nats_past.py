@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from dsmt.bus.adapters import nats_depot
 from dsmt.bus.adapters.nats_consumer import PullConsumer
 from dsmt.bus.adapters.nats_link import NatsLink
-from dsmt.bus.adapters.nats_opener import NatsOpener
+from dsmt.bus.adapters.nats_opener import ASK_AGAIN_S, UNKNOWN, NatsOpener
 from dsmt.bus.adapters.nats_streams import Head, Stored, head, last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
@@ -25,6 +25,7 @@ from dsmt.logs import Logger
 BEHIND_S: Final = 20.0
 """How long a server may take to have what others have."""
 _LOOK_S: Final = 0.5
+_TRIES: Final = 3
 _NUMBER = tuple[int, int]
 
 
@@ -135,11 +136,20 @@ class NatsPast:
             await consumer.end()
 
     async def _opened(self, stored: Stored) -> list[Past]:
-        try:
-            return [Past(stored.stored_ms, await self._opener.open(self._link, stored))]
-        except UnusableEventError as error:
-            self._log.warning("not taken over", row=stored.row, code=error.code, reason=error.message)
-            return []
+        for late in range(_TRIES):
+            try:
+                return [Past(stored.stored_ms, await self._opener.open(self._link, stored))]
+            except UnusableEventError as error:
+                if error.code in UNKNOWN and late + 1 < _TRIES and await self._is_new(stored):
+                    await asyncio.sleep(ASK_AGAIN_S)
+                    continue
+                self._log.warning("not taken over", row=stored.row, code=error.code, reason=error.message)
+                break
+        return []
+
+    async def _is_new(self, stored: Stored) -> bool:
+        """Whether a server that was asked may not have the certificates yet that were stored before this (rule 3)."""
+        return stored.stored_ms > (await self.head()).now_ms - BEHIND_S * 1000
 
     # --- blobs ---------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ class Founding:
             self._at_ms = max(self._at_ms, stored_ms)
             self._ingest.brought("", signed)
         self._ingest.commit()
-        for _ in range(0, len(taken), STEP):
+        for _ in range(2 + 2 * len(taken) // STEP):
             self._round_s += ROUND_S
             self._admission.let_go(frozenset, self._round_s)
 
