@@ -17,6 +17,7 @@ from dsmt.bus.adapters.nats_past import NatsPast
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
+from dsmt.bus.broker.places import read_place
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import BrokerStats, Session
 from dsmt.event.records import to_data
@@ -83,6 +84,14 @@ async def verified(e: NatsEngine, broker: Broker) -> None:
     assert found.ok, (found.faults, found.gaps)
     assert found.history.broker == e._made.identities[broker].name
     assert found.history.heads >= 2
+
+
+def head_of(directory: Path, broker: Identity) -> tuple[str, int]:
+    store = SqliteStore(str(directory / f"{broker.name.split('/')[1]}.db"), identity="")
+    try:
+        return store.identity, store.head
+    finally:
+        store.close()
 
 
 async def alice_says(e: NatsEngine, first: int, count: int) -> None:
@@ -161,13 +170,17 @@ def test_who_is_killed_anywhere_is_followed_by_one_that_goes_on(tmp_path, monkey
             await killed_at(e, directory, brokers, after=after)
             await alice_says(e, 20 * (2 if after else 1), 20)
         await copied(e, directory, brokers)
+        heads = [head_of(directory, one) for one in brokers]
         started = [await e._made.broker(one.name.split("/")[1], identity=one) for one in brokers]
         for broker in started:
-            assert broker._store.identity
             ids = [row.read().id for row in broker._store.rows(0, 10_000)]
             assert len(set(ids)) == len(ids)
             texts = [row.read().event.data["n"] for row in broker._store.rows(0, 10_000) if row.topic == "user/t"]
             assert texts == list(range(60))
+        for broker, other, (identity, head) in zip(started, brokers[::-1], heads[::-1], strict=True):
+            place, _ = read_place(broker._store.meta, other.key.public)
+            assert place is not None
+            assert (place.store, place.row) == (identity, head)
         await verified(e, started[-1])
 
     async def killed_at(e: NatsEngine, directory: Path, brokers: list[Identity], *, after: bool) -> None:

@@ -16,9 +16,11 @@ from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.local.ways import way_to
 from dsmt.operations.write.brokers import announced
+from dsmt.programs.birth import is_birth_record
 from dsmt.programs.configuration import GateFile, read_config
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import TrustStore
 from tests.real.fleet import eventually, gone
 from tests.real.moving import (
     begun,
@@ -47,6 +49,8 @@ async def verified(home: Home, tmp_path: Path) -> None:
         told = json.loads(await commanded(home, "verify", "--json", file))
         assert (told["ok"], told["gaps"]) == (True, [])
         assert told["history"]["heads"] >= 2
+        word = (home.part("brokers", told["history"]["broker"].partition("/")[2]) / "birth").read_bytes()
+        assert is_birth_record(word, told["history"]["broker"], told["history"]["store"], TrustStore(home.realm().realm))
 
 
 @BOTH
@@ -202,7 +206,7 @@ def test_what_cannot_be_moved_is_refused_with_what_to_do(tmp_path: Path) -> None
 
     async def work() -> None:
         await begun(home, "nats")
-        with pytest.raises(InputError, match="is carried by NATS already"):
+        with pytest.raises(InputError, match="is carried by nats already"):
             way_to(home, "nats")
         (home.root / "root.key").rename(home.root / "away")
         with pytest.raises(RefusedError, match=r"root key is not in .* signs that what the brokers will have") as told:

@@ -17,7 +17,7 @@ import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
 from dsmt.operations.local.dating import dated
-from dsmt.operations.local.home import ENGINES, SERVERS, Home, free_port, write_secret
+from dsmt.operations.local.home import SERVERS, Home, free_port, write_secret
 from dsmt.operations.local.wanted import NATS_SERVERS
 from dsmt.operations.read.members import nodes
 from dsmt.operations.read.sight import look
@@ -204,7 +204,7 @@ def way_to(home: Home, engine: str) -> Way:
     """The way to an engine. Raises `InputError`, `RefusedError` where the realm of a home cannot begin to go it."""
     realm = home.realm()
     if engine == realm.engine:
-        said = f"realm {realm.name} is carried by {ENGINES[engine]} already"
+        said = f"realm {realm.name} is carried by {engine} already"
         raise InputError("migrate.same", said, next="dsmt brokers shows what carries it")
     if home.moving() is None:
         WAYS[engine].check_home(home)
