@@ -107,7 +107,7 @@ class Returning:
         self._past, self._foundings, self._trust, self._log = past, foundings, trust, log
         self._named: dict[bytes, None] = {}
         self._stream = ""
-        self._level = self._begun = False
+        self._level = False
         self.idle = False
         """Whether nothing had come since the last look."""
 
@@ -121,7 +121,6 @@ class Returning:
         ended = [{row.topic: row for row in one.revocations} for one in self._foundings]
         for topic in set.intersection(*map(set, ended)):  # what only some have is read again, with what was before it
             self._trust.revoke(ended[0][topic].read())
-        self._meet()
         await self._past.begin(min(row for _, row in places))
 
     async def step(self) -> CopiedFile:
@@ -141,6 +140,7 @@ class Returning:
             self._take(page)
             tell(page.left)
         await self._put([*self._named, *await self._past.blobs()])
+        self._meet()
         ends = [(one.identity.key.public, one.end) for one in self._foundings]
         for founding in self._foundings:
             founding.complete((public, end) for public, end in ends if public != founding.identity.key.public)
@@ -149,11 +149,9 @@ class Returning:
 
     def _take(self, page: PastPage) -> None:
         taken = [Taken(*one) for one in page.events]
-        if taken and not self._begun:
-            for founding in self._foundings:
-                founding.begin(taken[0].stored_ms)
-            self._meet()
         for founding in self._foundings:
+            if taken:
+                founding.begin(taken[0].stored_ms)
             if taken and founding.place[1] < page.upto:
                 founding.take(taken, self._proof)
             founding.reached(self._stream, max(page.upto, founding.place[1]))
@@ -161,12 +159,11 @@ class Returning:
             self._named.update(dict.fromkeys(named_in(one.signed)))
 
     def _meet(self) -> None:
-        """Have each store hold what the others begin with."""
+        """Have each store hold what the others begin with: last, for it was said when the first of them was made."""
         for founding in self._foundings:
             for other in self._foundings:
-                if other is not founding and other.begun and founding.begun:
+                if other is not founding:
                     other.take(founding.begun, founding.proof)
-        self._begun = all(one.begun for one in self._foundings)
 
     def _proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
         return self._trust.proof(signed.key_id, signed.event.source)[::-1]

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dsmt.bus.adapters.nats_link import Entry
 from dsmt.bus.adapters.nats_opener import NatsOpener
-from dsmt.bus.adapters.nats_past import NatsPast
+from dsmt.bus.adapters.nats_past import NatsPast, Past, PastPage
 from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
@@ -29,7 +30,7 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import topic_of
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
-from tests.bus.realm import Pen, TestClock, reading
+from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario
 from tests.bus.saying import numbers
 from tests.operations.histories import exported
 
@@ -250,6 +251,60 @@ async def test_what_no_reader_believes_comes_into_no_store(e: NatsEngine) -> Non
     assert found == [{"n": 0}, {"n": 1}, {"n": 2}]
     assert broker._store.winner(topic) is not None
     await verified(e, broker)
+
+
+class Scripted:
+    """Streams of which it is written down what they hold, and since when."""
+
+    def __init__(self, said: list[Past]) -> None:
+        self._said = said
+
+    async def head(self) -> SimpleNamespace:
+        return SimpleNamespace(store="H-test.1")
+
+    async def begin(self, place: int) -> None:
+        self._place = place
+
+    async def rest(self) -> AsyncIterator[PastPage]:
+        for first in range(self._place, len(self._said), 50):
+            page = self._said[first : first + 50]
+            yield PastPage(page, first + len(page), len(self._said) - first - len(page))
+
+    async def blobs(self) -> list[bytes]:
+        return []
+
+
+@scenario
+async def test_a_history_of_days_keeps_its_times_and_each_store_has_what_the_others_begin_with(made: TestRealm) -> None:
+    now_s, hour_ms, clock, log = int(time.time()), 3_600_000, TestClock(), Logger(bridge="test")
+    alice = Pen(made.identity("operator/alice", now_s=now_s - 8 * 24 * 3600), (now_s - 5 * 24 * 3600) * 1000)
+    trust, brokers = made.trust(), [made.identity("broker/b1"), made.identity("broker/b2")]
+    trust.add_all([one.raw for one in alice.identity.chain])
+    facts = [alice.write("user/f", {"n": n}, version=n, ahead_s=-3600.0 * (120 - n)) for n in range(1, 121)]
+    said = [Past(now_s * 1000 - hour_ms * (120 - n), one) for n, one in enumerate(facts, 1)]
+    stores = [SqliteStore(str(made.directory / f"b{n}.db"), identity=os.urandom(8).hex(), synced=True) for n in (1, 2)]
+    foundings = [
+        Founding(one, made.trust(), store, "test", now_ms=clock.wall_ms, now=clock.boottime)
+        for one, store in zip(brokers, stores, strict=True)
+    ]
+    found = Returning(Scripted(said), foundings, trust, log)
+    await found.begin()
+    await found.rest(lambda _: None)
+    for store, other in zip(stores, stores[::-1], strict=True):
+        rows = [row for row in store.rows(0, 1000) if row.topic == "user/f"]
+        assert [row.arrived_ms for row in rows] == [one.stored_ms for one in said]
+        assert store.row_at(said[60].stored_ms) == rows[60].row - 1
+        assert {row.read().id for row in store.rows(0, 1000)} == {row.read().id for row in other.rows(0, 1000)}
+    for store in stores:
+        store.close()
+    broker = await made.broker("b2", identity=brokers[1])
+    async with reading(await made.client("operator/bob"), "user/", start=Start.HISTORY, follow=False) as got:
+        assert got.types() == []
+        assert numbers(got, "user/f") == list(range(1, 121))
+    assert broker._store.winner("user/f").read().event.data == {"n": 120}
+    run = await exported(made, await made.client("operator/reader"))
+    found = verify(b"".join(run.items), run.trust())
+    assert found.ok, (found.faults, found.gaps)
 
 
 @on_nats
