@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from dsmt.bus.adapters.nats_link import Entry
@@ -103,24 +104,33 @@ async def alice_says(e: NatsEngine, first: int, count: int) -> None:
     await e.leave(alice)
 
 
-def gate_says(e: NatsEngine, name: str = "broker/b1") -> Pen:
-    return Pen(named(e, name)[0])
+def stats(store: str, head: int, head_hash: bytes) -> Draft:
+    record = BrokerStats(
+        store=store, head=head, head_hash=head_hash, sessions=0, events=0, facts=0, disk_bytes=0, history_from_ms=0,
+        dropped=0, lag_s=0.0, pid=None, version="test", address="",
+    )  # fmt: skip
+    return Draft("", to_data(record))
 
 
 async def told(e: NatsEngine, *names: str) -> None:
-    """What gates say of themselves and of sessions, with no head."""
+    """What brokers have signed over stores of before, and what gates say of themselves, with no head, and of sessions."""
     for name in names:
         named(e, name)
         gate = await e.bus(name)
-        stats = BrokerStats(
-            store="H", head=10**6, head_hash=b"", sessions=0, events=0, facts=0, disk_bytes=0, history_from_ms=0,
-            dropped=0, lag_s=0.0, pid=None, version="test", address="",
-        )  # fmt: skip
-        await gate.publish(Draft(f"{name}/stats", to_data(stats)))
+        for one in (stats("former", 1, os.urandom(32)), stats("H", 10**6, b""), stats("H", 1, b"")):
+            await gate.publish(msgspec.structs.replace(one, topic=f"{name}/stats"))
         session = Session(
             attachment=7, state="open", how=None, since_ms=1, incarnation=1, pid=None, version="test", address=""
         )
         await gate.publish(Draft(f"{name}/session/node/n1", to_data(session)))
+        await e.leave(gate)
+
+
+async def told_again(e: NatsEngine, *names: str) -> None:
+    """What gates say that were started anew."""
+    for name in names:
+        gate = await e.bus(name)
+        await gate.publish(msgspec.structs.replace(stats("H", 1, b""), topic=f"{name}/stats"))
         await e.leave(gate)
 
 
@@ -170,6 +180,7 @@ def test_who_is_killed_anywhere_is_followed_by_one_that_goes_on(tmp_path, monkey
         for after in (False, True):
             await killed_at(e, directory, brokers, after=after)
             await alice_says(e, 20 * (2 if after else 1), 20)
+            await told_again(e, "broker/b1", "broker/b2")
         await copied(e, directory, brokers)
         heads = [head_of(directory, one) for one in brokers]
         started = [await e._made.broker(one.name.split("/")[1], identity=one) for one in brokers]
