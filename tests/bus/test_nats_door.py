@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,6 +108,20 @@ async def test_a_link_without_tls_and_one_to_another_authority_are_not_made(k: K
     finally:
         other.close()
     assert ssl.HAS_TLSv1_3
+
+
+@on_nats
+async def test_of_a_link_that_is_closed_no_socket_is_left_though_its_server_answers_nothing(k: Kept) -> None:
+    link = await k.link("operator/alice")
+    raw = link._client._transport._bare_io_writer.transport
+    server = k.servers.processes[0]
+    server.send_signal(signal.SIGSTOP)
+    try:
+        await link.close()
+        assert raw.is_closing()
+        await until(lambda: raw.get_extra_info("socket").fileno() == -1)
+    finally:
+        server.send_signal(signal.SIGCONT)
 
 
 @on_nats

@@ -147,12 +147,15 @@ class NatsLink:
         await self._ended()
 
     async def close(self) -> None:
-        """End it."""
+        """End it: no socket is left, also where the server is gone, which would answer the end of a TLS connection."""
         if self._watching is not None:
             self._watching.cancel()
         await self._ended()
         with suppress(OSError, TimeoutError, nats.errors.Error):
             await _apart(self._client.close())
+        writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
+        if writer is not None:
+            writer.transport.abort()
 
     async def _ended(self) -> None:
         if not self.lost.done():
