@@ -124,6 +124,29 @@ async def test_of_a_link_that_is_closed_no_socket_is_left_though_its_server_answ
         server.send_signal(signal.SIGCONT)
 
 
+def test_of_a_link_whose_maker_is_ended_while_a_server_answers_nothing_no_socket_is_left(tmp_path, monkeypatch) -> None:
+    made: list[NatsLink] = []
+    real = NatsLink.__init__
+    monkeypatch.setattr(NatsLink, "__init__", lambda self, name: (real(self, name), made.append(self))[0])
+
+    async def within(k: Kept) -> None:
+        server = k.servers.processes[0]
+        server.send_signal(signal.SIGSTOP)
+        try:
+            connecting = asyncio.create_task(k.link("operator/alice"))
+            await until(lambda: [one for one in made if one._name == "operator/alice"])
+            client = made[[one._name for one in made].index("operator/alice")]._client
+            await until(lambda: getattr(client._transport, "_bare_io_writer", None))
+            raw = client._transport._bare_io_writer.transport
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            assert raw.is_closing()
+        finally:
+            server.send_signal(signal.SIGCONT)
+
+    on_nats(within)(tmp_path)
+
+
 @on_nats
 async def test_a_key_that_no_root_of_the_realm_has_certified_is_not_let_in_and_told_so(k: Kept) -> None:
     root = SecretKey(os.urandom(32))

@@ -127,6 +127,9 @@ class NatsLink:
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
             said = f"the gate of the NATS server at {server} does not let {link._name} in: the server's log says why"
             raise RefusedError("trust.denied", said, next="see its certificate: dsmt cert list") from error
+        except BaseException:  # who connects is ended meanwhile
+            link._abort()
+            raise
         link._watching = asyncio.create_task(link._watch())
         version = link._client.connected_server_version
         if (version.major, version.minor, version.patch) < OLDEST:
@@ -153,6 +156,9 @@ class NatsLink:
         await self._ended()
         with suppress(OSError, TimeoutError, nats.errors.Error):
             await _apart(self._client.close())
+        self._abort()
+
+    def _abort(self) -> None:
         writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
         if writer is not None:
             writer.transport.abort()
@@ -293,6 +299,7 @@ async def _apart(work: Coroutine[Any, Any, None]) -> None:
     finally:
         if not task.done():
             task.cancel()
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it any more
     if not done:
         raise TimeoutError
     await task
