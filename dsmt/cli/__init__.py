@@ -58,7 +58,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     ),
     "bus": Group(
         "what carries the realm",
-        {"migrate": Entry("dsmt.cli.bus:migrate", "move the realm from its brokers to NATS while its services run")},
+        {"migrate": Entry("dsmt.cli.bus:migrate", "move the realm to NATS, or back to brokers, while its services run")},
     ),
     "controller": Group(
         "run a controller", {"run": Entry("dsmt.cli.machine:controller_run", "run a controller in the foreground")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import click
 
@@ -12,11 +13,13 @@ from dsmt.cli.printing import document
 from dsmt.errors import InputError
 from dsmt.operations.local import migrating
 from dsmt.operations.local.brokers import of_home
-from dsmt.operations.local.connection import connect, reading
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.connection import Connection, connect, reading
+from dsmt.operations.local.home import ENGINES, Home
 from dsmt.operations.local.keeping import is_up
 from dsmt.operations.local.machine import Started
-from dsmt.operations.write.brokers import announce
+from dsmt.operations.local.ways import WAYS, Way, way_to
+from dsmt.operations.write.brokers import announce, announced
+from dsmt.ports.realm import BrokerAddress
 from dsmt.programs.configuration import CopiedFile
 
 ATTACHED_S = 120.0
@@ -26,11 +29,11 @@ ATTACHED_S = 120.0
 @command()
 @click.argument("engine", required=False, type=click.Choice(["dsmt", "nats"]))
 @click.option("--cut", is_flag=True, help="Move the realm to what was copied; its services run on.")
-@click.option("--abort", is_flag=True, help="Stay with the brokers, and remove what was copied.")
+@click.option("--abort", is_flag=True, help="Stay where the realm is, and remove what was copied.")
 def migrate(ctx: CliContext, engine: str | None, *, cut: bool, abort: bool) -> None:
-    """Move a realm that runs from dsmt's brokers to NATS: copy beside it with `nats`, look, then --cut or --abort."""
+    """Move a realm that runs to NATS, or to dsmt's brokers: copy with `nats` or `dsmt`, look, then --cut or --abort."""
     if (engine is not None) + cut + abort != 1:
-        raise InputError("migrate.what", "say one of: nats, --cut, --abort", next="dsmt bus migrate --help")
+        raise InputError("migrate.what", "say one of: nats, dsmt, --cut, --abort", next="dsmt bus migrate --help")
     home = ctx.home()
     home.realm()
     if engine is not None:
@@ -42,11 +45,11 @@ def migrate(ctx: CliContext, engine: str | None, *, cut: bool, abort: bool) -> N
 
 
 def _begin(ctx: CliContext, home: Home, engine: str) -> None:
-    migrating.check_home(home, engine)
+    way = way_to(home, engine)
 
     async def work() -> CopiedFile:
-        await _look(home)
-        await migrating.begin(home, waits=ctx.waits)
+        await _look(home, way)
+        await migrating.begin(home, engine, waits=ctx.waits)
         with ctx.progress() as tell:
             return await migrating.level(home, tell or _silent)
 
@@ -54,8 +57,11 @@ def _begin(ctx: CliContext, home: Home, engine: str) -> None:
     if ctx.json:
         document({"engine": engine, "rows": told.row, "level": told.level})
         return
-    print(f"NATS runs beside the brokers and has all {told.row} rows; what comes is copied; nobody has moved")
-    print("next: dsmt bus migrate --cut moves the realm; dsmt bus migrate --abort removes NATS again")
+    has, again = "NATS runs beside the brokers and has", "NATS"
+    if engine == "dsmt":
+        has, again = "the stores of brokers are beside NATS and have", "them"
+    print(f"{has} all {told.row} rows; what comes is copied; nobody has moved")
+    print(f"next: dsmt bus migrate --cut moves the realm; dsmt bus migrate --abort removes {again} again")
 
 
 def _silent(_: str) -> None:
@@ -65,45 +71,64 @@ def _silent(_: str) -> None:
 async def _cut(ctx: CliContext, home: Home) -> None:
     going_on = migrating.is_cut(home)
     serves = migrating.serves(home)
+    engine = migrating.under_way(home)
     if not going_on:
-        await _look(home)
+        await _look(home, WAYS[engine])
     with ctx.progress() as shown:
         tell = shown or _silent
         if not going_on:
+            await _tell_where(home)
             await migrating.level(home, tell)
         started = await migrating.cut(home, tell=tell, waits=ctx.waits)
     await _attached(home, started)
     aside = await migrating.finish(home, waits=ctx.waits)
     if ctx.json:
-        document({"engine": "nats", "brokers": started.brokers, "aside": aside})
+        document({"engine": engine, "brokers": started.brokers, "aside": aside})
         return
     services = "no service was restarted" if serves else "it is up, and its services are started"
-    print(f"realm {started.realm} is on NATS: {', '.join(started.brokers)}; {services}")
-    print(f"what the brokers had stays in {aside} until you remove it; nothing reads it any more")
+    print(f"realm {started.realm} is on {ENGINES[engine]}: {', '.join(started.brokers)}; {services}")
+    before = "the brokers" if engine == "nats" else "NATS"
+    print(f"what {before} had stays in {aside} until you remove it; nothing reads it any more")
 
 
-async def _look(home: Home) -> None:
+async def _look(home: Home, way: Way) -> None:
     """See that the realm can be moved, where it is up and can be asked."""
     if is_up(home):
         async with reading(home.operator(), home.realm()) as connection:
-            await migrating.check_realm(connection.bus, home)
+            await way.check_realm(connection.bus, home)
+
+
+async def _tell_where(home: Home) -> None:
+    """Say where dsmt's brokers will be while they do not run yet: each must know the others as it starts (R8)."""
+    if is_up(home) and migrating.under_way(home) == "dsmt":
+        async with connect(home.operator(), home.realm()) as connection:
+            await _announce(connection, migrating.planned(home))
+
+
+async def _announce(connection: Connection, known: Mapping[str, BrokerAddress]) -> None:
+    """Say where these are; of one that is alone, only if something is said of it that may be wrong now."""
+    if len(known) > 1 or await announced(connection.bus):
+        await announce(connection.bus, known, by=connection.by)
 
 
 async def _abort(ctx: CliContext, home: Home) -> None:
+    engine = migrating.under_way(home)
     started = await migrating.abort(home, waits=ctx.waits)
     if started is not None:
         await _attached(home, started)
+    elif engine == "dsmt" and is_up(home):
+        async with connect(home.operator(), home.realm()) as connection:
+            await _announce(connection, of_home(home))  # a cut may have been begun that said where brokers would be
     if ctx.json:
-        document({"engine": "dsmt", "started": started is not None})
-    else:
-        again = "; the realm was started again, and no service was" if started is not None else ""
-        print(f"the realm stays on its brokers, and what was copied to NATS is removed{again}")
+        document({"engine": "nats" if engine == "dsmt" else "dsmt", "started": started is not None})
+        return
+    again = "; the realm was started again, and no service was" if started is not None else ""
+    stays, gone = ("on its brokers", "NATS") if engine == "nats" else ("on NATS", "brokers")
+    print(f"the realm stays {stays}, and what was copied to {gone} is removed{again}")
 
 
 async def _attached(home: Home, started: Started) -> None:
     """Wait until all nodes are alive, and say where the servers are."""
     await attached(home, started, limit_s=ATTACHED_S)
-    known = of_home(home)
-    if len(known) > 1:
-        async with connect(home.operator(), home.realm()) as connection:
-            await announce(connection.bus, known, by=connection.by)
+    async with connect(home.operator(), home.realm()) as connection:
+        await _announce(connection, of_home(home))

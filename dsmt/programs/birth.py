@@ -1,4 +1,4 @@
-"""Birth: the store in a broker's directory, and the root's word that the realm was born in it (rule A4).
+"""Birth: the store in a broker's directory, and the root's word that the realm was born in it, or moved into it (rule A4).
 
 A record is for one store: a broker that has lost it makes another one, of which nobody has said that it holds everything.
 """

@@ -1,13 +1,15 @@
-"""The bridge: copies what the realm's brokers have stored into NATS servers beside them, until the realm moves there.
+"""The bridge: copies all that the realm says to where it moves, until it is there: into NATS servers, or brokers' stores.
 
-Its directory is that of the move (`programs.configuration`), in the home. It reads the first broker over the port.
+Its directory is that of the move (`programs.configuration`), in the home.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Never
+from typing import Final, Never, Protocol
 
 from dsmt.errors import DsmtError
 from dsmt.logs import Logger
@@ -17,6 +19,7 @@ from dsmt.programs.bus import nats_missing, the_bus
 from dsmt.programs.configuration import (
     BrokerFile,
     CopiedFile,
+    MigrationFile,
     RealmConfig,
     brokers_in,
     read_config,
@@ -31,12 +34,32 @@ LOOK_S: Final = 0.2
 RETRY_S: Final = 0.5
 
 
+class Copying(Protocol):
+    """Copying for as long as its links last. `idle`: nearly nothing had come since the last look."""
+
+    idle: bool
+
+    async def step(self) -> CopiedFile:
+        """Copy a part of what there is; how far that is. Raises `DsmtError`."""
+        ...
+
+
+Begin = Callable[[], AbstractAsyncContextManager[Copying]]
+"""Makes the links; raises `DsmtError`."""
+
+
 def main(directory: str) -> int:
     """Copy what comes until a signal; the exit code."""
     return run_until_signalled(lambda: _serve(Path(directory)))
 
 
 async def _serve(directory: Path) -> None:
+    if read_config(directory / "migration.cbor", MigrationFile).engine == "dsmt":
+        try:
+            from dsmt.programs.returning import returning  # noqa: PLC0415 - only where the client of NATS is installed
+        except ImportError as error:
+            raise nats_missing("its client") from error
+        await _copy(directory, lambda: returning(directory))
     home = directory.parent
     realm, operator = read_config(home / "realm.cbor", RealmConfig), read_identity(home / "operator" / "identity")
     first = brokers_in(home / "brokers")[0]
@@ -45,29 +68,36 @@ async def _serve(directory: Path) -> None:
     with the_bus(operator, TrustStore(realm.realm), [reached], reads=True) as bus:
         running = asyncio.ensure_future(bus.run())
         try:
-            await _copy(bus, directory)
+            await _copy(directory, lambda: _to_nats(bus, directory))
         finally:
             running.cancel()
             await asyncio.wait({running})
 
 
-async def _copy(bus: BusReader, directory: Path) -> Never:
-    """Copy, anew with other links whenever one is lost."""
+@asynccontextmanager
+async def _to_nats(bus: BusReader, directory: Path) -> AsyncIterator[Copying]:
+    """Copying from the first broker, which is read over the port, to NATS servers."""
     try:
         from dsmt.programs.copying import Live, filler_of  # noqa: PLC0415 - only where the client of NATS is installed
     except ImportError as error:
         raise nats_missing("its client") from error
-    log, told = Logger(bridge=bus.source), copied(directory)
+    async with filler_of(directory) as filler:
+        live = Live(bus, filler)
+        await live.begin()
+        yield live
+
+
+async def _copy(directory: Path, begin: Begin) -> Never:
+    """Copy, anew with other links whenever one is lost."""
+    log, told = Logger(bridge=str(directory)), copied(directory)
     while True:
         try:
-            async with filler_of(directory) as filler:
-                live = Live(bus, filler)
-                await live.begin()
+            async with begin() as copying:
                 while True:
-                    before, told = told, await live.step()
+                    before, told = told, await copying.step()
                     if told != before:
                         write_config(directory / COPIED, told)
-                    if live.idle:
+                    if copying.idle:
                         await asyncio.sleep(LOOK_S)
         except DsmtError as error:
             log.warning("not copied for a moment", code=error.code, reason=str(error))

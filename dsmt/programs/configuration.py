@@ -6,7 +6,7 @@
 | gate, NATS server | `broker.cbor`, `identity`, `birth` (till the streams are made), `gate.cbor`, `server.*`, `jetstream/` |
 | controller | `controller.cbor`, `identity`, `issuer` (with which it certifies nodes: `dsmt.issuers`) |
 | node | `node.cbor`, `identity`, `run/`, `containers/`, `data/` with its `KEY` |
-| bridge | `migration.cbor`, `copied.cbor`; `brokers/` with the directories of the new NATS servers |
+| bridge | `migration.cbor`, `copied.cbor`; `brokers/` with the directories of the new NATS servers, or brokers |
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ class RealmConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     roots: tuple[bytes, ...]
     brokers: tuple[tuple[str, bytes], ...]
     nats: NatsTerms | None = None
+
+    @property
+    def engine(self) -> str:
+        """What carries it: `dsmt` or `nats`."""
+        return "dsmt" if self.nats is None else "nats"
 
     @property
     def realm(self) -> Realm:
@@ -72,7 +77,7 @@ class GateFile(msgspec.Struct, frozen=True, kw_only=True):
     """`gate.cbor`: the seeds of the keys with which a gate connects, and lets in; the same for all gates of a realm.
 
     `routes` is where the servers listen for each other, in the order of the realm's brokers; one alone has none. `bridge`
-    is the seed of the key of who fills the servers before the realm moves to them; empty once it has.
+    is the seed of the key of who fills the servers before the realm moves to them, or reads them as it leaves; else empty.
     """
 
     system: bytes
@@ -82,11 +87,12 @@ class GateFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigrationFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`migration.cbor`: a move of the realm to NATS that is under way.
+    """`migration.cbor`: a move of the realm to another engine, `nats` or `dsmt`, that is under way.
 
     `cut`: the brokers were ended, or are to be. `aside` is the name of the directory to which theirs goes.
     """
 
+    engine: str = "nats"
     cut: bool = False
     aside: str = ""
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from dsmt.bus.adapters.blobs import digests_in
+from dsmt.bus.adapters.blobs import named_in
 from dsmt.bus.adapters.nats_filler import NatsFiller, Taken
 from dsmt.bus.adapters.nats_link import NatsRealm
 from dsmt.bus.adapters.sqlite import SqliteStore
@@ -112,14 +112,6 @@ def end_of(page: HistoryPage) -> int:
     """The last row of a page: one that is there, or was trimmed, or is lost."""
     rows, trimmed = (row for row, _, _ in page.rows), (first + (1 << level) - 1 for first, level, _ in page.nodes)
     return max((*rows, *trimmed, *(last for _, last in page.lost)), default=0)
-
-
-def named_in(signed: SignedEvent) -> list[bytes]:
-    """What the spec of a service names in the depot."""
-    topic = signed.event.topic
-    if not (topic.startswith("service/") and topic.endswith("/spec")):
-        return []
-    return sorted(digests_in([signed.raw]))
 
 
 # --- when no broker runs any more --------------------------------------------------------------------------------------

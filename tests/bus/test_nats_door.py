@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,6 +108,43 @@ async def test_a_link_without_tls_and_one_to_another_authority_are_not_made(k: K
     finally:
         other.close()
     assert ssl.HAS_TLSv1_3
+
+
+@on_nats
+async def test_of_a_link_that_is_closed_no_socket_is_left_though_its_server_answers_nothing(k: Kept) -> None:
+    link = await k.link("operator/alice")
+    raw = link._client._transport._bare_io_writer.transport
+    server = k.servers.processes[0]
+    server.send_signal(signal.SIGSTOP)
+    try:
+        await link.close()
+        assert raw.is_closing()
+        await until(lambda: raw.get_extra_info("socket").fileno() == -1)
+    finally:
+        server.send_signal(signal.SIGCONT)
+
+
+def test_of_a_link_whose_maker_is_ended_while_a_server_answers_nothing_no_socket_is_left(tmp_path, monkeypatch) -> None:
+    made: list[NatsLink] = []
+    real = NatsLink.__init__
+    monkeypatch.setattr(NatsLink, "__init__", lambda self, name: (real(self, name), made.append(self))[0])
+
+    async def within(k: Kept) -> None:
+        server = k.servers.processes[0]
+        server.send_signal(signal.SIGSTOP)
+        try:
+            connecting = asyncio.create_task(k.link("operator/alice"))
+            await until(lambda: [one for one in made if one._name == "operator/alice"])
+            client = made[[one._name for one in made].index("operator/alice")]._client
+            await until(lambda: getattr(client._transport, "_bare_io_writer", None))
+            raw = client._transport._bare_io_writer.transport
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            assert raw.is_closing()
+        finally:
+            server.send_signal(signal.SIGCONT)
+
+    on_nats(within)(tmp_path)
 
 
 @on_nats

@@ -7,20 +7,26 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
-from dsmt.operations.local import brokers, migrating
+from dsmt.operations.local import brokers, migrating, ways
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
+from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted, check_same
+from dsmt.operations.local.ways import way_to
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
+from dsmt.programs.birth import is_birth_record, open_store
 from dsmt.programs.bridge import COPIED
-from dsmt.programs.configuration import CopiedFile, MigrationFile, write_config
+from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, read_config, write_config
 from dsmt.programs.copying import check_store
+from dsmt.programs.keeper import KeeperFile
+from dsmt.trust.store import TrustStore
 from tests.operations.scripted import ScriptedBus
 
 
@@ -31,36 +37,93 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None) -> None:
+def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None, engine: str = "nats") -> None:
     """A move of which only the files are there."""
     (home.migration / "brokers" / "b1").mkdir(parents=True)
-    write_config(home.migration / "migration.cbor", MigrationFile(cut=cut, aside="brokers.dsmt-then"))
+    write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=cut, aside="brokers.dsmt-then"))
     if told is not None:
         write_config(home.migration / COPIED, told)
 
 
 def test_a_realm_is_not_moved_to_the_engine_that_it_is_on(home: Home, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="realm test is carried by dsmt already"):
-        migrating.check_home(home, "dsmt")
+        way_to(home, "dsmt")
     with pytest.raises(InputError, match="is carried by dsmt, and is not moved by `up`") as told:
         check_same(home, Wanted(engine="nats"))
     assert told.value.next == "leave --engine out, or dsmt bus migrate nats"
     on_nats = Home(tmp_path / "nats")
     init(on_nats, name="test", nats=True)
     with pytest.raises(InputError, match="realm test is carried by nats already"):
-        migrating.check_home(on_nats, "nats")
-    with pytest.raises(RefusedError, match="from NATS to brokers of dsmt is not built") as told:
-        migrating.check_home(on_nats, "dsmt")
-    assert "docs/nats.md" in told.value.next
+        way_to(on_nats, "nats")
+    with pytest.raises(InputError, match="is carried by nats, and is not moved by `up`") as told:
+        check_same(on_nats, Wanted(engine="dsmt"))
+    assert told.value.next == "leave --engine out, or dsmt bus migrate dsmt"
+
+
+def test_only_who_has_the_roots_key_begins_to_move_a_realm_to_brokers(tmp_path: Path) -> None:
+    home = Home(tmp_path / "nats")
+    init(home, name="test", nats=True)
+    assert way_to(home, "dsmt").ends_servers
+    key = (home.root / "root.key").read_bytes()
+    (home.root / "root.key").unlink()
+    with pytest.raises(RefusedError, match="signs that what the brokers will have is all that the realm holds") as told:
+        way_to(home, "dsmt")
+    assert told.value.next == "bring it there; it may go again when the copying has begun"
+    (home.root / "root.key").write_bytes(key)
+    under_way(home, engine="dsmt")
+    (home.root / "root.key").unlink()
+    assert way_to(home, "dsmt").ends_servers
+
+
+def test_the_roots_word_on_a_store_counts_when_all_was_copied_and_not_before(tmp_path: Path) -> None:
+    home = Home(tmp_path / "nats")
+    realm = init(home, name="test", nats=True)
+    made = tmp_path / "b1"
+    planned = msgspec.structs.replace(realm, nats=None)
+    way_to(home, "dsmt").make(home, [made], planned)
+    store = open_store(made)
+    store.close()
+    assert not (made / "birth").exists()
+    for _ in range(2):  # who was killed there does it again
+        way_to(home, "dsmt").settle(made)
+        assert is_birth_record((made / "birth").read_bytes(), "broker/b1", store.identity, TrustStore(realm.realm))
+
+
+def test_the_bridge_alone_is_let_in_while_the_rest_is_read_and_nobody_after_an_abort(tmp_path: Path) -> None:
+    home = Home(tmp_path / "nats")
+    init(home, name="test", nats=True, brokers=3)
+    way, files = way_to(home, "dsmt"), [home.part("brokers", name) / "gate.cbor" for name in ("b1", "b2", "b3")]
+    way.fence(home)
+    (seed,) = {read_config(file, GateFile).bridge for file in files}
+    assert len(seed) == 32
+    way.fence(home)
+    assert {read_config(file, GateFile).bridge for file in files} == {seed}
+    way.unfence(home)
+    assert {read_config(file, GateFile).bridge for file in files} == {b""}
+
+
+@pytest.mark.parametrize(("engine", "beside"), [("nats", "migration/brokers"), ("dsmt", "brokers")])
+def test_the_keeper_keeps_servers_alone_while_a_move_is_cut(tmp_path: Path, engine: str, beside: str) -> None:
+    home = Home(tmp_path / "home")
+    init(home, name="test", nats=engine == "dsmt")
+    under_way(home, engine=engine)
+    write_kept(home)
+    kept = read_config(home.root / "keeper" / "keeper.cbor", KeeperFile).kept
+    assert [program for program, _ in kept].count("bridge") == 1
+    assert [one for one in kept if one[0] == "nats_server"] == [("nats_server", str(home.root / beside / "b1"))]
+    write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=True))
+    write_kept(home)
+    kept = read_config(home.root / "keeper" / "keeper.cbor", KeeperFile).kept
+    assert kept == (("nats_server", str(home.root / beside / "b1")),)
 
 
 def test_only_so_many_brokers_are_moved_as_nats_takes(home: Home) -> None:
     ensure_broker(home, "b2")
     with pytest.raises(RefusedError, match="has 2 brokers, and NATS takes 1, 3 or 5 servers") as told:
-        migrating.check_home(home, "nats")
+        way_to(home, "nats")
     assert told.value.next == "dsmt broker add, or dsmt broker remove, first"
     ensure_broker(home, "b3")
-    migrating.check_home(home, "nats")
+    way_to(home, "nats")
 
 
 def test_a_machine_that_has_joined_moves_nobody(home: Home) -> None:
@@ -68,7 +131,7 @@ def test_a_machine_that_has_joined_moves_nobody(home: Home) -> None:
     for file in (home.operator_file, home.root / "root.key", home.part("brokers", "b1") / "birth"):
         file.unlink()
     with pytest.raises(RefusedError, match="has joined realm test, which was made on another machine"):
-        migrating.check_home(home, "nats")
+        way_to(home, "nats")
 
 
 def checked(home: Home, monkeypatch, *, nodes: tuple[str, ...] = (), said=None, off_s: int = 0) -> None:
@@ -81,11 +144,11 @@ def checked(home: Home, monkeypatch, *, nodes: tuple[str, ...] = (), said=None, 
     async def now(_: object) -> Dated:
         return Dated(int(time.time()) + off_s, "realm")
 
-    monkeypatch.setattr(migrating, "look", seen)
-    monkeypatch.setattr(migrating, "nodes", lambda names: [type("Node", (), {"node": one}) for one in names])
-    monkeypatch.setattr(migrating, "announced", told)
-    monkeypatch.setattr(migrating, "dated", now)
-    asyncio.run(migrating.check_realm(ScriptedBus((), now_ms=0), home))
+    monkeypatch.setattr(ways, "look", seen)
+    monkeypatch.setattr(ways, "nodes", lambda names: [type("Node", (), {"node": one}) for one in names])
+    monkeypatch.setattr(ways, "announced", told)
+    monkeypatch.setattr(ways, "dated", now)
+    asyncio.run(ways.WAYS["nats"].check_realm(ScriptedBus((), now_ms=0), home))
 
 
 def test_a_realm_with_a_part_on_another_machine_is_not_moved(home: Home, monkeypatch) -> None:
@@ -110,7 +173,7 @@ def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monk
 
 def test_a_realm_that_is_not_up_is_not_moved(home: Home) -> None:
     with pytest.raises(RefusedError, match="is not up") as told:
-        asyncio.run(migrating.begin(home))
+        asyncio.run(migrating.begin(home, "nats"))
     assert told.value.next == "dsmt up, then try again"
     assert home.moving() is None
 
@@ -120,7 +183,7 @@ def test_where_nats_is_not_installed_that_is_said_and_nothing_is_left(home: Home
     monkeypatch.setattr(nats_server.shutil, "which", lambda _: None)
     monkeypatch.setattr(nats_server.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(FailedError, match="nats-server is not installed here") as told:
-        asyncio.run(migrating.begin(home))
+        asyncio.run(migrating.begin(home, "nats"))
     assert "dsmt[nats]" in told.value.next
     assert home.moving() is None
     assert not list(home.root.glob("migration*"))
@@ -129,7 +192,7 @@ def test_where_nats_is_not_installed_that_is_said_and_nothing_is_left(home: Home
 def test_where_no_move_is_under_way_there_is_nothing_to_cut_or_abort(home: Home) -> None:
     with pytest.raises(RefusedError, match="there is nothing to cut") as told:
         migrating.is_cut(home)
-    assert told.value.next == "dsmt bus migrate nats begins one"
+    assert told.value.next == "dsmt bus migrate nats, or dsmt, begins one"
     with pytest.raises(RefusedError, match="there is nothing to abort"):
         asyncio.run(migrating.abort(home))
 
@@ -157,7 +220,7 @@ def test_a_move_that_is_cut_goes_on_or_back_and_nothing_else_starts_it(home: Hom
     under_way(home, cut=True)
     assert migrating.is_cut(home)
     with pytest.raises(RefusedError, match="the move is being cut already") as told:
-        asyncio.run(migrating.begin(home))
+        asyncio.run(migrating.begin(home, "nats"))
     assert told.value.next == "dsmt bus migrate --cut goes on"
     with pytest.raises(RefusedError, match="is being moved to NATS, and was not started again") as told:
         asyncio.run(up(home, Wanted()))
@@ -195,4 +258,4 @@ def test_of_another_store_than_the_one_that_was_begun_nothing_is_copied() -> Non
 @pytest.mark.parametrize("words", [(), ("nats", "--cut"), ("--cut", "--abort")])
 def test_one_thing_at_a_time_is_asked_for(home: Home, capsys, words: tuple[str, ...]) -> None:
     assert main(["bus", "migrate", *words, "--home", str(home.root)]) == 2
-    assert "say one of: nats, --cut, --abort" in capsys.readouterr().err
+    assert "say one of: nats, dsmt, --cut, --abort" in capsys.readouterr().err

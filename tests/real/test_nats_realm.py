@@ -147,7 +147,7 @@ def test_the_engine_of_a_realm_and_its_servers_are_chosen_once(tmp_path: Path) -
     assert realm.nats is not None
     assert realm.nats.replicas == 3
     for wanted, said in (
-        (Wanted(engine="dsmt"), "is carried by nats, and cannot be moved"),
+        (Wanted(engine="dsmt"), "is carried by nats, and is not moved by `up`"),
         (Wanted(brokers=5), "has 3 NATS servers, for good"),
     ):
         with pytest.raises(InputError, match=said):

@@ -9,6 +9,7 @@ from typing import Final
 from dsmt.bus.adapters.database import Database
 from dsmt.bus.adapters.named import Named
 from dsmt.event.burst import content_of
+from dsmt.event.envelope import SignedEvent
 from dsmt.ports.store import Blob
 
 BLOB_TABLES: Final = (
@@ -105,6 +106,14 @@ class SqliteBlobs:
 def digests_in(bodies: Iterable[bytes]) -> set[bytes]:
     """What is named in the bodies of events, as hexadecimal text."""
     return {bytes.fromhex(one.decode()) for body in bodies for one in _DIGEST.findall(body)}
+
+
+def named_in(signed: SignedEvent) -> list[bytes]:
+    """What the spec of a service names in the depot."""
+    topic = signed.event.topic
+    if not (topic.startswith("service/") and topic.endswith("/spec")):
+        return []
+    return sorted(digests_in([signed.raw]))
 
 
 def _blob(found: tuple[bytes, int, int, str, int]) -> Blob:

@@ -127,6 +127,9 @@ class NatsLink:
                 raise TransportError("link.lost", f"no NATS server answers at {server}: {error}") from error
             said = f"the gate of the NATS server at {server} does not let {link._name} in: the server's log says why"
             raise RefusedError("trust.denied", said, next="see its certificate: dsmt cert list") from error
+        except BaseException:  # who connects is ended meanwhile
+            link._abort()
+            raise
         link._watching = asyncio.create_task(link._watch())
         version = link._client.connected_server_version
         if (version.major, version.minor, version.patch) < OLDEST:
@@ -147,12 +150,18 @@ class NatsLink:
         await self._ended()
 
     async def close(self) -> None:
-        """End it."""
+        """End it: no socket is left, also where the server is gone, which would answer the end of a TLS connection."""
         if self._watching is not None:
             self._watching.cancel()
         await self._ended()
         with suppress(OSError, TimeoutError, nats.errors.Error):
             await _apart(self._client.close())
+        self._abort()
+
+    def _abort(self) -> None:
+        writer = getattr(self._client._transport, "_bare_io_writer", None)  # noqa: SLF001 - the client leaves it open
+        if writer is not None:
+            writer.transport.abort()
 
     async def _ended(self) -> None:
         if not self.lost.done():
@@ -290,6 +299,7 @@ async def _apart(work: Coroutine[Any, Any, None]) -> None:
     finally:
         if not task.done():
             task.cancel()
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it any more
     if not done:
         raise TimeoutError
     await task

@@ -29,7 +29,7 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.opening import opened
 from dsmt.trust.store import REVOKED, TrustStore
 
-_UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
+UNKNOWN: Final = frozenset({"trust.stranger", "trust.name"})
 ASK_AGAIN_S: Final = 1.0
 _REMEMBERED: Final = 4096
 
@@ -47,7 +47,7 @@ class NatsOpener:
         try:
             signed, match = opened(self._trust, stored.raw)
         except UnusableEventError as error:
-            if error.code not in _UNKNOWN or not await self.learn(link, said.author, decode_part(stored.raw).key_id):
+            if error.code not in UNKNOWN or not await self.learn(link, said.author, decode_part(stored.raw).key_id):
                 raise
             signed, match = opened(self._trust, stored.raw)
         event = signed.event

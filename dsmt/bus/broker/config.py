@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Remains
+
+DEPOT_BYTES: Final = 4 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class BrokerConfig:
     born: bool
     pid: int | None
     version: str
-    depot_bytes: int = 4 * 1024**3
+    depot_bytes: int = DEPOT_BYTES
     boot: str = ""
     """The machine's boot; empty when that is not known."""
     brokers: tuple[BrokerAddress, ...] = ()

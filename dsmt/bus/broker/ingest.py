@@ -7,7 +7,7 @@ Rule 3: a hole in a source's sequence (`marks`), for what comes over its own ses
 Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
 Rule 6: what this broker said on its own topics and others bring back is not taken for its word: it says that anew. But it is
-    its word on realm time (J4), whatever was lost with its disk.
+    its word on realm time (J4), whatever was lost with its disk. Where the store is founded (`founding`) nothing was lost.
 Rule 7: what another broker brings was judged where it was stored first. It is merged by fact order and refused for nothing
     but its time, until that has come, and the end of its signer's key (E1).
 Rule 8: new signals of a source on a topic, each the next one, that come as a run are judged once: the latest of them is
@@ -63,8 +63,9 @@ class Ingest:
         *,
         now_ms: Callable[[], int],
         was: Callable[[int], None] = lambda _ms: None,
+        founds: bool = False,
     ) -> None:
-        self._was, self._words = was, words
+        self._was, self._words, self._founds = was, words, founds
         self._identity, self._trust, self._store, self._now_ms = identity, trust, store, now_ms
         self._validator = EventValidator(trust)
         self._pending = Batch()
@@ -268,7 +269,7 @@ class Ingest:
         except UnusableEventError:  # of another version, or poisoned: nobody here could use it
             self.dropped += 1
             return 0
-        if admitted.winner and event.source == self._identity.name:  # rule 6
+        if admitted.winner and event.source == self._identity.name and not self._founds:  # rule 6
             admitted = Admitted(signed, fact, winner=False, budget=admitted.budget)
         self._reoffered.add(event.source)
         self._marks.brought(*identity)

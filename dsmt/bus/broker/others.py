@@ -27,6 +27,7 @@ from dsmt.bus.broker.copying import Copying, Reach
 from dsmt.bus.broker.depot import Depot
 from dsmt.bus.broker.fan_out import FanOut, Send
 from dsmt.bus.broker.filling import Filling
+from dsmt.bus.broker.introducing import Introducing
 from dsmt.bus.broker.recorder import Recorder
 from dsmt.bus.broker.salvage import Salvage
 from dsmt.bus.broker.session import Session
@@ -46,12 +47,10 @@ from dsmt.ports.realm import BrokerAddress
 from dsmt.ports.store import Row, Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.keys import key_id_of
-from dsmt.trust.store import Signer, TrustStore
+from dsmt.trust.store import TrustStore
 
 AGAIN_MS = 1000
 """After how long what could not be stored is tried again."""
-PROOFS: Final = 8192
-"""Of how many signers it is remembered which certificates were taken in."""
 MOST_MS: Final = 60_000
 STOOD_S: Final = 3.0
 """After standing still for so long a broker is one that was away."""
@@ -90,7 +89,7 @@ class Others:
         self._leaves: Mapping[str, bytes] = {}
         """The keys of those that are leaves, by name."""
         self._said: dict[str, SignedEvent] = {}
-        self._proofs: dict[Signer, tuple[bytes, ...]] = {}
+        self._introducing = Introducing(admission)
         self._withholding = Withholding(
             identity.name,
             store,
@@ -272,13 +271,7 @@ class Others:
     def take(self, broker: str, events: Sequence[SignedEvent], proofs: Callable[[SignedEvent], tuple[bytes, ...]]) -> int:
         """Store events with their proofs; in how many ms it is to be tried again, 0 when they are stored."""
         ahead_ms = 0
-        for signer, one in {(each.key_id, each.event.source): each for each in events}.items():
-            proof = proofs(one)
-            if self._proofs.get(signer) != proof or not self._admission.knows(*signer):
-                self._admission.brought(proof)
-                if len(self._proofs) >= PROOFS:
-                    self._proofs.clear()  # they are taken in again
-                self._proofs[signer] = proof
+        self._introducing.introduce(events, proofs)
         for each in events:
             ahead_ms = max(ahead_ms, self._recorder.ingest.brought(broker, each))
         if not self._commit():

@@ -41,7 +41,7 @@ class Recorder:
             identity.name, config.boot, store, store.meta, clock, tell=self._tell_clock, told_ms=config.told_ms
         )
         self.wholeness = Wholeness(store.meta, store.identity, born=config.born, now=now)
-        self.words = Words(identity, _next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
+        self.words = Words(identity, next_incarnation(store.meta, self.time.now_ms()), self.time.now_ms)
         self.ingest = Ingest(identity, trust, store, self.words, now_ms=self.time.now_ms, was=self._was)
         about = Self(identity.name, config.pid, config.version, config.damaged)
         self.reporter = BrokerReporter(about, store, self.words, now, whole=self.is_whole)
@@ -110,7 +110,8 @@ class Recorder:
         self.reporter.say_stats_soon()
 
 
-def _next_incarnation(meta: Meta, now_ms: int) -> int:
+def next_incarnation(meta: Meta, now_ms: int) -> int:
+    """The broker's next incarnation: above all that its store keeps, and at least a time."""
     kept = meta.get("incarnation")
     incarnation = max(0 if kept is None else int(kept) + 1, now_ms)
     meta.put("incarnation", str(incarnation).encode())

@@ -149,6 +149,16 @@ class Subjects:
         """Who has put a blob, and in how many pieces."""
         return f"{self._depot}.*.{digest.hex()}.count"
 
+    @property
+    def all_counts(self) -> str:
+        """All blobs that were put, by anybody."""
+        return f"{self._depot}.*.*.count"
+
+    @staticmethod
+    def counted(subject: str) -> bytes:
+        """The blob of which a piece called `count` tells. Raises `ValueError` for one that is none."""
+        return bytes.fromhex(subject.split(".")[3])
+
     def putter(self, subject: str) -> str:
         """Who has put a piece."""
         return unquote(subject.split(".")[2])

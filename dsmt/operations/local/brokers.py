@@ -10,7 +10,7 @@ import msgspec
 
 from dsmt.errors import DsmtError, RefusedError
 from dsmt.operations.local.connection import reading
-from dsmt.operations.local.home import Home, check_address, check_part, ensure_broker, reach_at
+from dsmt.operations.local.home import ENGINES, Home, check_address, check_part, ensure_broker, reach_at
 from dsmt.operations.local.keeping import is_up, keep
 from dsmt.operations.local.lock import Waits, alone
 from dsmt.operations.local.machine import check_free, release
@@ -94,7 +94,8 @@ async def remove(home: Home, bus: Bus, name: str, *, by: str, reason: str, waits
 
 
 def _check_still(home: Home) -> None:
-    """Raise `RefusedError` while the realm is moved to NATS: there it will have as many servers as it had brokers then."""
-    if home.moving() is not None:
-        said = f"the realm in {home.root} is being moved to NATS with the brokers that it has"
+    """Raise `RefusedError` while the realm is moved: there it will have as many brokers, or servers, as it had then."""
+    move = home.moving()
+    if move is not None:
+        said = f"the realm in {home.root} is being moved to {ENGINES[move.engine]} with the brokers that it has"
         raise RefusedError("migrate.brokers", said, next="dsmt bus migrate --cut or --abort first")

@@ -5,7 +5,7 @@ root.key                   the realm's root key (mode 0600): move it off the fle
 operator/identity          whose word the command line gives
 brokers/<name>/ controllers/<name>/ nodes/<name>/      one directory for each program (programs/configuration.py)
 home.lock                  held by who makes, starts or ends what is here
-migration/                 of a move to NATS: its bridge, and in brokers/ the servers, until they are the realm's
+migration/                 of a move to or from NATS: its bridge, and in brokers/ what it moves to, until that is the realm's
 keeper/                    the keeper of `up`: what it keeps, and who runs
 """
 
@@ -44,7 +44,9 @@ from dsmt.trust.keys import Key, SecretKey
 
 REALM_FILE = "realm.cbor"
 SERVERS = "migration/brokers"
-"""The kind of part that the servers are to which a realm moves."""
+"""The kind of part that the servers, or brokers, are to which a realm moves."""
+ENGINES = {"dsmt": "dsmt's brokers", "nats": "NATS"}
+"""What carries a realm, in words."""
 SEED_BYTES = 32
 WHERE = "check --home, or DSMT_HOME"
 

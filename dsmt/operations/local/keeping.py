@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dsmt.errors import FailedError, TransportError
 from dsmt.operations.local.home import SERVERS, Home
 from dsmt.operations.local.parts import keeper_directory
-from dsmt.programs.configuration import write_config
+from dsmt.programs.configuration import MigrationFile, write_config
 from dsmt.programs.keeper import KeeperFile, command_of
 from dsmt.system.fork import log_path
 from dsmt.system.processes import SpawnedProcesses, detach
@@ -28,12 +28,11 @@ def is_up(home: Home) -> bool:
 def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
     """Write down what the keeper is to keep: all that the home holds, without one directory.
 
-    Of a move that is under way also its servers and its bridge, unless not `moving`; when it is cut its servers alone.
+    Of a move that is under way also its servers and its bridge, unless not `moving`; when it is cut the servers alone.
     """
-    move = home.moving() if moving else None
-    servers = [] if move is None else [("nats_server", str(home.part(SERVERS, name))) for name in home.names(SERVERS)]
-    if servers and move is not None and move.cut:
-        write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=tuple(servers)))
+    move = home.moving() if moving and home.names(SERVERS) else None
+    if move is not None and move.cut:
+        write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=tuple(_servers_of(home, move))))
         return
     on_nats = home.exists and home.realm().nats is not None
     kept = [
@@ -42,10 +41,17 @@ def write_kept(home: Home, *, without: str = "", moving: bool = True) -> None:
         for program in (("nats_server", "broker") if on_nats else ("broker",))
     ]
     kept += [("controller", str(home.part("controllers", name))) for name in home.names("controllers")]
-    kept += [*servers, ("bridge", str(home.migration))] if servers else []
+    if move is not None:
+        kept += [one for one in [*_servers_of(home, move), ("bridge", str(home.migration))] if one not in kept]
     nodes = tuple(str(home.part("nodes", name)) for name in home.names("nodes"))
     still = tuple(one for one in kept if one[1] != without)
     write_config(keeper_directory(home) / "keeper.cbor", KeeperFile(kept=still, nodes=nodes))
+
+
+def _servers_of(home: Home, move: MigrationFile) -> list[tuple[str, str]]:
+    """The NATS servers of a move: those to which the realm moves, or those that it leaves."""
+    kind = SERVERS if move.engine == "nats" else "brokers"
+    return [("nats_server", str(home.part(kind, name))) for name in home.names(kind)]
 
 
 async def start_keeper(home: Home) -> None:

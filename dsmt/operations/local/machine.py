@@ -27,6 +27,7 @@ from dsmt.backoff import Backoff
 from dsmt.errors import FailedError, InputError, RefusedError
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import (
+    ENGINES,
     SERVERS,
     Home,
     check_name,
@@ -125,10 +126,10 @@ async def _up(home: Home, wanted: Wanted) -> Started:
 
 
 def check_moved(home: Home) -> None:
-    """Raise `RefusedError` where the move of the realm to NATS has ended its brokers, and is not done."""
+    """Raise `RefusedError` where the move of the realm to another engine has ended its brokers, and is not done."""
     move = home.moving()
-    if move is not None and move.cut and (home.names(SERVERS) or home.realm().nats is None):
-        said = f"the realm in {home.root} is being moved to NATS, and was not started again"
+    if move is not None and move.cut and (home.names(SERVERS) or home.realm().engine != move.engine):
+        said = f"the realm in {home.root} is being moved to {ENGINES[move.engine]}, and was not started again"
         raise RefusedError("migrate.cut", said, next="dsmt bus migrate --cut goes on; dsmt bus migrate --abort goes back")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dsmt.errors import InputError
-from dsmt.operations.local.home import Home
+from dsmt.operations.local.home import ENGINES, Home
 from dsmt.system.records import living, record_path
 
 MOST_NODES = 100
@@ -69,18 +69,16 @@ def check_same(home: Home, wanted: Wanted) -> None:
     if wanted.name is not None and wanted.name != realm.name:
         said = f"--name {wanted.name}: the realm in {home.root} is named {realm.name}, and cannot be renamed"
         raise InputError("up.made", said, next="leave --name out, or set another DSMT_HOME")
-    engine = "dsmt" if realm.nats is None else "nats"
-    if wanted.engine not in (None, engine):
-        moved, advice = "cannot be moved", "set another DSMT_HOME"
-        if engine == "dsmt":
-            moved, advice = "is not moved by `up`", "dsmt bus migrate nats"
-        said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {engine}, and {moved}"
-        raise InputError("up.made", said, next=f"leave --engine out, or {advice}")
+    if wanted.engine not in (None, realm.engine):
+        said = f"--engine {wanted.engine}: the realm in {home.root} is carried by {realm.engine}, and is not moved by `up`"
+        raise InputError("up.made", said, next=f"leave --engine out, or dsmt bus migrate {wanted.engine}")
     if realm.nats is not None and wanted.brokers not in (None, len(realm.brokers)):
         said = f"--brokers {wanted.brokers}: the realm in {home.root} has {len(realm.brokers)} NATS servers, for good"
         raise InputError("up.made", said, next="leave --brokers out, or set another DSMT_HOME")
-    if home.moving() is not None and wanted.brokers not in (None, len(home.names("brokers"))):
-        said = f"--brokers {wanted.brokers}: the realm in {home.root} is being moved to NATS with the brokers that it has"
+    move = home.moving()
+    if move is not None and wanted.brokers not in (None, len(home.names("brokers"))):
+        to = ENGINES[move.engine]
+        said = f"--brokers {wanted.brokers}: the realm in {home.root} is being moved to {to} with the brokers that it has"
         raise InputError("migrate.brokers", said, next="dsmt bus migrate --cut or --abort first")
     addresses = [address for address, _ in realm.brokers]
     if wanted.listen is not None and wanted.listen not in addresses:

@@ -18,6 +18,7 @@ Rule 6: which topics were wanted is the word of who wrote the file, and signed b
     anybody may write on, no row was left out. Beyond that it is not proven, and the verdict says so.
 Rule 7: of heads and trim records those count that are the broker's that ends the file; what it holds of other brokers are
     events like all others (B9). A store takes a new id after a power cut, keeps its rows, and never goes back to one it had.
+    What it said as the gate of a NATS server names no head, and ends no file.
 """
 
 from __future__ import annotations
@@ -197,6 +198,8 @@ class _Proof:
     def _check_head(self, row: int, signed: SignedEvent) -> None:
         """Note whether a head is right, if it is this store's (rule 2)."""
         stats, wrong = from_data(BrokerStats, signed.event.data), ""
+        if not stats.head_hash:  # it is of a gate, and stands over nothing
+            return
         tree = next((tree for tree in reversed(self._back) if tree.rows == stats.head), None)
         if stats.head >= row:
             wrong = f"the head in row {row} stands over row {stats.head}, which follows it"
