@@ -50,7 +50,7 @@ def stop(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
 @wait_option
 def start(ctx: CliContext, target: str, reason: str, wait: str | None) -> None:
     """Let TARGET run again after `dsmt stop`."""
-    _act(ctx, target, controlling.start, reason=reason, wait=wait, state=waiting.READY)
+    _act(ctx, target, controlling.start, reason=reason, wait=wait, state="started")
 
 
 @command()
@@ -89,7 +89,8 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Done:
-        before = waiting.tries(await look(connection.bus), named) if state == "retried" else {}
+        sight = None if wait is None else await look(connection.bus, of=(named.service,))
+        tried, willed = ({}, {}) if sight is None else (waiting.tries(sight, named), waiting.wills(sight, named))
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"
         if wait is None or (state == "retried" and not done.instances):
@@ -101,9 +102,10 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
                 case "moved":
                     await waiting.moved(connection.bus, named, limit_s=limit, tell=tell)
                 case "retried":
-                    await waiting.retried(connection.bus, named, before, limit_s=limit, tell=tell)
+                    await waiting.retried(connection.bus, named, tried, limit_s=limit, tell=tell)
                 case _:
-                    await waiting.wait_for(connection.bus, named, state, limit_s=limit, tell=tell)
+                    held = state == "stopped"
+                    await waiting.obeyed(connection.bus, named, willed, held=held, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)
@@ -156,11 +158,14 @@ def remove(ctx: CliContext, service: str, *, yes: bool, reason: str, wait: str |
         _confirm(ctx, service)
 
     async def work(connection: Connection) -> Done:
+        epoch = None
+        if wait is not None:
+            epoch = controlling.spec_of(await look(connection.bus, of=(service,)), service).signed.event.epoch
         done = await controlling.remove(connection.bus, service, by=connection.by, reason=reason)
         ctx.asked = f"the removal of {service}", f"dsmt ps {service}"
         if wait is not None:
             with ctx.progress() as tell:
-                await waiting.ended(connection.bus, service, limit_s=limit, tell=tell)
+                await waiting.ended(connection.bus, service, epoch=epoch, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)

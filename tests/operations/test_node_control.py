@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsmt.errors import InputError, TimedOutError
+from dsmt.errors import FailedError, InputError, TimedOutError
 from dsmt.event.status import Layer, State
 from dsmt.operations.read import waiting
 from dsmt.operations.read.holding import left_on
@@ -81,6 +81,19 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
     (left,) = left_on(sight(realm), node)
     assert (realm.slot().revision, left.stays) == (2, True)
     assert left.because == "its data is there; dsmt move web/app/0 --accept-data-loss moves it without its data"
+
+
+def test_a_wait_for_a_drain_ends_when_the_node_is_included_meanwhile(realm: Realm) -> None:
+    realm.apply(web(1, component="nodes: n1\n"))
+    realm.settle(seconds=1)
+    realm.control_node("n1", "draining")
+    bus: Any = None
+
+    def tell(_text: str) -> None:
+        realm.control_node("n1", "active")
+
+    with pytest.raises(FailedError, match="n1 is active again, by another word, before it was drained"):
+        asyncio.run(node_control.drained(bus, "n1", limit_s=2.0, tell=tell))
 
 
 def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_with_its_end(realm: Realm) -> None:

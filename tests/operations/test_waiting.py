@@ -81,6 +81,75 @@ def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) ->
         wait(waiting.retried, WEB, before)
 
 
+def obeyed(before: dict[str, int], *, held: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def act(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Any:
+        return await waiting.obeyed(bus, WEB, before, held=held, limit_s=limit_s, tell=tell)
+
+    return act
+
+
+def test_a_wait_for_a_stop_or_a_start_ends_when_another_operator_says_the_opposite(realm: Realm) -> None:
+    before = waiting.wills(sight(realm), WEB)
+    with pytest.raises(TimedOutError, match="web is not stopped after"):
+        wait(obeyed(before, held=True))  # its own will was not seen yet
+    realm.hold(key(1))
+    with pytest.raises(FailedError, match="web/app/1 was stopped meanwhile, before it was ready"):
+        wait(obeyed(before, held=False))
+    before = waiting.wills(sight(realm), WEB)
+    with pytest.raises(TimedOutError, match="web is not ready after"):
+        wait(obeyed(before, held=False))
+    realm.control(key(1), hold=None)
+    with pytest.raises(FailedError, match="web/app/1 was started meanwhile, before it was stopped"):
+        wait(obeyed({**before, "web/app/0": 0}, held=True))
+
+
+def test_a_wait_for_a_stop_ends_when_all_have_stopped_and_one_for_what_is_not_wanted_any_more_at_once(realm: Realm) -> None:
+    before = waiting.wills(sight(realm), WEB)
+    for index in range(2):
+        realm.hold(key(index))
+    realm.settle(seconds=1)
+    for index in range(2):
+        realm.status(key(index), realm.slot(index).node or "", State.STOPPED)
+    assert wait(obeyed(before, held=True)).reached
+    realm.apply(web(0))
+    realm.settle(seconds=1)
+    for index in range(2):
+        realm.status(key(index), realm.slot(index).node or "", State.GONE)
+    with pytest.raises(FailedError, match="web is wanted no more"):
+        wait(obeyed(before, held=False))
+
+
+def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retry(realm: Realm) -> None:
+    before = waiting.tries(sight(realm), WEB)
+    last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
+    assert wait(obeyed({}, held=False)).reached
+    with pytest.raises(TimedOutError):
+        wait(waiting.retried, WEB, before)
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, attempt=2)
+    assert wait(waiting.retried, WEB, before).reached
+
+
+def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
+    epoch = sight(realm).view.services["web"].spec.signed.event.epoch  # type: ignore[union-attr]
+
+    async def ended(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Any:
+        return await waiting.ended(bus, "web", epoch=epoch, limit_s=limit_s, tell=tell)
+
+    with pytest.raises(TimedOutError):
+        wait(ended)  # its own word was not seen yet
+    realm.apply(web(2), removed=True)
+    realm.settle(seconds=1)
+    for index in range(2):
+        for node in ("n1", "n2"):
+            realm.status(key(index), node, State.GONE)
+    realm.settle(seconds=20)
+    assert wait(ended).reached
+    realm.apply(web(2))
+    with pytest.raises(FailedError, match="web was removed, and applied again before it was seen to be gone"):
+        wait(ended)
+
+
 def test_what_is_held_is_not_waited_for_when_the_others_are_restarted(realm: Realm) -> None:
     realm.hold(key(1))
     realm.settle(seconds=1)

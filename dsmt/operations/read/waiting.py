@@ -269,6 +269,60 @@ def _is_done(sight: Sight, row: Row) -> bool:
     return (is_ready(sight, row) or row.state is Shown.DONE) and not _behind(sight, row)
 
 
+def wills(sight: Sight, target: Target) -> dict[str, int]:
+    """By instance: which operator's will for it was said last."""
+    return {row.instance: _will(sight, row) for row in instances(sight, target)}
+
+
+def _will(sight: Sight, row: Row) -> int:
+    entry = sight.view.slot(row.key)
+    return 0 if entry is None or entry.control is None else entry.control.version
+
+
+async def obeyed(
+    bus: BusReader,
+    target: Target,
+    before: dict[str, int],
+    *,
+    held: bool,
+    limit_s: float | None,
+    tell: Tell | None = None,
+) -> Waited:
+    """Wait until all is held and stopped or, if not `held`, ready or ended well, by a will that came after `before`.
+
+    Raises `TimedOutError`, and `FailedError` where another will that came after it says the opposite.
+    """
+    goal = "stopped" if held else "ready"
+
+    def rows_of(sight: Sight) -> list[Row]:
+        rows = instances(sight, target)
+        if not rows:
+            raise FailedError("wait.unwanted", f"{target} is wanted no more", next=f"dsmt status {target.service}")
+        for row in rows:
+            if (row.held is not None) is not held and _will(sight, row) > before.get(row.instance, 0):
+                was, look = ("started", f"dsmt why {row.instance}") if held else ("stopped", f"dsmt start {row.instance}")
+                raise FailedError("wait.opposed", f"{row.instance} was {was} meanwhile, before it was {goal}", next=look)
+        return rows
+
+    def done(sight: Sight, row: Row) -> bool:
+        entry = sight.view.slot(row.key)
+        fact = None if entry is None or entry.fact is None else entry.fact.record
+        if held:
+            return row.held is not None and row.state is Shown.STOPPED
+        return row.held is None and fact is not None and not fact.held and _is_done(sight, row)
+
+    def seen(sight: Sight) -> Waited | None:
+        rows = rows_of(sight)
+        reached = all(done(sight, row) for row in rows)
+        return Waited(target=str(target), wanted=goal, reached=True, instances=rows) if reached else None
+
+    def far(sight: Sight) -> str:
+        return progress(sight, rows_of(sight), lambda row: done(sight, row))
+
+    look = f"dsmt status {target.service}"
+    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {goal}", look=look, far=far, tell=tell)
+
+
 def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
     """By instance: which generation it tries, for which time."""
     return {row.instance: _tries(sight, row) for row in instances(sight, target)}
@@ -288,10 +342,13 @@ def _application(sight: Sight, row: Row) -> Status | None:
 async def retried(
     bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
 ) -> Waited:
-    """Wait until all is ready, or has failed once more than `before`. Raises `TimedOutError`, `FailedError`."""
+    """Wait until all is ready or, tried once more than `before`, has ended well or failed.
+
+    Raises `TimedOutError`, `FailedError`.
+    """
 
     def done(sight: Sight, row: Row) -> bool:
-        if is_ready(sight, row):
+        if is_ready(sight, row) or (row.state is Shown.DONE and _tries(sight, row) > before.get(row.instance, (0, 0))):
             return True
         if row.state in _FAILED and _tries(sight, row) > before.get(row.instance, (0, 0)):
             why = "" if row.reason is None else f": {row.reason.message}"
@@ -335,8 +392,10 @@ def _behind(sight: Sight, row: Row) -> bool:
     return said is None or said.generation < row.generation
 
 
-async def ended(bus: BusReader, service: str, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
-    """Wait until nothing of a service is left. Raises `TimedOutError`."""
+async def ended(
+    bus: BusReader, service: str, *, epoch: int | None = None, limit_s: float | None, tell: Tell | None = None
+) -> Waited:
+    """Wait until nothing of a service is left. Raises `TimedOutError`, and `FailedError` when it stands in a later epoch."""
 
     def left(sight: Sight) -> list[str]:
         entry = sight.view.services.get(service)
@@ -351,6 +410,9 @@ async def ended(bus: BusReader, service: str, *, limit_s: float | None, tell: Te
         entry = sight.view.services.get(service)
         if entry is None or (entry.spec is None and not left(sight)):
             return Waited(target=service, wanted=Shown.GONE.value, reached=True, instances=[])
+        if epoch is not None and entry.spec is not None and (entry.spec.signed.event.epoch or 0) > epoch:
+            said = f"{service} was removed, and applied again before it was seen to be gone"
+            raise FailedError("wait.applied_again", said, next=f"dsmt status {service}")
         return None
 
     def far(sight: Sight) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dsmt.errors import InputError
+from dsmt.errors import FailedError, InputError
 from dsmt.event.kinds.node import NodeControl, NodeVerdict
 from dsmt.event.phrases import person, quoted
 from dsmt.operations.read.holding import Left, left_on
@@ -44,12 +44,18 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
 async def drained(bus: Bus, name: str, *, limit_s: float | None, tell: Tell | None = None) -> Controlled:
     """Wait until nothing is left on a node that is drained but what stays with its data.
 
-    Raises `TimedOutError` that shows what holds it up.
+    Raises `TimedOutError` that shows what holds it up, and `FailedError` when it was draining and is no more.
     """
+    begun = False
 
     def seen(sight: Sight) -> Controlled | None:
+        nonlocal begun
         moving = [one for one in left_on(sight, name) if not one.stays]
         entry = find(sight, name)
+        if begun and entry.mode != "draining":
+            said = f"{name} is {entry.mode} again, by another word, before it was drained"
+            raise FailedError("wait.opposed", said, next=f"dsmt node drain {name}, if it is to be")
+        begun = entry.mode == "draining"
         if moving or entry.mode != "draining":
             return None
         pinned = any(one.stays for one in left_on(sight, name))
