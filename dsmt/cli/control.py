@@ -16,7 +16,7 @@ from dsmt.cli.names import TARGET
 from dsmt.cli.printing import counted, document, one_line, page
 from dsmt.errors import FailedError, InputError, TransportError
 from dsmt.operations.local.connection import Connection, Reading
-from dsmt.operations.read import waiting
+from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.waiting import Applied, Waited
 from dsmt.operations.words.targets import Target
@@ -90,7 +90,7 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
 
     async def work(connection: Connection) -> Done:
         sight = None if wait is None else await look(connection.bus, of=(named.service,))
-        tried, willed = ({}, {}) if sight is None else (waiting.tries(sight, named), waiting.wills(sight, named))
+        tried, willed = ({}, {}) if sight is None else (heeding.tries(sight, named), heeding.wills(sight, named))
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"
         if wait is None or (state == "retried" and not done.instances):
@@ -98,14 +98,14 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
         with ctx.progress() as tell:
             match state:
                 case "restarted":
-                    await waiting.restarted(connection.bus, named, limit_s=limit, tell=tell)
+                    await heeding.restarted(connection.bus, named, limit_s=limit, tell=tell)
                 case "moved":
-                    await waiting.moved(connection.bus, named, limit_s=limit, tell=tell)
+                    await heeding.moved(connection.bus, named, limit_s=limit, tell=tell)
                 case "retried":
-                    await waiting.retried(connection.bus, named, tried, limit_s=limit, tell=tell)
+                    await heeding.retried(connection.bus, named, tried, limit_s=limit, tell=tell)
                 case _:
                     held = state == "stopped"
-                    await waiting.obeyed(connection.bus, named, willed, held=held, limit_s=limit, tell=tell)
+                    await heeding.obeyed(connection.bus, named, willed, held=held, limit_s=limit, tell=tell)
         return done
 
     done = ctx.act(work)

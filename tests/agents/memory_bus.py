@@ -47,6 +47,7 @@ class Realm:
         self.facts: dict[str, SignedEvent] = {}
         self.log: list[SignedEvent] = []
         self.readers: list[tuple[Interest, str, asyncio.Queue[Any]]] = []
+        self.whole = True
         self.up = asyncio.Event()
         self.up.set()
         self.fetched = 0
@@ -182,7 +183,7 @@ class Bus:
         for signed in kept:
             if wants(interest, self.source, signed.event):
                 queue.put_nowait([Arrived(signed, 1, live=False)])
-        queue.put_nowait([Complete(Cursor("s", len(self.realm.log), 0), whole=True)])
+        queue.put_nowait([Complete(Cursor("s", len(self.realm.log), 0), whole=self.realm.whole)])
         self.realm.readers.append(reader)
 
         async def batches() -> Any:

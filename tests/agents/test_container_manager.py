@@ -3,8 +3,10 @@
 import asyncio
 import signal
 
-from dsmt.agents.rules.container import IDENTITY, SlotName
-from dsmt.event.kinds.slot import Previous
+import pytest
+
+from dsmt.agents.rules.container import IDENTITY, RECORD, InstanceRecord, SlotName, dump_record
+from dsmt.event.kinds.slot import Good, Previous
 from dsmt.ports.processes import Exit
 from dsmt.trust.identity import load
 from dsmt.trust.keys import SecretKey
@@ -58,6 +60,26 @@ def test_a_slot_of_another_node_is_left_alone() -> None:
         assert at.manager is not None
         assert at.manager.slots == ()
         assert not at.node.files.content
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("whole", "node", "stays"), [(True, "n1", True), (True, "n2", False), (False, "n2", True)])
+def test_what_was_good_in_a_container_that_was_cleared_away_goes_when_its_slot_is_elsewhere(
+    whole: bool, node: str, stays: bool
+) -> None:
+    async def main() -> None:
+        at = Managed()
+        record = dump_record(InstanceRecord(boot="b", good=Good(spec="operator/a#1-1", revision=1), good_key="k"))
+        at.node.files.write(f"{SLOT.directory}/{RECORD}", record)
+        at.realm.whole = whole
+        at.site.place(node=node)
+        at.start()
+        await asyncio.sleep(10)
+        assert at.manager is not None
+        assert at.manager.slots == ((SLOT,) if node == "n1" else ())
+        assert (at.node.files.read(f"{SLOT.directory}/{RECORD}") is not None) is stays
         at.end()
 
     in_virtual_time(main)

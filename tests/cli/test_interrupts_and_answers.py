@@ -23,9 +23,9 @@ def test_who_stops_waiting_hears_that_what_was_asked_for_goes_on(
 
     monkeypatch.setattr("dsmt.operations.write.controlling.stop", stop)
     monkeypatch.setattr("dsmt.cli.control.look", stop)
-    monkeypatch.setattr("dsmt.operations.read.waiting.tries", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.waiting.wills", lambda *_: {})
-    monkeypatch.setattr("dsmt.operations.read.waiting.obeyed", interrupted)
+    monkeypatch.setattr("dsmt.operations.read.heeding.tries", lambda *_: {})
+    monkeypatch.setattr("dsmt.operations.read.heeding.wills", lambda *_: {})
+    monkeypatch.setattr("dsmt.operations.read.heeding.obeyed", interrupted)
     code, told = run("stop", "web", "--wait", *form, home=made)
     assert "interrupted; the stop of web goes on" in told
     assert "dsmt status web" in told

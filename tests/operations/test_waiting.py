@@ -12,7 +12,7 @@ from dsmt.errors import FailedError, TimedOutError
 from dsmt.event.kinds.instance import LastExit
 from dsmt.event.reason import reason
 from dsmt.event.status import State
-from dsmt.operations.read import waiting
+from dsmt.operations.read import heeding, waiting
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.words.targets import Target
@@ -73,29 +73,29 @@ def test_who_waits_is_told_how_far_it_is_once_for_each_change(realm: Realm) -> N
 
 
 def test_a_retry_that_fails_again_ends_the_wait_with_the_reason(realm: Realm) -> None:
-    before = waiting.tries(sight(realm), WEB)
+    before = heeding.tries(sight(realm), WEB)
     with pytest.raises(TimedOutError, match="web is not ready after"):
-        wait(waiting.retried, WEB, before)
+        wait(heeding.retried, WEB, before)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, next_try_ms=realm.now_ms, attempt=2)
     with pytest.raises(FailedError, match="web/app/1 was tried again and failed: exited with code 3"):
-        wait(waiting.retried, WEB, before)
+        wait(heeding.retried, WEB, before)
 
 
 def obeyed(before: dict[str, int], *, held: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def act(bus: Any, *, limit_s: float, tell: waiting.Tell | None) -> Any:
-        return await waiting.obeyed(bus, WEB, before, held=held, limit_s=limit_s, tell=tell)
+        return await heeding.obeyed(bus, WEB, before, held=held, limit_s=limit_s, tell=tell)
 
     return act
 
 
 def test_a_wait_for_a_stop_or_a_start_ends_when_another_operator_says_the_opposite(realm: Realm) -> None:
-    before = waiting.wills(sight(realm), WEB)
+    before = heeding.wills(sight(realm), WEB)
     with pytest.raises(TimedOutError, match="web is not stopped after"):
         wait(obeyed(before, held=True))  # its own will was not seen yet
     realm.hold(key(1))
     with pytest.raises(FailedError, match="web/app/1 was stopped meanwhile, before it was ready"):
         wait(obeyed(before, held=False))
-    before = waiting.wills(sight(realm), WEB)
+    before = heeding.wills(sight(realm), WEB)
     with pytest.raises(TimedOutError, match="web is not ready after"):
         wait(obeyed(before, held=False))
     realm.control(key(1), hold=None)
@@ -104,7 +104,7 @@ def test_a_wait_for_a_stop_or_a_start_ends_when_another_operator_says_the_opposi
 
 
 def test_a_wait_for_a_stop_ends_when_all_have_stopped_and_one_for_what_is_not_wanted_any_more_at_once(realm: Realm) -> None:
-    before = waiting.wills(sight(realm), WEB)
+    before = heeding.wills(sight(realm), WEB)
     for index in range(2):
         realm.hold(key(index))
     realm.settle(seconds=1)
@@ -120,14 +120,14 @@ def test_a_wait_for_a_stop_ends_when_all_have_stopped_and_one_for_what_is_not_wa
 
 
 def test_what_has_run_and_ended_with_0_is_not_waited_for_after_a_start_or_a_retry(realm: Realm) -> None:
-    before = waiting.tries(sight(realm), WEB)
+    before = heeding.tries(sight(realm), WEB)
     last = LastExit(code=0, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
     assert wait(obeyed({}, held=False)).reached
     with pytest.raises(TimedOutError):
-        wait(waiting.retried, WEB, before)
+        wait(heeding.retried, WEB, before)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, attempt=2)
-    assert wait(waiting.retried, WEB, before).reached
+    assert wait(heeding.retried, WEB, before).reached
 
 
 def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Realm) -> None:
@@ -153,7 +153,7 @@ def test_a_wait_for_a_removal_ends_when_the_service_is_applied_again(realm: Real
 def test_what_is_held_is_not_waited_for_when_the_others_are_restarted(realm: Realm) -> None:
     realm.hold(key(1))
     realm.settle(seconds=1)
-    assert wait(waiting.restarted, WEB).reached
+    assert wait(heeding.restarted, WEB).reached
 
 
 def test_what_was_refused_says_which_revision_runs_and_why(realm: Realm) -> None:
@@ -250,11 +250,11 @@ def test_what_has_run_and_ended_with_0_after_a_restart_is_not_waited_for(
     last = LastExit(code=code, signal=None, at_ms=realm.now_ms, ran_s=1.0, reason=None)
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED, **about)
     if done:
-        assert wait(waiting.restarted, WEB).reached
-        assert wait(waiting.moved, WEB).reached
+        assert wait(heeding.restarted, WEB).reached
+        assert wait(heeding.moved, WEB).reached
     else:
         with pytest.raises(TimedOutError, match="web is not restarted and ready"):
-            wait(waiting.restarted, WEB)
+            wait(heeding.restarted, WEB)
 
 
 def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
@@ -262,4 +262,4 @@ def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
     realm.status(key(1), realm.slot(1).node or "", State.FAILED, last_exit=last, reason=EXITED)
     realm.control(key(1), restart=1)
     with pytest.raises(TimedOutError, match="web is not restarted and ready"):
-        wait(waiting.restarted, WEB)
+        wait(heeding.restarted, WEB)

@@ -54,6 +54,8 @@ class ContainerManager:
         """Those of which a fact came last that counts for nothing here (rule 4)."""
         self._fold = Fold()
         """What every slot fact and tombstone amount to that came here: what was hidden once never begins again."""
+        self._records: set[SlotName] = set()
+        """Those of which only the record of a container is here that was cleared away."""
         self._group: asyncio.TaskGroup | None = None
         self._hearing = Hearing(config.node, deps.bus)
         self._ended = asyncio.Event()
@@ -104,7 +106,8 @@ class ContainerManager:
     def _found(self) -> list[SlotName]:
         """The slots of the containers that are in the node's directory.
 
-        What is less than one goes, but for the record of one that was cleared away: it says what was good there.
+        What is less than one goes, but for the record of one that was cleared away: it says what was good there, and
+        stays until it is known that the slot is not here any more.
         """
         files, found = self._deps.files, []
         for service in files.names("containers"):
@@ -113,7 +116,9 @@ class ContainerManager:
                     slot = SlotName(service, component, index)
                     if files.read(f"{slot.directory}/{CONFIG}") is not None:
                         found.append(slot)
-                    elif files.names(slot.directory) != [RECORD]:
+                    elif files.names(slot.directory) == [RECORD]:
+                        self._records.add(slot)
+                    else:
                         files.remove(slot.directory)
         return found
 
@@ -175,6 +180,8 @@ class ContainerManager:
                     self._offer_refusing(self._known.keys() - self._keepers.keys())
                 self._take_complete(known=whole and self._store in ("", cursor.store))
                 self._store = cursor.store
+                if whole:
+                    self._clear_records()
             case _:
                 pass
 
@@ -207,6 +214,12 @@ class ContainerManager:
                 keeper.again()
             if keeper.acts_on is None:
                 keeper.orphaned()
+
+    def _clear_records(self) -> None:
+        """All facts have come: a slot of which there is no container by now is to have none here."""
+        for slot in self._records - self._keepers.keys():
+            self._deps.files.remove(slot.directory)
+        self._records.clear()
 
     def _offer(self) -> None:
         """Re-offer the facts that this node acts on (rule 4)."""

@@ -260,6 +260,19 @@ def is_ready(sight: Sight, row_: Row) -> bool:
     return row_.health == "ready" or (row_.health == "none" and (spec is None or spec.health is None))
 
 
+def application(sight: Sight, row_: Row) -> Status | None:
+    """What is said of its program."""
+    entry = sight.view.slot(row_.key)
+    said = None if entry is None else entry.application(row_.node)
+    return None if said is None else said.record
+
+
+def is_behind(sight: Sight, row_: Row) -> bool:
+    """Whether the instance that runs is of an older generation than its slot."""
+    said = application(sight, row_)
+    return said is None or said.generation < row_.generation
+
+
 def is_problem(sight: Sight, row_: Row) -> bool:
     """Whether an instance is not as it should be (rule 1)."""
     if row_.state in _WELL:

@@ -15,10 +15,9 @@ import msgspec
 
 from dsmt.controllers.good import stays_ended
 from dsmt.errors import FailedError, InputError, TimedOutError, TransportError
-from dsmt.event.kinds.instance import Status
 from dsmt.event.reason import Reason
 from dsmt.event.status import Shown
-from dsmt.operations.read.instances import Row, instances, is_problem, is_ready, living_holders
+from dsmt.operations.read.instances import Row, instances, is_behind, is_problem, is_ready, living_holders
 from dsmt.operations.read.revisions import refused, running
 from dsmt.operations.read.sight import Sight, watch
 from dsmt.operations.words.targets import Target, slots_of
@@ -179,7 +178,7 @@ async def settled(
     def standing(sight: Sight, row: Row) -> bool:
         """Whether it is of this revision: what still runs of an older one is not, but where that is all that is to run."""
         goes_back = counted and refused(sight.view.services[applied.service]) is not None
-        return goes_back or (row.revision == applied.revision and not _behind(sight, row))
+        return goes_back or (row.revision == applied.revision and not is_behind(sight, row))
 
     def seen(sight: Sight) -> Applied | None:
         rows = instances(sight, target)
@@ -233,163 +232,6 @@ def _unwanted(sight: Sight, service: str) -> list[str]:
         if not wanted and slot.fact is not None and (slot.fact.record.desired != "gone" or living_holders(sight, slot)):
             found.append(f"{service}/{name}/{index}")
     return found
-
-
-async def restarted(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
-    """Wait until every restart that was asked for is done and ready, or has ended well; what is held is left out.
-
-    Raises `TimedOutError`.
-    """
-
-    def done(sight: Sight, row: Row) -> bool:
-        entry = sight.view.slot(row.key)
-        asked = 0 if entry is None or entry.control is None else entry.control.record.restart
-        last = 0 if entry is None or entry.fact is None else entry.fact.record.restart
-        return last >= asked and _is_done(sight, row)
-
-    return await _all_done(bus, target, done, unmet=f"{target} is not restarted and ready", limit_s=limit_s, tell=tell)
-
-
-async def moved(bus: BusReader, target: Target, *, limit_s: float | None, tell: Tell | None = None) -> Waited:
-    """Wait until every move that was asked for is done and ready, or has ended well; what is held is left out.
-
-    Raises `TimedOutError`.
-    """
-
-    def done(sight: Sight, row: Row) -> bool:
-        entry = sight.view.slot(row.key)
-        asked = None if entry is None else entry.move_asked
-        return asked is None and _is_done(sight, row)
-
-    return await _all_done(bus, target, done, unmet=f"{target} is not moved and ready", limit_s=limit_s, tell=tell)
-
-
-def _is_done(sight: Sight, row: Row) -> bool:
-    """Whether it is as it is to be: ready, or it has run and ended with 0, and is not run again."""
-    return (is_ready(sight, row) or row.state is Shown.DONE) and not _behind(sight, row)
-
-
-def wills(sight: Sight, target: Target) -> dict[str, int]:
-    """By instance: which operator's will for it was said last."""
-    return {row.instance: _will(sight, row) for row in instances(sight, target)}
-
-
-def _will(sight: Sight, row: Row) -> int:
-    entry = sight.view.slot(row.key)
-    return 0 if entry is None or entry.control is None else entry.control.version
-
-
-async def obeyed(
-    bus: BusReader,
-    target: Target,
-    before: dict[str, int],
-    *,
-    held: bool,
-    limit_s: float | None,
-    tell: Tell | None = None,
-) -> Waited:
-    """Wait until all is held and stopped or, if not `held`, ready or ended well, by a will that came after `before`.
-
-    Raises `TimedOutError`, and `FailedError` where another will that came after it says the opposite.
-    """
-    goal = "stopped" if held else "ready"
-
-    def rows_of(sight: Sight) -> list[Row]:
-        rows = instances(sight, target)
-        if not rows:
-            raise FailedError("wait.unwanted", f"{target} is wanted no more", next=f"dsmt status {target.service}")
-        for row in rows:
-            if (row.held is not None) is not held and _will(sight, row) > before.get(row.instance, 0):
-                was, look = ("started", f"dsmt why {row.instance}") if held else ("stopped", f"dsmt start {row.instance}")
-                raise FailedError("wait.opposed", f"{row.instance} was {was} meanwhile, before it was {goal}", next=look)
-        return rows
-
-    def done(sight: Sight, row: Row) -> bool:
-        entry = sight.view.slot(row.key)
-        fact = None if entry is None or entry.fact is None else entry.fact.record
-        if held:
-            return row.held is not None and row.state is Shown.STOPPED
-        return row.held is None and fact is not None and not fact.held and _is_done(sight, row)
-
-    def seen(sight: Sight) -> Waited | None:
-        rows = rows_of(sight)
-        reached = all(done(sight, row) for row in rows)
-        return Waited(target=str(target), wanted=goal, reached=True, instances=rows) if reached else None
-
-    def far(sight: Sight) -> str:
-        return progress(sight, rows_of(sight), lambda row: done(sight, row))
-
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {goal}", look=look, far=far, tell=tell)
-
-
-def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
-    """By instance: which generation it tries, for which time."""
-    return {row.instance: _tries(sight, row) for row in instances(sight, target)}
-
-
-def _tries(sight: Sight, row: Row) -> tuple[int, int]:
-    said = _application(sight, row)
-    return (0, 0) if said is None else (said.generation, said.attempt)
-
-
-def _application(sight: Sight, row: Row) -> Status | None:
-    entry = sight.view.slot(row.key)
-    said = None if entry is None else entry.application(row.node)
-    return None if said is None else said.record
-
-
-async def retried(
-    bus: BusReader, target: Target, before: dict[str, tuple[int, int]], *, limit_s: float | None, tell: Tell | None = None
-) -> Waited:
-    """Wait until all is ready or, tried once more than `before`, has ended well or failed.
-
-    Raises `TimedOutError`, `FailedError`.
-    """
-
-    def done(sight: Sight, row: Row) -> bool:
-        if is_ready(sight, row) or (row.state is Shown.DONE and _tries(sight, row) > before.get(row.instance, (0, 0))):
-            return True
-        if row.state in _FAILED and _tries(sight, row) > before.get(row.instance, (0, 0)):
-            why = "" if row.reason is None else f": {row.reason.message}"
-            said = f"{row.instance} was tried again and failed{why}"
-            raise FailedError("retry.failed", said, next=f"dsmt logs {row.instance} --previous")
-        return False
-
-    return await _all_done(bus, target, done, unmet=f"{target} is not ready", limit_s=limit_s, tell=tell)
-
-
-async def _all_done(
-    bus: BusReader,
-    target: Target,
-    done: Callable[[Sight, Row], bool],
-    *,
-    unmet: str,
-    limit_s: float | None,
-    tell: Tell | None,
-) -> Waited:
-    """Wait until it is so of every instance that is not held."""
-
-    def free(sight: Sight) -> list[Row]:
-        return [row for row in instances(sight, target) if row.held is None]
-
-    def seen(sight: Sight) -> Waited | None:
-        rows = free(sight)
-        if all(done(sight, row) for row in rows):
-            return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
-        return None
-
-    def far(sight: Sight) -> str:
-        return progress(sight, free(sight), lambda row: done(sight, row))
-
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)
-
-
-def _behind(sight: Sight, row: Row) -> bool:
-    """Whether the instance that runs is of an older generation than its slot."""
-    said = _application(sight, row)
-    return said is None or said.generation < row.generation
 
 
 async def ended(
