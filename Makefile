@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SEEDS  ?= 10
 
-.PHONY: demo test lint nats fuzz kills partitions connections operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
+.PHONY: demo test lint nats fuzz kills partitions connections crowd operate soak bench mutants docs vectors sim sim-long profile day wheel clean environment tools
 
 environment: $(VENV)/.installed
 
@@ -66,6 +66,9 @@ partitions: tools
 
 connections: tools
 	$(BIN)/python -m tests.operate.connections $(CONNECTIONS)
+
+crowd: tools
+	$(BIN)/python -m tests.operate.crowd $(NODES)
 
 operate: tools
 	./scripts/test-needs operate

@@ -19,10 +19,10 @@ settings.load_profile("dsmt")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is all waiting and what is all computing are spread over the whole run: each fills the other's gaps."""
-    simulated = [item for item in items if "simulator" in item.path.parts]
-    others = [item for item in items if "simulator" not in item.path.parts]
-    items[:] = [item for _, item in sorted(chain(evenly(simulated), evenly(others)), key=lambda one: one[0])]
+    """What is `behind` all others is spread over the whole run: it fills the gaps in which they wait."""
+    behind = [item for item in items if item.get_closest_marker("behind")]
+    others = [item for item in items if not item.get_closest_marker("behind")]
+    items[:] = [item for _, item in sorted(chain(evenly(behind), evenly(others)), key=lambda one: one[0])]
 
 
 def evenly(items: Sequence[pytest.Item]) -> list[tuple[float, pytest.Item]]:

@@ -47,6 +47,7 @@ def held(report: Report) -> bool:
     return not report.wrong
 
 
+@pytest.mark.behind
 @pytest.mark.parametrize(("seed", "scenarios"), runs())
 def test_every_invariant_holds(seed: int, scenarios: list[str]) -> None:
     with ProcessPoolExecutor(1, get_context("fork"), os.nice, (10,)) as behind_all_tests_that_wait:
