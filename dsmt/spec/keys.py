@@ -100,7 +100,7 @@ _WHAT: Final = (
     Key("artifact", "signature", TEXT, None, "path or `https:` of a minisign or COSE signature that must verify too, by a key of the realm"),
     Key("artifact", "unpack", Word(("auto", "no", "tar", "zip")), "auto", "by content, not by name; `..`, absolute paths and devices are refused"),
     Key("artifact", "strip", _whole(0, 100), 0, "leading path parts to drop"),
-    Key("artifact", "to", PATH, ".", "inside the instance's directory"),
+    Key("artifact", "to", PATH, ".", "a directory inside the instance's own; a plain file keeps its name there"),
     Key("artifact", "mode", Scalar("octal"), "0755", "of one plain file, as quoted octal"),
     Key("component", "install", COMMAND, None, "once for each revision on a node, after unpacking; must be safe to repeat"),
     Key("component", "configure", COMMAND, None, "after `install` and whenever `files`, `env` or `secrets` change"),

@@ -17,7 +17,9 @@ from dsmt.cli.command import CliContext
 from dsmt.cli.names import FILE, remember
 from dsmt.cli.root import main, root
 from dsmt.errors import NotFoundError
+from dsmt.event.status import Shown
 from dsmt.operations.words.topics import EXAMPLES, TOPICS
+from dsmt.spec.placeholders import SIMPLE
 from dsmt.version import __version__
 from tests.controllers.build import Realm, web
 from tests.operations.sights import sight
@@ -91,3 +93,8 @@ def test_commands_are_completed_and_names_that_were_seen_last(tmp_path: Path) ->
     assert completed(tmp_path, "restart", "web/app/") == ["web/app/0", "web/app/1"]
     assert completed(tmp_path, "node", "drain", "n") == ["n1", "n2"]
     assert completed(tmp_path / "none", "status", "w") == []
+
+
+def test_every_placeholder_and_every_state_is_among_the_words() -> None:
+    assert [name for name in SIMPLE if f"{{{name}}}" not in TOPICS["placeholders"]] == []
+    assert [state.value for state in Shown if state.value not in TOPICS["states"].replace(",", " ").split()] == []

@@ -109,6 +109,8 @@ def components(draw: st.DrawFn) -> dict[str, Any]:
         out.get("update", {}).pop("order", None)
         if out.get("on_partition") != "at_least_one":
             out.pop("restart", None)
+    if isinstance(out.get("restart"), dict) and "first" in out["restart"]:
+        out["restart"].pop("cap", None)
     if "limits" not in out:
         out["reserve"] = draw(mapping("reserve"))
     if draw(st.booleans()):

@@ -65,8 +65,19 @@ TOPICS: Final[Mapping[str, str]] = {
         "  backoff      it failed, and is tried again soon\n"
         "  parked       it failed often, and is tried again later; dsmt retry does it now\n"
         "  failed       it failed, and `restart` allows no further try\n"
+        "  done         it has ended with 0, and is not run again\n"
         "  lost         its node is dead, or its agent has been silent for too long\n\n"
         "A service is ok, starting (nothing has gone wrong so far), degraded, down, held or removing."
+    ),
+    "placeholders": (
+        "what may stand in braces in a service file\n\n"
+        "  {address} {port.NAME}       where its ports listen, and the number of one of them\n"
+        "  {directory} {data}          the instance's own directory, and the one that outlives it (data: true)\n"
+        "  {service} {component} {index} {instance}    web, app, 0, and web/app/0\n"
+        "  {node} {node.label.KEY}     where it runs, and a label of that node;    {label.KEY} one of the service\n"
+        "  {revision}                  the number of the revision that it runs\n"
+        "  {{ }}                       braces that are meant as such\n\n"
+        "They are filled in in commands, in env, and in files with `template: true`."
     ),
     "exit-codes": (
         "what a command's exit code means\n\n"
