@@ -71,20 +71,17 @@ class CliContext:
 
         home = self.home()
         realm = home.realm()
+        named = None if self.bus is None else addresses(self.bus, realm)
 
         async def asked() -> Result:
-            async with how(home.operator(), realm, brokers=await self._located(home, realm)) as connection:
+            from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where a realm is asked
+
+            operator = home.operator()
+            reached = None if named is None else await located(operator, realm, named)
+            async with how(operator, realm, brokers=reached) as connection:
                 return await work(connection)
 
         return asyncio.run(asked())
-
-    async def _located(self, home: Home, realm: RealmConfig) -> list[BrokerAddress] | None:
-        """The brokers that `--bus` names; None for those of the home."""
-        if self.bus is None:
-            return None
-        from dsmt.operations.local.brokers import located  # noqa: PLC0415 - only where brokers are named
-
-        return await located(home.operator(), realm, addresses(self.bus, realm))
 
     def waits(self, held: str) -> None:
         """Say whom this command waits for."""

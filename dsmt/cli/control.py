@@ -89,7 +89,8 @@ def _act(ctx: CliContext, target: str, act: Act, *, reason: str, wait: str | Non
     named, limit = Target.parse(target), seconds(wait)
 
     async def work(connection: Connection) -> Done:
-        sight = None if wait is None else await look(connection.bus, of=(named.service,))
+        compares = wait is not None and state not in ("restarted", "moved")
+        sight = await look(connection.bus, of=(named.service,)) if compares else None
         tried, willed = ({}, {}) if sight is None else (heeding.tries(sight, named), heeding.wills(sight, named))
         done = await act(connection.bus, named, by=connection.by, reason=reason)
         ctx.asked = f"the {done.action} of {target}", f"dsmt status {named.service}"

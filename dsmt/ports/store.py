@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -101,6 +101,13 @@ class Trim:
     first: int
     last: int
     rows: bytes
+
+
+class Past(NamedTuple):
+    """An event that another store holds, and when it was stored there (realm ms)."""
+
+    stored_ms: int
+    signed: SignedEvent
 
 
 class Log(Protocol):
@@ -212,10 +219,7 @@ class History(Protocol):
         ...
 
     def trim(self, now_ms: int, limit: int = 5000) -> bool:
-        """Keep within the budgets of rule B6, winners excepted; whether there is more to do at once.
-
-        It looks at no more than `limit` rows for each class, so that nobody waits long for it.
-        """
+        """Keep within the budgets (rule B6), winners excepted, by a look at `limit` rows of each; whether more is due."""
         ...
 
     def untold(self) -> list[Trim]:

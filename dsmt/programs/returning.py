@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -19,10 +20,10 @@ from dsmt.bus.adapters.nats_bus import NatsBus
 from dsmt.bus.adapters.nats_link import NatsLink, NatsRealm, any_server
 from dsmt.bus.adapters.nats_opener import NatsOpener
 from dsmt.bus.adapters.nats_past import NatsPast, PastPage
-from dsmt.bus.broker.founding import Founding, Taken
+from dsmt.bus.broker.founding import Founding
+from dsmt.bus.rules.proofs import proof
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import DsmtError, RefusedError, TransportError
-from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
 from dsmt.programs.birth import open_store
 from dsmt.programs.configuration import CopiedFile, GateFile, RealmConfig, brokers_in, read_config, read_identity
@@ -148,12 +149,12 @@ class Returning:
     # --- events --------------------------------------------------------------------------------------------------
 
     def _take(self, page: PastPage) -> None:
-        taken = [Taken(*one) for one in page.events]
+        taken = page.events
         for founding in self._foundings:
             if taken:
                 founding.begin(taken[0].stored_ms)
             if taken and founding.place[1] < page.upto:
-                founding.take(taken, self._proof)
+                founding.take(taken, partial(proof, self._trust))
             founding.reached(self._stream, max(page.upto, founding.place[1]))
         for one in taken:
             self._named.update(dict.fromkeys(named_in(one.signed)))
@@ -164,9 +165,6 @@ class Returning:
             for other in self._foundings:
                 if other is not founding:
                     other.take(founding.begun, founding.proof)
-
-    def _proof(self, signed: SignedEvent) -> tuple[bytes, ...]:
-        return self._trust.proof(signed.key_id, signed.event.source)[::-1]
 
     # --- blobs ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 NETWORK = "10.213.77"
 OWN = ("/opt", "/var/lib", "/root", "/home", "/etc/systemd/system", "/tmp")
@@ -40,6 +43,14 @@ def missing() -> str:
         return "namespaces need root"
     gone = [tool for tool in ("ip", "unshare", "nsenter", "ssh-keygen") if shutil.which(tool) is None]
     return "" if not gone and Path(SSHD).exists() else f"{', '.join(gone) or SSHD} is not there: scripts/test-needs"
+
+
+ON_MACHINES: Final = [
+    pytest.mark.real,
+    pytest.mark.xdist_group("machines"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+"""What holds for all tests on machines: they take turns, and need what makes them."""
 
 
 def sh(script: str, *within: str) -> str:

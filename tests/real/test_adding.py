@@ -15,15 +15,10 @@ import pytest
 
 from dsmt.errors import FailedError
 from dsmt.operations.remote.wheels import Platform, cache_directory, collected
-from tests.real.machines import Lab, Machine, lab, missing
+from tests.real.machines import ON_MACHINES, Lab, Machine, lab
 from tests.real.seat import Said, dsmt
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.timeout(240),
-    pytest.mark.xdist_group("machines"),
-    pytest.mark.skipif(bool(missing()), reason=missing()),
-]
+pytestmark = [*ON_MACHINES, pytest.mark.timeout(240)]
 PORT = 4000
 SPEC = """\
 service: web

@@ -7,17 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.machines import Machine, lab, missing
+from tests.real.machines import ON_MACHINES, Machine, lab
 from tests.real.telling import exported, said_ms
 from tests.real.test_adding import PORT, Operator
 from tests.real.test_adding import wheels as wheels  # noqa: PLC0414 - a fixture
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("machines"),
-    pytest.mark.skipif(bool(missing()), reason=missing()),
-]
+pytestmark = [*ON_MACHINES, pytest.mark.timeout(300)]
 SPEC = """\
 service: web
 components:

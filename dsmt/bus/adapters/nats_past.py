@@ -19,21 +19,14 @@ from dsmt.bus.adapters.nats_opener import ASK_AGAIN_S, UNKNOWN, NatsOpener
 from dsmt.bus.adapters.nats_streams import Head, Stored, head, last_on
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
-from dsmt.event.envelope import SignedEvent
 from dsmt.logs import Logger
+from dsmt.ports.store import Past
 
 BEHIND_S: Final = 20.0
 """How long a server may take to have what others have."""
 _LOOK_S: Final = 0.5
 _TRIES: Final = 3
 _NUMBER = tuple[int, int]
-
-
-class Past(NamedTuple):
-    """An event, and when the stream stored it."""
-
-    stored_ms: int
-    signed: SignedEvent
 
 
 class PastPage(NamedTuple):

@@ -11,7 +11,7 @@ Rule 3: the place up to which all was taken is kept after what was taken. What c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from dsmt.bus.broker.admission import Admission
 from dsmt.bus.broker.config import DEPOT_BYTES
@@ -25,7 +25,7 @@ from dsmt.bus.broker.reporter import BrokerReporter, Self
 from dsmt.bus.broker.words import Words
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Cursor
-from dsmt.ports.store import Row, Store
+from dsmt.ports.store import Past, Row, Store
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import REVOKED
 from dsmt.trust.store import TrustStore
@@ -33,13 +33,6 @@ from dsmt.trust.store import TrustStore
 _PLACE: Final = "founded"
 _FIRST: Final = 2
 """So many rows are the broker's own, before anything was taken."""
-
-
-class Taken(NamedTuple):
-    """An event, and when it was stored where it was said (realm ms)."""
-
-    stored_ms: int
-    signed: SignedEvent
 
 
 class Founding:
@@ -92,15 +85,15 @@ class Founding:
         self._ingest.commit()
 
     @property
-    def begun(self) -> list[Taken]:
+    def begun(self) -> list[Past]:
         """What it said at its beginning: what another store of the realm must hold, too."""
-        return [Taken(row.arrived_ms, row.read()) for row in self._store.rows(0, _FIRST)]
+        return [Past(row.arrived_ms, row.read()) for row in self._store.rows(0, _FIRST)]
 
     def proof(self, _: SignedEvent) -> tuple[bytes, ...]:
         """Its certificates, issuers last."""
         return tuple(signed.raw for signed in self.identity.chain)
 
-    def take(self, taken: Sequence[Taken], proofs: Proofs) -> None:
+    def take(self, taken: Sequence[Past], proofs: Proofs) -> None:
         """Take in events, in one commit."""
         self._introducing.introduce([one.signed for one in taken], proofs)
         for stored_ms, signed in taken:

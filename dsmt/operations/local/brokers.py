@@ -43,7 +43,8 @@ async def located(operator: Identity, realm: RealmConfig, named: list[BrokerAddr
     with suppress(DsmtError):
         async with reading(operator, realm, patience_s=LOOK_S) as connection:
             said = [one for one in (await brokers.announced(connection.bus)).values() if one.address in strange]
-            return [*said, *(one for one in named if one.address not in {at.address for at in said})]
+            found = {one.address for one in said}
+            return [*said, *(one for one in named if one.address not in found)]
     return named
 
 

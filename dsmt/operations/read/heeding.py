@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from dsmt.errors import FailedError
@@ -92,16 +93,8 @@ async def obeyed(
             return row.held is not None and row.state is Shown.STOPPED
         return row.held is None and fact is not None and not fact.held and _is_done(sight, row)
 
-    def seen(sight: Sight) -> Waited | None:
-        rows = rows_of(sight)
-        reached = all(done(sight, row) for row in rows)
-        return Waited(target=str(target), wanted=goal, reached=True, instances=rows) if reached else None
-
-    def far(sight: Sight) -> str:
-        return progress(sight, rows_of(sight), lambda row: done(sight, row))
-
-    look = f"dsmt status {target.service}"
-    return await until(bus, seen, limit_s=limit_s, unmet=f"{target} is not {goal}", look=look, far=far, tell=tell)
+    unmet = f"{target} is not {goal}"
+    return await _all_done(bus, target, done, rows_of=rows_of, wanted=goal, unmet=unmet, limit_s=limit_s, tell=tell)
 
 
 def tries(sight: Sight, target: Target) -> dict[str, tuple[int, int]]:
@@ -134,28 +127,32 @@ async def retried(
     return await _all_done(bus, target, done, unmet=f"{target} is not ready", limit_s=limit_s, tell=tell)
 
 
+def _free(sight: Sight, target: Target) -> list[Row]:
+    return [row for row in instances(sight, target) if row.held is None]
+
+
 async def _all_done(
     bus: BusReader,
     target: Target,
     done: Callable[[Sight, Row], bool],
     *,
+    rows_of: Callable[[Sight], list[Row]] | None = None,
+    wanted: str = READY,
     unmet: str,
     limit_s: float | None,
     tell: Tell | None,
 ) -> Waited:
-    """Wait until it is so of every instance that is not held."""
-
-    def free(sight: Sight) -> list[Row]:
-        return [row for row in instances(sight, target) if row.held is None]
+    """Wait until it is so of every instance of `rows_of`: of those that are not held, where that is not given."""
+    those = rows_of or partial(_free, target=target)
 
     def seen(sight: Sight) -> Waited | None:
-        rows = free(sight)
+        rows = those(sight)
         if all(done(sight, row) for row in rows):
-            return Waited(target=str(target), wanted=READY, reached=True, instances=rows)
+            return Waited(target=str(target), wanted=wanted, reached=True, instances=rows)
         return None
 
     def far(sight: Sight) -> str:
-        return progress(sight, free(sight), lambda row: done(sight, row))
+        return progress(sight, those(sight), lambda row: done(sight, row))
 
     look = f"dsmt status {target.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell)

@@ -6,7 +6,7 @@ Rule 1: what is on its way for the first time is no problem; what has failed and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -116,16 +116,17 @@ def instances(
         wanted = {} if entry is None or entry.parsed is None else entry.parsed.labels
         if labels and any(wanted.get(key) != value for key, value in labels.items()):
             continue
-        for key in slots_of(sight.view, target or Target(name), gone=everything):
+        keys = slots_of(sight.view, target or Target(name), gone=everything)
+        for key in keys:
             rows += _rows(sight, key, everything=everything)
-        rows += _ending(sight, target or Target(name)) if ending and not everything else []
+        rows += _ending(sight, target or Target(name), keys) if ending and not everything else []
     return [row for row in rows if not problems or is_problem(sight, row)]
 
 
-def _ending(sight: Sight, target: Target) -> list[Row]:
+def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[Row]:
     """The rows of what is wanted no more, and of which something is left."""
-    wanted = slots_of(sight.view, target)
-    slots = [key for key in slots_of(sight.view, target, gone=True) if key not in wanted]
+    known = frozenset(wanted)
+    slots = [key for key in slots_of(sight.view, target, gone=True) if key not in known]
     found = [row(sight, key, node) for key in slots for node in living_holders(sight, sight.view.slot(key) or _EMPTY)]
     return [one for one in found if one.state is not Shown.GONE]
 

@@ -28,7 +28,6 @@ Tell = Callable[[str], None]
 READY: Final = "ready"
 UNREADY: Final = "unready"
 STATES: Final = (READY, UNREADY, *(state.value for state in Shown))
-_FAILED: Final = frozenset({Shown.BACKOFF, Shown.PARKED, Shown.FAILED})
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,9 +203,9 @@ async def settled(
 
     def far(sight: Sight) -> str:
         free = [row for row in instances(sight, target) if counts(sight, row)]
-        ends = "; ".join(f"{instance} is to end" for instance in _unwanted(sight, applied.service)[:1])
+        ends = [f"{instance} is to end" for instance in _unwanted(sight, applied.service)[:1]]
         so_far = progress(sight, free, lambda row: standing(sight, row) and is_ready(sight, row))
-        return f"{so_far}; {ends}" if ends else so_far
+        return "; ".join([so_far, *ends])
 
     unmet, look = f"{applied.service} r{applied.revision} is not ready", f"dsmt status {applied.service}"
     return await until(bus, seen, limit_s=limit_s, unmet=unmet, look=look, far=far, tell=tell, began=began)
