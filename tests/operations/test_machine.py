@@ -17,6 +17,7 @@ import pytest
 
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError
+from dsmt.operations.local import home as homes
 from dsmt.operations.local import machine
 from dsmt.operations.local.home import Home, ensure_controller, ensure_node, init
 from dsmt.operations.local.machine import down, up
@@ -45,6 +46,12 @@ def test_a_number_that_no_machine_starts_is_refused_before_anything_is_made(home
     assert refused.value.code == "up.count"
     assert refused.value.next
     assert not home.root.exists()
+
+
+def test_a_port_that_was_given_is_not_given_again_before_somebody_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homes, "PORTS", (19_992, 19_999))
+    with pytest.raises(FailedError, match="no free port"):
+        [homes.free_port() for _ in range(9)]
 
 
 @contextmanager

@@ -16,9 +16,11 @@ import os
 import re
 import socket
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -166,14 +168,20 @@ PORTS = (10_000, 19_999)
 broker that is away would else be given its port as their own one day, even connect to themselves, and keep it from it."""
 
 
+_given: Final[deque[int]] = deque(maxlen=1000)
+"""The ports that this process was given last: most are held by nobody yet, and a realm's brokers want one each."""
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody holds now. Raises `FailedError` when none is found."""
+    """A TCP port that nobody holds now, and none that was given a moment ago. Raises `FailedError` when none is found."""
     entropy = SystemEntropy()
     for _ in range(1000):
         port = int(entropy.uniform(PORTS[0], PORTS[1] + 1))
         with socket.socket() as probe, suppress(OSError):
             probe.bind((address, port))
-            return port
+            if port not in _given:
+                _given.append(port)
+                return port
     raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 
 
