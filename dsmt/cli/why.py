@@ -49,6 +49,8 @@ def why_not(ctx: CliContext, target: str, node: str | None) -> None:
         document(found)
         return
     print(f"{found.target}: {len(found.fits)} of {counted(found.nodes, 'node')} fit: {', '.join(found.fits) or '-'}")
+    if found.on is not None:
+        print(f"it is on {found.on}: what follows is for one more like it")
     if found.reason is not None:
         print(f"it waits: {one_line(found.reason.message)}   {found.reason.code}")
     if found.clauses:

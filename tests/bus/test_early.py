@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dsmt.bus.broker.wholeness import AFTER_S, EARLY_S
-from dsmt.bus.client.client import MEASURE_S
+from dsmt.bus.client.measuring import MEASURE_S
 from dsmt.bus.rules.early import Early
 from dsmt.bus.wire import frames as f
 from dsmt.event.hlc import BOUND_MS

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dsmt.bus.broker import passed
-from dsmt.bus.client import client
+from dsmt.bus.client import measuring
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
@@ -31,7 +31,7 @@ def attempts(got: Reading) -> list[int]:
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch):
     monkeypatch.setattr(passed, "ROUND_S", 0.3)
-    monkeypatch.setattr(client, "MEASURE_S", 1.0)
+    monkeypatch.setattr(measuring, "MEASURE_S", 1.0)
 
 
 @scenario

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.client.client import MEASURE_S
+from dsmt.bus.client.measuring import MEASURE_S
 from dsmt.bus.rules.broker_time import BrokerTime
 from dsmt.bus.rules.realm_time import SLEW, STEP_MS, RealmTime, Sample, offset_of
 from dsmt.event.hlc import BOUND_MS, PULL

@@ -358,6 +358,19 @@ def test_a_token_that_could_not_be_told_is_told_with_the_next_bookmark():
     assert wire.echoes == [(0, 7)]
 
 
+def test_who_was_told_where_it_stands_is_not_told_again_at_once() -> None:
+    """A controller asks as often as bookmarks come by themselves: the half of them would only wake it."""
+    wire = Wire()
+    wire.subscribe(start="live", bookmarks=True)
+    wire.pump()
+    for token in range(1, 4):
+        wire.deliveries.mark(wire.session, 1, token)
+        wire.deliveries.bookmark_all()
+    assert len(wire.places) == 3
+    wire.deliveries.bookmark_all()
+    assert len(wire.places) == 4, "who does not ask is told by itself"
+
+
 def test_a_row_that_arrived_after_a_cursor_s_time_is_another_one_of_its_number_and_is_read() -> None:
     """An old copy of a store has come back: it numbers anew from row 4."""
     wire = Wire()

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from dsmt.bus.rules import presence
+from dsmt.bus.rules.quiet import LinkWatch
 from dsmt.bus.wire import frames as f
 from dsmt.errors import TransportError
 from dsmt.ports.bus import Draft
@@ -64,6 +65,22 @@ async def test_a_session_that_says_nothing_is_silent_and_open_again_when_it_spea
         await got.until(lambda g: len(states(g, "operator/eve")) == 3)
         assert states(got, "operator/eve")[-1] == ("open", None, 1)
         assert states(got, "operator/bob")[-1][0] == "open"
+
+
+@scenario
+async def test_who_is_asked_looks_after_its_link_then_and_is_not_woken_for_that_again(r: TestRealm):
+    asked: list[float] = []
+    after: list[float] = []
+    look = LinkWatch.look
+    await r.broker()
+    bob = await r.client("operator/bob")
+    post = bob._try_post
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bob, "_try_post", lambda frame: (asked.append(bob._clock.boottime()), post(frame)))
+        patch.setattr(LinkWatch, "look", lambda watch, now: (after.append(now - asked[-1]), look(watch, now)))
+        await until(lambda: len(after) == 3, 20)
+    assert len(asked) == 3
+    assert sorted(after)[1] < 0.3
 
 
 @scenario

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsmt.bus.client import client
+from dsmt.bus.client import measuring
 from dsmt.bus.client.client import BusClient
 from dsmt.controllers.decide import RULESET
 from dsmt.controllers.replay import replay
@@ -204,7 +204,7 @@ def test_a_brokers_wall_clock_that_is_26_hours_ahead_for_ten_seconds_makes_nobod
 def test_links_that_are_back_at_once_kill_no_node_while_the_brokers_clock_is_seven_seconds_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "MEASURE_S", 1e9)  # what a client hears of its broker's time may be late
+    monkeypatch.setattr(measuring, "MEASURE_S", 1e9)  # what a client hears of its broker's time may be late
 
     async def scenario(fleet: Fleet) -> None:
         await fleet.up(3)

@@ -19,6 +19,7 @@ from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, agent, key, web
 from tests.operations.scripted import ScriptedBus, came, complete
+from tests.operations.test_revisions import rolled_back
 
 TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
 
@@ -78,6 +79,16 @@ def test_the_death_of_an_instance_without_a_health_check_is_named_with_its_resta
     assert told.says.startswith("web/app/0 has been running on n1 again since ")
     assert told.says.endswith(" and is not ready: killed by SIGKILL after 60s, not by dsmt; dsmt restarted it")
     assert (told.complete, told.missing, told.cut) == (True, [], [])
+
+
+def test_what_runs_instead_of_a_refused_revision_is_not_told_to_have_failed() -> None:
+    realm = rolled_back()
+    realm.obey()
+    said = "r2 was refused (exited with 1 0.1 s after start, before it was ready), and r1 runs instead"
+    assert explain(realm, "web/app/0").says.endswith(f": {said}")
+    assert explain(realm, "web").says == f"web: 3 of 3 ready; {said}"
+    realm.status(key(0), realm.slot(0).node or "", State.FAILED, reason=reason("run.signal", signal="SIGKILL", time="1 s"))
+    assert "refused" not in explain(realm, "web/app/0").says
 
 
 @pytest.mark.parametrize(("depth", "events"), [(0, 1), (1, 2), (3, 4)])

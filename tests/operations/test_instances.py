@@ -214,11 +214,12 @@ def test_why_not_names_each_clause_with_its_nodes_and_what_would_help() -> None:
 def test_why_not_says_what_a_slot_on_a_dead_node_waits_for() -> None:
     realm = running(3)
     node = node_of(realm, key(1))
-    assert why_not(sight(realm), Target("web")).reason is None
+    on = node_of(realm, key(0))
+    assert (why_not(sight(realm), Target("web")).reason, why_not(sight(realm), Target("web")).on) == (None, on)
     realm.close(node)
     realm.verdict(node)
     found = why_not(sight(realm), Target("web"))
-    assert (found.target, found.reason) == ("web/app/1", None)
+    assert (found.target, found.reason, found.on) == ("web/app/1", None, None)
     held = Brake(held=True, released_ms=0, by="alice", reason="x")
     realm.say("operator/alice", "config/brake", held)
     assert why_not(sight(realm), Target("web")).reason.code == "wait.brake"

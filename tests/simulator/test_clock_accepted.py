@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from dsmt.bus.client.client import MEASURE_S
+from dsmt.bus.client.measuring import MEASURE_S
 from dsmt.event.hlc import BOUND_MS, PULL
 from dsmt.simulator.fleet import Scale
 from dsmt.simulator.play import Play

@@ -194,11 +194,13 @@ class FanOut:
         return rows
 
     def bookmark_all(self) -> None:
-        """Send bookmarks to all that asked for them and have everything."""
+        """Send bookmarks to all that asked for them, have everything, and had none since this was done last."""
         self._pages.clear()
         for subscription in self._router.all():
-            if subscription.live and (subscription.bookmarks or subscription.token is not None):
+            due = subscription.bookmarks and not subscription.marked
+            if subscription.live and (due or subscription.token is not None):
                 self._mark(subscription)
+            subscription.marked = False
 
     def _page(self, subscription: Sub) -> tuple[int, bool]:
         """Read and send one page: how many rows were read, and whether there is more to do now."""
@@ -348,7 +350,7 @@ class FanOut:
             return self._send(subscription.owner, frame, ())
         sent = self._mark_at(subscription, self._store.head, subscription.token)
         if sent:
-            subscription.token = None
+            subscription.token, subscription.marked = None, True
         return sent
 
     def _mark_at(self, subscription: Sub, row: int, token: int | None = None) -> bool:

@@ -55,7 +55,6 @@ from dsmt.trust.identity import Identity
 from dsmt.trust.keys import link_key
 from dsmt.trust.store import TrustStore
 
-MEASURE_S: Final = 60.0
 CAN: Final = Capabilities(Level.STORED, frozenset(Ability))
 """One broker holds what it acknowledges; whether another does, too, each acknowledgement says."""
 
@@ -85,14 +84,13 @@ class BusClient:
         self._time = MeasuredTime(clock)
         self._queue: SendQueue | None = None
         self._attachment = 0
-        self._attached = asyncio.Event()
+        self._attached, self._asked = asyncio.Event(), asyncio.Event()
         self._asking = Asking(self._post, self._attached)
         self._publisher = Publisher(
             identity, trust, about.version, now_ms=self.now_ms, began=self._kept.began, previous=self._kept.last
         )
         self._subscriptions = SubscriptionRegistry(trust, lambda: self._publisher.signer.clock, self._try_post)
         self._on_attached: list[Callable[[], None]] = []
-        self._delegate = is_delegate(identity.chain)
         self._watch: LinkWatch | None = None
         self._store = self._lost_broker = self.broker = ""
         self.can = CAN
@@ -257,7 +255,7 @@ class BusClient:
             await self._attach(link)
         self.brokers.attached()
         queue = SendQueue(link, self._publisher.flush_soon)
-        watch = self._watch = LinkWatch(self._clock.boottime(), delegate=self._delegate)
+        watch = self._watch = LinkWatch(self._clock.boottime(), delegate=is_delegate(self._identity.chain))
         self._begin_link(queue)
         home = go_home(self.brokers, self._connect, self._entropy)
         await until_one_fails(queue.run(), self._receive(link, watch), self._look_after(watch), home)
@@ -334,6 +332,7 @@ class BusClient:
                 self.brokers.told(parts)
             case f.Keepalive(asks=True):
                 self._try_post(f.Keepalive())
+                self._asked.set()
             case f.Tally(token=token):
                 self._try_post(f.Tallied(token=token))
             case f.Measure():
@@ -383,10 +382,12 @@ class BusClient:
             self._post(f.Time(sent=sent))
 
     async def _look_after(self, watch: LinkWatch) -> None:
-        """Look after the link, and after what is due now and then."""
-        measured = self._clock.boottime()
+        """Look after the link, and after what is due now and then: while the process is awake, when the broker asks."""
         while True:
-            await asyncio.sleep(watch.pause_s(busy=self._publisher.offers))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(watch.pause_s(busy=self._publisher.offers)):
+                    await self._asked.wait()
+            self._asked.clear()
             now = self._clock.boottime()
             watch.look(now)
             if watch.lost:
@@ -394,7 +395,6 @@ class BusClient:
             if watch.asks:
                 self._post(f.Keepalive(asks=True))
             self._publisher.probe(now)
-            if now - measured >= MEASURE_S:
+            if self._time.is_due:
                 self._ask_time()
                 self._ask_known()
-                measured = now

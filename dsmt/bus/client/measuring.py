@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dsmt.bus.client.attaching import ROUND_TRIPS
 from dsmt.bus.rules.realm_time import RealmTime, Sample, offset_of
 from dsmt.ports.clock import Clock
+
+MEASURE_S: Final = 60.0
+"""How old a measurement is when it is made anew."""
 
 
 class MeasuredTime:
@@ -13,7 +18,7 @@ class MeasuredTime:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._samples: list[Sample] = []
-        self._asked = 0.0
+        self._asked = self._measured = 0.0
         self.begin(clock.wall_ms())
 
     def now_ms(self) -> int:
@@ -26,9 +31,14 @@ class MeasuredTime:
 
     def measured(self, offset_ms: float) -> int:
         """Take in how far realm time is from the boot-time clock; what it is by that, in ms."""
-        now = self._clock.boottime()
+        self._measured = now = self._clock.boottime()
         self._time.measured(offset_ms, now)
         return int(now * 1000 + offset_ms)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to be measured anew."""
+        return self._clock.boottime() - max(self._measured, self._asked) >= MEASURE_S
 
     def ask(self) -> float:
         """A measurement begins; what was asked before counts no more, for realm time may have stepped meanwhile."""

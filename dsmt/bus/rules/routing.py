@@ -83,6 +83,8 @@ class Subscription(Generic[Owner]):
     live: bool = False
     completed: bool = False
     told_trimmed: bool = False
+    marked: bool = False
+    """Whether it was sent a bookmark since this was asked last."""
     token: int | None = None
     """What its reader asked to hear back as soon as it has everything; None when it waits for nothing (rule 5)."""
     copies: frozenset[str] | None = None

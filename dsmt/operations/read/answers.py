@@ -16,6 +16,7 @@ from dsmt.event.status import Shown
 from dsmt.operations.read.instances import Row, instances, is_problem, is_ready
 from dsmt.operations.read.members import find
 from dsmt.operations.read.members import node as node_row
+from dsmt.operations.read.revisions import refused
 from dsmt.operations.read.sight import Sight
 from dsmt.operations.words.sentences import predicate, sentence, subject
 from dsmt.operations.words.targets import Target
@@ -47,7 +48,11 @@ def of_target(sight: Sight, target: str, begin: Sequence[SignedEvent], found: Fo
     if sick:
         return f"{target}: {count} ready; {_of_row(sight, sick[0], begin, found)}"
     cause = _brought(begin, found)
-    return f"{target}: {count} ready{f', because {sentence(cause)}' if cause is not None else ''}"
+    if cause is None:
+        return f"{target}: {count} ready"
+    if cause.type != "dsmt.status":
+        return f"{target}: {count} ready, because {sentence(cause)}"
+    return f"{target}: {count} ready; {_gone_back(sight, rows[0], cause) or sentence(cause)}"
 
 
 def _since(sight: Sight, ms: int | None) -> str:
@@ -77,18 +82,29 @@ def _of_row(sight: Sight, row: Row, begin: Sequence[SignedEvent], found: Found) 
             how = f"{is_} lost with {row.node}{since}"
         case _:
             how = f"{is_} {row.state.value}{where}{since}"
-    return f"{row.instance} {how}{_because(row, cause)}"
+    return f"{row.instance} {how}{_because(sight, row, cause)}"
 
 
-def _because(row: Row, cause: Event | None) -> str:
+def _because(sight: Sight, row: Row, cause: Event | None) -> str:
     if row.reason is not None and row.state is not Shown.RUNNING:
         return f": {row.reason.message}"
     if cause is None:
         return ""
     if cause.type == "dsmt.status":
         why = (cause.data.get("reason") or {}).get("message")
-        return f": {why}; dsmt restarted it" if why else ""
+        back = _gone_back(sight, row, cause)
+        return f": {back}" if back else f": {why}; dsmt restarted it" if why else ""
     return f", because {f'it {predicate(cause)}' if subject(cause) == row.instance else sentence(cause)}"
+
+
+def _gone_back(sight: Sight, row: Row, failed: Event) -> str:
+    """That another revision runs, where what failed was of the one that was refused; empty where it was not."""
+    entry = sight.view.services.get(row.service)
+    denied = None if entry is None else refused(entry)
+    if denied is None or row.revision == denied.revision or failed.data.get("generation", 0) >= row.generation:
+        return ""
+    why = (failed.data.get("reason") or {}).get("message")
+    return f"r{denied.revision} was refused{f' ({why})' if why else ''}, and r{row.revision} runs instead"
 
 
 def _brought(begin: Sequence[SignedEvent], found: Found) -> Event | None:

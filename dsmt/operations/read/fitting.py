@@ -32,9 +32,13 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fitting(msgspec.Struct, frozen=True, kw_only=True):
-    """Which nodes would take one more instance. `reason` is why the slot has no node that lives, if it waits for one."""
+    """Which nodes would take one more instance. `reason` is why the slot has no node that lives, if it waits for one.
+
+    `on` is the node that lives and has it: what it takes there is taken.
+    """
 
     target: str
+    on: str | None
     fits: list[str]
     nodes: int
     clauses: list[Clause]
@@ -58,6 +62,7 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     faults = {name: [*_tied(sight, key, name), *_faults(chooser, name)] for name in names}
     return Fitting(
         target=str(key),
+        on=_place(sight, key),
         fits=[name for name, found in faults.items() if not found],
         nodes=len(names),
         clauses=_clauses(faults),
@@ -66,16 +71,18 @@ def why_not(sight: Sight, target: Target, node: str | None = None) -> Fitting:
     )
 
 
+def _place(sight: Sight, key: SlotKey) -> str | None:
+    """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
+    slot = sight.view.slot(key)
+    node = None if slot is None or slot.fact is None else slot.fact.record.node
+    if node is None or sight.fleet.state(node) in ("dead", "left") or waits_for_home(sight.fleet, key) is not None:
+        return None
+    return node
+
+
 def _without_place(sight: Sight, keys: list[SlotKey]) -> SlotKey:
-    """The first slot with no node, with one that is dead, or with one that is another machine now; else the first."""
-    for key in keys:
-        slot = sight.view.slot(key)
-        node = None if slot is None or slot.fact is None else slot.fact.record.node
-        if node is None or sight.fleet.state(node) in ("dead", "left"):
-            return key
-        if waits_for_home(sight.fleet, key) is not None:
-            return key
-    return keys[0]
+    """The first slot that has no place; else the first."""
+    return next((key for key in keys if _place(sight, key) is None), keys[0])
 
 
 def _tied(sight: Sight, key: SlotKey, node: str) -> Iterator[Misfit]:
