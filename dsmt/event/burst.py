@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import cbor2
 import msgspec
@@ -32,10 +32,27 @@ _ENVELOPE_BYTES: Final = 98
 """What header and signature of one event take at least, with their lengths; of a run no more."""
 
 
+def byte_string(content: bytes) -> bytes:
+    """A byte string (RFC 8949, 3.1), for a third of what it costs to ask the encoder."""
+    size = len(content)
+    if size > 0xFFFF or size < 24:
+        return cbor2.dumps(content)
+    return (b"\x58" + size.to_bytes(1, "big") if size <= 0xFF else b"\x59" + size.to_bytes(2, "big")) + content
+
+
 def assemble(protected: bytes, body: bytes, signature: bytes, path: Path | None = None) -> bytes:
     """The COSE_Sign1 bytes."""
-    unprotected: dict[int, Any] = {} if path is None else {PATH_LABEL: [path.index, path.size, list(path.siblings)]}
-    return TAG + cbor2.dumps([protected, unprotected, body, signature])
+    header = b"\xa0" if path is None else cbor2.dumps({PATH_LABEL: [path.index, path.size, list(path.siblings)]})
+    return b"".join((TAG, b"\x84", byte_string(protected), header, byte_string(body), byte_string(signature)))
+
+
+def parted(raw: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Header, payload and signature of what was assembled without a path; None where they do not stand as usual."""
+    end = 4 + raw[3] if len(raw) > 3 else 0  # the header's length is in one byte, the payload's in one or two
+    begin = end + 1 + (3 if raw[end + 1 : end + 2] == b"\x59" else 2)
+    size = int.from_bytes(raw[end + 2 : begin], "big")
+    parts = raw[4:end], raw[begin : begin + size], raw[begin + size + 2 :]
+    return parts if raw == assemble(*parts) else None
 
 
 class Sized(Protocol):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-import cbor2
 import msgspec
 
 from dsmt.errors import UnusableEventError
@@ -27,8 +26,10 @@ from dsmt.event.burst import (
     Member,
     Sealed,
     assemble,
+    byte_string,
     in_portions,
     is_worth_a_run,
+    parted,
 )
 from dsmt.event.envelope import MAX_EVENT_BYTES, Event, SignedEvent
 from dsmt.event.layout import events_of
@@ -86,7 +87,7 @@ def protected_header(algorithm: int, key_id: bytes) -> bytes:
 
 def sig_structure(protected: bytes, content: bytes) -> bytes:
     """The bytes to sign (RFC 9052, 4.4) with no external data."""
-    return cbor2.dumps(["Signature1", protected, b"", content])
+    return b"".join((b"\x84\x6aSignature1", byte_string(protected), b"\x40", byte_string(content)))
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -137,6 +138,10 @@ def open_envelope(raw: bytes) -> Envelope:
         raise UnusableEventError("event.too_big", f"event has {len(raw)} bytes, the limit is {MAX_EVENT_BYTES}")
     if raw[:1] != TAG:
         raise UnusableEventError("event.form", "not a tagged COSE_Sign1")
+    usual = parted(raw)
+    if usual is not None:
+        protected, body, signature = usual
+        return Envelope(protected, body, signature, None, *_header(protected))
     protected, unprotected, body, signature = _array_of_four(raw)
     algorithm, key_id = _header(protected)
     path = None

@@ -47,7 +47,14 @@ def is_name(name: str) -> bool:
 
 def publish_patterns(name: str) -> tuple[str, ...]:
     """What a name may publish."""
-    role = name.split("/", 1)[0]
+    role, *levels = name.split("/")
+    return tuple(sorted([pattern.format(*levels) for pattern in _templates(role, len(levels))]))
+
+
+@lru_cache(maxsize=64)
+def _templates(role: str, levels: int) -> tuple[str, ...]:
+    """What a name of so many levels below its role may publish, `{0}` for the first of them."""
+    name = "/".join((role, *(f"{{{number}}}" for number in range(levels))))
     patterns = {*_own(name)}
     for row in TOPICS:
         if role in row.roles:
@@ -55,11 +62,20 @@ def publish_patterns(name: str) -> tuple[str, ...]:
     if role == "operator":
         patterns |= _own("operator/+") | _own("joining/+")
     if role == "node":
-        node = name.split("/", 1)[1]
-        patterns |= {*_own(f"monitor/{node}"), *publish_patterns(f"agent/{node}/+/+/+")}
+        patterns |= {*_own("monitor/{0}"), *publish_patterns("agent/{0}/+/+/+")}
     if role == "issuer":
         patterns |= {*publish_patterns("node/+")}
     return _smallest(patterns)
+
+
+@lru_cache(maxsize=16384)
+def is_usual(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether these are what a name may publish, neither more nor less.
+
+    Of two names of which one may name the other, what is usual for that is a `subset` of what is usual for the one; and
+    what a name `may_write` is within its own. So most grants need not be looked at pattern by pattern.
+    """
+    return patterns == publish_patterns(name)
 
 
 def read_patterns(name: str) -> tuple[str, ...]:
@@ -103,6 +119,12 @@ def may_write(name: str, topic: str) -> bool:
     return own and name.split("/", 1)[0] in match.row.roles
 
 
+def may_say(certificate: Certificate, topic: str) -> bool:
+    """Whether the holder of a certificate may write a topic under its name (rule 4)."""
+    name, patterns = certificate.subject, certificate.publish
+    return may_write(name, topic) and (is_usual(name, patterns) or may(patterns, topic))
+
+
 @lru_cache(maxsize=4096)
 def widens(above: Certificate, below: Certificate) -> str:
     """How a certificate goes beyond what its issuer's lets it give: empty when it does not."""
@@ -110,7 +132,9 @@ def widens(above: Certificate, below: Certificate) -> str:
         return f"{above.subject} may not name {below.subject}"
     if below.depth < 0 or below.depth >= above.depth:
         return f"certificate of {below.subject} may delegate deeper than {above.subject} may"
-    if not subset(below.publish, above.publish) or not subset(below.read, above.read) or below.quota > above.quota:
+    usual = is_usual(above.subject, above.publish) and is_usual(below.subject, below.publish)
+    may_publish = usual or subset(below.publish, above.publish)
+    if not may_publish or not subset(below.read, above.read) or below.quota > above.quota:
         return f"certificate of {below.subject} grants more than {above.subject} may give"
     if below.not_before < above.not_before or below.not_after > above.not_after:
         return f"certificate of {below.subject} outlives that of {above.subject}"

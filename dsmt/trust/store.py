@@ -32,7 +32,7 @@ from dsmt.event.hlc import COUNTER_BITS
 from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
 from dsmt.trust.certificate import Certificate, SignedCertificate, bounded
-from dsmt.trust.grants import is_name, may, may_write, widens
+from dsmt.trust.grants import is_name, may_say, widens
 from dsmt.trust.keys import key_id_of
 from dsmt.trust.keys import verify as verify_ed25519
 from dsmt.trust.proven import ProvenSignatures, Verify
@@ -354,8 +354,7 @@ class TrustStore:
         own = [one.certificate for one in known if self._stands(one)]
         if not own:
             return UnusableEventError("trust.revoked", f"{event.source} was revoked")
-        owns = may_write(event.source, event.topic)
-        return tuple((one.not_before, one.not_after, owns and may(one.publish, event.topic)) for one in own)
+        return tuple((one.not_before, one.not_after, may_say(one, event.topic)) for one in own)
 
     def check(self, public: bytes, envelope: Envelope) -> bool:
         """Whether a signed statement that is no event bears a key's signature."""

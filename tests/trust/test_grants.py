@@ -3,13 +3,14 @@
 import re
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from dsmt.errors import UnusableEventError
 from dsmt.event.order import newer
 from dsmt.event.registry import TOPICS, is_fact, lookup, owner_of
 from dsmt.event.topic import is_topic
-from dsmt.trust.grants import may, may_write, publish_patterns, read_patterns, subset
+from dsmt.trust.grants import is_usual, may, may_say, may_write, publish_patterns, read_patterns, subset
 
 DAY = 86_400_000
 AGENT, OTHER_AGENT = "agent/n1/web/app/0", "agent/n1/web/app/1"
@@ -181,6 +182,26 @@ def test_whom_a_row_names_may_write_its_topics_and_nobody_else(realm, everybody,
             with pytest.raises(UnusableEventError) as caught:
                 store.open(raw)
             assert caught.value.code == "trust.denied"
+
+
+@pytest.mark.parametrize("row", TOPICS, ids=lambda row: row.template)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_name_may_write_is_within_what_is_usual_for_it(row, name):
+    """So a usual grant need not be looked at."""
+    topic = filled(row.template)
+    assert is_usual(name, publish_patterns(name))
+    assert may(publish_patterns(name), topic) or not may_write(name, topic)
+
+
+@pytest.mark.parametrize("missing", range(len(publish_patterns(AGENT))))
+def test_a_grant_that_lacks_a_pattern_is_not_usual_and_is_looked_at(realm, missing):
+    patterns = publish_patterns(AGENT)
+    left = patterns[:missing] + patterns[missing + 1 :]
+    certificate = msgspec.structs.replace(realm.identities[AGENT].certificate, publish=left)
+    assert not is_usual(AGENT, left)
+    for row in TOPICS:
+        topic = filled(row.template)
+        assert may_say(certificate, topic) == (may(left, topic) and may_write(AGENT, topic))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.count("/") == 1])
