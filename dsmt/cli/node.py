@@ -55,7 +55,7 @@ def drain(ctx: CliContext, node: str, reason: str, deadline: str | None, *, no_w
             return done
         ctx.asked = f"the drain of {node}", f"dsmt node show {node}"
         with ctx.progress() as tell:
-            return await drained(connection.bus, node, limit_s=limit, tell=tell)
+            return await drained(connection.bus, node, since=done.version, limit_s=limit, tell=tell)
 
     done = ctx.act(work)
     if ctx.json:

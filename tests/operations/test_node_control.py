@@ -51,7 +51,7 @@ def remove(name: str, *, sure: bool = False) -> node_control.Controlled:
 
 def drained(name: str, limit_s: float) -> node_control.Controlled:
     bus: Any = None
-    return asyncio.run(node_control.drained(bus, name, limit_s=limit_s))
+    return asyncio.run(node_control.drained(bus, name, since=1, limit_s=limit_s))
 
 
 def test_a_drain_that_does_not_end_names_what_holds_it_and_why(realm: Realm) -> None:
@@ -86,14 +86,33 @@ def test_a_drain_names_the_data_that_an_instance_may_go_back_to(realm: Realm) ->
 def test_a_wait_for_a_drain_ends_when_the_node_is_included_meanwhile(realm: Realm) -> None:
     realm.apply(web(1, component="nodes: n1\n"))
     realm.settle(seconds=1)
-    realm.control_node("n1", "draining")
+    bus: Any = None
+    said = asyncio.run(node_control.set_mode(bus, "n1", "draining", by="operator/alice", reason="disk"))
+    assert (said.version, said.changed) == (1, True)
+
+    def tell(_text: str) -> None:
+        if realm.view.nodes["n1"].mode == "draining":
+            realm.control_node("n1", "active")
+
+    def wait() -> None:
+        asyncio.run(node_control.drained(bus, "n1", since=said.version, limit_s=2.0, tell=tell))
+
+    opposed = "n1 is active again, by another word, before it was drained"
+    with pytest.raises(FailedError, match=opposed):
+        wait()
+    with pytest.raises(FailedError, match=opposed):  # it was said before anybody looked
+        wait()
+
+
+def test_a_drain_that_is_not_seen_yet_is_waited_for(realm: Realm) -> None:
     bus: Any = None
 
     def tell(_text: str) -> None:
-        realm.control_node("n1", "active")
+        if realm.view.nodes["n1"].mode == "active":
+            realm.control_node("n1", "draining")
 
-    with pytest.raises(FailedError, match="n1 is active again, by another word, before it was drained"):
-        asyncio.run(node_control.drained(bus, "n1", limit_s=2.0, tell=tell))
+    told = asyncio.run(node_control.drained(bus, "n1", since=1, limit_s=2.0, tell=tell))
+    assert (told.mode, told.version) == ("drained", 1)
 
 
 def test_an_old_copy_that_waits_for_a_successor_which_is_never_ready_is_named_with_its_end(realm: Realm) -> None:

@@ -15,17 +15,22 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.waiting import Tell, until
 from dsmt.operations.write.writing import follow, say
 from dsmt.ports.bus import Bus
+from dsmt.view.entries import NodeEntry
 from dsmt.view.liveness import judged
 
 Mode = Literal["active", "draining", "excluded"]
 
 
 class Controlled(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is to be used for now. `pinned` are the instances that stay there with their data, `left` all that is."""
+    """What a node is to be used for now, by which version of an operator's word (0: by none).
+
+    `pinned` are the instances that stay there with their data, `left` all that is.
+    """
 
     node: str
     mode: str
     changed: bool
+    version: int
     instances: int
     pinned: list[str] = []
     left: list[Left] = []
@@ -35,28 +40,28 @@ async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> 
     """Say how a node is to be used. Raises `NotFoundError`."""
     sight = await look(bus)
     changed = find(sight, name).mode != mode
-    if changed:
-        record = NodeControl(mode=mode, by=by, reason=reason)
-        await say(bus, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
-    return _controlled(sight, name, mode, changed=changed)
+    if not changed:
+        return _controlled(sight, name, mode, changed=False)
+    record = NodeControl(mode=mode, by=by, reason=reason)
+    word = follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")
+    await say(bus, [word])
+    return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=word.version or 0)
 
 
-async def drained(bus: Bus, name: str, *, limit_s: float | None, tell: Tell | None = None) -> Controlled:
-    """Wait until nothing is left on a node that is drained but what stays with its data.
+async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tell: Tell | None = None) -> Controlled:
+    """Wait until nothing is left on a node that is drained by a version of its word but what stays with its data.
 
-    Raises `TimedOutError` that shows what holds it up, and `FailedError` when it was draining and is no more.
+    Raises `TimedOutError` that shows what holds it up, and `FailedError` when the word that stands says otherwise.
     """
-    begun = False
 
     def seen(sight: Sight) -> Controlled | None:
-        nonlocal begun
-        moving = [one for one in left_on(sight, name) if not one.stays]
         entry = find(sight, name)
-        if begun and entry.mode != "draining":
+        if _version(entry) < since:
+            return None
+        if entry.mode != "draining":
             said = f"{name} is {entry.mode} again, by another word, before it was drained"
             raise FailedError("wait.opposed", said, next=f"dsmt node drain {name}, if it is to be")
-        begun = entry.mode == "draining"
-        if moving or entry.mode != "draining":
+        if any(not one.stays for one in left_on(sight, name)):
             return None
         pinned = any(one.stays for one in left_on(sight, name))
         return _controlled(sight, name, "draining" if pinned else "drained", changed=True)
@@ -106,12 +111,17 @@ async def remove(bus: Bus, name: str, *, by: str, reason: str, sure: bool) -> Co
     return _controlled(sight, name, "removed", changed=True)
 
 
+def _version(entry: NodeEntry) -> int:
+    return 0 if entry.control is None else entry.control.version
+
+
 def _controlled(sight: Sight, name: str, mode: str, *, changed: bool) -> Controlled:
     left = left_on(sight, name)
     return Controlled(
         node=name,
         mode=mode,
         changed=changed,
+        version=_version(find(sight, name)),
         instances=len(sight.view.allocations.node(name).slots),
         pinned=[one.instance for one in left if one.stays],
         left=left,
