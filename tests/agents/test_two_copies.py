@@ -294,3 +294,19 @@ def test_what_is_taken_back_has_its_small_files_again(configures: int) -> None:
         agent.kill()
 
     in_virtual_time(main)
+
+
+def test_a_small_file_of_which_a_revision_says_nothing_more_is_there_no_more() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        files = "    files: [{to: a, content: A}, {to: b, content: B}]\n"
+        old = await served(site, CHECKED + files)
+        site.assign(site.spec(CHECKED + files.replace(", {to: b, content: B}", ""), version=2), version=2)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2 and old not in site.machine.alive)
+        below = f"{site.slot.directory}/{place_of(site.record().install_key)}"
+        assert site.files.read(f"{below}/a") == b"A"
+        assert site.files.read(f"{below}/b") is None
+        agent.kill()
+
+    in_virtual_time(main)
