@@ -2,7 +2,8 @@
 
 `install_key` and `run_key` say the same by content, for agents: an instance whose `install_key` differs is installed
 anew, one whose `run_key` differs is restarted, any other difference is taken over while it runs. What placeholders
-expand to (labels, revision) is no part of either.
+expand to (labels, revision) is no part of either. Small files that come or go ask for an installation anew: one that went
+would stay there, and nobody but what was unpacked knows what had been in its place.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from dsmt.spec.writing import document
 
 Action = Literal["none", "restart", "reinstall", "rescale"]
 
-_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image", "user"})
+_REINSTALL: Final = frozenset({"artifact", "install", "driver", "image", "user", "files"})
 _RESTART: Final = frozenset({
-    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "files", "limits", "ports",
+    "run", "configure", "directory", "data", "env", "inherit_env", "secrets", "limits", "ports",
     "kind", "pre", "post", "timeout",
 })  # fmt: skip
 _RESCALE: Final = frozenset({
@@ -61,7 +62,8 @@ def changes(old: ServiceSpec | None, new: ServiceSpec) -> list[Change]:
             continue
         same_content = old is not None and install_key(old.components[name]) == install_key(new.components[name])
         for key, a, b in _differences(was[name], now[name]):
-            found.append(Change(name, key, a, b, _action(key, same_content)))
+            same_names = key == "files" and _names(a) == _names(b)
+            found.append(Change(name, key, a, b, "restart" if same_names else _action(key, same_content)))
     return found
 
 
@@ -89,7 +91,9 @@ def install_key(component: ComponentSpec) -> str:
     for artifact in plain["artifacts"]:
         if artifact["sha256"] is not None:
             del artifact["url"]
-    return _digest({key: plain[_FIELDS.get(key, key)] for key in _REINSTALL})
+    values = {key: plain[_FIELDS.get(key, key)] for key in sorted(_REINSTALL - {"files"})}
+    names = _names(plain["files"])
+    return _digest(values | {"files": names} if names else values)
 
 
 def run_key(component: ComponentSpec) -> str:
@@ -97,7 +101,11 @@ def run_key(component: ComponentSpec) -> str:
     plain = _plain(component)
     plain.update(plain["job"] or {})
     values = {key: plain[field] for key in _RESTART for field in (key, f"{key}_s") if field in plain}
-    return _digest({**values, "data_bytes": plain["data_bytes"], "install": install_key(component)})
+    return _digest({**values, **{key: plain[key] for key in ("data_bytes", "files")}, "install": install_key(component)})
+
+
+def _names(files: list[dict[str, Any]] | None) -> list[str]:
+    return sorted({one["to"] for one in files or ()})
 
 
 def _plain(component: ComponentSpec) -> dict[str, Any]:

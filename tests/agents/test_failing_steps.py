@@ -9,6 +9,7 @@ from dsmt.agents.rules.container import (
     EXIT_GONE,
     EXIT_STOPPED,
 )
+from dsmt.agents.rules.launching import place_of
 from dsmt.errors import FailedError
 from dsmt.ports.processes import Exit
 
@@ -224,6 +225,31 @@ def test_shutdown_stops_the_instance_and_leaves_no_process() -> None:
         assert not site.machine.alive
         agent = site.start()
         await site.until("running")
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["it fails", "its agent is killed"])
+def test_what_is_gone_back_to_is_configured_anew_when_the_next_ones_configure_did_not_end_well(killed: bool) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps |= {"mine": Exit(0, None)} | ({} if killed else {"other": Exit(1, None)})
+        text = WEB + "    update: {order: stop_first}\n    files: [{to: conf, content: of the first}]\n    configure: mine\n"
+        site.place(text)
+        agent = site.start()
+        await site.until("running")
+        place = f"{site.slot.directory}/{place_of(site.record().install_key)}"
+        other = text.replace("of the first", "of another").replace("mine", "other")
+        site.assign(site.spec(other, version=2), version=2)
+        await site.realm.until(lambda: any(p.launch.argv[0] == "other" for p in site.machine.programs))
+        assert site.files.read(f"{place}/conf") == b"of another"
+        if killed:
+            agent.kill()
+            agent = site.start()
+        site.assign(site.spec(text, version=3), version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
+        assert site.files.read(f"{place}/conf") == b"of the first"
         agent.kill()
 
     in_virtual_time(main)

@@ -268,3 +268,45 @@ def test_a_generation_that_changes_nothing_of_what_runs_restarts_nothing() -> No
         agent.kill()
 
     in_virtual_time(main)
+
+
+@pytest.mark.parametrize("configures", [0, 1], ids=["never ready", "its configure fails"])
+def test_what_is_taken_back_has_its_small_files_again(configures: int) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.machine.steps |= {"mine": Exit(0, None), "other": Exit(configures, None)}
+        text = CHECKED + "    files: [{to: conf, content: 'of the first'}]\n    configure: mine {port.http}\n"
+        agent = site.start()
+        old = await served(site, text)
+        place = f"{site.slot.directory}/{place_of(site.record().install_key)}"
+        site.checks.passed = False
+        other = text.replace("of the first", "of another").replace("mine", "other")
+        site.assign(site.spec(other, version=2), version=2)
+        await site.realm.until(lambda: any(p.launch.argv[0] == "other" for p in site.machine.programs))
+        await asyncio.sleep(2)
+        site.assign(site.spec(text, version=3), version=3)
+        await site.realm.until(lambda: site.statuses()[-1]["generation"] == 3 and site.state() == "running")
+        assert site.machine.alive == [old]
+        assert site.files.read(f"{place}/conf") == b"of the first"
+        steps = [p.launch.argv for p in site.machine.programs if p.launch.argv[0] in ("mine", "other")]
+        assert steps[-1] == ("mine", old.launch.env["PORT"])
+        assert all(one["ready"] for one in site.realm.told(site.slot.on("endpoint", site.node)))
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_a_small_file_of_which_a_revision_says_nothing_more_is_there_no_more() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        agent = site.start()
+        files = "    files: [{to: a, content: A}, {to: b, content: B}]\n"
+        old = await served(site, CHECKED + files)
+        site.assign(site.spec(CHECKED + files.replace(", {to: b, content: B}", ""), version=2), version=2)
+        await site.realm.until(lambda: site.endpoint()["generation"] == 2 and old not in site.machine.alive)
+        below = f"{site.slot.directory}/{place_of(site.record().install_key)}"
+        assert site.files.read(f"{below}/a") == b"A"
+        assert site.files.read(f"{below}/b") is None
+        agent.kill()
+
+    in_virtual_time(main)

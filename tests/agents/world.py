@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dsmt.agents.instance.deployment_agent import DeploymentAgent
-from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName, load_config, load_record
+from dsmt.agents.rules.container import CONFIG, RECORD, InstanceRecord, NodeConfig, SlotName, load_config, load_record
 from dsmt.agents.shared.dependencies import Dependencies, NodeSurroundings
 from dsmt.errors import TransportError
 from dsmt.event.envelope import SignedEvent
@@ -136,10 +136,15 @@ class Site:
         self.process.start(main())
         return self.process
 
-    def kept_pid(self) -> int:
-        """Whom the agent's record on disk names."""
+    def record(self) -> InstanceRecord:
+        """The agent's record on disk."""
         record = load_record(self.files.below(self.slot.directory).read(RECORD))
         assert record is not None
+        return record
+
+    def kept_pid(self) -> int:
+        """Whom the agent's record on disk names."""
+        record = self.record()
         assert record.process is not None
         return int(record.process["pid"])
 

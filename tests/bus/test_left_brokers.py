@@ -94,6 +94,21 @@ async def test_a_name_that_has_a_new_key_is_not_looked_for_by_its_old_one(r: Tes
     await until(lambda: held(new) == held(b1))
 
 
+@scenario
+async def test_where_one_was_configured_to_be_is_tried_too_whatever_an_older_word_says(r: TestRealm) -> None:
+    b1 = await r.broker("b1")
+    client = await r.client("operator/a", brokers=at(b1))
+    ((topic, word),) = words([b1]).items()
+    await Facts(client).publish(topic, {**word, "address": "127.0.0.1:1"})
+    await until(lambda: {one.address for one in client.brokers.all} == {b1.address, "127.0.0.1:1"})
+    identity, address = r.identities[b1], b1.address
+    await r.stop(b1)
+    b1._store.close()
+    await until(lambda: not client.attached)
+    await r.broker("b1", identity=identity, address=address, born=False)
+    await until(lambda: client.attached, 20)
+
+
 class JumpingClock(TestClock):
     """A clock that goes on while its process stands still."""
 

@@ -184,6 +184,9 @@ def test_a_realm_of_three_brokers_goes_there_and_comes_back(tmp_path: Path) -> N
 
     async def work() -> None:
         before = await begun(home, "dsmt", brokers=3)
+        kept = home.part("nodes", "n1") / "bus" / "manager" / "brokers"
+        await commanded(home, "up", "--detach")  # says where the brokers are, which everybody keeps
+        await eventually("kept", kept.exists)
         async with publishing(home) as publisher:
             for engine in ("nats", "dsmt"):
                 await commanded(home, "bus", "migrate", engine)

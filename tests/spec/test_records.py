@@ -17,7 +17,7 @@ from dsmt.spec import changes as of_changes
 from dsmt.spec.changes import changes, install_key, run_key
 from dsmt.spec.parsing import parse
 from dsmt.spec.plain import from_plain, to_plain
-from dsmt.spec.records import ComponentSpec
+from dsmt.spec.records import ComponentSpec, ServiceSpec
 from dsmt.spec.schema import example
 from dsmt.spec.supported import unsupported
 from dsmt.spec.writing import document
@@ -234,6 +234,16 @@ def test_an_artifact_that_only_moved_is_not_installed_again():
     assert {change.action for change in changes(first, other)} == {"reinstall"}
     assert install_key(first.components["app"]) == install_key(moved.components["app"])
     assert install_key(first.components["app"]) != install_key(other.components["app"])
+
+
+def test_small_files_that_come_or_go_are_installed_anew_and_others_are_written_again():
+    def of(*files: str) -> ServiceSpec:
+        return changed("    instances", f"    files: [{', '.join(files)}]\n    instances")
+
+    a, b, other = "{to: a, content: A}", "{to: b, content: B}", "{to: a, content: other}"
+    assert {change.action for change in changes(of(a, b), of(a))} == {"reinstall"}
+    assert {change.action for change in changes(of(a), of(a, b))} == {"reinstall"}
+    assert {change.action for change in changes(of(a, b), of(b, other))} == {"restart"}
 
 
 @FULL

@@ -254,8 +254,9 @@ class DeploymentAgent:
             case Do.RETIRE:
                 await self._handover.end()
                 self._steps.tidy()
-            case Do.TAKE_BACK:
-                await self._runner.take_back()
+            case Do.TAKE_BACK if plan is not None:
+                await self._runner.end_successor()
+                await self._guarded(act, plan, self._steps.take_back(plan))
             case Do.STAY if plan is not None:
                 self._failing.stay(plan)
             case Do.TAKE_OVER if plan is not None:

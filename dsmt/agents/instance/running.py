@@ -183,12 +183,17 @@ class Runner:
             self._failing.note_good(run)
             self._handover.begin(run)
 
-    async def take_back(self) -> None:
-        """What was let go is wanted again: end its successor."""
+    async def end_successor(self) -> None:
+        """What was let go is wanted again: end what was to follow it."""
         new = self._present.run
         if new is not None:
             new.silence()
             await self._stopper.stop(new)
+            self._present.run = None
+            self._memory.save(process=None)
+
+    def take_back(self) -> None:
+        """What was let go is the instance again."""
         self._present.run = run = self._handover.take_back()
         if run is not None:
             self._supervision.started()

@@ -56,10 +56,19 @@ class Steps:
         try:
             self._settle_ports(ports := self._choose_ports(plan, occupied=False))
             self._present.prepared = ""
+            self._memory.save(configured="")  # from the first file on it is neither that of before nor this one
             await self._installer.configure(plan, self._site(plan, ports))
             self._memory.save(configured=plan.wanted.run_key)
         except FailedError as error:
             self._failing.failed(error)
+
+    async def take_back(self, plan: Plan) -> None:
+        """Give the copy before its small files again, which one that was to follow it may have written over; it goes on."""
+        kept = self._memory.record.outgoing
+        if kept is not None and self._memory.record.configured != plan.wanted.run_key:
+            with contextlib.suppress(FailedError):  # it runs whatever comes of that; its next start configures anew
+                await self._installer.configure(plan, self._site(plan, kept.ports))
+        self._runner.take_back()
 
     async def prepare(self, plan: Plan) -> None:
         """Have its driver make ready what it needs. A failure is told and supervised."""

@@ -1,7 +1,7 @@
 """The brokers that a client knows: those it was configured with, and those that operators have named since (rule R8).
 
 Rule 1: those of its configuration are never forgotten, but for one that an operator has removed, or whose key was revoked,
-    while another is known.
+    while another is known. Where a word says another address both are tried: either may be the older one.
 Rule 2: the words on brokers are an operator's, checked as every event; they are kept on the disk, for the next process.
 Rule 3: after a lost link it tries another one first; which is random, so that many that lose one do not all take the same.
 Rule 4: as long as there is one that it has not tried yet it waits `FIRST_S` for an answer, and not `ATTACH_S`: one that
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import cbor2
@@ -44,7 +45,7 @@ class KnownBrokers:
         self._seeds, self._trust, self._entropy, self._files, self._log = list(seeds), trust, entropy, files, log
         self._said: dict[str, SignedEvent] = {}
         self._last: bytes | None = None
-        self._tried: set[bytes] = set()
+        self._tried: set[str] = set()
         """Those that were tried since the last attachment."""
         kept = None if files is None else files.read(FILE)
         if kept is not None:
@@ -63,6 +64,12 @@ class KnownBrokers:
     def all(self) -> tuple[BrokerAddress, ...]:
         """Every one that may be tried."""
         own, every = {seed.public for seed in self._seeds}, known(self._seeds, self._said.values(), self._trust)
+        every += tuple(
+            replace(one, address=seed.address)
+            for one in every
+            for seed in self._seeds
+            if one.public == seed.public and one.address != seed.address
+        )
         return tuple(one for one in every if not one.leaf or one.public in own) or tuple(self._seeds)
 
     @property
@@ -101,17 +108,17 @@ class KnownBrokers:
     def next(self) -> BrokerAddress:
         """The one to be tried now."""
         others = [one for one in self.all if one.public != self._last] or self.all
-        leaves = [one for one in self.leaves if one.public not in self._tried]
-        fresh = leaves or [one for one in others if one.public not in self._tried] or others
+        leaves = [one for one in self.leaves if one.address not in self._tried]
+        fresh = leaves or [one for one in others if one.address not in self._tried] or others
         chosen = fresh[int(self._entropy.uniform(0, len(fresh)))]
         self._last = chosen.public
-        self._tried.add(chosen.public)
+        self._tried.add(chosen.address)
         return chosen
 
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
         """Wait for an answer of the one that is tried now, and no longer than it has (rule 4). Raises `TransportError`."""
-        patience_s = ATTACH_S if all(one.public in self._tried for one in self.all) else FIRST_S
+        patience_s = ATTACH_S if all(one.address in self._tried for one in self.all) else FIRST_S
         try:
             async with asyncio.timeout(patience_s):
                 yield
