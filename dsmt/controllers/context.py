@@ -7,7 +7,7 @@ from typing import Final
 
 from dsmt.controllers.brake import Brake
 from dsmt.controllers.each_node import indexes_of_nodes
-from dsmt.controllers.good import Component
+from dsmt.controllers.good import Component, lost_since
 from dsmt.controllers.intents import Intent
 from dsmt.controllers.placement import Chooser
 from dsmt.controllers.plan import NOTHING, Outcome, Plan
@@ -134,6 +134,17 @@ class ComponentContext(Component):
             and self.fleet.state(slot.fact.record.node) not in ("dead", "left")
             and self.ready_since(slot) is None
         ]
+
+    @cached_property
+    def _is_unproven(self) -> bool:
+        """Whether what stands is tried, and was good in no slot yet."""
+        return self.refusal is None and not any(map(self.is_good, self.slots))
+
+    def was_lost_untold(self, fact: Held[Slot]) -> bool:
+        """Whether the node of a slot died with what stands before anybody could know that it is good, or not, anywhere."""
+        lost_ms = lost_since(self.fleet, fact.record.node or "")
+        tried = fact.record.spec == self.spec_id and fact.time_ms <= lost_ms and self.due(fact) > self.now_ms
+        return tried and self._is_unproven
 
     @cached_property
     def tried_until(self) -> list[int]:

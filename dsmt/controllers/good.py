@@ -49,7 +49,7 @@ class Component:
         """Whether a slot has data of a revision to which it may yet go back, or may be found to (rule 2)."""
         if slot.fact is None or slot.fact.record.home is None:
             return False
-        if self._is_good(slot):
+        if self.is_good(slot):
             return self._tries_beside_data
         good = self.good(slot)
         last = 1 if good is None else good.revision
@@ -64,7 +64,7 @@ class Component:
 
     def _tries(self, slot: SlotEntry) -> bool:
         fact = slot.fact
-        if fact is None or fact.record.node is None or fact.record.desired != "running" or self._is_good(slot):
+        if fact is None or fact.record.node is None or fact.record.desired != "running" or self.is_good(slot):
             return False
         return self.fleet.state(fact.record.node) not in ("dead", "left")
 
@@ -91,7 +91,7 @@ class Component:
         before = (good for good in known if good is not None and 0 < good.revision < self.entry.since)
         return max(before, key=lambda good: (good.revision, good.spec), default=None)
 
-    def _is_good(self, slot: SlotEntry) -> bool:
+    def is_good(self, slot: SlotEntry) -> bool:
         """Whether what stands was good in a slot."""
         good = self.good(slot)
         return good is not None and good.revision >= self.entry.since

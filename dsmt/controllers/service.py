@@ -2,7 +2,8 @@
 
 Rule 1: what repairs (`place`, `lost`), and what an operator said, is done at once; what would take a working instance
     away goes at most `update.max_parallel` at a time, each after those before were ready for `healthy_after`.
-    Instances that do not work go first.
+    Instances that do not work go first. One whose node died is waited for, too, where it has a revision that was good
+    nowhere yet: as long as it might have taken to be ready.
 Rule 2: a new revision goes no further while an instance of it is parked, or was not ready within `update.deadline`
     (and is then rolled back, see `wants`). Where it stands, all other slots are decided about by what they have.
 Rule 3: a service with no spec that can be read is left alone: absence is never an order (A5, R4).
@@ -176,9 +177,12 @@ class _Pace:
         for key in others:
             entry = context.slot(key)
             fact = entry.fact
-            if fact is None or fact.record.node is None or context.control(entry).hold is not None:
+            if fact is None or fact.record.node is None or context.control(entry).hold is not None or stays_ended(entry):
                 continue
-            if context.fleet.state(fact.record.node) in ("dead", "left") or stays_ended(entry):
+            if context.fleet.state(fact.record.node) in ("dead", "left"):
+                if context.was_lost_untold(fact):
+                    self.in_flight.append(key)
+                    self.wakes.append(context.due(fact))
                 continue
             due = context.good_from(entry)
             if due is not None and due <= context.now_ms:

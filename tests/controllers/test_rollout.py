@@ -57,6 +57,51 @@ def test_instances_that_do_not_work_go_first() -> None:
     assert revisions(realm) == [1, 1, 2, 1]
 
 
+def test_a_revision_that_was_good_nowhere_goes_no_further_when_the_node_of_the_first_instance_dies() -> None:
+    """Its data keeps it there; else it would be tried on another node, and waited for there."""
+    policy = "data: true\nupdate: {deadline: 60s}\nstop: {grace: 5s}\n"
+    realm = running(component=policy)
+    realm.apply(web(4, component=policy + "env: {A: b}\n"))
+    realm.step()
+    assert revisions(realm) == [2, 1, 1, 1]
+    over = realm.now_ms + 65_000
+    node = realm.slot(0).node
+    realm.after(1).close(node)
+    realm.verdict(node)
+    assert realm.step() == []
+    assert realm.decide().wake_ms == over
+    realm.obey()
+    realm.now_ms = over - 1
+    assert realm.step() == []
+    realm.now_ms = over
+    realm.step()
+    assert revisions(realm) == [2, 2, 1, 1]
+
+
+def test_a_revision_that_was_good_somewhere_goes_on_when_a_node_dies() -> None:
+    realm = running(component="data: true\n")
+    realm.apply(web(4, component="data: true\nenv: {A: b}\n"))
+    realm.step()
+    realm.obey()
+    realm.after(10).step()
+    assert revisions(realm) == [2, 2, 1, 1]
+    node = realm.slot(1).node
+    realm.after(1).close(node)
+    realm.verdict(node)
+    realm.step()
+    assert revisions(realm) == [2, 2, 2, 1]
+
+
+def test_a_node_that_was_dead_before_a_revision_holds_none_up() -> None:
+    realm = running(component="data: true\n")
+    node = realm.slot(0).node
+    realm.close(node)
+    realm.verdict(node)
+    realm.after(1).apply(web(4, component="data: true\nenv: {A: b}\n"))
+    realm.settle(seconds=5)
+    assert revisions(realm)[1:] == [2, 2, 2]
+
+
 def test_with_a_health_check_running_is_not_ready() -> None:
     check = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
     realm = running(2, component=check)
