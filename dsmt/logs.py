@@ -1,4 +1,4 @@
-"""Logs of dsmt's own processes: structlog, imported with the first line that is written (it takes 60 ms and more).
+"""Logs of dsmt's own processes: structlog, imported with the first line that is written.
 
 What is logged is for people who look after dsmt itself; what happens to services are events, not log lines.
 """
@@ -6,7 +6,9 @@ What is logged is for people who look after dsmt itself; what happens to service
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
 
 
 class Logger:
@@ -33,21 +35,33 @@ class Logger:
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         if Logger.enabled:
-            import structlog  # noqa: PLC0415 - lazily, for the start of the command line
-
             with suppress(OSError):  # a full disk takes no lines; that must end nothing
-                structlog.get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
+                _configured().get_logger().bind(**self._bound).log(_LEVELS[level], event, **fields)
 
 
-_LEVELS = {"info": 20, "warning": 30, "error": 40}
+_LEVELS: Final = {"info": 20, "warning": 30, "error": 40}
+_FOR_TERMINALS: Final = ("rich", "better_exceptions", "colorama")
+"""What structlog imports where it is installed, to write in colours: 6 MB in each process that never does."""
 
 
 def to_stderr() -> None:
     """Write log lines as JSON objects to stderr, from now on, in this process."""
+    Logger.enabled = True
+
+
+@cache
+def _configured() -> ModuleType:
+    """Structlog, imported with the first line: most agents never write one, and it takes 60 ms and 3 MB."""
     import sys  # noqa: PLC0415 - beside structlog, only where logs are written
 
-    import structlog  # noqa: PLC0415 - lazily, for the start of the command line
-
+    here = [name for name in _FOR_TERMINALS if name not in sys.modules]
+    for name in here:
+        sys.modules[name] = None  # type: ignore[assignment]  # so importing it fails
+    try:
+        import structlog  # noqa: PLC0415 - lazily, for the start of the command line
+    finally:
+        for name in here:
+            del sys.modules[name]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -57,4 +71,4 @@ def to_stderr() -> None:
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    Logger.enabled = True
+    return structlog

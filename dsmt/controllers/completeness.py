@@ -19,7 +19,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 ECHO_S: Final = 1.0
-MARK_S: Final = 0.25
+MARK_S: Final = 0.5
 STALL_S: Final = 0.5
 
 

@@ -58,7 +58,7 @@ from dsmt.view import PATTERNS, Fleet, View
 from dsmt.view.following import Step, ViewFollower
 from dsmt.view.liveness import dead_after_ms
 
-TICK_S: Final = 0.25
+TICK_S: Final = 0.5
 RANK_S: Final = 0.15
 ECHO_S: Final = 5.0
 """How long after publishing a fact it is not published again, though it has not come back."""

@@ -219,7 +219,7 @@ class Interest:
 
     `inbox` adds events whose `to` names this source. `conflate` lets the broker skip facts that have been superseded
     (readers that fold need no more); without it every event is delivered and its chain is checked.
-    `signals` False leaves out signals. `bookmarks` asks for a bookmark after each batch, and each 250 to 500 ms.
+    `signals` False leaves out signals. `bookmarks` asks for one after each batch, and, who gives no tokens, each 250 ms.
     """
 
     patterns: tuple[str, ...]

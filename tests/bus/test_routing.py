@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsmt.bus.broker.fan_out import FanOut
 from dsmt.bus.broker.session import Session
-from dsmt.bus.rules.routing import INDEXED, Router, Snapshot, Subscription
+from dsmt.bus.rules.routing import ASKS, INDEXED, Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import BookmarkFrame, CompleteFrame, Deliver, Subscribe
 from dsmt.event.topic import matches
 from dsmt.ports.network import Peer
@@ -366,9 +366,14 @@ def test_who_was_told_where_it_stands_is_not_told_again_at_once() -> None:
     for token in range(1, 4):
         wire.deliveries.mark(wire.session, 1, token)
         wire.deliveries.bookmark_all()
+        wire.deliveries.bookmark_all()
+    assert [token for _, token in wire.echoes] == [1, 2, 3]
+    assert len(wire.places) == 3
+    for _ in range(ASKS - 2):
+        wire.deliveries.bookmark_all()
     assert len(wire.places) == 3
     wire.deliveries.bookmark_all()
-    assert len(wire.places) == 4, "who does not ask is told by itself"
+    assert len(wire.places) == 4, "who asks no more is told by itself"
 
 
 def test_a_row_that_arrived_after_a_cursor_s_time_is_another_one_of_its_number_and_is_read() -> None:

@@ -60,20 +60,20 @@ def test_a_token_that_was_never_sent_proves_nothing() -> None:
 
 def test_of_several_tokens_the_newest_that_came_back_counts() -> None:
     gate = Completeness(0.0)
-    first, second = gate.token(5.0), gate.token(5.25)
+    first, second = gate.token(5.0), gate.token(5.5)
     assert (first, second) == (1, 2)
     gate.bookmark(HERE, second, whole=True)
     gate.bookmark(HERE, first, whole=True)
-    assert gate.place(6.25) == HERE
+    assert gate.place(6.5) == HERE
 
 
-def test_a_token_is_due_each_quarter_of_a_second_and_at_once_after_an_attachment() -> None:
+def test_a_token_is_due_each_half_second_and_at_once_after_an_attachment() -> None:
     gate = Completeness(0.0)
     assert gate.token(0.0) == 1
-    assert gate.token(0.2) is None
-    assert gate.token(0.25) == 2
-    gate.attached(0.3)
-    assert gate.token(0.3) == 3
+    assert gate.token(0.4) is None
+    assert gate.token(0.5) == 2
+    gate.attached(0.6)
+    assert gate.token(0.6) == 3
 
 
 def test_what_was_folded_after_the_bookmark_waits_for_the_next() -> None:

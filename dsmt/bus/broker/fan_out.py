@@ -17,7 +17,7 @@ from typing import Final
 from dsmt.bus.broker.session import Session
 from dsmt.bus.rules.authority import check_reads
 from dsmt.bus.rules.interests import ranges_of
-from dsmt.bus.rules.routing import Router, Snapshot, Subscription
+from dsmt.bus.rules.routing import ASKS, Router, Snapshot, Subscription
 from dsmt.bus.wire.frames import (
     MAX_CERTIFICATES,
     BookmarkFrame,
@@ -194,13 +194,13 @@ class FanOut:
         return rows
 
     def bookmark_all(self) -> None:
-        """Send bookmarks to all that asked for them, have everything, and had none since this was done last."""
+        """Send bookmarks to all that asked for them, have everything, and do not ask by tokens."""
         self._pages.clear()
         for subscription in self._router.all():
-            due = subscription.bookmarks and not subscription.marked
+            due = subscription.bookmarks and not subscription.asks
+            subscription.asks = max(0, subscription.asks - 1)
             if subscription.live and (due or subscription.token is not None):
                 self._mark(subscription)
-            subscription.marked = False
 
     def _page(self, subscription: Sub) -> tuple[int, bool]:
         """Read and send one page: how many rows were read, and whether there is more to do now."""
@@ -349,8 +349,8 @@ class FanOut:
             frame = CompleteFrame(id=number, store=store, row=row, time_ms=time_ms, whole=self._whole())
             return self._send(subscription.owner, frame, ())
         sent = self._mark_at(subscription, self._store.head, subscription.token)
-        if sent:
-            subscription.token, subscription.marked = None, True
+        if sent and subscription.token is not None:
+            subscription.token, subscription.asks = None, ASKS
         return sent
 
     def _mark_at(self, subscription: Sub, row: int, token: int | None = None) -> bool:

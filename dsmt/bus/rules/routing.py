@@ -9,7 +9,8 @@ Rule 2: with `FACTS` it first reads the retained facts up to the head at its beg
 Rule 3: a reader that conflates reads retained facts and signals only; what was superseded before it got there is skipped.
 Rule 4: what a reader has not consumed counts against its credit; without credit it stops being live and later reads
     on from the store. No reader can block a publisher.
-Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4).
+Rule 5: a reader's token is answered in the order of the stream, when it has everything: at once if it is live (A4). For
+    `ASKS` looks after that no bookmark is sent to it but for what is new: it would be woken twice to learn the same.
 Rule 6: who reads the history of few topics, all of signals that are evidence (commands), reads nothing else: what an agent
     costs that comes, or comes back, does not grow with what others have said.
 Rule 7: a broker that keeps a copy is not sent what is live and was brought by itself, or by another that sends it to it.
@@ -28,6 +29,7 @@ from dsmt.event.topic import check_pattern, matches
 from dsmt.ports.store import Row
 
 Owner = TypeVar("Owner")
+ASKS: Final = 4
 INDEXED: Final = 16
 """Of how many topics a reader may be for the store to look for them one by one."""
 
@@ -83,8 +85,8 @@ class Subscription(Generic[Owner]):
     live: bool = False
     completed: bool = False
     told_trimmed: bool = False
-    marked: bool = False
-    """Whether it was sent a bookmark since this was asked last."""
+    asks: int = 0
+    """For so many looks its reader, who was answered a token, is taken to ask again by itself (rule 5)."""
     token: int | None = None
     """What its reader asked to hear back as soon as it has everything; None when it waits for nothing (rule 5)."""
     copies: frozenset[str] | None = None
