@@ -301,7 +301,7 @@ def hold_reason(context: ComponentContext, entry: SlotEntry, key: SlotKey) -> Re
         return None
     if entry.control is None and entry.fact is not None:
         return entry.fact.record.reason
-    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason, target=key)
+    return reason("hold.operator", by=hold.by, time=rfc3339(hold.at_ms), their=hold.reason or "no reason given", target=key)
 
 
 def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> ProposedAction:

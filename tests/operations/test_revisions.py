@@ -11,7 +11,7 @@ from dsmt.event.kinds.service import SpecFact
 from dsmt.event.reason import reason
 from dsmt.event.records import from_data
 from dsmt.event.status import State
-from dsmt.operations.read.revisions import refused, running
+from dsmt.operations.read.revisions import Refused, in_words, refused, running
 from dsmt.operations.read.summaries import service
 from dsmt.operations.write import applying
 from dsmt.spec.parsing import parse
@@ -49,6 +49,11 @@ def test_after_a_rollback_what_runs_is_the_good_revision_and_the_refused_one_is_
     assert "r1, r2 refused" in screen
     assert "r2 failed" in screen
     assert told.ready == 2, "the others were not touched"
+
+
+def test_a_revision_that_one_component_has_and_another_refused_is_refused_in_part() -> None:
+    assert in_words([2, 1], Refused(revision=2, reason=None), 2) == "r2, r1, r2 refused in part"
+    assert in_words([1], Refused(revision=2, reason=None), 2) == "r1, r2 refused"
 
 
 @pytest.mark.parametrize("word", ["hold", "drain"])

@@ -75,6 +75,7 @@ def _uncounted(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_words(revisions: list[int], denied: Refused | None, standing: int) -> str:
-    """`r3`; `r3, r2` while one follows the other; `r1, r2 refused`."""
+    """`r3`; `r3, r2` while one follows the other; `r1, r2 refused`; `in part` where a component has it."""
     told = ", ".join(f"r{one}" for one in revisions) or f"r{standing}"
-    return told if denied is None else f"{told}, r{denied.revision} refused"
+    part = "" if denied is None or denied.revision not in revisions else " in part"
+    return told if denied is None else f"{told}, r{denied.revision} refused{part}"
