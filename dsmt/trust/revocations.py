@@ -41,9 +41,10 @@ class Revocations:
     def __init__(self, roots: Collection[bytes]) -> None:
         self._roots = roots
         self._by: dict[bytes, frozenset[bytes]] = {}
+        self._known = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._by.values()))
+        return self._known
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Pairs of a revoked key and a key that has revoked it, in order."""
@@ -58,6 +59,7 @@ class Revocations:
         if key_id in self._roots or by in self.of(key_id):
             return False
         self._by[key_id] = self.of(key_id) | {by}
+        self._known += 1
         return True
 
     @staticmethod
