@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from dsmt.cli.printing import columns, fitted, one_line, send
-from dsmt.errors import InputError
+from dsmt.errors import InputError, TransportError
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -81,7 +81,14 @@ class CliContext:
             async with how(operator, realm, brokers=reached) as connection:
                 return await work(connection)
 
-        return asyncio.run(asked())
+        try:
+            return asyncio.run(asked())
+        except TransportError as error:
+            move = home.moving()
+            if move is None or not move.cut:
+                raise
+            said = f"realm {realm.name} is being cut over to {move.engine}: {error.message}"
+            raise TransportError("bus.moving", said, next="try again when dsmt bus migrate --cut has ended") from error
 
     def waits(self, held: str) -> None:
         """Say whom this command waits for."""

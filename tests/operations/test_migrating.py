@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from dsmt.cli.root import main
-from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError
-from dsmt.operations.local import brokers, migrating, ways
+from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
+from dsmt.operations.local import brokers, connection, migrating, ways
 from dsmt.operations.local.dating import Dated
 from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
 from dsmt.operations.local.keeping import write_kept
@@ -28,6 +28,20 @@ from dsmt.programs.copying import check_store
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.store import TrustStore
 from tests.operations.scripted import ScriptedBus
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_who_is_not_answered_while_a_realm_is_cut_over_hears_of_that(home: Home, capsys, monkeypatch, cut: bool) -> None:
+    def unanswered(*_: object, **__: object) -> None:
+        raise TransportError("bus.unreachable", "no broker answers", next="dsmt up")
+
+    monkeypatch.setattr(connection, "reading", unanswered)
+    monkeypatch.setenv("DSMT_HOME", str(home.root))
+    under_way(home, cut=cut)
+    assert main(["nodes"]) == 7
+    told = capsys.readouterr().err
+    assert ("is being cut over to nats: no broker answers" in told) == cut
+    assert ("Next: try again when dsmt bus migrate --cut has ended" in told) == cut
 
 
 @pytest.fixture
