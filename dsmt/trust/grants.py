@@ -68,7 +68,7 @@ def _templates(role: str, levels: int) -> tuple[str, ...]:
     return _smallest(patterns)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def is_usual(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether these are what a name may publish, neither more nor less.
 
