@@ -78,8 +78,8 @@ async def test_who_is_asked_looks_after_its_link_then_and_is_not_woken_for_that_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bob, "_try_post", lambda frame: (asked.append(bob._clock.boottime()), post(frame)))
         patch.setattr(LinkWatch, "look", lambda watch, now: (after.append(now - asked[-1]), look(watch, now)))
-        await until(lambda: len(after) == 3, 20)
-    assert len(asked) == 3
+        await until(lambda: len(after) >= 3, 20)
+    assert len(after) <= len(asked) <= len(after) + 1
     assert sorted(after)[1] < 0.3
 
 

@@ -222,3 +222,15 @@ def test_what_every_program_has_in_memory_is_what_one_of_them_needs_to_run() -> 
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_who_logs_nothing_has_nothing_in_memory_for_it_and_who_logs_nothing_for_colours() -> None:
+    script = (
+        "import sys; from dsmt.logs import Logger, to_stderr; to_stderr(); before = 'structlog' in sys.modules; "
+        "Logger(source='a').warning('said', n=1); import rich; "
+        "print(before, 'structlog' in sys.modules, sys.modules['structlog.dev'].rich, rich.__name__)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert told.stdout.split() == ["False", "True", "None", "rich"]
+    line = json.loads(told.stderr)
+    assert (line["event"], line["level"], line["source"], line["n"]) == ("said", "warning", "a", 1)
