@@ -1,4 +1,4 @@
-"""`make connections`: a thousand live sources at one broker, each with its own certificate and connection, for ten minutes.
+"""`make connections`: twelve minutes of a thousand live sources at one broker, each with its own certificate and connection.
 
 Each says one signed signal a second, and one reader verifies all of them. None is dropped, none has to attach anew, nothing
 that was acknowledged is missing at the reader, and the broker's memory is flat. The sources live in a few processes: a

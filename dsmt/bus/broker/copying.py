@@ -377,7 +377,7 @@ class Copying:
     # --- whether it gives all ------------------------------------------------------------------------------------
 
     async def _examine(self, other: Other, bus: BusReader) -> None:
-        """Ask now and then for what it must have (rule 5)."""
+        """Ask now and then for what it must have (rule 6)."""
         while True:
             await asyncio.sleep(ASK_S * max(1, len(self._others)))
             if other.name and other.complete and not self._rests(other):

@@ -1,8 +1,7 @@
 """What a verification follows: the chains and sequences of all sources, of which it keeps hashes and numbers only.
 
 Rule 1: each topic's chain of each source is followed from the first event of it; what is missing in it is a gap, unless its
-    source declared, or a notice says, that it was dropped. A notice is a broker's, and any broker's of the realm (B9); it
-    counts only for what it is in: numbers of the topic, sequences of the source; rows of a store explain neither.
+    source declared that it was dropped. Nobody else's word explains one: a notice of a broker does not (B9).
 Rule 2: a source's sequence is followed from its first heartbeat on, up to what its last one vouches for; that of a
     source with no heartbeats, from its `started`.
 Rule 3: what a key signed that was revoked counts for nothing.
@@ -13,7 +12,7 @@ What is added was `opened` (B9): a type stands on its own topic, with its record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -26,7 +25,6 @@ from dsmt.event.kinds.source import Heartbeat
 from dsmt.event.records import from_data
 from dsmt.trust.store import Signer
 
-_EXPLAINED: Final = frozenset({"declared", "trimmed", "dropped", "conflated"})
 _HEARTBEAT: Final = "dsmt.heartbeat"
 _BEGINNINGS: Final = (_HEARTBEAT, "dsmt.source.started")
 
@@ -154,9 +152,6 @@ class Followed:
 
     def chains(self) -> list[Missing]:
         """The gaps of all chains (rule 1)."""
-        told: dict[tuple[str, str | None], list[tuple[int, int]]] = defaultdict(list)
-        for one in self._told("number", _EXPLAINED):
-            told[one.source, one.topic].append((one.first, one.last))
         found = []
         for (source, topic, incarnation), chain in self._chains.items():
             for before, after in pairwise(sorted(chain)):
@@ -166,8 +161,7 @@ class Followed:
                         said = f"it does not link to #{before} of {topic}"
                         self.equivocations.append(Equivocation(EventId(source, incarnation, high.sequence), said))
                     continue
-                explained = [*told[source, topic], *([high.declares] if high.declares else [])]
-                if not _within(before + 1, after - 1, explained):
+                if not (high.declares and high.declares[0] <= before + 1 and after - 1 <= high.declares[1]):
                     gap = Gap(source=source, topic=topic, first=before + 1, last=after - 1)
                     found.append(Missing(gap, low.row, high.row))
         return found
@@ -175,9 +169,6 @@ class Followed:
     def lost(self) -> list[BrokerNotice]:
         """What brokers say that never came to them."""
         return [one for _, one in self._notices if one.kind == "gap" and one.unit == "sequence"]
-
-    def _told(self, unit: str, kinds: AbstractSet[str]) -> Iterator[BrokerNotice]:
-        return (one for _, one in self._notices if one.unit == unit and one.kind in kinds)
 
     def has_brokers_heartbeats(self) -> bool:
         """Whether everything was recorded, heartbeats too."""
@@ -192,24 +183,15 @@ class Followed:
             first = min(chain)
             declared = chain[first].declares
             shown[source] += max(chain) - first + 1 - len(chain) + (declared[1] - declared[0] + 1 if declared else 0)
-        told: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for one in self._told("sequence", _EXPLAINED):
-            if one.topic is None:
-                told[one.source].append((one.first, one.last))
         for (source, incarnation), sequences in sorted(there.items()):
             if (source, incarnation) in self._vouched:
                 first, last, _ = self._vouched[source, incarnation]
                 numbers = sorted(number for number in sequences if number >= first)
-                yield from _holes(source, numbers, last, shown[source], told[source])
+                yield from _holes(source, numbers, last, shown[source])
 
 
-def _holes(source: str, numbers: list[int], last: int, shown: int, told: list[tuple[int, int]]) -> Iterator[Gap]:
+def _holes(source: str, numbers: list[int], last: int, shown: int) -> Iterator[Gap]:
     ends = [*numbers, last + 1] if numbers and last > numbers[-1] else numbers
     holes = [(a + 1, b - 1) for a, b in pairwise(ends) if b > a + 1]
-    holes = [hole for hole in holes if not _within(*hole, told)]
     if sum(high - low + 1 for low, high in holes) > shown:
         yield from (Gap(source=source, topic=None, first=low, last=high) for low, high in holes)
-
-
-def _within(first: int, last: int, ranges: Iterable[tuple[int, int]]) -> bool:
-    return any(low <= first and last <= high for low, high in ranges)
