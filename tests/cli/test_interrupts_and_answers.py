@@ -7,6 +7,7 @@ import pytest
 
 from dsmt.operations.read.waiting import Applied
 from dsmt.operations.write.controlling import Done
+from dsmt.operations.write.node_control import Controlled
 from dsmt.operations.write.revoking import Claim
 from tests.cli.in_process import NO, WRONG, Run
 
@@ -52,7 +53,9 @@ def test_who_stops_waiting_for_a_drain_or_a_rollback_hears_it_too(
 ) -> None:
     arguments, act, waits, said = row
 
-    async def asked(*_: Any, **__: Any) -> Applied:
+    async def asked(*_: Any, **__: Any) -> Applied | Controlled:
+        if arguments[0] == "node":
+            return Controlled(node="n1", mode="draining", changed=True, version=1, instances=0)
         return Applied(service="web", revision=3, plan=None, outcome="applied", ready=0, wanted=1)
 
     async def interrupted(*_: Any, **__: Any) -> None:

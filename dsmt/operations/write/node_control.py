@@ -39,13 +39,12 @@ class Controlled(msgspec.Struct, frozen=True, kw_only=True):
 async def set_mode(bus: Bus, name: str, mode: Mode, *, by: str, reason: str) -> Controlled:
     """Say how a node is to be used. Raises `NotFoundError`."""
     sight = await look(bus)
-    changed = find(sight, name).mode != mode
-    if not changed:
+    entry = find(sight, name)
+    if entry.mode == mode:
         return _controlled(sight, name, mode, changed=False)
-    record = NodeControl(mode=mode, by=by, reason=reason)
-    word = follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")
-    await say(bus, [word])
-    return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=word.version or 0)
+    record, version = NodeControl(mode=mode, by=by, reason=reason), _version(entry) + 1
+    await say(bus, [follow(sight.view, f"node/{name}/control", record, subject=f"node/{name}")])
+    return msgspec.structs.replace(_controlled(sight, name, mode, changed=True), version=version)
 
 
 async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tell: Tell | None = None) -> Controlled:
