@@ -46,7 +46,7 @@ def assemble(protected: bytes, body: bytes, signature: bytes, path: Path | None 
     return b"".join((TAG, b"\x84", byte_string(protected), header, byte_string(body), byte_string(signature)))
 
 
-def parted(raw: bytes) -> tuple[bytes, bytes, bytes] | None:
+def disassemble(raw: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Header, payload and signature of what was assembled without a path; None where they do not stand as usual."""
     end = 4 + raw[3] if len(raw) > 3 else 0  # the header's length is in one byte, the payload's in one or two
     begin = end + 1 + (3 if raw[end + 1 : end + 2] == b"\x59" else 2)

@@ -27,9 +27,9 @@ from dsmt.event.burst import (
     Sealed,
     assemble,
     byte_string,
+    disassemble,
     in_portions,
     is_worth_a_run,
-    parted,
 )
 from dsmt.event.envelope import MAX_EVENT_BYTES, Event, SignedEvent
 from dsmt.event.layout import events_of
@@ -138,7 +138,7 @@ def open_envelope(raw: bytes) -> Envelope:
         raise UnusableEventError("event.too_big", f"event has {len(raw)} bytes, the limit is {MAX_EVENT_BYTES}")
     if raw[:1] != TAG:
         raise UnusableEventError("event.form", "not a tagged COSE_Sign1")
-    usual = parted(raw)
+    usual = disassemble(raw)
     if usual is not None:
         protected, body, signature = usual
         return Envelope(protected, body, signature, None, *_header(protected))

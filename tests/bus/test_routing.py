@@ -359,7 +359,7 @@ def test_a_token_that_could_not_be_told_is_told_with_the_next_bookmark():
 
 
 def test_who_was_told_where_it_stands_is_not_told_again_at_once() -> None:
-    """A controller asks as often as bookmarks come by themselves: the half of them would only wake it."""
+    """A controller asks twice a second: bookmarks beside the answers would only wake it."""
     wire = Wire()
     wire.subscribe(start="live", bookmarks=True)
     wire.pump()

@@ -60,10 +60,10 @@ async def drained(bus: Bus, name: str, *, since: int, limit_s: float | None, tel
         if entry.mode != "draining":
             said = f"{name} is {entry.mode} again, by another word, before it was drained"
             raise FailedError("wait.opposed", said, next=f"dsmt node drain {name}, if it is to be")
-        if any(not one.stays for one in left_on(sight, name)):
+        left = left_on(sight, name)
+        if not all(one.stays for one in left):
             return None
-        pinned = any(one.stays for one in left_on(sight, name))
-        return _controlled(sight, name, "draining" if pinned else "drained", changed=True)
+        return _controlled(sight, name, "draining" if left else "drained", changed=True)
 
     def far(sight: Sight) -> str:
         moving = [one for one in left_on(sight, name) if not one.stays]
