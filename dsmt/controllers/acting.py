@@ -101,7 +101,7 @@ def _still_previous(context: ComponentContext, entry: SlotEntry) -> Previous | N
     before = entry.fact.record.previous if entry.fact is not None else None
     if before is None or before.deadline_ms <= context.now_ms or context.ready_since(entry) is not None:
         return None
-    return None if context.fleet.state(before.node) in ("dead", "left") or _is_over(entry, before.node) else before
+    return None if context.fleet.is_lost(before.node) or _is_over(entry, before.node) else before
 
 
 def _is_over(entry: SlotEntry, node: str) -> bool:

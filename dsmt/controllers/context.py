@@ -131,7 +131,7 @@ class ComponentContext(Component):
             and slot.fact.record.node is not None
             and slot.fact.record.desired == "running"
             and self.control(slot).hold is None
-            and self.fleet.state(slot.fact.record.node) not in ("dead", "left")
+            and not self.fleet.is_lost(slot.fact.record.node)
             and self.ready_since(slot) is None
         ]
 

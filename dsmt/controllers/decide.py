@@ -96,7 +96,7 @@ def waits_for(fleet: Fleet, key: SlotKey) -> Reason | None:
         return pinned
     node = slot.fact.record.node
     if node is not None:
-        if fleet.state(node) not in ("dead", "left") or Replacing(fleet).component(key) is None:
+        if not fleet.is_lost(node) or Replacing(fleet).component(key) is None:
             return None
         held = brake(fleet)
         if not held.allows(node):

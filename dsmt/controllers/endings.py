@@ -109,7 +109,7 @@ def remove(fleet: Fleet, brake: Brake, plan: Plan, entry: ServiceEntry) -> Outco
     if ends.intents:
         return Outcome.merged((ends, _LOOK_AGAIN))
     for slot in entry.slots.values():
-        if slot.quarantined or any(fleet.state(node) not in ("dead", "left") for node in slot.holders):
+        if slot.quarantined or not all(map(fleet.is_lost, slot.holders)):
             return _LOOK_AGAIN
     last = max([spec.time_ms, *(slot.fact.time_ms for slot in entry.slots.values() if slot.fact is not None)])
     if fleet.now_ms < last + BURIAL_MS:

@@ -66,7 +66,7 @@ class Component:
         fact = slot.fact
         if fact is None or fact.record.node is None or fact.record.desired != "running" or self.is_good(slot):
             return False
-        return self.fleet.state(fact.record.node) not in ("dead", "left")
+        return not self.fleet.is_lost(fact.record.node)
 
     def ended(self, slot: SlotEntry, fact: Slot) -> Slot:
         """The fact that ends a slot. It says what was good there, which nobody says any more once it is gone.

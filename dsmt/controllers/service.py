@@ -179,7 +179,7 @@ class _Pace:
             fact = entry.fact
             if fact is None or fact.record.node is None or context.control(entry).hold is not None or stays_ended(entry):
                 continue
-            if context.fleet.state(fact.record.node) in ("dead", "left"):
+            if context.fleet.is_lost(fact.record.node):
                 if context.was_lost_untold(fact):
                     self.in_flight.append(key)
                     self.wakes.append(context.due(fact))

@@ -115,7 +115,7 @@ def want(context: ComponentContext, key: SlotKey) -> tuple[ProposedAction | None
     if context.lags(fact.record):
         notes.append(Outcome(wakes=tuple(context.tried_until), needs_full_pass=True))
         context = context.of(key)
-    is_lost = context.fleet.state(fact.record.node) in ("dead", "left")
+    is_lost = context.fleet.is_lost(fact.record.node)
     case = Case(context, key, entry, fact)
     for rule in ON_A_LOST_NODE if is_lost else ON_A_NODE:
         found = rule(case)

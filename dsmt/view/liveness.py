@@ -70,6 +70,10 @@ class Fleet:
             state = self._states[node] = "suspect" if entry is None else self._judge(entry)
         return state
 
+    def is_lost(self, node: str) -> bool:
+        """Whether a node is dead or has left: what it had is to run elsewhere."""
+        return self.state(node) in ("dead", "left")
+
     def _judge(self, entry: NodeEntry) -> Liveness:
         verdict = self.verdict(entry.name)
         if verdict is not None:

@@ -38,7 +38,7 @@ def served(fleet: Fleet, slot: SlotEntry) -> Served | None:
 
 
 def _counts(fleet: Fleet, node: str, said: Held[Endpoint]) -> bool:
-    return fleet.state(node) not in ("dead", "left") and not fleet.is_unheard(said.signed.event.source)
+    return not fleet.is_lost(node) and not fleet.is_unheard(said.signed.event.source)
 
 
 def _is_given(slot: SlotEntry, one: Served) -> bool:

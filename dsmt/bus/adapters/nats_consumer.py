@@ -5,6 +5,8 @@ Rule 2: a server that is given a time and several subjects may begin too late (2
     newest of all, once in twelve): it is asked which row that time is, of all subjects, and begins by that.
 Rule 3: whatever is not as it should be ends it with `TransportError`: a number that does not follow, a silence, a
     consumer that is gone. Who reads begins another one behind the last row that he has.
+Rule 4: where a stream ends its leader says: what a consumer has is that of one server, which may have just come back and
+    lack the last rows; who is to have all of them waits until they are there.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,7 +22,7 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from dsmt.bus.adapters.nats_link import ApiError, Entry, NatsLink
-from dsmt.bus.adapters.nats_streams import Stored, delivered
+from dsmt.bus.adapters.nats_streams import Stored, delivered, last_on
 from dsmt.errors import TransportError
 
 PAGE: Final = 256
@@ -32,6 +34,9 @@ FORGOTTEN_S: Final = 60.0
 """How long a server keeps a consumer that asks for nothing."""
 ASKED_S: Final = 5.0
 """The same of one that was made to learn where a time is."""
+BEHIND_S: Final = 20.0
+"""How long a server may take to have what others have."""
+LOOK_S: Final = 0.5
 _ASKS_AGAIN: Final = ("batch completed", "request timeout", "no messages", "maxbytes")
 _NS: Final = 1_000_000_000
 
@@ -137,3 +142,31 @@ class PullConsumer:
             raise TransportError("nats.consumer", f"the consumer of stream {self._stream} left something out")
         self._open -= 1
         return [stored]
+
+
+async def all_of(link: NatsLink, stream: str, filters: Sequence[str], *, after: int = 0) -> AsyncGenerator[Stored]:
+    """All that a stream holds on some subjects behind a row when it is asked (rule 4). Raises `TransportError`."""
+    consumer, at, end = PullConsumer(link, stream, filters), after, await end_of(link, stream, filters)
+    late = asyncio.get_running_loop().time() + BEHIND_S
+    try:
+        if at < end:
+            await consumer.begin(after=after)
+        while at < end:
+            found = await consumer.next(LOOK_S)
+            for stored in found:
+                at = stored.sequence
+                yield stored
+            if found:
+                late = asyncio.get_running_loop().time() + BEHIND_S
+            elif asyncio.get_running_loop().time() > late:
+                raise TransportError("nats.behind", f"row {end} of stream {stream} does not come")
+            else:
+                end = min(end, await end_of(link, stream, filters))  # the last of it may be trimmed meanwhile
+    finally:
+        await consumer.end()
+
+
+async def end_of(link: NatsLink, stream: str, filters: Sequence[str]) -> int:
+    """The sequence of the last that a stream holds on some subjects; 0 where it holds none. Raises `TransportError`."""
+    last = [await last_on(link, stream, one) for one in filters]
+    return max((one.sequence for one in last if one is not None), default=0)

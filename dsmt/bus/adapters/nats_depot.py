@@ -15,17 +15,15 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Final
 
-from dsmt.bus.adapters.nats_consumer import PullConsumer
+from dsmt.bus.adapters.nats_consumer import all_of
 from dsmt.bus.adapters.nats_link import ANSWER_S, ApiError, Entry, NatsLink
-from dsmt.bus.adapters.nats_streams import last_of_each, last_on
+from dsmt.bus.adapters.nats_streams import last_of_each
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import FailedError, NotFoundError, TransportError
 
 PIECE: Final = 128 * 1024
 AT_ONCE: Final = 8
-LISTED_S: Final = 20.0
 _AGAIN_S: Final = 0.02
-_LOOK_S: Final = 0.5
 
 
 async def put(link: NatsLink, subjects: Subjects, sayer: str, chunks: AsyncIterator[bytes], digest: bytes) -> None:
@@ -80,21 +78,10 @@ async def get(link: NatsLink, subjects: Subjects, digest: bytes) -> AsyncIterato
 
 async def digests(link: NatsLink, subjects: Subjects) -> list[bytes]:
     """The digests of all that was put, by anybody. Raises `TransportError`."""
-    pattern, found = subjects.all_counts, dict[bytes, None]()
-    last = await last_on(link, subjects.blobs, pattern)
-    consumer, at = PullConsumer(link, subjects.blobs, [pattern]), 0
-    deadline = asyncio.get_running_loop().time() + LISTED_S
-    try:
-        await consumer.begin()
-        while last is not None and at < last.sequence:
-            if asyncio.get_running_loop().time() > deadline:
-                raise TransportError("nats.behind", f"stream {subjects.blobs} does not give what it holds")
-            for one in await consumer.next(_LOOK_S):
-                at = one.sequence
-                with suppress(ValueError):
-                    found[subjects.counted(one.subject)] = None
-    finally:
-        await consumer.end()
+    found = dict[bytes, None]()
+    async for one in all_of(link, subjects.blobs, [subjects.all_counts]):
+        with suppress(ValueError):
+            found[subjects.counted(one.subject)] = None
     return list(found)
 
 

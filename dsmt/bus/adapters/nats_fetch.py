@@ -3,29 +3,22 @@
 Rule 1: what a source says stands in the stream as it was numbered (`nats_sender`), its facts and its signals each for
     themselves: so the first of several is found by halving, and the others by reading on.
 Rule 2: what was trimmed there may still be retained, in stream F.
-Rule 3: where a subject ends its leader says: what a consumer has is that of one server, which may have just come back and
-    lack the last rows; so it is read until they are there.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final, NamedTuple
+from contextlib import aclosing, suppress
+from typing import NamedTuple
 
-from dsmt.bus.adapters.nats_consumer import PullConsumer
+from dsmt.bus.adapters.nats_consumer import all_of
 from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_opener import NatsOpener
-from dsmt.bus.adapters.nats_streams import Stored, head, last_on, next_on
+from dsmt.bus.adapters.nats_streams import Stored, head, next_on
 from dsmt.bus.wire.subjects import Subjects
-from dsmt.errors import TransportError, UnusableEventError
+from dsmt.errors import UnusableEventError
 from dsmt.event.codec import decode_part
 from dsmt.event.envelope import EventId, SignedEvent
-
-QUIET_S: Final = 0.5
-BEHIND_S: Final = 20.0
-"""How long a server may take to have what others have."""
 
 
 async def fetch(link: NatsLink, subjects: Subjects, opener: NatsOpener, ids: Sequence[EventId]) -> list[SignedEvent]:
@@ -74,22 +67,13 @@ class _Wanted(NamedTuple):
     found: dict[EventId, SignedEvent]
 
     async def read(self, link: NatsLink, stream: str, subject: str, after: int, *, ordered: bool) -> None:
-        """Read on until the end (rule 3), or until the last one if they are in order. Raises `TransportError`."""
-        consumer, at = PullConsumer(link, stream, [subject]), after
-        try:
-            async with asyncio.timeout(BEHIND_S) as patience:
-                await consumer.begin(after=after)
-                while (last := await last_on(link, stream, subject)) is not None and last.sequence > at:
-                    for stored in await consumer.next(QUIET_S):
-                        at, identity = stored.sequence, _id(stored)
-                        patience.reschedule(asyncio.get_running_loop().time() + BEHIND_S)
-                        if ordered and identity > self.ids[-1]:
-                            return
-                        await self._take(link, stored, identity)
-        except TimeoutError as error:
-            raise TransportError("nats.behind", f"a server lacks rows of stream {stream} that its leader has") from error
-        finally:
-            await consumer.end()
+        """Read on until the end, or until the last one if they are in order. Raises `TransportError`."""
+        async with aclosing(all_of(link, stream, [subject], after=after)) as behind:
+            async for stored in behind:
+                identity = _id(stored)
+                if ordered and identity > self.ids[-1]:
+                    return
+                await self._take(link, stored, identity)
 
     async def _take(self, link: NatsLink, stored: Stored, identity: EventId) -> None:
         if identity in self.ids:

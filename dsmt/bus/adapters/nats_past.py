@@ -3,7 +3,7 @@
 Rule 1: stream H is read from the row behind a place. What has left it before it was read, and is retained, comes first, from
     stream F: of each source and topic the last fact.
 Rule 2: an event is believed as any reader believes it (`nats_opener`), or passed over; with it is when it was stored.
-Rule 3: what there was is what the leader says: a server that has just come back may lack the last rows, and is waited for.
+Rule 3: a server that has just come back may lack the last rows, and is waited for (rule 4 of `nats_consumer`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from dsmt.bus.adapters import nats_depot
-from dsmt.bus.adapters.nats_consumer import PullConsumer
+from dsmt.bus.adapters.nats_consumer import BEHIND_S, LOOK_S, PullConsumer, all_of, end_of
 from dsmt.bus.adapters.nats_link import NatsLink
 from dsmt.bus.adapters.nats_opener import ASK_AGAIN_S, UNKNOWN, NatsOpener
-from dsmt.bus.adapters.nats_streams import Head, Stored, head, last_on
+from dsmt.bus.adapters.nats_streams import Head, Stored, head
 from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import TransportError, UnusableEventError
 from dsmt.logs import Logger
 from dsmt.ports.store import Past
 
-BEHIND_S: Final = 20.0
-"""How long a server may take to have what others have."""
-_LOOK_S: Final = 0.5
 _TRIES: Final = 3
 _NUMBER = tuple[int, int]
 
@@ -80,10 +77,10 @@ class NatsPast:
 
     async def rest(self) -> AsyncIterator[PastPage]:
         """All that there is, where nobody says anything more (rule 3). Raises `TransportError`."""
-        end = await self._last(self._subjects.history, signals=True)
+        end = await end_of(self._link, self._subjects.history, self._subjects.taken_by(["/"], signals=True))
         late = asyncio.get_running_loop().time() + BEHIND_S
         while True:
-            page = await self.page(_LOOK_S)
+            page = await self.page(LOOK_S)
             yield page
             if self._place >= end:
                 return
@@ -92,16 +89,11 @@ class NatsPast:
             if now > late:
                 raise TransportError("nats.behind", f"row {end} of stream {self._subjects.history} does not come")
 
-    async def _last(self, stream: str, *, signals: bool) -> int:
-        """The last of what a stream holds that is said or re-offered: its sequence there."""
-        filters = self._subjects.taken_by(["/"], signals=signals)
-        last = [await last_on(self._link, stream, one) for one in filters]
-        return max((one.sequence for one in last if one is not None), default=0)
-
     async def _retained(self, before: int, first_ms: int) -> list[Past]:
         """What only stream F holds of the rows between the place and another one (rule 1)."""
         held: dict[tuple[str, str], tuple[_NUMBER, int, Past]] = {}
-        async for stored in self._facts():
+        facts = all_of(self._link, self._subjects.facts, self._subjects.taken_by(["/"], signals=False))
+        async for stored in facts:
             for one in await self._opened(stored):
                 event = one.signed.event
                 number, key = (event.incarnation, event.sequence), (event.source, event.topic)
@@ -109,24 +101,6 @@ class NatsPast:
                     held[key] = number, stored.row, Past(min(one.stored_ms, first_ms or one.stored_ms), one.signed)
         only = [(row, one) for _, row, one in held.values() if self._place < row < before]
         return [one for _, one in sorted(only, key=lambda each: each[0])]
-
-    async def _facts(self) -> AsyncIterator[Stored]:
-        end = await self._last(self._subjects.facts, signals=False)
-        consumer = PullConsumer(self._link, self._subjects.facts, self._subjects.taken_by(["/"], signals=False))
-        at, late = 0, asyncio.get_running_loop().time() + BEHIND_S
-        try:
-            await consumer.begin()
-            while at < end:
-                found = await consumer.next(_LOOK_S)
-                for stored in found:
-                    at = stored.sequence
-                    yield stored
-                now = asyncio.get_running_loop().time()
-                late = now + BEHIND_S if found else late
-                if now > late:
-                    raise TransportError("nats.behind", f"stream {self._subjects.facts} does not give what it holds")
-        finally:
-            await consumer.end()
 
     async def _opened(self, stored: Stored) -> list[Past]:
         for late in range(_TRIES):

@@ -75,7 +75,7 @@ def _place(sight: Sight, key: SlotKey) -> str | None:
     """The node of a slot: None where it has none, one that is dead, or one that is another machine now."""
     slot = sight.view.slot(key)
     node = None if slot is None or slot.fact is None else slot.fact.record.node
-    if node is None or sight.fleet.state(node) in ("dead", "left") or waits_for_home(sight.fleet, key) is not None:
+    if node is None or sight.fleet.is_lost(node) or waits_for_home(sight.fleet, key) is not None:
         return None
     return node
 

@@ -133,7 +133,7 @@ def _ending(sight: Sight, target: Target, wanted: Collection[SlotKey]) -> list[R
 
 def living_holders(sight: Sight, entry: SlotEntry) -> list[str]:
     """The nodes that may live and have anything left of a slot."""
-    return [node for node in entry.holders if sight.fleet.state(node) not in ("dead", "left")]
+    return [node for node in entry.holders if not sight.fleet.is_lost(node)]
 
 
 def _still_there(sight: Sight, service: str) -> None:
