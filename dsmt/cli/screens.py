@@ -18,6 +18,7 @@ from dsmt.operations.read.summaries import Service, Status
 from dsmt.operations.words.times import local, milliseconds, off_by, span, zone
 
 if TYPE_CHECKING:
+    from dsmt.operations.local.migrating import Move
     from dsmt.operations.read.waiting import Applied  # the parser of YAML is slow to import
 
 _NONE = "-"
@@ -301,12 +302,13 @@ def controllers(found: Sequence[Controller], sight: Sight) -> str:
     return f"{table(header, laid, right=('DECISIONS',))}\n{freshness(sight)}"
 
 
-def status(told: Status, sight: Sight) -> str:
+def status(told: Status, sight: Sight, move: Move | None = None) -> str:
     """The screen of `dsmt status`."""
     head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
     at = f"{local(sight.now_ms)} {zone(sight.now_ms)}"
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
     lines += [f"  {name:<9} {one_line(said)}" for name, said in _realm(told, sight.now_ms)]
+    lines += [] if move is None else [f"  moving    {one_line(_move(move))}"]
     if told.services:
         header = ("SERVICE", "READY", "REVISION", "STATE")
         laid = []
@@ -329,6 +331,15 @@ def status(told: Status, sight: Sight) -> str:
     whole = "" if view.whole else "; the broker does not know yet whether it has everything"
     lines.append(f"view: {view.age_s:.1f} s old, from broker {view.broker}, {seen}, {gaps}{whole}")
     return page(lines)
+
+
+def _move(move: Move) -> str:
+    if move.cut:
+        return f"to {move.engine}, and is being cut over: dsmt bus migrate --cut goes on with that"
+    done = f"to {move.engine}: {move.row} of {move.head} rows copied"
+    if move.why is not None:
+        return f"{done}: {move.why}"
+    return f"{done}; next: dsmt bus migrate --cut, or --abort" if move.level else done
 
 
 def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:

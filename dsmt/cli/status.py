@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -13,6 +13,7 @@ from dsmt.cli.names import TARGET, remember
 from dsmt.cli.printing import document, show
 from dsmt.errors import NotFoundError
 from dsmt.operations.local.connection import Reading
+from dsmt.operations.local.home import Home
 from dsmt.operations.read.instances import Row, instances
 from dsmt.operations.read.sight import Sight, look, patience
 from dsmt.operations.read.summaries import Service
@@ -22,6 +23,9 @@ from dsmt.operations.read.tailing import Wanted, tail
 from dsmt.operations.words.event_objects import event_object
 from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Arrived
+
+if TYPE_CHECKING:
+    from dsmt.operations.local.migrating import Move
 
 LOOKED_AT = 60
 """Events that are looked at for the last few that say something new."""
@@ -38,7 +42,8 @@ def status(ctx: CliContext, service: str | None) -> None:
 
 
 def _realm(ctx: CliContext) -> None:
-    known = ctx.home().realm().addresses
+    home = ctx.home()
+    known = home.realm().addresses
 
     async def work(connection: Reading) -> tuple[Any, Sight]:
         sight = await look(connection.bus, passing=True)
@@ -46,10 +51,19 @@ def _realm(ctx: CliContext) -> None:
 
     told, sight = ctx.ask(work)
     remember(ctx, sight)
+    move = _move(home)
     if ctx.json:
-        document(told)
+        document({**msgspec.to_builtins(told), "move": move})
     else:
-        show(screens.status(told, sight))
+        show(screens.status(told, sight, move))
+
+
+def _move(home: Home) -> Move | None:
+    if home.moving() is None:
+        return None
+    from dsmt.operations.local.migrating import shown  # noqa: PLC0415 - only while a move is under way
+
+    return shown(home)
 
 
 def _service(ctx: CliContext, name: str) -> None:

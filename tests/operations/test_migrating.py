@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from dsmt.cli import screens
 from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local import brokers, connection, migrating, ways
@@ -19,6 +20,7 @@ from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted, check_same
 from dsmt.operations.local.ways import way_to
+from dsmt.operations.read.summaries import status
 from dsmt.ports.realm import BrokerAddress
 from dsmt.programs import nats_server
 from dsmt.programs.birth import is_birth_record, open_store
@@ -27,7 +29,9 @@ from dsmt.programs.configuration import CopiedFile, GateFile, MigrationFile, rea
 from dsmt.programs.copying import check_store
 from dsmt.programs.keeper import KeeperFile
 from dsmt.trust.store import TrustStore
+from tests.controllers.build import Realm as FleetRealm
 from tests.operations.scripted import ScriptedBus
+from tests.operations.sights import sight
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -57,6 +61,26 @@ def under_way(home: Home, *, cut: bool = False, told: CopiedFile | None = None, 
     write_config(home.migration / "migration.cbor", MigrationFile(engine=engine, cut=cut, aside="brokers.dsmt-then"))
     if told is not None:
         write_config(home.migration / COPIED, told)
+
+
+@pytest.mark.parametrize(
+    ("told", "cut", "said"),
+    [
+        (None, False, "to nats: 0 of 0 rows copied"),
+        (CopiedFile(row=3, head=9), False, "to nats: 3 of 9 rows copied"),
+        (CopiedFile(row=3, head=9, why="no answer"), False, "to nats: 3 of 9 rows copied: no answer"),
+        (CopiedFile(row=9, head=9, level=True), False, "rows copied; next: dsmt bus migrate --cut, or --abort"),
+        (CopiedFile(row=9, head=9, level=True), True, "is being cut over: dsmt bus migrate --cut goes on with that"),
+    ],
+)
+def test_the_realms_screen_tells_how_far_a_move_is(home: Home, told: CopiedFile | None, cut: bool, said: str) -> None:
+    seen = sight(FleetRealm("n1"))
+    found = status(seen, TrustStore(home.realm().realm), [])
+    assert migrating.shown(home) is None
+    assert "moving" not in screens.status(found, seen, migrating.shown(home))
+    under_way(home, told=told, cut=cut)
+    line = next(line for line in screens.status(found, seen, migrating.shown(home)).splitlines() if "  moving " in line)
+    assert line.endswith(said)
 
 
 def test_a_realm_is_not_moved_to_the_engine_that_it_is_on(home: Home, tmp_path: Path) -> None:

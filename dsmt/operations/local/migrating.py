@@ -54,6 +54,20 @@ LOOK_S: Final = 0.1
 # --- copying while the realm is up -------------------------------------------------------------------------------------
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """A move to another engine: how many of the rows that there are have been copied, and what keeps it from going on.
+
+    `level`: all that there was is copied. `cut`: the realm is being cut over.
+    """
+
+    engine: str
+    row: int
+    head: int
+    level: bool
+    cut: bool
+    why: str | None
+
+
 async def begin(home: Home, engine: str, *, waits: Waits = silent) -> bool:
     """Make what an engine needs beside what there is, and have it filled; whether that was not under way already.
 
@@ -203,6 +217,15 @@ def _forget(home: Home) -> None:
 def under_way(home: Home) -> str:
     """The engine to which a move is under way; `nats` where there is none."""
     return (home.moving() or MigrationFile()).engine
+
+
+def shown(home: Home) -> Move | None:
+    """The move that is under way, as `dsmt status` tells it."""
+    move = home.moving()
+    if move is None:
+        return None
+    told = copied(home.migration)
+    return Move(engine=move.engine, row=told.row, head=told.head, level=told.level, cut=move.cut, why=told.why or None)
 
 
 def is_cut(home: Home) -> bool:
