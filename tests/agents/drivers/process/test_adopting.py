@@ -132,9 +132,9 @@ WORKER = """
     if os.fork() == 0:
         if os.fork() == 0:
             os.execve("/bin/sleep", ["sleep", "600"], {})
-        print("ready", flush=True)
         os._exit(0)
     os.wait()
+    print("ready", flush=True)
     time.sleep(600)
 """
 """Like a web server that writes over its environment: its worker is in its session, and bears no mark."""
