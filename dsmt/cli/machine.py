@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import counted, document
-from dsmt.errors import FailedError, NotFoundError, RefusedError
+from dsmt.cli.printing import counted, document, some
+from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
 from dsmt.operations.local import machine
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import RESTART, ended_brokers
-from dsmt.operations.local.connection import connect, reading
+from dsmt.operations.local.connection import Reading, connect, reading
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import Home, check_part
 from dsmt.operations.local.keeping import is_up
@@ -26,7 +26,7 @@ from dsmt.operations.local.machine import Started
 from dsmt.operations.local.wanted import Wanted
 from dsmt.operations.read.members import revoked
 from dsmt.operations.read.sight import Sight
-from dsmt.operations.read.waiting import until
+from dsmt.operations.read.waiting import Tell, until
 from dsmt.operations.write.brokers import announce
 from dsmt.operations.write.revoking import NO_BROKER, WAY_BACK
 from dsmt.trust.keys import key_id_of
@@ -112,7 +112,8 @@ async def _foreground(ctx: CliContext, home: Home, wanted: Wanted) -> None:
 
 async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[bool], None]) -> None:
     started = await machine.up(home, wanted, waits=ctx.waits, begins=begins)
-    await attached(home, started)
+    with ctx.progress() as tell:
+        await attached(home, started, tell=tell)
     known = of_home(home)
     if len(known) > 1:
         async with connect(home.operator(), home.realm()) as connection:
@@ -132,32 +133,52 @@ async def _start(ctx: CliContext, home: Home, wanted: Wanted, begins: Callable[[
             print("next: dsmt apply FILE (dsmt example prints one); dsmt status; dsmt tail", flush=True)
 
 
-async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S) -> None:
-    """Wait until all nodes are attached and alive. Raises `TimedOutError`, and `FailedError` where a key has ended."""
+async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S, tell: Tell | None = None) -> None:
+    """Wait until all nodes are attached and alive, as long as within the limit one more of them is.
+
+    Raises `TimedOutError`, and `FailedError` where a key has ended.
+    """
     keys = {node: home.identity(home.part("nodes", node) / "identity").certificate.key_id.hex() for node in started.nodes}
+    missing = list(started.nodes)
 
     def all_alive(sight: Sight) -> bool | None:
-        if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
-            said = f"the key of the only broker was revoked: {NO_BROKER}"
-            raise FailedError("broker.revoked", said, next=WAY_BACK)
-        known = sight.view.nodes
-        for node in started.nodes:
-            ended = revoked(sight, known[node]) if node in known else None
-            if ended is not None and ended.event.topic.split("/")[2] == keys[node]:
-                said = f"the key of node/{node} was revoked: it cannot attach"
-                raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
-        alive = [node for node in started.nodes if sight.fleet.state(node) == "alive"]
-        if len(alive) == len(started.nodes) and all(known[node].attributes for node in alive):
-            return True
-        for broker in ended_brokers(connection.trust, sight.now_ms // 1000):
-            said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
-            raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
-        return None
+        nonlocal missing
+        missing = _missing(connection, sight, keys)
+        return None if missing else True
+
+    def far(_: Sight) -> str:
+        return f"{len(started.nodes) - len(missing)} of {len(started.nodes)}; not {some(missing)}"
 
     reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
     async with reading(reader, home.realm(), patience_s=limit_s) as connection:
-        unmet = f"{', '.join(started.nodes)} are not all attached and alive"
-        await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes")
+        while True:
+            before = len(missing)
+            try:
+                unmet = "no further node is attached and alive"
+                await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
+            except TimedOutError:
+                if len(missing) == before:
+                    raise
+            else:
+                return
+
+
+def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:
+    """The nodes that are not attached and alive, of those with these keys. Raises `FailedError` where one never will be."""
+    if all(connection.trust.is_revoked(key_id_of(public)) for _, public in connection.realm.brokers):
+        said = f"the key of the only broker was revoked: {NO_BROKER}"
+        raise FailedError("broker.revoked", said, next=WAY_BACK)
+    known = sight.view.nodes
+    for node, key in keys.items():
+        ended = revoked(sight, known[node]) if node in known else None
+        if ended is not None and ended.event.topic.split("/")[2] == key:
+            said = f"the key of node/{node} was revoked: it cannot attach"
+            raise FailedError("node.revoked", said, next=f"dsmt cert rotate node/{node}, then dsmt up again")
+    missing = [node for node in keys if sight.fleet.state(node) != "alive" or not known[node].attributes]
+    for broker in ended_brokers(connection.trust, sight.now_ms // 1000) if missing else ():
+        said = f"the certificate of {broker} has ended: what it says of nodes is not believed"
+        raise FailedError("broker.expired", said, next=RESTART.format(broker=broker))
+    return missing
 
 
 @command()

@@ -59,7 +59,7 @@ LINES: list[tuple[list[str], int, str]] = [
     (["up", "--port", "http"], WRONG, "'--port': 'http' is not a whole number from 1 to 65535"),
     (["up", "--nodes", "-1"], WRONG, "the number of nodes cannot be negative"),
     (["up", "--nodes", "many"], WRONG, "not a valid integer"),
-    (["up", "--nodes", "101"], WRONG, "at most 100 nodes"),
+    (["up", "--nodes", "501"], WRONG, "at most 500 nodes"),
     (["up", "--controllers", "0"], WRONG, "at least one controller"),
     (["up", "--controllers", "10"], WRONG, "at most 9 controllers"),
     (["scale", "web/app", "many"], WRONG, "'many' is not a whole number from 0 to 100000. Next: dsmt scale --help"),

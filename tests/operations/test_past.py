@@ -83,6 +83,18 @@ def test_what_follows_a_refused_revision_with_another_number_is_said_to_be_refus
     run(tmp_path, work)
 
 
+def test_what_another_number_of_instances_followed_was_good_as_that_is(tmp_path: Path) -> None:
+    async def work(alice: BusClient, controller: BusClient) -> None:
+        await rollback(alice, "web", 1, by="alice", reason="")
+        await controlling.scale(alice, Target.parse("web/app"), 2, by="alice", reason="")
+        slot = Slot(node="n1", spec="x", revision=5, desired="running", good=Good(spec="x", revision=5))
+        await say(controller, [follow((await look(controller)).view, "service/web/slot/app/0", slot, subject="web/app/0")])
+        found = await history(alice, await look(alice), "web")
+        assert [one.revision for one in found if "good" in one.state] == [5, 4, 2]
+
+    run(tmp_path, work)
+
+
 def test_a_rollback_says_the_last_good_revision_again_as_a_new_one(tmp_path: Path) -> None:
     async def work(alice: BusClient, _: BusClient) -> None:
         done = await rollback(alice, "web", None, by="alice", reason="slow")

@@ -8,7 +8,7 @@ from dsmt.errors import InputError
 from dsmt.operations.local.home import ENGINES, Home
 from dsmt.system.records import living, record_path
 
-MOST_NODES = 100
+MOST_NODES = 500
 MOST_CONTROLLERS = 9
 MOST_BROKERS = 7
 NATS_SERVERS = (1, 3, 5)

@@ -26,8 +26,8 @@ ROLLED_BACK: Final = "rollout.rolled_back"
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """One revision.
 
-    `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough) and `refused` (it
-    was rolled back; `refusal` says why).
+    `state` is any of: `current`, which was applied last, `running`, `good` (it was ready for long enough, or one that
+    has only another number of instances), and `refused` (it was rolled back; `refusal` says why).
     """
 
     revision: int
@@ -56,6 +56,14 @@ class Past:
                 self.at_ms.setdefault(event.version or 0, event.time_ms)
             elif event.type == "dsmt.slot":
                 self.take_slot(from_data(Slot, event.data))
+
+    def was_good(self, number: int) -> bool:
+        """Whether what a revision says was good: in it, or in one that says the same but for the number of instances."""
+        return number in self.good or self._since(number) in map(self._since, self.good)
+
+    def _since(self, number: int) -> int:
+        fact = self.specs.get(number)
+        return number if fact is None else fact.since or number
 
     def take_slot(self, slot: Slot) -> None:
         """Take in what a slot was good with, and what it was rolled back from."""
@@ -109,7 +117,7 @@ def _state(entry: ServiceEntry, told: Past, number: int) -> list[str]:
     words = {
         "current": entry.spec is not None and number == entry.spec.version,
         "running": number in running(entry),
-        "good": number in told.good,
+        "good": told.was_good(number),
         "refused": number in told.refused,
     }
     return [word for word, so in words.items() if so]

@@ -46,7 +46,7 @@ def _chosen(service: str, fact: SpecFact, told: Past) -> int:
     """The revision to go back to where none is named."""
     others = [number for number, one in told.specs.items() if one.spec != fact.spec and not one.removed]
     earlier = [number for number in others if number not in told.refused]
-    chosen = max([number for number in earlier if number in told.good] or earlier, default=None)
+    chosen = max([number for number in earlier if told.was_good(number)] or earlier, default=None)
     if chosen is None:
         said = f"the history has no other good revision of {service}; nothing was done"
         raise InputError("revision.none", said, next=f"dsmt history {service}")

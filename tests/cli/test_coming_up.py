@@ -1,0 +1,70 @@
+"""`up` waits while nodes come, and names those that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dsmt.cli import machine
+from dsmt.errors import TimedOutError
+from dsmt.operations.local.home import Home
+from dsmt.operations.local.machine import Started
+from dsmt.operations.read import waiting
+from dsmt.operations.read.sight import Sight
+from dsmt.simulator.run import run
+from tests.controllers.build import Realm
+from tests.operations.sights import sight
+
+NODES = tuple(f"n{number}" for number in range(1, 9))
+EACH_S = 20.0
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home with eight nodes; one more of the first three is alive each 20 s, and nobody after them."""
+
+    async def watch(_: object) -> AsyncIterator[Sight]:
+        while True:
+            yield sight(Realm(*NODES[: min(3, int(asyncio.get_running_loop().time() / EACH_S))]))
+            await asyncio.sleep(1)
+
+    @asynccontextmanager
+    async def reading(*_: object, **__: object) -> AsyncIterator[Any]:
+        trust = SimpleNamespace(is_revoked=lambda _: False, delegates=list)
+        yield SimpleNamespace(bus=None, trust=trust, realm=SimpleNamespace(brokers=[("broker/b1", bytes(32))]))
+
+    monkeypatch.setattr(machine, "reading", reading)
+    monkeypatch.setattr(machine, "ended_brokers", lambda *_: [])
+    monkeypatch.setattr(waiting, "watch", watch)
+    monkeypatch.setattr(waiting, "aclosing", aclosing)
+    identity = SimpleNamespace(certificate=SimpleNamespace(key_id=bytes(32)))
+    made = SimpleNamespace(is_joined=False, operator=lambda: None, realm=lambda: None, part=lambda *_: Path())
+    return cast("Home", SimpleNamespace(**vars(made), identity=lambda _: identity))
+
+
+def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(home: Home) -> None:
+    told: list[str] = []
+
+    async def main() -> tuple[str, float]:
+        with pytest.raises(TimedOutError) as missed:
+            await machine.attached(home, Started("r", (), (), NODES, made=False), limit_s=30.0, tell=told.append)
+        return missed.value.message, asyncio.get_running_loop().time()
+
+    said, ended = run(main())
+    assert said == "no further node is attached and alive after 30 s (3 of 8; not n4, n5, n6 and 2 more); it goes on"
+    assert 90 <= ended <= 120, "the last one came after 60 s"
+    assert "no further node is attached and alive: 1 of 8; not n2, n3, n4 and 4 more" in told
+
+
+def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
+    async def main() -> float:
+        await machine.attached(home, Started("r", (), (), NODES[:3], made=False), limit_s=30.0)
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == 3 * EACH_S
