@@ -22,7 +22,7 @@ from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
 from dsmt.agents.instance.installing import Installer
-from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.memory import AGAIN_S, Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import EMIT_RATE_S, SETTLE_S, Reporter
 from dsmt.agents.instance.resuming import Resuming
@@ -37,6 +37,7 @@ from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, 
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
@@ -84,6 +85,7 @@ class DeploymentAgent:
         self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._trimming: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
         self._ahead: deque[SignedEvent] = deque(maxlen=commands.REMEMBERED)
@@ -213,6 +215,8 @@ class DeploymentAgent:
             await self._present.begun()
             if not self._present.closing:
                 self._seek_spec()
+            if self._facts.unwritten and (self._writing is None or self._writing.done()):
+                self._writing = self._present.tasks.start(self._facts.write_again())
             at = self._deciding.situation()
             match next_act(at):
                 case Do.END | Do.LEAVE | Do.RECREATE as act:
@@ -228,7 +232,7 @@ class DeploymentAgent:
             return EXIT_GONE if await self._leave() else None
         if act is Do.RECREATE:
             await self._handover.end()
-            self._end_with("recreate")
+            await self._end_with("recreate")
             return EXIT_RECREATE
         await self._runner.stop(generation=self._facts.generation)
         await self._settle(2.0)
@@ -340,14 +344,21 @@ class DeploymentAgent:
     async def _leave(self) -> bool:
         """Leave, and have that acknowledged; False when a newer fact wants it here again."""
         await self._steps.leave()
-        self._end_with("gone")
+        await self._end_with("gone")
         if await self._settle(None) and self._facts.owed().duty is Duty.LEAVE:
             return True
         self._deps.files.remove(OUTCOME)
         return False
 
-    def _end_with(self, outcome: str) -> None:
-        self._deps.files.write(OUTCOME, outcome.encode())
+    async def _end_with(self, outcome: str) -> None:
+        """Write down for the manager with what this ends; on a full disk as soon as there is room."""
+        while True:
+            try:
+                return self._deps.files.write(OUTCOME, outcome.encode())
+            except FailedError as error:
+                if error.code != "fetch.no_space":
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     async def _settle(self, patience_s: float | None) -> bool:
         """Wait until what was said last is acknowledged; False when something else is due, or patience ends."""

@@ -1,4 +1,7 @@
-"""Facts: what a deployment agent has been told of its slot, kept in its directory as signed (A1, A8, A12, R5)."""
+"""Facts: what a deployment agent has been told of its slot, kept in its directory as signed (A1, A8, A12, R5).
+
+Rule 1: what is greatest is obeyed, be there room on the disk for it or not; it is written as soon as there is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from dsmt.agents.instance.memory import Memory
+from dsmt.agents.instance.memory import AGAIN_S, Memory
 from dsmt.agents.rules.container import SLOT, SPEC, AgentConfig
 from dsmt.agents.rules.launching import Plan, plan_of
 from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
@@ -40,6 +43,8 @@ class Facts:
             self._greatest.take(obeyed)
         self._slot = None if self._signed is None else _slot(self._signed)
         self._spec = kept(deps.files, SPEC, deps.bus)
+        self._unwritten: dict[str, SignedEvent] = {}
+        """What the disk had no room for; it is obeyed all the same."""
         self._seen: SignedEvent | None = None
         self._plan: Plan | None = None
         self._healths: dict[str, Health] = {}
@@ -128,13 +133,41 @@ class Facts:
             return False
         if self.owed().duty not in (Duty.RUN, Duty.STOP):
             return False
-        keep(self._deps.files, SPEC, signed, self._deps.bus)
         self._spec, self._plan = signed, None
+        self._keep(SPEC, signed)
         return True
 
     def forget_spec(self) -> None:
         """The slot has left: what was obeyed is over."""
         self._spec = self._plan = None
+        self._unwritten.pop(SPEC, None)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether the disk had no room for something that is obeyed."""
+        return bool(self._unwritten)
+
+    async def write_again(self) -> None:
+        """Write what the disk had no room for, as soon as it has."""
+        while self._unwritten:
+            await asyncio.sleep(AGAIN_S)
+            self._write()
+
+    def _keep(self, path: str, signed: SignedEvent) -> None:
+        self._unwritten[path] = signed
+        self._write()
+
+    def _write(self) -> None:
+        """Write what is not on disk yet, the slot's fact before its spec; on a full disk later."""
+        for path in (SLOT, SPEC):
+            if path in self._unwritten:
+                try:
+                    keep(self._deps.files, path, self._unwritten[path], self._deps.bus)
+                except FailedError as error:
+                    if error.code != "fetch.no_space":
+                        raise
+                    return
+                del self._unwritten[path]
 
     def offer(self) -> None:
         """Re-offer what this agent acts on (R5)."""
@@ -165,8 +198,8 @@ class Facts:
         """Another slot fact is to be obeyed."""
         if self._signed is None:
             return False
-        keep(self._deps.files, SLOT, self._signed, self._deps.bus)
         self._slot = _slot(self._signed)
+        self._keep(SLOT, self._signed)
         if self._seen is not None:
             self.take_spec(self._seen)
         return True

@@ -1,0 +1,110 @@
+"""The disk of a node is full: its agents obey all the same, say what is so, and write it down when there is room."""
+
+from dataclasses import replace
+from typing import Any
+
+from dsmt.agents.rules.container import OUTCOME, SLOT, SPEC
+from dsmt.agents.shared.dependencies import Dependencies
+from dsmt.agents.shared.kept import kept
+from dsmt.errors import FailedError
+from dsmt.event.envelope import SignedEvent
+
+from .memory_bus import Realm
+from .memory_machine import MemoryFiles
+from .sights import CHECKED
+from .world import Site, in_virtual_time
+
+FILED = CHECKED.replace("    run:", "    files: [{to: conf, content: first}]\n    run:")
+
+
+class FullDisk(MemoryFiles):
+    full = False
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if self.full:
+            raise FailedError("fetch.no_space", "no space", need="1 KiB", path=path, free="0")
+        super().write(path, content, mode=mode)
+
+
+def with_disk(site: Site) -> FullDisk:
+    disk, deps = FullDisk(site.disk, f"/n1/{site.slot.directory}"), site.deps
+
+    def on_it() -> Dependencies:
+        return replace(deps(), files=disk, quick=disk)
+
+    site.deps = on_it  # type: ignore[method-assign]
+    return disk
+
+
+def healths(site: Site) -> list[Any]:
+    return site.realm.told(site.slot.on("health", site.node))
+
+
+def kept_in(site: Site, path: str) -> SignedEvent | None:
+    return kept(site.files.below(site.slot.directory), path, site.bus)
+
+
+def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        disk = with_disk(site)
+        spec = site.spec(FILED)
+        site.assign(spec)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        disk.full = True
+        fact = site.assign(spec, version=2, desired="stopped")
+        await site.until("stopped", 30)
+        assert not site.machine.alive
+        disk.full = False
+        await site.realm.until(lambda: (one := kept_in(site, SLOT)) is not None and one.id == fact.id, 5)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        disk = with_disk(site)
+        spec = site.spec(FILED)
+        site.assign(spec)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        disk.full = True
+        site.assign(spec, version=2, node="n2")
+        await site.until("gone", 30)
+        assert not site.machine.alive
+        assert agent.alive
+        disk.full = False
+        await site.realm.until(lambda: not agent.alive, 5)
+        assert site.files.below(site.slot.directory).read(OUTCOME) == b"gone"
+
+    in_virtual_time(main)
+
+
+def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        disk = with_disk(site)
+        site.place(FILED)
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "ready")
+        disk.full = True
+        begun = len(site.machine.programs)
+        spec = site.spec(FILED.replace("first", "second"), version=2)
+        site.assign(spec, version=2, revision=2)
+        await site.realm.until(lambda: reason_of(site) == "fetch.no_space", 30)
+        assert [one["generation"] for one in healths(site) if one["health"] == "ready"] == [1]
+        assert len(site.machine.programs) == begun
+        disk.full = False
+        await site.realm.until(lambda: healths(site)[-1]["generation"] == 2 and site.health() == "ready", 120)
+        await site.realm.until(lambda: (one := kept_in(site, SPEC)) is not None and one.id == spec.id, 5)
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+def reason_of(site: Site) -> str | None:
+    reason = site.statuses()[-1].get("reason")
+    return None if reason is None else str(reason["code"])
