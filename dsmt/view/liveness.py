@@ -5,13 +5,14 @@ Rule 2: else a node is `alive` while an attachment of any of its sources is open
     lost) less than `REATTACH_GRACE_MS` ago; otherwise it is `suspect`: nobody places anything there, nothing is moved.
 Rule 3: its sources are its manager, its monitor, and the agents of containers that are not gone: what is left of the
     session of an agent that left says nothing, unless it is open.
-Rule 4: an agent that is silent for `UNHEARD_AFTER_MS` in which another source of its node was heard is unheard: it hangs,
-    and what it has said may be so no more. When all of a node is silent, that says nothing of its agents; and one that has
-    closed is being started again.
+Rule 4: an agent of which nothing was heard for `UNHEARD_AFTER_MS` in which another source of its node was heard is unheard:
+    what it has said may be so no more. When all of a node is silent, that says nothing of its agents. It hangs where it is
+    silent; where it has closed it is being started again, or cannot be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from math import log10
 from typing import Final, Literal
@@ -100,11 +101,18 @@ class Fleet:
         instance = None if entry is None else entry.instances.get(node)
         return instance is not None and instance.left
 
-    def is_unheard(self, agent: str, for_ms: int = UNHEARD_AFTER_MS) -> bool:
-        """Whether an agent has been unheard for so long though its node was heard (rule 4)."""
+    def is_unheard(self, agent: str) -> bool:
+        """Whether what an agent has said may be so no more (rule 4)."""
+        return self._is_unheard(agent, ("silent", "closed"), UNHEARD_AFTER_MS)
+
+    def hangs(self, agent: str, for_ms: int) -> bool:
+        """Whether an agent has been silent for so long though its node was heard (rule 4)."""
+        return self._is_unheard(agent, ("silent",), for_ms)
+
+    def _is_unheard(self, agent: str, states: Collection[str], for_ms: int) -> bool:
         attachments = self.view.sessions.of.get(agent)
         said = None if attachments is None else word(attachments, self.lost_brokers)
-        if said is None or said.state != "silent":
+        if said is None or said.state not in states:
             return False
         heard = [one.since_ms for one in self.words(agent.split("/")[1]) if one.state == "open"]
         return bool(heard) and self.now_ms >= max(said.since_ms, min(heard)) + for_ms

@@ -77,15 +77,16 @@ def test_a_dead_nodes_instance_is_lost_with_the_reason() -> None:
     assert (row.state, row.reason.code if row.reason else None) == (Shown.LOST, "node.lost")
 
 
-def test_a_silent_agent_makes_its_instance_stale_after_three_rates() -> None:
+def test_the_instance_of_an_agent_that_has_ended_is_stale_after_ten_seconds_and_lost_after_three_rates() -> None:
     realm = running()
     node = node_of(realm, key(0))
     source = f"agent/{node}/web/app/0"
     realm.attach(node, sources=[source])
     realm.session(source, "closed", how="peer")
-    realm.after(89)
-    (row,) = instances(sight(realm), Target("web", "app", 0))
-    assert (row.state, row.stale) == (Shown.RUNNING, False)
+    for seconds, stale in ((9, False), (1, True), (79, True)):
+        realm.after(seconds)
+        (row,) = instances(sight(realm), Target("web", "app", 0))
+        assert (row.state, row.stale) == (Shown.RUNNING, stale)
     realm.after(2)
     (row,) = instances(sight(realm), Target("web", "app", 0))
     assert (row.state, row.stale) == (Shown.LOST, True)

@@ -46,7 +46,7 @@ class Hearing:
         if entry is None or not self._bus.attached:
             return frozenset()
         fleet = Fleet(view, self._bus.now_ms(), self._bus.broker)
-        silent = [source for source in entry.sources if source.startswith("agent/") and fleet.is_unheard(source, 0)]
+        silent = [source for source in entry.sources if source.startswith("agent/") and fleet.hangs(source, 0)]
         self._since = {agent: before.get(agent, now) for agent in silent}
         long = (agent for agent, since in self._since.items() if now - since >= HUNG_AFTER_MS / 1000)
-        return frozenset(agent for agent in long if fleet.is_unheard(agent, HUNG_AFTER_MS))
+        return frozenset(agent for agent in long if fleet.hangs(agent, HUNG_AFTER_MS))

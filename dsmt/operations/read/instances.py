@@ -246,7 +246,7 @@ def health(sight: Sight, entry: SlotEntry, node: str | None, seen: Seen) -> str:
 
 
 def _is_unheard(sight: Sight, instance: Instance | None) -> bool:
-    """Whether who speaks of what runs hangs: what was said of it may be so no more."""
+    """Whether who speaks of what runs is not heard: what was said of it may be so no more."""
     said = None if instance is None else instance.application
     return said is not None and sight.fleet.is_unheard(said.signed.event.source)
 
