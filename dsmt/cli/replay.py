@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dsmt.cli.command import CliContext, command
-from dsmt.cli.printing import counted, document
+from dsmt.cli.printing import counted, document, some
 from dsmt.cli.verify import read_with_trust
 from dsmt.controllers.decide import RULESET
 from dsmt.operations.offline.replaying import Replayed
@@ -29,9 +29,12 @@ def replay(ctx: CliContext, file: str, trust_file: str | None) -> int:
 
 
 def _show(file: str, done: Replayed) -> None:
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for one in done.decisions:
         if one.outcome != "same":
-            print(f"{_WORDS[one.outcome]:<11} {one.decision}  {'; '.join(one.details)}")
+            alike.setdefault((one.outcome, tuple(one.details)), []).append(one.decision)
+    for (outcome, details), decisions in alike.items():
+        print(f"{_WORDS[outcome]:<11} {some(decisions, 1)}  {'; '.join(details)}")
     print(
         f"{file}: {counted(len(done.decisions), 'decision')} of {counted(done.controllers, 'controller')}, ruleset {RULESET}"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from dsmt.cli.replay import _show
 from dsmt.controllers.decide import RULESET
-from dsmt.operations.offline.replaying import Replayed
+from dsmt.operations.offline.replaying import Replay, Replayed
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,33 @@ def test_what_was_refused_as_stale_is_said_in_a_line_of_its_own(capsys, stale, s
         f"x.cbor: 0 decisions of 2 controllers, ruleset {RULESET}",
         "4 the same",
         *said,
+    ]
+
+
+def test_what_many_decisions_have_in_common_is_said_once(capsys):
+    def decision(number, outcome, *details):
+        return Replay(decision=f"controller/c1@1:{number}", row=number, outcome=outcome, details=list(details), stale=0)
+
+    decisions = [
+        decision(1, "same"),
+        *(decision(number, "inputs incomplete", "it was b2's") for number in (2, 3, 5)),
+        decision(4, "different", "it said a"),
+        decision(6, "different", "it said b"),
+    ]
+    done = Replayed(
+        ok=False,
+        verified=True,
+        controllers=1,
+        same=1,
+        different=2,
+        incomplete=3,
+        other_ruleset=0,
+        stale=0,
+        decisions=decisions,
+    )
+    _show("x.cbor", done)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "INCOMPLETE  controller/c1@1:2 and 2 more  it was b2's",
+        "DIFFERENT   controller/c1@1:4  it said a",
+        "DIFFERENT   controller/c1@1:6  it said b",
     ]
