@@ -12,6 +12,7 @@ from dsmt.bus.broker import copying, examining, withheld
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.others import Others
 from dsmt.cli import screens
+from dsmt.event.envelope import EventId
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
@@ -146,3 +147,18 @@ def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, An
     own: Any = SimpleNamespace(_sessions_of=lambda _: sessions, copying=SimpleNamespace(gave_ms=lambda _: 9))
     assert Others._gave(own, "node/n1", 6) == gave
     assert Others._gave(own, "broker/b2", 6) == ("broker/b2", 9)
+
+
+def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None:
+    def row(number: int, brought: str) -> Any:
+        signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=0))
+        return SimpleNamespace(row=number, arrived_ms=0, brought=brought, read=lambda: signed)
+
+    rows = [row(1, ""), row(2, "broker/b3")]
+    log: Any = SimpleNamespace(rows=lambda after, most: rows[after : after + most])
+    words: Any = None
+    made = withheld.Withholding(
+        "broker/b1", log, words, now_ms=lambda: withheld.OLDEST_MS, stored=lambda _: 2, gave=lambda *_: ("", 0)
+    )
+    made.published(rows)
+    assert [one.sequence for one in made.owed("broker/b2")] == [1]
