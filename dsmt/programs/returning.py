@@ -149,14 +149,12 @@ class Returning:
     # --- events --------------------------------------------------------------------------------------------------
 
     def _take(self, page: PastPage) -> None:
-        taken = page.events
         for founding in self._foundings:
-            if taken:
-                founding.begin(taken[0].stored_ms)
-            if taken and founding.place[1] < page.upto:
-                founding.take(taken, partial(proof, self._trust))
-            founding.reached(self._stream, max(page.upto, founding.place[1]))
-        for one in taken:
+            if page.events:
+                founding.begin(page.events[0].stored_ms)
+                founding.take(page.events, partial(proof, self._trust))
+            founding.reached(self._stream, page.upto)
+        for one in page.events:
             self._named.update(dict.fromkeys(named_in(one.signed)))
 
     def _meet(self) -> None:

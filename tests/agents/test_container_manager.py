@@ -7,6 +7,7 @@ import pytest
 
 from dsmt.agents.rules.container import IDENTITY, RECORD, InstanceRecord, SlotName, dump_record
 from dsmt.event.kinds.slot import Good, Previous
+from dsmt.ports.bus import Complete, Cursor
 from dsmt.ports.processes import Exit
 from dsmt.trust.identity import load
 from dsmt.trust.keys import SecretKey
@@ -245,6 +246,24 @@ def test_after_a_reboot_agents_are_started_anew_and_say_so() -> None:
         await at.realm.until(lambda: len(at.node.machine.alive) == 1)
         reasons = [told["reason"]["code"] for told in at.told("agent") if told["reason"]]
         assert reasons == ["node.rebooted"]
+        at.end()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("store", "anew"), [("s", 0), ("another", 1)])
+def test_what_a_manager_has_said_it_says_again_to_another_store_that_may_not_have_it(store: str, anew: int) -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        at.site.place()
+        await at.site.until("running")
+        layers = ("container", "agent")
+        said = [len(at.told(layer)) for layer in layers]
+        for _ in range(2):  # the second time it is known there
+            at.realm.tell(Complete(Cursor(store, 1, 0), whole=True))
+            await asyncio.sleep(5)
+        assert [len(at.told(layer)) for layer in layers] == [one + anew for one in said]
         at.end()
 
     in_virtual_time(main)

@@ -170,6 +170,26 @@ def test_what_ended_a_slot_here_is_brought_to_a_store_that_may_lack_it() -> None
     in_virtual_time(main)
 
 
+def test_what_ended_a_slot_here_is_brought_nowhere_once_it_is_dead() -> None:
+    async def main() -> None:
+        at = Managed()
+        at.start()
+        spec = at.site.spec()
+        at.site.assign(spec)
+        await at.site.until("running")
+        at.site.assign(spec, version=2, desired="gone", ttl_ms=60_000)
+        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        for brought in ([SLOT.topic], []):
+            at.brought()
+            at.realm.tell(Complete(Cursor("another", 0, 0), whole=False))
+            await asyncio.sleep(1)
+            assert at.brought() == brought
+            await asyncio.sleep(60)
+        at.end()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_what_is_said_as_if_nothing_had_ended_is_told_what_had_until_something_counts(removed: bool) -> None:
     async def main() -> None:

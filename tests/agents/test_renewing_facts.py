@@ -3,7 +3,10 @@
 import asyncio
 from itertools import pairwise
 
+import pytest
+
 from dsmt.event.envelope import EventId
+from dsmt.ports.bus import Complete, Cursor
 from dsmt.ports.processes import Exit
 
 from .memory_bus import Realm
@@ -23,6 +26,23 @@ def test_facts_are_renewed_each_half_of_their_life_and_heartbeats_go_on() -> Non
         await asyncio.sleep(180)
         assert len(site.statuses()) == said + 1
         assert site.bus.beats > 1000
+        agent.kill()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("store", "anew"), [("s", 0), ("another", 1)])
+def test_what_an_agent_has_said_it_says_again_to_another_store_that_may_not_have_it(store: str, anew: int) -> None:
+    async def main() -> None:
+        site = Site(Realm())
+        site.place()
+        agent = site.start()
+        await site.realm.until(lambda: site.health() == "none")
+        said = len(site.statuses())
+        for _ in range(2):  # the second time it is known there
+            site.realm.tell(Complete(Cursor(store, 1, 0), whole=True))
+            await asyncio.sleep(5)
+        assert len(site.statuses()) == said + anew
         agent.kill()
 
     in_virtual_time(main)

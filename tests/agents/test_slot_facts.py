@@ -259,6 +259,7 @@ def test_after_a_reboot_it_starts_from_the_kept_facts_after_a_sync() -> None:
         await site.realm.until(lambda: len(site.machine.programs) == 2)
         await site.until("running")
         assert "node.rebooted" in [s["reason"]["code"] for s in site.statuses() if s["reason"]]
+        assert site.statuses()[-1]["restarts"] == 0  # that its machine ended is no failure of its own
         agent.kill()
 
     in_virtual_time(main)

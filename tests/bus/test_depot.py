@@ -110,6 +110,16 @@ def test_what_was_begun_and_not_gone_on_with_is_removed(shelf):
     assert not shelf.store.blobs.orphans()
 
 
+def test_what_an_operator_began_to_put_is_fetched_from_nobody_until_it_was_not_gone_on_with(shelf):
+    digest = sha256(content(1)).digest()
+    shelf.put(content(1), finish=False)
+    assert not shelf.depot.begin(digest)
+    assert shelf.put(content(1)).ok
+    shelf.put(content(2), finish=False)
+    shelf.now_ms += UNFINISHED_MS + 1
+    assert shelf.depot.begin(sha256(content(2)).digest())
+
+
 def test_a_full_disk_ends_nothing_and_what_it_kept_from_being_done_is_done_later(shelf, monkeypatch):
     asked: list[int] = []
     shelf.depot._due = lambda: asked.append(1)

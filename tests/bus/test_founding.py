@@ -20,6 +20,7 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.broker.broker import Broker
 from dsmt.bus.broker.founding import Founding
 from dsmt.bus.broker.places import read_place
+from dsmt.bus.broker.recorder import next_incarnation
 from dsmt.errors import RefusedError
 from dsmt.event.kinds.broker import BrokerStats, Session
 from dsmt.event.records import to_data
@@ -163,6 +164,22 @@ async def test_what_streams_hold_is_in_a_store_in_order_and_broker_and_sources_g
         assert numbers(got, "user/f") == numbers(mail, "user/f") == [1]
     assert fact.cursor.row
     await verified(e, broker)
+
+
+@on_nats
+async def test_a_broker_goes_on_above_what_the_gate_of_its_name_said_while_its_store_was_written(e: NatsEngine) -> None:
+    directory, (b1,) = e._made.directory, named(e, "broker/b1")
+    await told(e, "broker/b1")
+    async with copying(e, directory, [b1]) as found:
+        await told_again(e, "broker/b1")
+        await found.rest(lambda _: None)
+    store = SqliteStore(str(directory / "b1.db"), identity="")
+    try:
+        mark = store.high_mark("broker/b1")
+        assert mark is not None
+        assert next_incarnation(store.meta, 0) > mark[0]
+    finally:
+        store.close()
 
 
 async def pieces() -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from dsmt.errors import TransportError
 from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
-from dsmt.ports.bus import Draft, Level
+from dsmt.ports.bus import Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh
 from tests.bus.realm import Facts, TestRealm, scenario, until
@@ -322,3 +323,26 @@ async def test_a_client_of_a_site_is_attached_to_its_leaf_and_no_other_ever_is(r
         leaf._store.close()
         again = await r.broker("site", identity=identity, address=address, others=at(made[0]) + at(made[1]))
         await until(lambda: mine.attached and mine.broker == again._identity.name)
+
+
+def test_who_goes_on_where_another_has_ended_reads_nothing_of_before_again() -> None:
+    own, leaf = BrokerAddress("127.0.0.1:1", bytes(32)), BrokerAddress("127.0.0.1:2", bytes(range(32)), leaf=True)
+    nothing: Any = None
+    read = copying.Copying(
+        own,
+        nothing,
+        meta=SimpleNamespace(get=lambda _: None),
+        clock=nothing,
+        now_ms=lambda: 10_000_000,
+        take=nothing,
+        whole=nothing,
+        withholding=nothing,
+        is_attached=lambda _: True,
+        handed_ms=lambda *_: 9_000_000,
+        log=nothing,
+    )
+    read.know([leaf])
+    (other,) = read._others.values()
+    other.place, other.again_ms = Cursor("s", 5, 1_000_000), 0
+    read._go_on(other)
+    assert (other.place, other.since, other.again_ms) == (None, 9_000_000 - places.OVERLAP_MS, None)

@@ -202,3 +202,13 @@ async def test_a_broker_that_hangs_keeps_nobody_from_the_others(r: TestRealm) ->
     clients = await asyncio.gather(*[r.client(f"node/n{n}", brokers=at(b1) + at(b2)) for n in range(6)])
     assert {client.broker for client in clients} == {b2._identity.name}
     assert loop.time() - began < ATTACH_S - 1
+
+
+@scenario
+async def test_a_broker_that_stood_still_reads_the_others_to_their_ends_anew(r: TestRealm) -> None:
+    b1, b2 = await mesh(r, "b1", "b2")
+    copying = b2._others.copying
+    await until(lambda: b2.whole and copying.complete and len(b1._fan_out.copying) == 1)
+    copying.again()
+    assert not copying.complete
+    await until(lambda: copying.complete)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from dsmt.bus.adapters.nats_presence import NatsPresence
 from dsmt.bus.rules.nats_config import permissions
 from dsmt.bus.rules.nats_sessions import Connection, NatsSession, NatsSessions
 from dsmt.bus.rules.session_words import SessionWords
@@ -14,6 +17,7 @@ from dsmt.bus.wire.subjects import Subjects
 from dsmt.errors import UnusableEventError
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
+from dsmt.trust.store import Realm, TrustStore
 
 NOW_MS = 1_800_000_000_000
 
@@ -157,3 +161,18 @@ def test_a_name_of_a_key_is_read_back_and_nothing_else_is_one(wrong: str) -> Non
     for one in (wrong, damaged):
         with pytest.raises(UnusableEventError):
             public_of(one)
+
+
+def test_a_connection_has_ended_when_two_lists_of_its_server_running_do_not_have_it() -> None:
+    gate, nothing = Gate(), SimpleNamespace(source="broker/b1", now_ms=lambda: NOW_MS, boottime=lambda: 2.0)
+    gate.open("node/n1", 1, 1.0)
+    gate.open("node/n2", 2, 1.0)
+    bus: Any = nothing
+    presence = NatsPresence(bus, TrustStore(Realm(name="test", roots=(bytes(32),))), nothing, bus)
+    presence._sessions = gate.sessions
+    for server, numbers in (("S1", {1}), ("S2", set()), ("S1", {1, 2}), ("S1", {1})):  # one that comes while it counts
+        presence._missing(server, numbers)
+        assert {at.number for at in gate.sessions.at} == {1, 2}
+    presence._missing("S1", {1})
+    assert {at.number for at in gate.sessions.at} == {1}
+    assert gate.said.all[-1] == ("node/n2", "closed", "timeout")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsmt.bus.client.measuring import MEASURE_S
+from dsmt.bus.client.measuring import MEASURE_S, MeasuredTime
 from dsmt.bus.rules.broker_time import BrokerTime
 from dsmt.bus.rules.realm_time import SLEW, STEP_MS, RealmTime, Sample, offset_of
 from dsmt.event.hlc import BOUND_MS, PULL
@@ -81,3 +83,16 @@ def test_a_jump_forward_of_more_than_ten_seconds_is_taken_at_once_and_back_never
 def test_the_shortest_round_trip_counts():
     samples = [Sample(1.0, 2.0, 5_000.0), Sample(3.0, 3.1, 4_050.0), Sample(5.0, 6.0, 9_000.0)]
     assert offset_of(samples) == 4_050.0 - 3_050.0
+
+
+def test_it_is_measured_anew_when_the_last_measurement_or_question_is_old() -> None:
+    clock = SimpleNamespace(now=100.0)
+    time = MeasuredTime(SimpleNamespace(boottime=lambda: clock.now, wall_ms=lambda: 0))
+    time.measured(0.0)
+    found = []
+    for at in (100.0, 159.9, 160.0, 219.9, 220.0):
+        clock.now = at
+        found.append(time.is_due)
+        if time.is_due:
+            time.ask()
+    assert found == [False, False, True, False, True]

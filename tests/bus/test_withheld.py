@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dsmt.bus.broker import copying, examining, withheld
 from dsmt.bus.broker.broker import Broker
+from dsmt.bus.broker.others import Others
 from dsmt.cli import screens
+from dsmt.event.envelope import EventId
 from dsmt.operations.read.members import brokers
 from dsmt.operations.read.sight import look
 from dsmt.operations.read.summaries import status
@@ -123,3 +126,39 @@ async def test_nobody_is_named_who_is_honest(r: TestRealm) -> None:
     assert [] in compared
     assert not [one for one in compared if one]
     await until(lambda: linked(again) == 2 and held(again) == held(b1) == held(b2))
+
+
+@pytest.mark.parametrize(
+    ("told", "gave"),
+    [
+        ({"b3": ("open", 7, 5)}, ("broker/b3", 9)),
+        ({"b2": ("open", 6, 1), "b3": ("open", 7, 5)}, ("broker/b3", 9)),
+        ({"b2": ("open", 6, 1), "b3": ("open", 7, 6)}, ("", 0)),
+        ({"b3": ("closed", 7, 5)}, ("", 0)),
+        ({}, ("", 0)),
+    ],
+    ids=["attached there", "came there before", "came there since", "closed", "nobody says so"],
+)
+def test_who_had_a_source_when_it_said_something_must_give_it(told: dict[str, Any], gave: tuple[str, int]) -> None:
+    sessions = {
+        f"broker/{name}": SimpleNamespace(state=state, attachment=attachment, since_ms=since_ms)
+        for name, (state, attachment, since_ms) in told.items()
+    }
+    own: Any = SimpleNamespace(_sessions_of=lambda _: sessions, copying=SimpleNamespace(gave_ms=lambda _: 9))
+    assert Others._gave(own, "node/n1", 6) == gave
+    assert Others._gave(own, "broker/b2", 6) == ("broker/b2", 9)
+
+
+def test_another_owes_what_was_published_here_and_not_what_was_brought() -> None:
+    def row(number: int, brought: str) -> Any:
+        signed = SimpleNamespace(id=EventId("node/n1", 1, number), event=SimpleNamespace(time_ms=0))
+        return SimpleNamespace(row=number, arrived_ms=0, brought=brought, read=lambda: signed)
+
+    rows = [row(1, ""), row(2, "broker/b3")]
+    log: Any = SimpleNamespace(rows=lambda after, most: rows[after : after + most])
+    words: Any = None
+    made = withheld.Withholding(
+        "broker/b1", log, words, now_ms=lambda: withheld.OLDEST_MS, stored=lambda _: 2, gave=lambda *_: ("", 0)
+    )
+    made.published(rows)
+    assert [one.sequence for one in made.owed("broker/b2")] == [1]

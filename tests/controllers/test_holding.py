@@ -1,5 +1,7 @@
 """An operator holds a slot or restarts it: that is done once, and only an operator ends a hold."""
 
+from dsmt.event.kinds.slot import Hold
+
 from .build import Realm, key, web
 from .repairs import running
 
@@ -20,6 +22,13 @@ def test_a_hold_stops_and_only_its_end_starts_again() -> None:
     realm.control(key(0))
     realm.step()
     assert (realm.slot(0).desired, realm.slot(0).reason, realm.slot(0).node) == ("running", None, node)
+
+
+def test_a_hold_without_a_reason_says_so() -> None:
+    realm = running(1)
+    realm.control(key(0), hold=Hold(by="alice", at_ms=realm.now_ms, reason=""))
+    realm.step()
+    assert realm.slot(0).reason.message.endswith(": no reason given")
 
 
 def test_a_hold_outlives_a_time_in_which_its_slot_is_not_wanted() -> None:

@@ -102,6 +102,18 @@ def test_a_node_that_was_dead_before_a_revision_holds_none_up() -> None:
     assert revisions(realm)[1:] == [2, 2, 2]
 
 
+def test_a_node_that_was_silent_already_when_a_revision_came_holds_none_up() -> None:
+    realm = running(component="data: true\n")
+    silent_ms, node = realm.now_ms, realm.slot(0).node
+    realm.after(1).apply(web(4, component="data: true\nenv: {A: b}\n"))
+    realm.step()
+    assert revisions(realm) == [2, 1, 1, 1]
+    realm.after(5).close(node)
+    realm.verdict(node, since_ms=silent_ms)
+    realm.step()
+    assert revisions(realm) == [2, 2, 1, 1]
+
+
 def test_with_a_health_check_running_is_not_ready() -> None:
     check = "ports: {http: auto}\nhealth: {tcp: {port: http}}\n"
     realm = running(2, component=check)

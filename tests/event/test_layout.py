@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dsmt.errors import InputError, UnusableEventError
-from dsmt.event.envelope import NO_LEAF, Link
+from dsmt.event.envelope import NO_LEAF, Event, EventId, Link
 from dsmt.event.layout import Encoder, Layout, events_of
 from dsmt.event.payload import canonical, encode, event_of, payload
 from tests.event.events import an_event, events, plain, positive, text
@@ -79,6 +79,33 @@ def test_a_run_is_written_as_each_of_its_events_is(group):
     encoder = Encoder()
     for one in group:
         assert written_or_refused(encoder.encode, one) == written_or_refused(encode, one)
+
+
+OTHERWISE = {
+    "source": "node/n2",
+    "incarnation": 8,
+    "type": "dsmt.other",
+    "topic": "user/p5",
+    "subject": "user/p5",
+    "cause": (EventId("node/n1", 7, 1),),
+    "ttl": 7,
+    "to": ("node/n2",),
+    "epoch": 2,
+    "version": 2,
+    "replaces": EventId("node/n1", 7, 2),
+    "declares": (3, 4),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), OTHERWISE.items(), ids=list(OTHERWISE))
+def test_what_differs_in_anything_else_is_written_and_read_as_in_full(field, value):
+    like = a_user_event(epoch=1, version=1)
+    other = replace(like, **{field: value})
+    encoder = Encoder()
+    for one in (like, like, other, like):
+        assert encoder.encode(one) == encode(one)
+    assert by_the_one_before(encode(other), like) is None
+    assert {*OTHERWISE, "sequence", "chain", "time", "data"} == set(Event.__struct_fields__)
 
 
 @pytest.mark.parametrize("count", [0, 1, 23, 24, 300])

@@ -3,6 +3,7 @@
 import asyncio
 from typing import cast
 
+import msgspec
 import pytest
 
 from dsmt.errors import InputError, NotFoundError
@@ -13,14 +14,19 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.kinds.source import Started
 from dsmt.event.reason import reason
 from dsmt.event.status import State
+from dsmt.operations.read.answers import _gone_back
 from dsmt.operations.read.explaining import Explained, why
+from dsmt.operations.read.instances import instances
+from dsmt.operations.words.targets import Target
 from dsmt.ports.bus import Bus
 from dsmt.trust.store import Realm as RealmName
 from dsmt.trust.store import TrustStore
 from tests.controllers.build import Realm, agent, key, web
 from tests.operations.scripted import ScriptedBus, came, complete
+from tests.operations.sights import sight
 from tests.operations.test_revisions import rolled_back
 
+EXITED = reason("start.exited", code="code 3", exit_code=3, time="3ms", target="web/app/0")
 TRUST = TrustStore(RealmName(name="test", roots=(bytes(32),)))
 
 
@@ -89,6 +95,15 @@ def test_what_runs_instead_of_a_refused_revision_is_not_told_to_have_failed() ->
     assert explain(realm, "web").says == f"web: 3 of 3 ready; {said}"
     realm.status(key(0), realm.slot(0).node or "", State.FAILED, reason=reason("run.signal", signal="SIGKILL", time="1 s"))
     assert "refused" not in explain(realm, "web/app/0").says
+
+
+def test_where_a_component_has_what_another_refused_nothing_is_told_to_run_instead_of_it() -> None:
+    realm = rolled_back()
+    failed = realm.status(key(0), realm.slot(0).node or "", State.FAILED, generation=1, reason=EXITED).event
+    seen = sight(realm)
+    row = instances(seen, Target("web"))[0]
+    assert _gone_back(seen, row, failed).endswith("and r1 runs instead")
+    assert _gone_back(seen, msgspec.structs.replace(row, revision=2), failed) == ""
 
 
 @pytest.mark.parametrize(("depth", "events"), [(0, 1), (1, 2), (3, 4)])

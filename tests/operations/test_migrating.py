@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,6 +208,8 @@ def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monk
     with pytest.raises(RefusedError, match=r"realm time is (59|60) s ahead") as told:
         checked(home, monkeypatch, off_s=60)
     assert "set it right" in told.value.next
+    with pytest.raises(RefusedError, match=r"realm time is (60|61) s behind"):
+        checked(home, monkeypatch, off_s=-60)
 
 
 def test_a_realm_that_is_not_up_is_not_moved(home: Home) -> None:
@@ -252,6 +255,15 @@ def test_who_waits_for_a_bridge_that_gets_no_further_is_told_why(home: Home, mon
     with pytest.raises(TimedOutError, match="at row 7 of 90: no NATS server answers") as told:
         asyncio.run(migrating.level(home, lambda _: None))
     assert "bridge.log; dsmt bus migrate --abort" in told.value.next
+
+
+def test_a_bridge_that_copies_nothing_gets_no_further_though_there_is_more_and_more(home: Home, monkeypatch) -> None:
+    heads = count(90)
+    monkeypatch.setattr(migrating, "STUCK_S", 0.3)
+    monkeypatch.setattr(migrating, "copied", lambda _: CopiedFile(row=7, head=next(heads)))
+    under_way(home)
+    with pytest.raises(TimedOutError, match="at row 7 of"):
+        asyncio.run(asyncio.wait_for(migrating.level(home, lambda _: None), 5))
 
 
 def test_a_move_that_is_cut_goes_on_or_back_and_nothing_else_starts_it(home: Home) -> None:

@@ -263,3 +263,26 @@ def test_what_had_ended_before_a_restart_is_waited_for(realm: Realm) -> None:
     realm.control(key(1), restart=1)
     with pytest.raises(TimedOutError, match="web is not restarted and ready"):
         wait(heeding.restarted, WEB)
+
+
+def test_a_restart_is_waited_for_until_what_was_started_for_it_is_ready(realm: Realm) -> None:
+    for index in range(2):
+        realm.status(key(index), realm.slot(index).node or "")
+    assert wait(heeding.restarted, WEB).reached
+    realm.control(key(0), restart=1)
+    realm.after(60).step()
+    assert realm.slot(0).restart == 1
+    with pytest.raises(TimedOutError, match="web is not restarted and ready"):
+        wait(heeding.restarted, WEB)  # what runs is of before
+    realm.status(key(0), realm.slot(0).node or "")
+    assert wait(heeding.restarted, WEB).reached
+
+
+def test_what_has_ended_with_an_earlier_revision_is_waited_for(realm: Realm) -> None:
+    realm.status(key(1), realm.slot(1).node or "", State.FAILED, reason=EXITED, good=realm.slot(1).implements)
+    realm.apply(web(2, component="update: {max_parallel: 2}\nenv: {A: b}\n"))
+    realm.publish([intent for intent in realm.decide().intents if intent.subject == str(key(0))])
+    realm.status(key(0), realm.slot(0).node or "")
+    assert [realm.slot(index).revision for index in range(2)] == [2, 1]
+    with pytest.raises(TimedOutError, match=r"web r2 is not ready after 0.1 s \(1 of 2"):
+        wait(waiting.settled, applied(2))

@@ -6,7 +6,16 @@ from msgspec.structs import replace
 from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.topic import matches
 from dsmt.trust.certificate import MAX_BYTES, issue
-from dsmt.trust.grants import DEFAULT_QUOTA, NAME_LEVELS, is_name, may_name, publish_patterns, read_patterns, widens
+from dsmt.trust.grants import (
+    DEFAULT_QUOTA,
+    NAME_LEVELS,
+    is_name,
+    may_name,
+    publish_patterns,
+    read_patterns,
+    subset,
+    widens,
+)
 from dsmt.trust.identity import SKEW_S, YEAR_S, Identity, certify, delegate, root_issued
 from dsmt.trust.store import TrustStore
 from tests.trust.refusals import AGENT, NODE
@@ -139,6 +148,16 @@ def test_a_delegate_of_a_delegate_may_go_no_deeper(realm):
     assert (depths, issuer.certificate.depth) == ([0, 1, 2], 2)
     shallow = realm.below("node/n9", realm.below("node/n9", issuer))
     assert shallow.certificate.depth == 0
+
+
+@pytest.mark.parametrize(("who", "whom"), [(NODE, AGENT), ("operator/alice", "operator/alice.x7")])
+def test_who_has_less_than_is_usual_for_its_name_gives_nobody_what_is_usual(realm, who, whom):
+    above, below = realm.identities[who].certificate, realm.identities[whom].certificate
+    assert widens(above, below) == ""
+    lacking = [replace(above, publish=tuple(one for one in above.publish if one != left)) for left in above.publish]
+    told = {subset(below.publish, one.publish): widens(one, below) for one in lacking}
+    assert told[False] == f"certificate of {whom} grants more than {who} may give"
+    assert told.get(True, "") == ""
 
 
 def test_what_an_earlier_version_did_not_give_is_not_delegated(realm):

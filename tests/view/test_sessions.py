@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from dsmt.event.kinds.broker import Session
@@ -15,9 +16,19 @@ from tests.controllers.build import Realm, key
 class Told:
     """A broker's word."""
 
-    def __init__(self, state: Any = "open", attachment: int = 1, since_ms: int = 5, how: Any = None) -> None:
+    def __init__(
+        self, state: Any = "open", attachment: int = 1, since_ms: int = 5, how: Any = None, leaf: Any = msgspec.UNSET
+    ) -> None:
         self.record = Session(
-            attachment=attachment, state=state, how=how, since_ms=since_ms, incarnation=1, pid=1, version="", address=""
+            attachment=attachment,
+            state=state,
+            how=how,
+            since_ms=since_ms,
+            incarnation=1,
+            pid=1,
+            version="",
+            address="",
+            leaf=leaf,
         )
 
 
@@ -81,6 +92,45 @@ def test_a_broker_is_lost_by_the_word_of_the_one_that_is_asked_from_or_else_of_a
     for broker, told in words.items():
         sessions.put(broker, "broker/b9", told)
     assert sessions.lost(attached) == ({} if since is None else {"b9": since})
+
+
+def leaf(state: Any, attachment: int = 1, since_ms: int = 5) -> Told:
+    return Told(state, attachment, since_ms, leaf="read")
+
+
+LEAVES = [
+    # what brokers say of the link to the leaf, of b1's link to b2, of the leaf's links to b1 and b2, and who asks;
+    # then to whom the leaf is linked, and who is lost since when
+    ({"b1": leaf("open")}, Told(), {}, "b1", ("b1", {})),
+    ({"b1": leaf("open")}, Told(), {}, "b2", ("b1", {})),
+    ({"b1": leaf("closed", since_ms=7), "b2": leaf("open", 2)}, Told(), {}, "b1", ("b2", {})),
+    ({"b1": leaf("open", 1), "b2": leaf("open", 2)}, Told(), {}, "b1", ("b2", {})),
+    ({"b1": leaf("open", 2), "b2": leaf("open", 1)}, Told(), {}, "b1", ("b1", {})),
+    ({"b1": leaf("closed", since_ms=7), "b2": leaf("silent", 2, 9)}, Told(), {}, "b1", ("", {"leaf": 9})),
+    ({"b2": leaf("open", since_ms=3)}, Told("silent", since_ms=8), {}, "b1", ("", {"b2": 8, "leaf": 8})),
+    ({"b2": leaf("closed", since_ms=9)}, Told("silent", since_ms=8), {}, "b1", ("", {"b2": 8, "leaf": 9})),
+    ({"b1": leaf("open")}, Told("silent", since_ms=8), {"b1": Told()}, "leaf", ("b1", {"b2": 8})),
+    ({"b1": leaf("open")}, Told(), {"b1": Told("silent", since_ms=6)}, "leaf", ("b1", {"b1": 6, "b2": 6})),
+    (
+        {"b1": leaf("open"), "b2": leaf("open")},
+        Told("silent", since_ms=8),
+        {"b1": Told("open", 2), "b2": Told("open", 1)},
+        "leaf",
+        ("b2", {"b2": 8}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("of_leaf", "of_b2", "by_leaf", "attached", "seen"), LEAVES, ids=range(len(LEAVES)))
+def test_a_leaf_is_lost_when_nobody_that_is_not_is_linked_to_it_and_sees_what_its_upstream_sees(
+    of_leaf: dict, of_b2: Told, by_leaf: dict, attached: str, seen: tuple[str, dict]
+) -> None:
+    sessions: Sessions[Told] = Sessions()
+    links = [*((by, "leaf", told) for by, told in of_leaf.items()), ("b2", "b1", Told()), ("b1", "b2", of_b2)]
+    for by, whom, told in (*links, *(("leaf", whom, told) for whom, told in by_leaf.items())):
+        sessions.put(by, f"broker/{whom}", told)
+    lost = sessions.lost(attached)
+    assert (sessions.upstream("leaf", () if attached == "leaf" else lost), lost) == seen
 
 
 def test_a_broker_of_which_nothing_is_said_any_more_is_not_lost() -> None:

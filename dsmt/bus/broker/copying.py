@@ -343,7 +343,6 @@ class Copying:
     def _is_repaired(self, other: Other, losses: int) -> None:
         if other.losses == losses:
             other.again_ms = None
-            self._keep_place(other)
 
     async def _taken(self, other: Other, bus: BusReader, batch: Sequence[Delivery], deliveries: Subscription) -> None:
         arrived: list[Arrived] = []

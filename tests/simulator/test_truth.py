@@ -1,0 +1,43 @@
+"""What a run's events are held against: an event that was lost, and a move that was made twice, are told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dsmt.event.envelope import EventId
+from dsmt.simulator.truth import kept, moved_as_asked
+
+SLOT = "web/app/0"
+
+
+def said(number: int, kind: str, cause: tuple[int, ...] = (), **data: Any) -> Any:
+    topic = f"service/web/{'control' if kind.endswith('control') else 'slot'}/app/0"
+    causes = tuple(EventId("a", 1, one) for one in cause)
+    event = SimpleNamespace(type=kind, topic=topic, epoch=1, cause=causes, data=data)
+    return SimpleNamespace(id=EventId("a", 1, number), event=event)
+
+
+def test_what_was_acknowledged_and_is_in_no_store_is_told() -> None:
+    emitted = [SimpleNamespace(id=EventId("a", 1, n), acked=acked) for n, acked in ((1, 5), (2, 6), (3, None))]
+    world = SimpleNamespace(said=emitted)
+    fleet: Any = SimpleNamespace(stores=["s"], rows=lambda _: [(1, SimpleNamespace(id=emitted[0].id))], world=world)
+    assert kept(fleet) == [f"D1: {emitted[1].id} was acknowledged, and is in no store"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        (["n1", "n2"], []),
+        (["n1", "n2", "n3"], ["12.2: web/app/0 was moved 2 times for one word (a#1-2)"]),
+        (["n1"], ["12.2: web/app/0 was to be moved to another node, and never was (a#1-2)"]),
+    ],
+)
+def test_a_move_that_was_asked_for_is_made_once(nodes: list[str], told: list[str]) -> None:
+    first, *others = [said(n if n == 1 else n + 1, "dsmt.slot", (2,), node=node, desired="running")
+                      for n, node in enumerate(nodes, 1)]  # fmt: skip
+    events = [first, said(2, "dsmt.slot.control", move="", move_number=1, leave=""), *others]
+    fleet: Any = SimpleNamespace(rows=lambda: enumerate(events), in_turn=lambda *_: events, wanted=lambda: [SLOT], will=None)
+    assert moved_as_asked(fleet) == told
