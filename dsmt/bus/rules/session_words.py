@@ -163,7 +163,7 @@ class SessionWords:
             self._end(self._note(source for source in self._known.of if self._holder(source) in changed))
             for node in self._observers.unheard:  # who is the first of those that are left may have changed
                 self._say_again(node)
-        self._observers.keep(lambda source: int(source in self._known.of))
+        self._observers.keep(lambda source: source in self._known.of)
         self._name()
 
     # --- who is unheard ------------------------------------------------------------------------------------------
