@@ -33,16 +33,11 @@ MAX_EVIDENCE: Final = 16
 
 def verdicts(fleet: Fleet, *, may_accuse: bool, check: Verify) -> tuple[list[Intent], int | None]:
     """The verdicts that are due, and when the next could be (realm ms). `check` verifies the signatures of answers."""
-    managers_by_broker = fleet.view.managers_by_broker
-    suspects = {
-        *fleet.view.not_open,
-        *(node for broker in sorted(fleet.lost_brokers) for node in managers_by_broker.get(broker, ())),
-    }
     closes = Closes(fleet)
     found: list[Intent] = []
     wakes: list[int] = []
     said: Intent | int | None
-    for node in sorted(suspects - fleet.view.standing.keys()):
+    for node in fleet.in_doubt:
         words = fleet.words(node)
         if is_open(words):
             continue

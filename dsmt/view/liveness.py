@@ -117,6 +117,12 @@ class Fleet:
         """The verdict on a node, unless a greater attachment has undone it."""
         return self.view.standing.get(node)
 
+    @property
+    def in_doubt(self) -> list[str]:
+        """The nodes that may be dead and are not judged, sorted: their manager's session is not open, or its broker lost."""
+        held = (self.view.managers_by_broker.get(broker, ()) for broker in self.lost_brokers)
+        return sorted(self.view.not_open.union(*held) - self.view.standing.keys())
+
     @cached_property
     def members(self) -> tuple[str, ...]:
         """The nodes of the realm, sorted: those with attributes that have not left."""
