@@ -22,7 +22,7 @@ from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules import endings
-from dsmt.agents.rules.reconcile import Task, task
+from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -177,7 +177,7 @@ class ContainerKeeper:
         if outcome == "gone":
             self._take_kept()
             self._remove()
-            if task(self._config.node, self._fact, exists=False, data_key=self._config.data_key) is not Task.CREATE:
+            if not is_to_be_made(self._config.node, self._fact, data_key=self._config.data_key):
                 return True
         elif outcome == "recreate":
             self._recreate()
