@@ -30,6 +30,8 @@ REATTACH_GRACE_MS: Final = 10_000
 UNHEARD_AFTER_MS: Final = 10_000
 OBSERVERS: Final = 3
 """How many nodes probe one that nobody hears (F6)."""
+ROLES: Final = ("node", "monitor")
+"""The sources whose sessions tell that nobody hears a node: its manager and its monitor. Its agents are too many."""
 PROBE_S: Final = 2.0
 """A probe's period while a silence is young (F4)."""
 LATE_PROBE_S: Final = 60.0

@@ -19,10 +19,8 @@ from hashlib import sha256
 from heapq import nsmallest
 from typing import Final, Literal
 
-from dsmt.view.liveness import OBSERVERS
+from dsmt.view.liveness import OBSERVERS, ROLES
 
-ROLES: Final = ("node", "monitor")
-"""The sources whose sessions speak for a node in this: its manager and its monitor. Its agents are too many."""
 FORMER: Final = 16
 
 Said = tuple[str, Literal["open", "silent", "closed"]]

@@ -17,14 +17,14 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from dsmt.bus.rules.observers import ROLES, Observers
+from dsmt.bus.rules.observers import Observers
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
-from dsmt.view.liveness import REATTACH_GRACE_MS
+from dsmt.view.liveness import REATTACH_GRACE_MS, ROLES
 from dsmt.view.sessions import Sessions
 
 PASSED_TTL_MS: Final = 600_000
