@@ -2,7 +2,7 @@
 
 Rule 1, closed: the newest attachments of all of a node's sources (`Fleet.words`) were closed by the peer at a live
     broker, and none has attached anew for `CLOSED_MS`: dead. Where too many were closed at once (`evidence`), the second
-    road decides, after `REATTACH_GRACE_MS`.
+    way decides, after `REATTACH_GRACE_MS`.
 Rule 2, silent: none of its sources has an open attachment, and nothing was heard of any for `dead_after`; it has answered
     no probe since then; and, when there is another node alive, one of those had one fail, not long ago (`evidence`).
     Sources whose broker was lost count as heard when it was lost, and only after `REATTACH_GRACE_MS`.

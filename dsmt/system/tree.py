@@ -228,8 +228,8 @@ def _reap_all(victims: set[Identity]) -> None:
 class Orphans:
     """Reaps what this process inherits as a subreaper and nobody waits for.
 
-    A dead child is taken for an orphan when two sweeps in a row find it unreaped: whoever starts a process himself
-    waits for it much sooner.
+    A dead child is taken for an orphan when two sweeps in a row find it unreaped: who starts a process
+    itself waits for it much sooner.
     """
 
     PERIOD: Final = 10.0
