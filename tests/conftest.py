@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
 from itertools import chain
 
@@ -39,3 +40,15 @@ def leaves_nothing(tmp_path, monkeypatch):
         if pid != os.getpid() and environment_value(pid, "DSMT_TEST") == str(tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def small_disk(tmp_path, request):
+    """A directory on a file system of 256 KiB, or as its parameter says. Mounting it needs root, as the project's CI has."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '256k')}", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)

@@ -145,9 +145,9 @@ def addresses(text: str, realm: RealmConfig) -> list[BrokerAddress]:
 
 
 def _into(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+    def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         if value == "":  # a variable of a script that was not set: not a wish for the default
-            raise click.BadParameter("it is empty", ctx, _)
+            raise click.BadParameter("it is empty", ctx, option)
         if value:
             setattr(ctx.ensure_object(CliContext), name, value)
 

@@ -268,12 +268,6 @@ def _directory(home: Home, kind: str, name: str) -> str:
     return str(directory)
 
 
-def _now_s(home: Home, kind: str, name: str) -> int | None:
-    """The time of a certificate that is to be made; None where there is one. Raises `NotFoundError` without a realm."""
-    made = (home.part(kind, name) / "identity").exists()
-    return None if made else asyncio.run(dated(home.realm().clocks)).now_s
-
-
 @command("run")
 @click.argument("name", default="b1")
 def broker_run(ctx: CliContext, name: str) -> int:

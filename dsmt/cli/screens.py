@@ -1,4 +1,4 @@
-"""Screens: what people read: problem first, then what helps, and in the last line how fresh it is ."""
+"""Screens: what people read: problem first, then what helps, and in the last line how fresh it is."""
 
 from __future__ import annotations
 

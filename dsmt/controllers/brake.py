@@ -155,12 +155,8 @@ def _lost(fleet: Fleet, replacing: Replacing) -> list[tuple[int, str, Held[NodeV
 def _falling(fleet: Fleet, replacing: Replacing) -> list[str]:
     """Those of L that are not judged yet: no session is open, and not all were closed by the node itself, or too many."""
     closes = Closes(fleet)
-    suspects = {
-        *fleet.view.not_open,
-        *(n for b in sorted(fleet.lost_brokers) for n in fleet.view.managers_by_broker.get(b, ())),
-    }
     found = []
-    for node in sorted(suspects - fleet.view.standing.keys()):
+    for node in fleet.in_doubt:
         if fleet.state(node) != "suspect":
             continue
         by_itself = is_closed(fleet.words(node)) and not closes.are_many(node)

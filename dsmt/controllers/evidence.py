@@ -44,11 +44,11 @@ class Closes:
         if not is_closed(words):
             return False
         first = words[0]
-        managers_by_broker = len(self._fleet.view.managers_by_broker.get(first.broker, ()))
+        managers = len(self._fleet.view.managers_by_broker.get(first.broker, ()))
         closed, returned = self._of(first.broker)
         count = _between(closed, first.since_ms - MASS_WINDOW_MS, first.since_ms + MASS_WINDOW_MS)
         count += len(returned) - bisect_right(returned, first.since_ms)
-        return count > MASS_LEAST and count * 100 > managers_by_broker * MASS_PERCENT
+        return count > MASS_LEAST and count * 100 > managers * MASS_PERCENT
 
     def _of(self, broker: str) -> tuple[list[int], list[int]]:
         """When managers were closed at a broker, and before when they were, if they have attached to it anew since.

@@ -2,7 +2,7 @@
 
 Rule 1, closed: the newest attachments of all of a node's sources (`Fleet.words`) were closed by the peer at a live
     broker, and none has attached anew for `CLOSED_MS`: dead. Where too many were closed at once (`evidence`), the second
-    road decides, after `REATTACH_GRACE_MS`.
+    way decides, after `REATTACH_GRACE_MS`.
 Rule 2, silent: none of its sources has an open attachment, and nothing was heard of any for `dead_after`; it has answered
     no probe since then; and, when there is another node alive, one of those had one fail, not long ago (`evidence`).
     Sources whose broker was lost count as heard when it was lost, and only after `REATTACH_GRACE_MS`.
@@ -33,16 +33,11 @@ MAX_EVIDENCE: Final = 16
 
 def verdicts(fleet: Fleet, *, may_accuse: bool, check: Verify) -> tuple[list[Intent], int | None]:
     """The verdicts that are due, and when the next could be (realm ms). `check` verifies the signatures of answers."""
-    managers_by_broker = fleet.view.managers_by_broker
-    suspects = {
-        *fleet.view.not_open,
-        *(node for broker in sorted(fleet.lost_brokers) for node in managers_by_broker.get(broker, ())),
-    }
     closes = Closes(fleet)
     found: list[Intent] = []
     wakes: list[int] = []
     said: Intent | int | None
-    for node in sorted(suspects - fleet.view.standing.keys()):
+    for node in fleet.in_doubt:
         words = fleet.words(node)
         if is_open(words):
             continue

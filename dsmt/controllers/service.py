@@ -32,14 +32,11 @@ AHEAD_LEAST: Final = 25
 """So many of each component at least."""
 
 
-def decide_service(
-    fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan | None = None, only: Places | None = None
-) -> Outcome:
+def decide_service(fleet: Fleet, brake: Brake, entry: ServiceEntry, plan: Plan, only: Places | None = None) -> Outcome:
     """Decide one service; `only` looks at these slots alone, and at all when one of them must wait its turn.
 
     `plan` is what was planned for others, and takes up what is planned here.
     """
-    plan = Plan(fleet.view) if plan is None else plan
     spec, parsed = entry.spec, entry.parsed
     if spec is None or parsed is None:
         if f"service/{entry.name}/spec" in fleet.view.quarantined:

@@ -15,8 +15,9 @@ Rule 5: a move that an operator asked for is done when the slot is there, or els
     its fact then has the number of that move. Until then it stands, whatever moved the slot meanwhile, and whatever else
     was said; and what cannot be done now keeps no other cause from moving it. Where there is no other place a slot that is
     wanted again comes up on the node that it is yet to leave.
-Rule 6: a held slot is moved by an operator or a drain only, a pinned one by an operator only (`pinning`), also off a dead
-    node. It is held as its control says; one that was stopped by a hold and of which no control is known stays so (R5).
+Rule 6: a held slot leaves a dead node for an operator only, one that lives for a drain, too, or where it lastingly does not
+    fit; a pinned one moves for an operator only (`pinning`). It is held as its control says; one that was stopped by a
+    hold and of which no control is known stays so (R5).
 Rule 7: what an agent said dies by itself within a day. So the fact of a slot on a dead node says what was good there,
     `KEEP_MS` before that dies; and at once where it was signed anew.
 """
@@ -322,7 +323,7 @@ def _place(context: ComponentContext, key: SlotKey, entry: SlotEntry) -> Propose
 
 
 def _adopts(context: ComponentContext, node: str) -> bool:
-    """Whether a node may have what it runs with no fact: there is room for that, and data is nowhere else."""
+    """Whether a node may have what it runs with no fact: data is where it runs; all else must be let in as if it came."""
     if context.component.on_partition == "pinned":
         return context.fleet.state(node) == "alive"
     return context.chooser.admits(node) is None

@@ -17,6 +17,7 @@ import msgspec
 
 from dsmt.errors import InputError
 from dsmt.event.burst import Carried, Sealed
+from dsmt.event.hlc import COUNTER_BITS
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 """The limit of a signed event, in bytes."""
@@ -94,7 +95,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def time_ms(self) -> int:
         """The milliseconds of its time."""
-        return self.time >> 16
+        return self.time >> COUNTER_BITS
 
     @property
     def expires_ms(self) -> int | None:

@@ -75,7 +75,7 @@ _REFUSED_TAGS: Final = dict.fromkeys(_TAGS, _refuse_tag)
 
 
 def load_plain(raw: bytes, *, text_keys: bool = False) -> Any:
-    """CBOR without tags, at most twice `MAX_DEPTH` deep (rule 4): what it holds is never larger than its bytes tell.
+    """CBOR without tags, at most twice `MAX_DEPTH` deep (rule 1): what it holds is never larger than its bytes tell.
 
     `text_keys`: keys of maps are texts or bytes only; numbers can be chosen so that their hashes collide.
     """

@@ -21,7 +21,7 @@ def person(name: str) -> str:
 
 
 def quoted(reason: str | None) -> str:
-    """What somebody gave as a reason, as it stands behind what he did; nothing for none."""
+    """What somebody gave as a reason, as it stands behind what they did; nothing for none."""
     return f': "{reason}"' if reason else ""
 
 

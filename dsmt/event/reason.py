@@ -114,7 +114,7 @@ REASONS: Final[Mapping[str, Template]] = {
     "stop.leftover": Template("`uninstall` ended with <code>; <path> remains", "remove it by hand", "you"),
     "rollout.rolled_back": Template("<rev> failed (<its>); back on <good>", "dsmt diff FILE", "you"),
     "trust.denied": Template("<name> may not publish <topic>", "dsmt trust export", "you"),
-    "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with the file <id>", "dsmt"),
+    "dsmt.bug": Template("internal error <id> in <module>; the part restarts", "report it with <id>", "dsmt"),
 }
 
 

@@ -33,7 +33,7 @@ CLOCK_S: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorConfig:
-    """What a monitor says of its node without looking. `accepts` is the node's own condition (CEL), or None."""
+    """What a monitor says of its node without looking."""
 
     node: str
     address: str
@@ -42,8 +42,6 @@ class MonitorConfig:
     """What tells that the node's data directory is the one that it was (`agents.data_key`)."""
     labels: Mapping[str, str]
     drivers: Mapping[str, DriverAttributes]
-    accepts: str | None = None
-    location: tuple[float, float] | None = None
     pid: int | None = None
 
 
@@ -133,10 +131,8 @@ class NodeMonitor:
             boot_id=deps.machine.boot_id,
             key=config.key,
             labels=dict(config.labels),
-            location=config.location,
             drivers=dict(config.drivers),
             udp_port=self._port,
-            accepts=config.accepts,
             clock_offset_s=offset_s,
             spawner_pid=pids[0],
             manager_pid=pids[1],

@@ -22,13 +22,13 @@ class Files(Protocol):
     def give(self, path: str, user: str) -> None:
         """Give a directory that we have made, with all in it, to a user, who alone may enter it from then on.
 
-        It is given once: what was given before is not walked again, since it may hold links to what is not his.
+        It is given once: what was given before is not walked again, since it may hold links to what is somebody else's.
         Raises `FailedError` for a user that this machine does not have.
         """
         ...
 
     def write_given(self, path: str, name: str, content: bytes, *, user: str, mode: int) -> None:
-        """Write a file, as `write` does, below a directory that was given to a user; no link that he made is followed."""
+        """Write a file, as `write` does, below a directory that was given to a user, none of whose links is followed."""
         ...
 
     def names(self, path: str) -> list[str]:

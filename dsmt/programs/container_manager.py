@@ -33,7 +33,7 @@ from dsmt.programs.node_process import MONITOR_IDENTITY, client, data_root, outs
 from dsmt.programs.running import on_signals, run
 from dsmt.system.files import DiskFiles
 from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, watch_spawner
-from dsmt.system.procfs import boot, children, identity_of, open_pidfd
+from dsmt.system.procfs import boot, children, identity_of, send_signal
 from dsmt.system.records import living, record_path
 from dsmt.trust.identity import Identity, dump
 from dsmt.trust.keys import SecretKey
@@ -156,11 +156,8 @@ def _end_spawner(directory: str) -> None:
 
 def _end(identity: Process | None) -> None:
     """Ask a process to end, if there is one."""
-    descriptor = None if identity is None else open_pidfd(identity)
-    if descriptor is not None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        os.close(descriptor)
+    if identity is not None:
+        send_signal(identity, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from dsmt.programs.wards import Wards
 from dsmt.system.clock import LinuxClock
 from dsmt.system.fork import Main, Program, fork
 from dsmt.system.processes import SOCKET
-from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd
+from dsmt.system.procfs import become_subreaper, boot, identity_of, is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, make_lock, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MessageSocket
 from dsmt.system.watch import exit_of
@@ -376,11 +376,8 @@ def _record(path: str, identity: Identity) -> None:
 
 def _send(identity: Identity | None, number: int) -> None:
     """Send a signal to this very process, if there is one."""
-    descriptor = None if identity is None else open_pidfd(identity)
-    if descriptor is not None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, number)
-        os.close(descriptor)
+    if identity is not None:
+        send_signal(identity, number)
 
 
 def _say(sentence: str) -> None:

@@ -9,7 +9,6 @@ Rule 3: this looks again until two looks find nobody, since a look can miss who 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -21,7 +20,7 @@ from typing import Final
 from dsmt.agents.drivers import root_of
 from dsmt.agents.rules.container import PROCESS, RECORD, load_record
 from dsmt.ports.processes import Identity
-from dsmt.system.procfs import is_alive, open_pidfd
+from dsmt.system.procfs import is_alive, open_pidfd, send_signal
 from dsmt.system.records import living, record_path
 from dsmt.system.tree import Tree, marked, owner_of
 
@@ -75,7 +74,8 @@ class Wards:
             ward.due, ward.empty_looks = None, 0
             return
         left = left_behind(ward.directory)
-        _kill(left)
+        for member in left:
+            send_signal(member, signal.SIGKILL)
         ward.empty_looks = 0 if left else ward.empty_looks + 1
         ward.due = None if ward.empty_looks >= 2 else self._now() + LOOK_AGAIN_S
 
@@ -87,7 +87,7 @@ class Wards:
             self._selector.register(descriptor, selectors.EVENT_READ, lambda: self._ended(ward, identity))
 
     def _ended(self, ward: Ward, identity: Identity) -> None:
-        """Somebody has died: look when another had the time to start him again (rule 1)."""
+        """Somebody has died: look when another has had the time to start it again (rule 1)."""
         descriptor = ward.watched.pop(identity)
         self._selector.unregister(descriptor)
         self._descriptors.discard(descriptor)
@@ -116,12 +116,3 @@ def left_behind(directory: str) -> set[Identity]:
 
 def _containers(directory: str) -> Iterable[Path]:
     return sorted(Path(directory, "containers").glob("*/*/*"))
-
-
-def _kill(members: set[Identity]) -> None:
-    for member in members:
-        descriptor = open_pidfd(member)
-        if descriptor is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            os.close(descriptor)

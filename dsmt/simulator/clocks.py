@@ -1,4 +1,4 @@
-"""Clock and entropy of a simulated machine: virtual time that may run fast, a wall clock that may be wrong."""
+"""Clock and entropy of a simulated machine: virtual time, and a wall clock that may be wrong."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FIRST_S: Final = 10.0
 
 
 class SimClock:
-    """Fulfils `ports.clock.Clock`. `rate` is how fast it runs (1.0 is true), `offset_s` what its wall clock is ahead."""
+    """Fulfils `ports.clock.Clock`. `offset_s` is by how much its wall clock is ahead."""
 
-    __slots__ = ("_booted", "_loop", "_rate", "offset_s")
+    __slots__ = ("_booted", "_loop", "offset_s")
 
-    def __init__(self, loop: SimLoop, *, rate: float = 1.0, offset_s: float = 0.0) -> None:
-        self._loop, self._rate, self.offset_s = loop, rate, offset_s
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop, self.offset_s = loop, 0.0
         self._booted = loop.time()
 
     def boottime(self) -> float:
         """Seconds since this boot."""
-        return FIRST_S + (self._loop.time() - self._booted) * self._rate
+        return FIRST_S + (self._loop.time() - self._booted)
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 by this machine's wall clock."""
-        return EPOCH_MS + int((self._loop.time() * self._rate + self.offset_s) * 1000)
+        return EPOCH_MS + int((self._loop.time() + self.offset_s) * 1000)
 
     def reboot(self) -> None:
         """The machine starts anew."""

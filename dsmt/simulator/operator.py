@@ -176,14 +176,8 @@ class SimOperator:
 
     def brake(self, *, held: bool) -> None:
         """Hold the brake, or release it."""
-
-        def done() -> None:
-            self.will.brake_held = held
-
         act = braking.hold if held else braking.release
-        self._ask(
-            Wish("hold the brake" if held else "release the brake", lambda bus: act(bus, by=self.name, reason=""), done)
-        )
+        self._ask(Wish("hold the brake" if held else "release the brake", lambda bus: act(bus, by=self.name, reason="")))
 
     def accept_clock(self, broker: str) -> None:
         """Have a broker take its machine's clock for realm time."""

@@ -27,7 +27,6 @@ class Will:
     either: set[str] = field(default_factory=set)
     modes: dict[str, Mode] = field(default_factory=dict)
     excluded_s: dict[str, float] = field(default_factory=dict)
-    brake_held: bool = False
     asked: list[str] = field(default_factory=list)
 
     def slots(self) -> Iterator[str]:

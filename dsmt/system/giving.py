@@ -1,7 +1,7 @@
-"""Giving: directories of ours that belong to a service's user, and how we write there although he may lay traps.
+"""Giving: directories of ours that belong to a service's user, and how we write there although that user may lay traps.
 
 Rule 1: a directory is given once, with all in it, while nobody but us could enter it. What was given is never walked again
-    to change owners: its user may have put a hard link there to a file that is not his.
+    to change owners: its user may have put a hard link there to somebody else's file.
 Rule 2: the directories above stay ours, and let everybody through and nobody look (0711); what else is in them is closed.
 Rule 3: below a given directory every step is taken from the descriptor of the one before, and follows no link; a file is
     written anew beside its place, given by its descriptor, and renamed.

@@ -26,26 +26,10 @@ from dsmt.agents.rules.keeping import Keeping, Policy
 from dsmt.errors import FailedError, TransportError
 from dsmt.ports.processes import Exit, Identity, Process
 from dsmt.system.fork import log_path
-from dsmt.system.procfs import descendants, identity_of, is_alive
+from dsmt.system.procfs import identity_of, is_alive
 from dsmt.system.records import living, record_path, take_lock, write_record
 from dsmt.system.seqpacket import MESSAGE_LIMIT
-from dsmt.system.tree import kill_owned, kill_tree
 from dsmt.system.watch import UNSEEN, Watch, watch
-
-__all__ = [
-    "SpawnedProcesses",
-    "descendants",
-    "detach",
-    "identity_of",
-    "is_alive",
-    "keep_asking",
-    "kill_owned",
-    "kill_tree",
-    "spawner_of",
-    "start_spawner",
-    "watch",
-    "watch_spawner",
-]
 
 SOCKET: Final = "spawner.sock"
 PATIENCE_S: Final = 10.0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -95,6 +97,18 @@ def open_pidfd(identity: Identity) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def send_signal(identity: Identity, number: int) -> None:
+    """Signal this very process, and no other one that has got its pid; nothing happens when it is gone."""
+    descriptor = open_pidfd(identity)
+    if descriptor is None:
+        return
+    try:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
 
 
 def pids() -> list[int]:

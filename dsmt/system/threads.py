@@ -1,7 +1,7 @@
 """Threads: blocking work beside the event loop that a cancelled caller does not leave behind.
 
 Rule 1: the work is given a `Stop` and looks at it between its steps; cancelling the caller sets it.
-Rule 2: with `patient` the cancelled caller waits for the work's end, so nothing of it goes on behind his back;
+Rule 2: with `patient` the cancelled caller waits for the work's end, so nothing of it goes on behind its back;
         without, the work ends by itself, at its next step, and must not touch what anybody else may touch then.
 """
 

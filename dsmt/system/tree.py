@@ -116,14 +116,6 @@ class Tree:
         return await _kill_until_none(self.members, deadline, root)
 
 
-async def kill_tree(root: Identity, *, deadline: float, mark: str = "") -> tuple[int, ...]:
-    """SIGKILL a process and all that it forked; the pids that are not dead after `deadline` seconds.
-
-    Without the mark, what a program daemonized is not found: see `kill_owned`.
-    """
-    return await Tree(root, mark, ours=False).kill(deadline=deadline)
-
-
 async def kill_owned(owner: str, *, deadline: float, spared: Container[str | None] = ()) -> tuple[int, ...]:
     """SIGKILL all that any agent of this owner (a container's directory) started; the pids that do not die.
 
@@ -236,8 +228,8 @@ def _reap_all(victims: set[Identity]) -> None:
 class Orphans:
     """Reaps what this process inherits as a subreaper and nobody waits for.
 
-    A dead child is taken for an orphan when two sweeps in a row find it unreaped: whoever starts a process himself
-    waits for it much sooner.
+    A dead child is taken for an orphan when two sweeps in a row find it unreaped: who starts a process
+    itself waits for it much sooner.
     """
 
     PERIOD: Final = 10.0

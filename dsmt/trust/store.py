@@ -28,7 +28,6 @@ from dsmt.errors import InputError, UnusableEventError
 from dsmt.event.burst import TAG
 from dsmt.event.codec import Envelope, Part, decode_part
 from dsmt.event.envelope import Event, SignedEvent
-from dsmt.event.hlc import COUNTER_BITS
 from dsmt.event.payload import canonical
 from dsmt.trust import certificate as cwt
 from dsmt.trust.certificate import Certificate, SignedCertificate, bounded
@@ -337,7 +336,7 @@ class TrustStore:
             if len(self._terms) >= _REMEMBERED:
                 self._terms.clear()
             terms = self._terms[signer] = found
-        at_s = (event.time >> COUNTER_BITS) // 1000
+        at_s = event.time_ms // 1000
         for not_before, not_after, granted in terms:
             if granted and not_before <= at_s <= not_after:
                 return None

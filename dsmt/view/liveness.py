@@ -31,6 +31,8 @@ REATTACH_GRACE_MS: Final = 10_000
 UNHEARD_AFTER_MS: Final = 10_000
 OBSERVERS: Final = 3
 """How many nodes probe one that nobody hears (F6)."""
+ROLES: Final = ("node", "monitor")
+"""The sources whose sessions tell that nobody hears a node: its manager and its monitor. Its agents are too many."""
 PROBE_S: Final = 2.0
 """A probe's period while a silence is young (F4)."""
 LATE_PROBE_S: Final = 60.0
@@ -124,6 +126,12 @@ class Fleet:
     def verdict(self, node: str) -> Held[NodeVerdict] | None:
         """The verdict on a node, unless a greater attachment has undone it."""
         return self.view.standing.get(node)
+
+    @property
+    def in_doubt(self) -> list[str]:
+        """The nodes that may be dead and are not judged, sorted: their manager's session is not open, or its broker lost."""
+        held = (self.view.managers_by_broker.get(broker, ()) for broker in self.lost_brokers)
+        return sorted(self.view.not_open.union(*held) - self.view.standing.keys())
 
     @cached_property
     def members(self) -> tuple[str, ...]:

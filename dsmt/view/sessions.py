@@ -148,7 +148,7 @@ def is_open(words: Sequence[Word[Kept]]) -> bool:
 
 
 def is_closed(words: Sequence[Word[Kept]]) -> bool:
-    """Whether all of a node's sources closed themselves: the first road (F2). With none open, all else is the second."""
+    """Whether all of a node's sources closed themselves: the first way to be dead (F2). Any other way is the second."""
     return all(word.by_peer for word in words)
 
 

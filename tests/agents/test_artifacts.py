@@ -151,7 +151,6 @@ def test_unpacking_again_replaces_files_and_keeps_others(put):
     assert tree(target) == ["d", "d/a", "d/b", "e"]
 
 
-DEEP = "d/" * 8
 EVIL = {
     "dot dot": [("ok", b"", {}), ("../evil", b"", {})],
     "dot dot inside": [("a/../../evil", b"", {})],

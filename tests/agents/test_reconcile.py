@@ -8,10 +8,9 @@ from msgspec.structs import replace
 from dsmt.agents.rules.reconcile import (
     Duty,
     Owed,
-    Task,
     is_successor_ready,
+    is_to_be_made,
     owed,
-    task,
 )
 from dsmt.event.kinds.instance import Health
 from dsmt.event.kinds.slot import Home, Previous, Slot
@@ -65,25 +64,21 @@ def test_only_the_new_generation_on_the_named_node_is_a_successor(
 
 
 @pytest.mark.parametrize(
-    ("fact", "exists", "expected"),
+    ("fact", "expected"),
     [
-        (None, False, Task.NOTHING),
-        (None, True, Task.ORPHAN),
-        (slot(), False, Task.CREATE),
-        (slot(desired="stopped"), False, Task.CREATE),
-        (slot(desired="gone"), False, Task.NOTHING),
-        (slot(node="n2"), False, Task.NOTHING),
-        (slot(node="n2", previous=BEFORE), False, Task.NOTHING),
-        (slot(node="n2"), True, Task.WATCH),
-        (slot(desired="gone"), True, Task.WATCH),
-        (slot(), True, Task.WATCH),
+        (None, False),
+        (slot(), True),
+        (slot(desired="stopped"), True),
+        (slot(desired="gone"), False),
+        (slot(node="n2"), False),
+        (slot(node="n2", previous=BEFORE), False),
     ],
 )
-def test_what_a_manager_does_follows_from_the_fact(fact: Slot | None, exists: bool, expected: Task) -> None:
-    assert task("n1", fact, exists=exists) == expected
+def test_whether_a_manager_makes_a_container_follows_from_the_fact(fact: Slot | None, expected: bool) -> None:
+    assert is_to_be_made("n1", fact) is expected
 
 
 def test_a_slot_that_is_pinned_to_another_machine_of_this_name_starts_nothing_here() -> None:
     pinned = replace(slot(node="n1"), home=Home(node="n1", key="old"))
-    assert task("n1", pinned, exists=False, data_key="old") is Task.CREATE
-    assert task("n1", pinned, exists=False, data_key="new") is Task.NOTHING
+    assert is_to_be_made("n1", pinned, data_key="old")
+    assert not is_to_be_made("n1", pinned, data_key="new")

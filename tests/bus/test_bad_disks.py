@@ -76,18 +76,7 @@ async def test_who_only_reads_attaches_to_a_full_store_and_a_source_is_told_that
     assert store.winner("broker/b1/session/operator/bob") is None
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A directory on a file system of 400 KiB. Mounting it needs root, as the project's CI has."""
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
+@pytest.mark.parametrize("small_disk", ["400k"], indirect=True)
 def test_a_full_disk_is_survived_and_what_waited_is_stored_when_there_is_room(tmp_path, small_disk):
     @scenario
     async def full(r: TestRealm):

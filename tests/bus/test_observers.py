@@ -155,7 +155,7 @@ def test_who_is_forgotten_is_not_named_for_what_was_noted_before() -> None:
     machine = fleet("n1")
     told(machine, both("n2", "silent"))
     machine.noted([("node/n2", "closed")])
-    machine.keep(lambda _source: 0)
+    machine.keep(lambda _source: False)
     assert machine.due() == []
 
 
@@ -179,6 +179,6 @@ def test_other_sources_are_no_nodes_and_what_nobody_knows_is_forgotten() -> None
     told(machine, both("n2", "closed"))
     machine.keep(lambda source: source == "node/n2")
     assert machine.addressed("node/n2") == monitors("n1")
-    machine.keep(lambda _source: 0)
+    machine.keep(lambda _source: False)
     assert machine.addressed("node/n2") == ()
     assert "n2" not in machine._open

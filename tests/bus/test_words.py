@@ -33,7 +33,19 @@ def test_notices_that_find_no_room_are_counted() -> None:
     told = words(NOW_S + 1)
     for number in range(NOTICES_WAITING + 3):
         told.notice(notice(number))
-    assert (len(told.sign()), told.dropped) == (NOTICES_WAITING + 1, 2)
+    assert (len(told.sign()), told.dropped) == (NOTICES_WAITING, 3)
+    told.notice(notice(1))
+    assert (len(told.sign()), told.dropped) == (1, 3), "there is room again"
+
+
+def test_a_notice_finds_room_however_many_sessions_are_told_with_it() -> None:
+    """As where a thousand sources fall silent at once, some of whom had left holes."""
+    told = words(NOW_S + 1)
+    for number in range(NOTICES_WAITING + 1):
+        told.say(f"broker/b1/session/node/n{number}", notice(number))
+    told.notice(notice(1))
+    assert [one.signed.event.topic for one in told.sign()][-1] == "broker/b1/notice"
+    assert told.dropped == 0
 
 
 def test_whose_certificate_has_ended_says_nothing_and_numbers_nothing() -> None:

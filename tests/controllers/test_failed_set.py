@@ -45,6 +45,7 @@ def test_a_program_that_always_fails_is_begun_elsewhere_or_anew_in_growing_times
     instances: int | str, component: str, lives: int
 ) -> None:
     starts = begun(instances, component, lives=lives, seconds=7200)
+    assert starts
     for times in starts.values():
         waits = [after - before for before, after in pairwise(times)]
         assert len(times) < 40

@@ -65,6 +65,17 @@ def test_a_slot_that_a_hold_stopped_stays_so_where_its_control_is_not_known() ->
     assert realm.slot(0).desired == "running", "only an operator's word starts it"
 
 
+def test_a_held_slot_leaves_a_node_that_lives_and_that_it_does_not_fit_any_more_and_stays_held() -> None:
+    realm = running(1, "n1", "n2")
+    node = realm.slot(0).node
+    other = "n2" if node == "n1" else "n1"
+    realm.hold(key(0))
+    realm.settle(seconds=1)
+    realm.apply(web(1, component=f"nodes: {other}"))
+    realm.settle(seconds=1)
+    assert (realm.slot(0).node, realm.slot(0).desired, realm.slot(0).reason.code) == (other, "stopped", "hold.operator")
+
+
 def test_a_restart_is_a_new_generation_on_the_same_node_once() -> None:
     realm = running(1)
     node, generation = realm.slot(0).node, realm.generation(0)

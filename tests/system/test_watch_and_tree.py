@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from dsmt.ports.processes import Exit
-from dsmt.system.processes import kill_tree
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import MARK, Orphans, Tree
 from dsmt.system.watch import watch
@@ -225,11 +224,11 @@ def test_a_tree_without_its_root_is_still_found_by_session_and_mark(start, mark)
     asyncio.run(main())
 
 
-def test_kill_tree_needs_no_mark(start):
+def test_a_tree_without_a_mark_is_killed_with_all_that_its_root_forked(start):
     root = start("import subprocess; subprocess.run(['sh', '-c', 'echo here; sleep 600 & wait'])")
     assert root.stdout.readline() == "here\n"
     below = {identity_of(pid) for pid in descendants(root.pid)}
-    assert asyncio.run(kill_tree(identity_of(root.pid), deadline=10)) == ()
+    assert asyncio.run(Tree(identity_of(root.pid), "", ours=False).kill(deadline=10)) == ()
     assert len(below) >= 1
     assert not any(is_alive(member) for member in below)
 
@@ -238,7 +237,7 @@ def test_a_pid_used_again_is_no_member(start):
     bystander = start("input()", stdin=subprocess.PIPE)
     old = replace(identity_of(bystander.pid), started=1)
     assert Tree(old, "", ours=False).members() == set()
-    assert asyncio.run(kill_tree(old, deadline=1)) == ()
+    assert asyncio.run(Tree(old, "", ours=False).kill(deadline=1)) == ()
     assert bystander.poll() is None
 
 

@@ -33,7 +33,7 @@ from dsmt.system.procfs import (
     environment_value,
     identity_of,
     is_alive,
-    open_pidfd,
+    send_signal,
     stat_of,
 )
 from dsmt.system.tree import MARK, Orphans, Tree, kill_owned, make_mark, marked, owner_of
@@ -215,13 +215,8 @@ def _end_session(gone: Identity, owner: str) -> None:
         return
     for member in marked(lambda mark: owner_of(mark) == owner):
         stat = stat_of(member.pid)
-        if stat is None or stat.session != gone.pid:
-            continue
-        descriptor = open_pidfd(member)
-        if descriptor is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            os.close(descriptor)
+        if stat is not None and stat.session == gone.pid:
+            send_signal(member, signal.SIGKILL)
 
 
 def _exec(launch: Launch, mark: str, limits: Limits) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
@@ -26,9 +25,8 @@ DOWNLOAD: Final = ".artifact"
 class NodeArtifacts:
     """The `Artifacts` port. `get_blob` gives a depot blob by its sha256, as `Bus.get_blob` does."""
 
-    def __init__(self, get_blob: Callable[[bytes], AsyncIterator[bytes]], *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, get_blob: Callable[[bytes], AsyncIterator[bytes]]) -> None:
         self._get_blob = get_blob
-        self._context = context
 
     async def install(self, artifact: Artifact, directory: str, progress: Progress) -> None:
         """Fetch, check and unpack. Raises `FailedError`: a `fetch.` code or `install.unpack`."""
@@ -62,7 +60,6 @@ class NodeArtifacts:
                 download,
                 sha256=sha256,
                 progress=lambda done, total: progress("fetch", done, total),
-                context=self._context,
             )
         chunks = _counted(self._get_blob(bytes.fromhex(sha256)), lambda done: progress("fetch", done, None))
         try:

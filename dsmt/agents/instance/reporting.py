@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
+from dsmt.agents.rules import endings
 from dsmt.agents.rules.container import SlotName
 from dsmt.errors import DsmtError, FailedError
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.instance import Progress, Status
-from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.reason import Reason, reason
 from dsmt.event.records import to_data
 from dsmt.event.registry import lookup
 from dsmt.event.status import Layer, State
@@ -58,15 +59,9 @@ class Reporter:
         """A reason of the list about this instance."""
         return reason(code, target=str(self._slot), node=self._node, **fields)
 
-    def why_failed(self, error: FailedError, last_output: str | None = None) -> Reason:
-        """The reason that an error carries; one that is not in the list is a defect, and told as such."""
-        if error.code not in REASONS:
-            return self.why("dsmt.bug", id=error.code, module=f"the agent: {error.message}")
-        known = {key: value for key, value in error.fields.items() if key not in ("target", "node")}
-        told = self.why(error.code, **{"last_output": last_output, **known})
-        if error.code == "fetch.no_space":
-            return told  # whose disk it is, only we know
-        return msgspec.structs.replace(told, message=error.message)
+    def why_failed(self, error: FailedError) -> Reason:
+        """The reason that an error carries."""
+        return endings.of_error(error, "the agent", target=str(self._slot), node=self._node)
 
     def left_alone(self, why: Reason) -> Reason:
         """The reason of a failure after which nothing is tried, as `restart` wants it: only an operator acts."""

@@ -22,7 +22,7 @@ from dsmt.agents.node.hearing import HUNG_AFTER_MS
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules import container as c
 from dsmt.agents.rules import endings
-from dsmt.agents.rules.reconcile import Task, task
+from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.rules.supervision import JITTER, Again, Supervision
 from dsmt.agents.shared.dependencies import NodeSurroundings
@@ -32,7 +32,7 @@ from dsmt.errors import DsmtError, FailedError, TransportError, UnusableEventErr
 from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.slot import Slot
 from dsmt.event.order import newer
-from dsmt.event.reason import REASONS, Reason, reason
+from dsmt.event.reason import Reason, reason
 from dsmt.event.records import from_data
 from dsmt.event.status import Layer, State
 from dsmt.ports.processes import Exit, Identity, Process
@@ -161,7 +161,8 @@ class ContainerKeeper:
                     return
                 ended, lived = await self._one_agent()
             except DsmtError as error:
-                await self._failed(self._why(error))
+                who = "the container manager"
+                await self._failed(endings.of_error(error, who, target=str(self.slot), node=self._config.node))
                 continue
             if self._closing:
                 self._agent.tell(State.STOPPED, generation=self.generation, pid=None)
@@ -176,7 +177,7 @@ class ContainerKeeper:
         if outcome == "gone":
             self._take_kept()
             self._remove()
-            if task(self._config.node, self._fact, exists=False, data_key=self._config.data_key) is not Task.CREATE:
+            if not is_to_be_made(self._config.node, self._fact, data_key=self._config.data_key):
                 return True
         elif outcome == "recreate":
             self._recreate()
@@ -328,14 +329,6 @@ class ContainerKeeper:
         voice.tell(State.FAILED, why=why, cause=cause, generation=self.generation, pid=None, next_try_ms=next_ms)
         if delay:
             await asyncio.sleep(delay)
-
-    def _why(self, error: DsmtError) -> Reason:
-        if error.code in REASONS and isinstance(error, FailedError):
-            told = reason(error.code, **{**error.fields, "target": str(self.slot), "node": self._config.node})
-            if error.code == "fetch.no_space":
-                return told  # whose disk it is, only we know
-            return msgspec.structs.replace(told, message=error.message)
-        return reason("dsmt.bug", id=error.code, module=f"the container manager: {error.message}")
 
     def end_hung(self) -> None:
         """End an agent that hangs; its successor takes over what runs."""

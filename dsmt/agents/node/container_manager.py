@@ -22,7 +22,7 @@ from dsmt.agents.node.container_keeper import ContainerKeeper
 from dsmt.agents.node.hearing import HEAR_EACH_S, Hearing
 from dsmt.agents.node.status_publisher import StatusPublisher
 from dsmt.agents.rules.container import CONFIG, RECORD, NodeConfig, SlotName
-from dsmt.agents.rules.reconcile import Task, task
+from dsmt.agents.rules.reconcile import is_to_be_made
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import NodeSurroundings
 from dsmt.errors import UnusableEventError
@@ -146,7 +146,7 @@ class ContainerManager:
             fact = from_data(Slot, known.held.event.data)
         except UnusableEventError:
             return
-        if task(self._config.node, fact, exists=False, data_key=self._config.data_key) is Task.CREATE:
+        if is_to_be_made(self._config.node, fact, data_key=self._config.data_key):
             self._keep(slot)
 
     def _tell_gone(self, slot: SlotName, signed: SignedEvent) -> None:

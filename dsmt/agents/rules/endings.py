@@ -1,4 +1,4 @@
-"""Endings: how a run ended and what follows, in the words of the reason list."""
+"""Endings: how a run ended, why a step failed, and what follows, in the words of the reason list."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from dsmt.agents.rules.supervision import Again, Finished, Verdict
+from dsmt.errors import DsmtError, FailedError
 from dsmt.event.kinds.instance import LastExit
-from dsmt.event.reason import Reason
+from dsmt.event.reason import REASONS, Reason, reason
 from dsmt.ports.processes import Exit
 from dsmt.spec.quantities import format_duration
 
@@ -67,6 +68,16 @@ def follows(verdict: Verdict) -> tuple[str, float | None, bool]:
             return "", None, False
         case parked:
             return "move" if parked.move else "park", parked.retry_s, True
+
+
+def of_error(error: DsmtError, whose: str, *, target: str, node: str) -> Reason:
+    """The reason that an error carries; one that is not in the list is a defect in the program `whose`, and told as such."""
+    if not isinstance(error, FailedError) or error.code not in REASONS:
+        return reason("dsmt.bug", id=error.code, module=f"{whose}: {error.message}", target=target, node=node)
+    told = reason(error.code, **{**error.fields, "target": target, "node": node})
+    if error.code == "fetch.no_space":
+        return told  # whose disk it is, only we know
+    return msgspec.structs.replace(told, message=error.message)
 
 
 def is_flapping(why: Reason) -> bool:

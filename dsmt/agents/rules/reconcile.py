@@ -1,4 +1,4 @@
-"""Reconcile: what a node owes a slot, and what its manager does about it (rules A1, A5, A8, A15).
+"""Reconcile: what a node owes a slot, and whether its manager makes a container for it (rules A1, A5, A8, A15).
 
 Rule 1: only a signed fact starts, stops or moves anything; absence keeps what is (A5).
 Rule 2: the greatest fact in fact order is obeyed; the caller brings it (`dsmt.event.order.newer`).
@@ -61,28 +61,12 @@ def is_successor_ready(slot: Slot, generation: int, healths: Mapping[str, Health
     return health is not None and health.generation >= generation and health.health != "unready"
 
 
-class Task(StrEnum):
-    """What the container manager does about one slot."""
-
-    CREATE = "create"
-    """Make a container for it, and start an agent there."""
-    WATCH = "watch"
-    """Keep the agent of its container alive: it knows what to do, also how to leave."""
-    ORPHAN = "orphan"
-    """The same, and tell that no fact asks for it (A5)."""
-    NOTHING = "nothing"
-
-
-def task(node: str, slot: Slot | None, *, exists: bool, data_key: str = "") -> Task:
-    """What a node's manager does by a slot's greatest fact, given whether it has a container of it.
+def is_to_be_made(node: str, slot: Slot | None, *, data_key: str = "") -> bool:
+    """Whether a node's manager makes a container, which it has not, for a slot by its greatest fact.
 
     `data_key` is that of the node's data: a slot that is pinned to another machine of this name starts nothing here.
     """
-    if exists:
-        return Task.WATCH if slot is not None else Task.ORPHAN
-    if slot is not None and slot.node == node and slot.desired != "gone":
-        home = slot.home
-        if home is not None and home.key and data_key and home.key != data_key:
-            return Task.NOTHING
-        return Task.CREATE
-    return Task.NOTHING
+    if slot is None or slot.node != node or slot.desired == "gone":
+        return False
+    home = slot.home
+    return home is None or not home.key or not data_key or home.key == data_key

@@ -1,7 +1,8 @@
 """Resuming: what an agent does first with what an earlier one left, by the record that this one kept.
 
 Rule 1: each row of FIRST that holds when its turn comes is done, in the order of the table.
-Rule 2: what the record names and what lives is taken over; all else that lives in the container is ended.
+Rule 2: what the record names, and lives, is taken over. Where its program lives no more, all else that lives in the
+    container is ended, but the copy before: another one may have been started that was not written down.
 Rule 3: what ran has failed if it lives no more, but not with its machine: nothing that ran before a reboot runs.
 Rule 4: what is served stays served: the copy before, unless its successor is ready.
 """

@@ -1,7 +1,7 @@
 """Supervision: when a failed instance is tried again, how, and when it is parked (`restart` of a service file).
 
-Rule 1: the first failure after a run that was healthy is answered at once; else the first delay is `first`, and each
-    further one `factor` times the last, at most `cap`; the caller brings the jitter.
+Rule 1: the first delay is `first`; where that is not given there is none after a run that was healthy, and else it is
+    `GROWTH_FROM_S`. Each further one is `factor` times the last, at most `cap`; the caller brings the jitter.
 Rule 2: failures are forgotten when an instance was healthy for `reset`, or 10 times its last delay if that is longer.
 Rule 3: the n-th failure takes the step of `escalate` that n falls into; after the last step, or after `park.after`
     failures, it is parked: tried again each `retry`, and at once when its cause changes.

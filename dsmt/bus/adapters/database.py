@@ -75,14 +75,12 @@ class Database:
             raise self._translated(error) from error
 
     @contextmanager
-    def transaction(self, *, begin: bool = True) -> Iterator[sqlite3.Connection]:
-        """All that is done within is one commit; not `begin`: one statement alone is. Raises `FailedError`."""
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done within is one commit. Raises `FailedError`."""
         try:
-            if begin:
-                self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             yield self.connection
-            if begin:
-                self.connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except (*_RAISED, FailedError) as error:
             with suppress(sqlite3.Error):
                 self.connection.execute("ROLLBACK")

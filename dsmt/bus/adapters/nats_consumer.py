@@ -4,7 +4,7 @@ Rule 1: it asks for a page at a time and is given no more: a reader that does no
 Rule 2: a server that is given a time and several subjects may begin too late (2.15.1, where the last of a subject is the
     newest of all, once in twelve): it is asked which row that time is, of all subjects, and begins by that.
 Rule 3: whatever is not as it should be ends it with `TransportError`: a number that does not follow, a silence, a
-    consumer that is gone. Who reads begins another one behind the last row that he has.
+    consumer that is gone. Who reads begins another one behind the last row that it has.
 Rule 4: where a stream ends its leader says: what a consumer has is that of one server, which may have just come back and
     lack the last rows; who is to have all of them waits until they are there.
 """

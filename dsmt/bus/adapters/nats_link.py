@@ -274,13 +274,13 @@ class NatsLink:
         with suppress(OSError, nats.errors.Error):
             await subscription.unsubscribe()
 
-    async def next_of(self, queue: asyncio.Queue[Msg], within_s: float = ANSWER_S) -> Msg:
+    async def next_of(self, queue: asyncio.Queue[Msg]) -> Msg:
         """What comes next to an inbox. Raises `TransportError` when the link is lost, or nothing comes in time."""
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(ANSWER_S):
                 message = await queue.get()
         except TimeoutError as error:
-            raise TransportError("link.silent", f"{self._name} heard nothing for {within_s:.1f} s") from error
+            raise TransportError("link.silent", f"{self._name} heard nothing for {ANSWER_S:.1f} s") from error
         if self.lost.done():
             raise TransportError("link.lost", f"{self._name} lost its NATS server")
         return message

@@ -66,14 +66,14 @@ def time_ms(rfc3339: str) -> int:
     return int(datetime.fromisoformat(rfc3339).timestamp() * 1000)
 
 
-async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int, history_s: int = HISTORY_S) -> None:
+async def make_streams(link: NatsLink, subjects: Subjects, *, replicas: int) -> None:
     """Make the streams of a realm that is born; those that are there already stay as they are. Raises `ApiError`."""
     common = {"storage": "file", "num_replicas": replicas, "allow_direct": True, "allow_msg_ttl": True, "discard": "old"}
     history = {
         "name": subjects.history,
         "subjects": [subjects.everything],
         "retention": "limits",
-        "max_age": history_s * _NS,
+        "max_age": HISTORY_S * _NS,
         "duplicate_window": DUPLICATES_S * _NS,
         "allow_atomic": True,
         "deny_delete": False,

@@ -8,8 +8,9 @@ Rule 4: what the broker says itself (`words`) is signed with the commit.
 Rule 5: when the disk is full nothing of the batch is stored or acknowledged; what the broker has signed is kept.
 Rule 6: what this broker said on its own topics and others bring back is not taken for its word: it says that anew. But it is
     its word on realm time (J4), whatever was lost with its disk. Where the store is founded (`founding`) nothing was lost.
-Rule 7: what another broker brings was judged where it was stored first. It is merged by fact order and refused for nothing
-    but its time, until that has come, and the end of its signer's key (E1).
+Rule 7: what another broker brings was judged where it was stored first, and is merged by fact order (E1). What is ahead
+    waits until its time has come. Not taken is what a key has signed that has ended, and what nobody here could use: of
+    another version, or with a number that nobody can follow (A3).
 Rule 8: new signals of a source on a topic, each the next one, that come as a run are judged once: the latest of them is
     checked, and their place. Where that does not do each is looked at, so that each is refused for its own reason.
 """

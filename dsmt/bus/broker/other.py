@@ -26,7 +26,7 @@ class Other:
     since: Cursor | int | None = None
     """Where the next subscription begins."""
     again_ms: int | None = None
-    """From when on it is to be read again, as history (rule 2)."""
+    """From when on it is to be read again, as history (`copying`, rule 2)."""
     links: int = 0
     """How often it was linked."""
     losses: int = 0
@@ -38,7 +38,7 @@ class Other:
     complete: bool = False
     """Since this broker's start everything was read that it had then."""
     early: bool = False
-    """What it has is ahead of realm time here by more than one try, and waits (rule 4)."""
+    """What it has is ahead of realm time here by more than one try, and waits (`copying`, rule 4)."""
     moved_at: float = 0.0
     """When it last gave something, while it is read, or was linked."""
     task: asyncio.Task[None] | None = None

@@ -24,7 +24,8 @@ from dsmt.event.registry import Match, lookup
 from dsmt.trust.identity import Identity
 
 NOTICES_WAITING: Final = 1000
-_EACH: Final = frozenset({"dsmt.notice", "dsmt.trimmed"})
+_NOTICE: Final = "dsmt.notice"
+_EACH: Final = frozenset({_NOTICE, "dsmt.trimmed"})
 
 
 class Word(NamedTuple):
@@ -53,7 +54,7 @@ class Words:
         self._clock = HybridClock()
         self._protected = protected_header(identity.key.algorithm, identity.key.key_id)
         self._unsaid: OrderedDict[tuple[str, int], _Unsaid] = OrderedDict()
-        self._each = 0
+        self._each = self._notices = 0
         self.dropped = 0
         """Notices for which there was no room."""
 
@@ -74,9 +75,11 @@ class Words:
         match = lookup(topic)
         if match is None:
             raise AssertionError(topic)
-        if match.row.event_type == "dsmt.notice" and len(self._unsaid) > NOTICES_WAITING:
-            self.dropped += 1
-            return
+        if match.row.event_type == _NOTICE:
+            if self._notices >= NOTICES_WAITING:
+                self.dropped += 1
+                return
+            self._notices += 1
         key = (topic, 0)
         if match.row.event_type in _EACH:
             self._each += 1
@@ -94,6 +97,7 @@ class Words:
 
     def sign(self) -> list[Word]:
         """Number, chain and sign what waits; nothing once the certificate has ended (rule 3)."""
+        self._notices = 0
         if self._now_ms() // 1000 > self._identity.certificate.not_after:
             self._unsaid.clear()
         if not self._unsaid:

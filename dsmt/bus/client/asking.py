@@ -1,4 +1,4 @@
-"""Asking: what a client asks its broker and waits for: events by id, blobs of the depot.
+"""Asking: what a client asks its broker and waits for: events by id, pages and the head of its history, blobs of the depot.
 
 Rule 1: what a lost link still owes is asked again at the next attachment: every question may be asked twice.
 Rule 2: what comes from the broker is checked here: events by their signatures, a blob by its sha256.

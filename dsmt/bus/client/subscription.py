@@ -1,8 +1,8 @@
 """A client's subscription: what a broker sends for it, checked and handed to its reader in order.
 
 Rule 1: it survives reconnections: asked again from where it stands, or from the start where that cannot be.
-Rule 2: an unconflated one follows chains, asks for what is missing and reports gaps (`reader`); a conflated one is for
-    readers that fold, and one that copies for a broker, whose own readers follow them.
+Rule 2: an unconflated one follows chains, asks for what is missing and reports gaps (`follower`). A conflated one does not:
+    it is for readers that fold; nor does one that copies for a broker, whose own readers follow them.
 Rule 3: what came only because it is addressed to this source is in no chain that can be followed; it is known by its id.
 Rule 4: a completion or a bookmark waits until nothing before it is held back.
 Rule 5: what the reader has taken is told to the broker each quarter of its credit.

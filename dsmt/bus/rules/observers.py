@@ -1,6 +1,6 @@
 """Observers: whom a broker names to probe a node that nobody hears (rule F2, F4, F6).
 
-Rule 1: a node is unheard while neither its manager nor its monitor has an open session here, though one of them had one.
+Rule 1: a node is unheard while neither its manager nor its monitor has an open session anywhere, though one of them had one.
 Rule 2: it is probed by the `OBSERVERS` nodes next in rendezvous order, among those whose monitor's session is open: an order
     that is alike everywhere and changes little.
 Rule 3: words on the sessions of an unheard node are addressed to those who are to probe it, the next first, and behind them
@@ -19,10 +19,8 @@ from hashlib import sha256
 from heapq import nsmallest
 from typing import Final, Literal
 
-from dsmt.view.liveness import OBSERVERS
+from dsmt.view.liveness import OBSERVERS, ROLES
 
-ROLES: Final = ("node", "monitor")
-"""The sources whose sessions speak for a node here: its manager and its monitor. Its agents are too many."""
 FORMER: Final = 16
 
 Said = tuple[str, Literal["open", "silent", "closed"]]
@@ -124,7 +122,7 @@ class Observers:
         role, _, node = source.partition("/")
         return self._sources(node) if role in ROLES and node in self._named else ()
 
-    def keep(self, knows: Callable[[str], int]) -> None:
+    def keep(self, knows: Callable[[str], bool]) -> None:
         """Forget the unheard nodes of whose sources none is known any more."""
         for node in [one for one in self._named if not any(knows(f"{role}/{one}") for role in ROLES)]:
             for known in (self._open, self._named, self._former):

@@ -3,7 +3,8 @@
 Rule 1: events leave in order, at most `WINDOW_EVENTS` or about `WINDOW_BYTES` of them unacknowledged at a time.
 Rule 2: after a new attachment everything unacknowledged is sent again; the broker drops what it has.
 Rule 3: above `limit` bytes superseded facts are dropped, oldest first, then the oldest signals that are no evidence, down to
-    `LOW_WATER` of the limit. The newest event on each topic stays, what is on its way stays, and evidence is never dropped.
+    `LOW_WATER` of the limit. The newest event on each topic stays, and so does what is on its way, and each signal that is
+    evidence.
 Rule 4: what was dropped, and what a broker refused, is declared by the next event on its topic, in its own incarnation only.
 """
 
@@ -124,7 +125,7 @@ class Outbox:
         return [identity.sequence for identity in held]
 
     def settled(self, identity: EventId) -> SignedEvent | None:
-        """An event was acknowledged; None when it was not waiting."""
+        """Wait for an event no more: it was acknowledged, refused or given up. None when it was not waiting."""
         kept = self._kept.pop(identity, None)
         if kept is None:
             return None

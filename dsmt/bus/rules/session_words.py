@@ -17,14 +17,14 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from dsmt.bus.rules.observers import ROLES, Observers
+from dsmt.bus.rules.observers import Observers
 from dsmt.bus.rules.presence import How, Presence
 from dsmt.errors import UnusableEventError
 from dsmt.event.kinds.broker import Session as SessionFact
 from dsmt.event.records import from_data
 from dsmt.ports.store import Row
 from dsmt.trust.certificate import Certificate
-from dsmt.view.liveness import REATTACH_GRACE_MS
+from dsmt.view.liveness import REATTACH_GRACE_MS, ROLES
 from dsmt.view.sessions import Sessions
 
 PASSED_TTL_MS: Final = 600_000
@@ -163,7 +163,7 @@ class SessionWords:
             self._end(self._note(source for source in self._known.of if self._holder(source) in changed))
             for node in self._observers.unheard:  # who is the first of those that are left may have changed
                 self._say_again(node)
-        self._observers.keep(lambda source: int(source in self._known.of))
+        self._observers.keep(lambda source: source in self._known.of)
         self._name()
 
     # --- who is unheard ------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class PendingEvent:
     fact: bool
     event_type: str
     evidence: bool
-    """Whether it may never be dropped: what is neither superseded nor a signal that only passes by (B6)."""
+    """Whether its class is evidence (B6): a fact of it is dropped only when it is superseded, a signal never."""
     id: EventId | None = None
     signed: SignedEvent | None = None
 

@@ -149,7 +149,7 @@ class HealthMonitor:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it may be served."""
+        """Whether it is ready by its present checks or, with none, has lived long enough."""
         return self._state.ready is True
 
     @property

@@ -11,14 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from dsmt.event.envelope import EventId
 from dsmt.event.kinds.broker import Session
-from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS
-
-ROLES: Final = ("node", "monitor")
-"""The sources whose sessions speak for a node here: its manager and its monitor."""
+from dsmt.view.liveness import OBSERVERS, REATTACH_GRACE_MS, ROLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from dsmt.operations.local.wanted import Wanted, check_counts, check_running, ch
 from dsmt.ports.processes import Identity
 from dsmt.programs.configuration import BrokerFile, read_config
 from dsmt.system.processes import SOCKET, SpawnedProcesses
-from dsmt.system.procfs import descendants, identities, is_alive, open_pidfd
+from dsmt.system.procfs import descendants, identities, is_alive, send_signal
 from dsmt.system.records import living, record_path, take_lock
 from dsmt.system.sockets import LinuxSockets
 from dsmt.system.tree import kill_owned
@@ -237,7 +237,7 @@ async def _down(home: Home) -> Ended:
     try:
         await end(parts.controllers(), 3.0)
         for identity in parts.monitors():
-            _signal(identity, signal.SIGKILL)
+            send_signal(identity, signal.SIGKILL)
         killed = await end(parts.agents(), GRACE_S)
         stuck: list[int] = []
         for container in parts.containers():
@@ -270,7 +270,7 @@ async def end_own(home: Home, *, servers: bool) -> None:
         while looks < 2:  # who is just being forked writes its record before it does anything else
             left = [*parts.monitors(), *parts.agents(), *parts.controllers(), *parts.brokers()]
             for identity in left:
-                _signal(identity, signal.SIGKILL)
+                send_signal(identity, signal.SIGKILL)
             await _gone(left, 5.0)
             looks = 0 if left else looks + 1
             await asyncio.sleep(0.02)
@@ -292,11 +292,11 @@ async def _end_restarters(parts: Parts, seen: set[Identity], below: set[Identity
         restarters = parts.restarters() or parts.holders()
         seen.update(restarters)
         for identity in restarters:  # first stopped, so that none sees another's death, and none forks
-            _signal(identity, signal.SIGSTOP)
+            send_signal(identity, signal.SIGSTOP)
         for identity in restarters:
             below |= identities(descendants(identity.pid))
         for identity in restarters:
-            _signal(identity, signal.SIGKILL)
+            send_signal(identity, signal.SIGKILL)
         await _gone(restarters, 5.0)
         free = [directory for directory in parts.homes_of_spawners() if directory not in locks]
         for directory in free:
@@ -328,10 +328,10 @@ async def _end_rest(parts: Parts, seen: set[Identity], below: set[Identity]) -> 
 async def end(identities: list[Identity], patience_s: float) -> int:
     """SIGTERM, then SIGKILL after the patience; how many had to be killed."""
     for identity in identities:
-        _signal(identity, signal.SIGTERM)
+        send_signal(identity, signal.SIGTERM)
     left = await _gone(identities, patience_s)
     for identity in left:
-        _signal(identity, signal.SIGKILL)
+        send_signal(identity, signal.SIGKILL)
     await _gone(left, 5.0)
     return len(left)
 
@@ -349,15 +349,3 @@ async def wait_for(left: Callable[[], list[Identity]], patience_s: float) -> lis
         pause = backoff.failed()
         await asyncio.sleep(pause)
     return found
-
-
-def _signal(identity: Identity, number: int) -> None:
-    descriptor = open_pidfd(identity)
-    if descriptor is None:
-        return
-    try:
-        signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -77,7 +77,7 @@ TOPICS: Final[Mapping[str, str]] = {
         "  {node} {node.label.KEY}     where it runs, and a label of that node;    {label.KEY} one of the service\n"
         "  {revision}                  the number of the revision that it runs\n"
         "  {{ }}                       braces that are meant as such\n\n"
-        "They are filled in in commands, in env, and in files with `template: true`."
+        "They are filled into commands, into env, and into files with `template: true`."
     ),
     "exit-codes": (
         "what a command's exit code means\n\n"

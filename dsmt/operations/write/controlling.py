@@ -83,9 +83,7 @@ async def restart(bus: Bus, target: Target, *, by: str, reason: str) -> Done:
     def will(before: SlotControl, _key: SlotKey) -> SlotControl:
         return before if before.hold is not None else _will(before, by, reason, restart=before.restart + 1)
 
-    return await _control(
-        bus, sight, target, "restart", will, lambda row: f"{_held_already(row)}; dsmt start {row.instance}"
-    )
+    return await _control(bus, sight, target, "restart", will, _held_until_started)
 
 
 async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bool, by: str, reason: str) -> Done:
@@ -110,6 +108,7 @@ async def move(bus: Bus, target: Target, to: str | None, *, accept_data_loss: bo
 
 
 def _held_until_started(row: Row) -> str:
+    """Who holds an instance, and how that ends."""
     return f"{_held_already(row)}; dsmt start {row.instance}"
 
 

@@ -1,4 +1,4 @@
-"""Commanding: LOGS is answered to its asker, on the log topics, the last line marked; that is all that is said of it."""
+"""Log answers: a LOGS command is answered to its asker, on the log topics, the last line marked; no more is said of it."""
 
 from __future__ import annotations
 
