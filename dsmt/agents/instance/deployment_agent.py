@@ -21,12 +21,8 @@ from dsmt.agents.instance.facts import Facts
 from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
 from dsmt.agents.instance.installing import Installer
-<<<<<<< HEAD
-from dsmt.agents.instance.memory import AGAIN_S, Memory
-=======
 from dsmt.agents.instance.log_answers import LogAnswers
-from dsmt.agents.instance.memory import Memory
->>>>>>> structure
+from dsmt.agents.instance.memory import AGAIN_S, Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import EMIT_RATE_S, SETTLE_S, Reporter
 from dsmt.agents.instance.resuming import Resuming
