@@ -1,7 +1,7 @@
 """`instances: each_node`: which index stands for which node.
 
 Rule 1: there is one on each node that fits; a node keeps its index while it is in the set, and is given it again when it
-    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A10).
+    comes back, if nobody else has it. The index of what has its data on a node is nobody else's (A17).
 Rule 2: one that an operator holds is kept for its node when it has left the set: the hold is of that node's instance.
 Rule 3: one that was begun again on its node ends there no sooner than a forced move may follow the one before (`replacing`):
     where it is parked its node may leave the set by that alone, and comes back when it has ended.

@@ -1,4 +1,4 @@
-"""Good: what was good in the slots of a component, and which of them stay with their data for that (rule A10).
+"""Good: what was good in the slots of a component, and which of them stay with their data for that (rule A18, A19).
 
 Rule 1: what was good in a slot its agent says, and is believed of what the slot's fact names; or it has been ready for long
     enough.

@@ -1,4 +1,4 @@
-"""Pinning: a slot that keeps data stays with the disk that holds it (rule A10).
+"""Pinning: a slot that keeps data stays with the disk that holds it (rule A17).
 
 Rule 1: the slot fact names its `home`: the node, and the id of the key that it had when its data directory was made, which
     stays when that key is rotated. Another machine that comes up under the node's name has an empty disk and another key:

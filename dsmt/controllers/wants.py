@@ -1,4 +1,4 @@
-"""Wants: what one slot's facts ask for, as the one action that is proposed, before a place is chosen (rule A8, A10).
+"""Wants: what one slot's facts ask for, as the one action that is proposed, before a place is chosen (rule A8, A10, A18).
 
 Rule 1: a slot leaves its node only for a cause that is a fact: the node is dead, has left or is drained, an operator
     moved the slot, its instance is parked and its escalation ends in `move`, or the node lastingly does not fit. That it

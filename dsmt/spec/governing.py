@@ -1,4 +1,4 @@
-"""Governing: what an earlier revision of a component said otherwise of where and how many of its instances may be (A10).
+"""Governing: what an earlier revision of a component said otherwise of where and how many of its instances may be (A18).
 
 A slot whose revision was refused goes back to an earlier one, and is governed by that. Readers hold the spec that stands
 alone; so it brings along what earlier ones said otherwise, as far as anybody reads it but the nodes that run them.

@@ -1,4 +1,4 @@
-"""A program that has ended and is not to be run again: it stays so until something else is wanted (A10)."""
+"""A program that has ended and is not to be run again: it stays so until something else is wanted (A20)."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Failing:
         return inf if due <= 0 else due
 
     def note_end(self, plan: Plan | None, ended: Exit, *, ready: bool) -> None:
-        """Remember the revision of a program that was to end, and has ended well, however soon (A10)."""
+        """Remember the revision of a program that was to end, and has ended well, however soon (A20)."""
         if plan is None or ended.code != 0 or not leaves(plan.component.restart, clean=True):
             return
         if ready or plan.component.health is None:

@@ -1,4 +1,4 @@
-"""Data key: what tells that a node's data directory is the one that it was (rule A10).
+"""Data key: what tells that a node's data directory is the one that it was (rule A17).
 
 Rule 1: it is the id of the key that the node had when the directory was made, and stands in the directory: a node whose
     key is rotated has its data still. A machine that was made anew under a node's name has another key and no data.

@@ -3,7 +3,7 @@
 Rule 1: what runs is written as what was started, until something else is: keys, generation and restart number stay.
 Rule 2: an installation counts from its end on, and no more from the moment it is begun anew.
 Rule 3: what was decided of a failure stands until a start, a new generation or an operator's word; that a program has ended
-    and is not run again stands until something else is wanted (A10).
+    and is not run again stands until something else is wanted (A20).
 """
 
 from __future__ import annotations

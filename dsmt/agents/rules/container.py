@@ -260,7 +260,7 @@ def carried(record: InstanceRecord) -> InstanceRecord:
 
 
 def remembered(record: InstanceRecord | None) -> InstanceRecord | None:
-    """What of a record outlives a container that is cleared away: what was good, if anything was (rule A10)."""
+    """What of a record outlives a container that is cleared away: what was good, if anything was (rule A18)."""
     if record is None or record.good is None:
         return None
     return InstanceRecord(boot=record.boot, good=record.good, good_key=record.good_key)

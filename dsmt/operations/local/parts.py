@@ -115,7 +115,7 @@ class Parts:
         return [identity for identity in found if identity is not None]
 
     def clear(self) -> None:
-        """Remove all containers, but for what their agents wrote down of what was good (A10): nobody else may know it."""
+        """Remove all containers, but for what their agents wrote down of what was good (A18): nobody else may know it."""
         kept = {}
         for container in self.containers():
             path = container / RECORD

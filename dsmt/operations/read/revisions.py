@@ -1,4 +1,4 @@
-"""Revisions: which of a service's revisions runs, and whether the one that stands was refused (rule A10).
+"""Revisions: which of a service's revisions runs, and whether the one that stands was refused (rule A18).
 
 Rule 1: who changes how many instances there are, and nothing else, does not ask for anything else to be tried: what was
     refused stays so. Who applies it again as it stands, or changes anything in it, asks for just that.

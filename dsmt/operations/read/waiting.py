@@ -165,12 +165,12 @@ async def settled(
 ) -> Applied:
     """Wait until a revision is ready everywhere, was rolled back, is parked, or another one stands. Raises `TimedOutError`.
 
-    `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A10).
+    `counted`: it was asked only for how many instances there are; where what stands was refused, what runs is counted (A18).
     """
     target = Target(applied.service)
 
     def counts(sight: Sight, row: Row) -> bool:
-        """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A10)."""
+        """Whether it is waited for: not what is held, nor what has ended by itself and stays so (A20)."""
         entry = sight.view.slot(row.key)
         return row.held is None and not (entry is not None and stays_ended(entry) and standing(sight, row))
 

@@ -39,7 +39,7 @@ _CHUNK: Final = 256 * 1024
 MAX_TEXT: Final = 16 * 1024
 """A small file travels in the spec itself, which must fit into an event."""
 MOST_BYTES: Final = MAX_BODY_BYTES - 2048
-"""How large a spec may be: one event says it, with who applied it and why, and what slots may go back to (A10)."""
+"""How large a spec may be: one event says it, with who applied it and why, and what slots may go back to (A18)."""
 SAID_AT_ONCE: Final = 256
 """Specs that are said before the answers to them are awaited."""
 STDIN: Final = "-"
