@@ -147,20 +147,19 @@ async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S,
         return None if missing else True
 
     def far(_: Sight) -> str:
-        return f"{len(started.nodes) - len(missing)} of {len(started.nodes)}; not {some(missing)}"
+        return f"{len(keys) - len(missing)} of {len(keys)}; not {some(missing)}"
 
     reader = home.identity(home.part("nodes", started.nodes[0]) / "identity") if home.is_joined else home.operator()
     async with reading(reader, home.realm(), patience_s=limit_s) as connection:
-        while True:
-            before = len(missing)
+        while missing:
+            before, unmet = len(missing), "not all nodes are attached and alive"
             try:
-                unmet = "no further node is attached and alive"
                 await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
-            except TimedOutError:
+            except TimedOutError as error:
                 if len(missing) == before:
-                    raise
-            else:
-                return
+                    here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
+                    said = f"{here}, and no further one within {limit_s:g} s: not {some(missing)}; it goes on"
+                    raise TimedOutError(error.code, said, next=error.next) from error
 
 
 def _missing(connection: Reading, sight: Sight, keys: Mapping[str, str]) -> list[str]:

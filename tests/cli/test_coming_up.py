@@ -57,9 +57,10 @@ def test_up_waits_as_long_as_one_more_node_comes_and_names_those_that_do_not(hom
         return missed.value.message, asyncio.get_running_loop().time()
 
     said, ended = run(main())
-    assert said == "no further node is attached and alive after 30 s (3 of 8; not n4, n5, n6 and 2 more); it goes on"
+    here = "3 of 8 nodes attached and alive"
+    assert said == f"{here}, and no further one within 30 s: not n4, n5, n6 and 2 more; it goes on"
     assert 90 <= ended <= 120, "the last one came after 60 s"
-    assert "no further node is attached and alive: 1 of 8; not n2, n3, n4 and 4 more" in told
+    assert "not all nodes are attached and alive: 1 of 8; not n2, n3, n4 and 4 more" in told
 
 
 def test_up_returns_when_all_of_its_nodes_are_there(home: Home) -> None:
