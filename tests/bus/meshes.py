@@ -10,7 +10,8 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.operations.local.home import free_port
 from dsmt.ports.realm import BrokerAddress
-from tests.bus.realm import TestRealm, until
+from tests.bus.realm import TestRealm
+from tests.waiting import until
 
 
 async def mesh(r: TestRealm, *names: str) -> list[Broker]:

@@ -91,15 +91,6 @@ def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait for a condition, looking at each turn of the loop that has something to do, and 200 times a second."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("what was waited for did not come")
-        await asyncio.sleep(0.005)
-
-
 @dataclass
 class Reading:
     """Everything that a subscription has delivered so far."""

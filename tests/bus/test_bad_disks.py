@@ -13,7 +13,8 @@ from dsmt.bus.adapters.sqlite import SqliteStore
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, RefusedError
 from dsmt.ports.bus import Draft, Start
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 @scenario

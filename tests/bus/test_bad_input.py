@@ -14,8 +14,9 @@ from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
 from tests.bus.raw_session import hello
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.bus.spoiled import flipped, shared
+from tests.waiting import until
 
 
 @scenario

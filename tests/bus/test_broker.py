@@ -9,8 +9,9 @@ import pytest
 
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Arrived, Draft, Interest, Start
-from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestClock, TestRealm, reading, scenario
 from tests.bus.saying import numbers, user
+from tests.waiting import until
 
 # --- snapshot and tail ---------------------------------------------------------------------------------------------------
 

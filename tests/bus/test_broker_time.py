@@ -13,7 +13,8 @@ from dsmt.event.hlc import FAR_MS, PULL
 from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft, Start
-from tests.bus.realm import TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import TestClock, TestRealm, reading, scenario
+from tests.waiting import until
 
 DAY_MS = 24 * 3_600_000
 START_MS = 1_700_000_000_000

@@ -6,7 +6,8 @@ import pytest
 
 from dsmt.bus.rules.quota import ATTACH_BURST, ATTACH_RATE, CERTIFICATES, Rates
 from dsmt.errors import RefusedError
-from tests.bus.realm import TestRealm, scenario, until
+from tests.bus.realm import TestRealm, scenario
+from tests.waiting import until
 
 DAY_S = 24 * 3600
 

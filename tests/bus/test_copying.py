@@ -18,7 +18,8 @@ from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, mesh
-from tests.bus.realm import Facts, TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, TestClock, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 @scenario

@@ -11,8 +11,9 @@ from dsmt.bus.broker import copying, places
 from dsmt.bus.broker import others as knowing
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_leaf import cut, place_ms
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,8 @@ from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import Append, Row
 from dsmt.trust.keys import SecretKey
 from tests.bus.processes import KilledBroker, is_whole, killed_brokers
-from tests.bus.realm import TestRealm, reading, realm, until
+from tests.bus.realm import TestRealm, reading, realm
+from tests.waiting import until
 
 KEY = SecretKey(bytes(range(32)))
 PAGE = 4096

@@ -16,7 +16,8 @@ from dsmt.event.kinds.realm import ClockWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.trust.identity import Identity
-from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, reading, scenario, until
+from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, reading, scenario
+from tests.waiting import until
 
 WORD = "broker/b1/session/operator/eve"
 

@@ -15,7 +15,8 @@ from dsmt.errors import RefusedError, TransportError
 from dsmt.event.burst import RUN
 from dsmt.ports.network import Closed, How, Peer
 from dsmt.trust.keys import link_key
-from tests.bus.realm import TestRealm, scenario, until
+from tests.bus.realm import TestRealm, scenario
+from tests.waiting import until
 
 PUBLISH = pack(f.Publish())[0]
 

@@ -17,7 +17,8 @@ from dsmt.event.kinds.slot import Slot
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, mesh
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
+from tests.waiting import until
 
 CONTENT = bytes(range(256)) * 3000
 DIGEST = sha256(CONTENT).digest()

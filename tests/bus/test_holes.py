@@ -7,8 +7,9 @@ import time
 from dsmt.bus.wire import frames as f
 from dsmt.event.rowset import RowSet
 from dsmt.ports.bus import Draft, Start
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
 from tests.bus.saying import numbers, user
+from tests.waiting import until
 
 
 @scenario

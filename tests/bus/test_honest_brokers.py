@@ -13,8 +13,9 @@ from dsmt.bus.broker.examining import examine
 from dsmt.bus.wire import frames as f
 from dsmt.event.kinds.broker import BrokerNotice
 from tests.bus.meshes import held
-from tests.bus.realm import Pen, TestRealm, scenario, until
+from tests.bus.realm import Pen, TestRealm, scenario
 from tests.bus.test_reading_again import other, three
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from dsmt.event.kinds.realm import BrokerWord
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Level
 from tests.bus.meshes import at, held, linked, mesh
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("lie_ms", [float("inf"), float("nan")])

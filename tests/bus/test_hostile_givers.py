@@ -12,8 +12,9 @@ from dsmt.bus.broker import filling
 from dsmt.bus.wire import frames as f
 from dsmt.errors import FailedError, NotFoundError
 from tests.bus.meshes import at, mesh
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_filling import CONTENT, DIGEST, OLD, applied, got, has, put, spec
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

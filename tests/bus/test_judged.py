@@ -10,7 +10,8 @@ from dsmt.bus.rules.judged import judged, must_attach_anew
 from dsmt.event.kinds.node import NodeVerdict
 from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
-from tests.bus.realm import TestRealm, reading, scenario, until
+from tests.bus.realm import TestRealm, reading, scenario
+from tests.waiting import until
 
 SESSIONS = "broker/+/session/"
 

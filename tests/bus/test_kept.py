@@ -14,7 +14,8 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.payload import canonical
 from dsmt.ports.bus import Cursor, Draft, Start
 from dsmt.system.files import DiskFiles
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 async def said_by_one_command(r: TestRealm, draft: Draft, number: int = 0) -> SignedEvent:

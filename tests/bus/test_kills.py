@@ -27,7 +27,8 @@ from dsmt.errors import FailedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Arrived, Draft, Level, Start
 from tests.bus.processes import KilledBroker, is_whole, killed_brokers
-from tests.bus.realm import Reading, TestRealm, reading, realm, until
+from tests.bus.realm import Reading, TestRealm, reading, realm
+from tests.waiting import until
 
 PUBLISHERS = 3
 ROUNDS = int(os.environ.get("DSMT_KILL_ROUNDS", "0"))

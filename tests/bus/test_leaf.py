@@ -22,7 +22,8 @@ from dsmt.operations.local.home import free_port
 from dsmt.ports.bus import Cursor, Draft, Level
 from dsmt.ports.realm import BrokerAddress
 from tests.bus.meshes import at, held, linked, mesh
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
+from tests.waiting import until
 
 Taken = dict[tuple[str, str], Counter[Any]]
 

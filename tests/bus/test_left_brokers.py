@@ -10,7 +10,8 @@ from dsmt.bus.broker.broker import Broker
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft, Level
 from tests.bus.meshes import at, held, linked, mesh, words
-from tests.bus.realm import Facts, TestClock, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestClock, TestRealm, scenario
+from tests.waiting import until
 
 
 async def announced(r: TestRealm, *brokers: Broker) -> Facts:

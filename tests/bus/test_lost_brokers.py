@@ -12,7 +12,8 @@ from dsmt.bus.rules.marks import ASK_MS
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft, Level, Start
 from tests.bus.meshes import at, held, linked, mesh, move, words
-from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 @scenario

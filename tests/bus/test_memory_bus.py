@@ -16,7 +16,8 @@ from dsmt.ports.bus import Draft, Interest, Start
 from dsmt.trust.identity import root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm
-from tests.bus.realm import Facts, Pen, TestClock, reading, until
+from tests.bus.realm import Facts, Pen, TestClock, reading
+from tests.waiting import until
 
 ROOT = SecretKey(os.urandom(32))
 

@@ -14,8 +14,9 @@ from dsmt.errors import FailedError, RefusedError, TransportError
 from dsmt.ports.bus import Draft, Start
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
-from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
+from tests.bus.realm import Facts, TestClock, TestEntropy, reading
 from tests.bus.saying import numbers
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 

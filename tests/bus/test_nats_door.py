@@ -22,7 +22,8 @@ from dsmt.trust.identity import Identity, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.store import Realm, TrustStore
 from tests.bus.nats_servers import Gates, NatsServers
-from tests.bus.realm import Pen, TestClock, TestEntropy, TestRealm, memory_network, reading, realm, until
+from tests.bus.realm import Pen, TestClock, TestEntropy, TestRealm, memory_network, reading, realm
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 NAMES = ("operator/alice", "operator/bob", "node/n1")

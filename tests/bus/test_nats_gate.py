@@ -20,8 +20,9 @@ from dsmt.ports.bus import Draft
 from dsmt.ports.realm import About
 from dsmt.trust.identity import Identity
 from dsmt.trust.revocations import topic_of
-from tests.bus.realm import Reading, reading, until
+from tests.bus.realm import Reading, reading
 from tests.bus.test_nats_door import Kept, on_nats
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 

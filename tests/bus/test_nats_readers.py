@@ -18,8 +18,9 @@ from dsmt.event.codec import decode
 from dsmt.ports.bus import Cursor, Draft, Interest, Start
 from tests.bus.contract.engines import NatsEngine
 from tests.bus.on_nats import on_nats
-from tests.bus.realm import Facts, TestClock, TestEntropy, reading, until
+from tests.bus.realm import Facts, TestClock, TestEntropy, reading
 from tests.bus.saying import numbers
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("nats")]
 

@@ -15,7 +15,8 @@ from dsmt.ports.bus import Draft
 from dsmt.system.files import DiskFiles
 from dsmt.trust.identity import Identity
 from tests.bus.raw_session import RawSession
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 FAR = 2**62
 SESSIONS = "broker/+/session/"

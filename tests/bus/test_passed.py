@@ -12,7 +12,8 @@ from dsmt.bus.client import measuring
 from dsmt.bus.wire import frames as f
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
-from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, Reading, TestRealm, reading, scenario
+from tests.waiting import until
 
 AGENT = "agent/n1/web/app/0"
 TOPIC = "service/web/status/app/0/n1/application"

@@ -9,7 +9,8 @@ import pytest
 from dsmt.bus.wire import frames as f
 from dsmt.errors import RefusedError
 from dsmt.ports.bus import Draft
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 def traces(broker) -> tuple[object, ...]:

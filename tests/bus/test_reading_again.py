@@ -14,8 +14,9 @@ from dsmt.bus.broker.other import Other
 from dsmt.bus.client.client import BusClient
 from dsmt.ports.bus import Draft
 from tests.bus.meshes import at, held, linked, mesh, words
-from tests.bus.realm import Facts, TestRealm, scenario, until
+from tests.bus.realm import Facts, TestRealm, scenario
 from tests.bus.test_withheld import hide
+from tests.waiting import until
 
 
 def other(broker: Broker, of: Broker) -> Other:

@@ -16,7 +16,8 @@ from dsmt.operations.offline.verifying import Verified
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.certificate import issue, read
 from dsmt.trust.identity import Identity
-from tests.bus.realm import TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import TestClock, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 def again(r: TestRealm, before: Identity, **times: int) -> Identity:

@@ -17,7 +17,8 @@ from dsmt.ports.realm import About
 from dsmt.trust.identity import delegate, root_issued
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
-from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestClock, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 async def refusal(client, draft: Draft) -> RefusedError:

@@ -11,7 +11,8 @@ from dsmt.event.codec import events_in, prepare, protected_header, sign_burst
 from dsmt.event.envelope import SignedEvent
 from dsmt.ports.bus import Draft, Start
 from dsmt.trust.identity import Identity
-from tests.bus.realm import Pen, TestRealm, reading, scenario, until
+from tests.bus.realm import Pen, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 def together(identity: Identity, topics: list[str]) -> list[SignedEvent]:

@@ -21,7 +21,8 @@ from dsmt.trust.identity import Identity, dump
 from dsmt.trust.joining import node_certificate
 from dsmt.trust.keys import SecretKey
 from dsmt.trust.revocations import topic_of
-from tests.bus.realm import TestRealm, reading, scenario, until
+from tests.bus.realm import TestRealm, reading, scenario
+from tests.waiting import until
 
 SESSIONS = "broker/+/session/"
 

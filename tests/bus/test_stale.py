@@ -10,7 +10,8 @@ from dsmt.event.envelope import SignedEvent
 from dsmt.event.kinds.source import Started
 from dsmt.event.records import from_data
 from dsmt.ports.bus import Draft, Start
-from tests.bus.realm import TestRealm, reading, scenario, until
+from tests.bus.realm import TestRealm, reading, scenario
+from tests.waiting import until
 
 SPEC = {"spec": {}, "by": "alice", "reason": ""}
 GRAVE = {"by": "alice", "reason": "over"}

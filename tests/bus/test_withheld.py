@@ -19,7 +19,8 @@ from dsmt.operations.read.summaries import status
 from dsmt.ports.bus import Draft, Start
 from dsmt.ports.store import Row
 from tests.bus.meshes import at, held, linked, mesh
-from tests.bus.realm import Facts, Reading, TestRealm, reading, scenario, until
+from tests.bus.realm import Facts, Reading, TestRealm, reading, scenario
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from dsmt.event.records import to_data
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View
-from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.waiting import until
 
 from .build import Realm, key, spec, web
 

@@ -20,7 +20,8 @@ from dsmt.operations.read.sight import look
 from dsmt.ports.bus import Draft
 from dsmt.trust.revocations import topic_of
 from dsmt.view import View
-from tests.bus.realm import TestClock, TestRealm, memory_network, realm, until
+from tests.bus.realm import TestClock, TestRealm, memory_network, realm
+from tests.waiting import until
 
 from .build import Realm, key, spec, web
 from .test_run_in_fleet import joined

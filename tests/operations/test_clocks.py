@@ -14,7 +14,8 @@ from dsmt.operations.read.sight import Sight, look
 from dsmt.operations.read.summaries import status
 from dsmt.operations.write import clocks
 from dsmt.ports.bus import BusReader
-from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm, until
+from tests.bus.realm import Pen, TestClock, TestRealm, memory_network, realm
+from tests.waiting import until
 
 
 def run(directory: Path, scenario: Callable[[TestRealm], Awaitable[None]]) -> None:

@@ -18,8 +18,9 @@ from dsmt.operations.offline.proving import verify
 from dsmt.operations.offline.replaying import replay
 from dsmt.ports.bus import Draft, HistoryPage
 from dsmt.trust.store import Realm
-from tests.bus.realm import memory_network, realm, until
+from tests.bus.realm import memory_network, realm
 from tests.operations.histories import DAY_MS, Run, decoded, exported, judged, lived, said, trim
+from tests.waiting import until
 
 EVENTS = 520
 

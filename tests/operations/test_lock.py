@@ -13,7 +13,7 @@ from dsmt.errors import InputError, RefusedError
 from dsmt.operations.local import lock
 from dsmt.operations.local.home import Home, init
 from dsmt.operations.local.lock import alone
-from tests.bus.realm import until
+from tests.waiting import until
 
 
 @pytest.fixture

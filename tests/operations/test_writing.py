@@ -20,8 +20,9 @@ from dsmt.operations.words.targets import Target
 from dsmt.operations.write import braking, controlling, node_control, nodesets
 from dsmt.operations.write.writing import anew, bury, follow
 from dsmt.ports.bus import Draft, Interest
-from tests.bus.realm import memory_network, realm, until
+from tests.bus.realm import memory_network, realm
 from tests.controllers.build import Realm, spec, web
+from tests.waiting import until
 
 ATTRIBUTES = NodeAttributes(
     cpus=4, memory_bytes=2**33, memory_free_bytes=2**33, disk_bytes=2**33, disk_free_bytes=2**33, load=0.0, address="::1",

@@ -12,6 +12,7 @@ from dsmt.ports.processes import Identity
 from dsmt.system.processes import SpawnedProcesses, spawner_of, start_spawner
 from dsmt.system.procfs import descendants, identity_of, is_alive, open_pidfd
 from dsmt.system.records import living, read_record, record_path
+from tests.waiting import until
 
 HARNESS = """
 import sys
@@ -61,15 +62,6 @@ def agent(directory):
         print("service", pid, flush=True)
     return idle(directory)
 """
-
-
-async def until(condition, seconds=20.0):
-    """Wait for a condition with a deadline; what it gave."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "the condition did not come true"
-        await asyncio.sleep(0.005)
-    return value
 
 
 def kill(identity):

@@ -16,7 +16,8 @@ from dsmt.programs.asking import Pings
 from dsmt.system.processes import SpawnedProcesses, keep_asking, spawner_of, start_spawner, watch_spawner
 from dsmt.system.procfs import identity_of, is_alive, stat_of
 from dsmt.system.records import record_path, write_record
-from tests.programs.spawned import kill, until
+from tests.programs.spawned import kill
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 

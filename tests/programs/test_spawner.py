@@ -16,7 +16,7 @@ from dsmt.ports.processes import Exit, Processes
 from dsmt.system.processes import SpawnedProcesses
 from dsmt.system.procfs import identity_of, open_pidfd, stat_of
 from dsmt.system.records import read_record, record_path
-from tests.programs.spawned import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 

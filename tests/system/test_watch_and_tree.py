@@ -14,6 +14,7 @@ from dsmt.ports.processes import Exit
 from dsmt.system.procfs import become_subreaper, children, descendants, identity_of, is_alive, open_pidfd, stat_of
 from dsmt.system.tree import MARK, Orphans, Tree
 from dsmt.system.watch import watch
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -51,14 +52,6 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
-
-
-async def until(condition, seconds=10.0):
-    """Wait for a condition with a deadline."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        await asyncio.sleep(0.005)
 
 
 @pytest.fixture

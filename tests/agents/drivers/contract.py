@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from dsmt.errors import FailedError
 from dsmt.ports.driver import Driver, Handle, Instance, Launch, Mount
 from dsmt.ports.processes import Exit
+from tests.waiting import until
 
 TIMES = 20.0
 
@@ -42,14 +42,6 @@ class Factory(Protocol):
     def ready(self, launch: Launch) -> bool:
         """Whether a program that stays has come so far that it hears signals, or does not listen."""
         ...
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition with a deadline."""
-    end = time.monotonic() + TIMES
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        await asyncio.sleep(0.005)
 
 
 async def started(driver: Driver, launch: Launch) -> Instance:

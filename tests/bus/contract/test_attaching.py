@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dsmt.ports.bus import Ability, Start
-from tests.bus.realm import Facts, reading, until
+from tests.bus.realm import Facts, reading
 from tests.bus.saying import numbers, user
+from tests.waiting import until
 
 from .engines import Engine, contract
 

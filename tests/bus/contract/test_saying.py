@@ -9,8 +9,9 @@ import pytest
 from dsmt.errors import InputError, RefusedError
 from dsmt.event.envelope import EventId
 from dsmt.ports.bus import Ability, Draft, Level, Start
-from tests.bus.realm import Facts, reading, until
+from tests.bus.realm import Facts, reading
 from tests.bus.saying import numbers, user
+from tests.waiting import until
 
 from .engines import Engine, contract
 

@@ -1,20 +1,9 @@
 """Programs for the process driver, and what is known of them."""
 
-import asyncio
-import time
-
 import msgspec
 
 from dsmt.ports.driver import Handle
 from dsmt.ports.processes import Identity
-
-
-async def until(condition, seconds=20.0):
-    """Wait for a condition with a deadline."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true"
-        await asyncio.sleep(0.005)
 
 
 def who(instance):

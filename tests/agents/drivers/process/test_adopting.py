@@ -16,8 +16,9 @@ from dsmt.errors import InputError
 from dsmt.ports.processes import Exit, Identity
 from dsmt.system.procfs import identity_of, is_alive, pids, stat_of
 from dsmt.system.tree import Tree, kill_owned
+from tests.waiting import until
 
-from .programs import DAEMON, handle_of, until, who
+from .programs import DAEMON, handle_of, who
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 

@@ -15,8 +15,9 @@ from dsmt.agents.drivers.process import ProcessDriver
 from dsmt.ports.processes import Exit
 from dsmt.system.procfs import children, identity_of, is_alive, stat_of
 from dsmt.system.tree import Tree
+from tests.waiting import until
 
-from .programs import DAEMON, until, who
+from .programs import DAEMON, who
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("leaves_nothing")]
 
