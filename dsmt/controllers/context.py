@@ -23,6 +23,8 @@ from dsmt.view.allocation import need_of
 NO_SLOT: Final = SlotEntry()
 _UP: Final = frozenset({State.INSTALLED, State.RUNNING})
 """What is said of a container, and of an agent, that has done its part."""
+UNHEARD_MS: Final = 3_000
+"""How long a node that lives may go unheard: it is asked after a second of quiet, and has two to answer (F3)."""
 
 
 class ComponentContext(Component):
@@ -141,9 +143,9 @@ class ComponentContext(Component):
         return self.refusal is None and not any(map(self.is_good, self.slots))
 
     def was_lost_untold(self, fact: Held[Slot]) -> bool:
-        """Whether the node of a slot died with what stands before anybody could know that it is good, or not, anywhere."""
-        lost_ms = lost_since(self.fleet, fact.record.node or "")
-        tried = fact.record.spec == self.spec_id and fact.time_ms <= lost_ms and self.due(fact) > self.now_ms
+        """Whether the node of a slot may have died with what stands, before anybody could know whether it is good."""
+        lived_ms = lost_since(self.fleet, fact.record.node or "") + UNHEARD_MS
+        tried = fact.record.spec == self.spec_id and fact.time_ms <= lived_ms and self.due(fact) > self.now_ms
         return tried and self._is_unproven
 
     @cached_property

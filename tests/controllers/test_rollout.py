@@ -1,5 +1,7 @@
 """A new revision goes through the slots at the pace of its spec."""
 
+import pytest
+
 from dsmt.event.status import State
 
 from .build import Realm, key, web
@@ -97,21 +99,24 @@ def test_a_node_that_was_dead_before_a_revision_holds_none_up() -> None:
     node = realm.slot(0).node
     realm.close(node)
     realm.verdict(node)
-    realm.after(1).apply(web(4, component="data: true\nenv: {A: b}\n"))
+    realm.after(4).apply(web(4, component="data: true\nenv: {A: b}\n"))
     realm.settle(seconds=5)
     assert revisions(realm)[1:] == [2, 2, 2]
 
 
-def test_a_node_that_was_silent_already_when_a_revision_came_holds_none_up() -> None:
+@pytest.mark.parametrize(("seconds", "others"), [(2, 1), (4, 2)])
+def test_a_node_that_was_silent_for_longer_than_a_living_one_when_a_revision_came_holds_none_up(
+    seconds: int, others: int
+) -> None:
     realm = running(component="data: true\n")
     silent_ms, node = realm.now_ms, realm.slot(0).node
-    realm.after(1).apply(web(4, component="data: true\nenv: {A: b}\n"))
+    realm.after(seconds).apply(web(4, component="data: true\nenv: {A: b}\n"))
     realm.step()
     assert revisions(realm) == [2, 1, 1, 1]
     realm.after(5).close(node)
     realm.verdict(node, since_ms=silent_ms)
     realm.step()
-    assert revisions(realm) == [2, 2, 1, 1]
+    assert revisions(realm) == [2, others, 1, 1]
 
 
 def test_with_a_health_check_running_is_not_ready() -> None:
