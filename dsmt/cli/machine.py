@@ -156,7 +156,7 @@ async def attached(home: Home, started: Started, *, limit_s: float = PATIENCE_S,
             try:
                 await until(connection.bus, all_alive, limit_s=limit_s, unmet=unmet, look="dsmt nodes", far=far, tell=tell)
             except TimedOutError as error:
-                if len(missing) == before:
+                if len(missing) >= before:
                     here = f"{len(keys) - before} of {counted(len(keys), 'node')} attached and alive"
                     said = f"{here}, and no further one within {limit_s:g} s: not {some(missing)}; it goes on"
                     raise TimedOutError(error.code, said, next=error.next) from error
