@@ -94,9 +94,15 @@ class Node:
         return [sys.executable, "-c", code]
 
     def start(self) -> Identity:
-        identity = start_spawner(self.directory, self.argv)
+        identity = self.followed()
         assert identity is not None
-        self.seen.add(identity)
+        return identity
+
+    def followed(self) -> Identity | None:
+        """Another spawner, unless the lock is somebody's."""
+        identity = start_spawner(self.directory, self.argv)
+        if identity is not None:
+            self.seen.add(identity)
         return identity
 
     def program(self, name: str) -> Identity | None:

@@ -86,7 +86,7 @@ def test_a_spawner_that_was_killed_is_followed_by_one_that_adopts(node):
         with pytest.raises(TransportError) as caught:
             await processes.start_agent(node.container("d", "idle"))
         assert caught.value.code == "spawner.gone"
-        later = node.start()
+        later = await until(node.followed)  # what the dead one has forked a moment ago may hold its lock yet
         assert spawner_of(node.directory) == later
         await node.answers()
         assert (node.program("container_manager"), node.program("node_monitor")) == (manager, monitor)
