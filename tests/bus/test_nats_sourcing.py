@@ -20,14 +20,17 @@ DOWN = f"STREAM.LEADER.STEPDOWN.{REALM.facts}"
 
 
 class Servers:
-    """What the servers answer: F's leader, when it heard of H, H's leader. Both the bus and its link."""
+    """What the servers answer: F's leader, when it heard of H, H's leader. Both a bus that is not attached and its link."""
 
     def __init__(self, *, leader: str = "b1", active: int = -1, history: str = "b2", away: int = 0) -> None:
         self.answers = {REALM.facts: (leader, active), REALM.history: (history, 0)}
         self.away, self.looks, self.asked, self.enough = away, 0, list[int](), asyncio.Event()
 
-    async def held(self) -> Servers:
+    async def connect(self) -> Servers:
         return self
+
+    async def close(self) -> None:
+        pass
 
     async def api(self, name: str) -> dict[str, Any]:
         if name == DOWN:
