@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from dsmt.cli.command import CliContext, Count, command
-from dsmt.cli.printing import counted, document, some
+from dsmt.cli.printing import counted, document
 from dsmt.errors import FailedError, NotFoundError, RefusedError, TimedOutError
+from dsmt.event.phrases import some
 from dsmt.operations.local import machine
 from dsmt.operations.local.brokers import of_home
 from dsmt.operations.local.certificates import RESTART, ended_brokers

@@ -307,8 +307,7 @@ def status(told: Status, sight: Sight, move: Move | None = None) -> str:
     head = f"realm {told.realm}   {word(told.state if told.state == 'ok' else told.state.upper())}"
     at = f"{local(sight.now_ms)} {zone(sight.now_ms)}"
     lines = [f"{head}{at:>{max(1, 72 - len(f'realm {told.realm}   {told.state}'))}}"]
-    lines += [f"  {name:<9} {one_line(said)}" for name, said in _realm(told, sight.now_ms)]
-    lines += [] if move is None else [f"  moving    {one_line(_move(move))}"]
+    lines += [f"  {name:<9} {one_line(said)}" for name, said in (*_realm(told, sight.now_ms), *_moving(move))]
     if told.services:
         header = ("SERVICE", "READY", "REVISION", "STATE")
         laid = []
@@ -333,13 +332,16 @@ def status(told: Status, sight: Sight, move: Move | None = None) -> str:
     return page(lines)
 
 
-def _move(move: Move) -> str:
-    if move.cut:
-        return f"to {move.engine}, and is being cut over: dsmt bus migrate --cut goes on with that"
+def _moving(move: Move | None) -> Iterable[tuple[str, str]]:
+    if move is None:
+        return
     done = f"to {move.engine}: {move.row} of {move.head} rows copied"
-    if move.why is not None:
-        return f"{done}: {move.why}"
-    return f"{done}; next: dsmt bus migrate --cut, or --abort" if move.level else done
+    if move.cut:
+        yield "moving", f"to {move.engine}, and is being cut over: dsmt bus migrate --cut goes on with that"
+    elif move.why is not None:
+        yield "moving", f"{done}: {move.why}"
+    else:
+        yield "moving", f"{done}; next: dsmt bus migrate --cut, or --abort" if move.level else done
 
 
 def _realm(told: Status, now_ms: int) -> Iterable[tuple[str, str]]:

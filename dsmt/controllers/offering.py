@@ -20,13 +20,13 @@ from typing import Final
 
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.order import newer
+from dsmt.event.phrases import some
 from dsmt.view import View
 
 PATIENCE_S: Final = 5.0
 _FIRST: Final = ("trust", "tombstone", "config", "node", "nodeset")
 """The first levels of topics of what is offered before all services."""
 _OF_SERVICES: Final = ("control", "slot", "spec")
-NAMED_MOST: Final = 3
 BEHIND: Final = "behind what was known before"
 
 
@@ -81,7 +81,7 @@ class Offering:
         if self._missing and now < self._whole_since + PATIENCE_S:
             return False
         if self._missing:
-            self._complain(f"{_named(sorted(self._missing))}: what was known there did not come back from the new store")
+            self._complain(f"{some(sorted(self._missing))}: what was known there did not come back from the new store")
         self._held, self._missing, self._named = None, {}, {}
         return True
 
@@ -115,8 +115,3 @@ def _stands(view: View, signed: SignedEvent) -> bool:
         return True
     winner = view.winner(signed.event.topic)
     return winner is not None and not newer(signed.event, winner.event)
-
-
-def _named(topics: Sequence[str]) -> str:
-    more = f" and {len(topics) - NAMED_MOST} more" if len(topics) > NAMED_MOST else ""
-    return ", ".join(topics[:NAMED_MOST]) + more

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dsmt.event.reason import Reason
 
 
@@ -43,3 +45,9 @@ def size_in_words(size_bytes: int) -> str:
             return f"{size:.1f}".removesuffix(".0") + f" {unit}"
         size /= 1024
     return f"{size:.1f}".removesuffix(".0") + " TiB"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """`n1, n2`; `n1, n2, n3 and 297 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

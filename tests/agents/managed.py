@@ -50,12 +50,12 @@ class Managed:
     def states(self, layer: str) -> list[str]:
         return [status["state"] for status in self.told(layer)]
 
-    async def ended(self) -> SignedEvent:
-        """Run the slot, and end it; the fact that ended it."""
+    async def ended(self, *, ttl_ms: int | None = None) -> SignedEvent:
+        """Run the slot, and end it, by a fact that lives so long; that fact."""
         spec = self.site.spec()
         self.site.assign(spec)
         await self.site.until("running")
-        self.site.assign(spec, version=2, desired="gone")
+        self.site.assign(spec, version=2, desired="gone", ttl_ms=ttl_ms)
         await self.realm.until(lambda: self.manager is not None and self.manager.slots == ())
         return self.realm.facts[SLOT.topic]
 

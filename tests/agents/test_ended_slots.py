@@ -174,11 +174,7 @@ def test_what_ended_a_slot_here_is_brought_nowhere_once_it_is_dead() -> None:
     async def main() -> None:
         at = Managed()
         at.start()
-        spec = at.site.spec()
-        at.site.assign(spec)
-        await at.site.until("running")
-        at.site.assign(spec, version=2, desired="gone", ttl_ms=60_000)
-        await at.realm.until(lambda: at.manager is not None and at.manager.slots == ())
+        await at.ended(ttl_ms=60_000)
         for brought in ([SLOT.topic], []):
             at.brought()
             at.realm.tell(Complete(Cursor("another", 0, 0), whole=False))

@@ -36,6 +36,18 @@ def with_disk(site: Site) -> FullDisk:
     return disk
 
 
+async def filled() -> tuple[Site, FullDisk, SignedEvent, Any]:
+    """A site whose instance is ready, and whose disk is full since; its spec, and its agent."""
+    site = Site(Realm())
+    disk = with_disk(site)
+    spec = site.spec(FILED)
+    site.assign(spec)
+    agent = site.start()
+    await site.realm.until(lambda: site.health() == "ready")
+    disk.full = True
+    return site, disk, spec, agent
+
+
 def healths(site: Site) -> list[Any]:
     return site.realm.told(site.slot.on("health", site.node))
 
@@ -46,13 +58,7 @@ def kept_in(site: Site, path: str) -> SignedEvent | None:
 
 def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_there_is_room() -> None:
     async def main() -> None:
-        site = Site(Realm())
-        disk = with_disk(site)
-        spec = site.spec(FILED)
-        site.assign(spec)
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "ready")
-        disk.full = True
+        site, disk, spec, agent = await filled()
         fact = site.assign(spec, version=2, desired="stopped")
         await site.until("stopped", 30)
         assert not site.machine.alive
@@ -65,13 +71,7 @@ def test_what_is_told_to_stop_on_a_full_disk_stops_and_the_fact_is_written_when_
 
 def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_there_is_room() -> None:
     async def main() -> None:
-        site = Site(Realm())
-        disk = with_disk(site)
-        spec = site.spec(FILED)
-        site.assign(spec)
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "ready")
-        disk.full = True
+        site, disk, spec, agent = await filled()
         site.assign(spec, version=2, node="n2")
         await site.until("gone", 30)
         assert not site.machine.alive
@@ -85,12 +85,7 @@ def test_what_is_to_be_gone_from_a_full_disk_ends_and_its_agent_with_it_when_the
 
 def test_a_revision_for_which_there_is_no_room_is_not_said_to_run() -> None:
     async def main() -> None:
-        site = Site(Realm())
-        disk = with_disk(site)
-        site.place(FILED)
-        agent = site.start()
-        await site.realm.until(lambda: site.health() == "ready")
-        disk.full = True
+        site, disk, _, agent = await filled()
         begun = len(site.machine.programs)
         spec = site.spec(FILED.replace("first", "second"), version=2)
         site.assign(spec, version=2, revision=2)
