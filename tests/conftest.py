@@ -19,8 +19,12 @@ settings.register_profile("dsmt", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("dsmt")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is `behind` all others is spread over the whole run: it fills the gaps in which they wait."""
+    if config.getoption("loadgroup", default=False):
+        alone = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if alone:
+            raise pytest.UsageError(f"{alone[0]} is in no group: pytest-xdist does not fit this pytest")
     behind = [item for item in items if item.get_closest_marker("behind")]
     others = [item for item in items if not item.get_closest_marker("behind")]
     items[:] = [item for _, item in sorted(chain(evenly(behind), evenly(others)), key=lambda one: one[0])]
