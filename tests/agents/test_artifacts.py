@@ -224,6 +224,7 @@ def test_set_user_id_and_its_like_are_dropped(put):
         gzip.compress(tar_of(("bomb", bytes(1 << 20), {}))),
         zip_of(("bomb", bytes(1 << 20), 0)),
     ],
+    ids=["tar.gz", "zip"],
 )
 def test_what_comes_out_is_bounded_by_bytes(put, tmp_path, content):
     with pytest.raises(FailedError) as caught:
@@ -251,6 +252,10 @@ def test_what_comes_out_is_bounded_by_entries(put):
         (tar_of(("a/b", b"", {})), {"strip": 2}),
         (tar_of(("site", tarfile.DIRTYPE, {"mode": 0o755})), {}),
         (PLAIN, {"mode": "rwx"}),
+    ],
+    ids=[
+        *("tar.gz cut", "tar cut", "tar.gz overwritten", "zip cut", "no zip", "no tar", "zstd"),
+        *("nothing below the strip", "one empty directory", "no mode"),
     ],
 )
 def test_a_broken_archive_is_told_and_leaves_nothing(put, tmp_path, content, options):
