@@ -40,7 +40,7 @@ COMMANDS: Final[dict[str, Entry | Group]] = {
     "up": Entry("dsmt.cli.machine:up", "a realm on this machine: broker, controllers, nodes"),
     "down": Entry("dsmt.cli.machine:down", "stop everything that this home started, services included"),
     "demo": Entry("dsmt.cli.machine:demo", "watch dsmt repair a real service, in half a minute"),
-    "init": Entry("dsmt.cli.setting_up:init", "make a realm in this home: keys, one broker, an operator"),
+    "init": Entry("dsmt.cli.setting_up:init", "make a realm in this home: keys, brokers, an operator"),
     "status": Entry("dsmt.cli.status:status", "the realm on one screen, or one service"),
     "ps": Entry("dsmt.cli.listing:ps", "every instance: where it runs and how it is"),
     "endpoints": Entry("dsmt.cli.listing:endpoints", "where a service's instances can be reached now"),

@@ -18,29 +18,36 @@ if TYPE_CHECKING:
 
 @command()
 @click.option("--name", default="main", help="The realm's name.")
-@click.option("--listen", default=None, metavar="HOST:PORT", help="Where the broker listens; a free port of 127.0.0.1.")
-def init(ctx: CliContext, name: str, listen: str | None) -> None:
-    """Make a realm in this home: keys, one broker, an operator."""
+@click.option(
+    "--listen", default=None, metavar="HOST:PORT", help="Where the first broker listens; a free port of 127.0.0.1."
+)
+@click.option("--brokers", default=1, type=int, metavar="N", help="How many brokers; 1 by default.")
+@click.option("--engine", default="dsmt", type=click.Choice(["dsmt", "nats"]), help="What carries it; `dsmt` by default.")
+def init(ctx: CliContext, name: str, listen: str | None, brokers: int, engine: str) -> None:
+    """Make a realm in this home: keys, one broker or several, an operator."""
     import asyncio  # noqa: PLC0415 - a third of the time of `--help`
 
     from dsmt.operations.local import home as homes  # noqa: PLC0415 - lazily, for quick help
     from dsmt.operations.local.lock import alone  # noqa: PLC0415 - the same
+    from dsmt.operations.local.wanted import Wanted, check_counts  # noqa: PLC0415 - the same
 
     home = ctx.home()
     homes.check_name(name)
+    check_counts(Wanted(brokers=brokers, engine=engine))
     if listen is not None:
         homes.check_address(listen)
 
     async def made() -> RealmConfig:
         async with alone(home, ctx.waits):
-            return homes.init(home, name=name, listen=listen)
+            return homes.init(home, name=name, listen=listen, brokers=brokers, nats=engine == "nats")
 
     realm = asyncio.run(made())
-    address = realm.brokers[0][0]
+    addresses = [address for address, _ in realm.brokers]
     if ctx.json:
-        document({"realm": name, "home": str(home.root), "brokers": [address], "root_key": str(home.root / "root.key")})
+        document({"realm": name, "home": str(home.root), "brokers": addresses, "root_key": str(home.root / "root.key")})
         return
-    print(f"realm {name} is in {home.root}; its broker b1 listens at {address} once it runs")
+    what = "broker b1 listens" if brokers == 1 else f"{brokers} brokers listen"
+    print(f"realm {name} is in {home.root}; its {what} at {', '.join(addresses)} once it runs")
     print(f"the root key is {home.root / 'root.key'}: keep it off the fleet")
     print("next: dsmt up")
 

@@ -39,14 +39,18 @@ _MOST: Final = 64 * 1024
 _WHOLE: Final = "copy the whole line that dsmt token create printed"
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token holds. `brokers` are (address, public key); `chain` certifies the key of `seed`."""
+class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token holds. `brokers` are (address, public key); `chain` certifies the key of `seed`.
+
+    `nats`, where the brokers are NATS servers: the certificate of their authority in PEM, and how many hold a stream.
+    """
 
     realm: str
     roots: tuple[bytes, ...]
     brokers: tuple[tuple[str, bytes], ...]
     seed: bytes
     chain: tuple[bytes, ...]
+    nats: tuple[str, int] | None = None
 
     @property
     def identity(self) -> Identity:

@@ -161,6 +161,13 @@ def test_no_broker_is_seven(tmp_path: Path) -> None:
     assert run("init", home=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("engine", ["dsmt", "nats"])
+def test_all_brokers_of_a_new_realm_listen_where_the_first_one_does(tmp_path: Path, engine: str) -> None:
+    done = run("init", "--listen", "127.0.0.9:4222", "--brokers", "3", "--engine", engine, "--json", home=tmp_path)
+    at = json.loads(done.stdout)["brokers"]
+    assert (at[0], len(set(at)), {one.partition(":")[0] for one in at}) == ("127.0.0.9:4222", 3, {"127.0.0.9"})
+
+
 @pytest.mark.parametrize("bus", ["nats://127.0.0.1:4222", "dsmt://", "127.0.0.1:7", "dsmt://host"])
 def test_an_address_that_names_no_broker_is_usage(tmp_path: Path, bus: str) -> None:
     assert run("init", home=tmp_path).returncode == 0

@@ -16,7 +16,7 @@ from dsmt.cli.root import main
 from dsmt.errors import FailedError, InputError, RefusedError, TimedOutError, TransportError
 from dsmt.operations.local import brokers, connection, migrating, ways
 from dsmt.operations.local.dating import Dated
-from dsmt.operations.local.home import Home, ensure_broker, ensure_node, init
+from dsmt.operations.local.home import Home, ensure_broker, ensure_controller, ensure_node, init
 from dsmt.operations.local.keeping import write_kept
 from dsmt.operations.local.machine import up
 from dsmt.operations.local.wanted import Wanted, check_same
@@ -173,9 +173,11 @@ def test_a_machine_that_has_joined_moves_nobody(home: Home) -> None:
         way_to(home, "nats")
 
 
-def checked(home: Home, monkeypatch, *, nodes: tuple[str, ...] = (), said=None, off_s: int = 0) -> None:
-    async def seen(_: object) -> tuple[str, ...]:
-        return nodes
+def checked(
+    home: Home, monkeypatch, *, engine: str = "nats", nodes: tuple[str, ...] = (), controllers=(), said=None, off_s: int = 0
+) -> None:
+    async def seen(_: object) -> None:
+        pass
 
     async def told(_: object) -> dict[str, BrokerAddress]:
         return said or {}
@@ -184,10 +186,12 @@ def checked(home: Home, monkeypatch, *, nodes: tuple[str, ...] = (), said=None, 
         return Dated(int(time.time()) + off_s, "realm")
 
     monkeypatch.setattr(ways, "look", seen)
-    monkeypatch.setattr(ways, "nodes", lambda names: [type("Node", (), {"node": one}) for one in names])
+    monkeypatch.setattr(ways, "nodes", lambda _: [SimpleNamespace(node=one) for one in nodes])
+    living = [SimpleNamespace(controller=name, alive=alive) for name, alive in controllers]
+    monkeypatch.setattr(ways, "controllers", lambda _: living)
     monkeypatch.setattr(ways, "announced", told)
     monkeypatch.setattr(ways, "dated", now)
-    asyncio.run(ways.WAYS["nats"].check_realm(ScriptedBus((), now_ms=0), home))
+    asyncio.run(ways.WAYS[engine].check_realm(ScriptedBus((), now_ms=0), home))
 
 
 def test_a_realm_with_a_part_on_another_machine_is_not_moved(home: Home, monkeypatch) -> None:
@@ -198,7 +202,12 @@ def test_a_realm_with_a_part_on_another_machine_is_not_moved(home: Home, monkeyp
     far = BrokerAddress("10.0.0.1:7654", bytes(32))
     with pytest.raises(RefusedError, match="node n7, broker b9 of the realm are not in") as told:
         checked(home, monkeypatch, nodes=("n1", "n7"), said={"b9": far})
-    assert "NATS carries one machine's realm" in told.value.next
+    assert told.value.next.startswith("a realm moves when all of it is in one home")
+    ensure_controller(home, "c1")
+    checked(home, monkeypatch, controllers=[("c1", True), ("gone", False)])
+    for engine in ("nats", "dsmt"):
+        with pytest.raises(RefusedError, match="node n7, controller far of the realm are not in"):
+            checked(home, monkeypatch, engine=engine, nodes=("n1", "n7"), controllers=[("c1", True), ("far", True)])
 
 
 def test_a_realm_with_a_leaf_or_a_clock_of_its_own_is_not_moved(home: Home, monkeypatch) -> None:

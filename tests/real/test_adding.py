@@ -81,13 +81,23 @@ class Operator:
 @pytest.fixture(scope="module")
 def wheels() -> None:
     """What hosts are brought is collected, out here where the package index is."""
+    brought("dsmt")
+
+
+@pytest.fixture(scope="module")
+def nats_wheels() -> None:
+    """The same for a realm on NATS."""
+    brought("dsmt[nats-client]")
+
+
+def brought(what: str) -> None:
     told = "import json, platform, sys; print(json.dumps([sys.version_info[:2], platform.machine(), *platform.libc_ver()]))"
     version, machine, libc, libc_version = json.loads(subprocess.check_output(["/usr/bin/python3", "-c", told]))
     if version < [3, 11]:
         pytest.skip("the machines have this one's Python, which is too old")
     platform = Platform(version=(version[0], version[1]), machine=machine, libc=libc, libc_version=libc_version)
     try:
-        asyncio.run(collected(platform))
+        asyncio.run(collected(platform, what=what))
     except FailedError as error:
         pytest.skip(str(error))
 

@@ -1,5 +1,6 @@
 """Tokens as a line, who may ask with one, and which certificate stands when a token was used twice."""
 
+import msgspec
 import pytest
 
 from dsmt.errors import InputError, RefusedError, UnusableEventError
@@ -39,8 +40,9 @@ def fact(**more):
     return kinds.TokenFact(**{**told, **more})
 
 
-def test_a_token_is_one_printable_line_that_comes_back_as_it_was(realm):
-    token = token_of(realm)
+@pytest.mark.parametrize("nats", [None, ("authority" * 80, 3)], ids=["brokers", "NATS servers"])
+def test_a_token_is_one_printable_line_that_comes_back_as_it_was(realm, nats):
+    token = msgspec.structs.replace(token_of(realm), nats=nats)
     line = token.line()
     assert line.isascii()
     assert line.isprintable()

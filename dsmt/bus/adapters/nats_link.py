@@ -8,6 +8,7 @@ Rule 3: foreign errors end here: a lost or silent connection is a `TransportErro
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import ssl
@@ -23,7 +24,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dsmt.bus.rules.nats_config import CALLOUT_S
-from dsmt.bus.wire.nkeys import user_nkey, user_seed
+from dsmt.bus.wire.nkeys import user_nkey
 from dsmt.errors import RefusedError, TransportError
 from dsmt.trust.keys import Key
 
@@ -72,11 +73,26 @@ class NatsRealm:
     """The server that is tried first: of a gate that beside which it stands."""
 
 
+class _Client(Client):
+    """The library's, which signs a server's nonce with a key of ours: else it wants a package more, and a seed as text."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__()
+        self._key = key
+
+    def _setup_nkeys_seed_connect(self) -> None:
+        self._public_nkey = user_nkey(self._key.public)
+        self._signature_cb = self._signed
+
+    def _signed(self, nonce: str) -> bytes:
+        return base64.b64encode(self._key.sign(nonce.encode()))
+
+
 class NatsLink:
     """One connection. `lost` is done when it has ended."""
 
-    def __init__(self, name: str) -> None:
-        self._client = Client()
+    def __init__(self, name: str, key: Key) -> None:
+        self._client = _Client(key)
         self._name, self._numbers = name, count(1)
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inboxes: dict[str, tuple[Subscription, asyncio.Queue[Msg]]] = {}
@@ -90,7 +106,7 @@ class NatsLink:
 
         Raises `TransportError`, `RefusedError`.
         """
-        link = cls(name.split(" ", maxsplit=1)[0])
+        link = cls(name.split(" ", maxsplit=1)[0], key)
         logging.getLogger("asyncio").addFilter(_is_told)
         context = ssl.create_default_context(cadata=realm.authority) if realm.authority else None
         prefix, began = f"_INBOX_{user_nkey(key.public)}", asyncio.get_running_loop().time()
@@ -108,7 +124,7 @@ class NatsLink:
                     inbox_prefix=prefix,
                     tls=context,
                     tls_hostname=server.rpartition(":")[0] if context else None,
-                    nkeys_seed_str=user_seed(key.seed) if realm.gated else None,
+                    nkeys_seed_str="its own" if realm.gated else None,
                     token=shows or None,
                     error_cb=link._erred,
                     disconnected_cb=link._ended,

@@ -14,7 +14,6 @@ from dsmt.errors import UnusableEventError
 
 _USER: Final = 20 << 3
 _ACCOUNT: Final = 0
-_SEED: Final = 18 << 3
 _WRITTEN: Final = 56
 _CHECKED: Final = 33
 
@@ -32,11 +31,6 @@ def user_nkey(public: bytes) -> str:
 def account_nkey(public: bytes) -> str:
     """A public key, as who issues users is named: `A...`."""
     return _written(bytes([_ACCOUNT]) + public)
-
-
-def user_seed(seed: bytes) -> str:
-    """A private key, as a client is given it: `SU...`."""
-    return _written(bytes([_SEED | _USER >> 5, (_USER & 31) << 3]) + seed)
 
 
 def public_of(nkey: str) -> bytes:

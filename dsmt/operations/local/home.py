@@ -185,6 +185,17 @@ def free_port(address: str = "127.0.0.1") -> int:
     raise FailedError("start.port_in_use", f"no free port from {PORTS[0]} to {PORTS[1]}", next="name one: --port P")
 
 
+def _free(host: str) -> str:
+    """An address at a host with a free port. Raises `InputError` for a host that is another one."""
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        said = f"{host} is no IPv4 address of this machine, at which several brokers could listen"
+        raise InputError("home.address", said, next="--listen HOST:PORT with one that is; or one broker") from error
+    return f"{host}:{free_port(host)}"
+
+
 def check_name(name: str) -> None:
     """Raise `InputError` for what cannot be a realm's name."""
     if not re.fullmatch(NAME_PATTERN, name):
@@ -216,13 +227,14 @@ def init(home: Home, *, name: str, listen: str | None = None, brokers: int = 1, 
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_secret(home.root / "root.key", root.seed)
     made = {f"b{n}": issue(root, f"broker/b{n}") for n in range(1, brokers + 1)}
-    addresses = {one: listen if listen and one == "b1" else f"127.0.0.1:{free_port()}" for one in made}
+    host = listen.rpartition(":")[0] if listen else "127.0.0.1"
+    addresses = {one: listen if listen and one == "b1" else _free(host) for one in made}
     reached = tuple((addresses[one], identity.certificate.public) for one, identity in made.items())
     config = RealmConfig(name=name, roots=(root.public,), brokers=reached)
     if nats:
         from dsmt.programs.nats_server import make_servers  # noqa: PLC0415 - only there
 
-        routes = tuple(f"{addresses[one].rpartition(':')[0]}:{free_port()}" for one in made)
+        routes = tuple(_free(host) for _ in made) if brokers > 1 else ()
         config = make_servers([home.part("brokers", one) for one in made], config, routes)
     else:
         for one in made:

@@ -25,6 +25,7 @@ from dsmt.operations.local.connection import Connection, attached, reading
 from dsmt.operations.local.home import REALM_FILE, Home, check_part, let_users_pass, write_secret
 from dsmt.operations.local.lock import Waits, alone, silent
 from dsmt.ports.bus import Arrived, Draft, Interest, Subscription
+from dsmt.ports.realm import NatsTerms
 from dsmt.programs.configuration import NodeFile, RealmConfig, write_config
 from dsmt.system.entropy import SystemEntropy
 from dsmt.trust.identity import Identity, dump
@@ -61,7 +62,8 @@ async def join(
     Raises `InputError`, `RefusedError` that says why not, `TransportError`.
     """
     token = read_token(line)
-    realm = RealmConfig(name=token.realm, roots=token.roots, brokers=token.brokers)
+    nats = None if token.nats is None else NatsTerms(authority=token.nats[0], replicas=token.nats[1])
+    realm = RealmConfig(name=token.realm, roots=token.roots, brokers=token.brokers, nats=nats)
     if name is not None:
         check_part("node", name)
     async with alone(home, waits):

@@ -16,10 +16,11 @@ from typing import Final, Protocol
 import msgspec
 
 from dsmt.errors import InputError, NotFoundError, RefusedError
+from dsmt.event.phrases import some
 from dsmt.operations.local.dating import dated
 from dsmt.operations.local.home import SERVERS, Home, free_port, write_secret
 from dsmt.operations.local.wanted import NATS_SERVERS
-from dsmt.operations.read.members import nodes
+from dsmt.operations.read.members import controllers, nodes
 from dsmt.operations.read.sight import look
 from dsmt.operations.write.brokers import announced
 from dsmt.ports.bus import BusReader
@@ -28,6 +29,7 @@ from dsmt.programs.configuration import BrokerFile, GateFile, RealmConfig, broke
 from dsmt.programs.nats_server import make_servers
 from dsmt.system.entropy import SystemEntropy
 
+ONE_HOME: Final = "a realm moves when all of it is in one home: remove what is elsewhere first, and add it again after that"
 CLOCK_S: Final = 5.0
 """How far realm time may be from the machine's clock, which NATS takes for it."""
 WHOLE: Final = "whole"
@@ -74,17 +76,29 @@ class Way(Protocol):
         ...
 
 
+async def _check_one_home(bus: BusReader, home: Home, brokers: Sequence[str]) -> None:
+    """Raise `RefusedError` where nodes, controllers or these brokers are in another home: nobody tells them of the cut."""
+    sight = await look(bus)
+    found = [("node", one.node) for one in nodes(sight) if one.node not in home.names("nodes")]
+    alive = [one.controller for one in controllers(sight) if one.alive]
+    found += [("controller", one) for one in alive if one not in home.names("controllers")]
+    elsewhere = [*(f"{kind} {name}" for kind, name in found), *(f"broker {one}" for one in brokers)]
+    if elsewhere:
+        told = f"{some(elsewhere)} of the realm {'is' if len(elsewhere) == 1 else 'are'} not in {home.root}"
+        raise RefusedError("migrate.machines", told, next=ONE_HOME)
+
+
 class ToNats:
     """From dsmt's brokers to NATS servers."""
 
     ends_servers = False
 
     def check_home(self, home: Home) -> None:
-        """It must be one machine's realm, with as many brokers as NATS takes."""
+        """It must have been made here, with as many brokers as NATS takes."""
         realm = home.realm()
         if home.is_joined:
             said = f"{home.root} has joined realm {realm.name}, which was made on another machine"
-            raise RefusedError("migrate.machines", said, next="NATS carries realms of one machine only")
+            raise RefusedError("migrate.machines", said, next=ONE_HOME)
         number = len(home.names("brokers"))
         if number not in NATS_SERVERS:
             said = f"realm {realm.name} has {number} brokers, and NATS takes 1, 3 or 5 servers: a majority must be there"
@@ -93,12 +107,7 @@ class ToNats:
     async def check_realm(self, bus: BusReader, home: Home) -> None:
         """All of it must be in this home, and its time this machine's."""
         said = await announced(bus)
-        elsewhere = [f"node {one.node}" for one in nodes(await look(bus)) if one.node not in home.names("nodes")]
-        elsewhere += [f"broker {one}" for one in said if one not in home.names("brokers")]
-        if elsewhere:
-            told = f"{', '.join(elsewhere)} of the realm {'is' if len(elsewhere) == 1 else 'are'} not in {home.root}"
-            advice = "NATS carries one machine's realm: remove what is elsewhere first"
-            raise RefusedError("migrate.machines", told, next=advice)
+        await _check_one_home(bus, home, [one for one in said if one not in home.names("brokers")])
         leaves = [name for name, at in said.items() if at.leaf]
         if leaves:
             told = f"broker {leaves[0]} is a leaf, and on NATS there is none"
@@ -151,7 +160,8 @@ class ToDsmt:
             ) from error
 
     async def check_realm(self, bus: BusReader, home: Home) -> None:
-        """Whatever NATS carries, brokers do."""
+        """All of it must be in this home."""
+        await _check_one_home(bus, home, ())
 
     def make(self, home: Home, directories: Sequence[Path], planned: RealmConfig) -> None:
         """Make brokers, each with an empty store and the root's word on it (rule 2)."""

@@ -122,7 +122,6 @@ class Adding:
         Raises `InputError` for a realm that no other machine reaches; and what is wrong with a host that is the only one.
         """
         realm = self._connection.realm
-        realm.check_own("adding a host")
         if tokens.is_loopback(*(address for address, _ in realm.brokers)):
             said = f"the brokers of realm {realm.name} listen at {realm.brokers[0][0]}: no other machine reaches them"
             raise InputError("node.loopback", said, next="make a realm that is reached: dsmt init --listen HOST:PORT")
@@ -186,7 +185,9 @@ class Adding:
     async def _collected(self, platform: Platform) -> Wheels:
         """The wheels for a platform, which are collected once."""
         if platform not in self._wheels:
-            self._wheels[platform] = asyncio.create_task(collected(platform, self._given))
+            self._wheels[platform] = asyncio.create_task(
+                collected(platform, self._given, what=self._connection.realm.distribution)
+            )
         return await asyncio.shield(self._wheels[platform])
 
     def _told(self, place: NodePlace, wheels: Wheels) -> dict[str, Any]:
@@ -195,7 +196,7 @@ class Adding:
             **place.paths,
             "build": wheels.build,
             "sums": wheels.sums,
-            "requirement": f"dsmt=={__version__}",
+            "requirement": f"{self._connection.realm.distribution}=={__version__}",
             "root": self._connection.realm.roots[0].hex(),
             "units": {} if place.user else unit_texts(),
             "labels": self._labels,

@@ -35,6 +35,8 @@ class Roles:
     ) -> None:
         self.all, self._leaf = tuple(roles), leaf
         self._connection, self._home, self._listen = connection, home, listen
+        if "broker" in roles:
+            connection.realm.check_own("adding a broker")
         self._root = home.root_key() if roles else None
 
     async def give(self, host: ReachedHost, told: Mapping[str, Any], name: str) -> str | None:

@@ -122,11 +122,11 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dsmt" / "wheels"
 
 
-async def collected(platform: Platform, given: Path | None = None) -> Wheels:
-    """All wheels for a platform. Raises `FailedError`, `InputError` for a given directory that has none."""
+async def collected(platform: Platform, given: Path | None = None, *, what: str = "dsmt") -> Wheels:
+    """All wheels for a platform of `what` (PEP 508). Raises `FailedError`, `InputError` for a directory that has none."""
     own = own_wheel()
     needs = sorted(distribution("dsmt").requires or ())
-    key = sha256(repr((needs, platform)).encode()).hexdigest()[:16]
+    key = sha256(repr((what, needs, platform)).encode()).hexdigest()[:16]
     directory = (
         given or cache_directory() / f"{platform.version[0]}.{platform.version[1]}-{platform.machine}-{key}"
     ).absolute()
@@ -134,26 +134,27 @@ async def collected(platform: Platform, given: Path | None = None) -> Wheels:
     mine.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(str(mine), own, durable=False)
     if given is None and not directory.exists():
-        await _download(platform, mine, directory)
+        await _download(platform, own, what.removeprefix("dsmt"), directory)
     found = sorted(path for path in directory.glob("*.whl") if path.name != OWN)
     if not any(path.name.startswith("pip-") for path in found):
-        said = f"{directory} does not hold the wheels that dsmt needs, pip's own among them"
+        said = f"{directory} does not hold the wheels that {what} needs, pip's own among them"
         raise InputError(
-            "wheels.missing", said, next=f"pip download --dest {directory} dsmt pip, on a machine like the host"
+            "wheels.missing", said, next=f"pip download --dest {directory} {what!r} pip, on a machine like the host"
         )
     return Wheels(files={str(path): sha256(path.read_bytes()).hexdigest() for path in (mine, *found)})
 
 
-async def _download(platform: Platform, mine: Path, directory: Path) -> None:
+async def _download(platform: Platform, own: bytes, extra: str, directory: Path) -> None:
     """Have pip collect what dsmt needs (rule 2); the directory is there when all of it is in it."""
     major, minor = platform.version
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     argv += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", f"{major}.{minor}"]
     for tag in platform.tags:
         argv += ["--platform", tag]
-    with TemporaryDirectory(dir=mine.parent, prefix=".") as beside:
-        fresh, pipe = Path(beside) / "wheels", asyncio.subprocess.PIPE
-        argv += ["--dest", str(fresh), str(mine), "pip"]
+    with TemporaryDirectory(dir=directory.parent, prefix=".") as beside:
+        fresh, pipe, mine = Path(beside) / "wheels", asyncio.subprocess.PIPE, Path(beside) / OWN
+        mine.write_bytes(own)
+        argv += ["--dest", str(fresh), f"{mine}{extra}", "pip"]
         process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
         try:
             _, said = await process.communicate()

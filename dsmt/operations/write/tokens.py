@@ -80,7 +80,6 @@ async def create(
         raise InputError("token.name", said, next="one looks like web-*")
     if not LEAST_S <= ttl_s <= MOST_S:
         raise InputError("token.ttl", "a token lives from one minute to 30 days", next="dsmt token create --ttl 1h")
-    connection.realm.check_own("joining with a token")
     reached = await _reached(connection, broker)
     entropy, now_ms = SystemEntropy(), connection.bus.now_ms()
     token_id, key = entropy.bytes(ID_BYTES), SecretKey(entropy.bytes(32))
@@ -99,6 +98,7 @@ async def create(
         brokers=reached,
         seed=key.seed,
         chain=tuple(signed.raw for signed in identity.chain),
+        nats=None if realm.nats is None else (realm.nats.authority, realm.nats.replicas),
     )
     return Created(
         token=token_id.hex(),

@@ -16,7 +16,7 @@ from dsmt.errors import InputError
 from dsmt.operations.local.home import Home
 from dsmt.operations.remote.adding import NodePlace, _keep, _name_of, place_of, places
 from dsmt.operations.remote.hosts import address_of
-from dsmt.operations.remote.wheels import OWN, Platform, collected, own_wheel, unit_texts
+from dsmt.operations.remote.wheels import OWN, Platform, cache_directory, collected, own_wheel, unit_texts
 
 HERE = Platform(version=(3, 11), machine="x86_64", libc="glibc", libc_version="2.36")
 
@@ -70,6 +70,30 @@ def test_a_directory_without_wheels_is_told_as_such(tmp_path: Path, monkeypatch:
     assert sorted(found.sums) == [OWN, "pip-1.whl"]
     (tmp_path / "pip-1.whl").write_bytes(b"another")
     assert asyncio.run(collected(HERE, tmp_path)).build != found.build
+
+
+def test_what_pip_is_told_to_collect_for_is_this_dsmt_with_its_extra_whatever_another_one_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told: list[tuple[str, bytes]] = []
+
+    def pip(*argv: str, **_: object) -> object:
+        cached = cache_directory() / OWN
+        cached.write_bytes(b"of another dsmt")
+        wheel, _, extra = argv[-2].partition("[")
+        told.append((extra, Path(wheel).read_bytes()))
+        directory = Path(argv[argv.index("--dest") + 1])
+        directory.mkdir()
+        (directory / "pip-1.whl").write_bytes(b"pip")
+        cached.write_bytes(own_wheel())
+        return start(sys.executable, "-c", "", stdout=-1, stderr=-1)
+
+    start = asyncio.create_subprocess_exec
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", pip)
+    for what in ("dsmt", "dsmt[nats-client]", "dsmt[nats-client]"):
+        asyncio.run(collected(HERE, what=what))
+    assert told == [("", own_wheel()), ("nats-client]", own_wheel())], "each once"
 
 
 @pytest.mark.parametrize(
