@@ -22,7 +22,7 @@ from dsmt.agents.instance.failing import Failing
 from dsmt.agents.instance.handover import FOLLOW_S, HandOver
 from dsmt.agents.instance.installing import Installer
 from dsmt.agents.instance.log_answers import LogAnswers
-from dsmt.agents.instance.memory import AGAIN_S, Memory
+from dsmt.agents.instance.memory import Memory
 from dsmt.agents.instance.present import Present
 from dsmt.agents.instance.reporting import EMIT_RATE_S, SETTLE_S, Reporter
 from dsmt.agents.instance.resuming import Resuming
@@ -37,7 +37,7 @@ from dsmt.agents.rules.container import EXIT_GONE, EXIT_RECREATE, EXIT_STOPPED, 
 from dsmt.agents.rules.launching import Plan
 from dsmt.agents.rules.reconcile import Duty
 from dsmt.agents.shared.dependencies import Dependencies
-from dsmt.errors import FailedError
+from dsmt.agents.shared.patient import PatientWriter
 from dsmt.event.envelope import EventId, SignedEvent
 from dsmt.event.kinds.instance import Command
 from dsmt.event.status import State
@@ -68,7 +68,8 @@ class DeploymentAgent:
         )
         stopper = Stopper(deps, installer, self._reporter)
         serving = Serving(config.address, deps.bus, self._memory, self._reporter)
-        self._facts = Facts(config, deps, self._memory, wake=self._present.awake.set)
+        self._writer = PatientWriter(deps.files)
+        self._facts = Facts(config, deps, self._memory, self._writer, wake=self._present.awake.set)
         self._deciding = Deciding(deps, self._memory, self._facts, self._present)
         self._handover = HandOver(self._present, self._memory, serving, stopper)
         self._failing = Failing(context, serving, self._handover)
@@ -85,7 +86,6 @@ class DeploymentAgent:
         self._answers = LogAnswers(deps.bus, deps.clock, self._slot, config.node, self._failing.output)
         self._seeking: tuple[EventId, asyncio.Task[None]] | None = None
         self._trimming: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[None] | None = None
         self._store = ""
         """The store that was read last: another one may know nothing of what was said."""
         self._ahead: deque[SignedEvent] = deque(maxlen=commands.REMEMBERED)
@@ -215,8 +215,6 @@ class DeploymentAgent:
             await self._present.begun()
             if not self._present.closing:
                 self._seek_spec()
-            if self._facts.unwritten and (self._writing is None or self._writing.done()):
-                self._writing = self._present.tasks.start(self._facts.write_again())
             at = self._deciding.situation()
             match next_act(at):
                 case Do.END | Do.LEAVE | Do.RECREATE as act:
@@ -352,13 +350,8 @@ class DeploymentAgent:
 
     async def _end_with(self, outcome: str) -> None:
         """Write down for the manager with what this ends; on a full disk as soon as there is room."""
-        while True:
-            try:
-                return self._deps.files.write(OUTCOME, outcome.encode())
-            except FailedError as error:
-                if error.code != "fetch.no_space":
-                    raise
-            await asyncio.sleep(AGAIN_S)
+        self._writer.write(OUTCOME, outcome.encode())
+        await self._writer.written()
 
     async def _settle(self, patience_s: float | None) -> bool:
         """Wait until what was said last is acknowledged; False when something else is due, or patience ends."""

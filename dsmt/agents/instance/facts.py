@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from dsmt.agents.instance.memory import AGAIN_S, Memory
+from dsmt.agents.instance.memory import Memory
 from dsmt.agents.rules.container import SLOT, SPEC, AgentConfig
 from dsmt.agents.rules.launching import Plan, plan_of
 from dsmt.agents.rules.reconcile import Duty, Owed, is_successor_ready, owed
 from dsmt.agents.rules.register import Register
 from dsmt.agents.shared.dependencies import Dependencies
-from dsmt.agents.shared.kept import keep, kept
+from dsmt.agents.shared.kept import kept, proven
+from dsmt.agents.shared.patient import PatientWriter
 from dsmt.backoff import Backoff
 from dsmt.errors import DsmtError, FailedError, InputError, UnusableEventError
 from dsmt.event.envelope import EventId, SignedEvent
@@ -32,10 +33,13 @@ FETCH_CAP_S: Final = 30.0
 class Facts:
     """The slot's greatest fact, the spec it names, and how the other nodes' copies are."""
 
-    def __init__(self, config: AgentConfig, deps: Dependencies, memory: Memory, *, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, config: AgentConfig, deps: Dependencies, memory: Memory, writer: PatientWriter, *, wake: Callable[[], None]
+    ) -> None:
         self._config = config
         self._deps = deps
         self._memory = memory
+        self._writer = writer
         self._wake = wake
         self._greatest = Register(config.slot.topic)
         obeyed = kept(deps.files, SLOT, deps.bus)
@@ -43,8 +47,6 @@ class Facts:
             self._greatest.take(obeyed)
         self._slot = None if self._signed is None else _slot(self._signed)
         self._spec = kept(deps.files, SPEC, deps.bus)
-        self._unwritten: dict[str, SignedEvent] = {}
-        """What the disk had no room for; it is obeyed all the same."""
         self._seen: SignedEvent | None = None
         self._plan: Plan | None = None
         self._healths: dict[str, Health] = {}
@@ -134,40 +136,13 @@ class Facts:
         if self.owed().duty not in (Duty.RUN, Duty.STOP):
             return False
         self._spec, self._plan = signed, None
-        self._keep(SPEC, signed)
+        self._writer.write(SPEC, proven(signed, self._deps.bus))
         return True
 
     def forget_spec(self) -> None:
         """The slot has left: what was obeyed is over."""
         self._spec = self._plan = None
-        self._unwritten.pop(SPEC, None)
-
-    @property
-    def unwritten(self) -> bool:
-        """Whether the disk had no room for something that is obeyed."""
-        return bool(self._unwritten)
-
-    async def write_again(self) -> None:
-        """Write what the disk had no room for, as soon as it has."""
-        while self._unwritten:
-            await asyncio.sleep(AGAIN_S)
-            self._write()
-
-    def _keep(self, path: str, signed: SignedEvent) -> None:
-        self._unwritten[path] = signed
-        self._write()
-
-    def _write(self) -> None:
-        """Write what is not on disk yet, the slot's fact before its spec; on a full disk later."""
-        for path in (SLOT, SPEC):
-            if path in self._unwritten:
-                try:
-                    keep(self._deps.files, path, self._unwritten[path], self._deps.bus)
-                except FailedError as error:
-                    if error.code != "fetch.no_space":
-                        raise
-                    return
-                del self._unwritten[path]
+        self._writer.forget(SPEC)
 
     def offer(self) -> None:
         """Re-offer what this agent acts on (R5)."""
@@ -199,7 +174,7 @@ class Facts:
         if self._signed is None:
             return False
         self._slot = _slot(self._signed)
-        self._keep(SLOT, self._signed)
+        self._writer.write(SLOT, proven(self._signed, self._deps.bus))
         if self._seen is not None:
             self.take_spec(self._seen)
         return True

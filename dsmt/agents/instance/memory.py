@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from dsmt.agents.rules.container import RECORD, InstanceRecord, dump_record, load_record
+from dsmt.agents.shared.patient import PatientWriter
 from dsmt.errors import FailedError
 from dsmt.event.kinds.instance import Status
 from dsmt.event.status import Layer, State
 from dsmt.ports.files import Files
-
-AGAIN_S: Final = 1.0
-"""How soon a full disk is tried again."""
 
 
 class Memory:
     """The instance's record, read once and written at each change that matters; `boot` is the present boot id."""
 
     def __init__(self, files: Files, boot: str) -> None:
-        self._files = files
-        self._due = self._waits_for_room = False
+        self._files, self._writer = files, PatientWriter(files)
+        self._due = False
         raw = files.read(RECORD)
         found = load_record(raw)
         self.fresh = raw is None
-        """No record was ever written here, so nothing was started either."""
-        self.unwritten: FailedError | None = None
-        """Why the record could not be written, until it can."""
+        """No record had ever been written here, so nothing was started either."""
         self.rebooted = found is not None and found.boot != boot
         """The machine has been started anew since the record was written: nothing that ran then runs."""
         if found is None:
@@ -47,16 +43,12 @@ class Memory:
         """Change the record and write it; on a full disk again and again, for what runs must not end with that."""
         self.record = msgspec.structs.replace(self.record, **changes)
         self._due = False
-        try:
-            self._files.write(RECORD, dump_record(self.record))
-            self.fresh, self.unwritten = False, None
-        except FailedError as error:
-            if error.code != "fetch.no_space":
-                raise
-            self._due, self.unwritten = True, error
-            if not self._waits_for_room:
-                self._waits_for_room = True
-                asyncio.get_running_loop().call_later(AGAIN_S, self._save_again)
+        self._writer.write(RECORD, dump_record(self.record))
+
+    @property
+    def unwritable(self) -> FailedError | None:
+        """Why there is no record at all, while the disk has no room for one."""
+        return None if self._writer.lacking is None or self._files.read(RECORD) is not None else self._writer.lacking
 
     def save_soon(self, **changes: Any) -> None:
         """Change the record and write it when the present handler is done: a rename costs a millisecond.
@@ -67,10 +59,6 @@ class Memory:
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_soon(self._save_due)
-
-    def _save_again(self) -> None:
-        self._waits_for_room = False
-        self._save_due()
 
     def _save_due(self) -> None:
         if self._due:

@@ -67,8 +67,9 @@ class Runner:
 
     async def start(self, plan: Plan) -> None:
         """Start the program and tell. Raises `FailedError` with a `start.` code, or why no record can be kept of it."""
-        if self._memory.fresh and self._memory.unwritten is not None:
-            raise self._memory.unwritten
+        unwritable = self._memory.unwritable
+        if unwritable is not None:
+            raise unwritable
         site = self._site(plan)
         run = await self._spawn(plan, site, launch_at(plan, site, self._deps.logs))
         self._note_start(run, plan)

@@ -25,9 +25,14 @@ class _Kept(msgspec.Struct, frozen=True):
     certificates: tuple[bytes, ...]
 
 
+def proven(signed: SignedEvent, bus: Bus) -> bytes:
+    """A fact with what proves it, as it is kept."""
+    return canonical({"event": signed.raw, "certificates": list(bus.proof(signed))})
+
+
 def keep(files: Files, path: str, signed: SignedEvent, bus: Bus) -> None:
     """Write a fact with what proves it. Raises `FailedError` (`fetch.no_space`)."""
-    files.write(path, canonical({"event": signed.raw, "certificates": list(bus.proof(signed))}))
+    files.write(path, proven(signed, bus))
 
 
 def kept(files: Files, path: str, bus: Bus) -> SignedEvent | None:

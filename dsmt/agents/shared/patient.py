@@ -1,0 +1,72 @@
+"""Patient writer: what an agent must write down and a full disk has no room for is written as soon as there is room.
+
+Rule 1: who writes goes on at once. Of each path what was to be written last is what comes to the disk, the path that has
+    waited longest first.
+Rule 2: a disk that is full is tried again each `AGAIN_S`; any other failure is that of who writes, when it happens at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from dsmt.errors import FailedError
+from dsmt.ports.files import Files
+
+AGAIN_S: Final = 1.0
+
+
+class PatientWriter:
+    """Writes whole files below one directory."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._waiting: dict[str, bytes] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self._written = asyncio.Event()
+        self.lacking: FailedError | None = None
+        """Why something waits; None where nothing does."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, now or as soon as there is room. Raises `FailedError` for what is no full disk."""
+        self._waiting[path] = content
+        try:
+            self._write(path)
+        except FailedError as error:
+            if error.code != "fetch.no_space":
+                del self._waiting[path]
+                raise
+            self._wait(error)
+
+    def forget(self, path: str) -> None:
+        """What waits of a file is not wanted any more."""
+        self._waiting.pop(path, None)
+        self._rest()
+
+    async def written(self) -> None:
+        """Wait until nothing waits."""
+        while self._waiting:
+            self._written.clear()
+            await self._written.wait()
+
+    def _write(self, path: str) -> None:
+        self._files.write(path, self._waiting[path])
+        self.forget(path)
+
+    def _rest(self) -> None:
+        if not self._waiting:
+            self.lacking = None
+            self._written.set()
+
+    def _wait(self, error: FailedError) -> None:
+        self.lacking = error
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._again = None
+        try:
+            for path in list(self._waiting):
+                self._write(path)
+        except FailedError as error:
+            self._wait(error)

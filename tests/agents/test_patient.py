@@ -1,0 +1,85 @@
+"""What an agent writes down on a full disk comes to it once there is room: of each path what was to be written last."""
+
+import asyncio
+
+import pytest
+
+from dsmt.agents.shared.patient import AGAIN_S, PatientWriter
+from dsmt.errors import FailedError
+
+from .memory_machine import MemoryFiles
+from .world import in_virtual_time
+
+
+class Disk(MemoryFiles):
+    """Takes no file whose path is in `full`, and fails as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full: set[str] = set()
+        self.code = "fetch.no_space"
+
+    def write(self, path: str, content: bytes, *, mode: int = 0o600) -> None:
+        if path in self.full:
+            raise FailedError(self.code, "cannot be written")
+        super().write(path, content, mode=mode)
+
+
+def test_the_last_of_each_path_is_written_when_there_is_room_and_who_waits_for_it_goes_on() -> None:
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full = {"a", "b"}
+        for content in (b"1", b"2"):
+            writer.write("a", content)
+        writer.write("b", b"1")
+        assert writer.lacking is not None
+        waiting = asyncio.ensure_future(writer.written())
+        disk.full = {"b"}
+        await asyncio.sleep(AGAIN_S)
+        assert (disk.read("a"), disk.read("b"), waiting.done()) == (b"2", None, False)
+        writer.write("c", b"1")
+        assert disk.read("c") == b"1", "who writes what there is room for waits for nobody"
+        assert writer.lacking is not None
+        disk.full = set()
+        await asyncio.wait_for(waiting, 2 * AGAIN_S)
+        assert (disk.read("b"), writer.lacking) == (b"1", None)
+
+    in_virtual_time(main)
+
+
+def test_what_is_forgotten_is_not_written_and_waited_for_by_nobody() -> None:
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full = {"a"}
+        writer.write("a", b"1")
+        writer.forget("a")
+        await writer.written()
+        assert writer.lacking is None
+        disk.full = set()
+        await asyncio.sleep(2 * AGAIN_S)
+        assert disk.read("a") is None
+
+    in_virtual_time(main)
+
+
+def test_another_failure_is_that_of_who_writes_and_later_is_one_more_wait() -> None:
+    async def main() -> None:
+        disk = Disk()
+        writer = PatientWriter(disk)
+        disk.full, disk.code = {"a"}, "start.failed"
+        with pytest.raises(FailedError):
+            writer.write("a", b"1")
+        await writer.written()
+        disk.code = "fetch.no_space"
+        writer.write("a", b"1")
+        disk.code = "start.failed"
+        await asyncio.sleep(2 * AGAIN_S)
+        assert writer.lacking is not None
+        assert writer.lacking.code == "start.failed"
+        disk.full = set()
+        await asyncio.wait_for(writer.written(), 2 * AGAIN_S)
+        assert disk.read("a") == b"1"
+
+    in_virtual_time(main)
